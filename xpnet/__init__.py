@@ -1,0 +1,37 @@
+"""xpnet: feed-forward networks on NumPy or CuPy from one set of column-vector, batched kernels.
+
+One sample is one column. Start with `xpnet.training`, the page to read first; `xpnet.functional` is the same network
+as plain functions on a dict.
+"""
+
+from xpnet.backend import Backend, BackendUnavailable, select_backend
+from xpnet.callbacks import Callback, History
+from xpnet.data import Dataset, standardize
+from xpnet.gradcheck import check_gradients, numerical_gradient
+from xpnet.layers import Activation, Dense
+from xpnet.network import Network
+from xpnet.optimizers import SGD
+from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Activation",
+    "Backend",
+    "BackendUnavailable",
+    "Callback",
+    "Dataset",
+    "Dense",
+    "History",
+    "Network",
+    "TrainingDiverged",
+    "check_gradients",
+    "epochs",
+    "evaluate",
+    "numerical_gradient",
+    "select_backend",
+    "standardize",
+    "step",
+    "train",
+]

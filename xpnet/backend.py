@@ -1,0 +1,167 @@
+"""Choose where arrays live: NumPy on the CPU or CuPy on a CUDA GPU.
+
+A `Backend` is a plain value that its user holds and passes on; there is no current or default backend. This is the
+only module that imports CuPy, and it does so only when a GPU is asked for or probed. Kernels come next: they take the
+backend's namespace `xp` as their first argument.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnet.options import check_option
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "float64")
+MINIMUM_CUPY = 14
+_INSTALL = (
+    "install CuPy 14 or newer with `pip install 'xpnet[cuda12]'` (CUDA 12) or `pip install 'xpnet[cuda13]'` (CUDA 13)"
+)
+
+
+class BackendUnavailable(RuntimeError):
+    """The GPU was asked for and cannot be used; the message says why and what cures it."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library, the device it computes on, and the float type used there.
+
+    name: "numpy" or "cupy".  device: "cpu" or "cuda".  xp: the array namespace.  dtype: np.float32 or np.float64.
+    reason: why this device was chosen, as a sentence for the user.
+    """
+
+    name: str
+    device: str
+    xp: Any = field(repr=False)
+    dtype: np.dtype[Any]
+    reason: str = ""
+
+    def to_device(self, array: Any, dtype: Any = None) -> Any:
+        """Return `array` on this device in `dtype` (default: the backend's); not copied if it is there already."""
+        return self.xp.asarray(array, dtype=self.dtype if dtype is None else np.dtype(dtype))
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """Return `array` as a NumPy array; from a GPU this copies and waits for the device."""
+        if isinstance(array, np.ndarray):
+            return array
+        return np.asarray(self.xp.asnumpy(array))
+
+    def zeros(self, size: int, dtype: Any = None) -> Any:
+        """Return a vector of zeros that starts on a 64-byte boundary, for buffers cut out of it."""
+        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        if self.device != "cpu":
+            return self.xp.zeros(size, dtype=dtype)  # CUDA allocations are aligned to 256 bytes or more
+        padded = np.zeros(size + 64 // dtype.itemsize, dtype=dtype)
+        start = -padded.ctypes.data % 64 // dtype.itemsize
+        return padded[start : start + size]
+
+    def owns(self, array: Any) -> bool:
+        """Tell whether `array` is an array of this backend's library."""
+        return isinstance(array, self.xp.ndarray)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything asked of it; on the CPU there is nothing to wait for."""
+        if self.device != "cpu":
+            self.xp.cuda.get_current_stream().synchronize()
+
+    def describe(self) -> str:
+        """Say device, library, float type and the reason for the choice in one line."""
+        text = f"{self.device} ({self.name} {getattr(self.xp, '__version__', '')}".rstrip() + f", {self.dtype})"
+        return f"{text}: {self.reason}" if self.reason else text
+
+
+def select_backend(device: str | None = None, dtype: Any = "float32") -> Backend:
+    """Choose the CPU or a GPU and say why.
+
+    device: "auto" (a GPU if one works, else the CPU), "cpu" or "cuda"; None reads the environment variable
+    XPNET_DEVICE and falls back to "auto".  dtype: "float32" or "float64".
+    Raises ValueError for an unknown device or dtype, BackendUnavailable if "cuda" cannot be had.
+    """
+    source = "device"
+    if device is None:
+        device, source = os.environ.get("XPNET_DEVICE", "").strip() or "auto", "XPNET_DEVICE"
+    check_option(source, device, DEVICES)
+    float_type = _float_type(dtype)
+    if device == "cpu":
+        return _cpu(float_type, f"{source} is cpu")
+    try:
+        cupy, gpu = probe_gpu()
+    except BackendUnavailable as failure:
+        if device == "cuda":
+            raise
+        return _cpu(float_type, str(failure))
+    return Backend("cupy", "cuda", cupy, float_type, f"{gpu} answered the probe")
+
+
+def probe_gpu() -> tuple[Any, str]:
+    """Return CuPy and the GPU's name after it has allocated, multiplied and run a kernel, or raise BackendUnavailable.
+
+    An import that works proves little: the driver, the GPU, cuBLAS or NVRTC may still be missing, so each is used.
+    """
+    cupy = _import_cupy()
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except Exception as error:  # CuPy raises its own classes here, and they cannot be imported without it
+        raise BackendUnavailable(
+            f"CuPy is installed but the CUDA driver does not answer ({_one_line(error)}); "
+            "install or update the NVIDIA driver, or use device='cpu'"
+        ) from error
+    if count == 0:
+        raise BackendUnavailable("CuPy is installed but no CUDA GPU is visible; check nvidia-smi and "
+                                 "CUDA_VISIBLE_DEVICES, or use device='cpu'")  # fmt: skip
+    try:
+        ones = cupy.ones((2, 2), dtype=np.float32)
+        total = float((ones.dot(ones) + ones).sum())
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
+    except Exception as error:  # as above; a missing library shows as ImportError, OSError or RuntimeError
+        raise BackendUnavailable(_probe_failure(error)) from error
+    if total != 12.0:
+        raise BackendUnavailable(f"the GPU computed {total} where 12.0 is right; check the driver, or use device='cpu'")
+    name = properties["name"]
+    return cupy, name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _import_cupy() -> Any:
+    try:
+        cupy = importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise BackendUnavailable(f"CuPy cannot be imported ({_one_line(error)}); {_INSTALL}") from error
+        raise BackendUnavailable(f"CuPy is not installed; {_INSTALL}") from error
+    except Exception as error:  # a broken install fails in many ways: ImportError, OSError, AttributeError
+        raise BackendUnavailable(f"CuPy cannot be imported ({_one_line(error)}); {_INSTALL}") from error
+    version = str(getattr(cupy, "__version__", "0"))
+    major = version.partition(".")[0]
+    if not major.isdigit() or int(major) < MINIMUM_CUPY:
+        raise BackendUnavailable(f"CuPy is {version}; {_INSTALL}")
+    return cupy
+
+
+def _probe_failure(error: Exception) -> str:
+    text = _one_line(error)
+    if "nvrtc" in text.lower():
+        return f"CuPy cannot compile kernels, NVRTC is missing ({text}); {_INSTALL}, which bring it along"
+    return f"CuPy sees a GPU but cannot compute on it ({text}); {_INSTALL}, or use device='cpu'"
+
+
+def _cpu(float_type: np.dtype[Any], reason: str) -> Backend:
+    return Backend("numpy", "cpu", np, float_type, reason)
+
+
+def _float_type(dtype: Any) -> np.dtype[Any]:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    return np.dtype(check_option("dtype", name, DTYPES))
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,104 @@
+"""What watches a training run: the record of its epochs, the history file, the progress bar.
+
+A callback sees and writes; the training loop neither prints nor opens files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpnet.network import Network
+
+Record = dict[str, Any]
+
+
+class History(list[Record]):
+    """The records of a run, one dict an epoch; the first is the untrained network's."""
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one field, epoch by epoch; raises KeyError if there is no such field."""
+        return [record[name] for record in self]
+
+
+class Callback:
+    """Base of all callbacks; every method does nothing unless overridden."""
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        """Called once, before record 0; `n_steps` is the number of steps an epoch."""
+
+    def on_chunk_end(self, epoch: int, step: int, loss: float) -> None:
+        """Called a few times a second: `step` steps of the epoch are done, `loss` is the mean of the last ones."""
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        """Called with every record, the untrained network's first."""
+
+    def on_train_end(self, network: Network) -> None:
+        """Called once at the end, also after an error or an interrupt."""
+
+
+class HistoryFile(Callback):
+    """Appends every record to a file as one line of JSON, at once, so that a killed run keeps its epochs."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_history(path: str | os.PathLike[str]) -> History:
+    """Read what `HistoryFile` wrote; a last line that was cut off by a crash is left out.
+
+    Raises FileNotFoundError, or ValueError naming the line that is not a record.
+    """
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    history = History()
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if number == len(lines):  # no newline after it: the writer was stopped in the middle
+                break
+            raise ValueError(f"{path}: line {number} is not JSON; remove it, or train again") from None
+        history.append(record)
+    return history
+
+
+class ProgressBar(Callback):
+    """A live bar of the epoch's steps, gone when the epoch is over.  file: a terminal."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+        self._bar: Any = None
+        self._n_steps = 0
+        self._n_epochs = 0
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._n_epochs, self._n_steps = n_epochs, n_steps
+
+    def on_chunk_end(self, epoch: int, step: int, loss: float) -> None:
+        from tqdm import tqdm  # costs half of `import numpy`
+
+        if self._bar is None:
+            title = f"epoch {epoch}/{self._n_epochs}"
+            self._bar = tqdm(total=self._n_steps, desc=title, unit="step", leave=False, file=self.file)
+        self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        self._close()
+
+    def on_train_end(self, network: Network) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,431 @@
+"""The command line: xpnet train, evaluate, predict, info. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet import datasets, runs
+from xpnet.backend import DEVICES, DTYPES, BackendUnavailable, probe_gpu, select_backend
+from xpnet.callbacks import Callback, HistoryFile, ProgressBar, Record
+from xpnet.data import Dataset
+from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.kernels.losses import LOSSES
+from xpnet.model_file import write_aside
+from xpnet.network import Network
+from xpnet.optimizers import SGD
+from xpnet.options import check_option
+from xpnet.training import TrainingDiverged, evaluate, train
+
+LOADERS: dict[str, Callable[[str | None], tuple[Dataset, Dataset]]] = {
+    "mnist-sample": lambda data_dir: datasets.load_mnist_sample(),
+    "mnist": datasets.load_mnist,
+    "fashion-mnist": datasets.load_fashion_mnist,
+}
+# Fraction or number of training samples, the last ones, that are held out for validation.
+VALIDATION = {"mnist-sample": "0.1", "mnist": "10000", "fashion-mnist": "10000"}
+EXAMPLES = """examples:
+  xpnet train                                     784-100-200-10 on the digits inside the package
+  xpnet train --dataset mnist --epochs 25         on MNIST, downloaded once (extra: xpnet[download])
+  xpnet evaluate runs/mnist-sample-20260131-120000
+  xpnet predict runs/mnist-sample-20260131-120000 --input X.npy --out Y.csv
+  xpnet info                                      versions, threads, GPU: for a bug report
+"""
+OK, FAILURE, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+class UsageError(Exception):
+    """The options do not fit each other."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 failure, 2 usage, 130 interrupted, 143 terminated."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return USAGE
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        return _fail(str(error), USAGE)
+    except BrokenPipeError:
+        # The reader has gone (as with `| head`): nobody is left to tell, and flushing at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except Terminated:
+        return _fail("terminated", TERMINATED)
+    except (ValueError, TypeError, OSError, ImportError, MemoryError, BackendUnavailable, TrainingDiverged) as error:
+        return _fail(str(error) or type(error).__name__, FAILURE)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"xpnet: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    training, test = LOADERS[arguments.dataset](arguments.data_dir)
+    training, validation = _hold_out(training, arguments.validation or VALIDATION[arguments.dataset])
+    backend = select_backend(arguments.device, arguments.dtype)
+    sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
+    if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
+        raise UsageError(f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
+                         f"features and {training.n_outputs} classes; begin and end with these")  # fmt: skip
+    network = Network(sizes, activation=arguments.activation, output=arguments.output, loss=arguments.loss,
+                      backend=backend, seed=arguments.seed)  # fmt: skip
+    optimizer = SGD(arguments.lr)
+    run = runs.create_run(arguments.out, arguments.dataset)
+    runs.write_config(run, _config(arguments, network, training, validation))
+    if not arguments.quiet:
+        n_held_out = 0 if validation is None else validation.n_samples
+        _say(backend.describe())
+        _say(f"{network.architecture}, {network.architecture.layout.count:,} parameters")
+        _say(f"{arguments.dataset}: {training.n_samples} training, {n_held_out} validation samples -> {run}")
+    watch = _Report(arguments.json, arguments.quiet)
+    callbacks: list[Callback] = [HistoryFile(run / runs.HISTORY), watch]
+    if sys.stderr.isatty() and not arguments.quiet:
+        callbacks.insert(0, ProgressBar(sys.stderr))
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        train(network, training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
+              seed=arguments.seed, validation=validation, callbacks=callbacks)  # fmt: skip
+    finally:  # whatever ended it, the run directory is complete: the weights reached so far are the model
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        network.save(run / runs.MODEL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, previous)
+    _summary(arguments, watch.records, evaluate(network, test), network, run)
+    return OK
+
+
+def _hold_out(dataset: Dataset, text: str) -> tuple[Dataset, Dataset | None]:
+    """Split off the last N samples, or the last fraction; "0" for none."""
+    wanted = float(text)
+    count = round(wanted * dataset.n_samples) if wanted < 1.0 else int(wanted)
+    if count >= dataset.n_samples:
+        raise UsageError(f"--validation {text} of {dataset.n_samples} samples leaves none to train on; give fewer")
+    if count == 0:
+        return dataset, None
+    border = dataset.n_samples - count
+    return dataset.subset(slice(0, border)), dataset.subset(slice(border, dataset.n_samples))
+
+
+def _config(
+    arguments: argparse.Namespace, network: Network, training: Dataset, validation: Dataset | None
+) -> dict[str, Any]:
+    data_dir = arguments.data_dir or os.environ.get("XPNET_DATA")
+    return {
+        "xpnet": xpnet.__version__,
+        "spec": network.to_spec(),
+        "data": {
+            "dataset": arguments.dataset,
+            "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
+            "scale": training.scale,
+            "n_training": training.n_samples,
+            "n_validation": 0 if validation is None else validation.n_samples,
+        },
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "optimizer": {"type": "sgd", "lr": arguments.lr},
+        "seed": arguments.seed,
+        "backend": {"name": network.backend.name, "device": network.backend.device,
+                    "dtype": str(network.backend.dtype), "reason": network.backend.reason},
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+    }  # fmt: skip
+
+
+class _Report(Callback):
+    """Writes each record to stdout as a table row, or as a line of JSON."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self.records: list[Record] = []
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        self.records.append(record)
+        if self.as_json:
+            print(json.dumps(record), flush=True)
+        elif not self.quiet:
+            if record["epoch"] == 0:
+                print("epoch  train_loss  val_loss  val_acc  steps/s  seconds", flush=True)
+            print(_row(record), flush=True)
+
+
+def _row(record: Record) -> str:
+    rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
+    cells = [f"{record['epoch']:>5}", f"{record['train_loss']:>10.4f}"]
+    cells.append(f"{record['val_loss']:>8.4f}" if "val_loss" in record else f"{'-':>8}")
+    cells.append(f"{record['val_accuracy']:>7.4f}" if "val_accuracy" in record else f"{'-':>7}")
+    cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
+    return "  ".join([*cells, f"{record['seconds']:>7.2f}"])
+
+
+def _summary(
+    arguments: argparse.Namespace, records: list[Record], test: dict[str, Any], network: Network, run: Path
+) -> None:
+    last = records[-1]
+    seconds = sum(record["seconds"] for record in records)
+    steps = sum(record["steps"] for record in records)
+    rate = steps / seconds if seconds else 0.0
+    if arguments.json:
+        line = {
+            "val_accuracy": last.get("val_accuracy"), "test_accuracy": test.get("accuracy"),
+            "train_loss": last["train_loss"], "seconds": seconds, "steps_per_second": rate,
+            "backend": network.backend.name, "run": str(run),
+        }  # fmt: skip
+        print(json.dumps(line), flush=True)
+        return
+    accuracy = f"validation accuracy {last['val_accuracy']:.4f}, " if "val_accuracy" in last else ""
+    print(f"{accuracy}test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']}), "
+          f"{seconds:.1f} s of training, {rate:,.0f} steps/s -> {run}")  # fmt: skip
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+# --- evaluate, predict, info -----------------------------------------------------------------------------------------
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    config = runs.read_config(arguments.directory)
+    network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
+    data = config["data"]
+    name = check_option("dataset of the run", data.get("dataset"), LOADERS)
+    training, test = LOADERS[name](arguments.data_dir or data.get("data_dir"))
+    parts = {"test": test}
+    if data.get("n_validation"):
+        _, validation = _hold_out(training, str(data["n_validation"]))
+        if validation is not None:
+            parts = {"validation": validation, **parts}
+    for part, dataset in parts.items():
+        measured = evaluate(network, dataset)
+        if arguments.json:
+            print(json.dumps({"part": part, **measured}), flush=True)
+        else:
+            print(f"{part:<10}  loss {measured['loss']:.4f}  accuracy {measured['accuracy']:.4f}  "
+                  f"({measured['correct']} of {measured['n']})")  # fmt: skip
+    return OK
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    out = Path(arguments.out)
+    if out.suffix not in (".npy", ".csv"):
+        raise UsageError(f"--out {out} ends in {out.suffix!r}; name a .npy or a .csv file")
+    config = runs.read_config(arguments.directory)
+    network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
+    X = _read_rows(Path(arguments.input), network.architecture.n_inputs, config["data"].get("scale"))
+    device_X = network.backend.to_device(X.T)
+    if arguments.labels:
+        rows = network.backend.to_host(network.classify(device_X)).reshape(-1, 1)
+        header = "label"
+    else:
+        rows = network.backend.to_host(network.predict(device_X)).T
+        header = ",".join(f"output_{i}" for i in range(rows.shape[1]))
+    content = io.BytesIO()
+    if out.suffix == ".npy":
+        np.save(content, np.ascontiguousarray(rows), allow_pickle=False)
+    else:
+        pattern = "%d" if arguments.labels else "%.9g"
+        np.savetxt(content, rows, delimiter=",", header=header, comments="", fmt=pattern)
+    write_aside(out, content.getvalue())
+    print(f"{len(rows)} predictions -> {out}")
+    return OK
+
+
+def _read_rows(path: Path, n_features: int, scale: float | None) -> np.ndarray:
+    """Read a .npy file of rows (n_samples, n_features); uint8 rows are scaled as the training data were."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; --input takes a .npy file of rows")
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is not a whole .npy file of numbers ({str(error).splitlines()[0]}); "
+                         "write it with np.save(path, X)") from None  # fmt: skip
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiub":
+        raise ValueError(f"{path} does not hold one array of real numbers; write it with np.save(path, X)")
+    if rows.ndim != 2 or rows.shape[1] != n_features or not len(rows):
+        raise ValueError(f"{path} is {rows.shape}, the network needs rows (n_samples, {n_features}); "
+                         "reshape it with X.reshape(len(X), -1), or transpose it")  # fmt: skip
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{path} holds NaN or infinity; remove those rows, or fill them in")
+    return rows * np.float32(scale) if scale is not None and rows.dtype == np.uint8 else rows
+
+
+def _backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
+    """The device asked for now, with the float type of the run."""
+    stored = config.get("backend")
+    dtype = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"
+    return select_backend(arguments.device, dtype)
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    build = np.show_config(mode="dicts")
+    blas = (build or {}).get("Build Dependencies", {}).get("blas", {})
+    lines = {
+        "xpnet": xpnet.__version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "threads": _threads(),
+    }
+    try:
+        cupy, gpu = probe_gpu()
+        runtime = cupy.cuda.runtime
+        lines["cupy"] = cupy.__version__
+        lines["cuda"] = f"driver {runtime.driverGetVersion()}, runtime {runtime.runtimeGetVersion()}"
+        lines["gpu"] = f"{gpu}, probe passed"
+    except BackendUnavailable as error:
+        lines["gpu"] = f"none: {error}"
+    try:
+        lines["device"] = f"{select_backend().device} (auto; set XPNET_DEVICE or --device to choose)"
+    except (ValueError, BackendUnavailable) as error:
+        lines["device"] = f"none: {error}"
+    for name, text in lines.items():
+        print(f"{name:<8} {text}")
+    return OK
+
+
+def _threads() -> str:
+    cores = f"{os.cpu_count()} cores"
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    limits = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    try:
+        from threadpoolctl import threadpool_info  # not a dependency; tells what BLAS really uses
+    except ImportError:
+        return ", ".join([cores, *limits])
+    pools = [f"{pool['internal_api']} {pool['num_threads']} threads" for pool in threadpool_info()]
+    return ", ".join([cores, *limits, *pools])
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xpnet", description="Train feed-forward networks on NumPy or CuPy.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_train(commands.add_parser("train", help="train a network and leave a run directory", allow_abbrev=False))
+    command = commands.add_parser("evaluate", help="measure a run on its data", allow_abbrev=False)
+    command.add_argument("directory", metavar="RUN", help="a run directory")
+    command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
+    command.add_argument("--json", action="store_true", help="one JSON line a part")
+    _add_device(command)
+    command.set_defaults(run=_evaluate)
+    command = commands.add_parser("predict", help="apply a run's model to rows of a .npy file", allow_abbrev=False)
+    command.add_argument("directory", metavar="RUN", help="a run directory")
+    command.add_argument("--input", required=True, metavar="X.npy", help="rows (n_samples, n_features)")
+    command.add_argument("--out", required=True, metavar="Y.npy|Y.csv", help="where the rows of predictions go")
+    command.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
+    _add_device(command)
+    command.set_defaults(run=_predict)
+    command = commands.add_parser("info", help="print versions, threads and the GPU probe", allow_abbrev=False)
+    command.set_defaults(run=_info)
+    return parser
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataset", type=_option("dataset", LOADERS), default="mnist-sample", metavar="NAME",
+                         help=f"{', '.join(LOADERS)} (default: %(default)s)")  # fmt: skip
+    command.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
+    command.add_argument("--layers", type=_sizes, metavar="N,N,...", help="sizes (default: 784,100,200,10)")
+    command.add_argument("--activation", type=_option("activation", ACTIVATIONS), default="relu", metavar="NAME",
+                         help=f"of hidden layers: {', '.join(ACTIVATIONS)} (default: %(default)s)")  # fmt: skip
+    command.add_argument("--output", type=_option("output", ACTIVATIONS), default="identity", metavar="NAME",
+                         help="of the last layer (default: %(default)s)")  # fmt: skip
+    command.add_argument("--loss", type=_option("loss", LOSSES), default="softmax_cross_entropy", metavar="NAME",
+                         help=f"{', '.join(LOSSES)} (default: %(default)s)")  # fmt: skip
+    command.add_argument("--epochs", type=_whole(0), default=20, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--batch-size", type=_whole(1), default=32, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--lr", type=_rate, default=0.1, metavar="RATE", help="learning rate (default: %(default)s)")
+    command.add_argument("--validation", type=_part, metavar="N|FRACTION",
+                         help="training samples to hold out, the last ones; 0 for none "
+                         "(default: 0.1 of mnist-sample, 10000 of the others)")  # fmt: skip
+    command.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--dtype", type=_option("dtype", DTYPES), default="float32", metavar="NAME",
+                         help=f"{' or '.join(DTYPES)} (default: %(default)s)")  # fmt: skip
+    command.add_argument("--out", metavar="DIR", help="run directory (default: runs/<dataset>-<time>)")
+    command.add_argument("--json", action="store_true", help="a JSON line an epoch and a summary line on stdout")
+    command.add_argument("--quiet", action="store_true", help="only the summary")
+    _add_device(command)
+    command.set_defaults(run=_train)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", type=_option("device", DEVICES), metavar="NAME",
+                         help=f"{', '.join(DEVICES)} (default: $XPNET_DEVICE, else auto)")  # fmt: skip
+
+
+def _option(name: str, choices: Any) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        try:
+            return check_option(name, text, choices)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return convert
+
+
+def _sizes(text: str) -> list[int]:
+    parts = text.split(",")
+    if len(parts) < 2 or not all(part.isascii() and part.isdigit() and 0 < len(part) < 10 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as 784,100,200,10")
+    return [int(part) for part in parts]
+
+
+def _rate(text: str) -> float:
+    try:
+        return SGD(float(text)).lr
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0, such as 0.1") from None
+
+
+def _part(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0.0 <= value < 1.0 or (value >= 1.0 and value.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of samples nor a fraction below 1")
+    return text
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

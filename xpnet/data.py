@@ -1,0 +1,558 @@
+"""Samples and what they should give: `Dataset`, checked once, so that training need not check again.
+
+One sample is one column: X is (n_features, n_samples), Y is (n_outputs, n_samples). In memory one sample is
+contiguous: the stored bases are C-ordered (n_samples, ...) and X and Y are their transposed views, because
+gathering rows is an order of magnitude faster than gathering columns. Next on the path: `xpnet.train`, which
+uploads a Dataset once and draws its batches by index.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from xpnet.backend import Backend
+
+# Checks and conversions walk over the data in blocks of this many elements: no full-size temporary is made.
+_BLOCK = 1 << 20
+
+# One-hot columns beyond this size are nearly always labels that are really identifiers.
+_MAX_ONE_HOT_BYTES = 1 << 30
+
+# Integers up to here are exact in float32.
+_FLOAT32_INTEGERS = 1 << 24
+
+
+class UploadedDataset(NamedTuple):
+    """A Dataset's arrays on a backend, one sample a row (the C-ordered bases that batches are gathered from).
+
+    X (n_samples, n_features): uint8 (multiply by scale after gathering) or the backend's dtype
+    Y (n_samples, n_outputs): the backend's dtype
+    weights (n_samples, 1): the backend's dtype, or None
+    scale: factor for uint8 X, or None; nbytes: bytes that crossed to the device, 0 on the CPU
+    """
+
+    X: Any
+    Y: Any
+    weights: Any
+    scale: float | None
+    n_samples: int
+    nbytes: int
+
+
+class Dataset:
+    """Validated, immutable samples in host memory; one sample is one column.
+
+    X (n_features, n_samples): real numbers. uint8 stays uint8 and stands for X * scale; float32 and float64
+        stay; other types become float32, or float64 where float32 cannot hold them.
+    Y (n_outputs, n_samples), or (n_samples,) for one output: real numbers, stored as float32 or float64.
+    weights (n_samples,): one finite weight >= 0 a sample, not all zero; None means all equal.
+    scale: factor for uint8 X, 1/255 if not given; only for uint8.
+
+    An array whose `.T` is already C-ordered is not copied: do not change it afterwards. Raises TypeError for
+    arrays that do not hold real numbers, ValueError for shapes, NaN or infinity, bad weights and a bad scale.
+    """
+
+    def __init__(
+        self, X: ArrayLike, Y: ArrayLike, weights: ArrayLike | None = None, *, scale: float | None = None
+    ) -> None:
+        features, targets = _real_array("X", X), _real_array("Y", Y)
+        _check_shapes(features, targets)
+        self._scale = _checked_scale(scale, features.dtype)
+        self._samples = _read_only(features.T, _feature_dtype(features.dtype))
+        self._targets = _read_only(targets.reshape(-1, features.shape[1]).T, _target_dtype(targets))
+        _check_finite("X", self._samples, "feature")
+        _check_finite("Y", self._targets, "output")
+        self._weights = None if weights is None else _checked_weights(weights, self.n_samples)
+        self._is_classification: bool | None = None
+
+    @classmethod
+    def from_labels(
+        cls,
+        X: ArrayLike,
+        labels: ArrayLike,
+        n_classes: int | None = None,
+        weights: ArrayLike | None = None,
+        *,
+        scale: float | None = None,
+    ) -> Dataset:
+        """Return a Dataset whose Y (n_classes, n_samples) holds the labels as one-hot float32 columns.
+
+        labels (n_samples,): whole numbers 0 to n_classes - 1, of an integer or float type
+        n_classes: at least 2; None takes the largest label + 1
+        Raises TypeError for labels that are not numbers, ValueError for labels out of range or not whole.
+        """
+        numbers = _checked_labels(labels)
+        largest = int(numbers.max())
+        if n_classes is None:
+            n_classes = max(2, largest + 1)
+        n_classes = _integer("n_classes", n_classes, at_least=2)
+        if largest >= n_classes:
+            where = int(np.argmax(numbers >= n_classes))
+            raise ValueError(
+                f"label {int(numbers[where])} at sample {where}, but n_classes={n_classes} allows 0 to "
+                f"{n_classes - 1}. Pass n_classes={largest + 1} or more, or leave it out."
+            )
+        one_hot_bytes = n_classes * len(numbers) * np.dtype(np.float32).itemsize
+        if one_hot_bytes > _MAX_ONE_HOT_BYTES:
+            raise ValueError(
+                f"one-hot columns of {n_classes} classes (largest label {largest}) for {len(numbers)} "
+                f"samples would take {one_hot_bytes / 2**30:.1f} GiB; the limit is "
+                f"{_MAX_ONE_HOT_BYTES / 2**30:.0f} GiB. If the labels are identifiers, number them with "
+                "np.unique(labels, return_inverse=True)[1]."
+            )
+        targets = np.zeros((len(numbers), n_classes), np.float32)
+        targets[np.arange(len(numbers)), numbers.astype(np.intp)] = 1
+        return cls(X, targets.T, weights, scale=scale)
+
+    @property
+    def X(self) -> NDArray[Any]:
+        """The features (n_features, n_samples): a read-only view; uint8 stands for X * scale."""
+        return self._samples.T
+
+    @property
+    def Y(self) -> NDArray[Any]:
+        """The targets (n_outputs, n_samples): a read-only view, float32 or float64."""
+        return self._targets.T
+
+    @property
+    def samples(self) -> NDArray[Any]:
+        """The features as stored, (n_samples, n_features), C-ordered, read-only."""
+        return self._samples
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        """The targets as stored, (n_samples, n_outputs), C-ordered, read-only."""
+        return self._targets
+
+    @property
+    def weights(self) -> NDArray[Any] | None:
+        """The sample weights (n_samples,), read-only, or None where all samples count alike."""
+        return self._weights
+
+    @property
+    def scale(self) -> float | None:
+        """The factor that uint8 features stand for, or None where X holds floats."""
+        return self._scale
+
+    @property
+    def n_features(self) -> int:
+        """Number of features: rows of X."""
+        return int(self._samples.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs: rows of Y."""
+        return int(self._targets.shape[1])
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples: columns of X and Y."""
+        return int(self._samples.shape[0])
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether Y holds classes: one-hot columns, or for one output only the values 0 and 1."""
+        if self._is_classification is None:
+            self._is_classification = _holds_classes(self._targets)
+        return self._is_classification
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The class of every sample, (n_samples,) integers. Raises ValueError where Y holds no classes."""
+        if not self.is_classification:
+            raise ValueError(
+                f"Y is ({self.n_outputs}, {self.n_samples}) and holds no classes; labels needs one-hot "
+                "columns or one row of 0 and 1. Build the dataset with Dataset.from_labels(X, labels)."
+            )
+        if self.n_outputs == 1:
+            return self._targets[:, 0].astype(np.intp)
+        labels: NDArray[Any] = self._targets.argmax(axis=1)
+        return labels
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __repr__(self) -> str:
+        scaled = "" if self._scale is None else f" x {self._scale:.6g}"
+        classes = ", classes" if self.is_classification else ""
+        weighted = "" if self._weights is None else f", weights {self._weights.dtype}"
+        return (
+            f"Dataset(X ({self.n_features}, {self.n_samples}) {self._samples.dtype}{scaled}, "
+            f"Y ({self.n_outputs}, {self.n_samples}) {self._targets.dtype}{classes}{weighted})"
+        )
+
+    def subset(self, indices: ArrayLike | slice) -> Dataset:
+        """Return the chosen samples as a Dataset: a view for a slice of step 1, otherwise a copy.
+
+        indices: a slice, or (n,) integers from -n_samples to n_samples - 1, in any order and also repeated
+        Raises TypeError for indices that are not integers, ValueError for a choice that is empty, out of
+        range or of samples whose weights are all zero.
+        """
+        chosen = indices if isinstance(indices, slice) else _checked_indices(indices, self.n_samples)
+        part = object.__new__(Dataset)
+        part._scale = self._scale
+        part._samples = _read_only(self._samples[chosen], self._samples.dtype)
+        part._targets = _read_only(self._targets[chosen], self._targets.dtype)
+        part._weights = None if self._weights is None else _read_only(self._weights[chosen], self._weights.dtype)
+        # A part of classes holds classes; a part of other numbers may happen to.
+        part._is_classification = self._is_classification or None
+        if part.n_samples == 0:
+            raise ValueError(f"subset({indices!r}) holds no sample; choose at least one of the {self.n_samples}.")
+        if part._weights is not None and not part._weights.any():
+            raise ValueError(
+                f"the weights of the {part.n_samples} samples chosen are all zero; at least one must be "
+                "above 0. Choose other samples, or build the Dataset without weights."
+            )
+        return part
+
+    def split(self, fraction: float, seed: int = 0, stratify: bool = False) -> tuple[Dataset, Dataset]:
+        """Return (train, held_out): a random `fraction` of the samples held out, at least one on each side.
+
+        Both sides keep the samples' order; the same seed gives the same split. `stratify` holds out the same
+        fraction of every class (largest remainders make up the total).
+        Raises ValueError for a fraction outside (0, 1), a single sample, or stratify without classes.
+        """
+        if not 0 < fraction < 1:
+            raise ValueError(
+                f"fraction is {fraction!r}; split needs a number between 0 and 1. To hold out n samples pass "
+                f"fraction=n / {self.n_samples}."
+            )
+        if self.n_samples < 2:
+            raise ValueError("the dataset has 1 sample; split needs at least 2, one for each side. Add samples.")
+        generator = np.random.default_rng(_integer("seed", seed, at_least=0))
+        n_held_out = max(1, min(self.n_samples - 1, round(fraction * self.n_samples)))
+        order = generator.permutation(self.n_samples)
+        held_out = self._stratified(order, n_held_out) if stratify else order[:n_held_out]
+        is_held_out = np.zeros(self.n_samples, bool)
+        is_held_out[held_out] = True
+        return self.subset(np.flatnonzero(~is_held_out)), self.subset(np.flatnonzero(is_held_out))
+
+    def _stratified(self, order: NDArray[Any], n_held_out: int) -> NDArray[Any]:
+        """Return `n_held_out` sample indices, taken from `order` in proportion to the classes."""
+        if not self.is_classification:
+            raise ValueError(
+                f"stratify=True needs classes, but Y ({self.n_outputs}, {self.n_samples}) holds none: "
+                "neither one-hot columns nor 0 and 1. Pass stratify=False, or build the dataset with "
+                "Dataset.from_labels(X, labels)."
+            )
+        labels = self.labels[order]
+        class_sizes = np.bincount(labels)
+        # Whole-number arithmetic: quotas n_held_out * size / n_samples, exact, rounded down.
+        quotas, remainders = np.divmod(n_held_out * class_sizes, self.n_samples)
+        largest_first = np.argsort(-remainders, kind="stable")
+        quotas[largest_first[: n_held_out - quotas.sum()]] += 1
+        chosen = [order[labels == label][:quota] for label, quota in enumerate(quotas)]
+        return np.concatenate(chosen)
+
+    def batches(self, batch_size: int, seed: int | None = None) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Return an iterator of (X, Y), or (X, Y, weights) where there are weights; the last may be short.
+
+        X (n_features, batch), Y (n_outputs, batch), weights (batch,); uint8 features come scaled, as float32.
+        seed None goes through the samples in order, a number shuffles them.
+        Raises TypeError or ValueError at the call for a batch_size below 1 or a bad seed.
+        """
+        batch_size = _integer("batch_size", batch_size, at_least=1)
+        order = None
+        if seed is not None:
+            order = np.random.default_rng(_integer("seed", seed, at_least=0)).permutation(self.n_samples)
+        return self._batches(batch_size, order)
+
+    def _batches(self, batch_size: int, order: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], ...]]:
+        for start in range(0, self.n_samples, batch_size):
+            stop = start + batch_size
+            rows = slice(start, stop) if order is None else order[start:stop]
+            X = self._samples[rows]
+            if self._scale is not None:
+                X = np.multiply(X, self._scale, dtype=np.float32)
+            batch = (X.T, self._targets[rows].T)
+            yield batch if self._weights is None else (*batch, self._weights[rows])
+
+    def upload(self, backend: Backend) -> UploadedDataset:
+        """Return the arrays on `backend`, in its dtype (uint8 features stay uint8: a quarter of the bytes).
+
+        On the CPU an array that already has the backend's dtype is not copied.
+        """
+        keeps_bytes = self._samples.dtype == np.uint8
+        X = backend.to_device(self._samples, dtype=np.dtype(np.uint8) if keeps_bytes else backend.dtype)
+        Y = backend.to_device(self._targets)
+        weights = None if self._weights is None else backend.to_device(self._weights.reshape(-1, 1))
+        nbytes = 0
+        if backend.device != "cpu":
+            n_floats = self._targets.size + (0 if self._weights is None else self._weights.size)
+            nbytes = self._samples.size * (1 if keeps_bytes else backend.dtype.itemsize)
+            nbytes += n_floats * backend.dtype.itemsize
+        return UploadedDataset(X, Y, weights, self._scale, self.n_samples, nbytes)
+
+
+def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
+    """Return (train, *others) with features shifted and scaled to train's mean 0 and standard deviation 1.
+
+    Weights do not enter; a feature that is constant in train is only centred; uint8 is multiplied by its
+    scale first. Computed in float64; the result is float32, or float64 where the input was.
+    Raises ValueError for datasets with other numbers of features.
+    """
+    for position, other in enumerate(others):
+        if other.n_features != train.n_features:
+            raise ValueError(
+                f"others[{position}] has {other.n_features} features, train has {train.n_features}; "
+                "standardize needs the same features everywhere. Pass datasets made from the same columns."
+            )
+    mean, deviation = _mean_and_deviation(train)
+    return tuple(_standardized(dataset, mean, deviation) for dataset in (train, *others))
+
+
+def _mean_and_deviation(dataset: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean and standard deviation (n_features,) in float64; a constant's deviation is given as 1."""
+    lowest, highest = dataset.samples.min(axis=0), dataset.samples.max(axis=0)
+    total = np.zeros(dataset.n_features)
+    for _, block in _float64_blocks(dataset):
+        total += block.sum(axis=0)
+    # A sum rounds, so a constant is told by its extremes: otherwise 0.1 could get a deviation of 1e-17.
+    factor = 1.0 if dataset.scale is None else dataset.scale
+    mean = np.where(lowest == highest, lowest.astype(np.float64) * factor, total / dataset.n_samples)
+    squares = np.zeros(dataset.n_features)
+    for _, block in _float64_blocks(dataset):
+        squares += np.square(block - mean).sum(axis=0)
+    deviation = np.sqrt(squares / dataset.n_samples)
+    return mean, np.where(deviation == 0, 1.0, deviation)
+
+
+def _standardized(dataset: Dataset, mean: NDArray[Any], deviation: NDArray[Any]) -> Dataset:
+    dtype = np.float64 if dataset.samples.dtype == np.float64 else np.float32
+    result = np.empty(dataset.samples.shape, dtype)
+    for rows, block in _float64_blocks(dataset):
+        result[rows] = (block - mean) / deviation
+    return Dataset(result.T, dataset.Y, dataset.weights)
+
+
+def _float64_blocks(dataset: Dataset) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield (rows, features of these rows in float64, scaled) over the whole dataset."""
+    factor = 1.0 if dataset.scale is None else dataset.scale
+    step = max(1, _BLOCK // dataset.n_features)
+    for start in range(0, dataset.n_samples, step):
+        rows = slice(start, start + step)
+        yield rows, np.multiply(dataset.samples[rows], factor, dtype=np.float64)
+
+
+def _real_array(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as a host array of real numbers, not copied where it is one."""
+    array = _host_array(name, value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; a Dataset needs real numbers. Convert it, for example with "
+            f"np.asarray({name}, dtype=np.float32)."
+        )
+    return array
+
+
+def _host_array(name: str, value: Any) -> NDArray[Any]:
+    if hasattr(value, "__cuda_array_interface__"):
+        raise TypeError(
+            f"{name} is a {type(value).__name__} in GPU memory; a Dataset lives in host memory, train "
+            f"uploads it. Pass {name}.get() (CuPy) or {name}.cpu() (PyTorch)."
+        )
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise TypeError(
+            f"{name} is a {type(value).__name__} that NumPy cannot read ({reason}); a Dataset needs "
+            "an array of real numbers in host memory. Pass a NumPy array."
+        ) from None
+
+
+def _check_shapes(X: NDArray[Any], Y: NDArray[Any]) -> None:
+    """Refuse shapes that do not fit, and say which array to transpose where rows were given."""
+    if X.ndim != 2:
+        raise ValueError(
+            f"X is {X.shape}; a Dataset needs two dimensions, (n_features, n_samples). {_flattening(X, Y)}"
+        )
+    if Y.ndim not in (1, 2):
+        raise ValueError(
+            f"Y is {Y.shape}; a Dataset needs (n_outputs, n_samples) or (n_samples,). Reshape it, for "
+            "example with Y.reshape(-1, n_samples)."
+        )
+    for name, array in (("X", X), ("Y", Y)):
+        if array.size == 0:
+            raise ValueError(
+                f"{name} is {array.shape} and so is empty; a Dataset needs at least one sample, one feature "
+                "and one output. Check the selection or file that it came from."
+            )
+    if X.shape[1] == Y.shape[-1]:
+        return
+    found = f"X is {X.shape} and Y is {Y.shape}: {X.shape[1]} and {Y.shape[-1]} samples"
+    if X.shape[0] == Y.shape[-1]:
+        raise ValueError(f"{found}. X looks row-wise: X is {X.shape}; one sample is one column: pass X.T.")
+    if Y.ndim == 2 and X.shape[1] == Y.shape[0]:
+        raise ValueError(f"{found}. Y looks row-wise: Y is {Y.shape}; one sample is one column: pass Y.T.")
+    if Y.ndim == 2 and X.shape[0] == Y.shape[0]:
+        raise ValueError(f"{found}. Both look row-wise; one sample is one column: pass X.T and Y.T.")
+    raise ValueError(f"{found}; a Dataset needs one column of Y for each column of X. Pass as many of each.")
+
+
+def _flattening(X: NDArray[Any], Y: NDArray[Any]) -> str:
+    """Return the call that makes X two-dimensional, judged by which of its axes counts the samples."""
+    n_samples = Y.shape[-1] if Y.ndim else 1
+    if X.ndim < 2:
+        return "One feature: pass X.reshape(1, -1). One sample: pass X.reshape(-1, 1)."
+    if X.shape[-1] != n_samples and X.shape[0] == n_samples:
+        return f"One sample is one column: pass X.reshape({n_samples}, -1).T."
+    return f"Flatten it with X.reshape(-1, {X.shape[-1]})."
+
+
+def _checked_scale(scale: float | None, dtype: np.dtype[Any]) -> float | None:
+    if dtype != np.uint8:
+        if scale is not None:
+            raise ValueError(
+                f"scale is {scale!r} but X has dtype {dtype}; scale is for uint8 only. Leave it out, or "
+                "multiply X by it."
+            )
+        return None
+    factor = 1 / 255 if scale is None else float(scale)
+    if not (np.isfinite(factor) and factor > 0):
+        raise ValueError(f"scale is {scale!r}; it must be a finite number above 0, for example scale=1/255.")
+    return factor
+
+
+def _feature_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that features of `dtype` are stored in: uint8, or a native float32 or float64."""
+    if dtype == np.uint8:
+        return dtype
+    at_least_float32 = np.result_type(dtype, np.float32)
+    return np.dtype(np.float32 if at_least_float32 == np.float32 else np.float64)
+
+
+def _target_dtype(Y: NDArray[Any]) -> np.dtype[Any]:
+    """Return float32 for targets, except where they are float64 or integers too large for it."""
+    if Y.dtype.kind in "iu":
+        exact = int(Y.min()) >= -_FLOAT32_INTEGERS and int(Y.max()) <= _FLOAT32_INTEGERS
+        return np.dtype(np.float32 if exact else np.float64)
+    return _feature_dtype(Y.dtype)
+
+
+def _read_only(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a C-ordered, read-only view, or a copy where order or type demand one."""
+    # The flag is set on a view of our own: the caller's array stays as writeable as it was.
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.setflags(write=False)
+    return view
+
+
+def _check_finite(name: str, base: NDArray[Any], row_name: str) -> None:
+    """Refuse NaN and infinity in a base (n_samples, n), naming the first by its row and column in `name`."""
+    if base.dtype == np.uint8:
+        return
+    flat = base.reshape(-1)
+    n_bad, first = 0, -1
+    for start in range(0, flat.size, _BLOCK):
+        finite = np.isfinite(flat[start : start + _BLOCK])
+        if not finite.all():
+            n_bad += int(np.count_nonzero(~finite))
+            first = start + int(np.argmin(finite)) if first < 0 else first
+    if n_bad:
+        sample, row = divmod(first, base.shape[1])
+        raise ValueError(
+            f"{name} holds {n_bad} value{'s' if n_bad > 1 else ''} that {'are' if n_bad > 1 else 'is'} NaN "
+            f"or infinite, the first at {row_name} {row}, sample {sample} ({flat[first]}); a Dataset needs "
+            f"finite numbers. Keep the good samples with keep = np.isfinite({name}).all(axis=0) and X[:, "
+            "keep], Y[:, keep], or fill the gaps."
+        )
+
+
+def _checked_weights(weights: ArrayLike, n_samples: int) -> NDArray[Any]:
+    given = _real_array("weights", weights)
+    if given.shape != (n_samples,):
+        fix = "Pass weights.ravel()." if given.size == n_samples else "Pass one weight for each column of X."
+        raise ValueError(f"weights is {given.shape}; a Dataset of {n_samples} samples needs ({n_samples},). {fix}")
+    stored = _read_only(given, _feature_dtype(np.result_type(given.dtype, np.float32)))
+    bad = ~(np.isfinite(stored) & (stored >= 0))
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(
+            f"weights is {stored[first]} at sample {first} ({np.count_nonzero(bad)} such in all); weights "
+            "must be finite and at least 0. Give a sample that should not count the weight 0."
+        )
+    if not stored.any():
+        raise ValueError(
+            "weights are all zero; at least one must be above 0. Leave weights out to count all samples alike."
+        )
+    return stored
+
+
+def _checked_labels(labels: ArrayLike) -> NDArray[Any]:
+    """Return labels (n_samples,) that are whole numbers >= 0, in the type they came in."""
+    numbers = _host_array("labels", labels)
+    if numbers.dtype.kind not in "biuf":
+        raise TypeError(
+            f"labels have dtype {numbers.dtype}; Dataset.from_labels needs whole numbers from 0. Number them "
+            "with np.unique(labels, return_inverse=True)[1]."
+        )
+    if numbers.ndim != 1 or numbers.size == 0:
+        raise ValueError(
+            f"labels is {numbers.shape}; Dataset.from_labels needs (n_samples,), one label a sample. Pass "
+            "labels.ravel(), or Dataset(X, Y) where they are one-hot columns already."
+        )
+    bad = numbers < 0
+    if numbers.dtype.kind == "f":
+        # NaN compares unequal to itself and infinity is no class either.
+        bad |= (numbers != np.floor(numbers)) | ~np.isfinite(numbers)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(
+            f"label {numbers[first]} at sample {first}; labels must be whole numbers from 0. Number the "
+            "classes with np.unique(labels, return_inverse=True)[1]; for targets that are measured pass "
+            "Dataset(X, Y)."
+        )
+    return numbers
+
+
+def _checked_indices(indices: ArrayLike, n_samples: int) -> NDArray[Any]:
+    chosen = np.asarray(indices)
+    if chosen.size == 0 and chosen.ndim == 1:
+        chosen = chosen.astype(np.intp)  # an empty list is float64
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+        raise TypeError(
+            f"indices are {chosen.dtype} of shape {chosen.shape}; subset needs a slice or integers of shape "
+            "(n,). Pass np.flatnonzero(mask) for a mask, [i] for one sample."
+        )
+    bad = (chosen < -n_samples) | (chosen >= n_samples)
+    if bad.any():
+        raise ValueError(
+            f"index {chosen[np.argmax(bad)]} is out of range; the dataset has {n_samples} samples: pass 0 to "
+            f"{n_samples - 1}."
+        )
+    return chosen
+
+
+def _holds_classes(targets: NDArray[Any]) -> bool:
+    """Whether rows (n_samples, n_outputs) are one-hot, or for one output all 0 or 1."""
+    step = max(1, _BLOCK // targets.shape[1])
+    for start in range(0, len(targets), step):
+        block = targets[start : start + step]
+        ones = block == 1
+        if not (ones | (block == 0)).all():
+            return False
+        if targets.shape[1] > 1 and not (ones.sum(axis=1) == 1).all():
+            return False
+    return True
+
+
+def _integer(name: str, value: Any, at_least: int) -> int:
+    """Return `value` as an int, refusing floats, bools and what is too small."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} is {value!r} ({type(value).__name__}); it must be a whole number of at least "
+            f"{at_least}. Pass an int."
+        ) from None
+    if number < at_least:
+        raise ValueError(f"{name} is {value!r}; it must be at least {at_least}. Pass {name}={at_least} or more.")
+    return number

@@ -1,0 +1,10 @@
+"""Data sets by name; every loader returns `(train, test)`, two `xpnet.data.Dataset` values.
+
+The MNIST sample ships inside the package; the full sets are read from a folder or downloaded once.
+"""
+
+from __future__ import annotations
+
+from xpnet.datasets.mnist import load_fashion_mnist, load_mnist, load_mnist_sample
+
+__all__ = ["load_fashion_mnist", "load_mnist", "load_mnist_sample"]

@@ -1,0 +1,218 @@
+"""The reference engine: bind a Program's calls to arrays once, then call the list, step after step.
+
+It serves NumPy and CuPy alike. A step allocates nothing, transfers nothing and computes nothing in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.program import Call, Operand, Program
+
+_KEPT_BATCH_SIZES = 8  # bound lists kept besides the full batch; an epoch needs one, for its last step
+
+
+@dataclass(frozen=True)
+class _Gather:
+    """One `take` of a step: rows of `source` into `out`, through a staging buffer and a scale where data are uint8."""
+
+    take: Callable[..., Any]
+    out: Any
+    mode: tuple[str, ...]
+    scaled: Callable[[], Any] | None
+
+
+@dataclass(frozen=True)
+class _BoundStep:
+    gathers: tuple[_Gather, ...]
+    phases: dict[str, list[Callable[[], Any]]]
+    calls: list[Callable[[], Any]]
+
+
+class Replay:
+    """Runs a Program on one backend by calling its list.
+
+    theta: the network's flat parameter vector; it is used in place, everything else is allocated here.
+    data: name -> (array (n_samples, n), scale or None) for the Program's gathers; not needed for `feed`.
+    """
+
+    def __init__(
+        self, program: Program, backend: Backend, theta: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
+    ) -> None:
+        self.program, self.backend = program, backend
+        self.bytes_uploaded = 0
+        self._theta = theta
+        self._data = dict(data or {})
+        self._floats = backend.zeros(program.n_floats - program.n_parameters)
+        self._uints = backend.zeros(program.n_uints, np.uint32)
+        self._arrays: dict[Any, Any] = {}
+        self._bound: dict[int, tuple[Program, _BoundStep]] = {}
+        self._staging = {
+            name: backend.xp.empty((program.capacity, source.shape[1]), dtype=source.dtype)
+            for name, (source, scale) in self._data.items()
+            if scale is not None
+        }
+        n_slots = len(program.slots)
+        self._slots = self._floats[:n_slots]
+        self._results = self._floats[n_slots : n_slots + len(program.results)]
+
+    def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
+        """Run a step for every `capacity` samples of `order`; the last step may be short.
+
+        order (n,): indices into the gathered data.  rows_in (n_steps, n_slots), float64: what each step's slots hold.
+        Returns rows_out (n_steps, n_results) on the host, float64.
+        Both travel once: one upload before the first step, one read after the last.
+        """
+        capacity, n_samples = self.program.capacity, len(order)
+        n_steps = -(-n_samples // capacity)
+        device_order, rows = self._upload(self._check_order(order), rows_in, n_steps)
+        rows_out = self.backend.xp.empty((n_steps, len(self.program.results)), dtype=self.backend.dtype)
+        with np.errstate(all="ignore"):  # as on a GPU, which never warns: a loss that is not finite tells
+            for t in range(n_steps):
+                start = t * capacity
+                size = min(capacity, n_samples - start)
+                _, step = self._at(size)
+                samples = device_order[start : start + size]
+                if rows is not None:
+                    self._slots[...] = rows[t]
+                for gather in step.gathers:
+                    gather.take(samples, 0, gather.out, *gather.mode)
+                    if gather.scaled is not None:
+                        gather.scaled()
+                for call in step.calls:
+                    call()
+                rows_out[t] = self._results
+        return self.backend.to_host(rows_out).astype(np.float64)
+
+    def feed(self, batch: int, **arrays: Any) -> None:
+        """Copy device arrays (n, batch) into the buffers of these names, in place of a gather."""
+        program, _ = self._at(batch)
+        for name, array in arrays.items():
+            self._view(program, name)[...] = array
+
+    def set_slots(self, row: np.ndarray) -> None:
+        """Fill the slots (n_slots,) for the next `execute`."""
+        if row.size:
+            self._slots[...] = self.backend.to_device(row)
+
+    def execute(self, batch: int, *phases: str) -> None:
+        """Run these phases, or all of them, on the first `batch` samples of the buffers as they are."""
+        _, step = self._at(batch)
+        with np.errstate(all="ignore"):
+            for phase in phases or step.phases:
+                for call in step.phases[phase]:
+                    call()
+
+    def read_results(self) -> dict[str, float]:
+        """The results of the last `execute`, by name; one read from the device."""
+        values = self.backend.to_host(self._results)
+        return {name: float(value) for name, value in zip(self.program.results, values, strict=True)}
+
+    def read(self, name: str, batch: int) -> Any:
+        """The buffer of that name as the math sees it: a view, valid until the next step."""
+        return self._view(self._at(batch)[0], name)
+
+    def _at(self, batch: int) -> tuple[Program, _BoundStep]:
+        found = self._bound.get(batch)
+        if found is None:
+            if len(self._bound) > _KEPT_BATCH_SIZES:
+                del self._bound[next(iter(self._bound))]
+                self._arrays.clear()
+            program = self.program.at(batch)
+            found = self._bound[batch] = (program, self._bind(program))
+        return found
+
+    def _bind(self, program: Program) -> _BoundStep:
+        phases: dict[str, list[Callable[[], Any]]] = {}
+        for call in program.calls:
+            phases.setdefault(call.phase, []).append(self._callable(call))
+        gathers = tuple(self._gather(name, self._memory(buffer)) for name, buffer in program.gathers if self._data)
+        return _BoundStep(gathers, phases, [call for calls in phases.values() for call in calls])
+
+    def _gather(self, name: str, out: Any) -> _Gather:
+        source, scale = self._data[name]
+        # "clip" lets NumPy write into `out` without a buffer of its own; CuPy's take has no mode.
+        mode = ("clip",) if self.backend.xp is np else ()
+        if scale is None:
+            return _Gather(source.take, out, mode, None)
+        staging = self._staging[name][: len(out)]
+        factor = self._constant(scale, out.dtype)
+        return _Gather(source.take, staging, mode, partial(self.backend.xp.multiply, staging, factor, out=out))
+
+    def _callable(self, call: Call) -> Callable[[], Any]:
+        """The call with its arrays bound, in the form that costs its library least."""
+        xp, out = self.backend.xp, self._array(call.out)
+        arrays = [self._array(operand) for operand in call.operands]
+        if call.word == "matmul":
+            return partial(arrays[0].dot, arrays[1], out)
+        if xp is not np:
+            keywords = {} if call.axis is None else {"axis": call.axis, "keepdims": True}
+            inputs = [item if not isinstance(item, Operand) else self._array(item) for item in call.inputs]
+            return partial(getattr(xp, call.word), *inputs, out=out, **keywords)
+        if call.axis is not None:
+            return partial({"sum": np.add, "max": np.maximum}[call.word].reduce, arrays[0], call.axis, None, out, True)
+        dtype = arrays[0].dtype
+        inputs = [
+            self._array(item) if isinstance(item, Operand) else self._constant(item, dtype) for item in call.inputs
+        ]
+        if call.word in ("maximum", "minimum"):  # a positional `out` is deprecated for these two
+            return partial(getattr(np, call.word), *inputs, out=out)
+        return partial(getattr(np, call.word), *inputs, out)
+
+    def _constant(self, value: float, dtype: np.dtype[Any]) -> Any:
+        """A number as NumPy takes it fastest: a 0-d array of the right type."""
+        return np.array(value, dtype=dtype) if self.backend.xp is np else value
+
+    def _array(self, operand: Operand) -> Any:
+        """The operand's array; made once, since CuPy copies an operand that overlaps `out` but is another object."""
+        key = (operand.buffer.kind, operand.buffer.offset, operand.shape, operand.transposed)
+        found = self._arrays.get(key)
+        if found is None:
+            found = self._slice(operand.buffer.kind, operand.buffer.offset, operand.buffer.size).reshape(operand.shape)
+            found = self._arrays[key] = found.T if operand.transposed else found
+        return found
+
+    def _memory(self, buffer: Any) -> Any:
+        """A batch buffer as it lies in memory: (batch, n)."""
+        return self._array(Operand(buffer, buffer.shape[::-1]))
+
+    def _view(self, program: Program, name: str) -> Any:
+        buffer = program.buffers[name]
+        array = self._slice(buffer.kind, buffer.offset, buffer.size)
+        return array.reshape(buffer.shape[::-1]).T if buffer.flipped else array.reshape(buffer.shape)
+
+    def _slice(self, kind: str, offset: int, size: int) -> Any:
+        if kind == "uint32":
+            return self._uints[offset : offset + size]
+        start = offset - self.program.n_parameters
+        return self._theta[offset : offset + size] if start < 0 else self._floats[start : start + size]
+
+    def _check_order(self, order: np.ndarray) -> np.ndarray:
+        order = np.ascontiguousarray(order, dtype=np.int64)
+        for name, (source, _) in self._data.items():
+            if order.size == 0 or order.min() < 0 or order.max() >= len(source):
+                found = f"{order.min()} to {order.max()}" if order.size else "nothing"
+                raise IndexError(f"order has {found}, {name} has samples 0 to {len(source) - 1}")
+        return order
+
+    def _upload(self, order: np.ndarray, rows_in: np.ndarray, n_steps: int) -> tuple[Any, Any]:
+        """Move indices and slot rows to the device in ONE transfer, as one block of bytes seen twice."""
+        n_slots = len(self.program.slots)
+        if rows_in.shape != (n_steps, n_slots):
+            raise ValueError(f"rows_in is {rows_in.shape}, needed is ({n_steps}, {n_slots}): steps by slots")
+        rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
+        if self.backend.device == "cpu":
+            return order, rows if n_slots else None
+        block = np.concatenate([order.view(np.uint8), rows.reshape(-1).view(np.uint8)])
+        self.bytes_uploaded += block.nbytes
+        on_device = self.backend.to_device(block, np.uint8)
+        indices = on_device[: order.nbytes].view(np.int64)
+        if not n_slots:
+            return indices, None
+        return indices, on_device[order.nbytes :].view(self.backend.dtype).reshape(rows.shape)

@@ -1,0 +1,172 @@
+"""The layers a network is made of: immutable descriptions that say which kernels they run.
+
+A layer holds no parameters and no state. `forward_into` and `backward_into` are what a network records; `initialize`,
+`forward` and `backward` let a layer be used alone. The network comes next.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.kernels.affine import affine, affine_backward
+from xpnet.options import check_option
+from xpnet.parameters import BIAS_INITIALISERS, WEIGHT_INITIALISERS, draw_biases, draw_weights
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Z = W X + b, every output connected with every input.
+
+    n_in, n_out: number of inputs and outputs.
+    init: "normal", "inverse_sqrt", "glorot" or "he"; None lets the network choose after the activation that follows
+    (alone: "glorot").  bias: "zeros", "normal" or a number.
+    """
+
+    n_in: int
+    n_out: int
+    init: str | None = None
+    bias: str | float = "zeros"
+
+    type: ClassVar[str] = "dense"
+    needs_input: ClassVar[bool] = True  # which of its arrays the backward reads: the other may be overwritten
+    needs_output: ClassVar[bool] = False
+    is_identity: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_in", "n_out"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"Dense {name} is {value!r}; needed is a whole number of at least 1, such as 100")
+        if self.init is not None:
+            check_option("Dense init", self.init, WEIGHT_INITIALISERS)
+        if isinstance(self.bias, bool) or not isinstance(self.bias, (int, float)):
+            check_option("Dense bias", self.bias, BIAS_INITIALISERS)
+        elif not math.isfinite(self.bias):
+            raise ValueError(f"Dense bias is {self.bias}; needed is a finite number, 'zeros' or 'normal'")
+
+    def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw {"W": (n_out, n_in), "b": (n_out, 1)} in float64 on the host."""
+        W = draw_weights(self.init or "glorot", self.n_in, self.n_out, rng)
+        return {"W": W, "b": draw_biases(self.bias, self.n_out, rng)}
+
+    def output_size(self, n_in: int) -> int:
+        """Number of outputs when fed `n_in` features; raises ValueError if it takes another number."""
+        if n_in != self.n_in:
+            raise ValueError(f"Dense({self.n_in}, {self.n_out}) follows a layer with {n_in} outputs; "
+                             f"write Dense({n_in}, {self.n_out})")  # fmt: skip
+        return self.n_out
+
+    def forward_into(self, xp: Any, params: dict[str, Array], X: Array, out: Array) -> None:
+        affine(xp, params["W"], params["b"], X, out)
+
+    def backward_into(
+        self, xp: Any, params: dict[str, Array], trace: Array, dZ: Array, grads: dict[str, Array], dX: Array | None
+    ) -> None:
+        affine_backward(xp, params["W"], trace, dZ, grads["W"], grads["b"], dX)
+
+    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, Array]:
+        """Return Z (n_out, batch) and the trace for `backward`, for X (n_in, batch)."""
+        self.output_size(X.shape[0])
+        Z = xp.empty((self.n_out, X.shape[1]), dtype=X.dtype)
+        self.forward_into(xp, params, X, Z)
+        return Z, X
+
+    def backward(
+        self, params: dict[str, Array], trace: Array, dZ: Array, xp: Any = np
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return dX (n_in, batch) and {"W": dW, "b": db}, summed over the batch, for dZ (n_out, batch)."""
+        dX = xp.empty(trace.shape, dtype=trace.dtype)
+        grads = {name: xp.empty(value.shape, dtype=value.dtype) for name, value in params.items()}
+        self.backward_into(xp, params, trace, dZ, grads, dX)
+        return dX, grads
+
+    def to_spec(self) -> dict[str, Any]:
+        """The layer as a JSON-ready dict."""
+        return {"type": "dense", "n_in": self.n_in, "n_out": self.n_out, "init": self.init, "bias": self.bias}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A = f(Z), element by element.  name: "relu", "sigmoid", "tanh" or "identity"."""
+
+    name: str
+
+    type: ClassVar[str] = "activation"
+    needs_input: ClassVar[bool] = False
+    needs_output: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_option("activation", self.name, ACTIVATIONS)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the output is the input, so that nothing need be computed."""
+        return ACTIVATIONS[self.name] is None
+
+    def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """An activation has no parameters: {}."""
+        return {}
+
+    def output_size(self, n_in: int) -> int:
+        """As many outputs as inputs."""
+        return n_in
+
+    def forward_into(self, xp: Any, params: dict[str, Array], Z: Array, out: Array) -> None:
+        pair = ACTIVATIONS[self.name]
+        if pair is not None:
+            pair[0](xp, Z, out)
+
+    def backward_into(
+        self, xp: Any, params: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
+    ) -> None:
+        pair = ACTIVATIONS[self.name]
+        if pair is not None:
+            pair[1](xp, trace, dA, dX)
+
+    def forward(self, params: dict[str, Array], Z: Array, xp: Any = np) -> tuple[Array, Array]:
+        """Return A and the trace for `backward`, both (n, batch), for Z (n, batch)."""
+        A = Z.copy()
+        self.forward_into(xp, params, Z, A)
+        return A, A
+
+    def backward(
+        self, params: dict[str, Array], trace: Array, dA: Array, xp: Any = np
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return dZ (n, batch) and {} for dA (n, batch)."""
+        dZ = dA.copy()
+        self.backward_into(xp, params, trace, dA, {}, dZ)
+        return dZ, {}
+
+    def to_spec(self) -> dict[str, Any]:
+        """The layer as a JSON-ready dict."""
+        return {"type": "activation", "name": self.name}
+
+
+Layer = Dense | Activation
+_FIELDS = {"dense": (Dense, ("n_in", "n_out", "init", "bias")), "activation": (Activation, ("name",))}
+
+
+def layer_from_spec(spec: Any) -> Layer:
+    """Make a layer of a dict such as {"type": "dense", "n_in": 784, "n_out": 100, "init": "he"}.
+
+    Raises ValueError for an unknown type, an unknown or a missing key.
+    """
+    if not isinstance(spec, dict):
+        raise ValueError(f"a layer of the spec is {spec!r}; needed is a dict such as "
+                         '{"type": "activation", "name": "relu"}')  # fmt: skip
+    kind = check_option("layer type", spec.get("type"), _FIELDS)
+    layer_class, names = _FIELDS[kind]
+    for key in spec:
+        check_option(f"key of a {kind} layer", key, ("type", *names))
+    try:
+        return layer_class(**{key: value for key, value in spec.items() if key != "type"})
+    except TypeError:
+        needed = "n_in and n_out" if layer_class is Dense else "name"
+        raise ValueError(f"the {kind} layer {spec} lacks a key; needed: {needed}") from None

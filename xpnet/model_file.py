@@ -1,0 +1,104 @@
+"""Models on disk: named tensors and the spec in one safetensors file, written aside and renamed. Never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.architecture import Architecture
+
+
+def write_aside(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that it is there whole or not at all: a temporary neighbour, fsync, rename."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_model(path: str | os.PathLike[str], architecture: Architecture, tensors: dict[str, np.ndarray]) -> None:
+    """Write the spec and the named tensors (`layers.0.W`, ...) to `path`, replacing it in one move."""
+    from safetensors.numpy import save  # heavy enough to be imported on use
+
+    metadata = {"format": "xpnet", "spec": json.dumps(architecture.to_spec())}
+    write_aside(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[Architecture, dict[str, np.ndarray]]:
+    """Read what `save_model` wrote: the architecture and its tensors.
+
+    Everything is checked before a tensor is read: the header against the file's size (by safetensors), the names,
+    shapes and types against the spec. Raises FileNotFoundError, or ValueError in one line for any other file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}; `Network.save` and `xpnet train` write one")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            architecture = _read_spec(path, file.metadata())
+            expected = tensor_shapes(architecture)
+            _check_tensors(path, file, expected)
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); save the model again") from None
+    for name, value in tensors.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{path}: tensor {name} holds NaN or infinity; the model is of no use, train it again")
+    return architecture, tensors
+
+
+def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
+    """Name and shape of every tensor of a model file; the number in a name is the layer's index in the spec."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for index, layer in architecture.dense:
+        shapes[f"layers.{index}.W"] = (layer.n_out, layer.n_in)
+        shapes[f"layers.{index}.b"] = (layer.n_out, 1)
+    return shapes
+
+
+def _read_spec(path: Path, metadata: dict[str, str] | None) -> Architecture:
+    if not metadata or metadata.get("format") != "xpnet" or "spec" not in metadata:
+        raise ValueError(f"{path} is a safetensors file but not an xpnet model: it has no spec; "
+                         "use a file that `Network.save` wrote")  # fmt: skip
+    try:
+        spec = json.loads(metadata["spec"])
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path}: its spec is not JSON; use a file that `Network.save` wrote") from None
+    try:
+        return Architecture.from_spec(spec)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, int]]) -> None:
+    names = set(file.keys())
+    if names != set(expected):
+        missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
+        raise ValueError(f"{path} does not fit its spec: tensors missing {missing[:3]}, not expected {extra[:3]}; "
+                         "use a file that `Network.save` wrote")  # fmt: skip
+    for name, shape in expected.items():
+        part = file.get_slice(name)
+        found, dtype = tuple(part.get_shape()), part.get_dtype()
+        if found != shape or dtype not in ("F32", "F64"):
+            raise ValueError(f"{path}: tensor {name} is {dtype} {found}, its spec needs F32 or F64 {shape}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,268 @@
+"""Train a network: read this page first.
+
+`train` runs epochs and returns their records; `epochs` is the generator under it; `step` is one update by hand;
+`evaluate` measures. An epoch draws an order of the samples and hands it, chunk by chunk, to an engine that runs the
+recorded Program: gather a batch, forward, loss, backward, update.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnet.callbacks import Callback, History, Record
+from xpnet.data import Dataset, UploadedDataset
+from xpnet.executors.replay import Replay
+from xpnet.network import CHUNK, Network, feed_samples
+from xpnet.optimizers import SGD
+from xpnet.parameters import random_generator
+from xpnet.steps import evaluation_program
+
+CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before."""
+
+
+def train(
+    network: Network,
+    dataset: Dataset,
+    optimizer: SGD,
+    *,
+    epochs: int,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    validation: Dataset | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> History:
+    """Train the network in place and return a record an epoch, the untrained network's first.
+
+    epochs: passes over the data.  batch_size: samples a step, None for all; the last step of an epoch may be shorter.
+    shuffle, seed: a new order of the samples each epoch, the same for the same seed.
+    validation: a Dataset to evaluate after each epoch.  callbacks: told of progress and records.
+    A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
+    and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU).
+    Raises ValueError or TypeError before the first step if the arguments do not fit each other, TrainingDiverged if
+    the loss stops being finite. After Ctrl-C the network holds the weights it had reached.
+    """
+    records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks)
+    return History(records)
+
+
+def epochs(
+    network: Network,
+    dataset: Dataset,
+    optimizer: SGD,
+    *,
+    epochs: int,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    validation: Dataset | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Iterator[Record]:
+    """The generator under `train`: the same arguments, checked at once; yields each record when its epoch is over."""
+    return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks)
+
+
+def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None) -> float:
+    """Update the network once on the batch X (n_inputs, batch), Y (n_outputs, batch) and return the loss before it.
+
+    Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
+    """
+    batch = network.check_samples(X, Y, weights)
+    weighted = weights is not None
+    with network.engine(
+        ("step", optimizer, weighted, batch), lambda: network.training_program(batch, optimizer, weighted)
+    ) as engine:
+        feed_samples(engine, batch, X, Y, weights)
+        engine.set_slots(optimizer.slot_rows(1)[0])
+        engine.execute(batch)
+        results = engine.read_results()
+    return results["loss"] / results.get("weight", batch)
+
+
+def evaluate(network: Network, dataset: Dataset) -> dict[str, Any]:
+    """Return {"loss", "n"} over a data set, and {"accuracy", "correct"} where its targets are classes.
+
+    loss and accuracy are means, weighted where the data set has weights; correct and n are counts.
+    """
+    _check_fit(network, dataset, "dataset")
+    return _Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()
+
+
+def _checked_epochs(
+    network: Network, dataset: Dataset, optimizer: SGD, n_epochs: int, batch_size: int | None, shuffle: bool,
+    seed: int, validation: Dataset | None, callbacks: Sequence[Callback],
+) -> Iterator[Record]:  # fmt: skip
+    """Refuse what cannot work now, not at the first `next`."""
+    _check_fit(network, dataset, "dataset")
+    if validation is not None:
+        _check_fit(network, validation, "validation")
+    if not hasattr(optimizer, "slot_rows"):
+        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
+    for name, value, least in (("epochs", n_epochs, 0), ("batch_size", batch_size, 1)):
+        if value is None and name == "batch_size":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} is {value!r}; needed is a whole number of at least {least}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
+    rng = random_generator(seed, 1)
+    batch = dataset.n_samples if batch_size is None else min(int(batch_size), dataset.n_samples)
+    return _epochs(network, dataset, optimizer, int(n_epochs), batch, rng if shuffle else None, validation, callbacks)
+
+
+def _epochs(
+    network: Network, dataset: Dataset, optimizer: SGD, n_epochs: int, batch: int, rng: np.random.Generator | None,
+    validation: Dataset | None, callbacks: Sequence[Callback],
+) -> Iterator[Record]:  # fmt: skip
+    backend, theta = network.backend, network.parameters.flat
+    data = dataset.upload(backend)
+    program = network.training_program(batch, optimizer, data.weights is not None)
+    engine = Replay(program, backend, theta, _sources(data))
+    untrained = _Evaluator(network, dataset, data)
+    judge = None if validation is None else _Evaluator(network, validation, validation.upload(backend))
+    n_steps = -(-dataset.n_samples // batch)
+    for callback in callbacks:
+        callback.on_train_begin(network, n_epochs, n_steps)
+    try:
+        first = {"epoch": 0, "train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
+        uploaded = data.nbytes + untrained.bytes_uploaded + (judge.bytes_uploaded if judge else 0)
+        yield _report({**first, "bytes_uploaded": uploaded}, network, callbacks)
+        last_good = theta.copy()
+        for epoch in range(1, n_epochs + 1):
+            before, started = _bytes(engine, judge), time.perf_counter()
+            last_good[...] = theta
+            order = np.arange(dataset.n_samples) if rng is None else rng.permutation(dataset.n_samples)
+            try:
+                train_loss = _run_epoch(engine, optimizer, order, epoch, callbacks)
+            except TrainingDiverged:
+                theta[...] = last_good
+                raise
+            seconds = time.perf_counter() - started
+            record = {"epoch": epoch, "train_loss": train_loss, **_judged(judge), "steps": n_steps, "seconds": seconds}
+            yield _report({**record, "bytes_uploaded": _bytes(engine, judge) - before}, network, callbacks)
+    finally:
+        for callback in callbacks:
+            callback.on_train_end(network)
+
+
+def _run_epoch(engine: Replay, optimizer: SGD, order: np.ndarray, epoch: int, callbacks: Sequence[Callback]) -> float:
+    """Run one epoch in chunks of about CHUNK_SECONDS and return its mean loss, which weighs samples and not steps."""
+    batch, n_steps = engine.program.capacity, -(-len(order) // engine.program.capacity)
+    total, total_weight, done, size = 0.0, 0.0, 0, 1
+    last_finite: float | None = None
+    while done < n_steps:
+        started = time.perf_counter()
+        part = order[done * batch : (done + size) * batch]
+        count = -(-len(part) // batch)
+        rows_out = engine.run(part, optimizer.slot_rows(count))
+        results = dict(zip(engine.program.results, rows_out.T, strict=True))
+        n_samples = np.full(count, float(batch))
+        n_samples[-1] = len(part) - (count - 1) * batch
+        weights = results.get("weight", n_samples)
+        last_finite = _check_finite(results["loss"] / weights, done, epoch, last_finite, optimizer)
+        total, total_weight, done = total + results["loss"].sum(), total_weight + weights.sum(), done + count
+        for callback in callbacks:
+            callback.on_chunk_end(epoch, done, float(results["loss"].sum() / weights.sum()))
+        # The first chunk also binds the Program, so its time says little: grow by 8 at most.
+        elapsed = max(time.perf_counter() - started, 1e-9)
+        size = max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)))
+    return float(total / total_weight)
+
+
+def _check_finite(losses: np.ndarray, done: int, epoch: int, last_finite: float | None, optimizer: SGD) -> float | None:
+    """Return the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad) == 0:
+        return float(losses[-1])
+    first = int(bad[0])
+    last = float(losses[first - 1]) if first else last_finite
+    raise TrainingDiverged(
+        f"the loss is {losses[first]} at step {done + first + 1} of epoch {epoch} "
+        f"(last finite: {'none in this epoch' if last is None else f'{last:.6g}'}); "
+        f"lower the learning rate (it is {optimizer.lr:g}) or scale the inputs with xpnet.standardize"
+    )
+
+
+class _Evaluator:
+    """Evaluates one uploaded data set, again and again."""
+
+    def __init__(self, network: Network, dataset: Dataset, data: UploadedDataset) -> None:
+        with_accuracy = dataset.is_classification
+        batch = min(CHUNK, dataset.n_samples)
+        program = evaluation_program(network.architecture, batch, data.weights is not None, with_accuracy)
+        self._engine = Replay(program, network.backend, network.parameters.flat, _sources(data))
+        self._n_samples = dataset.n_samples
+        self._data_bytes = data.nbytes
+
+    @property
+    def bytes_uploaded(self) -> int:
+        return self._engine.bytes_uploaded
+
+    def evaluate(self) -> dict[str, Any]:
+        n_samples, capacity = self._n_samples, self._engine.program.capacity
+        rows_out = self._engine.run(np.arange(n_samples), np.empty((-(-n_samples // capacity), 0)))
+        sums = dict(zip(self._engine.program.results, rows_out.sum(axis=0).tolist(), strict=True))
+        total_weight = sums.get("weight", float(n_samples))
+        measured: dict[str, Any] = {"loss": sums["loss"] / total_weight, "n": n_samples}
+        if "correct" in sums:
+            measured["accuracy"] = sums.get("correct_weight", sums["correct"]) / total_weight
+            measured["correct"] = round(sums["correct"])
+        return measured
+
+
+def _judged(judge: _Evaluator | None) -> Record:
+    if judge is None:
+        return {}
+    measured = judge.evaluate()
+    return {f"val_{name}": measured[name] for name in ("loss", "accuracy") if name in measured}
+
+
+def _report(record: Record, network: Network, callbacks: Sequence[Callback]) -> Record:
+    for callback in callbacks:
+        callback.on_epoch_end(record, network)
+    return record
+
+
+def _bytes(engine: Replay, judge: _Evaluator | None) -> int:
+    return engine.bytes_uploaded + (judge.bytes_uploaded if judge is not None else 0)
+
+
+def _sources(data: UploadedDataset) -> dict[str, tuple[Any, float | None]]:
+    sources: dict[str, tuple[Any, float | None]] = {"X": (data.X, data.scale), "Y": (data.Y, None)}
+    if data.weights is not None:
+        sources["weights"] = (data.weights, None)
+    return sources
+
+
+def _check_fit(network: Network, dataset: Dataset, name: str) -> None:
+    """Refuse a data set that this network and its loss cannot take."""
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
+                        "Dataset.from_labels(X, labels)")  # fmt: skip
+    architecture = network.architecture
+    for what, found, needed in (
+        ("features", dataset.n_features, architecture.n_inputs),
+        ("outputs", dataset.n_outputs, architecture.n_outputs),
+    ):
+        if found != needed:
+            end = "first" if what == "features" else "last"
+            raise ValueError(f"{name} has {found} {what}, the network expects {needed}; "
+                             f"make a network whose {end} size is {found}")  # fmt: skip
+    if architecture.loss == "squared_error":
+        return
+    Y = dataset.Y
+    if Y.min() < 0.0 or Y.max() > 1.0:
+        raise ValueError(f"{architecture.loss} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
+                         "use Dataset.from_labels, or loss='squared_error'")  # fmt: skip
+    if architecture.loss == "softmax_cross_entropy" and abs(Y.sum(axis=0) - 1.0).max() > 1e-3:
+        raise ValueError(f"softmax_cross_entropy needs the targets of each sample to sum to 1, those of {name} do not; "
+                         "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip
