@@ -8,11 +8,12 @@ uploads a Dataset once and draws its batches by index.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from xpnet.options import check_whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -92,7 +93,7 @@ class Dataset:
         largest = int(numbers.max())
         if n_classes is None:
             n_classes = max(2, largest + 1)
-        n_classes = _integer("n_classes", n_classes, at_least=2)
+        n_classes = check_whole("n_classes", n_classes, at_least=2)
         if largest >= n_classes:
             where = int(np.argmax(numbers >= n_classes))
             raise ValueError(
@@ -226,7 +227,7 @@ class Dataset:
             )
         if self.n_samples < 2:
             raise ValueError("the dataset has 1 sample; split needs at least 2, one for each side. Add samples.")
-        generator = np.random.default_rng(_integer("seed", seed, at_least=0))
+        generator = np.random.default_rng(check_whole("seed", seed, at_least=0))
         n_held_out = max(1, min(self.n_samples - 1, round(fraction * self.n_samples)))
         order = generator.permutation(self.n_samples)
         held_out = self._stratified(order, n_held_out) if stratify else order[:n_held_out]
@@ -258,10 +259,10 @@ class Dataset:
         seed None goes through the samples in order, a number shuffles them.
         Raises TypeError or ValueError at the call for a batch_size below 1 or a bad seed.
         """
-        batch_size = _integer("batch_size", batch_size, at_least=1)
+        batch_size = check_whole("batch_size", batch_size, at_least=1)
         order = None
         if seed is not None:
-            order = np.random.default_rng(_integer("seed", seed, at_least=0)).permutation(self.n_samples)
+            order = np.random.default_rng(check_whole("seed", seed, at_least=0)).permutation(self.n_samples)
         return self._batches(batch_size, order)
 
     def _batches(self, batch_size: int, order: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], ...]]:
@@ -542,17 +543,3 @@ def _holds_classes(targets: NDArray[Any]) -> bool:
         if targets.shape[1] > 1 and not (ones.sum(axis=1) == 1).all():
             return False
     return True
-
-
-def _integer(name: str, value: Any, at_least: int) -> int:
-    """Return `value` as an int, refusing floats, bools and what is too small."""
-    try:
-        number = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{name} is {value!r} ({type(value).__name__}); it must be a whole number of at least "
-            f"{at_least}. Pass an int."
-        ) from None
-    if number < at_least:
-        raise ValueError(f"{name} is {value!r}; it must be at least {at_least}. Pass {name}={at_least} or more.")
-    return number

@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.kernels.affine import affine, affine_backward
-from xpnet.options import check_option
+from xpnet.options import check_option, check_whole
 from xpnet.parameters import BIAS_INITIALISERS, WEIGHT_INITIALISERS, draw_biases, draw_weights
 
 Array = Any
@@ -41,9 +41,7 @@ class Dense:
 
     def __post_init__(self) -> None:
         for name in ("n_in", "n_out"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"Dense {name} is {value!r}; needed is a whole number of at least 1, such as 100")
+            check_whole(name, getattr(self, name), at_least=1)
         if self.init is not None:
             check_option("Dense init", self.init, WEIGHT_INITIALISERS)
         if isinstance(self.bias, bool) or not isinstance(self.bias, (int, float)):

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.options import check_whole
+
 ALIGNMENT = 64
 MAXIMUM_SIZE = 2**31 - 1  # what a 32-bit index reaches; 8 GiB of float32
 
@@ -76,11 +78,9 @@ class Parameters:
 def random_generator(seed: int, purpose: int) -> np.random.Generator:
     """A generator on the host, so that every device sees the same numbers; `purpose` keeps the streams apart.
 
-    Purposes: 0 initial weights, 1 order of the samples.  Raises ValueError for a seed below 0 or not whole.
+    Purposes: 0 initial weights, 1 order of the samples.  Raises ValueError or TypeError for a bad seed.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; needed is a whole number of at least 0, such as seed=0")
-    return np.random.default_rng([int(seed), purpose])
+    return np.random.default_rng([check_whole("seed", seed, at_least=0), purpose])
 
 
 def _standard_normal(n_in: int, n_out: int) -> float:

@@ -18,6 +18,7 @@ from xpnet.data import Dataset, UploadedDataset
 from xpnet.executors.replay import Replay
 from xpnet.network import CHUNK, Network, feed_samples
 from xpnet.optimizers import SGD
+from xpnet.options import check_whole
 from xpnet.parameters import random_generator
 from xpnet.steps import evaluation_program
 
@@ -106,17 +107,15 @@ def _checked_epochs(
         _check_fit(network, validation, "validation")
     if not hasattr(optimizer, "slot_rows"):
         raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
-    for name, value, least in (("epochs", n_epochs, 0), ("batch_size", batch_size, 1)):
-        if value is None and name == "batch_size":
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} is {value!r}; needed is a whole number of at least {least}")
+    n_epochs = check_whole("epochs", n_epochs, at_least=0)
+    batch = dataset.n_samples
+    if batch_size is not None:
+        batch = min(check_whole("batch_size", batch_size, at_least=1), batch)
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
     rng = random_generator(seed, 1)
-    batch = dataset.n_samples if batch_size is None else min(int(batch_size), dataset.n_samples)
-    return _epochs(network, dataset, optimizer, int(n_epochs), batch, rng if shuffle else None, validation, callbacks)
+    return _epochs(network, dataset, optimizer, n_epochs, batch, rng if shuffle else None, validation, callbacks)
 
 
 def _epochs(
