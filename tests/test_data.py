@@ -174,9 +174,7 @@ def test_shapes_that_do_not_fit(X, Y, parts):
     says(error, *parts)
 
 
-@pytest.mark.parametrize(
-    "bad", [np.zeros((2, 3), complex), np.array([["a", "b", "c"]] * 2), np.array([[{}] * 3] * 2)]
-)
+@pytest.mark.parametrize("bad", [np.zeros((2, 3), complex), np.array([["a", "b", "c"]] * 2), np.array([[{}] * 3] * 2)])
 def test_only_real_numbers(bad):
     with pytest.raises(TypeError) as error:
         Dataset(bad, np.ones(3))
@@ -244,9 +242,7 @@ def test_bad_weights(weights, parts):
     says(error, *parts)
 
 
-@pytest.mark.parametrize(
-    ("given", "stored"), [("float32", "float32"), ("float64", "float64"), ("uint8", "float32")]
-)
+@pytest.mark.parametrize(("given", "stored"), [("float32", "float32"), ("float64", "float64"), ("uint8", "float32")])
 def test_weights_keep_their_float_type(given, stored):
     weights = np.array([0, 1, 2], given)
     dataset = Dataset(uniform(2, 3), np.ones(3), weights)
@@ -564,9 +560,7 @@ def fake_backend(device="cpu", dtype=np.float32):
         dtype_wanted = dtype if dtype_wanted is None else dtype_wanted
         return np.array(array, dtype_wanted) if device == "cuda" else np.asarray(array, dtype_wanted)
 
-    return SimpleNamespace(
-        device=device, dtype=dtype, to_device=lambda array, dtype=None: to_device(array, dtype)
-    )
+    return SimpleNamespace(device=device, dtype=dtype, to_device=lambda array, dtype=None: to_device(array, dtype))
 
 
 def test_upload_to_the_cpu_copies_nothing_and_counts_nothing():

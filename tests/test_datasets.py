@@ -146,9 +146,7 @@ def test_read_idx_of_more_than_one_block(tmp_path):
 
 
 GOOD = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
-PACKED = gzip.compress(
-    idx_bytes(np.random.default_rng(0).integers(0, 256, (3, 40, 50), dtype=np.uint8)), mtime=0
-)
+PACKED = gzip.compress(idx_bytes(np.random.default_rng(0).integers(0, 256, (3, 40, 50), dtype=np.uint8)), mtime=0)
 
 
 def flipped(content, position):
@@ -351,9 +349,7 @@ def serve(monkeypatch):
 def mirror(tmp_path):
     """A folder as a mirror holds it, and the checksums that go with it."""
     contents = write_folder(tmp_path / "mirror")
-    return tmp_path / "mirror", {
-        name: hashlib.sha256(content).hexdigest() for name, content in contents.items()
-    }
+    return tmp_path / "mirror", {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def test_download_then_use_the_cache(tmp_path, serve, mirror):
