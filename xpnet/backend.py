@@ -19,9 +19,7 @@ from xpnet.options import check_option
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 MINIMUM_CUPY = 14
-_INSTALL = (
-    "install CuPy 14 or newer with `pip install 'xpnet[cuda12]'` (CUDA 12) or `pip install 'xpnet[cuda13]'` (CUDA 13)"
-)
+_INSTALL = "for a CUDA GPU install CuPy 14 or newer: `pip install 'xpnet[cuda12]'` or `pip install 'xpnet[cuda13]'`"
 
 
 class BackendUnavailable(RuntimeError):
@@ -136,17 +134,20 @@ def _import_cupy() -> Any:
         raise BackendUnavailable(f"CuPy is not installed; {_INSTALL}") from error
     except Exception as error:  # a broken install fails in many ways: ImportError, OSError, AttributeError
         raise BackendUnavailable(f"CuPy cannot be imported ({_one_line(error)}); {_INSTALL}") from error
-    version = str(getattr(cupy, "__version__", "0"))
-    major = version.partition(".")[0]
+    version = getattr(cupy, "__version__", None)
+    if version is None:  # a folder called cupy in the working directory imports as an empty package
+        places = ", ".join(getattr(cupy, "__path__", ())) or "an unknown place"
+        raise BackendUnavailable(f"what imports as cupy from {places} is not CuPy; rename it, or {_INSTALL}")
+    major = str(version).partition(".")[0]
     if not major.isdigit() or int(major) < MINIMUM_CUPY:
-        raise BackendUnavailable(f"CuPy is {version}; {_INSTALL}")
+        raise BackendUnavailable(f"CuPy is {version}, needed is {MINIMUM_CUPY} or newer; {_INSTALL}")
     return cupy
 
 
 def _probe_failure(error: Exception) -> str:
     text = _one_line(error)
     if "nvrtc" in text.lower():
-        return f"CuPy cannot compile kernels, NVRTC is missing ({text}); {_INSTALL}, which bring it along"
+        return f"CuPy cannot compile kernels, NVRTC is missing ({text}); {_INSTALL}, which brings it along"
     return f"CuPy sees a GPU but cannot compute on it ({text}); {_INSTALL}, or use device='cpu'"
 
 
