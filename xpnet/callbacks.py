@@ -6,6 +6,7 @@ A callback sees and writes; the training loop neither prints nor opens files.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -48,7 +49,14 @@ class HistoryFile(Callback):
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json_line(record) + "\n")
+
+
+def json_line(record: Record) -> str:
+    """The record as strict JSON, which knows neither NaN nor infinity: they become null."""
+    return json.dumps({
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    })  # fmt: skip
 
 
 def read_history(path: str | os.PathLike[str]) -> History:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import platform
 import signal
@@ -19,7 +18,7 @@ import numpy as np
 import xpnet
 from xpnet import datasets, runs
 from xpnet.backend import DEVICES, DTYPES, BackendUnavailable, probe_gpu, select_backend
-from xpnet.callbacks import Callback, HistoryFile, ProgressBar, Record
+from xpnet.callbacks import Callback, HistoryFile, ProgressBar, Record, json_line
 from xpnet.data import Dataset
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.kernels.losses import LOSSES
@@ -169,7 +168,7 @@ class _Report(Callback):
     def on_epoch_end(self, record: Record, network: Network) -> None:
         self.records.append(record)
         if self.as_json:
-            print(json.dumps(record), flush=True)
+            print(json_line(record), flush=True)
         elif not self.quiet:
             if record["epoch"] == 0:
                 print("epoch  train_loss  val_loss  val_acc  steps/s  seconds", flush=True)
@@ -198,7 +197,7 @@ def _summary(
             "train_loss": last["train_loss"], "seconds": seconds, "steps_per_second": rate,
             "backend": network.backend.name, "run": str(run),
         }  # fmt: skip
-        print(json.dumps(line), flush=True)
+        print(json_line(line), flush=True)
         return
     accuracy = f"validation accuracy {last['val_accuracy']:.4f}, " if "val_accuracy" in last else ""
     print(f"{accuracy}test accuracy {test['accuracy']:.4f} ({test['correct']} of {test['n']}), "
@@ -226,7 +225,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for part, dataset in parts.items():
         measured = evaluate(network, dataset)
         if arguments.json:
-            print(json.dumps({"part": part, **measured}), flush=True)
+            print(json_line({"part": part, **measured}), flush=True)
         else:
             print(f"{part:<10}  loss {measured['loss']:.4f}  accuracy {measured['accuracy']:.4f}  "
                   f"({measured['correct']} of {measured['n']})")  # fmt: skip

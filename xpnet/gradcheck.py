@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.layers import Activation
+from xpnet.parameters import Parameters
+
 if TYPE_CHECKING:
     from xpnet.network import Network
 
@@ -75,7 +78,8 @@ def _slope(
         for sign in (1.0, -1.0):
             network.parameters.flat[...] = network.backend.to_device(theta + sign * h * v)
             losses.append(network.evaluate_loss(X, Y, weights))
-            sides.append([network.backend.to_host(A) > 0 for A in network.activations(X)])
+            outputs = zip(network.layers, network.activations(X), strict=True)
+            sides.append([network.backend.to_host(A) > 0 for layer, A in outputs if layer == Activation("relu")])
         if all(np.array_equal(above, below) for above, below in zip(*sides, strict=True)):
             return (losses[0] - losses[1]) / (2.0 * h), v
     raise RuntimeError("100 random directions all met a kink; use fewer samples, a smaller h, or another seed")
@@ -83,8 +87,6 @@ def _slope(
 
 def _parameter_mask(network: Network) -> np.ndarray:
     """1 where theta holds a parameter, 0 in the padding between views."""
-    from xpnet.parameters import Parameters
-
     mask = Parameters(network.architecture.layout, np.zeros(network.architecture.layout.size))
     for view in (*mask.weights, *mask.biases):
         view[...] = 1.0

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from xpnet.callbacks import Callback, History, Record
-from xpnet.data import Dataset, UploadedDataset
+from xpnet.data import Dataset
+from xpnet.evaluation import Evaluator, check_fit, data_sources
 from xpnet.executors.replay import Replay
-from xpnet.network import CHUNK, Network, feed_samples
+from xpnet.network import Network, feed_samples
 from xpnet.optimizers import SGD
 from xpnet.options import check_whole
 from xpnet.parameters import random_generator
-from xpnet.steps import evaluation_program
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
 
@@ -93,8 +93,8 @@ def evaluate(network: Network, dataset: Dataset) -> dict[str, Any]:
 
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts.
     """
-    _check_fit(network, dataset, "dataset")
-    return _Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()
+    check_fit(network, dataset, "dataset")
+    return Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()
 
 
 def _checked_epochs(
@@ -102,9 +102,9 @@ def _checked_epochs(
     seed: int, validation: Dataset | None, callbacks: Sequence[Callback],
 ) -> Iterator[Record]:  # fmt: skip
     """Refuse what cannot work now, not at the first `next`."""
-    _check_fit(network, dataset, "dataset")
+    check_fit(network, dataset, "dataset")
     if validation is not None:
-        _check_fit(network, validation, "validation")
+        check_fit(network, validation, "validation")
     if not hasattr(optimizer, "slot_rows"):
         raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
     n_epochs = check_whole("epochs", n_epochs, at_least=0)
@@ -125,13 +125,13 @@ def _epochs(
     backend, theta = network.backend, network.parameters.flat
     data = dataset.upload(backend)
     program = network.training_program(batch, optimizer, data.weights is not None)
-    engine = Replay(program, backend, theta, _sources(data))
-    untrained = _Evaluator(network, dataset, data)
-    judge = None if validation is None else _Evaluator(network, validation, validation.upload(backend))
+    engine = Replay(program, backend, theta, data_sources(data))
+    untrained = Evaluator(network, dataset, data)
+    judge = None if validation is None else Evaluator(network, validation, validation.upload(backend))
     n_steps = -(-dataset.n_samples // batch)
-    for callback in callbacks:
-        callback.on_train_begin(network, n_epochs, n_steps)
     try:
+        for callback in callbacks:
+            callback.on_train_begin(network, n_epochs, n_steps)
         first = {"epoch": 0, "train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
         uploaded = data.nbytes + untrained.bytes_uploaded + (judge.bytes_uploaded if judge else 0)
         yield _report({**first, "bytes_uploaded": uploaded}, network, callbacks)
@@ -142,6 +142,7 @@ def _epochs(
             order = np.arange(dataset.n_samples) if rng is None else rng.permutation(dataset.n_samples)
             try:
                 train_loss = _run_epoch(engine, optimizer, order, epoch, callbacks)
+                _check_weights(theta, epoch, optimizer)
             except TrainingDiverged:
                 theta[...] = last_good
                 raise
@@ -184,41 +185,26 @@ def _check_finite(losses: np.ndarray, done: int, epoch: int, last_finite: float 
         return float(losses[-1])
     first = int(bad[0])
     last = float(losses[first - 1]) if first else last_finite
+    before = "none in this epoch" if last is None else f"{last:.6g}"
     raise TrainingDiverged(
-        f"the loss is {losses[first]} at step {done + first + 1} of epoch {epoch} "
-        f"(last finite: {'none in this epoch' if last is None else f'{last:.6g}'}); "
-        f"lower the learning rate (it is {optimizer.lr:g}) or scale the inputs with xpnet.standardize"
+        f"the loss is {losses[first]} at step {done + first + 1} of epoch {epoch} (last finite: {before}); "
+        + _cure(optimizer)
     )
 
 
-class _Evaluator:
-    """Evaluates one uploaded data set, again and again."""
-
-    def __init__(self, network: Network, dataset: Dataset, data: UploadedDataset) -> None:
-        with_accuracy = dataset.is_classification
-        batch = min(CHUNK, dataset.n_samples)
-        program = evaluation_program(network.architecture, batch, data.weights is not None, with_accuracy)
-        self._engine = Replay(program, network.backend, network.parameters.flat, _sources(data))
-        self._n_samples = dataset.n_samples
-        self._data_bytes = data.nbytes
-
-    @property
-    def bytes_uploaded(self) -> int:
-        return self._engine.bytes_uploaded
-
-    def evaluate(self) -> dict[str, Any]:
-        n_samples, capacity = self._n_samples, self._engine.program.capacity
-        rows_out = self._engine.run(np.arange(n_samples), np.empty((-(-n_samples // capacity), 0)))
-        sums = dict(zip(self._engine.program.results, rows_out.sum(axis=0).tolist(), strict=True))
-        total_weight = sums.get("weight", float(n_samples))
-        measured: dict[str, Any] = {"loss": sums["loss"] / total_weight, "n": n_samples}
-        if "correct" in sums:
-            measured["accuracy"] = sums.get("correct_weight", sums["correct"]) / total_weight
-            measured["correct"] = round(sums["correct"])
-        return measured
+def _check_weights(theta: Any, epoch: int, optimizer: SGD) -> None:
+    """The last update of an epoch has no loss after it that would tell."""
+    with np.errstate(all="ignore"):
+        total = float(theta.sum())
+    if not np.isfinite(total):
+        raise TrainingDiverged(f"the weights are not finite after the last step of epoch {epoch}; {_cure(optimizer)}")
 
 
-def _judged(judge: _Evaluator | None) -> Record:
+def _cure(optimizer: SGD) -> str:
+    return f"lower the learning rate (it is {optimizer.lr:g}) or scale the inputs with xpnet.standardize"
+
+
+def _judged(judge: Evaluator | None) -> Record:
     if judge is None:
         return {}
     measured = judge.evaluate()
@@ -231,37 +217,5 @@ def _report(record: Record, network: Network, callbacks: Sequence[Callback]) -> 
     return record
 
 
-def _bytes(engine: Replay, judge: _Evaluator | None) -> int:
+def _bytes(engine: Replay, judge: Evaluator | None) -> int:
     return engine.bytes_uploaded + (judge.bytes_uploaded if judge is not None else 0)
-
-
-def _sources(data: UploadedDataset) -> dict[str, tuple[Any, float | None]]:
-    sources: dict[str, tuple[Any, float | None]] = {"X": (data.X, data.scale), "Y": (data.Y, None)}
-    if data.weights is not None:
-        sources["weights"] = (data.weights, None)
-    return sources
-
-
-def _check_fit(network: Network, dataset: Dataset, name: str) -> None:
-    """Refuse a data set that this network and its loss cannot take."""
-    if not isinstance(dataset, Dataset):
-        raise TypeError(f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
-                        "Dataset.from_labels(X, labels)")  # fmt: skip
-    architecture = network.architecture
-    for what, found, needed in (
-        ("features", dataset.n_features, architecture.n_inputs),
-        ("outputs", dataset.n_outputs, architecture.n_outputs),
-    ):
-        if found != needed:
-            end = "first" if what == "features" else "last"
-            raise ValueError(f"{name} has {found} {what}, the network expects {needed}; "
-                             f"make a network whose {end} size is {found}")  # fmt: skip
-    if architecture.loss == "squared_error":
-        return
-    Y = dataset.Y
-    if Y.min() < 0.0 or Y.max() > 1.0:
-        raise ValueError(f"{architecture.loss} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
-                         "use Dataset.from_labels, or loss='squared_error'")  # fmt: skip
-    if architecture.loss == "softmax_cross_entropy" and abs(Y.sum(axis=0) - 1.0).max() > 1e-3:
-        raise ValueError(f"softmax_cross_entropy needs the targets of each sample to sum to 1, those of {name} do not; "
-                         "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip
