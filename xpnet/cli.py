@@ -177,11 +177,15 @@ class _Report(Callback):
 
 def _row(record: Record) -> str:
     rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
-    cells = [f"{record['epoch']:>5}", f"{record['train_loss']:>10.4f}"]
-    cells.append(f"{record['val_loss']:>8.4f}" if "val_loss" in record else f"{'-':>8}")
+    cells = [f"{record['epoch']:>5}", _loss_cell(record["train_loss"], 10)]
+    cells.append(_loss_cell(record["val_loss"], 8) if "val_loss" in record else f"{'-':>8}")
     cells.append(f"{record['val_accuracy']:>7.4f}" if "val_accuracy" in record else f"{'-':>7}")
     cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
     return "  ".join([*cells, f"{record['seconds']:>7.2f}"])
+
+
+def _loss_cell(loss: float, width: int) -> str:
+    return f"{loss:>{width}.4f}" if loss < 1000 else f"{loss:>{width}.1e}"
 
 
 def _summary(
