@@ -1,0 +1,462 @@
+"""Every kernel against an independent float64 computation, central differences, and its limits."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xpnet.kernels
+from xpnet.kernels.accuracy import right_class, right_side
+from xpnet.kernels.activations import ACTIVATIONS, relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from xpnet.kernels.affine import affine, affine_backward
+from xpnet.kernels.losses import (
+    LOSSES,
+    log_softmax,
+    mean_over_batch,
+    sigmoid_cross_entropy,
+    sigmoid_link,
+    softmax,
+    softmax_cross_entropy,
+    squared_error,
+    weighted_mean_over_batch,
+)
+from xpnet.kernels.updates import sgd
+from xpnet.program import WORDS
+
+# NumPy, but only the Program's words: a kernel that says another one fails in every test below.
+XP = SimpleNamespace(**{word: getattr(np, word) for word in WORDS})
+SHAPES = [(5, 7), (1, 7), (5, 1), (1, 1)]
+MODULES = sorted(Path(xpnet.kernels.__file__).parent.glob("[a-z]*.py"))
+
+
+def draw(rng, *shape):
+    """Normal numbers that float32 holds exactly, so that both float types see the same inputs."""
+    return (rng.standard_normal(shape) * 2.0).astype(np.float32).astype(np.float64)
+
+
+def one_hot(rng, n, batch):
+    return np.eye(n)[:, rng.integers(n, size=batch)]
+
+
+def scratch(n, batch):
+    return np.full((n, batch), np.nan)  # what reads it before writing it gives NaN
+
+
+# For each kernel: its inputs and scratch, and what each array it writes should hold, or (before, after) where it also
+# reads it. The expectations take another way than the kernels: sums over indices, textbook definitions, branches.
+
+
+def case_affine(rng, n, batch):
+    W, b, A = draw(rng, n, 4), draw(rng, n, 1), draw(rng, 4, batch)
+    return affine, {"W": W, "b": b, "A": A}, {"out": np.stack([W @ a + b[:, 0] for a in A.T], axis=1)}
+
+
+def case_affine_backward(rng, n, batch):
+    W, A, dZ = draw(rng, n, 4), draw(rng, 4, batch), draw(rng, n, batch)
+    dW = sum(np.outer(dz, a) for dz, a in zip(dZ.T, A.T, strict=True))
+    return affine_backward, {"W": W, "A": A, "dZ": dZ}, {
+        "dW": dW, "db": sum(dZ.T)[:, None], "dA": np.einsum("ij,ik->jk", W, dZ),
+    }  # fmt: skip
+
+
+def case_first_affine_backward(rng, n, batch):
+    kernel, inputs, expected = case_affine_backward(rng, n, batch)
+    del expected["dA"]  # nobody needs the gradient by the data
+    return kernel, inputs, expected
+
+
+def case_sigmoid(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return sigmoid, {"Z": Z}, {"out": 0.5 + 0.5 * np.tanh(Z / 2)}
+
+
+def case_sigmoid_backward(rng, n, batch):
+    Z, dA = draw(rng, n, batch), draw(rng, n, batch)
+    A = (1 / (1 + np.exp(-Z))).astype(np.float32).astype(np.float64)
+    return sigmoid_backward, {"A": A, "dA": dA}, {"out": dA * (A - A**2)}
+
+
+def case_tanh(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return tanh, {"Z": Z}, {"out": (np.exp(2 * Z) - 1) / (np.exp(2 * Z) + 1)}
+
+
+def case_tanh_backward(rng, n, batch):
+    A, dA = np.tanh(draw(rng, n, batch)).astype(np.float32).astype(np.float64), draw(rng, n, batch)
+    return tanh_backward, {"A": A, "dA": dA}, {"out": dA * (1 - A) * (1 + A)}
+
+
+def case_relu(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return relu, {"Z": Z}, {"out": np.where(Z > 0, Z, 0)}
+
+
+def case_relu_backward(rng, n, batch):
+    A, dA = draw(rng, n, batch).clip(0), draw(rng, n, batch)
+    return relu_backward, {"A": A, "dA": dA}, {"out": np.where(A > 0, dA, 0)}
+
+
+def case_squared_error(rng, n, batch):
+    A, Y = draw(rng, n, batch), draw(rng, n, batch)
+    L = [[np.linalg.norm(a - y) ** 2 / 2 for a, y in zip(A.T, Y.T, strict=True)]]
+    return squared_error, {"A": A, "Y": Y, "work": scratch(n, batch)}, {"L": L, "dA": A - Y}
+
+
+def case_log_softmax(rng, n, batch):
+    Z = draw(rng, n, batch)
+    inputs = {"Z": Z, "work": scratch(n, batch), "row": scratch(1, batch)}
+    return log_softmax, inputs, {"out": Z - np.log(np.exp(Z).sum(axis=0))}
+
+
+def case_softmax(rng, n, batch):
+    Z = draw(rng, n, batch)
+    inputs = {"Z": Z, "work": scratch(n, batch), "row": scratch(1, batch)}
+    return softmax, inputs, {"out": np.exp(Z) / np.exp(Z).sum(axis=0)}
+
+
+def case_softmax_cross_entropy(rng, n, batch):
+    Z, Y = draw(rng, n, batch), one_hot(rng, n, batch)
+    P = np.exp(Z) / np.exp(Z).sum(axis=0)
+    L = -np.log(P[Y.argmax(axis=0), np.arange(batch)])[None]
+    return softmax_cross_entropy, {"Z": Z, "Y": Y, "work": scratch(n, batch)}, {"L": L, "dZ": P - Y}
+
+
+def case_sigmoid_cross_entropy(rng, n, batch):
+    Z, Y = draw(rng, n, batch), rng.integers(5, size=(n, batch)) / 4  # soft targets too
+    P = 1 / (1 + np.exp(-Z))
+    L = -(Y * np.log(P) + (1 - Y) * np.log(1 - P)).sum(axis=0, keepdims=True)
+    return sigmoid_cross_entropy, {"Z": Z, "Y": Y, "work": scratch(n, batch)}, {"L": L, "dZ": P - Y}
+
+
+def case_sigmoid_link(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return sigmoid_link, {"Z": Z, "work": None, "row": None}, {"out": 1 / (1 + np.exp(-Z))}
+
+
+def case_mean_over_batch(rng, n, batch):
+    L, dA = draw(rng, 1, batch), draw(rng, n, batch)
+    return mean_over_batch, {"L": L}, {"dA": (dA, dA / batch), "total": [[L.mean() * batch]]}
+
+
+def case_weighted_mean_over_batch(rng, n, batch):
+    L, dA, w = draw(rng, 1, batch), draw(rng, n, batch), abs(draw(rng, 1, batch))
+    return weighted_mean_over_batch, {}, {
+        "L": (L, L * w), "w": (w, w / w.sum()), "dA": (dA, dA * w / w.sum()),
+        "total": [[np.average(L[0], weights=w[0]) * w.sum()]], "total_weight": [[w.sum()]],
+    }  # fmt: skip
+
+
+def case_sgd(rng, n, batch):
+    theta, gradient = draw(rng, n * batch), draw(rng, n * batch)
+    moved = [t - 0.25 * g for t, g in zip(theta, gradient, strict=True)]
+    return sgd, {"lr": 0.25}, {"theta": (theta, moved), "gradient": (gradient, gradient / 4)}
+
+
+def case_sgd_with_a_slot(rng, n, batch):
+    kernel, inputs, expected = case_sgd(rng, n, batch)
+    return kernel, {"lr": np.full((1,), inputs["lr"])}, expected
+
+
+def case_right_class(rng, n, batch):
+    n = max(n, 2)
+    A, Y = draw(rng, n, batch), one_hot(rng, n, batch)
+    row = (A.argmax(axis=0) == Y.argmax(axis=0))[None]
+    return right_class, {"A": A, "Y": Y, "work": scratch(n, batch)}, {"row": row}
+
+
+def case_right_side(rng, n, batch):
+    A, Y = draw(rng, 1, batch), rng.integers(2, size=(1, batch))
+    inputs = {"A": A, "Y": Y, "threshold": 0.3, "work": scratch(1, batch), "work2": scratch(1, batch)}
+    return right_side, inputs, {"row": (A > 0.3) == (Y == 1)}
+
+
+CASES = {name[5:]: value for name, value in dict(globals()).items() if name.startswith("case_")}
+
+
+def test_every_kernel_has_a_case():
+    modules = [import_module(f"xpnet.kernels.{path.stem}") for path in MODULES]
+    kernels = {
+        name
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+    }
+    assert len(kernels) >= 17
+    assert kernels == {case(np.random.default_rng(0), 2, 2)[0].__name__ for case in CASES.values()}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 1e-5)], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", CASES)
+def test_kernel(name, dtype, tolerance, shape):
+    kernel, inputs, expected = CASES[name](np.random.default_rng(1), *shape)
+    inputs = {key: np.array(value, dtype) if np.ndim(value) else value for key, value in inputs.items()}
+    kept = {key: np.copy(value) for key, value in inputs.items()}
+    # An array that is only written starts as NaN: a kernel that reads it is found out.
+    pairs = {
+        key: value if type(value) is tuple else (scratch(*np.shape(value)), value) for key, value in expected.items()
+    }
+    outputs = {key: np.array(before, dtype) for key, (before, _) in pairs.items()}
+    assert kernel(XP, **inputs, **outputs) is None
+    for key, (_, after) in pairs.items():
+        error = np.abs(outputs[key] - np.array(after, float)).max()
+        assert error <= tolerance * max(1.0, np.abs(after).max()), key
+    for key in inputs.keys() - {"work", "work2", "row"}:
+        np.testing.assert_array_equal(inputs[key], kept[key], err_msg=f"{name} changed {key}")
+
+
+def test_modules_import_no_array_library():
+    """Kernels take their namespace as an argument, so that one text serves every engine."""
+    allowed = {"__future__", "typing", "collections.abc", "dataclasses"}
+    assert len(MODULES) >= 5
+    for path in (*MODULES, MODULES[0].with_name("__init__.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                assert name in allowed or name.startswith("xpnet.kernels."), f"{path.name} imports {name}"
+
+
+# Backward kernels against central differences, which know no derivative
+
+
+def differences(f, x, h=1e-5):
+    """df/dx of a scalar function, element by element."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        above, below = x.copy(), x.copy()
+        above[index] += h
+        below[index] -= h
+        gradient[index] = (f(above) - f(below)) / (2 * h)
+    return gradient
+
+
+def close_to_differences(gradient, f, x):
+    expected = differences(f, x)
+    return np.linalg.norm(gradient - expected) <= 1e-7 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", [name for name, pair in ACTIVATIONS.items() if pair])
+def test_activation_backward_is_the_derivative_of_forward(name, shape):
+    forward, backward = ACTIVATIONS[name]
+    rng = np.random.default_rng(2)
+    Z, dA = draw(rng, *shape), draw(rng, *shape)
+    Z += np.sign(Z) * 1e-3  # away from the kink of relu
+
+    def projected(Z):
+        A = np.empty_like(Z)
+        forward(XP, Z, A)
+        return (dA * A).sum()
+
+    A, dZ = np.empty_like(Z), np.full_like(Z, np.nan)
+    forward(XP, Z, A)
+    backward(XP, A, dA, dZ)
+    assert close_to_differences(dZ, projected, Z)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_gradient_is_the_derivative_of_the_loss(name, shape):
+    pair, rng = LOSSES[name].pair, np.random.default_rng(3)
+    n, batch = max(shape[0], 2) if name == "softmax_cross_entropy" else shape[0], shape[1]
+    A, Y = draw(rng, n, batch), rng.dirichlet(np.ones(n + 1), batch).T[:n]
+    if name == "softmax_cross_entropy":
+        Y /= Y.sum(axis=0)
+
+    def total(A):
+        L, dA, work = np.empty((1, batch)), np.empty_like(A), np.empty_like(A)
+        pair(XP, A, Y, L, dA, work)
+        return L.sum()
+
+    L, dA, work = scratch(1, batch), scratch(n, batch), scratch(n, batch)
+    pair(XP, A, Y, L, dA, work)
+    assert close_to_differences(dA, total, A)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_affine_backward_is_the_derivative_of_affine(shape):
+    rng = np.random.default_rng(4)
+    n, batch = shape
+    W, b, A, dZ = draw(rng, n, 3), draw(rng, n, 1), draw(rng, 3, batch), draw(rng, n, batch)
+
+    def projected(W, b, A):
+        Z = np.empty((n, batch))
+        affine(XP, W, b, A, Z)
+        return (dZ * Z).sum()
+
+    dW, db, dA = np.empty_like(W), np.empty_like(b), np.empty_like(A)
+    affine_backward(XP, W, A, dZ, dW, db, dA)
+    assert close_to_differences(dW, lambda W: projected(W, b, A), W)
+    assert close_to_differences(db, lambda b: projected(W, b, A), b)
+    assert close_to_differences(dA, lambda A: projected(W, b, A), A)
+
+
+# Edges. pytest turns warnings into errors, so an overflow in any of these fails.
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_at_extreme_inputs(dtype):
+    Z = np.array([[-np.inf, -1e30, -1000, -90, 90, 1000, 1e30, np.inf]], dtype)
+    A = np.empty_like(Z)
+    sigmoid(XP, Z, A)
+    # Left of -80 it stops falling: exp(90) would overflow in float32.
+    np.testing.assert_allclose(A[0, :4], 1 / (1 + np.exp(80.0)), rtol=1e-5)
+    assert np.all(A[0, :4] > 0) and np.all(A[0, 4:] == 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_cross_entropy_at_extreme_inputs(dtype):
+    Z = np.array([[1000, 1000, -1000, -1000, 1000, -1000]], dtype)
+    Y = np.array([[0, 1, 0, 1, 0.25, 0.25]], dtype)
+    L, dZ, work = np.empty_like(Z), np.empty_like(Z), np.empty_like(Z)
+    sigmoid_cross_entropy(XP, Z, Y, L, dZ, work)
+    np.testing.assert_allclose(L[0], [1000, 0, 0, 1000, 750, 250], rtol=1e-6)
+    np.testing.assert_allclose(dZ[0], [1, 0, 0, -1, 0.75, -0.25], rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_cross_entropy_does_not_cancel(dtype):
+    """A confident right answer has a small loss, exp(-Z), where 1 - sigmoid(Z) would be 0 in float32."""
+    Z, Y = np.array([[30, -30]], dtype), np.array([[1, 0]], dtype)
+    L, dZ, work = np.empty_like(Z), np.empty_like(Z), np.empty_like(Z)
+    sigmoid_cross_entropy(XP, Z, Y, L, dZ, work)
+    np.testing.assert_allclose(L[0], np.exp(-30.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_cross_entropy_at_extreme_inputs(dtype):
+    Z = np.array([[1000, 1000, -1000, 1e30], [-1000, -1000, -1001, -1e30], [0, 0, -1e5, 1e30]], dtype)
+    Y = np.array([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 1]], dtype)
+    L, dZ, P = np.empty((1, 4), dtype), np.empty_like(Z), np.empty_like(Z)
+    work, row = np.empty_like(Z), np.empty_like(L)
+    softmax_cross_entropy(XP, Z, Y, L, dZ, work)
+    softmax(XP, Z, P, work, row)
+    s = 1 / (1 + np.exp(-1.0))
+    expected = np.array([[1, 1, s, 0.5], [0, 0, 1 - s, 0], [0, 0, 0, 0.5]])
+    np.testing.assert_allclose(P, expected, rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(L[0], [0, 1000, -np.log(s), np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(dZ, expected - Y, rtol=1e-6, atol=1e-30)
+
+
+def test_slope_of_relu_at_zero_is_zero():
+    A, dA = np.array([[0.0, -0.0, 1e-30]]), np.array([[5.0, 5.0, 5.0]])
+    dZ = np.empty_like(A)
+    relu_backward(XP, A, dA, dZ)
+    np.testing.assert_array_equal(dZ, [[0, 0, 5]])
+
+
+@pytest.mark.parametrize("forward", [relu, sigmoid, tanh])
+def test_nan_travels_through_activations(forward):
+    A = np.empty((1, 2))
+    forward(XP, np.array([[np.nan, 1.0]]), A)
+    assert np.isnan(A[0, 0]) and np.isfinite(A[0, 1])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_travels_into_the_loss(name):
+    """The divergence guard looks at the loss alone, so a NaN anywhere must reach the sum."""
+    A, Y = np.zeros((3, 2)), np.eye(3)[:, :2]
+    A[2, 1] = np.nan
+    L, dA, work, total = np.empty((1, 2)), np.empty_like(A), np.empty_like(A), np.empty((1, 1))
+    LOSSES[name].pair(XP, A, Y, L, dA, work)
+    assert np.isfinite(L[0, 0]) and np.isnan(L[0, 1])
+    mean_over_batch(XP, L, dA, total)
+    assert np.isnan(total[0, 0])
+
+
+@pytest.mark.parametrize("forward", [relu, sigmoid, tanh])
+def test_an_activation_may_overwrite_its_input(forward):
+    Z = draw(np.random.default_rng(5), 4, 6)
+    A = np.empty_like(Z)
+    forward(XP, Z, A)
+    forward(XP, Z, Z)
+    np.testing.assert_array_equal(Z, A)
+
+
+# Means over the batch
+
+
+def weighted(L, w, dA):
+    """The weighted mean's values, from copies: the kernel writes over its arguments."""
+    L, w, dA, total, total_weight = L.copy(), w.copy(), dA.copy(), np.empty((1, 1)), np.empty((1, 1))
+    weighted_mean_over_batch(XP, L, w, dA, total, total_weight)
+    return dA, total[0, 0], total_weight[0, 0]
+
+
+def test_weight_k_equals_repeating_the_sample_k_times():
+    rng, times = np.random.default_rng(6), np.array([3, 0, 1, 2])
+    X, L, dA = draw(rng, 2, 4), draw(rng, 1, 4), draw(rng, 3, 4)
+    scaled, total, total_weight = weighted(L, times[None].astype(float), dA)
+    repeated, repeated_total = np.repeat(dA, times, axis=1), np.empty((1, 1))
+    mean_over_batch(XP, np.repeat(L, times, axis=1), repeated, repeated_total)
+    np.testing.assert_allclose(total, repeated_total[0, 0], rtol=1e-14)
+    assert total_weight == 6
+    np.testing.assert_allclose(scaled @ X.T, repeated @ np.repeat(X, times, axis=1).T, rtol=1e-13)
+
+
+def test_the_size_of_all_weights_does_not_matter():
+    rng = np.random.default_rng(7)
+    L, w, dA = draw(rng, 1, 4), rng.random((1, 4)), draw(rng, 3, 4)
+    np.testing.assert_allclose(weighted(L, 1e-6 * w, dA)[0], weighted(L, 1e6 * w, dA)[0], rtol=1e-12)
+
+
+def test_a_batch_whose_weights_are_all_zero_has_gradient_zero():
+    dA, total, total_weight = weighted(np.ones((1, 3)), np.zeros((1, 3)), np.ones((2, 3)))
+    np.testing.assert_array_equal(dA, np.zeros((2, 3)))
+    assert total == 0 and total_weight < 1e-20  # the epoch's mean does not count the batch
+
+
+# Right answers
+
+
+def count_right_classes(A, Y):
+    work, row = np.empty_like(A), np.empty((1, A.shape[1]))
+    right_class(XP, A, Y, work, row)
+    return row[0].tolist()
+
+
+def test_right_class_counts_ties_and_nan_as_wrong():
+    A = np.array([[2, 2, 0, np.nan, 5, 1], [1, 2, 0, 9, np.nan, 2], [0, 1, 0, 0, 0, -1]], float)
+    Y = np.array([[1, 1, 1, 0, 1, 0], [0, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0]], float)
+    assert count_right_classes(A, Y) == [1, 0, 0, 0, 0, 1]
+
+
+def test_right_class_with_negative_scores_and_two_classes():
+    """Log probabilities are all negative: the 0 of the other classes' products must not win."""
+    A = np.array([[-0.1, -3.0], [-2.5, -0.2]])
+    assert count_right_classes(A, np.eye(2)) == [1, 1]
+    assert count_right_classes(A, np.eye(2)[::-1]) == [0, 0]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_right_side_counts_ties_and_nan_as_wrong(threshold):
+    A = np.array([[1, 1, -1, -1, 0, 0, np.nan, np.nan]]) + threshold
+    Y = np.array([[1, 0, 1, 0, 0, 1, 0, 1]], float)
+    work, work2, row = np.empty_like(A), np.empty_like(A), np.empty_like(A)
+    right_side(XP, A, Y, threshold, work, work2, row)
+    assert row[0].tolist() == [1, 0, 0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_single_output_is_cut_where_its_prediction_is_one_half(name):
+    loss = LOSSES[name]
+    cut = np.full((1, 1), loss.threshold)
+    if name == "softmax_cross_entropy":  # its two logits differ by the threshold; it refuses one output
+        cut = np.array([[loss.threshold], [0.0]])
+    P = cut.copy()
+    if loss.link:
+        loss.link(XP, cut, P, np.empty_like(cut), np.empty((1, 1)))
+    assert P[0, 0] == 0.5
+    assert loss.needs_identity_output == (name != "squared_error")
