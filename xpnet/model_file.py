@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from xpnet.architecture import Architecture
 
 def write_aside(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that it is there whole or not at all: a temporary neighbour, fsync, rename."""
+    import tempfile  # brings shutil and its compressors along, a sixth of the package's import time
+
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
