@@ -1,0 +1,146 @@
+"""Every kernel, alone: checked against float64 NumPy in another form, then timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet.executors.replay import Replay
+from xpnet.kernels.accuracy import right_class, right_side
+from xpnet.kernels.activations import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from xpnet.kernels.affine import affine, affine_backward
+from xpnet.kernels.losses import (
+    log_softmax,
+    mean_over_batch,
+    sigmoid_cross_entropy,
+    sigmoid_link,
+    softmax,
+    softmax_cross_entropy,
+    squared_error,
+    weighted_mean_over_batch,
+)  # fmt: skip
+from xpnet.kernels.updates import sgd
+from xpnet.program import record
+
+SIZES = [(10, 32), (512, 128)]  # outputs, batch
+
+
+def _softmax(Z):
+    E = np.exp(Z - Z.max(axis=0))
+    return E / E.sum(axis=0)
+
+
+def _sigmoid(Z):
+    return np.exp(-np.logaddexp(0.0, -Z))
+
+
+def _one_hot(A):
+    return (np.arange(len(A))[:, None] == np.arange(A.shape[1]) % len(A)).astype(float)
+
+
+def _right(A, Y):
+    return (A.argmax(axis=0) == Y.argmax(axis=0)).astype(float)[None]
+
+
+# name: (kernel, inputs, outputs, scratch, {output: expected from float64 inputs}); letters of inputs and outputs are
+# buffers: m a matrix (n, batch), r a row (1, batch), s a scalar, W a square matrix (n, n), c a column (n, 1).
+KERNELS = {
+    "affine": (lambda xp, b: affine(xp, b["W"], b["b"], b["A"], b["Z"]),
+               {"W": "W", "b": "c", "A": "m"}, {"Z": "m"}, {}, lambda v: {"Z": v["W"] @ v["A"] + v["b"]}),
+    "affine_backward": (lambda xp, b: affine_backward(xp, b["W"], b["A"], b["D"], b["dW"], b["db"], b["dA"]),
+                        {"W": "W", "A": "m", "D": "m"}, {"dW": "W", "db": "c", "dA": "m"}, {},
+                        lambda v: {"dW": v["D"] @ v["A"].T, "db": v["D"].sum(1)[:, None], "dA": v["W"].T @ v["D"]}),
+    "sigmoid": (lambda xp, b: sigmoid(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {},
+                lambda v: {"A": _sigmoid(v["Z"])}),
+    "sigmoid_backward": (lambda xp, b: sigmoid_backward(xp, b["A"], b["D"], b["O"]), {"A": "m", "D": "m"}, {"O": "m"},
+                         {}, lambda v: {"O": v["D"] * (v["A"] - v["A"] ** 2)}),
+    "tanh": (lambda xp, b: tanh(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {},
+             lambda v: {"A": 2.0 * _sigmoid(2.0 * v["Z"]) - 1.0}),
+    "tanh_backward": (lambda xp, b: tanh_backward(xp, b["A"], b["D"], b["O"]), {"A": "m", "D": "m"}, {"O": "m"}, {},
+                      lambda v: {"O": v["D"] - v["D"] * v["A"] ** 2}),
+    "relu": (lambda xp, b: relu(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {},
+             lambda v: {"A": np.where(v["Z"] > 0, v["Z"], 0.0)}),
+    "relu_backward": (lambda xp, b: relu_backward(xp, b["A"], b["D"], b["O"]), {"A": "m", "D": "m"}, {"O": "m"}, {},
+                      lambda v: {"O": np.where(v["A"] > 0, v["D"], 0.0)}),
+    "squared_error": (lambda xp, b: squared_error(xp, b["A"], b["Y"], b["L"], b["D"], b["work"]),
+                      {"A": "m", "Y": "m"}, {"L": "r", "D": "m"}, {"work": "m"},
+                      lambda v: {"L": 0.5 * ((v["A"] - v["Y"]) ** 2).sum(0)[None], "D": v["A"] - v["Y"]}),
+    "log_softmax": (lambda xp, b: log_softmax(xp, b["Z"], b["O"], b["work"], b["row"]), {"Z": "m"}, {"O": "m"},
+                    {"work": "m", "row": "r"}, lambda v: {"O": np.log(_softmax(v["Z"]))}),
+    "softmax": (lambda xp, b: softmax(xp, b["Z"], b["O"], b["work"], b["row"]), {"Z": "m"}, {"O": "m"},
+                {"work": "m", "row": "r"}, lambda v: {"O": _softmax(v["Z"])}),
+    "softmax_cross_entropy": (lambda xp, b: softmax_cross_entropy(xp, b["Z"], b["Y"], b["L"], b["D"], b["work"]),
+                              {"Z": "m", "Y": "y"}, {"L": "r", "D": "m"}, {"work": "m"},
+                              lambda v: {"L": -np.log((_softmax(v["Z"]) * v["Y"]).sum(0))[None],
+                                         "D": _softmax(v["Z"]) - v["Y"]}),
+    "sigmoid_cross_entropy": (lambda xp, b: sigmoid_cross_entropy(xp, b["Z"], b["Y"], b["L"], b["D"], b["work"]),
+                              {"Z": "m", "Y": "y"}, {"L": "r", "D": "m"}, {"work": "m"},
+                              lambda v: {"L": np.logaddexp(0.0, v["Z"] * (1 - 2 * v["Y"])).sum(0)[None],
+                                         "D": _sigmoid(v["Z"]) - v["Y"]}),
+    "sigmoid_link": (lambda xp, b: sigmoid_link(xp, b["Z"], b["O"], b["work"], b["row"]), {"Z": "m"}, {"O": "m"},
+                     {"work": "m", "row": "r"}, lambda v: {"O": _sigmoid(v["Z"])}),
+    "mean_over_batch": (lambda xp, b: mean_over_batch(xp, b["L"], b["D"], b["total"]), {"L": "r", "D": "m"},
+                        {"total": "s"}, {}, lambda v: {"total": v["L"].sum().reshape(1, 1)}),
+    "weighted_mean_over_batch": (lambda xp, b: weighted_mean_over_batch(xp, b["L"], b["w"], b["D"], b["t"], b["s"]),
+                                 {"L": "r", "w": "p", "D": "m"}, {"t": "s", "s": "s"}, {},
+                                 lambda v: {"t": (v["L"] * v["w"]).sum().reshape(1, 1),
+                                            "s": v["w"].sum().reshape(1, 1)}),
+    "right_class": (lambda xp, b: right_class(xp, b["A"], b["Y"], b["work"], b["row"]), {"A": "m", "Y": "y"},
+                    {"row": "r"}, {"work": "m"}, lambda v: {"row": _right(v["A"], v["Y"])}),
+    "right_side": (lambda xp, b: right_side(xp, b["A"], b["Y"], 0.0, b["work"], b["work2"], b["row"]),
+                   {"A": "1", "Y": "h"}, {"row": "r"}, {"work": "1", "work2": "1"},
+                   lambda v: {"row": ((v["A"] > 0) == (v["Y"] > 0)).astype(float)}),
+    "sgd": (lambda xp, b: sgd(xp, b["T"], b["G"], 0.1), {"T": "m", "G": "m"}, {}, {},
+            lambda v: {"T": v["T"] - 0.1 * v["G"]}),
+}  # fmt: skip
+
+
+def _allocate(recorder, letter, name, n):
+    if letter in "my":
+        return recorder.batch_matrix(name, n)
+    if letter in "1h":
+        return recorder.batch_matrix(name, 1)
+    if letter in "rp":
+        return recorder.batch_vector(name)
+    if letter == "s":
+        return recorder[name]
+    size = n * n if letter == "W" else n
+    flat = recorder.flat(f"{name} memory", size)
+    return recorder.matrix_in(flat, name, 0, (n, n)) if letter == "W" else recorder.column_in(flat, name, 0, n)
+
+
+def _values(letter, n, batch, rng):
+    shape = {"m": (n, batch), "y": (n, batch), "1": (1, batch), "h": (1, batch), "W": (n, n), "c": (n, 1)}
+    values = rng.standard_normal(shape.get(letter, (1, batch)))
+    if letter == "y":
+        return _one_hot(values)
+    return (values > 0).astype(float) if letter == "h" else abs(values) if letter == "p" else values
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel(name, size, backend, timed):
+    kernel, inputs, outputs, scratch, expect = KERNELS[name]
+    n, batch = size
+    letters = {**inputs, **outputs, **scratch}
+
+    def build(recorder):
+        buffers = {key: _allocate(recorder, letter, key, n) for key, letter in letters.items()}
+        kernel(recorder.xp, buffers)
+
+    results = tuple(key for key, letter in letters.items() if letter == "s")
+    program = record(build, batch=batch, n_parameters=0, results=results)
+    engine = Replay(program, backend, backend.zeros(0))
+    rng = np.random.default_rng(0)
+    values = {key: _values(letter, n, batch, rng) for key, letter in inputs.items()}
+    values = {
+        key: value.astype(backend.dtype).astype(float) for key, value in values.items()
+    }  # as the kernel sees them
+    engine.feed(batch, **{key: backend.to_device(value) for key, value in values.items()})
+    engine.execute(batch)
+    tolerance = 1e-5 if backend.dtype == np.float32 else 1e-12
+    for key, expected in expect(values).items():
+        found = backend.to_host(engine.read(key, batch))
+        assert abs(found - expected).max() <= tolerance * max(1.0, abs(expected).max())
+    flops, moved = sum(call.flops for call in program.calls), sum(call.bytes for call in program.calls)
+    timed(lambda: engine.execute(batch), flops=flops, bytes=moved * backend.dtype.itemsize // 4)
