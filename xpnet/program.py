@@ -297,7 +297,10 @@ class _Namespace:
 
 
 def _spoken(word: str, inputs: tuple[Any, ...], out: Buffer) -> str:
-    names = [item.name if isinstance(item, Buffer) else f"{item:g}" for item in inputs]
+    names = [
+        item.name if isinstance(item, Buffer) else f"{item:.9g}" if type(item) is float else str(item)
+        for item in inputs
+    ]
     symbol = _SYMBOLS.get(word)
     return f"{out.name} = " + (f" {symbol} ".join(names) if symbol else f"{word}({', '.join(names)})")
 
@@ -320,6 +323,9 @@ def _check_operands(word: str, inputs: tuple[Any, ...], out: Any) -> None:
         raise RecordingError(f"{word} needs buffers of one kind, got {sorted(kinds) or 'numbers only'}")
     (kind,) = kinds
     uint32_words = ("add", "multiply", "greater", *INTEGER)
+    numbers = [item for item in inputs if not isinstance(item, Buffer)]
+    if kind == "uint32" and not all(type(item) is int and 0 <= item < 2**32 for item in numbers):
+        raise RecordingError(f"{word} on uint32 buffers takes whole numbers from 0 to 2**32 - 1, got {numbers}")
     allowed = word in uint32_words if kind == "uint32" else word not in INTEGER
     if not allowed or out.kind != ("float" if word == "greater" else kind):
         raise RecordingError(f"{word} does not go from {kind} to {out.kind} ({out.name})")

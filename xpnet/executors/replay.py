@@ -58,9 +58,9 @@ class Replay:
             for name, (source, scale) in self._data.items()
             if scale is not None
         }
-        n_slots = len(program.slots)
-        self._slots = self._floats[:n_slots]
-        self._results = self._floats[n_slots : n_slots + len(program.results)]
+        # The recorder lays slots and results side by side, behind theta.
+        self._slots = self._side_by_side(program.slots)
+        self._results = self._side_by_side(program.results)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """Run a step for every `capacity` samples of `order`; the last step may be short.
@@ -193,7 +193,16 @@ class Replay:
         start = offset - self.program.n_parameters
         return self._theta[offset : offset + size] if start < 0 else self._floats[start : start + size]
 
+    def _side_by_side(self, names: tuple[str, ...]) -> Any:
+        start = self.program.buffers[names[0]].offset if names else self.program.n_parameters
+        return self._slice("float", start, len(names))
+
     def _check_order(self, order: np.ndarray) -> np.ndarray:
+        order = np.asarray(order)
+        if order.ndim != 1 or order.dtype.kind not in "iu":
+            raise TypeError(
+                f"order is {order.dtype} {order.shape}; needed is a vector of sample indices, whole numbers"
+            )
         order = np.ascontiguousarray(order, dtype=np.int64)
         for name, (source, _) in self._data.items():
             if order.size == 0 or order.min() < 0 or order.max() >= len(source):
