@@ -1,0 +1,98 @@
+"""The backends that tests run on: a test that takes `backend` runs on each of them.
+
+Without a GPU the parameter "gpu" is left out; tests/test_gpu_present.py alone is skipped, with the reason.
+XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for machines that should have a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet.backend import Backend, BackendUnavailable, select_backend
+
+if str(Path(__file__).parent) not in sys.path:  # pytest's importlib mode does not put it there
+    sys.path.insert(0, str(Path(__file__).parent))
+
+import fakecupy
+
+GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
+
+
+class ReadOnlyBackend(Backend):
+    """The CPU, except that what it uploads cannot be written: code that writes into its inputs fails here."""
+
+    def to_device(self, array: Any, dtype: Any = None) -> Any:
+        copy = np.array(super().to_device(array, dtype))  # a copy: the user's own array stays as it is
+        copy.flags.writeable = False
+        return copy
+
+
+@cache
+def _real_gpu() -> Backend | str:
+    """The real GPU's backend, or why there is none; probed once a session."""
+    try:
+        return select_backend("cuda", "float32")
+    except BackendUnavailable as failure:
+        return str(failure)
+
+
+def _fake_gpu() -> Backend:
+    return Backend("cupy", "cuda", fakecupy, np.dtype("float32"), "the tests asked for the fake GPU")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        kinds = ["cpu-float64", "cpu-float32", "cpu-readonly", "fake-gpu"]
+        if GPU_REQUIRED or isinstance(_real_gpu(), Backend):
+            kinds.append("gpu")
+        metafunc.parametrize("backend", kinds, indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every kind of backend in turn; `request` holds its name, such as "fake-gpu"."""
+    kind = request.param
+    if kind == "gpu":
+        return request.getfixturevalue("gpu")
+    if kind == "fake-gpu":
+        return _fake_gpu()
+    if kind == "cpu-readonly":
+        return ReadOnlyBackend("numpy", "cpu", np, np.dtype("float64"), "tests need read-only inputs")
+    return select_backend("cpu", kind.removeprefix("cpu-"))
+
+
+@pytest.fixture
+def gpu() -> Backend:
+    """The real GPU in float32; a skip where there is none, a failure if XPNET_REQUIRE_GPU=1."""
+    found = _real_gpu()
+    if isinstance(found, Backend):
+        return found
+    if GPU_REQUIRED:
+        pytest.fail(f"XPNET_REQUIRE_GPU is set, but there is no GPU: {found}")
+    pytest.skip(f"no GPU: {found}")
+
+
+@pytest.fixture
+def fake_gpu() -> Backend:
+    """The fake GPU in float32; what it was asked is in fakecupy.counts."""
+    return _fake_gpu()
+
+
+@pytest.fixture
+def float64_cpu() -> Backend:
+    return select_backend("cpu", "float64")
+
+
+@pytest.fixture(autouse=True)
+def fresh_counts() -> Iterator[None]:
+    fakecupy.counts.reset()
+    yield
+    fakecupy.counts.reset()
