@@ -16,8 +16,8 @@ FLOAT_WORDS = {"add", "subtract", "multiply", "divide", "maximum", "minimum", "g
                "abs", "sign", "sqrt", "exp", "log", "log1p", "tanh"}  # fmt: skip
 WORDS = {*FLOAT_WORDS, "bitwise_xor", "right_shift"}
 HELPERS = {"matmul", "sum", "max", "argmax", "take", "empty", "zeros", "ones", "full", "arange", "array",
-           "asarray", "asnumpy", "ascontiguousarray", "concatenate", "isfinite", "all", "any", "ndarray", "cuda",
-           "float32", "float64", "uint8", "uint32", "int32", "int64", "intp"}  # fmt: skip
+           "asarray", "asnumpy", "ascontiguousarray", "concatenate", "isfinite", "all", "any", "ndarray",
+           "cuda", "float32", "float64", "uint8", "uint32", "int32", "int64", "intp"}  # fmt: skip
 
 
 def device(array, dtype=np.float32):
@@ -487,6 +487,18 @@ def test_a_call_with_out_allocates_nothing_and_one_without_does():
     x + 1.0
     assert (counts.allocations, counts.allocation_bytes) == (2, 64)
     assert counts.named("launches") == {"exp": 2, "multiply": 1, "add": 1}
+
+
+def test_everything_that_runs_a_kernel_is_a_launch_by_its_name():
+    x = ones(2)
+    x[:1] = x[1:]
+    x[...] = 1.0
+    cp.concatenate([x.copy(), x.astype(cp.float64)])
+    cp.take(cp.zeros(3), cp.arange(2), axis=0)
+    expected = {"copy": 2, "fill": 2, "astype": 1, "concatenate": 1, "take": 1, "arange": 1}
+    assert counts.named("launches") == expected
+    assert counts.launches == 8
+    assert counts.allocations == 6
 
 
 def test_measure_counts_its_block_alone():

@@ -1,4 +1,4 @@
-"""Network: what each method computes on each backend, against rows of plain NumPy; what it refuses and what it keeps."""
+"""Network: what each method computes on each backend, against rows of plain NumPy; what it refuses, what it keeps."""
 
 from __future__ import annotations
 
@@ -297,34 +297,29 @@ def test_the_order_in_memory_does_not_matter(backend, order):
 # Threads and memory
 
 
-def test_two_threads_with_one_network(backend):
-    network, _ = make("one of each", backend)
-    work = {n: draw("one of each", backend, n, seed=n)[0] for n in (1, 3, 7, 40, 1100)}
+def test_two_threads_with_one_network(float64_cpu):
+    network, _ = make("one of each", float64_cpu)
+    work = {n: draw("one of each", float64_cpu, n, seed=n)[0] for n in (1, 3, 7, 1100)}
 
     def ask(n):
         X, Y, w = work[n]
         return [network.predict(X), network.gradients(X, Y).flat, network.gradients(X, Y, w).flat,
                 network.evaluate_loss(X, Y), network.activations(X)[2]]  # fmt: skip
 
-    def to_host(results):
-        return [a if isinstance(a, float) else backend.to_host(a) for a in results]
-
-    expected = {n: to_host(ask(n)) for n in work}
+    expected = {n: ask(n) for n in work}
     wrong, finished = [], []
 
     def run(sizes):
-        for _ in range(25):
+        for _ in range(40):
             for n in sizes:
-                for a, b in zip(to_host(ask(n)), expected[n], strict=True):
-                    if not np.allclose(a, b, rtol=1e-5, atol=1e-7):
-                        wrong.append(n)
+                close = [np.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(ask(n), expected[n], strict=True)]
+                wrong.extend([n] * (not all(close)))
         finished.append(True)
 
-    # The same sizes at once, so that both want the same engines, and switches far more often than usual.
-    threads = [threading.Thread(target=run, args=[sizes]) for sizes in ([1, 3, 7, 40], [40, 3, 7, 1])]
-    threads += [threading.Thread(target=run, args=[[7, 1100]])]
+    # The same sizes in both, so that both want the same engines, and switches far more often than usual.
+    threads = [threading.Thread(target=run, args=[sizes]) for sizes in ([1, 3, 7, 1100], [7, 7, 1100, 3, 1])]
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(2e-5)
     try:
         for thread in threads:
             thread.start()
@@ -332,7 +327,7 @@ def test_two_threads_with_one_network(backend):
             thread.join()
     finally:
         sys.setswitchinterval(interval)
-    assert len(finished) == 3 and not wrong
+    assert len(finished) == 2 and not wrong
 
 
 def kept_engines():
@@ -346,8 +341,8 @@ def test_ten_thousand_calls_keep_no_more_engines(float64_cpu):
     inputs = [np.zeros((3, n)) for n in (1, 2, 3, 5)]
     for i in range(10_000):
         network.predict(inputs[i % 4])
-    assert kept_engines() - before <= 3  # one for 1, one for 2, one for up to 4 and 8: buffers are shared
-    network.predict(inputs[0])
+    assert kept_engines() - before == 4  # for batches of 1, 2, up to 4, up to 8
+    assert network.predict(inputs[0]).shape == (2, 1)
 
 
 def test_many_different_sizes_keep_a_bounded_number_of_engines(float64_cpu):
@@ -359,16 +354,16 @@ def test_many_different_sizes_keep_a_bounded_number_of_engines(float64_cpu):
 
 
 def test_inference_holds_one_chunk_of_activations(float64_cpu):
-    network = Network([2, 500, 1], loss="squared_error", backend=float64_cpu)
-    X = np.zeros((2, 50_000))
+    network = Network([2, 400, 1], loss="squared_error", backend=float64_cpu)
+    X = np.zeros((2, 10_000))
     tracemalloc.start()
     try:
         network.forward(X)
-        network.evaluate_loss(X, np.zeros((1, 50_000)))
+        network.evaluate_loss(X, np.zeros((1, 10_000)))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 20_000_000  # all hidden activations at once would be 200 MB
+    assert peak < 10_000_000  # all hidden activations at once would be 32 MB
 
 
 # Refused
@@ -410,9 +405,9 @@ def test_inputs_of_a_wrong_shape(backend, method, shape, parts):
     says(error, *parts)
 
 
-def test_one_row_of_numbers_for_a_single_input_or_output(backend):
-    network = Network([1, 1], loss="squared_error", backend=backend)
-    flat, row = backend.to_device(np.zeros(7)), backend.to_device(np.zeros((1, 7)))
+def test_one_row_of_numbers_for_a_single_input_or_output(float64_cpu):
+    network = Network([1, 1], loss="squared_error", backend=float64_cpu)
+    flat, row = np.zeros(7), np.zeros((1, 7))
     with pytest.raises(ValueError) as error:
         network.predict(flat)
     says(error, "X is (7,)", "needed is (1, n_samples)", "X.reshape(1, -1)")
@@ -440,21 +435,18 @@ def test_targets_of_a_wrong_shape(backend, method, shape, parts):
 
 
 @pytest.mark.parametrize("method", WITH_TARGETS)
-@pytest.mark.parametrize("shape", [(6,), (7, 1), (1, 7), (1,), ()], ids=str)
-def test_weights_of_a_wrong_shape(backend, method, shape):
-    network = Network([5, 3], backend=backend)
-    X, Y = backend.to_device(np.zeros((5, 7))), backend.to_device(np.zeros((3, 7)))
+@pytest.mark.parametrize("shape", [(6,), (7, 1), (1, 7), ()], ids=str)
+def test_weights_of_a_wrong_shape(float64_cpu, method, shape):
+    network = Network([5, 3], backend=float64_cpu)
     with pytest.raises(ValueError) as error:
-        getattr(network, method)(X, Y, backend.to_device(np.ones(shape)))
+        getattr(network, method)(np.zeros((5, 7)), np.zeros((3, 7)), np.ones(shape))
     says(error, f"weights is {shape}", "(7,)", "one number a sample")
 
 
 @pytest.mark.parametrize("name", ["X", "Y", "weights"])
-@pytest.mark.parametrize("dtype", ["other float", "uint8", "int64"])
-def test_another_dtype_is_refused_and_the_conversion_named(backend, name, dtype):
+def test_another_dtype_is_refused_and_the_conversion_named(backend, name):
     network = Network([5, 3], backend=backend)
-    if dtype == "other float":
-        dtype = "float32" if backend.dtype == np.float64 else "float64"
+    dtype = "float32" if backend.dtype == np.float64 else "uint8"
     arrays = {"X": np.zeros((5, 7)), "Y": np.zeros((3, 7)), "weights": np.ones(7)}
     arrays = {key: backend.to_device(value, dtype if key == name else None) for key, value in arrays.items()}
     with pytest.raises(TypeError) as error:

@@ -33,8 +33,8 @@ class Architecture:
         n_outputs = self.layers[0].n_in
         for layer in self.layers:
             n_outputs = layer.output_size(n_outputs)
-        last = self.layers[-1]
-        if LOSSES[self.loss].needs_identity_output and not (isinstance(last, Dense) or last.is_identity):
+        last = next(layer for layer in reversed(self.layers) if not layer.is_identity)
+        if LOSSES[self.loss].needs_identity_output and isinstance(last, Activation):
             raise ValueError(f"{self.loss} applies its own link and needs output='identity', the last layer is "
                              f"{last.name!r}; drop it, or use loss='squared_error'")  # fmt: skip
         if self.loss == "softmax_cross_entropy" and n_outputs == 1:
@@ -51,6 +51,8 @@ class Architecture:
         if len(sizes) < 2:
             raise ValueError(f"layers is {list(sizes)}; needed are at least inputs and outputs, such as [784, 10]")
         n_hidden = len(sizes) - 2
+        for name in [activation] if isinstance(activation, str) else activation:
+            check_option("activation", name, ACTIVATIONS)  # also where there is no hidden layer to use it
         names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
         if len(names) != n_hidden:
             raise ValueError(f"activation has {len(names)} names for {n_hidden} hidden layers; give one name for all, "
@@ -70,7 +72,7 @@ class Architecture:
             raise ValueError(f"the spec is a {type(spec).__name__}; needed is a dict with format, loss and layers")
         for key in spec:
             check_option("key of the spec", key, ("format", "loss", "layers"))
-        if spec.get("format") != SPEC_FORMAT:
+        if spec.get("format") is True or spec.get("format") != SPEC_FORMAT:
             raise ValueError(f"the spec has format {spec.get('format')!r}; this version reads format {SPEC_FORMAT}")
         layers = spec.get("layers")
         if not isinstance(layers, list):
@@ -93,10 +95,12 @@ class Architecture:
 
     @property
     def n_inputs(self) -> int:
+        """Number of features that the first layer takes."""
         return self.dense[0][1].n_in
 
     @property
     def n_outputs(self) -> int:
+        """Number of outputs of the last layer."""
         return self.dense[-1][1].n_out
 
     def __str__(self) -> str:

@@ -106,10 +106,12 @@ def probe_gpu() -> tuple[Any, str]:
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except Exception as error:  # CuPy raises its own classes here, and they cannot be imported without it
-        raise BackendUnavailable(
-            f"CuPy is installed but the CUDA driver does not answer ({_one_line(error)}); "
-            "install or update the NVIDIA driver, or use device='cpu'"
-        ) from error
+        if "NoDevice" not in str(error):
+            raise BackendUnavailable(
+                f"CuPy is installed but the CUDA driver does not answer ({_one_line(error)}); "
+                "install or update the NVIDIA driver, or use device='cpu'"
+            ) from error
+        count = 0
     if count == 0:
         raise BackendUnavailable("CuPy is installed but no CUDA GPU is visible; check nvidia-smi and "
                                  "CUDA_VISIBLE_DEVICES, or use device='cpu'")  # fmt: skip
@@ -157,12 +159,15 @@ def _cpu(float_type: np.dtype[Any], reason: str) -> Backend:
 
 def _float_type(dtype: Any) -> np.dtype[Any]:
     try:
-        name = np.dtype(dtype).name
-    except TypeError:
+        name = "None" if dtype is None else np.dtype(dtype).name  # np.dtype(None) would be float64
+    except (TypeError, ValueError):
         name = str(dtype)
     return np.dtype(check_option("dtype", name, DTYPES))
 
 
 def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    """Class and text of an error; of CuPy's framed diagnosis, the error that it was made from."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" =-")]
+    if "Original error:" in lines[:-1]:
+        return lines[lines.index("Original error:") + 1]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -28,9 +28,11 @@ class Evaluator:
 
     @property
     def bytes_uploaded(self) -> int:
+        """Bytes that evaluations have sent to a GPU so far."""
         return self._engine.bytes_uploaded
 
     def evaluate(self) -> dict[str, Any]:
+        """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
         n_samples, capacity = self._n_samples, self._engine.program.capacity
         rows_out = self._engine.run(np.arange(n_samples), np.empty((-(-n_samples // capacity), 0)))
         sums = dict(zip(self._engine.program.results, rows_out.sum(axis=0).tolist(), strict=True))
@@ -43,6 +45,7 @@ class Evaluator:
 
 
 def data_sources(data: UploadedDataset) -> dict[str, tuple[Any, float | None]]:
+    """What a Program gathers by name: an array of rows, and the scale of uint8 ones."""
     sources: dict[str, tuple[Any, float | None]] = {"X": (data.X, data.scale), "Y": (data.Y, None)}
     if data.weights is not None:
         sources["weights"] = (data.weights, None)

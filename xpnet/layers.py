@@ -41,13 +41,11 @@ class Dense:
 
     def __post_init__(self) -> None:
         for name in ("n_in", "n_out"):
-            check_whole(name, getattr(self, name), at_least=1)
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), at_least=1))
         if self.init is not None:
             check_option("Dense init", self.init, WEIGHT_INITIALISERS)
-        if isinstance(self.bias, bool) or not isinstance(self.bias, (int, float)):
-            check_option("Dense bias", self.bias, BIAS_INITIALISERS)
-        elif not math.isfinite(self.bias):
-            raise ValueError(f"Dense bias is {self.bias}; needed is a finite number, 'zeros' or 'normal'")
+        if self.bias not in BIAS_INITIALISERS:
+            object.__setattr__(self, "bias", _constant_bias(self.bias))
 
     def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw {"W": (n_out, n_in), "b": (n_out, 1)} in float64 on the host."""
@@ -62,11 +60,13 @@ class Dense:
         return self.n_out
 
     def forward_into(self, xp: Any, params: dict[str, Array], X: Array, out: Array) -> None:
+        """Write Z (n_out, batch) for X (n_in, batch) into `out`."""
         affine(xp, params["W"], params["b"], X, out)
 
     def backward_into(
         self, xp: Any, params: dict[str, Array], trace: Array, dZ: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
+        """Write the gradients for dZ (n_out, batch) into grads["W"], grads["b"] and, unless None, dX (n_in, batch)."""
         affine_backward(xp, params["W"], trace, dZ, grads["W"], grads["b"], dX)
 
     def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, Array]:
@@ -117,6 +117,7 @@ class Activation:
         return n_in
 
     def forward_into(self, xp: Any, params: dict[str, Array], Z: Array, out: Array) -> None:
+        """Write A for Z, both (n, batch), into `out`."""
         pair = ACTIVATIONS[self.name]
         if pair is not None:
             pair[0](xp, Z, out)
@@ -124,6 +125,7 @@ class Activation:
     def backward_into(
         self, xp: Any, params: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
+        """Write dZ for dA, both (n, batch), into dX."""
         pair = ACTIVATIONS[self.name]
         if pair is not None:
             pair[1](xp, trace, dA, dX)
@@ -148,23 +150,42 @@ class Activation:
 
 
 Layer = Dense | Activation
-_FIELDS = {"dense": (Dense, ("n_in", "n_out", "init", "bias")), "activation": (Activation, ("name",))}
+# type: (class, keys that must be there, keys that may be)
+_LAYERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
+    "dense": (Dense, ("n_in", "n_out"), ("init", "bias")),
+    "activation": (Activation, ("name",), ()),
+}
 
 
 def layer_from_spec(spec: Any) -> Layer:
     """Make a layer of a dict such as {"type": "dense", "n_in": 784, "n_out": 100, "init": "he"}.
 
-    Raises ValueError for an unknown type, an unknown or a missing key.
+    Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
     """
     if not isinstance(spec, dict):
         raise ValueError(f"a layer of the spec is {spec!r}; needed is a dict such as "
                          '{"type": "activation", "name": "relu"}')  # fmt: skip
-    kind = check_option("layer type", spec.get("type"), _FIELDS)
-    layer_class, names = _FIELDS[kind]
+    kind = check_option("layer type", spec.get("type"), _LAYERS)
+    layer_class, needed, optional = _LAYERS[kind]
     for key in spec:
-        check_option(f"key of a {kind} layer", key, ("type", *names))
+        check_option(f"key of a {kind} layer", key, ("type", *needed, *optional))
+    missing = [key for key in needed if key not in spec]
+    if missing:
+        raise ValueError(f"the {kind} layer {spec} lacks a key; needed: {' and '.join(needed)}")
     try:
-        return layer_class(**{key: value for key, value in spec.items() if key != "type"})
-    except TypeError:
-        needed = "n_in and n_out" if layer_class is Dense else "name"
-        raise ValueError(f"the {kind} layer {spec} lacks a key; needed: {needed}") from None
+        layer: Layer = layer_class(**{key: value for key, value in spec.items() if key != "type"})
+    except TypeError as error:  # a value of the wrong type is a bad spec, not a bug of the caller's
+        raise ValueError(str(error)) from None
+    return layer
+
+
+def _constant_bias(bias: Any) -> float:
+    if isinstance(bias, str):
+        check_option("Dense bias", bias, (*BIAS_INITIALISERS, "or a finite number"))
+    try:
+        value = math.nan if isinstance(bias, bool) else float(bias)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"Dense bias is {bias!r}; needed is a finite number, 'zeros' or 'normal'")
+    return value

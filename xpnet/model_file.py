@@ -17,16 +17,20 @@ def write_aside(path: str | os.PathLike[str], content: bytes) -> None:
     import tempfile  # brings shutil and its compressors along, a sixth of the package's import time
 
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary: str | None = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # name the file that was asked for, not the temporary one
+            raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 
 
@@ -34,7 +38,8 @@ def save_model(path: str | os.PathLike[str], architecture: Architecture, tensors
     """Write the spec and the named tensors (`layers.0.W`, ...) to `path`, replacing it in one move."""
     from safetensors.numpy import save  # heavy enough to be imported on use
 
-    metadata = {"format": "xpnet", "spec": json.dumps(architecture.to_spec())}
+    # One key only: with more, safetensors writes them in an order that changes from file to file.
+    metadata = {"spec": json.dumps(architecture.to_spec())}
     write_aside(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
 
 
@@ -73,13 +78,15 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
 
 
 def _read_spec(path: Path, metadata: dict[str, str] | None) -> Architecture:
-    if not metadata or metadata.get("format") != "xpnet" or "spec" not in metadata:
+    if not metadata or "spec" not in metadata:
         raise ValueError(f"{path} is a safetensors file but not an xpnet model: it has no spec; "
                          "use a file that `Network.save` wrote")  # fmt: skip
     try:
         spec = json.loads(metadata["spec"])
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path}: its spec is not JSON; use a file that `Network.save` wrote") from None
+    except (ValueError, RecursionError):  # also a number of thousands of digits
+        raise ValueError(
+            f"{path}: its spec is not JSON that can be read; use a file that `Network.save` wrote"
+        ) from None
     try:
         return Architecture.from_spec(spec)
     except ValueError as error:
@@ -96,7 +103,8 @@ def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, int]]) 
         part = file.get_slice(name)
         found, dtype = tuple(part.get_shape()), part.get_dtype()
         if found != shape or dtype not in ("F32", "F64"):
-            raise ValueError(f"{path}: tensor {name} is {dtype} {found}, its spec needs F32 or F64 {shape}")
+            raise ValueError(f"{path}: tensor {name} is {dtype} {found}, its spec needs F32 or F64 {shape}; "
+                             "use a file that `Network.save` wrote")  # fmt: skip
 
 
 def _umask() -> int:

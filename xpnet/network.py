@@ -133,6 +133,11 @@ class Network:
         architecture, tensors = load_model(path)
         network = cls.__new__(cls)
         network._set_up(architecture, backend)
+        dtype = network.backend.dtype
+        for name, value in tensors.items():
+            if abs(value).max() > np.finfo(dtype).max:
+                raise ValueError(f"{path}: tensor {name} has values too large for {dtype}; "
+                                 "load it with select_backend(dtype='float64')")  # fmt: skip
         network._fill([{"W": tensors[f"layers.{i}.W"], "b": tensors[f"layers.{i}.b"]} for i, _ in architecture.dense])
         return network
 
@@ -205,18 +210,28 @@ class Network:
             self._check_array("Y", Y, self.architecture.n_outputs)
             if Y.shape[1] != n_samples:
                 raise ValueError(f"X has {n_samples} samples (columns) and Y has {Y.shape[1]}; give as many of both")
-        if weights is not None and (not self.backend.owns(weights) or tuple(weights.shape) != (n_samples,)):
-            raise ValueError(f"weights must be a {self.backend.name} array ({n_samples},), one number a sample")
+        if weights is not None:
+            self._check_side("weights", weights)
+            if tuple(weights.shape) != (n_samples,):
+                raise ValueError(f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
+                                 f"reshape it with weights.reshape({n_samples})")  # fmt: skip
         return n_samples
 
-    def _check_array(self, name: str, array: Array, n_rows: int) -> None:
+    def _check_side(self, name: str, array: Array) -> None:
+        """Refuse what is not an array of the network's library and dtype."""
         backend = self.backend
-        convert = f"pass backend.to_device({name})"
         if not backend.owns(array):
             side = f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
+            convert = f"pass backend.to_device({name})"
+            if backend.device == "cpu" and hasattr(array, "get"):
+                convert = f"pass backend.to_host({name}), of the backend that it came from"
             raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
         if array.dtype != backend.dtype:
-            raise TypeError(f"{name} is {array.dtype}, the network computes in {backend.dtype}; {convert}")
+            raise TypeError(f"{name} is {array.dtype}, the network computes in {backend.dtype}; "
+                            f"pass backend.to_device({name})")  # fmt: skip
+
+    def _check_array(self, name: str, array: Array, n_rows: int) -> None:
+        self._check_side(name, array)
         shape = tuple(array.shape)
         if len(shape) == 2 and shape[0] == n_rows and shape[1] > 0:
             return
@@ -256,6 +271,8 @@ def _shape_message(name: str, shape: tuple[int, ...], n_rows: int) -> str:
     wanted = f"{name} is {shape}, needed is ({n_rows}, n_samples)"
     if len(shape) == 2 and shape[1] == n_rows:
         return f"{name} is {shape}; one sample is one column: pass {name}.T"
+    if len(shape) == 1 and n_rows == 1:
+        return f"{wanted}; one sample is one column: pass {name}.reshape(1, -1)"
     if len(shape) == 1 and shape[0] == n_rows:
         return f"{wanted}; one sample is one column: pass {name}.reshape({n_rows}, 1)"
     if len(shape) > 2 and int(np.prod(shape[:-1])) == n_rows:

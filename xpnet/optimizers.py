@@ -24,6 +24,7 @@ class SGD:
 
     @property
     def lr(self) -> float:
+        """The learning rate; setting it checks it."""
         return self._lr
 
     @lr.setter

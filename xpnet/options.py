@@ -13,7 +13,9 @@ def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
     choices = tuple(choices)
     if isinstance(found, str) and found in choices:
         return found
-    near = difflib.get_close_matches(str(found).lower(), choices, n=1, cutoff=0.4)
+    text = str(found).lower()
+    # "gpu" is spelled more like "cpu", the opposite of what was meant
+    near = ["cuda"] if text == "gpu" and "cuda" in choices else difflib.get_close_matches(text, choices, 1, 0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{argument} is {found!r}, needed is one of {', '.join(map(repr, choices))}{hint}")
 

@@ -40,8 +40,9 @@ class Layout:
             offsets.append(position)
             position += -(-length // ALIGNMENT) * ALIGNMENT
         if position > MAXIMUM_SIZE:
+            found = f"{position:,}" if position < 10**18 else "more than 10**18"
             raise ValueError(
-                f"the network has {position:,} parameters, xpnet can index {MAXIMUM_SIZE:,}; make its layers narrower"
+                f"the network has {found} parameters, xpnet can index {MAXIMUM_SIZE:,}; make its layers narrower"
             )
         return cls(shapes, tuple(offsets[: len(shapes)]), tuple(offsets[len(shapes) :]), position)
 

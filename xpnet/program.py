@@ -54,6 +54,7 @@ class Buffer:
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -245,6 +246,7 @@ class Recorder:
         self._phase = outer
 
     def finish(self, rerecord: Callable[[int], Program]) -> Program:
+        """Return what was recorded as a Program."""
         return Program(
             batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
             slots=self._slots, results=self._results, buffers=self._buffers, n_parameters=self._n_parameters,

@@ -44,7 +44,7 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"{run} is not a run directory, it has no {CONFIG}; `xpnet train` makes one")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):  # nested too deep is not JSON that we wrote
         raise ValueError(f"{path} is not JSON; train again, or restore it") from None
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
         raise ValueError(f"{path} is not the config of a run, it has no data section; train again, or restore it")

@@ -20,7 +20,9 @@ class RecordsUpdate(Protocol):
 
     slots: tuple[str, ...]
 
-    def record(self, recorder: Recorder, theta: Buffer, gradient: Buffer) -> None: ...
+    def record(self, recorder: Recorder, theta: Buffer, gradient: Buffer) -> None:
+        """Record the update of theta by the gradient, which may be overwritten."""
+        ...
 
 
 def training_program(

@@ -77,14 +77,15 @@ def sigmoid_cross_entropy(xp: Any, Z: Array, Y: Array, L: Array, dZ: Array, work
     work (n_out, batch): scratch.
     Source: Nielsen, eq. 57, in the form that neither overflows nor cancels.
     """
+    # max(Z, 0) - Z Y comes first: it is exact for Y = 0 and 1, and the small logarithm is added to what is left.
+    xp.maximum(Z, 0.0, out=dZ)
+    xp.multiply(Z, Y, out=work)
+    xp.subtract(dZ, work, out=dZ)
     xp.abs(Z, out=work)
     xp.multiply(work, -1.0, out=work)
     xp.exp(work, out=work)
     xp.log1p(work, out=work)
-    xp.maximum(Z, 0.0, out=dZ)
     xp.add(work, dZ, out=work)
-    xp.multiply(Z, Y, out=dZ)
-    xp.subtract(work, dZ, out=work)
     xp.sum(work, axis=0, keepdims=True, out=L)
     sigmoid(xp, Z, dZ)
     xp.subtract(dZ, Y, out=dZ)
