@@ -165,7 +165,7 @@ def threads() -> str:
     try:
         from threadpoolctl import threadpool_info  # not a dependency
     except ImportError:
-        return ", ".join(parts) or f"not limited, {os.cpu_count()} cores"
+        return ", ".join(parts) or "BLAS is not limited"
     parts += [f"{pool['internal_api']} {pool['num_threads']} threads" for pool in threadpool_info()]
     return ", ".join(parts)
 

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import platform
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet import datasets, runs
+from xpnet import bench, datasets, runs
 from xpnet.backend import DEVICES, DTYPES, BackendUnavailable, probe_gpu, select_backend
 from xpnet.callbacks import Callback, HistoryFile, ProgressBar, Record, json_line
 from xpnet.data import Dataset
+from xpnet.datasets.mnist import named_directory
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.kernels.losses import LOSSES
 from xpnet.model_file import write_aside
@@ -55,6 +57,9 @@ class Terminated(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 failure, 2 usage, 130 interrupted, 143 terminated."""
+    # A daemon may start us with stdout or stderr closed; then there is nobody to tell.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -94,30 +99,38 @@ def _train(arguments: argparse.Namespace) -> int:
     if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
         raise UsageError(f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
                          f"features and {training.n_outputs} classes; begin and end with these")  # fmt: skip
-    network = Network(sizes, activation=arguments.activation, output=arguments.output, loss=arguments.loss,
-                      backend=backend, seed=arguments.seed)  # fmt: skip
+    try:
+        network = Network(sizes, activation=arguments.activation, output=arguments.output, loss=arguments.loss,
+                          backend=backend, seed=arguments.seed)  # fmt: skip
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     optimizer = SGD(arguments.lr)
-    run = runs.create_run(arguments.out, arguments.dataset)
-    runs.write_config(run, _config(arguments, network, training, validation))
     if not arguments.quiet:
         n_held_out = 0 if validation is None else validation.n_samples
         _say(backend.describe())
         _say(f"{network.architecture}, {network.architecture.layout.count:,} parameters")
-        _say(f"{arguments.dataset}: {training.n_samples} training, {n_held_out} validation samples -> {run}")
+        _say(f"{arguments.dataset}: {training.n_samples} training, {n_held_out} validation samples")
+    run = runs.create_run(arguments.out, arguments.dataset)
+    runs.write_config(run, _config(arguments, network, training, validation))
     watch = _Report(arguments.json, arguments.quiet)
     callbacks: list[Callback] = [HistoryFile(run / runs.HISTORY), watch]
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    handlers = {
+        signal.SIGINT: signal.getsignal(signal.SIGINT),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate),
+    }
     try:
         train(network, training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
               seed=arguments.seed, validation=validation, callbacks=callbacks)  # fmt: skip
     finally:  # whatever ended it, the run directory is complete: the weights reached so far are the model
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in handlers:
             signal.signal(number, signal.SIG_IGN)
-        network.save(run / runs.MODEL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, previous)
+        try:
+            network.save(run / runs.MODEL)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     _summary(arguments, watch.records, evaluate(network, test), network, run)
     return OK
 
@@ -137,13 +150,15 @@ def _hold_out(dataset: Dataset, text: str) -> tuple[Dataset, Dataset | None]:
 def _config(
     arguments: argparse.Namespace, network: Network, training: Dataset, validation: Dataset | None
 ) -> dict[str, Any]:
-    data_dir = arguments.data_dir or os.environ.get("XPNET_DATA")
+    data_dir = None
+    if arguments.dataset != "mnist-sample":  # that one lies in the package
+        data_dir = named_directory(arguments.dataset, arguments.data_dir)
     return {
         "xpnet": xpnet.__version__,
         "spec": network.to_spec(),
         "data": {
             "dataset": arguments.dataset,
-            "data_dir": None if data_dir is None else str(Path(data_dir).resolve()),
+            "data_dir": None if data_dir is None else str(data_dir.resolve()),
             "scale": training.scale,
             "n_training": training.n_samples,
             "n_validation": 0 if validation is None else validation.n_samples,
@@ -221,11 +236,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     data = config["data"]
     name = check_option("dataset of the run", data.get("dataset"), LOADERS)
     training, test = LOADERS[name](arguments.data_dir or data.get("data_dir"))
-    parts = {"test": test}
-    if data.get("n_validation"):
-        _, validation = _hold_out(training, str(data["n_validation"]))
-        if validation is not None:
-            parts = {"validation": validation, **parts}
+    n_validation = data.get("n_validation", 0)
+    if n_validation >= training.n_samples:
+        raise ValueError(f"n_validation of the run is {n_validation}, {name} has {training.n_samples} training samples; "
+                         "restore config.json, or name the run's data with --data-dir")  # fmt: skip
+    _, validation = _hold_out(training, str(n_validation))
+    parts = {"test": test} if validation is None else {"validation": validation, "test": test}
     for part, dataset in parts.items():
         measured = evaluate(network, dataset)
         if arguments.json:
@@ -242,7 +258,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out {out} ends in {out.suffix!r}; name a .npy or a .csv file")
     config = runs.read_config(arguments.directory)
     network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
-    X = _read_rows(Path(arguments.input), network.architecture.n_inputs, config["data"].get("scale"))
+    X = _read_rows(Path(arguments.input), network, config["data"].get("scale"))
     device_X = network.backend.to_device(X.T)
     if arguments.labels:
         rows = network.backend.to_host(network.classify(device_X)).reshape(-1, 1)
@@ -261,41 +277,47 @@ def _predict(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _read_rows(path: Path, n_features: int, scale: float | None) -> np.ndarray:
+def _read_rows(path: Path, network: Network, scale: float | None) -> np.ndarray:
     """Read a .npy file of rows (n_samples, n_features); uint8 rows are scaled as the training data were."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; --input takes a .npy file of rows")
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is not a whole .npy file of numbers ({str(error).splitlines()[0]}); "
-                         "write it with np.save(path, X)") from None  # fmt: skip
+        # Mapped, since a header may declare more than the file and the memory hold.
+        rows = np.load(path, allow_pickle=False, mmap_mode="r")
+    except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} is not a whole .npy file of numbers ({cause}); write it with np.save(path, X)"
+        ) from None
     if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiub":
         raise ValueError(f"{path} does not hold one array of real numbers; write it with np.save(path, X)")
+    n_features, dtype = network.architecture.n_inputs, network.backend.dtype
     if rows.ndim != 2 or rows.shape[1] != n_features or not len(rows):
         raise ValueError(f"{path} is {rows.shape}, the network needs rows (n_samples, {n_features}); "
                          "reshape it with X.reshape(len(X), -1), or transpose it")  # fmt: skip
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{path} holds NaN or infinity; remove those rows, or fill them in")
-    return rows * np.float32(scale) if scale is not None and rows.dtype == np.uint8 else rows
+    with np.errstate(over="ignore"):
+        values = rows.astype(dtype)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{path} holds NaN, infinity or values too large for {dtype}; remove those rows, or fill them in"
+        )
+    return values * dtype.type(scale) if scale is not None and rows.dtype == np.uint8 else values
 
 
 def _backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
     """The device asked for now, with the float type of the run."""
     stored = config.get("backend")
     dtype = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"
-    return select_backend(arguments.device, dtype)
+    return select_backend(arguments.device, check_option("dtype of the run", dtype, DTYPES))
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    build = np.show_config(mode="dicts")
-    blas = (build or {}).get("Build Dependencies", {}).get("blas", {})
     lines = {
         "xpnet": xpnet.__version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
         "numpy": np.__version__,
-        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
-        "threads": _threads(),
+        "blas": bench.blas(),
+        "threads": f"{os.cpu_count()} cores; {bench.threads()}",
     }
     try:
         cupy, gpu = probe_gpu()
@@ -312,18 +334,6 @@ def _info(arguments: argparse.Namespace) -> int:
     for name, text in lines.items():
         print(f"{name:<8} {text}")
     return OK
-
-
-def _threads() -> str:
-    cores = f"{os.cpu_count()} cores"
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    limits = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
-    try:
-        from threadpoolctl import threadpool_info  # not a dependency; tells what BLAS really uses
-    except ImportError:
-        return ", ".join([cores, *limits])
-    pools = [f"{pool['internal_api']} {pool['num_threads']} threads" for pool in threadpool_info()]
-    return ", ".join([cores, *limits, *pools])
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
@@ -408,7 +418,7 @@ def _whole(least: int) -> Callable[[str], int]:
 
 def _sizes(text: str) -> list[int]:
     parts = text.split(",")
-    if len(parts) < 2 or not all(part.isascii() and part.isdigit() and 0 < len(part) < 10 for part in parts):
+    if len(parts) < 2 or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as 784,100,200,10")
     return [int(part) for part in parts]
 

@@ -100,13 +100,13 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> tuple[
 
 
 def _load(source: _Source, data_dir: str | os.PathLike[str] | None) -> tuple[Dataset, Dataset]:
-    directory = _named_directory(source.name, data_dir)
+    directory = named_directory(source.name, data_dir)
     if directory is None:
         directory = _download(source.name, source.checksums, source.mirrors)
     return _read_directory(directory)
 
 
-def _named_directory(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
+def named_directory(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
     """Return the one folder to look in, or None where the user named none."""
     if data_dir is not None:
         return Path(data_dir).expanduser()
