@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from xpnet import Activation, Dense
 from xpnet.architecture import Architecture
 from xpnet.backend import select_backend
 from xpnet.executors.replay import Replay
@@ -287,6 +288,9 @@ def test_only_overwritten_outputs_share_memory():
         if buffer.form == "matrix" and buffer.flipped:
             places.setdefault(buffer.offset, []).append(name)
     assert [names for names in places.values() if len(names) > 1] == [["Z1", "A1"]]
+    layers = (Dense(5, 3), Activation("sigmoid"), Activation("tanh"))  # the sigmoid's backward reads its output
+    twice = training_program(Architecture(layers, "squared_error"), 7, None, False).buffers
+    assert twice["Z1"].offset == twice["A1"].offset != twice["A1'"].offset
     everything = inference_program(architecture([5, 4, 3]), 7, "activations").buffers
     assert len({everything[name].offset for name in ("output0", "output1", "output2")}) == 3
 

@@ -169,11 +169,14 @@ def test_a_program_without_slots_or_with_several_results(backend):
 
 def test_a_loss_that_is_not_finite_is_returned_and_names_its_step(backend):
     """No exception and no warning: as on a GPU, the loss tells."""
-    data = samples(backend, "squared error")
-    data[0][9, 2] = np.nan
-    engine, _, _ = trainer(backend, "squared error", data, 4)
-    rows_out = engine.run(np.arange(20), np.full((5, 1), 1e30))
+    data = samples(backend, "softmax")
+    data[0][9] = np.inf  # gives inf - inf on the way
+    engine, _, _ = trainer(backend, "softmax", data, 4)
+    rows_out = engine.run(np.arange(20), np.full((5, 1), 0.1))
     assert np.isfinite(rows_out[:2]).all() and np.isnan(rows_out[2:]).all()
+    engine.feed(4, X=backend.to_device(np.full((5, 4), np.inf)), Y=backend.to_device(data[1][:4].T))
+    engine.execute(4)
+    assert np.isnan(engine.read_results()["loss"])
 
 
 @pytest.mark.parametrize("n_parameters", [0, 3, 16, 17, 64])

@@ -58,8 +58,8 @@ class Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 failure, 2 usage, 130 interrupted, 143 terminated."""
     # A daemon may start us with stdout or stderr closed; then there is nobody to tell.
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stderr = sys.stderr or open(os.devnull, "w")
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -105,13 +105,9 @@ def _train(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     optimizer = SGD(arguments.lr)
-    if not arguments.quiet:
-        n_held_out = 0 if validation is None else validation.n_samples
-        _say(backend.describe())
-        _say(f"{network.architecture}, {network.architecture.layout.count:,} parameters")
-        _say(f"{arguments.dataset}: {training.n_samples} training, {n_held_out} validation samples")
     run = runs.create_run(arguments.out, arguments.dataset)
     runs.write_config(run, _config(arguments, network, training, validation))
+    (run / runs.HISTORY).touch()
     watch = _Report(arguments.json, arguments.quiet)
     callbacks: list[Callback] = [HistoryFile(run / runs.HISTORY), watch]
     if sys.stderr.isatty() and not arguments.quiet:
@@ -121,6 +117,11 @@ def _train(arguments: argparse.Namespace) -> int:
         signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate),
     }
     try:
+        if not arguments.quiet:
+            n_held_out = 0 if validation is None else validation.n_samples
+            _say(backend.describe())
+            _say(f"{network.architecture}, {network.architecture.layout.count:,} parameters")
+            _say(f"{arguments.dataset}: {training.n_samples} training, {n_held_out} validation samples -> {run}")
         train(network, training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
               seed=arguments.seed, validation=validation, callbacks=callbacks)  # fmt: skip
     finally:  # whatever ended it, the run directory is complete: the weights reached so far are the model
@@ -238,7 +239,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     training, test = LOADERS[name](arguments.data_dir or data.get("data_dir"))
     n_validation = data.get("n_validation", 0)
     if n_validation >= training.n_samples:
-        raise ValueError(f"n_validation of the run is {n_validation}, {name} has {training.n_samples} training samples; "
+        raise ValueError(f"n_validation of the run is {n_validation}, {name} has {training.n_samples} samples; "
                          "restore config.json, or name the run's data with --data-dir")  # fmt: skip
     _, validation = _hold_out(training, str(n_validation))
     parts = {"test": test} if validation is None else {"validation": validation, "test": test}

@@ -24,7 +24,6 @@ class Evaluator:
         program = evaluation_program(network.architecture, batch, data.weights is not None, with_accuracy)
         self._engine = Replay(program, network.backend, network.parameters.flat, data_sources(data))
         self._n_samples = dataset.n_samples
-        self._data_bytes = data.nbytes
 
     @property
     def bytes_uploaded(self) -> int:

@@ -127,13 +127,16 @@ def _epochs(
     program = network.training_program(batch, optimizer, data.weights is not None)
     engine = Replay(program, backend, theta, data_sources(data))
     untrained = Evaluator(network, dataset, data)
-    judge = None if validation is None else Evaluator(network, validation, validation.upload(backend))
+    judge, judge_bytes = None, 0
+    if validation is not None:
+        validation_data = validation.upload(backend)
+        judge, judge_bytes = Evaluator(network, validation, validation_data), validation_data.nbytes
     n_steps = -(-dataset.n_samples // batch)
     try:
         for callback in callbacks:
             callback.on_train_begin(network, n_epochs, n_steps)
         first = {"epoch": 0, "train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
-        uploaded = data.nbytes + untrained.bytes_uploaded + (judge.bytes_uploaded if judge else 0)
+        uploaded = data.nbytes + untrained.bytes_uploaded + judge_bytes + _bytes(engine, judge)
         yield _report({**first, "bytes_uploaded": uploaded}, network, callbacks)
         last_good = theta.copy()
         for epoch in range(1, n_epochs + 1):

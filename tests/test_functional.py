@@ -1,0 +1,161 @@
+"""The dict form against an independent plain-NumPy version of tutorial 000, and its order of calls."""
+
+from __future__ import annotations
+
+import fakecupy
+import numpy as np
+import pytest
+
+from xpnet.functional import (
+    backward,
+    forward,
+    initialize_model,
+    loss,
+    loss_prime,
+    sigma,
+    sigma_prime,
+    update,
+)
+
+SIZES = [784, 15, 10]
+
+
+def reference_update(weights, biases, X, Y, eta):
+    """One step of gradient descent on 0.5 * squared error summed over the batch, written with samples as rows."""
+    outputs = [X.T]
+    for W, b in zip(weights, biases, strict=True):
+        outputs.append(1.0 / (1.0 + np.exp(-(outputs[-1] @ W.T + b.T))))
+    delta = (outputs[-1] - Y.T) * outputs[-1] * (1.0 - outputs[-1])
+    new_weights, new_biases = list(weights), list(biases)
+    for layer in reversed(range(len(weights))):
+        new_weights[layer] = weights[layer] - eta * np.einsum("so,si->oi", delta, outputs[layer])
+        new_biases[layer] = biases[layer] - eta * np.einsum("so->o", delta)[:, None]
+        delta = (delta @ weights[layer]) * outputs[layer] * (1.0 - outputs[layer])
+    return new_weights, new_biases
+
+
+def test_hundred_single_updates_agree_with_tutorial_000():
+    rng = np.random.default_rng(0)
+    model = initialize_model(SIZES, seed=1)
+    for _ in range(100):
+        X, Y = rng.standard_normal((784, 50)), rng.random((10, 50))
+        weights, biases = model["weights"], model["biases"]
+        expected = [*reference_update(weights, biases, X, Y, 0.5)]
+        _, model = forward(X, model)
+        model = update(0.5, backward(Y, model))
+        for found, wanted in zip(model["weights"] + model["biases"], expected[0] + expected[1], strict=True):
+            assert abs(found - wanted).max() <= 1e-12 * abs(wanted).max()
+
+
+def test_keys_and_shapes_at_each_stage():
+    model = initialize_model([4, 3, 2])
+    start = {"weights", "biases", "nlayers"}
+    assert set(model) == start and model["nlayers"] == 2
+    assert [W.shape for W in model["weights"]] == [(3, 4), (2, 3)]
+    assert [b.shape for b in model["biases"]] == [(3, 1), (2, 1)]
+    X = np.ones((4, 5))
+    yhat, model = forward(X, model)
+    assert set(model) == start | {"activations", "z_inputs"} and yhat.shape == (2, 5)
+    assert [len(model["activations"]), len(model["z_inputs"])] == [3, 2]
+    assert model["activations"][0] is X and model["activations"][-1] is yhat
+    np.testing.assert_allclose(yhat, 1 / (1 + np.exp(-model["z_inputs"][-1])), rtol=1e-13)
+    model = backward(np.zeros((2, 5)), model)
+    assert set(model) == start | {"activations", "z_inputs", "grad_weights", "grad_biases"}
+    assert set(update(0.1, model)) == start
+
+
+@pytest.mark.parametrize(
+    ("call", "missing"),
+    [
+        (lambda model: backward(np.zeros((2, 5)), model), "forward(x, model)"),
+        (lambda model: update(0.5, model), "backward(y, model)"),
+        (lambda model: update(0.5, forward(np.ones((4, 5)), model)[1]), "backward(y, model)"),
+        (lambda model: backward(np.zeros((2, 5)), step(model)), "forward(x, model)"),
+    ],
+)
+def test_a_call_out_of_order_says_which_is_missing(call, missing):
+    with pytest.raises(KeyError) as error:
+        call(initialize_model([4, 3, 2], seed=0))
+    assert missing in str(error.value) and "first" in str(error.value) and not str(error.value).startswith("'")
+
+
+def step(model):
+    return update(0.5, backward(np.zeros((2, 5)), forward(np.ones((4, 5)), model)[1]))
+
+
+def test_gradients_agree_with_central_differences():
+    rng = np.random.default_rng(2)
+    model, X, Y = initialize_model([4, 3, 2], seed=3), rng.standard_normal((4, 6)), rng.random((2, 6))
+    model = backward(Y, forward(X, model)[1])
+    h = 1e-6
+    for values, gradients in (("weights", "grad_weights"), ("biases", "grad_biases")):
+        for theta, gradient in zip(model[values], model[gradients], strict=True):
+            for index in np.ndindex(theta.shape):
+                kept, losses = theta[index], []
+                for sign in (1, -1):
+                    theta[index] = kept + sign * h
+                    losses.append(loss(forward(X, model)[0], Y))
+                theta[index] = kept
+                assert gradient[index] == pytest.approx((losses[0] - losses[1]) / (2 * h), abs=1e-7)
+
+
+def test_sigma_and_loss():
+    x = np.array([[-1000.0, -40.0, 0.0, 3.0, 1000.0]])
+    exact = np.array([[0.0, 4.248354255291589e-18, 0.5, 0.9525741268224334, 1.0]])  # 1 / (1 + e^-x), by mpmath
+    np.testing.assert_allclose(sigma(x), exact, rtol=1e-12, atol=1e-34)
+    np.testing.assert_allclose(sigma_prime(x), exact * (1 - exact), rtol=1e-12, atol=1e-34)
+    assert sigma(0.0) == 0.5 and sigma([0, 0]).tolist() == [0.5, 0.5] and sigma_prime(0) == 0.25
+    yhat, y = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 2.0], [1.0, 1.0]])
+    assert loss(yhat, y) == 0.5 * (1 + 0 + 4 + 9)
+    assert loss_prime(yhat, y).tolist() == [[1, 0], [2, 3]]
+    assert loss(yhat[:, 0], y[:, 0]) == 2.5
+
+
+def test_the_caller_keeps_his_arrays():
+    model = initialize_model([4, 3, 2], seed=0)
+    kept = model["weights"] + model["biases"]
+    copies, X = [array.copy() for array in kept], np.ones((4, 5))
+    X.setflags(write=False)
+    update(0.5, backward(np.zeros((2, 5)), forward(X, model)[1]))
+    assert all(np.array_equal(array, copy) for array, copy in zip(kept, copies, strict=True))
+
+
+def test_the_gpu_computes_the_same_without_a_transfer(fake_gpu):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((6, 5)), rng.random((2, 5))
+    host = initialize_model([6, 4, 2], seed=5)
+    model = initialize_model([6, 4, 2], seed=5, backend=fake_gpu)
+    device_X, device_Y = fake_gpu.to_device(X), fake_gpu.to_device(Y)
+    fakecupy.counts.reset()
+    yhat, model = forward(device_X, model)
+    total = loss(yhat, device_Y)
+    model = update(0.5, backward(device_Y, model))
+    assert (fakecupy.counts.uploads, fakecupy.counts.reads, fakecupy.counts.numpy_dispatch) == (0, 0, 0)
+    expected_yhat, host = forward(X, host)
+    host = update(0.5, backward(Y, host))
+    assert float(total) == pytest.approx(loss(expected_yhat, Y), rel=1e-5)
+    for found, wanted in zip(model["weights"], host["weights"], strict=True):
+        np.testing.assert_allclose(fake_gpu.to_host(found), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_refusals(fake_gpu):
+    model = initialize_model([4, 3, 2], seed=0)
+    with pytest.raises(TypeError, match=r"x is a fakecupy array and weights is a numpy array.*backend\.to_device"):
+        forward(fake_gpu.to_device(np.ones((4, 5))), model)
+    with pytest.raises(ValueError, match=r"x is \(5, 4\).*\(4, batch\).*pass x\.T"):
+        forward(np.ones((5, 4)), model)
+    with pytest.raises(ValueError, match=r"yhat is \(2, 5\) and y is \(2, 6\)"):
+        backward(np.ones((2, 6)), forward(np.ones((4, 5)), model)[1])
+    with pytest.raises(ValueError, match=r"dimensions is \[4\].*\[784, 15, 10\]"):
+        initialize_model([4])
+    with pytest.raises(ValueError, match=r"dimension is 0.*at least 1"):
+        initialize_model([4, 0, 2])
+
+
+def test_seed_and_spread():
+    one, two, other = (initialize_model([100, 50, 2], seed=seed) for seed in (7, 7, 8))
+    assert np.array_equal(one["weights"][0], two["weights"][0])
+    assert not np.array_equal(one["weights"][0], other["weights"][0])
+    assert abs(one["weights"][0].std() - 1.0) < 0.05 and abs(one["biases"][0].std() - 1.0) < 0.3
+    assert one["weights"][0].dtype == np.float64
+    assert not np.array_equal(initialize_model([3, 2])["weights"][0], initialize_model([3, 2])["weights"][0])

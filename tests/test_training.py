@@ -1,0 +1,291 @@
+"""Training against an independent NumPy loop, its records, its promises on a GPU, and what it refuses."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import fakecupy
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import SGD, Callback, Dataset, Network, TrainingDiverged
+from xpnet.datasets import load_mnist
+from xpnet.parameters import random_generator
+
+MNIST = Path(__file__).parents[2] / "shared/data/mnist"
+
+
+def labelled(n=23, n_features=6, n_classes=3, weights=None, dtype=float):
+    rng = np.random.default_rng(4)
+    X = rng.random((n_features, n)) if dtype is float else rng.integers(0, 256, (n_features, n), dtype=dtype)
+    return Dataset.from_labels(X, rng.integers(0, n_classes, n), n_classes, weights)
+
+
+def host(network):
+    return [
+        [network.backend.to_host(array).astype(float) for array in arrays]
+        for arrays in (network.parameters.weights, network.parameters.biases)
+    ]
+
+
+def reference_step(weights, biases, X, Y, w, lr):
+    """One SGD step of a tanh network with softmax cross-entropy, samples as rows; changes the lists in place.
+
+    Returns the weighted sum of the losses, of the weights before the step.
+    """
+    outputs = [X]
+    for layer, (W, b) in enumerate(zip(weights, biases, strict=True)):
+        Z = outputs[-1] @ W.T + b.T
+        outputs.append(Z if layer == len(weights) - 1 else np.tanh(Z))
+    E = np.exp(outputs[-1])
+    P = E / E.sum(axis=1, keepdims=True)
+    losses = -np.log((P * Y).sum(axis=1))
+    delta = (P - Y) * w[:, None] / w.sum()
+    for layer in reversed(range(len(weights))):
+        before = delta @ weights[layer]
+        weights[layer] = weights[layer] - lr * delta.T @ outputs[layer]
+        biases[layer] = biases[layer] - lr * delta.sum(axis=0)[:, None]
+        delta = before * (1 - outputs[layer] ** 2)
+    return (losses * w).sum()
+
+
+def close(backend, found, wanted):
+    """Within the rounding of a few steps, relative to the largest value."""
+    tolerance = 1e-12 if backend.dtype == np.float64 else 2e-5
+    return abs(found - wanted).max() <= tolerance * max(abs(wanted).max(), 1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, None, 100])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [float, np.uint8])
+def test_an_epoch_equals_a_plain_loop(backend, batch_size, weighted, dtype):
+    n = 23
+    w = np.random.default_rng(1).random(n) + 0.1 if weighted else np.ones(n)
+    dataset = labelled(n, weights=w if weighted else None, dtype=dtype)
+    network = Network([6, 5, 3], activation="tanh", backend=backend, seed=2)
+    weights, biases = host(network)
+    history = xpnet.train(network, dataset, SGD(0.3), epochs=1, batch_size=batch_size, seed=9)
+    X, Y = dataset.samples * (dataset.scale or 1.0), dataset.targets.astype(float)
+    order, batch, total = random_generator(9, 1).permutation(n), min(batch_size or n, n), 0.0
+    for start in range(0, n, batch):
+        part = order[start : start + batch]
+        total += reference_step(weights, biases, X[part], Y[part], w[part], 0.3)
+    for found, wanted in zip([*host(network)[0], *host(network)[1]], [*weights, *biases], strict=True):
+        assert close(backend, found, wanted)
+    # the epoch's loss weighs samples, not steps: the short last step counts for what it holds
+    assert history[1]["train_loss"] == pytest.approx(total / w.sum(), rel=1e-5)
+
+
+def test_records(backend):
+    dataset, validation = labelled(23), labelled(8)
+    network = Network([6, 4, 3], backend=backend, seed=1)
+    untrained, judged = xpnet.evaluate(network, dataset), xpnet.evaluate(network, validation)
+    history = xpnet.train(network, dataset, SGD(), epochs=2, batch_size=5, validation=validation)
+    assert [record["epoch"] for record in history] == history.column("epoch") == [0, 1, 2]
+    assert history[0]["train_loss"] == pytest.approx(untrained["loss"], rel=1e-6)
+    assert history[0]["val_loss"] == pytest.approx(judged["loss"], rel=1e-6)
+    assert history[0]["val_accuracy"] == judged["accuracy"]
+    assert history.column("steps") == [0, 5, 5] and history[0]["seconds"] == 0 < history[1]["seconds"]
+    final = xpnet.evaluate(network, validation)
+    assert history[2]["val_loss"] == final["loss"] and history[2]["val_accuracy"] == final["accuracy"]
+    if backend.device == "cpu":
+        assert history.column("bytes_uploaded") == [0, 0, 0]
+    else:  # floats of both sets and the two orders; then an order and its learning rates, and validation's order
+        assert history[0]["bytes_uploaded"] == 4 * 9 * (23 + 8) + 8 * (23 + 8)
+        assert history[1]["bytes_uploaded"] == 8 * 23 + 4 * 5 + 8 * 8
+
+
+def test_a_chunk_is_one_upload_and_one_read_and_a_step_allocates_nothing(fake_gpu):
+    dataset = labelled(500)
+    network = Network([6, 4, 3], backend=fake_gpu)
+    steps = []
+
+    class Chunks(Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            counts = fakecupy.counts
+            steps.append((step, counts.uploads, counts.reads, counts.allocations, counts.hidden_copies,
+                          counts.numpy_dispatch, counts.launches))  # fmt: skip
+
+    xpnet.train(network, dataset, SGD(), epochs=1, batch_size=5, callbacks=[Chunks()])
+    changes = [[b - a for a, b in zip(*pair, strict=True)] for pair in pairwise(steps)]
+    assert steps[-1][0] == 100 and len(changes) >= 2
+    for done, uploads, reads, allocations, hidden_copies, dispatches, _ in changes:
+        # allocations: the chunk's upload and its results, however many steps it has
+        assert (uploads, reads, allocations, hidden_copies, dispatches) == (1, 1, 2, 0, 0), done
+    launches = {round((change[6]) / change[0], 6) for change in changes}
+    assert len(launches) == 1  # the same launches for every step
+
+
+def test_the_same_seed_gives_the_same_bits(backend):
+    def run(seed):
+        network = Network([6, 4, 3], backend=backend, seed=seed)
+        history = xpnet.train(network, labelled(), SGD(), epochs=3, batch_size=4, seed=seed)
+        return backend.to_host(network.parameters.flat).tobytes(), history.column("train_loss")
+
+    assert run(1) == run(1)
+    assert run(1)[0] != run(2)[0]
+
+
+def test_cpu_and_gpu_see_the_same_weights_and_batches(fake_gpu):
+    networks = [Network([6, 4, 3], backend=b, seed=1) for b in (xpnet.select_backend("cpu"), fake_gpu)]
+    first = [network.backend.to_host(network.parameters.flat).copy() for network in networks]
+    assert np.array_equal(*first)
+    for network in networks:
+        xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=4, seed=3)
+    after = [network.backend.to_host(network.parameters.flat) for network in networks]
+    np.testing.assert_allclose(*after, rtol=1e-4, atol=1e-6)
+
+
+def test_without_shuffling_the_order_is_the_data_s(float64_cpu):
+    dataset, network = labelled(), Network([6, 5, 3], activation="tanh", backend=float64_cpu, seed=2)
+    weights, biases = host(network)
+    xpnet.train(network, dataset, SGD(0.3), epochs=1, batch_size=4, shuffle=False)
+    for start in range(0, 23, 4):
+        part = slice(start, start + 4)
+        size = len(dataset.samples[part])
+        reference_step(weights, biases, dataset.samples[part], dataset.targets[part], np.ones(size), 0.3)
+    assert close(float64_cpu, host(network)[0][0], weights[0])
+
+
+def test_step_is_one_update_and_returns_the_loss_before_it(backend):
+    network = Network([6, 5, 3], activation="tanh", backend=backend, seed=2)
+    optimizer = SGD(0.3)
+    for size, lr in ((7, 0.3), (4, 0.1), (7, 0.2)):
+        dataset, w = labelled(size), np.random.default_rng(size).random(size) + 0.1
+        weights, biases = host(network)
+        loss = reference_step(weights, biases, dataset.samples, dataset.targets, w, lr) / w.sum()
+        optimizer.lr = lr
+        found = xpnet.step(network, optimizer, *(backend.to_device(array) for array in (dataset.X, dataset.Y, w)))
+        assert found == pytest.approx(loss, rel=1e-5)
+        assert all(close(backend, *pair) for pair in zip(host(network)[0], weights, strict=True))
+
+
+@pytest.mark.parametrize(("sizes", "loss", "threshold"), [
+    ([6, 1], "sigmoid_cross_entropy", 0.0), ([6, 1], "squared_error", 0.5), ([6, 3], "softmax_cross_entropy", None),
+])  # fmt: skip
+@pytest.mark.parametrize("weighted", [False, True])
+def test_evaluate(backend, sizes, loss, threshold, weighted):
+    n = 2500  # more than two chunks
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((6, n)), rng.integers(0, max(2, sizes[-1]), n)
+    w = rng.random(n) if weighted else None
+    dataset = Dataset(X, labels.astype(float), w) if sizes[-1] == 1 else Dataset.from_labels(X, labels, 3, w)
+    network = Network(sizes, loss=loss, backend=backend)
+    Z = host(network)[0][0] @ X + host(network)[1][0]
+    Y = dataset.Y.astype(float)
+    if loss == "squared_error":
+        losses = 0.5 * ((Z - Y) ** 2).sum(axis=0)
+    elif sizes[-1] == 1:
+        losses = np.logaddexp(0.0, np.where(Y == 1, -Z, Z))[0]
+    else:
+        losses = np.log(np.exp(Z).sum(axis=0)) - (Z * Y).sum(axis=0)
+    right = (Z.argmax(axis=0) if threshold is None else (Z[0] > threshold)) == labels
+    found = xpnet.evaluate(network, dataset)
+    assert found["n"] == n and found["correct"] == right.sum()
+    assert found["loss"] == pytest.approx(np.average(losses, weights=w), rel=1e-5)
+    assert found["accuracy"] == pytest.approx(np.average(right, weights=w), rel=1e-5)
+
+
+def test_regression_has_no_accuracy(float64_cpu):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3, 40))
+    dataset = Dataset(X, 2.0 * X[0] - X[2])
+    network = Network([3, 1], loss="squared_error", backend=float64_cpu)
+    history = xpnet.train(network, dataset, SGD(0.3), epochs=200, validation=dataset)
+    assert set(xpnet.evaluate(network, dataset)) == {"loss", "n"} and "val_accuracy" not in history[-1]
+    assert history[-1]["val_loss"] < 1e-10  # a linear network learns a linear rule
+    np.testing.assert_allclose(network.parameters.weights[0], [[2, 0, -1]], atol=1e-4)
+
+
+@pytest.mark.parametrize("lr", [1e38, 1e6])
+def test_divergence_names_the_step_and_keeps_the_last_good_weights(backend, lr):
+    rng = np.random.default_rng(0)
+    dataset = Dataset(rng.standard_normal((3, 20)), rng.standard_normal(20))
+    network = Network([3, 4, 1], loss="squared_error", backend=backend)
+    seen = {}
+
+    class Keep(Callback):
+        def on_epoch_end(self, record, network):
+            seen["weights"] = network.backend.to_host(network.parameters.flat).copy()
+
+    with pytest.raises(
+        TrainingDiverged, match=rf"step \d+ of epoch|last step of epoch.*lower the learning rate.*{lr:g}"
+    ):
+        xpnet.train(network, dataset, SGD(lr), epochs=50, batch_size=5, callbacks=[Keep()])
+    after = network.backend.to_host(network.parameters.flat)
+    assert np.isfinite(after).all() and np.array_equal(after, seen["weights"])
+
+
+def test_an_interrupt_leaves_a_usable_network_and_tells_callbacks(float64_cpu):
+    events = []
+
+    class Interrupted(Callback):
+        def on_train_begin(self, network, n_epochs, n_steps):
+            events.append(("begin", n_epochs, n_steps))
+
+        def on_chunk_end(self, epoch, step, loss):
+            assert np.isfinite(loss)
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        def on_epoch_end(self, record, network):
+            events.append(("epoch", record["epoch"]))
+
+        def on_train_end(self, network):
+            events.append("end")
+
+    network = Network([6, 4, 3], backend=float64_cpu)
+    with pytest.raises(KeyboardInterrupt):
+        xpnet.train(network, labelled(), SGD(), epochs=3, batch_size=4, callbacks=[Interrupted()])
+    assert events == [("begin", 3, 6), ("epoch", 0), ("epoch", 1), "end"]
+    assert np.isfinite(network.predict(np.ones((6, 1)))).all()
+
+
+def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
+    network, ends = Network([6, 4, 3], backend=float64_cpu), []
+
+    class End(Callback):
+        def on_train_end(self, network):
+            ends.append(True)
+
+    generator = xpnet.epochs(network, labelled(), SGD(), epochs=100, callbacks=[End()])
+    assert next(generator)["epoch"] == 0 and next(generator)["epoch"] == 1
+    generator.close()
+    assert ends == [True]
+    with pytest.raises(ValueError, match="epochs is -1"):
+        xpnet.epochs(network, labelled(), SGD(), epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"dataset": np.ones((6, 2))}, TypeError, r"dataset is a ndarray; needed is a Dataset"),
+        ({"dataset": labelled(n_features=5)}, ValueError, r"5 features, the network expects 6"),
+        ({"dataset": labelled(n_classes=4)}, ValueError, r"4 outputs, the network expects 3"),
+        ({"validation": labelled(n_classes=4)}, ValueError, r"validation has 4 outputs"),
+        ({"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 0.5))}, ValueError, r"sum to 1.*from_labels"),
+        ({"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 2.0))}, ValueError, r"from 0 to 1.*squared_error"),
+        ({"optimizer": 0.1}, TypeError, r"optimizer is 0\.1.*SGD\(lr=0\.1\)"),
+        ({"epochs": 1.5}, TypeError, r"epochs is 1\.5.*whole number"),
+        ({"batch_size": 0}, ValueError, r"batch_size is 0.*at least 1"),
+        ({"batch_size": 2.5}, TypeError, r"batch_size is 2\.5.*whole number"),
+        ({"seed": -1}, ValueError, r"seed is -1"),
+        ({"callbacks": [print]}, TypeError, r"callback is .*needed is an instance of xpnet\.Callback"),
+    ],
+)
+def test_refusals(float64_cpu, changes, error, text):
+    network = Network([6, 4, 3], backend=float64_cpu)
+    arguments = {"dataset": labelled(), "optimizer": SGD(), "epochs": 1, **changes}
+    with pytest.raises(error, match=text):
+        xpnet.epochs(network, arguments.pop("dataset"), arguments.pop("optimizer"), **arguments)
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not here")
+def test_two_epochs_of_mnist():
+    training, _ = load_mnist(MNIST)
+    network = Network([784, 100, 200, 10], backend=xpnet.select_backend("cpu"))
+    history = xpnet.train(network, training.subset(slice(0, 50_000)), SGD(0.1), epochs=2, batch_size=32,
+                          validation=training.subset(slice(50_000, 60_000)))  # fmt: skip
+    assert history[2]["val_accuracy"] >= 0.95
