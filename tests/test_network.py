@@ -310,7 +310,7 @@ def test_two_threads_with_one_network(float64_cpu):
     wrong, finished = [], []
 
     def run(sizes):
-        for _ in range(40):
+        for _ in range(20):
             for n in sizes:
                 close = [np.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(ask(n), expected[n], strict=True)]
                 wrong.extend([n] * (not all(close)))
