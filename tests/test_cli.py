@@ -44,6 +44,8 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("XPNET_DEVICE", "cpu")
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     monkeypatch.delenv("XPNET_DATA", raising=False)
+    # Where it is set, nothing is left to fail when stdout is flushed at exit.
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -904,6 +906,11 @@ def test_directory_that_is_not_a_run(capsys, kind):
     for argv in both_commands("run"):
         refused(capsys, argv, "run is not a run directory", "config.json", "xpnet train")
     assert not Path("Y.npy").exists()
+
+
+def test_name_with_a_line_break_is_still_one_line(capsys):
+    for argv in both_commands("two\nlines"):
+        refused(capsys, argv, "two lines is not a run directory")
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(str(error), USAGE)
     except BrokenPipeError:
-        # The reader has gone (as with `| head`): nobody is left to tell, and flushing at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritable_stdout()  # the reader has gone, as with `| head`: nobody is left to tell
         return FAILURE
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except Terminated:
         return _fail("terminated", TERMINATED)
     except (ValueError, TypeError, OSError, ImportError, MemoryError, BackendUnavailable, TrainingDiverged) as error:
+        _drop_unwritable_stdout()
         return _fail(str(error) or type(error).__name__, FAILURE)
+
+
+def _drop_unwritable_stdout() -> None:
+    """What stdout cannot take now (reader gone, disk full) must not fail again when Python flushes at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:
