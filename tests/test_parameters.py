@@ -126,3 +126,14 @@ def test_constant_biases_draw_no_numbers():
         draw_biases(bias, 3, rng)
         states.append(rng.random())
     assert states[0] == states[1] == np.random.default_rng(0).random()
+
+
+def test_assigning_a_weight_writes_into_the_vector():
+    from xpnet.parameters import Layout, Parameters
+
+    parameters = Parameters(Layout.of([(2, 3)]), np.zeros(128))
+    parameters.weights[0] = np.ones((2, 3))
+    parameters.biases[0] -= 2.0
+    assert parameters.flat.sum() == 6 - 4
+    with pytest.raises(AttributeError):
+        parameters.flat = np.zeros(128)

@@ -266,6 +266,7 @@ def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
         ({"validation": labelled(n_classes=4)}, ValueError, r"validation has 4 outputs"),
         ({"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 0.5))}, ValueError, r"sum to 1.*from_labels"),
         ({"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 2.0))}, ValueError, r"from 0 to 1.*squared_error"),
+        ({"optimizer": SGD}, TypeError, r"optimizer is <class .*SGD\(lr=0\.1\)"),
         ({"optimizer": 0.1}, TypeError, r"optimizer is 0\.1.*SGD\(lr=0\.1\)"),
         ({"epochs": 1.5}, TypeError, r"epochs is 1\.5.*whole number"),
         ({"batch_size": 0}, ValueError, r"batch_size is 0.*at least 1"),
@@ -288,3 +289,36 @@ def test_two_epochs_of_mnist():
     history = xpnet.train(network, training.subset(slice(0, 50_000)), SGD(0.1), epochs=2, batch_size=32,
                           validation=training.subset(slice(50_000, 60_000)))  # fmt: skip
     assert history[2]["val_accuracy"] >= 0.95
+
+
+@pytest.mark.parametrize("scale", [1e-32, 1e-50, 1e38])
+def test_the_scale_of_weights_does_not_matter(backend, scale):
+    w = np.random.default_rng(0).random(64) + 0.1
+    network = Network([6, 3], backend=backend, seed=1)
+    found, expected = (xpnet.evaluate(network, labelled(64, weights=weights)) for weights in (w * scale, w))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_callbacks_may_be_a_generator(float64_cpu):
+    seen = []
+
+    class See(Callback):
+        def on_epoch_end(self, record, network):
+            seen.append(record["epoch"])
+
+    network = Network([6, 3], backend=float64_cpu)
+    xpnet.train(network, labelled(), SGD(), epochs=1, callbacks=(callback for callback in [See()]))
+    assert seen == [0, 1]
+
+
+def test_an_interrupt_while_weights_run_away_gives_the_last_good_ones_back(float64_cpu):
+    class Interrupted(Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            network.parameters.flat[...] = np.nan
+            raise KeyboardInterrupt
+
+    network = Network([6, 3], backend=float64_cpu)
+    before = network.parameters.flat.copy()
+    with pytest.raises(KeyboardInterrupt):
+        xpnet.train(network, labelled(), SGD(), epochs=1, callbacks=[Interrupted()])
+    assert np.array_equal(network.parameters.flat, before)

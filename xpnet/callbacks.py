@@ -75,6 +75,8 @@ def read_history(path: str | os.PathLike[str]) -> History:
             if number == len(lines):  # no newline after it: the writer was stopped in the middle
                 break
             raise ValueError(f"{path}: line {number} is not JSON; remove it, or train again") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}: line {number} is not a record; remove it, or train again")
         history.append(record)
     return history
 

@@ -52,7 +52,7 @@ class UsageError(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived."""
+    """SIGTERM or SIGHUP arrived."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,6 +124,9 @@ def _train(arguments: argparse.Namespace) -> int:
         signal.SIGINT: signal.getsignal(signal.SIGINT),
         signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate),
     }
+    hang_up = getattr(signal, "SIGHUP", None)  # a terminal or connection that closes; nohup has it ignored
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        handlers[hang_up] = signal.signal(hang_up, _terminate)
     try:
         if not arguments.quiet:
             n_held_out = 0 if validation is None else validation.n_samples

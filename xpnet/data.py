@@ -291,7 +291,11 @@ class Dataset:
         keeps_bytes = self._samples.dtype == np.uint8
         X = backend.to_device(self._samples, dtype=np.dtype(np.uint8) if keeps_bytes else backend.dtype)
         Y = backend.to_device(self._targets)
-        weights = None if self._weights is None else backend.to_device(self._weights.reshape(-1, 1))
+        weights = None
+        if self._weights is not None:
+            # Weighted means do not change, and no scale of the weights can leave the range of float32.
+            relative = self._weights / self._weights.mean(dtype=np.float64)
+            weights = backend.to_device(relative.reshape(-1, 1))
         nbytes = 0
         if backend.device != "cpu":
             n_floats = self._targets.size + (0 if self._weights is None else self._weights.size)

@@ -52,6 +52,13 @@ class Layout:
         return sum(n_out * n_in + n_out for n_out, n_in in self.shapes)
 
 
+class _Views(list[Any]):
+    """A list whose items are written into and never replaced, so that none can part from the flat vector."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self[index][...] = value
+
+
 class Parameters:
     """One flat vector (size,) with a view on every weight matrix (n_out, n_in) and bias vector (n_out, 1).
 
@@ -61,15 +68,20 @@ class Parameters:
 
     def __init__(self, layout: Layout, flat: Any) -> None:
         self.layout = layout
-        self.flat = flat
-        self.weights = [
+        self._flat = flat
+        self.weights = _Views(
             flat[start : start + n_out * n_in].reshape(n_out, n_in)
             for start, (n_out, n_in) in zip(layout.weights, layout.shapes, strict=True)
-        ]
-        self.biases = [
+        )
+        self.biases = _Views(
             flat[start : start + n_out].reshape(n_out, 1)
             for start, (n_out, _) in zip(layout.biases, layout.shapes, strict=True)
-        ]
+        )
+
+    @property
+    def flat(self) -> Any:
+        """The vector itself; write into it with `flat[...] = `."""
+        return self._flat
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"W{shape} b({shape[0]}, 1)" for shape in self.layout.shapes)

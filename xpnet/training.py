@@ -76,6 +76,7 @@ def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None) 
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
     """
+    _check_optimizer(optimizer)
     batch = network.check_samples(X, Y, weights)
     weighted = weights is not None
     with network.engine(
@@ -105,8 +106,8 @@ def _checked_epochs(
     check_fit(network, dataset, "dataset")
     if validation is not None:
         check_fit(network, validation, "validation")
-    if not hasattr(optimizer, "slot_rows"):
-        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
+    _check_optimizer(optimizer)
+    callbacks = tuple(callbacks)  # a generator would be used up by the check below
     n_epochs = check_whole("epochs", n_epochs, at_least=0)
     batch = dataset.n_samples
     if batch_size is not None:
@@ -146,8 +147,9 @@ def _epochs(
             try:
                 train_loss = _run_epoch(engine, optimizer, order, epoch, callbacks)
                 _check_weights(theta, epoch, optimizer)
-            except TrainingDiverged:
-                theta[...] = last_good
+            except BaseException as error:  # Ctrl-C may come while the loss runs away
+                if isinstance(error, TrainingDiverged) or not _is_finite(theta):
+                    theta[...] = last_good
                 raise
             seconds = time.perf_counter() - started
             record = {"epoch": epoch, "train_loss": train_loss, **_judged(judge), "steps": n_steps, "seconds": seconds}
@@ -197,14 +199,22 @@ def _check_finite(losses: np.ndarray, done: int, epoch: int, last_finite: float 
 
 def _check_weights(theta: Any, epoch: int, optimizer: SGD) -> None:
     """The last update of an epoch has no loss after it that would tell."""
-    with np.errstate(all="ignore"):
-        total = float(theta.sum())
-    if not np.isfinite(total):
+    if not _is_finite(theta):
         raise TrainingDiverged(f"the weights are not finite after the last step of epoch {epoch}; {_cure(optimizer)}")
+
+
+def _is_finite(theta: Any) -> bool:
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(float(theta.sum())))
 
 
 def _cure(optimizer: SGD) -> str:
     return f"lower the learning rate (it is {optimizer.lr:g}) or scale the inputs with xpnet.standardize"
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if isinstance(optimizer, type) or not hasattr(optimizer, "slot_rows"):
+        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
 
 
 def _judged(judge: Evaluator | None) -> Record:
