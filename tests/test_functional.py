@@ -87,9 +87,9 @@ def test_gradients_agree_with_central_differences():
     rng = np.random.default_rng(2)
     model, X, Y = initialize_model([4, 3, 2], seed=3), rng.standard_normal((4, 6)), rng.random((2, 6))
     model = backward(Y, forward(X, model)[1])
-    h = 1e-6
-    for values, gradients in (("weights", "grad_weights"), ("biases", "grad_biases")):
-        for theta, gradient in zip(model[values], model[gradients], strict=True):
+    h, found = 1e-6, {"weights": model["grad_weights"], "biases": model["grad_biases"]}
+    for values, gradients in found.items():
+        for theta, gradient in zip(model[values], gradients, strict=True):
             for index in np.ndindex(theta.shape):
                 kept, losses = theta[index], []
                 for sign in (1, -1):

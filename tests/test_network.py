@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from xpnet import Activation, Dense, Network, select_backend
+from xpnet import SGD, Activation, Dense, Network, select_backend
 from xpnet.executors.replay import Replay
 
 # name -> (what follows each dense layer, sizes, loss). "tanh relu" is two activations in a row.
@@ -328,6 +328,17 @@ def test_two_threads_with_one_network(float64_cpu):
     finally:
         sys.setswitchinterval(interval)
     assert len(finished) == 2 and not wrong
+
+
+def test_an_engine_has_one_user_at_a_time(float64_cpu):
+    # What the threads above may miss by luck: as long as one holds an engine, the next one gets another.
+    network, _ = make("relu softmax", float64_cpu)
+    key, build = ("test", 7), lambda: network.training_program(7, SGD(), False)
+    for _ in range(2):  # new engines, then kept ones
+        with network.engine(key, build) as first, network.engine(key, build) as second:
+            assert first is not second
+    with network.engine(key, build) as again:
+        assert again is first or again is second
 
 
 def kept_engines():

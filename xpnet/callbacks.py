@@ -64,7 +64,7 @@ def read_history(path: str | os.PathLike[str]) -> History:
 
     Raises FileNotFoundError, or ValueError naming the line that is not a record.
     """
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    lines = Path(path).read_bytes().split(b"\n")  # json decodes each, so that a torn one is told from the others
     history = History()
     for number, line in enumerate(lines, start=1):
         if not line:

@@ -98,7 +98,7 @@ def forward(x: Array, model: Model) -> tuple[Array, Model]:
     xp = _namespace(x=x, weights=model["weights"][0])
     n_features = model["weights"][0].shape[1]
     if x.ndim != 2 or x.shape[0] != n_features:
-        fix = "pass x.T" if x.shape[-1] == n_features and x.ndim == 2 else f"reshape it to ({n_features}, batch)"
+        fix = "pass x.T" if x.ndim == 2 and x.shape[1] == n_features else f"reshape it to ({n_features}, batch)"
         raise ValueError(f"x is {tuple(x.shape)}, the model expects ({n_features}, batch), a sample a column; {fix}")
     activations, z_inputs = [x], []
     for W, b in zip(model["weights"], model["biases"], strict=True):
@@ -109,6 +109,8 @@ def forward(x: Array, model: Model) -> tuple[Array, Model]:
         z_inputs.append(z)
         activations.append(a)
     model["activations"], model["z_inputs"] = activations, z_inputs
+    for key in ("grad_weights", "grad_biases"):  # of an earlier batch: `update` must not take them for this one's
+        model.pop(key, None)
     return activations[-1], model
 
 
@@ -146,7 +148,7 @@ def update(eta: float, model: Model) -> Model:
         new_values = []
         for theta, gradient in zip(model[values], model[gradients], strict=True):
             moved = theta.copy()  # arrays that the caller kept from before stay as they were
-            sgd(_namespace(theta=theta), moved, gradient, float(eta))
+            sgd(_namespace(theta=theta), moved, gradient.copy(), float(eta))  # the kernel overwrites it
             new_values.append(moved)
         model[values] = new_values
     for key in _WORKING_KEYS:
@@ -155,6 +157,7 @@ def update(eta: float, model: Model) -> Model:
 
 
 def _squared_error(yhat: Array, y: Array) -> tuple[Array, Array]:
+    yhat, y = _floats(yhat), _floats(y)
     xp = _namespace(yhat=yhat, y=y)
     if yhat.shape != y.shape:
         raise ValueError(f"yhat is {tuple(yhat.shape)} and y is {tuple(y.shape)}; give y one column a sample, "
@@ -174,10 +177,15 @@ def _needed(model: Model, key: str, call: str) -> Any:
 
 
 def _floats(x: Array) -> Array:
-    """`x` as an array of floats: numbers, lists and whole numbers become float64 on the host."""
+    """`x` as an array of float32 or float64: numbers, lists and whole numbers become float64 on the host."""
     if isinstance(x, (int, float, list, tuple, np.number)):
         x = np.asarray(x)
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
+    kind = getattr(getattr(x, "dtype", None), "kind", None)
+    if kind not in ("f", "i", "u", "b"):
+        raise TypeError(f"x is a {type(x).__name__}; needed is an array of real numbers: np.asarray(x, dtype=float)")
+    if kind != "f":
+        return x.astype(np.float64)
+    return x.astype(np.float32) if x.dtype.itemsize == 2 else x  # float16 cannot hold exp(80)
 
 
 def _namespace(**arrays: Array) -> Any:

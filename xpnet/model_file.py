@@ -29,7 +29,8 @@ def write_aside(path: str | os.PathLike[str], content: bytes) -> None:
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):  # name the file that was asked for, not the temporary one
+        if isinstance(error, OSError) and error.errno is not None:
+            # Name the file that was asked for, not the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 

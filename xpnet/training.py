@@ -8,7 +8,8 @@ recorded Program: gather a batch, forward, loss, backward, update.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,8 @@ def _checked_epochs(
     if validation is not None:
         check_fit(network, validation, "validation")
     _check_optimizer(optimizer)
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks is {callbacks!r}; needed is a list of them: callbacks=[...]")
     callbacks = tuple(callbacks)  # a generator would be used up by the check below
     n_epochs = check_whole("epochs", n_epochs, at_least=0)
     batch = dataset.n_samples
@@ -133,7 +136,9 @@ def _epochs(
         validation_data = validation.upload(backend)
         judge, judge_bytes = Evaluator(network, validation, validation_data), validation_data.nbytes
     n_steps = -(-dataset.n_samples // batch)
-    try:
+    with ExitStack() as ending:
+        for callback in callbacks:  # each is told of the end, also if another one fails at it
+            ending.callback(callback.on_train_end, network)
         for callback in callbacks:
             callback.on_train_begin(network, n_epochs, n_steps)
         first = {"epoch": 0, "train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
@@ -154,9 +159,6 @@ def _epochs(
             seconds = time.perf_counter() - started
             record = {"epoch": epoch, "train_loss": train_loss, **_judged(judge), "steps": n_steps, "seconds": seconds}
             yield _report({**record, "bytes_uploaded": _bytes(engine, judge) - before}, network, callbacks)
-    finally:
-        for callback in callbacks:
-            callback.on_train_end(network)
 
 
 def _run_epoch(engine: Replay, optimizer: SGD, order: np.ndarray, epoch: int, callbacks: Sequence[Callback]) -> float:

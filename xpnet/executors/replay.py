@@ -99,7 +99,8 @@ class Replay:
     def set_slots(self, row: np.ndarray) -> None:
         """Fill the slots (n_slots,) for the next `execute`."""
         if row.size:
-            self._slots[...] = self.backend.to_device(row)
+            with np.errstate(over="ignore"):
+                self._slots[...] = self.backend.to_device(row)
 
     def execute(self, batch: int, *phases: str) -> None:
         """Run these phases, or all of them, on the first `batch` samples of the buffers as they are."""
@@ -215,7 +216,8 @@ class Replay:
         n_slots = len(self.program.slots)
         if rows_in.shape != (n_steps, n_slots):
             raise ValueError(f"rows_in is {rows_in.shape}, needed is ({n_steps}, {n_slots}): steps by slots")
-        rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
+        with np.errstate(over="ignore"):  # a rate beyond float32 is infinite there, and the loss will tell
+            rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
         if self.backend.device == "cpu":
             return order, rows if n_slots else None
         block = np.concatenate([order.view(np.uint8), rows.reshape(-1).view(np.uint8)])
