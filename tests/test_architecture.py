@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from refusals import says
 
 from xpnet import Activation, Dense, Network, select_backend
 from xpnet.architecture import Architecture
@@ -26,11 +27,6 @@ make = partial(Network, backend=CPU)
 
 def changed(**keys):
     return {**SPEC, **keys}
-
-
-def says(error, parts):
-    missing = [part for part in parts if part not in str(error.value)]
-    assert not missing, f"{missing} not in: {error.value}"
 
 
 # Three ways in, one form
@@ -173,7 +169,7 @@ def test_the_default_initialiser_follows_the_activation(layers, inits):
 def test_refusals(make, error, parts):
     with pytest.raises(error) as raised:
         make()
-    says(raised, parts)
+    says(raised, *parts)
 
 
 @pytest.mark.parametrize(
@@ -203,4 +199,4 @@ def test_bad_specs_are_value_errors(spec, parts):
     """A model file holds a spec: nothing in one may end in another error than ValueError."""
     with pytest.raises(ValueError) as raised:
         Network.from_spec(spec, backend=CPU)
-    says(raised, parts)
+    says(raised, *parts)

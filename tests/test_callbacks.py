@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 
+import numpy as np
 import pytest
 
+import xpnet
+from xpnet import SGD, Dataset, Network
 from xpnet.callbacks import History, HistoryFile, ProgressBar, json_line, read_history
 
 
@@ -45,3 +48,77 @@ def test_the_bar_shows_epoch_step_and_loss_and_goes():
     bar.on_epoch_end({}, None)
     assert bar._bar is None
     bar.on_train_end(None)  # closing twice does no harm
+
+
+def train(callbacks, **keywords):
+    rng = np.random.default_rng(0)
+    dataset = Dataset.from_labels(rng.random((4, 30)), rng.integers(0, 3, 30), 3)
+    network = Network([4, 3], backend=xpnet.select_backend("cpu"))
+    return xpnet.train(network, dataset, SGD(), epochs=3, batch_size=4, callbacks=callbacks, **keywords)
+
+
+def test_the_file_of_a_run_reads_back_as_its_history(tmp_path):
+    path = tmp_path / "history.jsonl"
+    assert read_history_of(train([HistoryFile(path)]), path)
+
+
+def read_history_of(history, path):
+    return read_history(path) == history and len(path.read_text().splitlines()) == len(history) == 4
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12])
+def test_whatever_a_crash_cuts_off_the_epochs_before_are_read(tmp_path, cut):
+    path = tmp_path / "history.jsonl"
+    callback = HistoryFile(path)
+    for epoch in range(3):
+        callback.on_epoch_end({"epoch": epoch, "train_loss": 0.5}, None)
+    path.write_bytes(path.read_bytes()[:-cut])
+    found = read_history(path).column("epoch")
+    assert found == ([0, 1, 2] if cut == 1 else [0, 1])  # without its newline alone a line is whole
+
+
+@pytest.mark.parametrize("tail", [b"\0\0\0\0", b"\xff\xfe\x80"], ids=["zeros", "garbage"])
+def test_a_tail_that_is_no_text_is_a_torn_line(tmp_path, tail):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b'{"epoch": 0}\n' + tail)
+    assert read_history(path).column("epoch") == [0]
+
+
+@pytest.mark.parametrize("middle", [b"3", b"[]", b'"epoch"', b"null", b"\xff\xfe"], ids=repr)
+def test_a_line_that_is_no_record_is_named(tmp_path, middle):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b'{"epoch": 0}\n' + middle + b'\n{"epoch": 2}\n')
+    with pytest.raises(ValueError, match=r"line 2 is not") as error:
+        read_history(path)
+    assert str(path) in str(error.value) and "remove it, or train again" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_history_that_is_not_there_or_empty(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_history(tmp_path / "history.jsonl")
+    (tmp_path / "history.jsonl").write_text("")
+    assert read_history(tmp_path / "history.jsonl") == []
+
+
+def test_the_bar_of_a_run_shows_each_epoch_and_leaves_a_clean_line():
+    stream = io.StringIO()
+    train([ProgressBar(stream)])
+    text = stream.getvalue()
+    for epoch in (1, 2, 3):
+        assert f"epoch {epoch}/3" in text
+    assert "/8 [" in text  # 30 samples, 4 a step
+    assert text.rsplit("\r", 1)[-1].strip() == "" and text.rsplit("\r", 2)[-2].strip() == ""  # wiped
+
+
+def test_the_bar_is_gone_after_an_interrupt():
+    stream = io.StringIO()
+
+    class Interrupt(xpnet.Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train([ProgressBar(stream), Interrupt()])
+    assert "epoch 1/3" in stream.getvalue()
+    assert stream.getvalue().rsplit("\r", 2)[-2].strip() == ""

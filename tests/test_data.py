@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from refusals import says
 
 from xpnet import data, data_checks
 from xpnet.data import Dataset, standardize
@@ -16,14 +17,6 @@ from xpnet.data import Dataset, standardize
 
 def uniform(*shape, dtype=np.float32, seed=0):
     return np.random.default_rng(seed).random(shape).astype(dtype)
-
-
-def says(error, *parts):
-    """Assert that an error names what was found, what is needed and the fix, in one line."""
-    text = str(error.value)
-    missing = [part for part in parts if part not in text]
-    assert not missing, f"{missing} not in: {text}"
-    assert "\n" not in text
 
 
 def test_import_is_light():

@@ -15,19 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import says
 
 from xpnet.datasets import load_fashion_mnist, load_mnist, load_mnist_sample, mnist
 from xpnet.datasets.idx import read_idx
 
 REAL_MNIST = Path(__file__).parents[2] / "shared/data/mnist"
-
-
-def says(error, *parts):
-    """Assert that an error names what was found, what is needed and the fix, in one line."""
-    text = str(error.value)
-    missing = [part for part in parts if part not in text]
-    assert not missing, f"{missing} not in: {text}"
-    assert "\n" not in text
 
 
 def idx_bytes(array, type_code=0x08, shape=None):

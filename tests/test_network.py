@@ -9,6 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from refusals import says
 
 from xpnet import SGD, Activation, Dense, Network, select_backend
 from xpnet.executors.replay import Replay
@@ -378,13 +379,6 @@ def test_inference_holds_one_chunk_of_activations(float64_cpu):
 
 
 # Refused
-
-
-def says(error, *parts):
-    text = str(error.value)
-    missing = [part for part in parts if part not in text]
-    assert not missing, f"{missing} not in: {text}"
-    assert "\n" not in text
 
 
 METHODS = ["forward", "predict", "classify", "activations", "evaluate_loss", "gradients"]

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from refusals import says
 
 from xpnet import Activation, Dense
 from xpnet.architecture import Architecture
@@ -203,8 +204,7 @@ def test_every_operand_lies_c_ordered_in_its_buffer():
 def test_refusals(code, parts):
     with pytest.raises(RecordingError) as error:
         program_of(code)
-    missing = [part for part in parts if part not in str(error.value)]
-    assert not missing, f"{missing} not in: {error.value}"
+    says(error, *parts)
 
 
 @pytest.mark.parametrize("word", ["where", "argmax", "square", "float32", "empty", "copyto"])

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from refusals import says
 
 from xpnet import runs
 
@@ -23,13 +24,6 @@ def in_an_empty_directory(tmp_path, monkeypatch):
 @pytest.fixture
 def stopped_clock(monkeypatch):
     monkeypatch.setattr(time, "strftime", lambda pattern: "20260131-120000")
-
-
-def says(error, *parts):
-    text = str(error.value)
-    missing = [part for part in parts if part not in text]
-    assert not missing, f"{missing} not in: {text}"
-    assert "\n" not in text
 
 
 def test_names():
