@@ -9,7 +9,8 @@ import platform
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -120,6 +121,21 @@ def _train(arguments: argparse.Namespace) -> int:
     callbacks: list[Callback] = [HistoryFile(run / runs.HISTORY), watch]
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
+    with _model_saved_at_the_end(network, run / runs.MODEL):
+        if not arguments.quiet:
+            n_held_out = 0 if validation is None else validation.n_samples
+            _say(backend.describe())
+            _say(f"{network.architecture}, {network.architecture.layout.count:,} parameters")
+            _say(f"{arguments.dataset}: {training.n_samples} training, {n_held_out} validation samples -> {run}")
+        train(network, training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
+              seed=arguments.seed, validation=validation, callbacks=callbacks)  # fmt: skip
+    _summary(arguments, watch.records, evaluate(network, test), network, run)
+    return OK
+
+
+@contextmanager
+def _model_saved_at_the_end(network: Network, path: Path) -> Iterator[None]:
+    """Whatever ends the training, a signal too, the weights reached so far become the model."""
     handlers = {
         signal.SIGINT: signal.getsignal(signal.SIGINT),
         signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate),
@@ -128,23 +144,15 @@ def _train(arguments: argparse.Namespace) -> int:
     if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
         handlers[hang_up] = signal.signal(hang_up, _terminate)
     try:
-        if not arguments.quiet:
-            n_held_out = 0 if validation is None else validation.n_samples
-            _say(backend.describe())
-            _say(f"{network.architecture}, {network.architecture.layout.count:,} parameters")
-            _say(f"{arguments.dataset}: {training.n_samples} training, {n_held_out} validation samples -> {run}")
-        train(network, training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
-              seed=arguments.seed, validation=validation, callbacks=callbacks)  # fmt: skip
-    finally:  # whatever ended it, the run directory is complete: the weights reached so far are the model
+        yield
+    finally:
         for number in handlers:
             signal.signal(number, signal.SIG_IGN)
         try:
-            network.save(run / runs.MODEL)
+            network.save(path)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    _summary(arguments, watch.records, evaluate(network, test), network, run)
-    return OK
 
 
 def _hold_out(dataset: Dataset, text: str) -> tuple[Dataset, Dataset | None]:

@@ -64,8 +64,9 @@ def initialize_model(dimensions: Sequence[int], *, backend: Backend | None = Non
 def sigma(x: Array) -> Array:
     """Return the logistic function 1 / (1 + exp(-x)) of every element; never overflows."""
     x = _floats(x)
-    out = _namespace(x=x).empty(x.shape, dtype=x.dtype)
-    sigmoid(_namespace(x=x), x, out)
+    xp = _namespace(x=x)
+    out = xp.empty(x.shape, dtype=x.dtype)
+    sigmoid(xp, x, out)
     return out
 
 

@@ -171,7 +171,7 @@ class Network:
         return None
 
     def training_program(self, batch: int, optimizer: RecordsUpdate, weighted: bool) -> Program:
-        """The Program of one training step; `describe()` prints it."""
+        """The Program of one training step; `describe()` tells it in text."""
         return training_program(self.architecture, batch, optimizer, weighted)
 
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:

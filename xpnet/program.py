@@ -145,7 +145,7 @@ class Program:
         return self if batch == self.batch else self.rerecord(batch)
 
     def describe(self) -> str:
-        """Print the list: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
+        """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
         lines = [f"batch {self.batch}, {len(self.calls)} calls a step, {self.n_floats:,} floats"]
         lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
         previous: tuple[str, str] | None = None

@@ -152,16 +152,15 @@ class Replay:
         arrays = [self._array(operand) for operand in call.operands]
         if call.word == "matmul":
             return partial(arrays[0].dot, arrays[1], out)
-        if xp is not np:
-            keywords = {} if call.axis is None else {"axis": call.axis, "keepdims": True}
-            inputs = [item if not isinstance(item, Operand) else self._array(item) for item in call.inputs]
-            return partial(getattr(xp, call.word), *inputs, out=out, **keywords)
-        if call.axis is not None:
-            return partial({"sum": np.add, "max": np.maximum}[call.word].reduce, arrays[0], call.axis, None, out, True)
         dtype = arrays[0].dtype
         inputs = [
             self._array(item) if isinstance(item, Operand) else self._constant(item, dtype) for item in call.inputs
         ]
+        if xp is not np:
+            keywords = {} if call.axis is None else {"axis": call.axis, "keepdims": True}
+            return partial(getattr(xp, call.word), *inputs, out=out, **keywords)
+        if call.axis is not None:
+            return partial({"sum": np.add, "max": np.maximum}[call.word].reduce, arrays[0], call.axis, None, out, True)
         if call.word in ("maximum", "minimum"):  # a positional `out` is deprecated for these two
             return partial(getattr(np, call.word), *inputs, out=out)
         return partial(getattr(np, call.word), *inputs, out)
@@ -205,9 +204,10 @@ class Replay:
                 f"order is {order.dtype} {order.shape}; needed is a vector of sample indices, whole numbers"
             )
         order = np.ascontiguousarray(order, dtype=np.int64)
+        low, high = (int(order.min()), int(order.max())) if order.size else (-1, -1)
         for name, (source, _) in self._data.items():
-            if order.size == 0 or order.min() < 0 or order.max() >= len(source):
-                found = f"{order.min()} to {order.max()}" if order.size else "nothing"
+            if low < 0 or high >= len(source):
+                found = f"{low} to {high}" if order.size else "nothing"
                 raise IndexError(f"order has {found}, {name} has samples 0 to {len(source) - 1}")
         return order
 

@@ -132,7 +132,6 @@ class Loss:
     threshold: where a single output is cut into classes 0 and 1.
     """
 
-    name: str
     pair: Callable[..., None]
     link: Callable[..., None] | None
     threshold: float
@@ -144,7 +143,7 @@ class Loss:
 
 
 LOSSES: dict[str, Loss] = {
-    "squared_error": Loss("squared_error", squared_error, None, 0.5),
-    "softmax_cross_entropy": Loss("softmax_cross_entropy", softmax_cross_entropy, softmax, 0.0),
-    "sigmoid_cross_entropy": Loss("sigmoid_cross_entropy", sigmoid_cross_entropy, sigmoid_link, 0.0),
+    "squared_error": Loss(squared_error, None, 0.5),
+    "softmax_cross_entropy": Loss(softmax_cross_entropy, softmax, 0.0),
+    "sigmoid_cross_entropy": Loss(sigmoid_cross_entropy, sigmoid_link, 0.0),
 }
