@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 
 import numpy as np
@@ -298,16 +299,41 @@ def test_only_overwritten_outputs_share_memory():
 def test_theta_leads_and_slots_and_results_follow_side_by_side():
     """Executors find slots and results as one slice each: a step copies them in one go."""
     program = step_of([5, 4, 3], 7, weighted=True)
-    assert program.buffers["theta"].offset == 0 and program.buffers["theta"].size == program.n_parameters
+    assert program.buffers["theta"].offset == 0 and program.buffers["theta"].size == program.n_owned
     assert program.slots == ("lr",) and program.results == ("loss", "weight")
     offsets = [program.buffers[name].offset for name in ("lr", "loss", "weight")]
-    assert offsets == [program.n_parameters, program.n_parameters + 1, program.n_parameters + 2]
+    assert offsets == [program.n_owned + i for i in range(3)]
 
 
 def test_float_and_uint32_buffers_live_in_arenas_of_their_own():
     program = program_of("xp.add(U, 1, out=U2)")
     assert program.buffers["key"].offset == 0 and program.buffers["U"].offset == 16
     assert program.n_uints == 48
+
+
+@pytest.mark.parametrize(("n_parameters", "n_statistics"), [(64, 0), (64, 64), (3, 5)])
+def test_state_follows_what_the_network_owns_and_leads_the_keys(n_parameters, n_statistics):
+    """Theta, statistics and state are neighbours whenever they were asked for, so that a snapshot is a copy each."""
+
+    def build(r):
+        X = r.batch_matrix("X", 2)
+        r.xp.multiply(X, 2.0, out=X)
+        r.flat("before", 7)
+        r.state("m", 5)
+        r.flat("mask", 3, kind="uint32")
+        r.state("key", 1, kind="uint32")
+        r.state("v", 20)
+
+    program = record(build, batch=4, n_parameters=n_parameters, n_statistics=n_statistics, slots=("lr",))
+    buffers = program.buffers
+    assert program.n_owned == n_parameters + n_statistics and buffers["statistics"].offset == n_parameters
+    assert program.state_offset == -(-program.n_owned // 16) * 16
+    assert (buffers["m"].offset, buffers["v"].offset) == (program.state_offset, program.state_offset + 16)
+    assert program.n_state == 48 and buffers["lr"].offset == program.state_offset + 48
+    assert (buffers["key"].offset, program.n_keys, buffers["mask"].offset) == (0, 16, 16)
+    places = [(b.offset, b.offset + b.size) for b in buffers.values() if b.kind == "float" and b.size]
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(sorted(places)))
+    assert {name: b.offset for name, b in program.at(2).buffers.items()} == {n: b.offset for n, b in buffers.items()}
 
 
 # The same Program on fewer samples

@@ -197,6 +197,37 @@ def test_slots_are_found_behind_a_theta_of_any_length(n_parameters):
     assert engine.read_results() == {"total": 60.0}
 
 
+def test_state_lives_on_and_can_be_taken_up_by_another_engine(backend):
+    """A velocity and a key: five steps in one engine equal two, a snapshot, and three more in another."""
+
+    def build(r):
+        x, velocity, key = r.batch_vector("x"), r.state("velocity", 1), r.state("key", 1, kind="uint32")
+        bits = r.flat("bits", 1, kind="uint32")
+        r.xp.sum(x, axis=1, keepdims=True, out=r["total"])
+        r.xp.multiply(velocity, 0.5, out=velocity)
+        r.xp.add(velocity, r["total"], out=velocity)
+        r.xp.add(key, 2654435769, out=key)
+        r.xp.bitwise_xor(key, 5, out=bits)
+
+    program = record(build, batch=3, n_parameters=0, results=("total",))
+
+    def engine():
+        return Replay(program, backend, backend.zeros(0))
+
+    def steps(engine, n):
+        for _ in range(n):
+            engine.feed(3, x=backend.to_device(np.array([[1.0, 2.0, 3.0]])))
+            engine.execute(3)
+        return engine
+
+    whole, first, second = steps(engine(), 5), steps(engine(), 2), engine()
+    assert not second.state.any() and not second.keys.any()
+    second.state[...], second.keys[...] = first.state, first.keys
+    steps(second, 3)
+    assert backend.to_host(whole.state)[0] == backend.to_host(second.state)[0] == 6 * (1 - 0.5**5) / 0.5
+    assert backend.to_host(whole.keys)[0] == backend.to_host(second.keys)[0] == 5 * 2654435769 % 2**32
+
+
 # Refusals
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -117,7 +117,8 @@ class Program:
     batch: samples a step.  capacity: samples that the buffers hold.  calls: in order, phase by phase.
     gathers: (name of the data, buffer) filled before the first call.
     slots, results: names of the 1-element buffers that the host fills before, and reads after, each step.
-    buffers: by name.  n_parameters: length of theta, which leads the float arena and belongs to the network.
+    buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
+    n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
     n_floats, n_uints: length of the two arenas.
     """
 
@@ -128,10 +129,17 @@ class Program:
     slots: tuple[str, ...]
     results: tuple[str, ...]
     buffers: dict[str, Buffer]
-    n_parameters: int
+    n_owned: int
+    n_state: int
+    n_keys: int
     n_floats: int
     n_uints: int
     rerecord: Callable[[int], Program] = field(repr=False)
+
+    @property
+    def state_offset(self) -> int:
+        """Where the state begins in the float arena."""
+        return _aligned(self.n_owned)
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -165,18 +173,23 @@ def record(
     *,
     batch: int,
     n_parameters: int,
+    n_statistics: int = 0,
     slots: tuple[str, ...] = (),
     results: tuple[str, ...] = (),
 ) -> Program:
     """Run `build` with a Recorder and return what it said as a Program for `batch` samples.
 
     build: calls kernels with `recorder.xp`; it is called again for each other batch size (`Program.at`), and must
-    allocate the same buffers then.
+    allocate the same buffers then. It is called twice if it asks for state, which must lie before all else.
     """
 
     def at(m: int) -> Program:
-        recorder = Recorder(m, batch, n_parameters, slots, results)
+        recorder = Recorder(m, batch, n_parameters, n_statistics, slots, results)
         build(recorder)
+        if any(recorder.state_sizes.values()):
+            sizes = recorder.state_sizes
+            recorder = Recorder(m, batch, n_parameters, n_statistics, slots, results, sizes)
+            build(recorder)
         return recorder.finish(at)
 
     return at(batch)
@@ -186,8 +199,9 @@ class Recorder:
     """Hands out buffers and collects the calls made on them through `xp`."""
 
     def __init__(
-        self, batch: int, capacity: int, n_parameters: int, slots: tuple[str, ...], results: tuple[str, ...]
-    ) -> None:
+        self, batch: int, capacity: int, n_parameters: int, n_statistics: int, slots: tuple[str, ...],
+        results: tuple[str, ...], state_sizes: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.batch, self.capacity = batch, capacity
         self.xp = _Namespace(self)
         self._calls: list[Call] = []
@@ -196,8 +210,14 @@ class Recorder:
         self._ends = {"float": 0, "uint32": 0}
         self._phase = "gradient"
         self._slots, self._results = slots, results
-        self._n_parameters = n_parameters
-        self.theta = self._allocate("theta", (n_parameters,), "flat", n_parameters)
+        self.theta = self._allocate("theta", (n_parameters,), "flat", n_parameters, align=False)
+        self.statistics = self._allocate("statistics", (n_statistics,), "flat", n_statistics, align=False)
+        self._n_owned = n_parameters + n_statistics
+        # Where the next state goes; without `state_sizes` this run only finds out how long the two regions must be.
+        self._state_starts = {"float": _aligned(self._n_owned), "uint32": 0}
+        self._state_ends = dict(self._state_starts)
+        for kind, start in self._state_starts.items():
+            self._ends[kind] = start + (state_sizes or {}).get(kind, 0)
         for name in (*slots, *results):  # next to each other, so that a step copies them in one go
             self._allocate(name, (1, 1), "scalar", 1, align=False)
         self._ends["float"] = _aligned(self._ends["float"])
@@ -212,6 +232,17 @@ class Recorder:
     def rename(self, buffer: Buffer, name: str) -> Buffer:
         """The same memory under another name, for a value that overwrites the one before it."""
         return self._keep(replace(buffer, name=name))
+
+    def state(self, name: str, size: int, kind: str = "float") -> Buffer:
+        """A vector (size,) that lives on from step to step, zero at first: an optimizer's, or the key of a hash."""
+        offset = self._state_ends[kind]
+        self._state_ends[kind] = _aligned(offset + size)
+        return self._keep(Buffer(name, kind, offset, (size,), "flat"))
+
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        """Elements of state asked for so far, by kind."""
+        return {kind: end - self._state_starts[kind] for kind, end in self._state_ends.items()}
 
     def flat(self, name: str, size: int, kind: str = "float") -> Buffer:
         """A vector (size,) that has no batch axis, such as the gradient."""
@@ -249,8 +280,9 @@ class Recorder:
         """Return what was recorded as a Program."""
         return Program(
             batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
-            slots=self._slots, results=self._results, buffers=self._buffers, n_parameters=self._n_parameters,
-            n_floats=self._ends["float"], n_uints=self._ends["uint32"], rerecord=rerecord,
+            slots=self._slots, results=self._results, buffers=self._buffers, n_owned=self._n_owned,
+            n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"], n_floats=self._ends["float"],
+            n_uints=self._ends["uint32"], rerecord=rerecord,
         )  # fmt: skip
 
     def _allocate(

@@ -38,18 +38,18 @@ class _BoundStep:
 class Replay:
     """Runs a Program on one backend by calling its list.
 
-    theta: the network's flat parameter vector; it is used in place, everything else is allocated here.
+    owned: the network's flat vector (theta, then statistics); it is used in place, everything else is allocated here.
     data: name -> (array (n_samples, n), scale or None) for the Program's gathers; not needed for `feed`.
     """
 
     def __init__(
-        self, program: Program, backend: Backend, theta: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
+        self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
     ) -> None:
         self.program, self.backend = program, backend
         self.bytes_uploaded = 0
-        self._theta = theta
+        self._owned = owned
         self._data = dict(data or {})
-        self._floats = backend.zeros(program.n_floats - program.n_parameters)
+        self._floats = backend.zeros(program.n_floats - program.n_owned)
         self._uints = backend.zeros(program.n_uints, np.uint32)
         self._arrays: dict[Any, Any] = {}
         self._bound: dict[int, tuple[Program, _BoundStep]] = {}
@@ -58,7 +58,10 @@ class Replay:
             for name, (source, scale) in self._data.items()
             if scale is not None
         }
-        # The recorder lays slots and results side by side, behind theta.
+        start = program.state_offset - program.n_owned
+        # What lives on from step to step besides theta and statistics; writable, to take up a run where it was left.
+        self.state, self.keys = self._floats[start : start + program.n_state], self._uints[: program.n_keys]
+        # The recorder lays slots and results side by side, behind the state.
         self._slots = self._side_by_side(program.slots)
         self._results = self._side_by_side(program.results)
 
@@ -190,11 +193,11 @@ class Replay:
     def _slice(self, kind: str, offset: int, size: int) -> Any:
         if kind == "uint32":
             return self._uints[offset : offset + size]
-        start = offset - self.program.n_parameters
-        return self._theta[offset : offset + size] if start < 0 else self._floats[start : start + size]
+        start = offset - self.program.n_owned
+        return self._owned[offset : offset + size] if start < 0 else self._floats[start : start + size]
 
     def _side_by_side(self, names: tuple[str, ...]) -> Any:
-        start = self.program.buffers[names[0]].offset if names else self.program.n_parameters
+        start = self.program.buffers[names[0]].offset if names else self.program.n_owned
         return self._slice("float", start, len(names))
 
     def _check_order(self, order: np.ndarray) -> np.ndarray:
