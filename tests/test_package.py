@@ -26,7 +26,7 @@ ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
     "kernels.updates", "program", "parameters", "executors.replay", "data_checks", "data", "datasets.idx",
     "datasets.mnist", "datasets", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "optimizers",
-    "callbacks", "feed", "evaluation", "training", "functional", "bench", "runs", "cli", "__main__",
+    "callbacks", "feed", "evaluation", "memory", "training", "functional", "bench", "runs", "cli", "__main__",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors")  # packages whose __init__ is a docstring alone
 NAMES = ["xpnet", *(f"xpnet.{name}" for name in (*EMPTY, *ORDER))]

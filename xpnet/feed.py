@@ -49,18 +49,10 @@ class Blocks:
 
     def __init__(self, dataset: Dataset, backend: Backend, batch: int) -> None:
         self._backend = backend
-        samples = dataset.samples
-        dtype = samples.dtype if samples.dtype == np.uint8 else backend.dtype
-        columns = {"X": (samples, dtype), "Y": (dataset.targets, backend.dtype)}
-        weights = dataset.relative_weights()
-        if weights is not None:
-            columns["weights"] = (weights, backend.dtype)
-        row_bytes = sum(rows.shape[1] * dtype.itemsize for rows, dtype in columns.values())
+        columns, self.block, self._n_held = _blocks(dataset, backend, batch)
         self.n_samples = dataset.n_samples
-        self.block = min(-(-max(1, BLOCK_BYTES // row_bytes) // batch) * batch, self.n_samples)
-        self._n_held = min(max(1, POOL_BYTES // (self.block * row_bytes)), -(-self.n_samples // self.block))
-        capacity = min(self._n_held * self.block, self.n_samples)
         self._columns = {name: rows for name, (rows, _) in columns.items()}
+        capacity = held_samples(dataset, backend, batch)
         self.sources: Sources = {
             name: (backend.xp.empty((capacity, rows.shape[1]), dtype=dtype), dataset.scale if name == "X" else None)
             for name, (rows, dtype) in columns.items()
@@ -94,6 +86,32 @@ Feed = Whole | Blocks
 def feed_of(dataset: Dataset, backend: Backend, batch: int) -> Feed:
     """The way that suits the data set; `batch` is the size of the steps that will run over it."""
     return Blocks(dataset, backend, batch) if dataset.is_mapped else Whole(dataset, backend)
+
+
+def held_samples(dataset: Dataset, backend: Backend, batch: int) -> int:
+    """How many samples an engine's sources hold at a time: all, or those of a pool of blocks."""
+    if not dataset.is_mapped:
+        return dataset.n_samples
+    _, block, n_held = _blocks(dataset, backend, batch)
+    return min(block * n_held, dataset.n_samples)
+
+
+def _blocks(
+    dataset: Dataset, backend: Backend, batch: int
+) -> tuple[dict[str, tuple[np.ndarray, np.dtype[Any]]], int, int]:
+    """Return {name: (rows, type on the device)}, the samples of a block, and the blocks held at a time."""
+    samples = dataset.samples
+    columns = {
+        "X": (samples, samples.dtype if samples.dtype == np.uint8 else backend.dtype),
+        "Y": (dataset.targets, backend.dtype),
+    }
+    weights = dataset.relative_weights()
+    if weights is not None:
+        columns["weights"] = (weights, backend.dtype)
+    row_bytes = sum(rows.shape[1] * dtype.itemsize for rows, dtype in columns.values())
+    block = min(-(-max(1, BLOCK_BYTES // row_bytes) // batch) * batch, dataset.n_samples)
+    n_held = min(max(1, POOL_BYTES // (block * row_bytes)), -(-dataset.n_samples // block))
+    return columns, block, n_held
 
 
 def _order(n: int, rng: np.random.Generator | None) -> np.ndarray:

@@ -31,6 +31,11 @@ class _Gather:
     scale: tuple[Callable[[], Any], ...]
 
 
+def mask_size(program: Program) -> int:
+    """Bytes that `Replay` needs on the CPU for the bools of `greater`, before they become floats."""
+    return max((call.out.buffer.size for call in program.calls if call.word == "greater"), default=0)
+
+
 @contextmanager
 def _quiet_and_small() -> Iterator[None]:
     """No warnings, as on a GPU: a loss that is not finite tells. And small iterators, so that a step allocates none."""
@@ -70,8 +75,7 @@ class Replay:
             if scale is not None
         }
         start = program.state_offset - program.n_owned
-        masks = [call.out.buffer.size for call in program.calls if call.word == "greater"]
-        self._mask = np.empty(max(masks, default=0) if backend.xp is np else 0, np.bool_)
+        self._mask = np.empty(mask_size(program) if backend.xp is np else 0, np.bool_)
         # What lives on from step to step besides theta and statistics; writable, to take up a run where it was left.
         self.state, self.keys = self._floats[start : start + program.n_state], self._uints[: program.n_keys]
         # The recorder lays slots and results side by side, behind the state.
