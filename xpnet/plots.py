@@ -25,8 +25,8 @@ SUFFIXES = (".png", ".svg")
 # for a line on white. A batch size also has a marker of its own: 7 colours and 8 markers make 56 pairs.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_LINES = {("cpu", 0): "--", ("cuda", 0): "-", ("cpu", 1): ":", ("cuda", 1): "-."}  # device, which result
-_TITLE_WIDTH = 92  # letters
+_LINES = {("cpu", 0): "--", ("cuda", 0): "-", ("cpu", 1): ":", ("cuda", 1): (0, (4, 2, 1, 2))}  # device, which result
+_TITLE_WIDTH = 115  # letters
 
 
 def new_axes() -> Axes:
@@ -82,7 +82,7 @@ def _draw(results: Sequence[Result], ax: Axes | None) -> Axes:
             for device in ("cpu", "cuda"):
                 _draw_line(ax, result, number if len(results) > 1 else None, device, batch, batches.index(batch))
     _draw_axes(ax, sorted({point["width"] for result in results for point in result["points"]}), results[0])
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize="small", handlelength=3.5)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize="small", handlelength=5.0)
     machines = [_machine(result["machine"]) for result in results]
     if len(results) > 1:
         machines = [f"{letter}: {text}" for letter, text in zip("ab", machines, strict=True)]

@@ -97,9 +97,10 @@ def _measure(arguments: argparse.Namespace, ax: Any) -> None:
                for name, default in DEFAULTS.items()}  # fmt: skip
     dtype, widths, batches = options.pop("dtype"), set(options.pop("widths")), set(options.pop("batches"))
     backends = grid.backends(arguments.device, dtype)
-    with _progress(arguments.quiet, len(widths) * len(batches), [backend.describe() for backend in backends]) as bar:
+    total = len(widths) * len(batches)
+    with _progress(arguments.quiet, total, [backend.device for backend in backends]) as done:
         result = grid.measure(
-            backends, widths, batches, version=xpnet.__version__, tell=lambda points: bar(), **options
+            backends, widths, batches, version=xpnet.__version__, tell=lambda points: done(), **options
         )
     if arguments.out is not None:
         grid.write(arguments.out, result)
@@ -119,8 +120,7 @@ def _progress(quiet: bool, total: int, devices: list[str]) -> Iterator[Any]:
     if quiet:
         yield lambda: None
         return
-    for device in devices:
-        print(device, file=sys.stderr, flush=True)
+    print(f"timing {total} points on {' and '.join(devices)}", file=sys.stderr, flush=True)
     if not sys.stderr.isatty():
         yield lambda: None
         return
@@ -141,11 +141,10 @@ def _table(result: Result) -> Iterator[str]:
 
 
 def _time(seconds: float) -> str:
-    """The time in the unit that leaves at least one digit before the point."""
-    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= factor or unit == "us":
-            return f"{seconds / factor:.3g} {unit}" if seconds < 1000 * factor else f"{seconds / factor:.0f} {unit}"
-    raise AssertionError("the last unit takes all")
+    """Three digits in the largest unit that leaves one before the point."""
+    rounded = float(f"{seconds:.3g}")
+    unit, factor = next((pair for pair in (("s", 1.0), ("ms", 1e-3)) if rounded >= pair[1]), ("us", 1e-6))
+    return f"{seconds / factor:.3g} {unit}" if rounded < 1000 * factor else f"{seconds / factor:.0f} {unit}"
 
 
 def _crossover_lines(result: Result) -> Iterator[str]:
