@@ -1,4 +1,4 @@
-"""The command line: xpnet train, evaluate, predict, info. Results go to stdout, progress and errors to stderr."""
+"""The command line: train, evaluate, predict, bench, info. Results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import io
 import os
 import platform
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,10 @@ import numpy as np
 
 import xpnet
 from xpnet import bench, datasets, runs
-from xpnet.backend import DEVICES, DTYPES, BackendUnavailable, probe_gpu, select_backend
+from xpnet.backend import DTYPES, BackendUnavailable, select_backend
 from xpnet.callbacks import Callback, HistoryFile, ProgressBar, Record, json_line
+from xpnet.commands import bench as bench_command
+from xpnet.commands.arguments import UsageError, add_device, option, size_list, whole
 from xpnet.data import Dataset
 from xpnet.datasets.mnist import named_directory
 from xpnet.kernels.activations import ACTIVATIONS
@@ -43,13 +44,10 @@ EXAMPLES = """examples:
   xpnet train --dataset mnist --epochs 25         on MNIST, downloaded once (extra: xpnet[download])
   xpnet evaluate runs/mnist-sample-20260131-120000
   xpnet predict runs/mnist-sample-20260131-120000 --input X.npy --out Y.csv
+  xpnet bench --out here.json                     time training steps on every device of this machine
   xpnet info                                      versions, threads, GPU: for a bug report
 """
 OK, FAILURE, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-
-
-class UsageError(Exception):
-    """The options do not fit each other."""
 
 
 class Terminated(BaseException):
@@ -332,21 +330,21 @@ def _backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    facts = bench.machine(xpnet.__version__)
     lines = {
-        "xpnet": xpnet.__version__,
-        "python": f"{platform.python_version()} on {platform.platform()}",
-        "numpy": np.__version__,
-        "blas": bench.blas(),
-        "threads": f"{os.cpu_count()} cores; {bench.threads()}",
+        "xpnet": facts["xpnet"],
+        "python": f"{facts['python']} on {facts['system']}",
+        "numpy": facts["numpy"],
+        "blas": facts["blas"],
+        "cpu": facts["cpu"],
+        "threads": f"{facts['cores']} cores; {facts['threads']}",
     }
-    try:
-        cupy, gpu = probe_gpu()
-        runtime = cupy.cuda.runtime
-        lines["cupy"] = cupy.__version__
-        lines["cuda"] = f"driver {runtime.driverGetVersion()}, runtime {runtime.runtimeGetVersion()}"
-        lines["gpu"] = f"{gpu}, probe passed"
-    except BackendUnavailable as error:
-        lines["gpu"] = f"none: {error}"
+    if facts["gpu"] is None:
+        lines["gpu"] = f"none: {facts['no_gpu']}"
+    else:
+        lines["cupy"] = facts["cupy"]
+        lines["cuda"] = f"driver {facts['cuda_driver']}, runtime {facts['cuda_runtime']}"
+        lines["gpu"] = f"{facts['gpu']}, probe passed"
     try:
         lines["device"] = f"{select_backend().device} (auto; set XPNET_DEVICE or --device to choose)"
     except (ValueError, BackendUnavailable) as error:
@@ -371,76 +369,47 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
     command.add_argument("--json", action="store_true", help="one JSON line a part")
-    _add_device(command)
+    add_device(command)
     command.set_defaults(run=_evaluate)
     command = commands.add_parser("predict", help="apply a run's model to rows of a .npy file", allow_abbrev=False)
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument("--input", required=True, metavar="X.npy", help="rows (n_samples, n_features)")
     command.add_argument("--out", required=True, metavar="Y.npy|Y.csv", help="where the rows of predictions go")
     command.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
-    _add_device(command)
+    add_device(command)
     command.set_defaults(run=_predict)
+    bench_command.add_parser(commands)
     command = commands.add_parser("info", help="print versions, threads and the GPU probe", allow_abbrev=False)
     command.set_defaults(run=_info)
     return parser
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dataset", type=_option("dataset", LOADERS), default="mnist-sample", metavar="NAME",
+    command.add_argument("--dataset", type=option("dataset", LOADERS), default="mnist-sample", metavar="NAME",
                          help=f"{', '.join(LOADERS)} (default: %(default)s)")  # fmt: skip
     command.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
-    command.add_argument("--layers", type=_sizes, metavar="N,N,...", help="sizes (default: 784,100,200,10)")
-    command.add_argument("--activation", type=_option("activation", ACTIVATIONS), default="relu", metavar="NAME",
+    command.add_argument("--layers", type=size_list(2, "784,100,200,10"), metavar="N,N,...",
+                         help="sizes (default: 784,100,200,10)")  # fmt: skip
+    command.add_argument("--activation", type=option("activation", ACTIVATIONS), default="relu", metavar="NAME",
                          help=f"of hidden layers: {', '.join(ACTIVATIONS)} (default: %(default)s)")  # fmt: skip
-    command.add_argument("--output", type=_option("output", ACTIVATIONS), default="identity", metavar="NAME",
+    command.add_argument("--output", type=option("output", ACTIVATIONS), default="identity", metavar="NAME",
                          help="of the last layer (default: %(default)s)")  # fmt: skip
-    command.add_argument("--loss", type=_option("loss", LOSSES), default="softmax_cross_entropy", metavar="NAME",
+    command.add_argument("--loss", type=option("loss", LOSSES), default="softmax_cross_entropy", metavar="NAME",
                          help=f"{', '.join(LOSSES)} (default: %(default)s)")  # fmt: skip
-    command.add_argument("--epochs", type=_whole(0), default=20, metavar="N", help="(default: %(default)s)")
-    command.add_argument("--batch-size", type=_whole(1), default=32, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="(default: %(default)s)")
     command.add_argument("--lr", type=_rate, default=0.1, metavar="RATE", help="learning rate (default: %(default)s)")
     command.add_argument("--validation", type=_part, metavar="N|FRACTION",
                          help="training samples to hold out, the last ones; 0 for none "
                          "(default: 0.1 of mnist-sample, 10000 of the others)")  # fmt: skip
-    command.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="(default: %(default)s)")
-    command.add_argument("--dtype", type=_option("dtype", DTYPES), default="float32", metavar="NAME",
+    command.add_argument("--seed", type=whole(0), default=0, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--dtype", type=option("dtype", DTYPES), default="float32", metavar="NAME",
                          help=f"{' or '.join(DTYPES)} (default: %(default)s)")  # fmt: skip
     command.add_argument("--out", metavar="DIR", help="run directory (default: runs/<dataset>-<time>)")
     command.add_argument("--json", action="store_true", help="a JSON line an epoch and a summary line on stdout")
     command.add_argument("--quiet", action="store_true", help="only the summary")
-    _add_device(command)
+    add_device(command)
     command.set_defaults(run=_train)
-
-
-def _add_device(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", type=_option("device", DEVICES), metavar="NAME",
-                         help=f"{', '.join(DEVICES)} (default: $XPNET_DEVICE, else auto)")  # fmt: skip
-
-
-def _option(name: str, choices: Any) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        try:
-            return check_option(name, text, choices)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-        return int(text)
-
-    return convert
-
-
-def _sizes(text: str) -> list[int]:
-    parts = text.split(",")
-    if len(parts) < 2 or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as 784,100,200,10")
-    return [int(part) for part in parts]
 
 
 def _rate(text: str) -> float:
