@@ -27,7 +27,8 @@ ORDER = [
     "kernels.updates", "program", "parameters", "executors.replay", "data_checks", "data", "datasets.idx",
     "datasets.mnist", "datasets", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "optimizers",
     "callbacks", "feed", "evaluation", "memory", "training", "functional", "bench", "grid", "plots", "runs",
-    "commands.arguments", "commands.bench", "cli", "__main__",
+    "commands.arguments", "commands.data", "commands.train", "commands.apply", "commands.bench", "commands.info",
+    "cli", "__main__",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors", "commands")  # packages whose __init__ is a docstring alone
 COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}

@@ -195,7 +195,7 @@ def _check_memory(width: int, batch: int, features: int, item_size: int) -> None
         return
     program = _program(features, width, batch)
     n_data = max(bench.N_SAMPLES, batch) * (features + N_CLASSES)
-    needed = (program.n_floats + 2 * program.n_parameters + 2 * n_data) * item_size
+    needed = (program.n_floats + 2 * program.n_owned + 2 * n_data) * item_size
     if needed > _MEMORY_SHARE * total:
         raise MemoryError(f"width {width} at batch {batch} with {features} features needs about {needed / 1e9:.1f} GB, "
                           f"this machine has {total / 1e9:.1f} GB and half of it is used at most; "
