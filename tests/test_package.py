@@ -115,7 +115,8 @@ def test_no_module_holds_state(name):
 def test_only_the_backend_imports_cupy(name):
     found = set(imported_names(TREES[name]))
     assert not {other for other in found if other.partition(".")[0] == "cupy"}
-    assert not calls(TREES[name], "importlib.import_module", "import_module", "__import__")
+    dynamic = calls(TREES[name], "importlib.import_module", "import_module", "__import__")
+    assert [ast.unparse(call) for call in dynamic] == ["import_module(f'xpnet.{home}')"] * (name == "xpnet")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +129,8 @@ def test_nothing_is_pickled(name):
 
 def test_import_loads_nothing_heavy():
     heavy = ["cupy", "tqdm", "safetensors", "pooch", "requests", "matplotlib", "pandas", "sklearn", "numba", "scipy"]
-    code = f"import sys, xpnet; print([name for name in {heavy} if name in sys.modules])"
+    code = "import sys; from xpnet import *; assert Network and train; "  # modules are imported on use
+    code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
@@ -180,6 +182,17 @@ def test_everything_public_has_a_docstring(name):
                 if not (inspect.getdoc(method) or "").strip():
                     missing.append(f"{node.name}.{part.name}")
     assert not sorted(set(missing))
+
+
+def test_every_public_name_has_one_home():
+    homes = [name for names in xpnet._HOMES.values() for name in names]
+    assert sorted(homes) == sorted(xpnet.__all__)
+    (block,) = [node for node in TREES["xpnet"].body if isinstance(node, ast.If)]  # what type checkers see
+    told = {node.module.removeprefix("xpnet."): {alias.name for alias in node.names} for node in block.body}
+    assert told == {home: set(names) for home, names in xpnet._HOMES.items()}
+    assert set(xpnet.__all__) <= set(dir(xpnet))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        xpnet.nothing  # noqa: B018
 
 
 # --- what ships ------------------------------------------------------------------------------------------------------

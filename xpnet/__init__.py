@@ -4,16 +4,33 @@ One sample is one column. Start with `xpnet.training`, the page to read first; `
 as plain functions on a dict.
 """
 
-from xpnet.backend import Backend, BackendUnavailable, select_backend
-from xpnet.callbacks import Callback, History
-from xpnet.data import Dataset, standardize
-from xpnet.gradcheck import check_gradients, numerical_gradient
-from xpnet.layers import Activation, Dense
-from xpnet.network import Network
-from xpnet.optimizers import SGD
-from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpnet.backend import Backend, BackendUnavailable, select_backend
+    from xpnet.callbacks import Callback, History
+    from xpnet.data import Dataset, standardize
+    from xpnet.gradcheck import check_gradients, numerical_gradient
+    from xpnet.layers import Activation, Dense
+    from xpnet.network import Network
+    from xpnet.optimizers import SGD
+    from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
 
 __version__ = "0.1.0"
+
+# Where each public name lives. A module is imported when a name of its is first used: `import xpnet` costs next to
+# nothing, and a command that trains no network waits for none.
+_HOMES = {
+    "backend": ("Backend", "BackendUnavailable", "select_backend"),
+    "callbacks": ("Callback", "History"),
+    "data": ("Dataset", "standardize"),
+    "gradcheck": ("check_gradients", "numerical_gradient"),
+    "layers": ("Activation", "Dense"),
+    "network": ("Network",),
+    "optimizers": ("SGD",),
+    "training": ("TrainingDiverged", "epochs", "evaluate", "step", "train"),
+}
 
 __all__ = [
     "SGD",
@@ -35,3 +52,14 @@ __all__ = [
     "step",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"xpnet.{home}"), name)
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
