@@ -93,7 +93,7 @@ def initial_parameters(work: Work) -> Parameters:
 
 
 def make_order(n_indices: int) -> np.ndarray:
-    """Return the first `n_indices` of an endless sequence of shuffled epochs; a longer one starts with a shorter one."""
+    """Return the first `n_indices` of an endless sequence of shuffled epochs, always the same one."""
     rng = np.random.default_rng(3)
     epochs = [rng.permutation(N_SAMPLES) for _ in range(-(-n_indices // N_SAMPLES))]
     return np.concatenate(epochs)[:n_indices]

@@ -27,9 +27,9 @@ class System:
         work = self.work
         estimator = MLPClassifier if self.is_classifier else MLPRegressor
         self.model = estimator(
-            work.sizes[1:-1], activation={"sigmoid": "logistic", "relu": "relu"}[work.hidden], solver="sgd",
-            batch_size=work.batch, learning_rate="constant", learning_rate_init=work.lr, momentum=0.0,
-            nesterovs_momentum=False, alpha=0.0, shuffle=True, random_state=0,
+            hidden_layer_sizes=work.sizes[1:-1], activation={"sigmoid": "logistic", "relu": "relu"}[work.hidden],
+            solver="sgd", batch_size=work.batch, learning_rate="constant", learning_rate_init=work.lr,
+            momentum=0.0, nesterovs_momentum=False, alpha=0.0, shuffle=True, random_state=0,
         )  # fmt: skip
 
     def run(self, order: np.ndarray) -> float:

@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from ..works import Data, Parameters, Work, initial_parameters
 
+ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "identity": nn.Identity}
+
 
 def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
@@ -34,7 +36,10 @@ class System:
         layers: list[nn.Module] = []
         for i, (n_in, n_out) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
             name = work.hidden if i < len(work.sizes) - 2 else work.output
-            layers += [nn.Linear(n_in, n_out), {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "identity": nn.Identity}[name]()]
+            layers += [
+                nn.Linear(n_in, n_out),
+                {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "identity": nn.Identity}[name](),
+            ]
         self.linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self.model = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
         # fused=True takes all parameters in one call: the quickest of its three SGDs here
