@@ -157,8 +157,7 @@ def measure(
         for key in works:
             say(f"work {key}: {WORKS[key]}")
             systems = _set_up(workers, list(commands), key, seconds, threads, say)
-            for name in [name for name in ("xpnet", "numpy-inplace") if "steps" in systems.get(name, {})][:1]:
-                limits.append(_attempt(workers, systems, name, do="limits") or {})
+            limits.append(_limits(workers, systems))
             _take_turns(workers, systems, rounds, pause)
             results[str(key)] = {"name": str(WORKS[key]), "origin": WORKS[key].origin, "systems": systems}
         left_out = workers.left_out
@@ -196,6 +195,14 @@ def _take_turns(workers: Workers, systems: dict[str, Any], rounds: int, pause: f
             answer = _attempt(workers, systems, name, do="turn")
             if answer is not None:
                 systems[name]["seconds"].append(answer["seconds_per_step"])
+
+
+def _limits(workers: Workers, systems: dict[str, Any]) -> dict[str, Any]:
+    """What the machine does at its best, by the NumPy of one of the workers."""
+    for name in ("xpnet", "numpy-inplace"):
+        if "steps" in systems.get(name, {}):
+            return _attempt(workers, systems, name, do="limits") or {}
+    return {}
 
 
 def _attempt(workers: Workers, systems: dict[str, Any], name: str, **request: Any) -> dict[str, Any] | None:
