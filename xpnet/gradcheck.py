@@ -88,6 +88,6 @@ def _slope(
 def _parameter_mask(network: Network) -> np.ndarray:
     """1 where theta holds a parameter, 0 in the padding between views."""
     mask = Parameters(network.architecture.layout, np.zeros(network.architecture.layout.size))
-    for view in (*mask.weights, *mask.biases):
+    for view in mask.named.values():
         view[...] = 1.0
     return mask.flat
