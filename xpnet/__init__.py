@@ -7,9 +7,11 @@ as plain functions on a dict.
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 from xpnet.callbacks import Callback, History
 from xpnet.data import Dataset, standardize
+from xpnet.dropout import Dropout
 from xpnet.gradcheck import check_gradients, numerical_gradient
 from xpnet.layers import Activation, Dense
 from xpnet.network import Network
+from xpnet.normalization import BatchNorm, LayerNorm
 from xpnet.optimizers import SGD
 from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
 
@@ -20,10 +22,13 @@ __all__ = [
     "Activation",
     "Backend",
     "BackendUnavailable",
+    "BatchNorm",
     "Callback",
     "Dataset",
     "Dense",
+    "Dropout",
     "History",
+    "LayerNorm",
     "Network",
     "TrainingDiverged",
     "check_gradients",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from xpnet.dropout import Dropout
@@ -140,7 +141,7 @@ def _rates(dropout: float | Sequence[float] | None, n_hidden: int) -> list[float
 def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
     """BatchNorm subtracts the mean, and the bias with it: its gradient is rounding noise, which Adam would follow."""
     kept = [layer for layer in layers if not layer.is_identity]
-    for layer, after in zip(kept, kept[1:], strict=False):
+    for layer, after in pairwise(kept):
         if isinstance(layer, Dense) and layer.bias is not None and isinstance(after, BatchNorm):
             raise ValueError(f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the BatchNorm({after.n}) behind it "
                              f"cancels; write Dense({layer.n_in}, {layer.n_out}, bias=None)")  # fmt: skip

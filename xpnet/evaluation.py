@@ -22,7 +22,7 @@ class Evaluator:
         with_accuracy = dataset.is_classification
         batch = min(CHUNK, dataset.n_samples)
         program = evaluation_program(network.architecture, batch, data.weights is not None, with_accuracy)
-        self._engine = Replay(program, network.backend, network.parameters.flat, data_sources(data))
+        self._engine = Replay(program, network.backend, network.owned, data_sources(data))
         self._n_samples = dataset.n_samples
 
     @property

@@ -77,8 +77,8 @@ def _slope(
         losses, sides = [], []
         for sign in (1.0, -1.0):
             network.parameters.flat[...] = network.backend.to_device(theta + sign * h * v)
-            losses.append(network.evaluate_loss(X, Y, weights))
-            outputs = zip(network.layers, network.activations(X), strict=True)
+            losses.append(network.evaluate_loss(X, Y, weights, training=True))
+            outputs = zip(network.layers, network.activations(X, training=True), strict=True)
             sides.append([network.backend.to_host(A) > 0 for layer, A in outputs if layer == Activation("relu")])
         if all(np.array_equal(above, below) for above, below in zip(*sides, strict=True)):
             return (losses[0] - losses[1]) / (2.0 * h), v

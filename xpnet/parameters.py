@@ -61,9 +61,7 @@ class Layout:
     n_statistics: int = 0
 
     @classmethod
-    def of(
-        cls, parameters: Iterable[Mapping[str, Shape]], statistics: Iterable[Mapping[str, Shape]] = ()
-    ) -> Layout:
+    def of(cls, parameters: Iterable[Mapping[str, Shape]], statistics: Iterable[Mapping[str, Shape]] = ()) -> Layout:
         """Lay out, layer by layer, arrays of these names and shapes; raises ValueError if too large to index."""
         named = [(i, name, shape) for i, shapes in enumerate(parameters) for name, shape in shapes.items()]
         weights, n_weights = _placed([item for item in named if item[1] == "W"], 0)
@@ -132,7 +130,8 @@ class Parameters:
 def random_generator(seed: int, purpose: int) -> np.random.Generator:
     """A generator on the host, so that every device sees the same numbers; `purpose` keeps the streams apart.
 
-    Purposes: 0 initial weights, 1 order of the samples, 2 dropout masks.  Raises ValueError or TypeError for a bad seed.
+    Purposes: 0 initial weights, 1 order of the samples, 2 masks of dropout.
+    Raises ValueError or TypeError for a bad seed.
     """
     return np.random.default_rng([check_whole("seed", seed, at_least=0), purpose])
 

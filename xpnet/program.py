@@ -306,9 +306,9 @@ class Recorder:
         """Return what was recorded as a Program."""
         return Program(
             batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
-            constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers, n_owned=self._n_owned,
-            n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"], n_floats=self._ends["float"],
-            n_uints=self._ends["uint32"], rerecord=rerecord,
+            constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers,
+            n_owned=self._n_owned, n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"],
+            n_floats=self._ends["float"], n_uints=self._ends["uint32"], rerecord=rerecord,
         )  # fmt: skip
 
     def _allocate(
