@@ -69,19 +69,22 @@ class Dropout(Layer):
         advance_key(xp, arrays["key"], arrays["stride"])
 
     def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, Array]:
-        """Return A and the trace for `backward` (the mask), for X (n, batch); params["key"] moves on in place."""
+        """Return A and the trace for `backward` (the mask), for X (n, batch); the same key gives the same mask."""
         n, batch = X.shape
-        arrays = allocate_working(self, n, batch, xp, X.dtype)
-        counters = MULTIPLIER * np.arange(n * batch, dtype=np.uint64) % np.uint64(2**32)
-        arrays["index"] = xp.asarray(counters.astype(np.uint32).reshape(batch, n)).T
-        arrays |= {"key": params["key"], "stride": MULTIPLIER * n * batch % 2**32}
+        arrays = {**allocate_working(self, n, batch, xp, X.dtype), "key": params["key"]}
+        counters = (MULTIPLIER * np.arange(n * batch, dtype=np.uint64) % np.uint64(2**32)).astype(np.uint32)
+        arrays["index"] = xp.asarray(counters.reshape(batch, n)).T
         A = xp.empty(X.shape, dtype=X.dtype)
         if self.is_identity:
             A[...], arrays["mask"][...] = X, 1.0
         else:
             self.train_into(xp, arrays, X, A)
-            self.advance_into(xp, arrays)
         return A, arrays["mask"]
+
+    def advance(self, params: dict[str, Array], trace: Array, xp: Any = np) -> None:
+        """Used alone: move params["key"] on in place, so that the next `forward` draws another mask."""
+        n, batch = trace.shape
+        self.advance_into(xp, {"key": params["key"], "stride": MULTIPLIER * n * batch % 2**32})
 
     def backward(
         self, params: dict[str, Array], trace: Array, dA: Array, xp: Any = np

@@ -66,6 +66,9 @@ class Layer:
     def advance_into(self, xp: Any, arrays: dict[str, Array]) -> None:
         """Move on what lives on besides the parameters; after the backward, in steps that update."""
 
+    def advance(self, params: dict[str, Array], trace: Any, xp: Any = np) -> None:
+        """Used alone: move on, in place, what lives on in `params` besides the parameters; trace: of `forward`."""
+
     def to_spec(self) -> dict[str, Any]:
         """The layer as a JSON-ready dict."""
         raise NotImplementedError

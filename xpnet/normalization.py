@@ -137,17 +137,20 @@ class BatchNorm(_Normalization):
         update_running(xp, arrays["running_variance"], arrays["variance"], self.momentum, batch / max(batch - 1, 1))
 
     def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
-        """Return Y and the trace for `backward`, as in training; the running statistics in `params` move on in place.
+        """Return Y and the trace for `backward`, as in training, for X (n, batch).
 
-        X (n, batch).  Raises ValueError for another n or a batch of one.
+        `forward_into` is the form for predictions.  Raises ValueError for another n or a batch of one.
         """
         self.output_size(X.shape[0])
         check_batch([self], X.shape[1])
         trace = allocate_working(self, self.n, X.shape[1], xp, X.dtype)
         Y = xp.empty(X.shape, dtype=X.dtype)
         self.train_into(xp, params | trace, X, Y)
-        self.advance_into(xp, params | trace)
         return Y, trace
+
+    def advance(self, params: dict[str, Array], trace: dict[str, Array], xp: Any = np) -> None:
+        """Used alone: move the running statistics in `params` on in place, once for each trace of `forward`."""
+        self.advance_into(xp, params | trace)
 
     def to_spec(self) -> dict[str, Any]:
         """The layer as a JSON-ready dict."""
