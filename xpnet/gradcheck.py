@@ -41,9 +41,10 @@ def check_gradients(
 ) -> float:
     """Return the largest error of the network's gradient along random directions; at most 1e-7 if all is right.
 
-    X, Y, weights: as for `Network.gradients`.  Along each unit direction v, the slope (loss(theta + h v) -
-    loss(theta - h v)) / 2h is compared with v . gradient; the error is relative to the gradient's norm. A direction
-    along which a relu changes sides within h is redrawn: there the loss has a kink and no slope.
+    X, Y, weights: as for `Network.gradients`; the loss is that of a training step, with one fixed mask of dropout.
+    Along each unit direction v, the slope (loss(theta + h v) - loss(theta - h v)) / 2h is compared with v . gradient;
+    the error is relative to the gradient's norm. A direction along which a relu changes sides within h is redrawn:
+    there the loss has a kink and no slope.
     Raises TypeError unless the network computes in float64, RuntimeError if every direction meets a kink.
     """
     if network.backend.dtype != np.float64:

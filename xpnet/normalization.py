@@ -116,9 +116,7 @@ class BatchNorm(_Normalization):
 
     def train_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
         """Write Y for X, both (n, batch), into `out`, by the batch's own statistics."""
-        normalize(
-            xp, X, 1, self.eps, arrays["mean"], arrays["variance"], arrays["inverse"], arrays["xhat"], out
-        )  # fmt: skip
+        normalize(xp, X, 1, self.eps, arrays["mean"], arrays["variance"], arrays["inverse"], arrays["xhat"], out)
         scale_and_shift(xp, arrays["xhat"], arrays["gamma"], arrays["beta"], out)
 
     def backward_into(

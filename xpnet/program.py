@@ -171,6 +171,9 @@ class Program:
         """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
         lines = [f"batch {self.batch}, {len(self.calls)} calls a step, {self.n_floats:,} floats"]
         lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
+        for constant in self.constants:
+            lines.append(f"constant {constant.buffer.name} {constant.buffer.shape} = "
+                         f"{constant.start} + k * {constant.multiplier}")  # fmt: skip
         previous: tuple[str, str] | None = None
         for call in self.calls:
             if (call.phase, call.kernel) != previous:
