@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from xpnet.backend import Backend, BackendUnavailable, select_backend
     from xpnet.callbacks import Callback, History
     from xpnet.data import Dataset, standardize
+    from xpnet.dropout import Dropout
     from xpnet.gradcheck import check_gradients, numerical_gradient
     from xpnet.layers import Activation, Dense
     from xpnet.network import Network
+    from xpnet.normalization import BatchNorm, LayerNorm
     from xpnet.optimizers import SGD
     from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
 
@@ -25,9 +27,11 @@ _HOMES = {
     "backend": ("Backend", "BackendUnavailable", "select_backend"),
     "callbacks": ("Callback", "History"),
     "data": ("Dataset", "standardize"),
+    "dropout": ("Dropout",),
     "gradcheck": ("check_gradients", "numerical_gradient"),
     "layers": ("Activation", "Dense"),
     "network": ("Network",),
+    "normalization": ("BatchNorm", "LayerNorm"),
     "optimizers": ("SGD",),
     "training": ("TrainingDiverged", "epochs", "evaluate", "step", "train"),
 }
@@ -37,10 +41,13 @@ __all__ = [
     "Activation",
     "Backend",
     "BackendUnavailable",
+    "BatchNorm",
     "Callback",
     "Dataset",
     "Dense",
+    "Dropout",
     "History",
+    "LayerNorm",
     "Network",
     "TrainingDiverged",
     "check_gradients",

@@ -106,6 +106,19 @@ class Call:
         return tuple(item for item in self.inputs if isinstance(item, Operand))
 
 
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A uint32 buffer that holds start + k * multiplier, modulo 2^32, in its k-th element in memory.
+
+    size: elements to fill, those of all samples that the buffer can hold.
+    """
+
+    buffer: Buffer
+    size: int
+    start: int
+    multiplier: int
+
+
 class RecordingError(TypeError):
     """A kernel said something that the Program cannot hold; the message names the word and the operand."""
 
@@ -116,6 +129,7 @@ class Program:
 
     batch: samples a step.  capacity: samples that the buffers hold.  calls: in order, phase by phase.
     gathers: (name of the data, buffer) filled before the first call.
+    constants: what the executor fills once, before the first step.
     slots, results: names of the 1-element buffers that the host fills before, and reads after, each step.
     buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
     n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
@@ -126,6 +140,7 @@ class Program:
     capacity: int
     calls: tuple[Call, ...]
     gathers: tuple[tuple[str, Buffer], ...]
+    constants: tuple[Constant, ...]
     slots: tuple[str, ...]
     results: tuple[str, ...]
     buffers: dict[str, Buffer]
@@ -156,6 +171,9 @@ class Program:
         """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
         lines = [f"batch {self.batch}, {len(self.calls)} calls a step, {self.n_floats:,} floats"]
         lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
+        for constant in self.constants:
+            lines.append(f"constant {constant.buffer.name} {constant.buffer.shape} = "
+                         f"{constant.start} + k * {constant.multiplier}")  # fmt: skip
         previous: tuple[str, str] | None = None
         for call in self.calls:
             if (call.phase, call.kernel) != previous:
@@ -206,6 +224,7 @@ class Recorder:
         self.xp = _Namespace(self)
         self._calls: list[Call] = []
         self._gathers: list[tuple[str, Buffer]] = []
+        self._constants: list[Constant] = []
         self._buffers: dict[str, Buffer] = {}
         self._ends = {"float": 0, "uint32": 0}
         self._phase = "gradient"
@@ -256,6 +275,10 @@ class Recorder:
         """A column (length, 1) that lies in a flat vector from element `offset` on."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, (length, 1), "vector"))
 
+    def scalar_in(self, flat: Buffer, name: str, offset: int) -> Buffer:
+        """A number (1, 1) that lies in a flat vector at element `offset`; it goes with arrays of every shape."""
+        return self._keep(Buffer(name, flat.kind, flat.offset + offset, (1, 1), "scalar"))
+
     def batch_matrix(self, name: str, n_features: int, kind: str = "float") -> Buffer:
         """A matrix (n_features, batch), a sample contiguous in memory."""
         size = n_features * self.capacity
@@ -264,6 +287,12 @@ class Recorder:
     def batch_vector(self, name: str) -> Buffer:
         """A row (1, batch): one number a sample."""
         return self._allocate(name, (1, self.batch), "vector", self.capacity, flipped=True)
+
+    def constant(self, name: str, n_features: int, start: int, multiplier: int) -> Buffer:
+        """A uint32 matrix (n_features, batch), filled once: start + k * multiplier, k counting sample by sample."""
+        buffer = self.batch_matrix(name, n_features, "uint32")
+        self._constants.append(Constant(buffer, n_features * self.capacity, start, multiplier))
+        return buffer
 
     def gather(self, name: str, buffer: Buffer) -> None:
         """Fill `buffer` with the step's samples of the data called `name`, before the first call."""
@@ -280,9 +309,9 @@ class Recorder:
         """Return what was recorded as a Program."""
         return Program(
             batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
-            slots=self._slots, results=self._results, buffers=self._buffers, n_owned=self._n_owned,
-            n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"], n_floats=self._ends["float"],
-            n_uints=self._ends["uint32"], rerecord=rerecord,
+            constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers,
+            n_owned=self._n_owned, n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"],
+            n_floats=self._ends["float"], n_uints=self._ends["uint32"], rerecord=rerecord,
         )  # fmt: skip
 
     def _allocate(
