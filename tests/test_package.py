@@ -24,9 +24,10 @@ PACKAGE = Path(xpnet.__file__).parent
 # A module imports only from those above it. A new module needs a place here.
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
-    "kernels.updates", "program", "parameters", "executors.replay", "data_checks", "data", "datasets.idx",
-    "datasets.mnist", "datasets", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "optimizers",
-    "callbacks", "evaluation", "training", "functional", "bench", "runs", "cli", "__main__",
+    "kernels.updates", "program", "parameters", "executors.replay", "losses", "custom", "data_checks", "data",
+    "datasets.idx", "datasets.mnist", "datasets", "metrics", "layers", "architecture", "steps", "model_file",
+    "network", "gradcheck", "optimizers", "callbacks", "evaluation", "training", "functional", "bench", "runs",
+    "cli", "__main__",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors")  # packages whose __init__ is a docstring alone
 NAMES = ["xpnet", *(f"xpnet.{name}" for name in (*EMPTY, *ORDER))]

@@ -6,9 +6,11 @@ as plain functions on a dict.
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 from xpnet.callbacks import Callback, History
+from xpnet.custom import CustomActivation, CustomLoss
 from xpnet.data import Dataset, standardize
 from xpnet.gradcheck import check_gradients, numerical_gradient
 from xpnet.layers import Activation, Dense
+from xpnet.losses import Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from xpnet.network import Network
 from xpnet.optimizers import SGD
 from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
@@ -21,10 +23,15 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "Callback",
+    "CustomActivation",
+    "CustomLoss",
     "Dataset",
     "Dense",
     "History",
+    "Huber",
     "Network",
+    "SigmoidCrossEntropy",
+    "SoftmaxCrossEntropy",
     "TrainingDiverged",
     "check_gradients",
     "epochs",

@@ -24,7 +24,7 @@ from xpnet.callbacks import Callback, HistoryFile, ProgressBar, Record, json_lin
 from xpnet.data import Dataset
 from xpnet.datasets.mnist import named_directory
 from xpnet.kernels.activations import ACTIVATIONS
-from xpnet.kernels.losses import LOSSES
+from xpnet.losses import LOSSES
 from xpnet.model_file import write_aside
 from xpnet.network import Network
 from xpnet.optimizers import SGD

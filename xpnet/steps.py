@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from xpnet.architecture import Architecture
 from xpnet.kernels.accuracy import right_class, right_side
-from xpnet.kernels.losses import LOSSES, mean_over_batch, weighted_mean_over_batch
-from xpnet.layers import Dense
+from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
+from xpnet.layers import Dense, Layer
 from xpnet.parameters import Layout
 from xpnet.program import Buffer, Program, Recorder, record
 
@@ -79,7 +79,7 @@ def inference_program(architecture: Architecture, batch: int, kind: str) -> Prog
         params = _views(recorder, recorder.theta, architecture.layout, "")
         with recorder.phase("forward"):
             outputs = _forward(recorder, architecture, params, overwrite=kind != "activations")
-            link = LOSSES[architecture.loss].link
+            link = architecture.loss.link
             wanted = outputs[1:] if kind == "activations" else outputs[-1:]
             if kind == "predict" and link is not None:
                 P = recorder.batch_matrix("P", architecture.n_outputs)
@@ -131,7 +131,7 @@ def _forward(
         name = _free_name(recorder, f"{'Z' if isinstance(layer, Dense) else 'A'}{number}")
         may_overwrite = overwrite and not layer.needs_input and before is not None and not before.needs_output
         out = recorder.rename(outputs[-1], name) if may_overwrite else recorder.batch_matrix(name, size)
-        layer.forward_into(recorder.xp, params[number - 1], outputs[-1], out)
+        layer.forward_into(recorder.xp, params[number - 1], outputs[-1], out, *_scratch(recorder, layer, size))
         outputs.append(out)
         before = layer
     return outputs
@@ -140,7 +140,7 @@ def _forward(
 def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: bool, with_accuracy: bool) -> Buffer:
     """Record the loss and what is counted; returns its gradient by the last layer's output, of the batch's mean."""
     xp, n_outputs = recorder.xp, architecture.n_outputs
-    loss = LOSSES[architecture.loss]
+    loss = architecture.loss
     Y = recorder.batch_matrix("Y", n_outputs)
     recorder.gather("Y", Y)
     L = recorder.batch_vector("L")
@@ -159,7 +159,7 @@ def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: b
         if w is not None:
             xp.multiply(right, w, out=right)
             xp.sum(right, axis=1, keepdims=True, out=recorder["correct_weight"])
-    loss.pair(xp, A, Y, L, dA, work)
+    loss.losses_into(xp, A, Y, L, dA, work)
     if w is None:
         mean_over_batch(xp, L, dA, recorder["loss"])
     else:
@@ -185,9 +185,22 @@ def _backward(
         if i > 0:
             dX = recorder.batch_matrix(_free_name(recorder, f"d{inputs.name}"), inputs.shape[0])
         trace = inputs if layer.needs_input else outputs[i + 1]
-        layer.backward_into(recorder.xp, params[number - 1], trace, gradient, grads[number - 1], dX)
+        scratch = _scratch(recorder, layer, trace.shape[0])
+        layer.backward_into(recorder.xp, params[number - 1], trace, gradient, grads[number - 1], dX, *scratch)
         if dX is not None:
             gradient = dX
+
+
+def _scratch(recorder: Recorder, layer: Layer, size: int) -> list[Buffer]:
+    """The scratch of a layer's kernels; all layers of one width share it, as each uses it at another time."""
+    buffers = []
+    for i, form in enumerate(layer.scratch):
+        name = f"scratch{i + 1} {size if form == 'matrix' else form}"
+        if name in recorder:
+            buffers.append(recorder[name])
+        else:
+            buffers.append(recorder.batch_matrix(name, size) if form == "matrix" else recorder.batch_vector(name))
+    return buffers
 
 
 def _free_name(recorder: Recorder, name: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnet.callbacks import Callback, History, Record
 from xpnet.data import Dataset
-from xpnet.evaluation import Evaluator, check_fit, data_sources
+from xpnet.evaluation import Evaluator, check_fit, data_sources, measure
 from xpnet.executors.replay import Replay
 from xpnet.network import Network, feed_samples
 from xpnet.optimizers import SGD
@@ -90,13 +90,15 @@ def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None) 
     return results["loss"] / results.get("weight", batch)
 
 
-def evaluate(network: Network, dataset: Dataset) -> dict[str, Any]:
-    """Return {"loss", "n"} over a data set, and {"accuracy", "correct"} where its targets are classes.
+def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> dict[str, Any]:
+    """Return {"loss", "n"} over a data set, {"accuracy", "correct"} where its targets are classes, and the metrics.
 
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts.
+    metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1").  Raises ValueError for an unknown one.
     """
     check_fit(network, dataset, "dataset")
-    return Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()
+    measured = measure(network, dataset, metrics)
+    return {**measured, **Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()}
 
 
 def _checked_epochs(
