@@ -210,4 +210,4 @@ def _largest_error(
 def _refuse(what: str, part: str, error: float) -> None:
     if not error <= TOLERANCE:  # NaN too
         raise ValueError(f"the {part} of {what} disagrees with central differences: relative error {error:.1e}, "
-                         f"needed is at most {TOLERANCE:g}; correct the {part}, or the function it belongs to")  # fmt: skip
+                         f"needed is at most {TOLERANCE:g}; correct one of the two")  # fmt: skip

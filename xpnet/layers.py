@@ -27,8 +27,8 @@ class Dense:
     """Z = W X + b, every output connected with every input.
 
     n_in, n_out: number of inputs and outputs.
-    init: "normal", "inverse_sqrt", "glorot", "he" or "lecun"; None lets the network choose after the activation that follows
-    (alone: "glorot").  bias: "zeros", "normal" or a number.
+    init: "normal", "inverse_sqrt", "glorot", "he" or "lecun"; None lets the network choose after the activation
+    that follows (alone: "glorot").  bias: "zeros", "normal" or a number.
     """
 
     n_in: int
@@ -194,7 +194,8 @@ _LAYERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
 def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> Layer:
     """Make a layer of a dict such as {"type": "dense", "n_in": 784, "n_out": 100, "init": "he"}.
 
-    functions: activations of one's own by name.  Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
+    functions: activations of one's own by name.
+    Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
     """
     if not isinstance(spec, dict):
         raise ValueError(f"a layer of the spec is {spec!r}; needed is a dict such as "

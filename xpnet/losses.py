@@ -102,7 +102,8 @@ class Huber(Loss):
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
         """Whether the residual lies above -delta, and above delta."""
-        return [A - Y > -self.delta, A - Y > self.delta]
+        residual = A - Y
+        return [residual > -self.delta, residual > self.delta]
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def precision(
 def recall(
     P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5
 ) -> float:
-    """Return the part of a class's samples that are predicted as it; 0 where there are none.  average: see precision."""
+    """Return the part of a class's samples that are predicted as it, 0 where there are none; average: see precision."""
     right, _, true = _counts(P, Y, weights, threshold)
     return _averaged(right, true, true, average or _default(P))
 
