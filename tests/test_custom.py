@@ -112,6 +112,18 @@ def test_xpnets_own_losses_pass(name):
     CustomLoss("mine", loss.losses_into, link=loss.link)
 
 
+def test_a_loss_of_one_output_is_checked_on_one():
+    def of_one(xp, A, Y, L, dA, work):
+        xp.subtract(A, Y, out=dA)
+        xp.sum(dA, axis=0, keepdims=True, out=L)
+        xp.multiply(L, L, out=L)
+        xp.multiply(dA, 2.0, out=dA)
+
+    with pytest.raises(ValueError, match="gradient of loss 'one' disagrees"):
+        CustomLoss("one", of_one)
+    Network([4, 1], loss=CustomLoss("one", of_one, n_outputs=1), backend=CPU)
+
+
 def test_ways_to_say_it_and_the_spec():
     layers = [Dense(4, 6), Activation(SWISH2), Dense(6, 3)]
     by_layers, by_list = Network(layers, loss=LOG_COSH, backend=CPU), make(CPU, activation=[SWISH2])

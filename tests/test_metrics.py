@@ -100,8 +100,9 @@ def test_a_class_that_is_never_predicted_or_never_true_counts_0():
 def test_the_base_rate_is_the_mean_of_the_targets():
     """Tutorial 001: decision_boundary = np.average(y)."""
     P, Y = np.array([[0.1, 0.3, 0.26, 0.2]]), np.array([[0.0, 1.0, 0.0, 0.0]])
-    assert metrics.accuracy(P, Y, threshold="base_rate") == 0.5  # the cut is 0.25: the third is called 1
-    assert metrics.accuracy(P, Y) == 0.75 and metrics.accuracy(P, Y, threshold=0.28) == 1.0
+    assert metrics.precision(P, Y, threshold="base_rate") == 0.5  # the cut is 0.25: the third is called 1, too
+    assert metrics.accuracy(P, Y) == metrics.accuracy(P, Y, threshold="base_rate") == 0.75
+    assert metrics.accuracy(P, Y, threshold=0.28) == 1.0
     assert metrics.recall(P, Y, threshold="base_rate") == 1.0 and metrics.recall(P, Y) == 0.0
     w = np.array([1.0, 0.2, 1.0, 1.0])
     assert metrics.recall(P, Y, w, threshold="base_rate") == 1.0  # 0.2 / 3.2 now, and all lie above

@@ -17,6 +17,7 @@ from xpnet.backend import select_backend
 from xpnet.executors.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.losses import LOSSES, Loss
+from xpnet.options import check_whole
 from xpnet.program import Program, Recorder, RecordingError, record
 
 TOLERANCE = 1e-7  # relative error of a right derivative in float64
@@ -69,19 +70,21 @@ class CustomLoss(Loss):
     output A into dA, which like A, Y and work, for scratch, is (n_out, batch); it leaves A and Y as they are.
     link(xp, A, out, work, row): from A to predictions, None where A is one; with a link the last layer must have no
     activation.  threshold: where a single output A is cut into classes 0 and 1.
-    The pair is checked at once in float64, on numbers from 0 to 1 and, where the loss is finite, on normal ones. Raises
-    ValueError where it leaves the vocabulary, or where the gradient is off by more than 1e-7, with the error measured.
+    n_outputs: for the check, which is made at once in float64: targets are columns that sum to 1, half of them one-hot
+    (for one output: 0, 1 and between), A is drawn from 0 to 1 and, where the loss is finite, from normal numbers.
+    Raises ValueError where the pair leaves the vocabulary, or where the gradient is off by more than 1e-7, which is
+    said with the error measured.
     """
 
     name: str
     pair: Callable[..., None]
     link: Callable[..., None] | None = None
     threshold: float = 0.5
+    n_outputs: int = 3
 
     def __post_init__(self) -> None:
         _check_name("loss", self.name, LOSSES)
-        for n in (3, 1):
-            _check_loss(f"loss {self.name!r}", self, n)
+        _check_loss(f"loss {self.name!r}", self, check_whole("n_outputs", self.n_outputs, at_least=1))
 
     @property
     def output(self) -> str | None:  # type: ignore[override]
@@ -151,8 +154,9 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
     engine = _engine(what, build, signature, written)
     rng = np.random.default_rng(0)
     Y = rng.uniform(0.1, 0.9, (n, _BATCH))
-    Y[:, ::2] = rng.integers(0, 2, Y[:, ::2].shape)  # soft and hard targets
-    Y[:, 1::2] /= Y[:, 1::2].sum(axis=0) if n > 1 else 1.0
+    classes = rng.integers(max(n, 2), size=_BATCH // 2)  # soft and hard targets in turn
+    Y = Y / Y.sum(axis=0) if n > 1 else Y
+    Y[:, ::2] = np.eye(n)[:, classes] if n > 1 else classes
     for A, may_be_undefined in (
         (rng.uniform(0.1, 0.9, (n, _BATCH)), False),  # where a logarithm is defined, too
         (2.0 * rng.standard_normal((n, _BATCH)), True),
