@@ -97,8 +97,9 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1").  Raises ValueError for an unknown one.
     """
     check_fit(network, dataset, "dataset")
-    measured = measure(network, dataset, metrics)
-    return {**measured, **Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()}
+    more = measure(network, dataset, metrics)
+    measured = Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()
+    return measured | {name: value for name, value in more.items() if name not in measured}
 
 
 def _checked_epochs(

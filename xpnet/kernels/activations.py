@@ -269,6 +269,7 @@ def hard_sigmoid_backward(xp: Any, A: Array, dA: Array, out: Array) -> None:
 def log_softmax(xp: Any, Z: Array, out: Array, work: Array, row: Array) -> None:
     """log P = Z - max Z - log sum exp(Z - max Z), over the outputs of each sample; never overflows.
 
+    For the last layer, before `negative_log_likelihood`.
     Z, out (n, batch): weighted input and log probabilities; they may be the same array.
     work (n, batch), row (1, batch): scratch.
     Source: Goodfellow, Bengio and Courville, Deep Learning, eqs. 6.29 and 6.30.
