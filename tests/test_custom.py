@@ -228,6 +228,14 @@ def test_refusals(make, parts):
     says(error, *parts)
 
 
+def test_two_functions_of_one_name_are_refused():
+    other = CustomActivation("swish2", square, square_backward, from_input=True)
+    with pytest.raises(ValueError) as error:
+        Network([2, 3, 3, 1], activation=[SWISH2, other], loss=LOG_COSH, backend=CPU)
+    says(error, "two activations of your own are called 'swish2'", "another name")
+    Network([2, 3, 3, 1], activation=[SWISH2, SWISH2], loss=LOG_COSH, backend=CPU)
+
+
 def test_a_nan_in_the_derivative_is_refused():
     def root(xp, Z, out):
         xp.sqrt(Z, out=out)

@@ -41,6 +41,10 @@ class Architecture:
         n_outputs = self.layers[0].n_in
         for layer in self.layers:
             n_outputs = layer.output_size(n_outputs)
+        named: dict[str, Activation] = {}
+        for layer in self.layers:  # a file names functions, so a name must say which
+            if isinstance(layer, Activation) and named.setdefault(layer.name, layer) != layer:
+                raise ValueError(f"two activations of your own are called {layer.name!r}; give one another name")
         last = next(layer for layer in reversed(self.layers) if not layer.is_identity)
         output = last.name if isinstance(last, Activation) else "identity"
         if self.loss.output == "identity" and output != "identity":
