@@ -7,14 +7,46 @@ import pytest
 
 from xpnet.executors.replay import Replay
 from xpnet.kernels.accuracy import right_class, right_side
-from xpnet.kernels.activations import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from xpnet.kernels.activations import (
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    gelu_gate,
+    hard_sigmoid,
+    hard_sigmoid_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    selu,
+    selu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
+    tanh,
+    tanh_backward,
+)
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
 from xpnet.kernels.losses import (
-    log_softmax,
+    absolute_error,
+    exp_link,
+    hinge,
+    huber,
     mean_over_batch,
+    negative_log_likelihood,
+    poisson,
+    rate,
+    rate_link,
     sigmoid_cross_entropy,
     sigmoid_link,
+    smooth,
     softmax,
     softmax_cross_entropy,
     squared_error,
@@ -41,6 +73,18 @@ def _softmax(Z):
 
 def _sigmoid(Z):
     return np.exp(-np.logaddexp(0.0, -Z))
+
+
+def _gate(Z):
+    return np.tanh(np.sqrt(2.0 / np.pi) * (Z + 0.044715 * Z**3))
+
+
+def _gelu_slope(Z):
+    return 0.5 * (1.0 + _gate(Z) + Z * (1.0 - _gate(Z) ** 2) * np.sqrt(2.0 / np.pi) * (1.0 + 0.134145 * Z**2))
+
+
+def _residual(v):
+    return v["A"] - v["Y"]
 
 
 def _one_hot(A):
@@ -92,6 +136,69 @@ KERNELS = {
              lambda v: {"A": np.where(v["Z"] > 0, v["Z"], 0.0)}),
     "relu_backward": (lambda xp, b: relu_backward(xp, b["A"], b["D"], b["O"]), {"A": "m", "D": "m"}, {"O": "m"}, {},
                       lambda v: {"O": np.where(v["A"] > 0, v["D"], 0.0)}),
+    "leaky_relu": (lambda xp, b: leaky_relu(xp, b["Z"], b["A"], b["work"]), {"Z": "m"}, {"A": "m"}, {"work": "m"},
+                   lambda v: {"A": np.where(v["Z"] > 0, v["Z"], v["Z"] / 100)}),
+    "leaky_relu_backward": (lambda xp, b: leaky_relu_backward(xp, b["A"], b["D"], b["O"], None),
+                            {"A": "m", "D": "m"}, {"O": "m"}, {},
+                            lambda v: {"O": np.where(v["A"] > 0, v["D"], v["D"] / 100)}),
+    "elu": (lambda xp, b: elu(xp, b["Z"], b["A"], b["work"]), {"Z": "m"}, {"A": "m"}, {"work": "m"},
+            lambda v: {"A": np.where(v["Z"] > 0, v["Z"], np.expm1(v["Z"]))}),
+    "elu_backward": (lambda xp, b: elu_backward(xp, b["A"], b["D"], b["O"], None), {"A": "m", "D": "m"}, {"O": "m"},
+                     {}, lambda v: {"O": np.where(v["A"] > 0, v["D"], v["D"] * (v["A"] + 1))}),
+    "selu": (lambda xp, b: selu(xp, b["Z"], b["A"], b["work"]), {"Z": "m"}, {"A": "m"}, {"work": "m"},
+             lambda v: {"A": np.where(v["Z"] > 0, 1.0507009873554805 * v["Z"], 1.7580993408473766 * np.expm1(v["Z"]))}),
+    "selu_backward": (lambda xp, b: selu_backward(xp, b["A"], b["D"], b["O"], b["work"]), {"A": "m", "D": "m"},
+                      {"O": "m"}, {"work": "m"},
+                      lambda v: {"O": v["D"] * np.where(v["A"] > 0, 1.0507009873554805, v["A"] + 1.7580993408473766)}),
+    "softplus": (lambda xp, b: softplus(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {},
+                 lambda v: {"A": np.logaddexp(0.0, v["Z"])}),
+    "softplus_backward": (lambda xp, b: softplus_backward(xp, b["Z"], b["D"], b["O"]), {"Z": "m", "D": "m"},
+                          {"O": "m"}, {}, lambda v: {"O": v["D"] * _sigmoid(v["Z"])}),
+    "silu": (lambda xp, b: silu(xp, b["Z"], b["A"], None), {"Z": "m"}, {"A": "m"}, {},
+             lambda v: {"A": v["Z"] * _sigmoid(v["Z"])}),
+    "silu_backward": (lambda xp, b: silu_backward(xp, b["Z"], b["D"], b["O"], b["work"]), {"Z": "m", "D": "m"},
+                      {"O": "m"}, {"work": "m"},
+                      lambda v: {"O": v["D"] * (_sigmoid(v["Z"]) + v["Z"] * _sigmoid(v["Z"]) * _sigmoid(-v["Z"]))}),
+    "gelu_gate": (lambda xp, b: gelu_gate(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {},
+                  lambda v: {"A": _gate(v["Z"])}),
+    "gelu": (lambda xp, b: gelu(xp, b["Z"], b["A"], None, None), {"Z": "m"}, {"A": "m"}, {},
+             lambda v: {"A": v["Z"] / 2 * (1 + _gate(v["Z"]))}),
+    "gelu_backward": (lambda xp, b: gelu_backward(xp, b["Z"], b["D"], b["O"], b["work"], b["work2"]),
+                      {"Z": "m", "D": "m"}, {"O": "m"}, {"work": "m", "work2": "m"},
+                      lambda v: {"O": v["D"] * _gelu_slope(v["Z"])}),
+    "hard_sigmoid": (lambda xp, b: hard_sigmoid(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {},
+                     lambda v: {"A": np.clip((v["Z"] + 3) / 6, 0, 1)}),
+    "hard_sigmoid_backward": (lambda xp, b: hard_sigmoid_backward(xp, b["A"], b["D"], b["O"]), {"A": "m", "D": "m"},
+                              {"O": "m"}, {},
+                              lambda v: {"O": np.where((v["A"] > 0) & (v["A"] < 1), v["D"] / 6, 0.0)}),
+    "log_softmax_backward": (lambda xp, b: log_softmax_backward(xp, b["A"], b["D"], b["O"], None, b["row"]),
+                             {"A": "m", "D": "m"}, {"O": "m"}, {"row": "r"},
+                             lambda v: {"O": v["D"] - np.exp(v["A"]) * v["D"].sum(0)}),
+    "absolute_error": (lambda xp, b: absolute_error(xp, b["A"], b["Y"], b["L"], b["D"], b["work"]),
+                       {"A": "m", "Y": "m"}, {"L": "r", "D": "m"}, {"work": "m"},
+                       lambda v: {"L": abs(_residual(v)).sum(0)[None], "D": np.where(v["A"] > v["Y"], 1.0, -1.0)}),
+    "huber": (lambda xp, b: huber(xp, b["A"], b["Y"], b["L"], b["D"], b["work"], 1.0),
+              {"A": "m", "Y": "m"}, {"L": "r", "D": "m"}, {"work": "m"},
+              lambda v: {"L": np.where(abs(_residual(v)) < 1, _residual(v) ** 2 / 2,
+                                       abs(_residual(v)) - 0.5).sum(0)[None],
+                         "D": np.clip(_residual(v), -1, 1)}),
+    "rate": (lambda xp, b: rate(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {}, lambda v: {"A": np.e ** v["Z"]}),
+    "rate_link": (lambda xp, b: rate_link(xp, b["Z"], b["A"], None, None), {"Z": "m"}, {"A": "m"}, {},
+                  lambda v: {"A": np.e ** v["Z"]}),
+    "exp_link": (lambda xp, b: exp_link(xp, b["Z"], b["A"], None, None), {"Z": "m"}, {"A": "m"}, {},
+                 lambda v: {"A": np.e ** v["Z"]}),
+    "poisson": (lambda xp, b: poisson(xp, b["Z"], b["Y"], b["L"], b["D"], b["work"]), {"Z": "m", "Y": "y"},
+                {"L": "r", "D": "m"}, {"work": "m"},
+                lambda v: {"L": (np.e ** v["Z"] - v["Y"] * v["Z"]).sum(0)[None], "D": np.e ** v["Z"] - v["Y"]}),
+    "hinge": (lambda xp, b: hinge(xp, b["A"], b["Y"], b["L"], b["D"], b["work"]), {"A": "m", "Y": "y"},
+              {"L": "r", "D": "m"}, {"work": "m"},
+              lambda v: {"L": np.clip(1 - v["A"] * (2 * v["Y"] - 1), 0, None).sum(0)[None],
+                         "D": np.where(v["A"] * (2 * v["Y"] - 1) < 1, 1 - 2 * v["Y"], 0.0)}),
+    "negative_log_likelihood": (
+        lambda xp, b: negative_log_likelihood(xp, b["A"], b["Y"], b["L"], b["D"], b["work"]), {"A": "m", "Y": "y"},
+        {"L": "r", "D": "m"}, {"work": "m"}, lambda v: {"L": -(v["A"] * v["Y"]).sum(0)[None], "D": -v["Y"]}),
+    "smooth": (lambda xp, b: smooth(xp, b["Y"], 0.1, 0.5, b["O"]), {"Y": "y"}, {"O": "m"}, {},
+               lambda v: {"O": np.where(v["Y"] > 0, 0.95, 0.05)}),
     "squared_error": (lambda xp, b: squared_error(xp, b["A"], b["Y"], b["L"], b["D"], b["work"]),
                       {"A": "m", "Y": "m"}, {"L": "r", "D": "m"}, {"work": "m"},
                       lambda v: {"L": 0.5 * ((v["A"] - v["Y"]) ** 2).sum(0)[None], "D": v["A"] - v["Y"]}),

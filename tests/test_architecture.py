@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from refusals import says
 
-from xpnet import Activation, Dense, Network, select_backend
+from xpnet import Activation, Dense, Huber, Network, select_backend
 from xpnet.architecture import Architecture
 
 CPU = select_backend("cpu")
@@ -55,6 +55,8 @@ def test_three_ways_in_give_the_same_network():
         Architecture.of_sizes([3, 4, 5, 1], ["tanh", "sigmoid"], "sigmoid", "normal", "squared_error"),
         Architecture((Dense(3, 2, bias=0.5), Activation("identity"), Activation("tanh")), "squared_error"),
         Architecture((Dense(3, 4), Dense(4, 2, bias="normal"), Activation("identity")), "sigmoid_cross_entropy"),
+        Architecture((Dense(3, 2),), Huber(2.5)),
+        Architecture((Dense(3, 2), Activation("log_softmax")), "negative_log_likelihood"),
     ],
     ids=str,
 )
@@ -102,6 +104,8 @@ def test_sizes_and_places():
         ((Dense(3, 4), Activation("tanh"), Dense(4, 2), Activation("relu")), ["glorot", "he"]),
         ((Dense(3, 4), Activation("sigmoid"), Dense(4, 2), Activation("tanh")), ["glorot", "glorot"]),
         ((Dense(3, 4), Dense(4, 2)), ["glorot", "glorot"]),
+        ((Dense(3, 4), Activation("leaky_relu"), Dense(4, 2), Activation("gelu")), ["he", "he"]),
+        ((Dense(3, 4), Activation("selu"), Dense(4, 2), Activation("hard_sigmoid")), ["lecun", "glorot"]),
         ((Dense(3, 4, init="normal"), Activation("relu"), Dense(4, 2, init="he")), ["normal", "he"]),
     ],
     ids=str,
@@ -166,6 +170,16 @@ def test_the_default_initialiser_follows_the_activation(layers, inits):
             ValueError, ["softmax_cross_entropy", "'relu'"],
         ),
         (partial(make, [3, 4, 1]), ValueError, ["1 output", "sigmoid_cross_entropy", "2 outputs"]),
+        (partial(make, [3, 2], loss="poisson", output="relu"), ValueError, ["poisson", "output='identity'", "'relu'"]),
+        (
+            partial(make, [3, 2], loss="negative_log_likelihood"),
+            ValueError, ["output='log_softmax'", "'identity'", "loss='softmax_cross_entropy'"],
+        ),
+        (
+            partial(make, [3, 1], loss="negative_log_likelihood", output="log_softmax"),
+            ValueError, ["negative_log_likelihood on 1 output"],
+        ),
+        (partial(make, [3, 2], loss=Huber), ValueError, ["the class Huber", "Huber()"]),
     ],
 )  # fmt: skip
 def test_refusals(make, error, parts):
@@ -187,6 +201,13 @@ def test_refusals(make, error, parts):
         (changed(optimizer="sgd"), ["key of the spec is 'optimizer'", "'format', 'loss', 'layers'"]),
         ({key: SPEC[key] for key in ("format", "layers")}, ["loss is None", "'squared_error'"]),
         ({key: SPEC[key] for key in ("format", "loss")}, ["layers", "None", "list of dicts"]),
+        (changed(loss={"name": "hubr"}), ["loss is 'hubr'", "did you mean 'huber'?"]),
+        (changed(loss={"name": ["huber"]}), ["loss is ['huber']", "'huber'"]),
+        (changed(loss={"delta": 1.0}), ["loss is None", "'huber'"]),
+        (changed(loss={"name": "huber", "detla": 1.0}), ["key of the loss huber is 'detla'", "did you mean 'delta'?"]),
+        (changed(loss={"name": "huber", "delta": "1"}), ["delta of huber is '1'", "a number above 0"]),
+        (changed(loss={"name": "huber", "delta": 10**400}), ["delta of huber is", "a number above 0"]),
+        (changed(loss={"name": "softmax_cross_entropy", "smoothing": 1}), ["smoothing", "from 0 to below 1"]),
         (changed(loss="softmax"), ["loss is 'softmax'", "did you mean 'softmax_cross_entropy'?"]),
         (changed(layers=[]), ["first layer must be Dense"]),
         (changed(layers="relu"), ["layers of the spec is 'relu'", "list of dicts"]),

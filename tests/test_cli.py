@@ -256,6 +256,12 @@ def test_train_json_still_tells_on_stderr_unless_quiet(capsys):
         ),
         (["--layers", "784,10", "--loss", "sigmoid_cross_entropy", "--epochs", "0"],
          {"layers": [784, 10], "loss": "sigmoid_cross_entropy"}, {"epochs": 0}),
+        (["--layers", "784,6,10", "--activation", "selu", "--output", "log_softmax", "--loss",
+          "negative_log_likelihood", "--epochs", "1"],
+         {"layers": [784, 6, 10], "activation": "selu", "output": "log_softmax", "loss": "negative_log_likelihood"},
+         {"epochs": 1}),
+        (["--layers", "784,6,10", "--activation", "gelu", "--loss", "hinge", "--epochs", "1"],
+         {"layers": [784, 6, 10], "activation": "gelu", "loss": "hinge"}, {"epochs": 1}),
     ],
 )  # fmt: skip
 def test_train_options_reach_the_library(idx_folder, tmp_path, options, network, learning):

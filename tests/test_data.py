@@ -583,3 +583,64 @@ def test_upload_to_a_device_counts_the_bytes(dtype, X_dtype, weights):
     arrays = [array for array in (uploaded.X, uploaded.Y, uploaded.weights) if array is not None]
     assert uploaded.nbytes == sum(array.nbytes for array in arrays)
     assert all(array.flags.c_contiguous for array in arrays)
+
+
+# Class weights
+
+
+LABELS = [0, 0, 0, 1, 2, 2, 0, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "weights"),
+    [
+        # sklearn.utils.class_weight.compute_class_weight("balanced", classes=[0, 1, 2], y=LABELS), of scikit-learn 1.9
+        ("balanced", [0.5555555555555556, 3.3333333333333335, 1.1111111111111112]),
+        ({1: 5.0}, [1, 5, 1]),
+        ({0: 0.5, 2: 0}, [0.5, 1, 0]),
+        ([1, 2.5, 3], [1, 2.5, 3]),
+    ],
+    ids=str,
+)
+def test_class_weights(class_weight, weights):
+    dataset = Dataset.from_labels(np.ones((2, 10)), LABELS)
+    found = dataset.with_class_weight(class_weight)
+    np.testing.assert_allclose(found.weights, np.array(weights)[LABELS], rtol=1e-15)
+    assert dataset.weights is None and np.shares_memory(found.X, dataset.X)
+    halves = Dataset.from_labels(np.ones((2, 10)), LABELS, weights=np.full(10, 0.5)).with_class_weight(class_weight)
+    np.testing.assert_allclose(halves.weights, found.weights / 2, rtol=1e-15)
+
+
+def test_balanced_classes_weigh_the_same():
+    """Sample weights count as repetitions, and a class that does not occur has no part."""
+    w = np.array([1, 2, 0, 1, 1, 1, 3, 1, 1, 1], float)
+    weighted = Dataset.from_labels(np.ones((2, 10)), LABELS, 4, weights=w).with_class_weight("balanced").weights
+    sums = np.bincount(LABELS, weighted)
+    np.testing.assert_allclose(sums, w.sum() / 3, rtol=1e-15)
+    one_output = Dataset(np.ones((2, 4)), [0, 1, 1, 1]).with_class_weight("balanced").weights
+    np.testing.assert_allclose(one_output, [2, 2 / 3, 2 / 3, 2 / 3], rtol=1e-15)
+    np.testing.assert_array_equal(
+        one_output, Dataset(np.ones((2, 4)), [0, 1, 1, 1]).with_class_weight([2, 2 / 3]).weights
+    )
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "parts"),
+    [
+        ("balansed", ["class_weight is 'balansed'", "did you mean 'balanced'?"]),
+        ({3: 1.0}, ["the label 3", "0 to 2"]),
+        ({"a": 1.0}, ["the label 'a'", "0 to 2"]),
+        ([1, 2], ["class_weight is (2,)", "(3,)"]),
+        ([1, -2, 1], ["weight"]),
+        ({0: float("nan")}, ["weight"]),
+        ({0: 0, 1: 0, 2: 0}, ["weight", "zero"]),
+    ],
+    ids=str,
+)
+def test_class_weights_that_cannot_be(class_weight, parts):
+    with pytest.raises(ValueError) as error:
+        Dataset.from_labels(np.ones((2, 10)), LABELS).with_class_weight(class_weight)
+    says(error, *parts)
+    with pytest.raises(ValueError) as error:
+        Dataset(np.ones((2, 3)), [0.5, 1, 2]).with_class_weight(class_weight)
+    says(error, "holds no classes", "Dataset.from_labels")

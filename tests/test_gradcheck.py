@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
-from xpnet import Network, check_gradients, numerical_gradient, select_backend
+from xpnet import (
+    Huber,
+    Network,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+    check_gradients,
+    numerical_gradient,
+    select_backend,
+)
 from xpnet.kernels import activations
 from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.losses import LOSSES, loss_of
 
 CPU = select_backend("cpu", "float64")
-LOSSES = ("squared_error", "softmax_cross_entropy", "sigmoid_cross_entropy")
+VALUES = [*LOSSES, Huber(0.3), SoftmaxCrossEntropy(0.1), SigmoidCrossEntropy(0.1)]
+SHAPES = list(product((1, 2, 3, 4), (1, 3), (1, 7)))  # depth, outputs, batch
+PAIRS = [  # every activation and every loss in all shapes, every pair in one
+    *product(ACTIVATIONS, ("squared_error",), SHAPES),
+    *product(("tanh", "relu"), VALUES[1:], SHAPES),
+    *product(ACTIVATIONS, VALUES[1:], [(2, 3, 7)]),
+]
 CASES = [
-    case
-    for case in product(ACTIVATIONS, LOSSES, (1, 2, 3, 4), (1, 3), (1, 7))
-    if not (case[1] == "softmax_cross_entropy" and case[3] == 1)  # softmax of one output is refused
+    (activation, loss, *shape)
+    for activation, loss, shape in PAIRS
+    # softmax of one output is refused, or always 0
+    if not (shape[1] == 1 and (loss_of(loss).targets == "distributions" or activation == "log_softmax"))
 ]
 
 
 def network(activation="tanh", loss="squared_error", depth=2, n_outputs=3, output=None, seed=1):
-    output = output or (activation if loss == "squared_error" else "identity")
+    output = output or (activation if loss == "squared_error" else loss_of(loss).output or "identity")
     net = Network([4, *[5] * (depth - 1), n_outputs], activation=activation, output=output, loss=loss, backend=CPU)
     rng = np.random.default_rng(seed)
     for W, b in zip(net.parameters.weights, net.parameters.biases, strict=True):
@@ -34,8 +51,11 @@ def samples(loss, n_outputs, batch):
     """X, Y and weights of a batch."""
     rng = np.random.default_rng(5)
     Y = rng.random((n_outputs, batch))
-    if loss == "softmax_cross_entropy":
+    if loss_of(loss).targets == "distributions":
         Y /= Y.sum(axis=0)
+    if loss_of(loss).targets == "classes":
+        Y = np.round(Y)
+        Y[0, 0] = 0.0  # on the wrong side of the positive biases, where the hinge has a slope
     return rng.standard_normal((4, batch)), Y, rng.random(batch)
 
 
@@ -73,7 +93,7 @@ def test_numerical_gradient_agrees_with_the_networks():
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize(("activation", "loss", "depth", "n_outputs", "batch"), CASES)
+@pytest.mark.parametrize(("activation", "loss", "depth", "n_outputs", "batch"), CASES, ids=str)
 def test_every_network_has_the_right_gradient(activation, loss, depth, n_outputs, batch, weighted):
     X, Y, w = samples(loss, n_outputs, batch)
     net = network(activation, loss, depth, n_outputs)
@@ -81,17 +101,17 @@ def test_every_network_has_the_right_gradient(activation, loss, depth, n_outputs
     assert check_gradients(net, X, Y, w if weighted else None) <= 1e-7
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("name", [name for name, function in ACTIVATIONS.items() if function])
 def test_a_wrong_backward_is_found(monkeypatch, name):
-    forward, backward = ACTIVATIONS[name]
+    function = ACTIVATIONS[name]
 
-    def slightly_wrong(xp, A, dA, out):
-        backward(xp, A, dA, out)
+    def slightly_wrong(xp, A, dA, out, *scratch):
+        function.backward(xp, A, dA, out, *scratch)
         xp.multiply(out, 1.1, out=out)
 
     X, Y, _ = samples("squared_error", 3, 7)
     assert check_gradients(network(name), X, Y) <= 1e-7
-    monkeypatch.setitem(activations.ACTIVATIONS, name, (forward, slightly_wrong))
+    monkeypatch.setitem(activations.ACTIVATIONS, name, replace(function, backward=slightly_wrong))
     assert check_gradients(network(name), X, Y) > 1e-3
 
 
@@ -191,6 +211,33 @@ def test_directions_across_a_kink_are_redrawn():
     net = Network([1, 1, 1], loss="squared_error", backend=CPU)
     net.parameters.weights[0][...], net.parameters.biases[0][...] = 1.0, 1e-6
     X, Y = np.zeros((1, 1)), np.ones((1, 1))
+    assert check_gradients(net, X, Y, directions=10, h=1e-5) <= 1e-7
+
+
+@pytest.mark.parametrize(
+    ("activation", "kink"),
+    [("leaky_relu", 0.0), ("elu", 0.0), ("selu", 0.0), ("hard_sigmoid", -3.0), ("hard_sigmoid", 3.0)],
+)
+def test_directions_across_the_kink_of_any_activation_are_redrawn(activation, kink):
+    net = Network([1, 1, 1], activation=activation, loss="squared_error", backend=CPU)
+    net.parameters.weights[0][...], net.parameters.biases[0][...] = 1.0, kink + 1e-6
+    net.parameters.weights[1][...] = 1.0
+    assert check_gradients(net, np.zeros((1, 1)), np.full((1, 1), 5.0), directions=10, h=1e-5) <= 1e-7
+
+
+@pytest.mark.parametrize(
+    ("loss", "bias", "target"),
+    [("absolute_error", 0.0, 0.0), (Huber(2.0), 2.0, 0.0), (Huber(2.0), -2.0, 0.0), ("hinge", 1.0, 1.0),
+     ("hinge", -1.0, 0.0)],
+    ids=str,
+)  # fmt: skip
+def test_directions_across_the_kink_of_a_loss_are_redrawn(loss, bias, target):
+    net = Network([1, 1], loss=loss, backend=CPU)
+    net.parameters.weights[0][...], net.parameters.biases[0][...] = 1.0, bias + 1e-6 * (1 if bias >= 0 else -1)
+    X, Y = np.zeros((1, 1)), np.full((1, 1), target)
+    if loss == "hinge":  # inside the margin, where the slope is not 0
+        net.parameters.biases[0][...] = bias * (1 - 1e-6)
+    assert np.linalg.norm(net.gradients(X, Y).flat) > 0.5
     assert check_gradients(net, X, Y, directions=10, h=1e-5) <= 1e-7
 
 

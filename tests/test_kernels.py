@@ -13,15 +13,47 @@ import pytest
 
 import xpnet.kernels
 from xpnet.kernels.accuracy import right_class, right_side
-from xpnet.kernels.activations import ACTIVATIONS, relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
+from xpnet.kernels.activations import (
+    ACTIVATIONS,
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    gelu_gate,
+    hard_sigmoid,
+    hard_sigmoid_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    selu,
+    selu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
+    tanh,
+    tanh_backward,
+)
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
 from xpnet.kernels.losses import (
-    LOSSES,
-    log_softmax,
+    absolute_error,
+    exp_link,
+    hinge,
+    huber,
     mean_over_batch,
+    negative_log_likelihood,
+    poisson,
+    rate,
+    rate_link,
     sigmoid_cross_entropy,
     sigmoid_link,
+    smooth,
     softmax,
     softmax_cross_entropy,
     squared_error,
@@ -36,6 +68,7 @@ from xpnet.kernels.normalization import (
     update_running,
 )
 from xpnet.kernels.updates import sgd
+from xpnet.losses import LOSSES, Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from xpnet.program import WORDS
 
 # NumPy, but only the Program's words: a kernel that says another one fails in every test below.
@@ -111,6 +144,103 @@ def case_relu_backward(rng, n, batch):
     return relu_backward, {"A": A, "dA": dA}, {"out": np.where(A > 0, dA, 0)}
 
 
+def case_leaky_relu(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return leaky_relu, {"Z": Z, "work": scratch(n, batch)}, {"out": np.where(Z > 0, Z, Z / 100)}
+
+
+def case_leaky_relu_backward(rng, n, batch):
+    Z, dA = draw(rng, n, batch), draw(rng, n, batch)
+    return leaky_relu_backward, {"A": Z, "dA": dA, "work": None}, {"out": np.where(Z > 0, dA, dA / 100)}
+
+
+def case_elu(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return elu, {"Z": Z, "work": scratch(n, batch)}, {"out": np.where(Z > 0, Z, np.expm1(Z))}
+
+
+def case_elu_backward(rng, n, batch):
+    A, dA = np.maximum(draw(rng, n, batch), -0.75), draw(rng, n, batch)
+    return elu_backward, {"A": A, "dA": dA, "work": None}, {"out": dA * np.where(A > 0, 1, 1 + A)}
+
+
+SELU_RIGHT, SELU_LEFT = 1.0507009873554804934193349852946, 1.7580993408473768599402175208123  # scale, scale alpha
+
+
+def case_selu(rng, n, batch):
+    Z = draw(rng, n, batch)
+    expected = np.where(Z > 0, SELU_RIGHT * Z, SELU_LEFT * np.expm1(Z))
+    return selu, {"Z": Z, "work": scratch(n, batch)}, {"out": expected}
+
+
+def case_selu_backward(rng, n, batch):
+    A, dA = np.maximum(draw(rng, n, batch), -1.5), draw(rng, n, batch)
+    expected = dA * np.where(A > 0, SELU_RIGHT, A + SELU_LEFT)
+    return selu_backward, {"A": A, "dA": dA, "work": scratch(n, batch)}, {"out": expected}
+
+
+def case_softplus(rng, n, batch):
+    Z = 10 * draw(rng, n, batch)
+    return softplus, {"Z": Z}, {"out": np.logaddexp(0, Z)}
+
+
+def case_softplus_backward(rng, n, batch):
+    Z, dA = draw(rng, n, batch), draw(rng, n, batch)
+    return softplus_backward, {"Z": Z, "dA": dA}, {"out": dA / (1 + np.exp(-Z))}
+
+
+def case_silu(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return silu, {"Z": Z, "work": None}, {"out": Z / (1 + np.exp(-Z))}
+
+
+def case_silu_backward(rng, n, batch):
+    Z, dA = draw(rng, n, batch), draw(rng, n, batch)
+    expected = dA * (1 + np.exp(-Z) + Z * np.exp(-Z)) / (1 + np.exp(-Z)) ** 2
+    return silu_backward, {"Z": Z, "dA": dA, "work": scratch(n, batch)}, {"out": expected}
+
+
+def gelu_angle(Z):
+    return np.sqrt(2 / np.pi) * (Z + 0.044715 * Z**3)
+
+
+def case_gelu_gate(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return gelu_gate, {"Z": Z}, {"out": np.tanh(gelu_angle(Z))}
+
+
+def case_gelu(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return gelu, {"Z": Z, "work": None, "work2": None}, {"out": Z / (1 + np.exp(-2 * gelu_angle(Z)))}
+
+
+def case_gelu_backward(rng, n, batch):
+    Z, dA = draw(rng, n, batch), draw(rng, n, batch)
+    gate, turn = 1 / (1 + np.exp(-2 * gelu_angle(Z))), np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * Z**2)
+    expected = dA * (gate + Z * gate * (1 - gate) * 2 * turn)
+    inputs = {"Z": Z, "dA": dA, "work": scratch(n, batch), "work2": scratch(n, batch)}
+    return gelu_backward, inputs, {"out": expected}
+
+
+def case_hard_sigmoid(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return hard_sigmoid, {"Z": Z}, {"out": np.clip((Z + 3) / 6, 0, 1)}
+
+
+def case_hard_sigmoid_backward(rng, n, batch):
+    A, dA = np.clip(draw(rng, n, batch), 0, 1), draw(rng, n, batch)
+    return hard_sigmoid_backward, {"A": A, "dA": dA}, {"out": np.where((A > 0) & (A < 1), dA / 6, 0)}
+
+
+def case_log_softmax_backward(rng, n, batch):
+    Z, dA = draw(rng, n, batch), draw(rng, n, batch)
+    P = (np.exp(Z) / np.exp(Z).sum(axis=0)).astype(np.float32).astype(np.float64)
+    jacobians = [np.eye(n) - np.outer(np.ones(n), p) for p in P.T]  # d log P_i / d Z_j
+    expected = np.stack([J.T @ d for J, d in zip(jacobians, dA.T, strict=True)], axis=1)
+    inputs = {"A": np.log(P), "dA": dA, "work": None, "row": scratch(1, batch)}
+    return log_softmax_backward, inputs, {"out": expected}
+
+
 def case_squared_error(rng, n, batch):
     A, Y = draw(rng, n, batch), draw(rng, n, batch)
     L = [[np.linalg.norm(a - y) ** 2 / 2 for a, y in zip(A.T, Y.T, strict=True)]]
@@ -146,6 +276,77 @@ def case_sigmoid_cross_entropy(rng, n, batch):
 def case_sigmoid_link(rng, n, batch):
     Z = draw(rng, n, batch)
     return sigmoid_link, {"Z": Z, "work": None, "row": None}, {"out": 1 / (1 + np.exp(-Z))}
+
+
+def case_smooth(rng, n, batch):
+    Y = one_hot(rng, n, batch)
+    return smooth, {"Y": Y, "smoothing": 0.25, "share": 1 / n}, {"out": 0.75 * Y + 0.25 / n}
+
+
+def case_smoothed_softmax_cross_entropy(rng, n, batch):
+    Z, Y = draw(rng, n, batch), one_hot(rng, n, batch)
+    P, smoothed = np.exp(Z) / np.exp(Z).sum(axis=0), 0.9 * Y + 0.1 / n
+    L = -(smoothed * np.log(P)).sum(axis=0, keepdims=True)
+    inputs = {"Z": Z, "Y": Y, "work": scratch(n, batch), "smoothing": 0.1}
+    return softmax_cross_entropy, inputs, {"L": L, "dZ": P - smoothed}
+
+
+def case_smoothed_sigmoid_cross_entropy(rng, n, batch):
+    Z, Y = draw(rng, n, batch), rng.integers(2, size=(n, batch))
+    P, smoothed = 1 / (1 + np.exp(-Z)), np.where(Y == 1, 0.95, 0.05)
+    L = -(smoothed * np.log(P) + (1 - smoothed) * np.log(1 - P)).sum(axis=0, keepdims=True)
+    inputs = {"Z": Z, "Y": Y, "work": scratch(n, batch), "smoothing": 0.1}
+    return sigmoid_cross_entropy, inputs, {"L": L, "dZ": P - smoothed}
+
+
+def case_absolute_error(rng, n, batch):
+    A, Y = draw(rng, n, batch), draw(rng, n, batch)
+    expected = {"L": [[np.linalg.norm(a - y, 1) for a, y in zip(A.T, Y.T, strict=True)]], "dA": np.where(A > Y, 1, -1)}
+    return absolute_error, {"A": A, "Y": Y, "work": scratch(n, batch)}, expected
+
+
+def case_huber(rng, n, batch):
+    A, Y, delta = draw(rng, n, batch), draw(rng, n, batch), 1.5
+    r = np.abs(A - Y)
+    L = np.where(r <= delta, r**2 / 2, delta * (r - delta / 2)).sum(axis=0, keepdims=True)
+    dA = np.where(r <= delta, A - Y, delta * np.sign(A - Y))
+    return huber, {"A": A, "Y": Y, "work": scratch(n, batch), "delta": delta}, {"L": L, "dA": dA}
+
+
+def case_rate(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return rate, {"Z": Z}, {"out": np.e**Z}
+
+
+def case_rate_link(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return rate_link, {"Z": Z, "work": None, "row": None}, {"out": np.e**Z}
+
+
+def case_exp_link(rng, n, batch):
+    A = -abs(draw(rng, n, batch))
+    return exp_link, {"A": A, "work": None, "row": None}, {"out": np.e**A}
+
+
+def case_poisson(rng, n, batch):
+    Z, Y = draw(rng, n, batch), rng.integers(9, size=(n, batch))
+    Z = np.minimum(Z, 3.0)
+    probability = np.exp(-np.exp(Z)) * np.exp(Z) ** Y  # less the factor 1 / Y!
+    L = -np.log(probability).sum(axis=0, keepdims=True)
+    return poisson, {"Z": Z, "Y": Y, "work": scratch(n, batch)}, {"L": L, "dZ": np.exp(Z) - Y}
+
+
+def case_hinge(rng, n, batch):
+    A, Y = draw(rng, n, batch), rng.integers(2, size=(n, batch))
+    L = np.where(Y == 1, np.clip(1 - A, 0, None), np.clip(1 + A, 0, None)).sum(axis=0, keepdims=True)
+    dA = np.where(Y == 1, np.where(A < 1, -1, 0), np.where(A > -1, 1, 0))
+    return hinge, {"A": A, "Y": Y, "work": scratch(n, batch)}, {"L": L, "dA": dA}
+
+
+def case_negative_log_likelihood(rng, n, batch):
+    A, Y = -abs(draw(rng, n, batch)), one_hot(rng, n, batch)
+    L = -A[Y.argmax(axis=0), np.arange(batch)][None]
+    return negative_log_likelihood, {"A": A, "Y": Y, "work": scratch(n, batch)}, {"L": L, "dA": -Y}
 
 
 def case_mean_over_batch(rng, n, batch):
@@ -291,7 +492,7 @@ def test_every_kernel_has_a_case():
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
     }
-    assert len(kernels) >= 17
+    assert len(kernels) >= 44
     assert kernels == {case(np.random.default_rng(0), 2, 2)[0].__name__ for case in CASES.values()}
 
 
@@ -361,42 +562,61 @@ def close_to_differences(gradient, f, x):
     return np.linalg.norm(gradient - expected) <= 1e-7 * np.linalg.norm(expected)
 
 
+FUNCTIONS = {name: function for name, function in ACTIVATIONS.items() if function}
+VALUES = [*(make() for make in LOSSES.values()), Huber(0.3), SoftmaxCrossEntropy(0.2), SigmoidCrossEntropy(0.2)]
+
+
+def scratch_of(function, shape, dtype=float):
+    """What the kernels of an activation take besides their arrays, as NaN."""
+    shapes = {"matrix": shape, "row": (1, shape[1])}
+    return [np.full(shapes[form], np.nan, dtype) for form in function.scratch]
+
+
+def activate(name, Z):
+    """A and the value that the backward reads."""
+    A = np.full_like(Z, np.nan)
+    FUNCTIONS[name].forward(XP, Z, A, *scratch_of(FUNCTIONS[name], Z.shape, Z.dtype))
+    return A, Z if FUNCTIONS[name].from_input else A
+
+
+def slope_of(name, Z, dA):
+    """dZ for Z and dA."""
+    dZ = np.full_like(Z, np.nan)
+    FUNCTIONS[name].backward(XP, activate(name, Z)[1], dA, dZ, *scratch_of(FUNCTIONS[name], Z.shape, Z.dtype))
+    return dZ
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", [name for name, pair in ACTIVATIONS.items() if pair])
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_activation_backward_is_the_derivative_of_forward(name, shape):
-    forward, backward = ACTIVATIONS[name]
     rng = np.random.default_rng(2)
     Z, dA = draw(rng, *shape), draw(rng, *shape)
-    Z += np.sign(Z) * 1e-3  # away from the kink of relu
+    Z += np.sign(Z) * 1e-3  # away from the kinks
+    if name == "log_softmax" and shape[0] == 1:
+        np.testing.assert_array_equal(slope_of(name, Z, dA), np.zeros(shape))
+        return
+    assert close_to_differences(slope_of(name, Z, dA), lambda Z: (dA * activate(name, Z)[0]).sum(), Z)
 
-    def projected(Z):
-        A = np.empty_like(Z)
-        forward(XP, Z, A)
-        return (dA * A).sum()
 
-    A, dZ = np.empty_like(Z), np.full_like(Z, np.nan)
-    forward(XP, Z, A)
-    backward(XP, A, dA, dZ)
-    assert close_to_differences(dZ, projected, Z)
+def losses_of(loss, A, Y):
+    """L and dA of a loss, from scratch that holds NaN."""
+    L, dA, work = (np.full(shape, np.nan, A.dtype) for shape in ((1, A.shape[1]), A.shape, A.shape))
+    loss.losses_into(XP, A, Y, L, dA, work)
+    return L, dA
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_gradient_is_the_derivative_of_the_loss(name, shape):
-    pair, rng = LOSSES[name].pair, np.random.default_rng(3)
-    n, batch = max(shape[0], 2) if name == "softmax_cross_entropy" else shape[0], shape[1]
+@pytest.mark.parametrize("loss", VALUES, ids=str)
+def test_loss_gradient_is_the_derivative_of_the_loss(loss, shape):
+    rng = np.random.default_rng(3)
+    n, batch = max(shape[0], 2) if loss.targets == "distributions" else shape[0], shape[1]
     A, Y = draw(rng, n, batch), rng.dirichlet(np.ones(n + 1), batch).T[:n]
-    if name == "softmax_cross_entropy":
+    if loss.targets == "distributions":
         Y /= Y.sum(axis=0)
-
-    def total(A):
-        L, dA, work = np.empty((1, batch)), np.empty_like(A), np.empty_like(A)
-        pair(XP, A, Y, L, dA, work)
-        return L.sum()
-
-    L, dA, work = scratch(1, batch), scratch(n, batch), scratch(n, batch)
-    pair(XP, A, Y, L, dA, work)
-    assert close_to_differences(dA, total, A)
+    if loss.targets == "classes":
+        Y = np.round(Y)
+        A[0, 0] = 0.3  # inside the margin, so that not all is 0
+    assert close_to_differences(losses_of(loss, A, Y)[1], lambda A: losses_of(loss, A, Y)[0].sum(), A)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -471,31 +691,110 @@ def test_slope_of_relu_at_zero_is_zero():
     np.testing.assert_array_equal(dZ, [[0, 0, 5]])
 
 
-@pytest.mark.parametrize("forward", [relu, sigmoid, tanh])
-def test_nan_travels_through_activations(forward):
-    A = np.empty((1, 2))
-    forward(XP, np.array([[np.nan, 1.0]]), A)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nan_travels_through_activations(name):
+    A, _ = activate(name, np.array([[np.nan, 1.0]]))
     assert np.isnan(A[0, 0]) and np.isfinite(A[0, 1])
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_nan_travels_into_the_loss(name):
+EXTREMES = {  # at -1e4 and 1e4: the value, and the slope
+    "sigmoid": ([0, 1], [0, 0]), "tanh": ([-1, 1], [0, 0]), "relu": ([0, 1e4], [0, 1]),
+    "leaky_relu": ([-100, 1e4], [0.01, 1]), "elu": ([-1, 1e4], [0, 1]),
+    "selu": ([-SELU_LEFT, 1e4 * SELU_RIGHT], [0, SELU_RIGHT]), "softplus": ([0, 1e4], [0, 1]),
+    "silu": ([0, 1e4], [0, 1]), "gelu": ([0, 1e4], [0, 1]), "hard_sigmoid": ([0, 1], [0, 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - {"log_softmax"}))
+def test_activations_at_extreme_inputs(name, dtype):
+    Z, (value, slope) = np.array([[-1e4, 1e4]], dtype), EXTREMES[name]
+    np.testing.assert_allclose(activate(name, Z)[0][0], value, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(slope_of(name, Z, np.ones_like(Z))[0], slope, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_log_softmax_at_extreme_inputs(dtype):
+    Z = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype)
+    np.testing.assert_array_equal(activate("log_softmax", Z)[0], [[0, -2e4], [-2e4, 0]])
+    dA = np.array([[1, 1], [0, 0]], dtype)
+    np.testing.assert_array_equal(slope_of("log_softmax", Z, dA), [[0, 1], [0, -1]])
+
+
+def test_softplus_does_not_cancel():
+    """Far left it is exp(Z), which log(1 + exp(Z)) in one float32 would round to 0."""
+    Z = np.array([[-30, -80]], np.float32)
+    np.testing.assert_allclose(activate("softplus", Z)[0], np.exp(Z.astype(float)), rtol=1e-5)
+    np.testing.assert_allclose(slope_of("softplus", Z, np.ones_like(Z)), np.exp(Z.astype(float)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", VALUES, ids=str)
+def test_losses_are_finite_at_extreme_inputs(loss, dtype):
+    A = np.array([[1e4, -1e4, 1e4, -1e4], [-1e4, 1e4, 1e4, 0]], dtype)
+    L, dA = losses_of(loss, A, np.array([[1, 1, 0, 0], [0, 0, 1, 1]], dtype))
+    assert np.isfinite(L).all() and np.isfinite(dA).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "slope"),
+    [("relu", 0, 0), ("leaky_relu", 0, 0.01), ("elu", 0, 1), ("selu", 0, SELU_LEFT), ("hard_sigmoid", -3, 0),
+     ("hard_sigmoid", 3, 0)],
+)  # fmt: skip
+def test_slopes_at_the_kinks(name, at, slope):
+    np.testing.assert_allclose(slope_of(name, np.array([[float(at)]]), np.ones((1, 1))), slope, rtol=1e-15)
+
+
+def test_selu_keeps_mean_0_and_variance_1():
+    """What the two constants are for: Klambauer et al., the fixed point of eqs. 4 and 5."""
+    z = np.linspace(-12, 12, 200_001)[None]
+    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[0, 1] - z[0, 0])
+    A, _ = activate("selu", z)
+    assert abs((A * density).sum()) < 1e-9 and abs((A**2 * density).sum() - 1) < 1e-8
+
+
+def test_log_softmax_and_its_likelihood_are_the_cross_entropy():
+    rng = np.random.default_rng(8)
+    Z, Y = draw(rng, 4, 9), one_hot(rng, 4, 9)
+    L, dA = losses_of(LOSSES["negative_log_likelihood"](), activate("log_softmax", Z)[0], Y)
+    expected, dZ = losses_of(SoftmaxCrossEntropy(), Z, Y)
+    np.testing.assert_allclose(L, expected, rtol=1e-13)
+    np.testing.assert_allclose(slope_of("log_softmax", Z, dA), dZ, rtol=1e-12, atol=1e-14)
+
+
+def test_smoothing_0_records_no_more_calls():
+    """Networks without smoothing pay nothing for it."""
+    counted = []
+
+    def counting(word):
+        return lambda *args, **kwargs: (counted.append(word), getattr(np, word)(*args, **kwargs))
+
+    A, Y = np.zeros((3, 2)), np.eye(3)[:, :2]
+    counts = []
+    for smoothing in (0.0, 0.1):
+        counted.clear()
+        xp = SimpleNamespace(**{word: counting(word) for word in WORDS})
+        SoftmaxCrossEntropy(smoothing).losses_into(xp, A, Y, np.empty((1, 2)), np.empty((3, 2)), np.empty((3, 2)))
+        counts.append(len(counted))
+    assert counts == [11, 15]
+
+
+@pytest.mark.parametrize("loss", VALUES, ids=str)
+def test_nan_travels_into_the_loss(loss):
     """The divergence guard looks at the loss alone, so a NaN anywhere must reach the sum."""
     A, Y = np.zeros((3, 2)), np.eye(3)[:, :2]
     A[2, 1] = np.nan
-    L, dA, work, total = np.empty((1, 2)), np.empty_like(A), np.empty_like(A), np.empty((1, 1))
-    LOSSES[name].pair(XP, A, Y, L, dA, work)
+    (L, dA), total = losses_of(loss, A, Y), np.empty((1, 1))
     assert np.isfinite(L[0, 0]) and np.isnan(L[0, 1])
     mean_over_batch(XP, L, dA, total)
     assert np.isnan(total[0, 0])
 
 
-@pytest.mark.parametrize("forward", [relu, sigmoid, tanh])
-def test_an_activation_may_overwrite_its_input(forward):
+@pytest.mark.parametrize("name", [name for name, function in FUNCTIONS.items() if not function.from_input])
+def test_an_activation_may_overwrite_its_input(name):
     Z = draw(np.random.default_rng(5), 4, 6)
-    A = np.empty_like(Z)
-    forward(XP, Z, A)
-    forward(XP, Z, Z)
+    A, _ = activate(name, Z)
+    FUNCTIONS[name].forward(XP, Z, Z, *scratch_of(FUNCTIONS[name], Z.shape))
     np.testing.assert_array_equal(Z, A)
 
 
@@ -563,14 +862,12 @@ def test_right_side_counts_ties_and_nan_as_wrong(threshold):
     assert row[0].tolist() == [1, 0, 0, 1, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_single_output_is_cut_where_its_prediction_is_one_half(name):
-    loss = LOSSES[name]
+@pytest.mark.parametrize("loss", VALUES, ids=str)
+def test_a_single_output_is_cut_where_its_prediction_is_one_half(loss):
     cut = np.full((1, 1), loss.threshold)
-    if name == "softmax_cross_entropy":  # its two logits differ by the threshold; it refuses one output
+    if loss.name == "softmax_cross_entropy":  # its two logits differ by the threshold; it refuses one output
         cut = np.array([[loss.threshold], [0.0]])
     P = cut.copy()
     if loss.link:
         loss.link(XP, cut, P, np.empty_like(cut), np.empty((1, 1)))
-    assert P[0, 0] == 0.5
-    assert loss.needs_identity_output == (name != "squared_error")
+    assert P[0, 0] == loss.prediction_threshold == (0.0 if loss.name == "hinge" else 0.5)

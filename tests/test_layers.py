@@ -11,14 +11,32 @@ import pytest
 from refusals import says
 
 from xpnet import Activation, Dense
+from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.layers import layer_from_spec
 
+C = np.sqrt(2 / np.pi)
 FUNCTIONS = {
     "identity": (lambda z: z, lambda z: np.ones_like(z)),
     "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), lambda z: np.exp(-z) / (1 + np.exp(-z)) ** 2),
     "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
     "relu": (lambda z: np.where(z > 0, z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
-}
+    "leaky_relu": (lambda z: np.where(z > 0, z, z / 100), lambda z: np.where(z > 0, 1.0, 0.01)),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(z)), lambda z: np.exp(np.minimum(z, 0))),
+    "selu": (
+        lambda z: np.where(z > 0, 1.0507009873554805 * z, 1.7580993408473766 * np.expm1(z)),
+        lambda z: np.where(z > 0, 1.0507009873554805, 1.7580993408473766 * np.exp(z)),
+    ),
+    "softplus": (lambda z: np.logaddexp(0, z), lambda z: 1 / (1 + np.exp(-z))),
+    "silu": (lambda z: z / (1 + np.exp(-z)), lambda z: (1 + np.exp(-z) * (1 + z)) / (1 + np.exp(-z)) ** 2),
+    "gelu": (
+        lambda z: z / (1 + np.exp(-2 * C * (z + 0.044715 * z**3))),
+        lambda z: (
+            0.5 + 0.5 * np.tanh(C * (z + 0.044715 * z**3))
+            + z / 2 * C * (1 + 0.134145 * z**2) / np.cosh(C * (z + 0.044715 * z**3)) ** 2
+        ),
+    ),
+    "hard_sigmoid": (lambda z: np.clip(z / 6 + 0.5, 0, 1), lambda z: np.where(abs(z) < 3, 1 / 6, 0.0)),
+}  # fmt: skip
 
 
 def tolerance(backend):
@@ -111,11 +129,21 @@ def test_a_chain_of_layers_against_central_differences(name, batch):
             expected[index] = (losses[0] - losses[1]) / (2 * h)
         assert np.linalg.norm(found - expected) <= 1e-7 * np.linalg.norm(expected)
 
+    assert FUNCTIONS.keys() == ACTIVATIONS.keys() - {"log_softmax"}
     check(X, gradient)
     for values, of_layer in zip(params, grads, strict=True):
         assert of_layer.keys() == values.keys()
         for key in values:
             check(values[key], of_layer[key])
+
+
+def test_an_activation_over_the_outputs_of_a_sample_alone(backend):
+    """log_softmax takes a row for scratch, and its backward mixes the outputs."""
+    Z, dA = draw(3, 5), draw(3, 5, seed=1)
+    A, trace = Activation("log_softmax").forward({}, backend.to_device(Z), xp=backend.xp)
+    assert close(backend, A, Z - np.log(np.exp(Z).sum(axis=0)))
+    dZ, _ = Activation("log_softmax").backward({}, trace, backend.to_device(dA), xp=backend.xp)
+    assert close(backend, dZ, dA - np.exp(Z) / np.exp(Z).sum(axis=0) * dA.sum(axis=0))
 
 
 def test_layers_hold_no_state():

@@ -249,7 +249,7 @@ def first_layer(**changes):
         ("null", ["the spec is a NoneType", "needed is a dict"]),
         (changed(colour="red"), ["key of the spec is 'colour'", "'format', 'loss', 'layers'"]),
         (changed(format=2), ["format 2", "this version reads format 1"]),
-        (changed(loss="hinge"), ["loss is 'hinge'", "'squared_error', 'softmax_cross_entropy'"]),
+        (changed(loss="squared"), ["loss is 'squared'", "'squared_error', 'softmax_cross_entropy'"]),
         (changed(layers={}), ["layers of the spec is {}", "needed is a list of dicts"]),
         (changed(layers=[]), ["first layer must be Dense", "begin with Dense(n_in, n_out)"]),
         (changed(layers=[3]), ["a layer of the spec is 3", "needed is a dict such as"]),

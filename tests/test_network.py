@@ -81,7 +81,7 @@ def outputs_of(network, parameters, X):
 
 
 def link_of(network, Z):
-    loss = network.architecture.loss
+    loss = network.architecture.loss.name
     if loss == "softmax_cross_entropy":
         return np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True)
     return f["sigmoid"](Z) if loss == "sigmoid_cross_entropy" else Z
@@ -90,9 +90,9 @@ def link_of(network, Z):
 def losses_of(network, Z, Y):
     """The loss of each row."""
     P = link_of(network, Z)
-    if network.architecture.loss == "squared_error":
+    if network.architecture.loss.name == "squared_error":
         return 0.5 * ((P - Y) ** 2).sum(axis=1)
-    if network.architecture.loss == "softmax_cross_entropy":
+    if network.architecture.loss.name == "softmax_cross_entropy":
         return -(Y * np.log(P)).sum(axis=1)
     return -(Y * np.log(P) + (1.0 - Y) * np.log(1.0 - P)).sum(axis=1)
 

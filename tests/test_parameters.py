@@ -114,7 +114,7 @@ def test_weights_are_normal_with_the_published_deviation(init, deviation):
 
 
 def test_the_list_of_initialisers():
-    assert set(WEIGHT_INITIALISERS) == {"normal", "inverse_sqrt", "glorot", "he"}
+    assert set(WEIGHT_INITIALISERS) == {"normal", "inverse_sqrt", "glorot", "he", "lecun"}
     assert BIAS_INITIALISERS == ("zeros", "normal")
 
 

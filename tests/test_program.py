@@ -13,6 +13,7 @@ from xpnet import Activation, BatchNorm, Dense, Dropout, LayerNorm
 from xpnet.architecture import Architecture
 from xpnet.backend import select_backend
 from xpnet.executors.replay import Replay
+from xpnet.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from xpnet.optimizers import SGD
 from xpnet.program import WORDS, Operand, RecordingError, record
 from xpnet.steps import evaluation_program, inference_program, training_program
@@ -451,6 +452,44 @@ def test_phases_may_be_nested():
 def test_calls_of_a_step(network, n_calls):
     """On a GPU each is a launch, on a CPU about a microsecond: this number is the step's fixed cost."""
     assert len(step_of(batch=32, **network).calls) == n_calls
+
+
+@pytest.mark.parametrize(
+    ("activation", "n_calls"),
+    [  # forward and backward
+        ("relu", 1 + 2), ("leaky_relu", 2 + 3), ("elu", 4 + 3), ("selu", 7 + 6), ("sigmoid", 5 + 3), ("tanh", 1 + 3),
+        ("softplus", 4 + 6), ("silu", 6 + 10), ("gelu", 8 + 16), ("hard_sigmoid", 4 + 5), ("log_softmax", 6 + 4),
+    ],
+)  # fmt: skip
+def test_calls_of_an_activation(activation, n_calls):
+    with_it, without = (len(step_of([5, 4, 3], 7, activation=name).calls) for name in (activation, "identity"))
+    assert with_it - without == n_calls
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_calls"),
+    [
+        ("squared_error", 4), ("softmax_cross_entropy", 11), ("sigmoid_cross_entropy", 15), ("absolute_error", 4),
+        ("huber", 9), ("poisson", 6), ("hinge", 8), (SoftmaxCrossEntropy(0.1), 15), (SigmoidCrossEntropy(0.1), 19),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_calls_of_a_loss(loss, n_calls):
+    # affine 2, mean 2, affine_backward 2, sgd 2
+    assert len(step_of([5, 3], 7, loss=loss).calls) - 8 == n_calls
+
+
+def test_scratch_is_shared_by_the_layers_of_one_width_and_costs_others_nothing():
+    selu, relu = (step_of([5, 4, 4, 6, 3], 7, activation=name) for name in ("selu", "relu"))
+    assert {name for name in selu.buffers if "scratch" in name} == {"scratch1 4", "scratch1 6"}
+    assert not [name for name in relu.buffers if "scratch" in name]
+    assert selu.n_floats - relu.n_floats == 32 + 48  # 4 and 6 rows of 7 samples, on 64 bytes each
+
+
+def test_an_input_that_a_backward_reads_is_kept():
+    for activation, shared in (("elu", True), ("silu", False), ("softplus", False), ("gelu", False)):
+        found = step_of([5, 4, 3], 7, activation=activation).buffers
+        assert (found["Z1"].offset == found["A1"].offset) == shared
 
 
 @pytest.mark.parametrize("sizes", [[784, 100, 200, 10], [5, 3], [6, 5, 4]])

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xpnet.backend import Backend, BackendUnavailable, select_backend
     from xpnet.callbacks import Callback, History
+    from xpnet.custom import CustomActivation, CustomLoss
     from xpnet.data import Dataset, standardize
     from xpnet.dropout import Dropout
     from xpnet.gradcheck import check_gradients, numerical_gradient
     from xpnet.layers import Activation, Dense
+    from xpnet.losses import Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy
     from xpnet.network import Network
     from xpnet.normalization import BatchNorm, LayerNorm
     from xpnet.optimizers import SGD
@@ -26,10 +28,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "backend": ("Backend", "BackendUnavailable", "select_backend"),
     "callbacks": ("Callback", "History"),
+    "custom": ("CustomActivation", "CustomLoss"),
     "data": ("Dataset", "standardize"),
     "dropout": ("Dropout",),
     "gradcheck": ("check_gradients", "numerical_gradient"),
     "layers": ("Activation", "Dense"),
+    "losses": ("Huber", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"),
     "network": ("Network",),
     "normalization": ("BatchNorm", "LayerNorm"),
     "optimizers": ("SGD",),
@@ -43,12 +47,17 @@ __all__ = [
     "BackendUnavailable",
     "BatchNorm",
     "Callback",
+    "CustomActivation",
+    "CustomLoss",
     "Dataset",
     "Dense",
     "Dropout",
     "History",
+    "Huber",
     "LayerNorm",
     "Network",
+    "SigmoidCrossEntropy",
+    "SoftmaxCrossEntropy",
     "TrainingDiverged",
     "check_gradients",
     "epochs",

@@ -5,33 +5,41 @@ There are three ways in (sizes, layers, JSON) and one internal form, the list of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from xpnet.custom import CustomActivation, CustomLoss
 from xpnet.dropout import Dropout
 from xpnet.kernels.activations import ACTIVATIONS
-from xpnet.kernels.losses import LOSSES
 from xpnet.layer import Layer
-from xpnet.layers import Activation, Dense, layer_from_spec
+from xpnet.layers import Activation, Dense, layer_from_spec, own_function
+from xpnet.losses import LOSSES, Loss, loss_of
 from xpnet.normalization import BatchNorm, LayerNorm
 from xpnet.options import check_option
 from xpnet.parameters import Layout
 
 SPEC_FORMAT = 1
 NORMALIZATIONS: dict[str, Any] = {"batch": BatchNorm, "layer": LayerNorm}
+Function = str | CustomActivation  # what stands for an activation
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers and the name of a loss; every Dense knows its initialiser and every size fits the one before it."""
+    """Layers and a loss, also given by its name; every Dense knows its initialiser and every size fits the next."""
 
     layers: tuple[Layer, ...]
-    loss: str
+    loss: Loss
 
-    def __post_init__(self) -> None:
-        check_option("loss", self.loss, LOSSES)
+    def __init__(self, layers: tuple[Layer, ...], loss: str | Loss) -> None:
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "loss", loss_of(loss))
+        self._check()
+        object.__setattr__(self, "layers", _with_initialisers(self.layers))
+        self.layout  # noqa: B018  too large a network is refused here, before anything is allocated
+
+    def _check(self) -> None:
         if not self.layers or not isinstance(self.layers[0], Dense):
             raise ValueError("the first layer must be Dense, so that the number of inputs is known: "
                              "begin with Dense(n_in, n_out)")  # fmt: skip
@@ -39,20 +47,26 @@ class Architecture:
         for layer in self.layers:
             n_outputs = layer.output_size(n_outputs)
         _refuse_cancelled_bias(self.layers)
+        named: dict[str, Activation] = {}
+        for layer in self.layers:  # a file names functions, so a name must say which
+            if isinstance(layer, Activation) and named.setdefault(layer.name, layer) != layer:
+                raise ValueError(f"two activations of your own are called {layer.name!r}; give one another name")
         last = next(layer for layer in reversed(self.layers) if not (layer.is_identity or layer.only_in_training))
-        if LOSSES[self.loss].needs_identity_output and isinstance(last, Activation):
-            raise ValueError(f"{self.loss} applies its own link and needs output='identity', the last layer is "
-                             f"{last.name!r}; drop it, or use loss='squared_error'")  # fmt: skip
-        if self.loss == "softmax_cross_entropy" and n_outputs == 1:
-            raise ValueError("softmax_cross_entropy on 1 output is always 0; use loss='sigmoid_cross_entropy', "
+        output = last.name if isinstance(last, Activation) else "identity"
+        if self.loss.output == "identity" and output != "identity":
+            raise ValueError(f"{self.loss.name} applies its own link and needs output='identity', the last layer is "
+                             f"{output!r}; drop it, or use loss='squared_error'")  # fmt: skip
+        if self.loss.output not in (None, output):
+            raise ValueError(f"{self.loss.name} needs output={self.loss.output!r}, the last layer is {output!r}; "
+                             "change it, or use loss='softmax_cross_entropy' with output='identity'")  # fmt: skip
+        if self.loss.targets == "distributions" and n_outputs == 1:
+            raise ValueError(f"{self.loss.name} on 1 output is always 0; use loss='sigmoid_cross_entropy', "
                              "or 2 outputs")  # fmt: skip
-        object.__setattr__(self, "layers", _with_initialisers(self.layers))
-        self.layout  # noqa: B018  too large a network is refused here, before anything is allocated
 
     @classmethod
     def of_sizes(
-        cls, sizes: Sequence[int], activation: str | Sequence[str], output: str, init: str | None, loss: str,
-        dropout: float | Sequence[float] | None = None, normalization: str | None = None,
+        cls, sizes: Sequence[int], activation: Function | Sequence[Function], output: Function, init: str | None,
+        loss: str | Loss, dropout: float | Sequence[float] | None = None, normalization: str | None = None,
     ) -> Architecture:  # fmt: skip
         """Dense layers of these sizes; `activation` after each hidden one, `output` after the last.
 
@@ -61,13 +75,15 @@ class Architecture:
         if len(sizes) < 2:
             raise ValueError(f"layers is {list(sizes)}; needed are at least inputs and outputs, such as [784, 10]")
         n_hidden = len(sizes) - 2
-        for name in [activation] if isinstance(activation, str) else activation:
-            check_option("activation", name, ACTIVATIONS)  # also where there is no hidden layer to use it
-        names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+        one_for_all = isinstance(activation, (str, CustomActivation))
+        given: list[Any] = [activation] if one_for_all else list(activation)  # type: ignore[arg-type]
+        for name in given:
+            _check_function("activation", name)  # also where there is no hidden layer to use it
+        names = given * n_hidden if one_for_all else given
         if len(names) != n_hidden:
             raise ValueError(f"activation has {len(names)} names for {n_hidden} hidden layers; give one name for all, "
                              "or one per hidden layer (the last layer's is `output`)")  # fmt: skip
-        check_option("output", output, ACTIVATIONS)
+        _check_function("output", output)
         if normalization is not None:
             check_option("normalization", normalization, NORMALIZATIONS)
         layers: list[Layer] = []
@@ -81,8 +97,11 @@ class Architecture:
         return cls(tuple(layers), loss)
 
     @classmethod
-    def from_spec(cls, spec: Any) -> Architecture:
-        """Read {"format": 1, "loss": ..., "layers": [...]}; raises ValueError for anything else."""
+    def from_spec(cls, spec: Any, functions: Mapping[str, Any] | None = None) -> Architecture:
+        """Read {"format": 1, "loss": ..., "layers": [...]}; raises ValueError for anything else.
+
+        functions: the `CustomActivation` and `CustomLoss` values that the spec names, by these names.
+        """
         if not isinstance(spec, dict):
             raise ValueError(f"the spec is a {type(spec).__name__}; needed is a dict with format, loss and layers")
         for key in spec:
@@ -92,11 +111,16 @@ class Architecture:
         layers = spec.get("layers")
         if not isinstance(layers, list):
             raise ValueError(f"layers of the spec is {layers!r}; needed is a list of dicts")
-        return cls(tuple(layer_from_spec(layer) for layer in layers), check_option("loss", spec.get("loss"), LOSSES))
+        loss = own_function("loss", spec.get("loss"), CustomLoss, LOSSES, functions)
+        return cls(tuple(layer_from_spec(layer, functions) for layer in layers), loss)
 
     def to_spec(self) -> dict[str, Any]:
         """The architecture as a JSON-ready dict, which `from_spec` reads back."""
-        return {"format": SPEC_FORMAT, "loss": self.loss, "layers": [layer.to_spec() for layer in self.layers]}
+        return {
+            "format": SPEC_FORMAT,
+            "loss": self.loss.to_spec(),
+            "layers": [layer.to_spec() for layer in self.layers],
+        }
 
     @property
     def dense(self) -> tuple[tuple[int, Dense], ...]:
@@ -148,12 +172,22 @@ def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
 
 
 def _with_initialisers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Settle every Dense whose `init` is None: "he" before relu, else "glorot" (the papers' own pairings)."""
+    """Settle every Dense whose `init` is None: what suits the activation that follows (see ACTIVATIONS)."""
     settled: list[Layer] = []
     for i, layer in enumerate(layers):
         if isinstance(layer, Dense) and layer.init is None:
             between = (BatchNorm, LayerNorm, Dropout)
             following = next((after for after in layers[i + 1 :] if not isinstance(after, between)), None)
-            layer = replace(layer, init="he" if following == Activation("relu") else "glorot")
+            layer = replace(layer, init=_suiting(following))
         settled.append(layer)
     return tuple(settled)
+
+
+def _suiting(following: Layer | None) -> str:
+    function = following.function if isinstance(following, Activation) else None
+    return "glorot" if function is None else function.init
+
+
+def _check_function(argument: str, found: Any) -> None:
+    if not isinstance(found, CustomActivation):
+        check_option(argument, found, ACTIVATIONS)

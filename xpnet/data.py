@@ -8,7 +8,7 @@ uploads a Dataset once and draws its batches by index.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ from xpnet.data_checks import (
     real_array,
     target_dtype,
 )
-from xpnet.options import check_whole
+from xpnet.options import check_option, check_whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -236,6 +236,39 @@ class Dataset:
                 "above 0. Choose other samples, or build the Dataset without weights."
             )
         return part
+
+    def with_class_weight(self, class_weight: str | Mapping[int, float] | Sequence[float]) -> Dataset:
+        """Return the same samples with weights multiplied by their class's weight.
+
+        class_weight: "balanced" for n_samples / (n_classes * count), where sample weights, if there are any, are summed
+        in place of counted, and only the classes that occur count; {label: weight}, 1 for the labels left out; or one
+        weight a class.  Source: King and Zeng (2001), Logistic Regression in Rare Events Data; scikit-learn's rule.
+        Raises ValueError where Y holds no classes, or for labels and weights that cannot be.
+        """
+        labels = self.labels
+        n_classes = max(2, self.n_outputs)
+        per_class = np.ones(n_classes)
+        if isinstance(class_weight, str):
+            check_option("class_weight", class_weight, ("balanced", "or a dict or a list of weights"))
+            counts = np.bincount(labels, self._weights, n_classes)
+            present = counts > 0
+            per_class[present] = counts.sum() / (present.sum() * counts[present])
+        elif isinstance(class_weight, Mapping):
+            unknown = [label for label in class_weight if not (isinstance(label, (int, np.integer))
+                                                               and 0 <= label < n_classes)]  # fmt: skip
+            if unknown:
+                raise ValueError(f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}")
+            for label, weight in class_weight.items():
+                per_class[label] = weight
+        else:
+            per_class = np.asarray(class_weight, np.float64)
+            if per_class.shape != (n_classes,):
+                raise ValueError(f"class_weight is {per_class.shape}, needed is ({n_classes},), one weight a class; "
+                                 "pass a dict to name some of them")  # fmt: skip
+        weighted = self.subset(slice(None))
+        weights = np.ones(self.n_samples) if self._weights is None else self._weights
+        weighted._weights = checked_weights(per_class[labels] * weights, self.n_samples)
+        return weighted
 
     def split(self, fraction: float, seed: int = 0, stratify: bool = False) -> tuple[Dataset, Dataset]:
         """Return (train, held_out): a random `fraction` of the samples held out, at least one on each side.

@@ -1,10 +1,11 @@
 """Measure a network on a data set: does the set fit, and what are its loss and accuracy.
 
-`xpnet.training` uses this between epochs, and `xpnet.evaluate` once.
+`xpnet.training` uses this between epochs, and `xpnet.evaluate` once; `measure` adds the metrics of `xpnet.metrics`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import numpy as np
 from xpnet.data import Dataset
 from xpnet.executors.replay import Replay
 from xpnet.feed import Feed
+from xpnet.losses import Loss
+from xpnet.metrics import METRICS, THRESHOLD_METRICS
 from xpnet.network import CHUNK, Network
+from xpnet.options import check_option
 from xpnet.steps import evaluation_program
 
 
@@ -46,6 +50,27 @@ class Evaluator:
         return measured
 
 
+def measure(network: Network, dataset: Dataset, metrics: Iterable[str]) -> dict[str, Any]:
+    """Return {name: value} of metrics on the network's predictions, weighted where the data set has weights.
+
+    metrics: names of `xpnet.metrics.METRICS`. The predictions are fetched once. A single output is cut into classes
+    where the loss cuts it: at 1/2, or at 0 for hinge. Raises ValueError for an unknown name.
+    """
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is the text {metrics!r}; needed is a list of names: metrics=({metrics!r},)")
+    names = [check_option("metric", name, METRICS) for name in metrics]
+    if not names:
+        return {}
+    backend = network.backend
+    parts = [backend.to_host(network.predict(backend.to_device(batch[0]))) for batch in dataset.batches(CHUNK)]
+    P = np.concatenate(parts, axis=1)
+    cut = {"threshold": network.architecture.loss.prediction_threshold}
+    return {
+        name: METRICS[name](P, dataset.Y, dataset.weights, **(cut if name in THRESHOLD_METRICS else {}))
+        for name in names
+    }
+
+
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:
     """Refuse a data set that this network and its loss cannot take."""
     if not isinstance(dataset, Dataset):
@@ -60,12 +85,24 @@ def check_fit(network: Network, dataset: Dataset, name: str) -> None:
             end = "first" if what == "features" else "last"
             raise ValueError(f"{name} has {found} {what}, the network expects {needed}; "
                              f"make a network whose {end} size is {found}")  # fmt: skip
-    if architecture.loss == "squared_error":
+    _check_targets(architecture.loss, dataset.Y, name)
+
+
+def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:
+    """Refuse targets that the loss has no meaning for."""
+    if loss.targets == "numbers":
         return
-    Y = dataset.Y
+    if loss.targets == "counts":
+        if Y.min() < 0.0:
+            raise ValueError(f"{loss.name} needs targets of at least 0, {name} has {Y.min():g}; "
+                             "use loss='squared_error'")  # fmt: skip
+        return
     if Y.min() < 0.0 or Y.max() > 1.0:
-        raise ValueError(f"{architecture.loss} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
+        raise ValueError(f"{loss.name} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
                          "use Dataset.from_labels, or loss='squared_error'")  # fmt: skip
-    if architecture.loss == "softmax_cross_entropy" and abs(Y.sum(axis=0) - 1.0).max() > 1e-3:
-        raise ValueError(f"softmax_cross_entropy needs the targets of each sample to sum to 1, those of {name} do not; "
+    if loss.targets == "classes" and not ((Y == 0.0) | (Y == 1.0)).all():
+        raise ValueError(f"{loss.name} needs targets 0 and 1 only, {name} has others between; "
+                         "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip
+    if loss.targets == "distributions" and abs(Y.sum(axis=0) - 1.0).max() > 1e-3:
+        raise ValueError(f"{loss.name} needs the targets of each sample to sum to 1, those of {name} do not; "
                          "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip

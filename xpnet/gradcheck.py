@@ -43,8 +43,8 @@ def check_gradients(
 
     X, Y, weights: as for `Network.gradients`; the loss is that of a training step, with one fixed mask of dropout.
     Along each unit direction v, the slope (loss(theta + h v) - loss(theta - h v)) / 2h is compared with v . gradient;
-    the error is relative to the gradient's norm. A direction along which a relu changes sides within h is redrawn:
-    there the loss has a kink and no slope.
+    the error is relative to the gradient's norm. A direction along which a unit or a loss passes a kink within h is
+    redrawn: there is no slope, or it bends.
     Raises TypeError unless the network computes in float64, RuntimeError if every direction meets a kink.
     """
     if network.backend.dtype != np.float64:
@@ -79,11 +79,19 @@ def _slope(
         for sign in (1.0, -1.0):
             network.parameters.flat[...] = network.backend.to_device(theta + sign * h * v)
             losses.append(network.evaluate_loss(X, Y, weights, training=True))
-            outputs = zip(network.layers, network.activations(X, training=True), strict=True)
-            sides.append([network.backend.to_host(A) > 0 for layer, A in outputs if layer == Activation("relu")])
+            sides.append(_sides(network, X, Y))
         if all(np.array_equal(above, below) for above, below in zip(*sides, strict=True)):
             return (losses[0] - losses[1]) / (2.0 * h), v
     raise RuntimeError("100 random directions all met a kink; use fewer samples, a smaller h, or another seed")
+
+
+def _sides(network: Network, X: Any, Y: Any) -> list[np.ndarray]:
+    """For each kink of an activation or of the loss, on which side of it every number lies."""
+    to_host = network.backend.to_host
+    values = [to_host(A) for A in (X, *network.activations(X, training=True))]
+    inputs = zip(network.layers, values[:-1], strict=True)
+    sides = [Z - kink > 0.0 for layer, Z in inputs if isinstance(layer, Activation) for kink in layer.kinks]
+    return [*sides, *network.architecture.loss.sides(values[-1], to_host(Y))]
 
 
 def _parameter_mask(network: Network) -> np.ndarray:

@@ -18,10 +18,23 @@ class Layer:
     """
 
     type: ClassVar[str]
-    needs_input: ClassVar[bool] = False  # which of its arrays the backward reads: the other may be overwritten
-    needs_output: ClassVar[bool] = False
     only_in_training: ClassVar[bool] = False  # whether predictions leave it out
     is_random: ClassVar[bool] = False  # whether it works on `index`, `key` and `stride` of a counter, in training
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether the backward reads the input, which then may not be overwritten."""
+        return False
+
+    @property
+    def needs_output(self) -> bool:
+        """Whether the backward reads the output, which then may not be overwritten."""
+        return False
+
+    @property
+    def scratch(self) -> tuple[str, ...]:
+        """Forms, as for `working`, of what `arrays["scratch"]` holds; it keeps nothing from forward to backward."""
+        return ()
 
     @property
     def is_identity(self) -> bool:

@@ -8,13 +8,15 @@ The network comes next.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from xpnet.custom import CustomActivation
 from xpnet.dropout import Dropout
-from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.layer import Array, Layer
 from xpnet.normalization import BatchNorm, LayerNorm
@@ -27,8 +29,9 @@ class Dense(Layer):
     """Z = W X + b, every output connected with every input.
 
     n_in, n_out: number of inputs and outputs.
-    init: "normal", "inverse_sqrt", "glorot" or "he"; None lets the network choose after the activation that follows
-    (alone: "glorot").  bias: "zeros", "normal" or a number to begin with, None for no bias, as before a BatchNorm.
+    init: "normal", "inverse_sqrt", "glorot", "he" or "lecun"; None lets the network choose after the activation
+    that follows (alone: "glorot").  bias: "zeros", "normal" or a number to begin with, None for no bias, as before a
+    BatchNorm.
     """
 
     n_in: int
@@ -37,8 +40,11 @@ class Dense(Layer):
     bias: str | float | None = "zeros"
 
     type: ClassVar[str] = "dense"
-    needs_input: ClassVar[bool] = True  # which of its arrays the backward reads: the other may be overwritten
-    needs_output: ClassVar[bool] = False
+
+    @property
+    def needs_input(self) -> bool:
+        """The backward reads X."""
+        return True
 
     def __post_init__(self) -> None:
         for name in ("n_in", "n_out"):
@@ -98,57 +104,79 @@ class Dense(Layer):
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """A = f(Z), element by element.  name: "relu", "sigmoid", "tanh" or "identity"."""
+    """A = f(Z).  name: one of `xpnet.kernels.activations.ACTIVATIONS`, such as "relu", or a `CustomActivation`.
+
+    function: what the name stands for, None for "identity".
+    """
 
     name: str
+    function: ActivationFunction | None = field(init=False, repr=False)
 
     type: ClassVar[str] = "activation"
-    needs_input: ClassVar[bool] = False
-    needs_output: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_option("activation", self.name, ACTIVATIONS)
+    def __init__(self, name: str | CustomActivation) -> None:
+        if isinstance(name, CustomActivation):
+            function: ActivationFunction | None = name
+            name = name.name
+        else:
+            function = ACTIVATIONS[check_option("activation", name, ACTIVATIONS)]
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "function", function)
 
     @property
     def is_identity(self) -> bool:
         """Whether the output is the input, so that nothing need be computed."""
-        return ACTIVATIONS[self.name] is None
+        return self.function is None
 
-    def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """An activation has no parameters: {}."""
-        return {}
+    @property
+    def needs_input(self) -> bool:
+        """Whether the backward reads Z, which then may not be overwritten."""
+        return self.function is not None and self.function.from_input
 
-    def output_size(self, n_in: int) -> int:
-        """As many outputs as inputs."""
-        return n_in
+    @property
+    def needs_output(self) -> bool:
+        """Whether the backward reads A."""
+        return not self.needs_input
+
+    @property
+    def scratch(self) -> tuple[str, ...]:
+        """The arrays that the kernels need on the way, see `ActivationFunction`."""
+        return () if self.function is None else self.function.scratch
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Values of Z where the slope, or its derivative, jumps."""
+        return () if self.function is None else self.function.kinks
 
     def forward_into(self, xp: Any, params: dict[str, Array], Z: Array, out: Array) -> None:
         """Write A for Z, both (n, batch), into `out`."""
-        pair = ACTIVATIONS[self.name]
-        if pair is not None:
-            pair[0](xp, Z, out)
+        if self.function is not None:
+            self.function.forward(xp, Z, out, *params.get("scratch", ()))
 
     def backward_into(
         self, xp: Any, params: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
         """Write dZ for dA, both (n, batch), into dX."""
-        pair = ACTIVATIONS[self.name]
-        if pair is not None:
-            pair[1](xp, trace, dA, dX)
+        if self.function is not None:
+            self.function.backward(xp, trace, dA, dX, *params.get("scratch", ()))
 
     def forward(self, params: dict[str, Array], Z: Array, xp: Any = np) -> tuple[Array, Array]:
         """Return A and the trace for `backward`, both (n, batch), for Z (n, batch)."""
         A = Z.copy()
-        self.forward_into(xp, params, Z, A)
-        return A, A
+        self.forward_into(xp, {"scratch": self._scratch(xp, Z)}, Z, A)
+        return A, Z if self.needs_input else A
 
     def backward(
         self, params: dict[str, Array], trace: Array, dA: Array, xp: Any = np
     ) -> tuple[Array, dict[str, Array]]:
         """Return dZ (n, batch) and {} for dA (n, batch)."""
         dZ = dA.copy()
-        self.backward_into(xp, params, trace, dA, {}, dZ)
+        self.backward_into(xp, {"scratch": self._scratch(xp, dA)}, trace, dA, {}, dZ)
         return dZ, {}
+
+    def _scratch(self, xp: Any, like: Array) -> list[Array]:
+        shapes = {"matrix": tuple(like.shape), "row": (1, like.shape[1])}
+        return [xp.empty(shapes[form], dtype=like.dtype) for form in self.scratch]
 
     def to_spec(self) -> dict[str, Any]:
         """The layer as a JSON-ready dict."""
@@ -165,9 +193,10 @@ _LAYERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def layer_from_spec(spec: Any) -> Layer:
+def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> Layer:
     """Make a layer of a dict such as {"type": "dense", "n_in": 784, "n_out": 100, "init": "he"}.
 
+    functions: activations of one's own by name.
     Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
     """
     if not isinstance(spec, dict):
@@ -180,11 +209,31 @@ def layer_from_spec(spec: Any) -> Layer:
     missing = [key for key in needed if key not in spec]
     if missing:
         raise ValueError(f"the {kind} layer {spec} lacks a key; needed: {' and '.join(needed)}")
+    values = {key: value for key, value in spec.items() if key != "type"}
+    if kind == "activation":
+        values["name"] = own_function("activation", values["name"], CustomActivation, ACTIVATIONS, functions)
     try:
-        layer: Layer = layer_class(**{key: value for key, value in spec.items() if key != "type"})
+        layer: Layer = layer_class(**values)
     except TypeError as error:  # a value of the wrong type is a bad spec, not a bug of the caller's
         raise ValueError(str(error)) from None
     return layer
+
+
+def own_function(
+    kind: str, name: Any, needed: type, known: Collection[str], functions: Mapping[str, Any] | None
+) -> Any:
+    """Return functions[name] where that is there, else the name; refuse what is neither xpnet's own nor there."""
+    if not isinstance(name, str) or name in known:
+        return name
+    if functions is None or name not in functions:
+        try:
+            return check_option(kind, name, known)
+        except ValueError as error:
+            raise ValueError(f"{error}; if it is one of your own, pass functions={{{name!r}: your "
+                             f"{needed.__name__}}}") from None  # fmt: skip
+    if not isinstance(functions[name], needed):
+        raise ValueError(f"functions[{name!r}] is {functions[name]!r}; needed is the {needed.__name__} of that name")
+    return functions[name]
 
 
 def _constant_bias(bias: Any) -> float:

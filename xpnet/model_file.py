@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ def save_model(path: str | os.PathLike[str], architecture: Architecture, tensors
     write_aside(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[Architecture, dict[str, np.ndarray]]:
-    """Read what `save_model` wrote: the architecture and its tensors.
+def load_model(
+    path: str | os.PathLike[str], functions: Mapping[str, Any] | None = None
+) -> tuple[Architecture, dict[str, np.ndarray]]:
+    """Read what `save_model` wrote: the architecture and its tensors; functions: activations and losses of one's own.
 
     Everything is checked before a tensor is read: the header against the file's size (by safetensors), the names,
     shapes and types against the spec. Raises FileNotFoundError, or ValueError in one line for any other file.
@@ -57,7 +60,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Architecture, dict[str, np
         raise FileNotFoundError(f"there is no model file {path}; `Network.save` and `xpnet train` write one")
     try:
         with safe_open(path, framework="numpy") as file:
-            architecture = _read_spec(path, file.metadata())
+            architecture = _read_spec(path, file.metadata(), functions)
             expected = tensor_shapes(architecture)
             _check_tensors(path, file, expected)
             tensors = {name: file.get_tensor(name) for name in expected}
@@ -77,7 +80,7 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
     return {place.path: place.shape for place in (*layout.places, *layout.statistics)}
 
 
-def _read_spec(path: Path, metadata: dict[str, str] | None) -> Architecture:
+def _read_spec(path: Path, metadata: dict[str, str] | None, functions: Mapping[str, Any] | None) -> Architecture:
     if not metadata or "spec" not in metadata:
         raise ValueError(f"{path} is a safetensors file but not an xpnet model: it has no spec; "
                          "use a file that `Network.save` wrote")  # fmt: skip
@@ -88,7 +91,7 @@ def _read_spec(path: Path, metadata: dict[str, str] | None) -> Architecture:
             f"{path}: its spec is not JSON that can be read; use a file that `Network.save` wrote"
         ) from None
     try:
-        return Architecture.from_spec(spec)
+        return Architecture.from_spec(spec, functions)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -7,17 +7,17 @@ returns fresh ones. Training lives in `xpnet.training`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from xpnet.architecture import Architecture
+from xpnet.architecture import Architecture, Function
 from xpnet.backend import Backend, select_backend
 from xpnet.executors.replay import Replay
-from xpnet.kernels.losses import LOSSES
 from xpnet.layer import Layer
+from xpnet.losses import Loss
 from xpnet.model_file import load_model, save_model, tensor_shapes
 from xpnet.parameters import Layout, Parameters, random_generator
 from xpnet.program import Program
@@ -33,8 +33,9 @@ class Network:
 
     layers: sizes ([784, 100, 200, 10], with `activation`, `output` and `init`), or layers
     ([Dense(784, 100), Activation("relu"), ...]); `Network.from_spec` reads JSON.
-    activation: name for all hidden layers or a list of one each (default "relu").  output: the last layer's
-    activation (default "identity").  loss: "squared_error", "softmax_cross_entropy" or "sigmoid_cross_entropy".
+    activation: for all hidden layers or a list of one each (default "relu").  output: the last layer's (default
+    "identity"): names of `xpnet.kernels.activations.ACTIVATIONS`, or `CustomActivation` values.
+    loss: a name of `xpnet.losses.LOSSES`, a value such as `Huber(delta=2.0)`, or a `CustomLoss`.
     init: initialiser of all weights, None for the one that suits each activation.
     normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each hidden activation,
     one for all or a list of one each; both go with sizes.
@@ -49,9 +50,9 @@ class Network:
         self,
         layers: Sequence[int] | Sequence[Layer],
         *,
-        activation: str | Sequence[str] | None = None,
-        output: str | None = None,
-        loss: str = "softmax_cross_entropy",
+        activation: Function | Sequence[Function] | None = None,
+        output: Function | None = None,
+        loss: str | Loss = "softmax_cross_entropy",
         init: str | None = None,
         normalization: str | None = None,
         dropout: float | Sequence[float] | None = None,
@@ -69,13 +70,22 @@ class Network:
         })  # fmt: skip
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any], *, backend: Backend | None = None, seed: int = 0) -> Network:
+    def from_spec(
+        cls,
+        spec: dict[str, Any],
+        *,
+        backend: Backend | None = None,
+        seed: int = 0,
+        functions: Mapping[str, Any] | None = None,
+    ) -> Network:
         """Make a network of a JSON-ready dict, as `to_spec` returns it:
 
         {"format": 1, "loss": "softmax_cross_entropy", "layers": [{"type": "dense", "n_in": 784, "n_out": 100,
-        "init": "he"}, {"type": "activation", "name": "relu"}, ...]}.  Raises ValueError for any other.
+        "init": "he"}, {"type": "activation", "name": "relu"}, ...]}, the loss perhaps {"name": "huber", "delta": 2.0}.
+        functions: the `CustomActivation` and `CustomLoss` values that the spec names, by these names.
+        Raises ValueError for any other spec, or a function that is missing.
         """
-        architecture = Architecture.from_spec(spec)
+        architecture = Architecture.from_spec(spec, functions)
         return cls(architecture.layers, loss=architecture.loss, backend=backend, seed=seed)
 
     def to_spec(self) -> dict[str, Any]:
@@ -87,7 +97,7 @@ class Network:
         return self._infer("forward", X)[0]
 
     def predict(self, X: Array) -> Array:
-        """Return predictions (n_outputs, n_samples): probabilities after a cross-entropy, else the outputs."""
+        """Return predictions (n_outputs, n_samples): probabilities after a cross-entropy, rates, else the outputs."""
         return self._infer("predict", X)[0]
 
     def classify(self, X: Array) -> Array:
@@ -95,7 +105,7 @@ class Network:
         outputs = self.forward(X)
         if len(outputs) > 1:
             return outputs.argmax(axis=0)
-        return (outputs[0] > LOSSES[self.architecture.loss].threshold).astype(np.int64)
+        return (outputs[0] > self.architecture.loss.threshold).astype(np.int64)
 
     def activations(self, X: Array, *, training: bool = False) -> list[Array]:
         """Return the output (n, n_samples) of every layer in `layers`: Z of a dense one, A of an activation.
@@ -147,12 +157,19 @@ class Network:
         save_model(path, self.architecture, tensors)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: Backend | None = None) -> Network:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: Backend | None = None,
+        functions: Mapping[str, Any] | None = None,
+    ) -> Network:
         """Read a network that `save` wrote, on any backend and in its dtype.
 
-        Raises FileNotFoundError, or ValueError for a file that is truncated, hostile or not ours.
+        functions: the `CustomActivation` and `CustomLoss` values that it was made with, by their names.
+        Raises FileNotFoundError, or ValueError for a file that is truncated, hostile or not ours, and for a function
+        that is missing.
         """
-        architecture, tensors = load_model(path)
+        architecture, tensors = load_model(path, functions)
         network = cls.__new__(cls)
         network._set_up(architecture, backend)
         dtype = network.backend.dtype
@@ -279,7 +296,7 @@ def _statistics(layout: Layout, owned: Array) -> dict[str, Array]:
     return {place.path: place.view(owned[layout.size :]) for place in layout.statistics}
 
 
-def _architecture(layers: Any, loss: str, **with_sizes: Any) -> Architecture:
+def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architecture:
     """Sizes and what goes with them, or layers."""
     if isinstance(layers, (str, dict)) or not isinstance(layers, Sequence):
         raise TypeError(f"layers is a {type(layers).__name__}; needed are sizes such as [784, 100, 10], or layers; "

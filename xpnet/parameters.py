@@ -154,12 +154,14 @@ def _he(n_in: int, n_out: int) -> float:
 
 # Standard deviation of the normal distribution that a weight is drawn from.
 # glorot: Glorot and Bengio (2010), eq. 12.  he: He et al. (2015), eq. 10.
+# lecun: LeCun et al. (1998), Efficient BackProp, section 4.6; the same rule as Nielsen's, asked for by selu.
 # normal: as in tutorial 000.  inverse_sqrt: Nielsen, chapter 3, "Weight initialization".
 WEIGHT_INITIALISERS = {
     "normal": _standard_normal,
     "inverse_sqrt": _inverse_sqrt,
     "glorot": _glorot,
     "he": _he,
+    "lecun": _inverse_sqrt,
 }
 BIAS_INITIALISERS = ("zeros", "normal")  # or any finite number: that constant
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnet.architecture import Architecture
 from xpnet.kernels.accuracy import right_class, right_side
-from xpnet.kernels.losses import LOSSES, mean_over_batch, weighted_mean_over_batch
+from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
 from xpnet.layer import Layer
 from xpnet.layers import Dense
 from xpnet.normalization import check_batch
@@ -99,7 +99,7 @@ def inference_program(architecture: Architecture, batch: int, kind: str, seed: i
         arrays = _arrays(recorder, architecture)
         with recorder.phase("forward"):
             outputs = _forward(recorder, architecture, arrays, overwrite=kind != "activations", seed=seed)
-            link = LOSSES[architecture.loss].link
+            link = architecture.loss.link
             wanted = outputs[1:] if kind == "activations" else outputs[-1:]
             if kind == "predict" and link is not None:
                 P = recorder.batch_matrix("P", architecture.n_outputs)
@@ -197,6 +197,7 @@ def _forward(
         name = _free_name(recorder, f"{'Z' if isinstance(layer, Dense) else 'A'}{number}")
         may_overwrite = overwrite and not layer.needs_input and before is not None and not before.needs_output
         out = recorder.rename(outputs[-1], name) if may_overwrite else recorder.batch_matrix(name, size)
+        works_on["scratch"] = _scratch(recorder, layer, size)
         works_on |= _working(recorder, layer, size, number, masks is not None)
         if masks is not None and layer.is_random:
             works_on |= _counter(recorder, masks, size, number)
@@ -210,7 +211,7 @@ def _forward(
 def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: bool, with_accuracy: bool) -> Buffer:
     """Record the loss and what is counted; returns its gradient by the last layer's output, of the batch's mean."""
     xp, n_outputs = recorder.xp, architecture.n_outputs
-    loss = LOSSES[architecture.loss]
+    loss = architecture.loss
     Y = recorder.batch_matrix("Y", n_outputs)
     recorder.gather("Y", Y)
     L = recorder.batch_vector("L")
@@ -229,7 +230,7 @@ def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: b
         if w is not None:
             xp.multiply(right, w, out=right)
             xp.sum(right, axis=1, keepdims=True, out=recorder["correct_weight"])
-    loss.pair(xp, A, Y, L, dA, work)
+    loss.losses_into(xp, A, Y, L, dA, work)
     if w is None:
         mean_over_batch(xp, L, dA, recorder["loss"])
     else:
@@ -257,6 +258,18 @@ def _backward(
         layer.backward_into(recorder.xp, arrays[i], trace, gradient, grads[i], dX)
         if dX is not None:
             gradient = dX
+
+
+def _scratch(recorder: Recorder, layer: Layer, size: int) -> list[Buffer]:
+    """The scratch of a layer's kernels; all layers of one width share it, as each uses it at another time."""
+    buffers = []
+    for i, form in enumerate(layer.scratch):
+        name = f"scratch{i + 1} {size if form == 'matrix' else form}"
+        if name in recorder:
+            buffers.append(recorder[name])
+        else:
+            buffers.append(recorder.batch_matrix(name, size) if form == "matrix" else recorder.batch_vector(name))
+    return buffers
 
 
 def _free_name(recorder: Recorder, name: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from xpnet.callbacks import Callback, History, Record
 from xpnet.data import Dataset
-from xpnet.evaluation import Evaluator, check_fit
+from xpnet.evaluation import Evaluator, check_fit, measure
 from xpnet.executors.replay import Replay
 from xpnet.feed import feed_of
 from xpnet.network import CHUNK, Network, feed_samples
@@ -100,13 +100,16 @@ def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None, 
     return results["loss"] / results.get("weight", batch)
 
 
-def evaluate(network: Network, dataset: Dataset) -> dict[str, Any]:
-    """Return {"loss", "n"} over a data set, and {"accuracy", "correct"} where its targets are classes.
+def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> dict[str, Any]:
+    """Return {"loss", "n"} over a data set, {"accuracy", "correct"} where its targets are classes, and the metrics.
 
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts.
+    metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1").  Raises ValueError for an unknown one.
     """
     check_fit(network, dataset, "dataset")
-    return Evaluator(network, dataset, feed_of(dataset, network.backend, CHUNK)).evaluate()
+    more = measure(network, dataset, metrics)
+    measured = Evaluator(network, dataset, feed_of(dataset, network.backend, CHUNK)).evaluate()
+    return measured | {name: value for name, value in more.items() if name not in measured}
 
 
 def _checked_epochs(

@@ -22,7 +22,7 @@ from xpnet.callbacks import Callback, HistoryFile, ProgressBar, Record, json_lin
 from xpnet.commands.arguments import UsageError, add_device, option, size_list, whole
 from xpnet.commands.data import Data, add_data, load_data
 from xpnet.kernels.activations import ACTIVATIONS
-from xpnet.kernels.losses import LOSSES
+from xpnet.losses import LOSSES
 from xpnet.memory import Held, describe_plan, memory_plan
 from xpnet.network import Network
 from xpnet.optimizers import SGD
