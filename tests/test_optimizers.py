@@ -16,7 +16,7 @@ def update_program(optimizer, size):
     def build(recorder):
         gradient = recorder.flat("gradient", size)
         with recorder.phase("update"):
-            optimizer.record(recorder, recorder.theta, gradient)
+            optimizer.record(recorder, gradient, size, [])
 
     return record(build, batch=1, n_parameters=size, slots=optimizer.slots)
 

@@ -25,8 +25,8 @@ PACKAGE = Path(xpnet.__file__).parent
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
     "kernels.updates", "program", "parameters", "executors.replay", "data_checks", "data", "datasets.idx",
-    "datasets.mnist", "datasets", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "optimizers",
-    "callbacks", "evaluation", "training", "functional", "bench", "runs", "cli", "__main__",
+    "datasets.mnist", "datasets", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "schedules",
+    "optimizers", "callbacks", "evaluation", "training", "lr_finder", "functional", "bench", "runs", "cli", "__main__",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors")  # packages whose __init__ is a docstring alone
 NAMES = ["xpnet", *(f"xpnet.{name}" for name in (*EMPTY, *ORDER))]

@@ -170,9 +170,9 @@ class Network:
                 return entry[1]
         return None
 
-    def training_program(self, batch: int, optimizer: RecordsUpdate, weighted: bool) -> Program:
+    def training_program(self, batch: int, optimizer: RecordsUpdate, weighted: bool, accumulate: int = 1) -> Program:
         """The Program of one training step; `describe()` tells it in text."""
-        return training_program(self.architecture, batch, optimizer, weighted)
+        return training_program(self.architecture, batch, optimizer, weighted, accumulate)
 
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
         self.architecture = architecture

@@ -149,8 +149,10 @@ class OneCycle(Schedule):
         check_number("div", self.div, at_least=1, example=f"{example[:-1]}, div=25)")
         check_number("final_div", self.final_div, at_least=1, example=f"{example[:-1]}, final_div=1e4)")
         if self.rise * self.total_steps <= 1:
-            raise ValueError(f"rise is {self.rise} of {self.total_steps} steps, which leaves no step to rise in; "
-                             f"make it more than {1 / self.total_steps:g}, or give the steps of the whole run")  # fmt: skip
+            raise ValueError(
+                f"rise is {self.rise} of {self.total_steps} steps, which leaves no step to rise in; "
+                f"make it more than {1 / self.total_steps:g}, or give the steps of the whole run"
+            )
 
     def values(self, first_step: int, n_steps: int) -> np.ndarray:
         steps = _counted(first_step, n_steps)

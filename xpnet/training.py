@@ -19,7 +19,7 @@ from xpnet.data import Dataset
 from xpnet.evaluation import Evaluator, check_fit, data_sources
 from xpnet.executors.replay import Replay
 from xpnet.network import Network, feed_samples
-from xpnet.optimizers import SGD
+from xpnet.optimizers import Optimizer
 from xpnet.options import check_whole
 from xpnet.parameters import random_generator
 
@@ -33,7 +33,7 @@ class TrainingDiverged(ArithmeticError):
 def train(
     network: Network,
     dataset: Dataset,
-    optimizer: SGD,
+    optimizer: Optimizer,
     *,
     epochs: int,
     batch_size: int | None = None,
@@ -41,25 +41,30 @@ def train(
     seed: int = 0,
     validation: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
+    accumulate: int = 1,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
     epochs: passes over the data.  batch_size: samples a step, None for all; the last step of an epoch may be shorter.
     shuffle, seed: a new order of the samples each epoch, the same for the same seed.
     validation: a Dataset to evaluate after each epoch.  callbacks: told of progress and records.
+    accumulate: steps to an update, which goes by the mean over all their samples: the update of a batch so many times
+    as large, in the memory of a small one. The update at the end of an epoch may have fewer.
+    The optimizer keeps its state: training the same network again goes on where it stopped.
     A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
     and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU).
     Raises ValueError or TypeError before the first step if the arguments do not fit each other, TrainingDiverged if
     the loss stops being finite. After Ctrl-C the network holds the weights it had reached.
     """
-    records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks)
+    records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
+                              accumulate)  # fmt: skip
     return History(records)
 
 
 def epochs(
     network: Network,
     dataset: Dataset,
-    optimizer: SGD,
+    optimizer: Optimizer,
     *,
     epochs: int,
     batch_size: int | None = None,
@@ -67,12 +72,14 @@ def epochs(
     seed: int = 0,
     validation: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
+    accumulate: int = 1,
 ) -> Iterator[Record]:
     """The generator under `train`: the same arguments, checked at once; yields each record when its epoch is over."""
-    return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks)
+    return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
+                           accumulate)  # fmt: skip
 
 
-def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None) -> float:
+def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = None) -> float:
     """Update the network once on the batch X (n_inputs, batch), Y (n_outputs, batch) and return the loss before it.
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
@@ -84,8 +91,10 @@ def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None) 
         ("step", optimizer, weighted, batch), lambda: network.training_program(batch, optimizer, weighted)
     ) as engine:
         feed_samples(engine, batch, X, Y, weights)
+        optimizer.attach(network, engine)
         engine.set_slots(optimizer.slot_rows(1)[0])
         engine.execute(batch)
+        optimizer.advance(1)
         results = engine.read_results()
     return results["loss"] / results.get("weight", batch)
 
@@ -100,8 +109,8 @@ def evaluate(network: Network, dataset: Dataset) -> dict[str, Any]:
 
 
 def _checked_epochs(
-    network: Network, dataset: Dataset, optimizer: SGD, n_epochs: int, batch_size: int | None, shuffle: bool,
-    seed: int, validation: Dataset | None, callbacks: Sequence[Callback],
+    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch_size: int | None, shuffle: bool,
+    seed: int, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int,
 ) -> Iterator[Record]:  # fmt: skip
     """Refuse what cannot work now, not at the first `next`."""
     check_fit(network, dataset, "dataset")
@@ -115,20 +124,22 @@ def _checked_epochs(
     batch = dataset.n_samples
     if batch_size is not None:
         batch = min(check_whole("batch_size", batch_size, at_least=1), batch)
+    accumulate = check_whole("accumulate", accumulate, at_least=1)
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
     rng = random_generator(seed, 1)
-    return _epochs(network, dataset, optimizer, n_epochs, batch, rng if shuffle else None, validation, callbacks)
+    return _epochs(network, dataset, optimizer, n_epochs, batch, rng if shuffle else None, validation, callbacks,
+                   accumulate)  # fmt: skip
 
 
 def _epochs(
-    network: Network, dataset: Dataset, optimizer: SGD, n_epochs: int, batch: int, rng: np.random.Generator | None,
-    validation: Dataset | None, callbacks: Sequence[Callback],
+    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch: int,
+    rng: np.random.Generator | None, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int,
 ) -> Iterator[Record]:  # fmt: skip
     backend, theta = network.backend, network.parameters.flat
     data = dataset.upload(backend)
-    program = network.training_program(batch, optimizer, data.weights is not None)
+    program = network.training_program(batch, optimizer, data.weights is not None, accumulate)
     engine = Replay(program, backend, theta, data_sources(data))
     untrained = Evaluator(network, dataset, data)
     judge, judge_bytes = None, 0
@@ -147,30 +158,38 @@ def _epochs(
         last_good = theta.copy()
         for epoch in range(1, n_epochs + 1):
             before, started = _bytes(engine, judge), time.perf_counter()
-            last_good[...] = theta
+            last_good[...], last_state = theta, optimizer.snapshot()
             order = np.arange(dataset.n_samples) if rng is None else rng.permutation(dataset.n_samples)
             try:
-                train_loss = _run_epoch(engine, optimizer, order, epoch, callbacks)
+                train_loss = _run_epoch(engine, network, optimizer, order, epoch, callbacks)
                 _check_weights(theta, epoch, optimizer)
             except BaseException as error:  # Ctrl-C may come while the loss runs away
                 if isinstance(error, TrainingDiverged) or not _is_finite(theta):
                     theta[...] = last_good
+                    optimizer.restore(last_state)
                 raise
             seconds = time.perf_counter() - started
             record = {"epoch": epoch, "train_loss": train_loss, **_judged(judge), "steps": n_steps, "seconds": seconds}
             yield _report({**record, "bytes_uploaded": _bytes(engine, judge) - before}, network, callbacks)
 
 
-def _run_epoch(engine: Replay, optimizer: SGD, order: np.ndarray, epoch: int, callbacks: Sequence[Callback]) -> float:
+def _run_epoch(
+    engine: Replay, network: Network, optimizer: Optimizer, order: np.ndarray, epoch: int,
+    callbacks: Sequence[Callback],
+) -> float:  # fmt: skip
     """Run one epoch in chunks of about CHUNK_SECONDS and return its mean loss, which weighs samples and not steps."""
     batch, n_steps = engine.program.capacity, -(-len(order) // engine.program.capacity)
-    total, total_weight, done, size = 0.0, 0.0, 0, 1
+    accumulate = engine.program.accumulate  # a chunk is a multiple of it, so that no update waits for the next one
+    total, total_weight, done, size = 0.0, 0.0, 0, accumulate
     last_finite: float | None = None
     while done < n_steps:
         started = time.perf_counter()
         part = order[done * batch : (done + size) * batch]
         count = -(-len(part) // batch)
-        rows_out = engine.run(part, optimizer.slot_rows(count))
+        n_updates = -(-count // accumulate)
+        optimizer.attach(network, engine)
+        rows_out = engine.run(part, optimizer.slot_rows(n_updates).repeat(accumulate, axis=0)[:count])
+        optimizer.advance(n_updates)
         results = dict(zip(engine.program.results, rows_out.T, strict=True))
         n_samples = np.full(count, float(batch))
         n_samples[-1] = len(part) - (count - 1) * batch
@@ -181,11 +200,13 @@ def _run_epoch(engine: Replay, optimizer: SGD, order: np.ndarray, epoch: int, ca
             callback.on_chunk_end(epoch, done, float(results["loss"].sum() / weights.sum()))
         # The first chunk also binds the Program, so its time says little: grow by 8 at most.
         elapsed = max(time.perf_counter() - started, 1e-9)
-        size = max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)))
+        size = accumulate * max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)) // accumulate)
     return float(total / total_weight)
 
 
-def _check_finite(losses: np.ndarray, done: int, epoch: int, last_finite: float | None, optimizer: SGD) -> float | None:
+def _check_finite(
+    losses: np.ndarray, done: int, epoch: int, last_finite: float | None, optimizer: Optimizer
+) -> float | None:
     """Return the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad) == 0:
@@ -199,7 +220,7 @@ def _check_finite(losses: np.ndarray, done: int, epoch: int, last_finite: float 
     )
 
 
-def _check_weights(theta: Any, epoch: int, optimizer: SGD) -> None:
+def _check_weights(theta: Any, epoch: int, optimizer: Optimizer) -> None:
     """The last update of an epoch has no loss after it that would tell."""
     if not _is_finite(theta):
         raise TrainingDiverged(f"the weights are not finite after the last step of epoch {epoch}; {_cure(optimizer)}")
@@ -210,12 +231,12 @@ def _is_finite(theta: Any) -> bool:
         return bool(np.isfinite(float(theta.sum())))
 
 
-def _cure(optimizer: SGD) -> str:
+def _cure(optimizer: Optimizer) -> str:
     return f"lower the learning rate (it is {optimizer.lr:g}) or scale the inputs with xpnet.standardize"
 
 
 def _check_optimizer(optimizer: Any) -> None:
-    if isinstance(optimizer, type) or not hasattr(optimizer, "slot_rows"):
+    if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
 
 

@@ -158,9 +158,7 @@ def nadam_rates(
     xp.divide(lr, next_rate, out=next_rate)
 
 
-def lion(
-    xp: Any, theta: Array, gradient: Array, m: Array, work: Array, lr: Any, beta1: float, beta2: float
-) -> None:
+def lion(xp: Any, theta: Array, gradient: Array, m: Array, work: Array, lr: Any, beta1: float, beta2: float) -> None:
     """theta = theta - lr sign(beta1 m + (1 - beta1) gradient), m = beta2 m + (1 - beta2) gradient: Lion.
 
     m: zero at first.  A gradient that was always zero moves nothing: sign(0) is 0.
