@@ -116,7 +116,7 @@ class ReduceOnPlateau(Callback):
     def on_epoch_end(self, record: Record, network: Network) -> None:
         if record["epoch"] == 0:  # untrained: a loss before the first epoch is no plateau
             return
-        loss = float(record.get("val_loss", record["train_loss"]))
+        loss = record["val_loss"] if "val_loss" in record else record["train_loss"]
         if loss < self._best * (1.0 - self.threshold):
             self._best, self._n_bad = loss, 0
             return

@@ -51,6 +51,7 @@ def run(name: str, arguments: dict, clip: tuple[str, float] | None, start: torch
 
 
 def main() -> None:
+    torch.set_default_dtype(torch.float64)  # NAdam keeps the product of its momenta in the default type
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(7, generator=generator, dtype=torch.float64)
     gradients = torch.randn(N_STEPS, 7, generator=generator, dtype=torch.float64)
