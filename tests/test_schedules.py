@@ -73,6 +73,7 @@ def test_schedules_are_values():
     (lambda: WarmUp(0.1, 5, start=0), ValueError, ["start is 0", "above 0", "WarmUp("]),
     (lambda: WarmUp(WarmUp(0.1, 5), 5), ValueError, ["warms up itself", "without WarmUp"]),
     (lambda: WarmUp(OneCycle(0.1, 50), 5), ValueError, ["after is OneCycle", "without WarmUp"]),
+    (lambda: WarmUp(Cosine(0.1, 10), 11), ValueError, ["steps is 11", "longer than the 10 steps of Cosine", "part"]),
     (lambda: OneCycle(0.1, None), TypeError, ["total_steps is None", "whole run", "OneCycle(0.1, total_steps="]),
     (lambda: OneCycle(0.1, 3), ValueError, ["rise is 0.3 of 3 steps", "more than 0.333"]),
     (lambda: OneCycle(0.1, 30, rise=1), ValueError, ["rise is 1", "below 1"]),

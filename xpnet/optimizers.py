@@ -223,6 +223,10 @@ class Optimizer(ABC):
         left = self._left
         self._left = Snapshot(left.network, left.steps_done + n_updates, left.state, left.keys)
 
+    def detach(self) -> None:
+        """Keep copies of the state, so that the memory of an engine that is done with can go."""
+        self._left = self.snapshot()
+
     def snapshot(self) -> Snapshot:
         """Return what `restore` takes: copies, on the device."""
         left = self._left

@@ -148,6 +148,7 @@ def _epochs(
         judge, judge_bytes = Evaluator(network, validation, validation_data), validation_data.nbytes
     n_steps = -(-dataset.n_samples // batch)
     with ExitStack() as ending:
+        ending.callback(optimizer.detach)
         for callback in callbacks:  # each is told of the end, also if another one fails at it
             ending.callback(callback.on_train_end, network)
         for callback in callbacks:
