@@ -469,7 +469,7 @@ def test_no_command_prints_help(capsys):
     assert main([]) == 2
     out, err = capsys.readouterr()
     assert err == ""
-    for command in ("train", "evaluate", "predict", "info"):
+    for command in ("train", "evaluate", "predict", "bench", "info"):
         assert command in out
 
 

@@ -491,3 +491,20 @@ def test_a_call_that_was_refused_leaves_the_network_as_it_was(backend):
         with pytest.raises(ValueError):
             network.predict(wrong)
     agrees(backend, network.forward(X), outputs_of(network, parameters, rows)[-1].T)
+
+
+def test_predict_on_a_million_samples_runs_in_chunks_with_flat_memory():
+    """Besides the predictions themselves it holds one chunk, however many samples there are."""
+    network = Network([4, 8, 2], backend=select_backend("cpu", "float32"))
+    held = []
+    for n_samples in (10_000, 1_000_000):
+        X = np.random.default_rng(0).random((n_samples, 4), dtype=np.float32).T
+        network.predict(X[:, :2000])
+        tracemalloc.start()
+        try:
+            P = network.predict(X)
+            held.append(tracemalloc.get_traced_memory()[1] - P.nbytes)
+        finally:
+            tracemalloc.stop()
+        np.testing.assert_allclose(P[:, -3000:], network.predict(X[:, -3000:]), rtol=1e-6)
+    assert max(held) < 100_000  # the results of a million take 8,000,000 bytes

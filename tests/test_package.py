@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -26,9 +27,12 @@ ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
     "kernels.updates", "program", "parameters", "executors.replay", "data_checks", "data", "datasets.idx",
     "datasets.mnist", "datasets", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "schedules",
-    "optimizers", "callbacks", "evaluation", "training", "lr_finder", "functional", "bench", "runs", "cli", "__main__",
+    "optimizers", "callbacks", "feed", "evaluation", "memory", "training", "lr_finder", "functional", "bench", "grid",
+    "plots", "runs", "commands.arguments", "commands.data", "commands.train", "commands.apply", "commands.bench",
+    "commands.info", "cli", "__main__",
 ]  # fmt: skip
-EMPTY = ("kernels", "executors")  # packages whose __init__ is a docstring alone
+EMPTY = ("kernels", "executors", "commands")  # packages whose __init__ is a docstring alone
+COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}
 NAMES = ["xpnet", *(f"xpnet.{name}" for name in (*EMPTY, *ORDER))]
 
 
@@ -78,19 +82,19 @@ def test_every_module_has_its_place():
 def test_module_imports_only_from_those_before_it(name):
     found = {other for other in imported_names(TREES[name]) if other.partition(".")[0] == "xpnet"}
     if name == "xpnet":
-        allowed = set(NAMES) - {"xpnet.cli", "xpnet.runs", "xpnet.__main__"}
+        allowed = set(NAMES) - COMMANDS - {"xpnet.runs", "xpnet.__main__"}
     elif name.removeprefix("xpnet.") in EMPTY:
         allowed = set()
     else:
         allowed = {f"xpnet.{other}" for other in ORDER[: ORDER.index(name.removeprefix("xpnet."))]}
-        allowed |= {"xpnet"} if name == "xpnet.cli" else set()  # for __version__
+        allowed |= {"xpnet"} if name in COMMANDS else set()  # for __version__
     assert found <= allowed, f"{name} imports {sorted(found - allowed)}"
 
 
 # --- what no module does ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"xpnet.cli"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - COMMANDS))
 def test_only_the_command_line_prints(name):
     assert not calls(TREES[name], "print", "sys.stdout.write", "sys.stderr.write")
 
@@ -111,7 +115,8 @@ def test_no_module_holds_state(name):
 def test_only_the_backend_imports_cupy(name):
     found = set(imported_names(TREES[name]))
     assert not {other for other in found if other.partition(".")[0] == "cupy"}
-    assert not calls(TREES[name], "importlib.import_module", "import_module", "__import__")
+    dynamic = calls(TREES[name], "importlib.import_module", "import_module", "__import__")
+    assert [ast.unparse(call) for call in dynamic] == ["import_module(f'xpnet.{home}')"] * (name == "xpnet")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,9 +129,25 @@ def test_nothing_is_pickled(name):
 
 def test_import_loads_nothing_heavy():
     heavy = ["cupy", "tqdm", "safetensors", "pooch", "requests", "matplotlib", "pandas", "sklearn", "numba", "scipy"]
-    code = f"import sys, xpnet; print([name for name in {heavy} if name in sys.modules])"
+    code = "import sys; from xpnet import *; assert Network and train; "  # modules are imported on use
+    code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_import_costs_at_most_a_third_more_than_numpy():
+    """The one thing here that is asserted by a clock: a ratio of CPU times, each the least of several turns."""
+
+    def cpu_seconds(module):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, check=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    cpu_seconds("xpnet")  # compiles the byte code
+    turns = [(cpu_seconds("numpy"), cpu_seconds("xpnet")) for _ in range(9)]
+    numpy_seconds, xpnet_seconds = (min(column) for column in zip(*turns, strict=True))
+    assert xpnet_seconds <= 1.3 * numpy_seconds, (numpy_seconds, xpnet_seconds)
 
 
 # --- what is public --------------------------------------------------------------------------------------------------
@@ -161,6 +182,17 @@ def test_everything_public_has_a_docstring(name):
                 if not (inspect.getdoc(method) or "").strip():
                     missing.append(f"{node.name}.{part.name}")
     assert not sorted(set(missing))
+
+
+def test_every_public_name_has_one_home():
+    homes = [name for names in xpnet._HOMES.values() for name in names]
+    assert sorted(homes) == sorted(xpnet.__all__)
+    (block,) = [node for node in TREES["xpnet"].body if isinstance(node, ast.If)]  # what type checkers see
+    told = {node.module.removeprefix("xpnet."): {alias.name for alias in node.names} for node in block.body}
+    assert told == {home: set(names) for home, names in xpnet._HOMES.items()}
+    assert set(xpnet.__all__) <= set(dir(xpnet))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        xpnet.nothing  # noqa: B018
 
 
 # --- what ships ------------------------------------------------------------------------------------------------------
@@ -232,7 +264,7 @@ def test_readme_commands_parse():
     found = [words for block in readme_blocks("sh") for words in commands(block)]
     ours = [words[1:] for words in found if words[0] == "xpnet"]
     parsed = {cli._parser().parse_args(words).command for words in ours}
-    assert parsed == {"train", "evaluate", "predict", "info"}
+    assert parsed == {"train", "evaluate", "predict", "bench", "info"}
     assert ["pip", "install", "."] in found and ["pip", "install", ".[test]"] in found
 
 

@@ -4,18 +4,48 @@ One sample is one column. Start with `xpnet.training`, the page to read first; `
 as plain functions on a dict.
 """
 
-from xpnet import schedules
-from xpnet.backend import Backend, BackendUnavailable, select_backend
-from xpnet.callbacks import Callback, History, ReduceOnPlateau
-from xpnet.data import Dataset, standardize
-from xpnet.gradcheck import check_gradients, numerical_gradient
-from xpnet.layers import Activation, Dense
-from xpnet.lr_finder import RateSearch, find_lr
-from xpnet.network import Network
-from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, NAdam, Nesterov, Optimizer, RMSProp
-from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpnet.backend import Backend, BackendUnavailable, select_backend
+    from xpnet.callbacks import Callback, History, ReduceOnPlateau
+    from xpnet.data import Dataset, standardize
+    from xpnet.gradcheck import check_gradients, numerical_gradient
+    from xpnet.layers import Activation, Dense
+    from xpnet.lr_finder import RateSearch, find_lr
+    from xpnet.network import Network
+    from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, NAdam, Nesterov, Optimizer, RMSProp
+    from xpnet.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
+    from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
 
 __version__ = "0.1.0"
+
+# Where each public name lives. A module is imported when a name of its is first used: `import xpnet` costs next to
+# nothing, and a command that trains no network waits for none.
+_HOMES = {
+    "backend": ("Backend", "BackendUnavailable", "select_backend"),
+    "callbacks": ("Callback", "History", "ReduceOnPlateau"),
+    "data": ("Dataset", "standardize"),
+    "gradcheck": ("check_gradients", "numerical_gradient"),
+    "layers": ("Activation", "Dense"),
+    "lr_finder": ("RateSearch", "find_lr"),
+    "network": ("Network",),
+    "optimizers": (
+        "SGD",
+        "AdaGrad",
+        "Adam",
+        "AdamW",
+        "Lion",
+        "Momentum",
+        "NAdam",
+        "Nesterov",
+        "Optimizer",
+        "RMSProp",
+    ),
+    "schedules": ("Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "Schedule", "Step", "WarmUp"),
+    "training": ("TrainingDiverged", "epochs", "evaluate", "step", "train"),
+}
 
 __all__ = [
     "SGD",
@@ -26,27 +56,45 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "Callback",
+    "Constant",
+    "Cosine",
     "Dataset",
     "Dense",
+    "Exponential",
     "History",
+    "InverseScaling",
     "Lion",
     "Momentum",
     "NAdam",
     "Nesterov",
     "Network",
+    "OneCycle",
     "Optimizer",
     "RMSProp",
     "RateSearch",
     "ReduceOnPlateau",
+    "Schedule",
+    "Step",
     "TrainingDiverged",
+    "WarmUp",
     "check_gradients",
     "epochs",
     "evaluate",
     "find_lr",
     "numerical_gradient",
-    "schedules",
     "select_backend",
     "standardize",
     "step",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"xpnet.{home}"), name)
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -81,10 +81,7 @@ def select_backend(device: str | None = None, dtype: Any = "float32") -> Backend
     XPNET_DEVICE and falls back to "auto".  dtype: "float32" or "float64".
     Raises ValueError for an unknown device or dtype, BackendUnavailable if "cuda" cannot be had.
     """
-    source = "device"
-    if device is None:
-        device, source = os.environ.get("XPNET_DEVICE", "").strip() or "auto", "XPNET_DEVICE"
-    check_option(source, device, DEVICES)
+    device, source = asked_device(device)
     float_type = _float_type(dtype)
     if device == "cpu":
         return _cpu(float_type, f"{source} is cpu")
@@ -95,6 +92,17 @@ def select_backend(device: str | None = None, dtype: Any = "float32") -> Backend
             raise
         return _cpu(float_type, str(failure))
     return Backend("cupy", "cuda", cupy, float_type, f"{gpu} answered the probe")
+
+
+def asked_device(device: str | None) -> tuple[str, str]:
+    """Return the device that was asked for, by name or else by XPNET_DEVICE ("auto" without it), and by which of them.
+
+    Raises ValueError for one that is not in DEVICES.
+    """
+    source = "device"
+    if device is None:
+        device, source = os.environ.get("XPNET_DEVICE", "").strip() or "auto", "XPNET_DEVICE"
+    return check_option(source, device, DEVICES), source
 
 
 def probe_gpu() -> tuple[Any, str]:

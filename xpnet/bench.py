@@ -1,19 +1,22 @@
 """The one timing harness: warm up, synchronise both sides, take turns.
 
-`take_turns` times pieces of work against each other, `limits` tells what a machine does at its best; `benchmarks/` uses
-both. A time is never taken while a device still works.
+`take_turns` times pieces of work against each other, `limits` tells what a machine does at its best, `machine` what it
+is; `xpnet bench` and `benchmarks/` use them. A time is never taken while a device still works.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Backend
+from xpnet.backend import Backend, BackendUnavailable, probe_gpu
 
 N_SAMPLES = 8192  # of the synthetic data, unless a batch is larger
 
@@ -51,8 +54,11 @@ def synthetic_data(
     return X, Y, rng.integers(0, n_samples, steps * batch)
 
 
-def limits(backend: Backend, *, repeats: int = 5) -> dict[str, float]:
-    """Return what this machine does at its best: {"flops", "bytes"} a second, of a large product and a large copy."""
+def limits(backend: Backend, *, repeats: int = 5, seconds: float = 0.1) -> dict[str, float]:
+    """Return what this machine does at its best: {"flops", "bytes"} a second, of a large product and a large copy.
+
+    repeats, seconds: as for `take_turns`.
+    """
     n, xp = 1536, backend.xp
     a, b = (backend.to_device(np.random.default_rng(seed).random((n, n))) for seed in (0, 1))
     out = xp.empty((n, n), dtype=backend.dtype)
@@ -63,11 +69,40 @@ def limits(backend: Backend, *, repeats: int = 5) -> dict[str, float]:
         target[...] = source
 
     works = {"flops": Work(lambda: a.dot(b, out), backend.synchronize), "bytes": Work(copy, backend.synchronize)}
-    times = take_turns(works, repeats=repeats)
+    times = take_turns(works, repeats=repeats, seconds=seconds)
     return {
         "flops": 2.0 * n**3 / min(times["flops"]),
         "bytes": 2.0 * source.nbytes / min(times["bytes"]),
     }
+
+
+def machine(version: str) -> dict[str, Any]:
+    """Return what computes here as a JSON-ready dict.  version: of xpnet.
+
+    Keys: xpnet, date (UTC), cpu, cores, memory (bytes, or None), system, python, numpy, blas, threads; gpu, cupy,
+    cuda_driver and cuda_runtime, which are None without a usable GPU; no_gpu: why there is none, else None.
+    """
+    facts: dict[str, Any] = {
+        "xpnet": version, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu_name(), "cores": os.cpu_count(), "memory": memory(), "system": platform.platform(),
+        "python": platform.python_version(), "numpy": np.__version__, "blas": blas(), "threads": threads(),
+        "gpu": None, "cupy": None, "cuda_driver": None, "cuda_runtime": None, "no_gpu": None,
+    }  # fmt: skip
+    try:
+        cupy, facts["gpu"] = probe_gpu()
+    except BackendUnavailable as error:
+        return {**facts, "no_gpu": str(error)}
+    runtime = cupy.cuda.runtime
+    driver, toolkit = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    return {**facts, "cupy": cupy.__version__, "cuda_driver": driver, "cuda_runtime": toolkit}
+
+
+def memory() -> int | None:
+    """Bytes of memory that this machine has, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system, or one that does not know
+        return None
 
 
 def blas() -> str:
@@ -107,3 +142,14 @@ def _time(work: Work, count: int) -> float:
         work.run()
     work.synchronize()
     return time.perf_counter() - started
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine() or "unknown"

@@ -23,6 +23,7 @@ from xpnet.data_checks import (
     checked_weights,
     feature_dtype,
     holds_classes,
+    mapped_rows,
     read_only,
     real_array,
     target_dtype,
@@ -66,6 +67,10 @@ class Dataset:
 
     An array whose `.T` is already C-ordered is not copied: do not change it afterwards. Raises TypeError for
     arrays that do not hold real numbers, ValueError for shapes, NaN or infinity, bad weights and a bad scale.
+
+    X may be a `numpy.memmap` of a file larger than memory, samples as rows in the file: `Dataset(rows.T, Y)` with
+    rows = np.load(path, mmap_mode="r"). Its type stays as it is, and training reads it in blocks: see `Blocks` in
+    `xpnet.feed`, which shuffles less than fully. Pass np.asarray(rows).T to gather any sample from the map instead.
     """
 
     def __init__(
@@ -74,7 +79,11 @@ class Dataset:
         features, targets = real_array("X", X), real_array("Y", Y)
         check_shapes(features, targets)
         self._scale = checked_scale(scale, features.dtype)
-        self._samples = read_only(features.T, feature_dtype(features.dtype))
+        self._is_mapped = isinstance(X, np.memmap)
+        if self._is_mapped:
+            self._samples = mapped_rows(features.T)
+        else:
+            self._samples = read_only(features.T, feature_dtype(features.dtype))
         self._targets = read_only(targets.reshape(-1, features.shape[1]).T, target_dtype(targets))
         check_finite("X", self._samples, "feature")
         check_finite("Y", self._targets, "output")
@@ -151,6 +160,11 @@ class Dataset:
         return self._scale
 
     @property
+    def is_mapped(self) -> bool:
+        """Whether the features lie in a mapped file, to be read in blocks."""
+        return self._is_mapped
+
+    @property
     def n_features(self) -> int:
         """Number of features: rows of X."""
         return int(self._samples.shape[1])
@@ -191,10 +205,11 @@ class Dataset:
     def __repr__(self) -> str:
         scaled = "" if self._scale is None else f" x {self._scale:.6g}"
         classes = ", classes" if self.is_classification else ""
+        mapped = ", mapped" if self._is_mapped else ""
         weighted = "" if self._weights is None else f", weights {self._weights.dtype}"
         return (
             f"Dataset(X ({self.n_features}, {self.n_samples}) {self._samples.dtype}{scaled}, "
-            f"Y ({self.n_outputs}, {self.n_samples}) {self._targets.dtype}{classes}{weighted})"
+            f"Y ({self.n_outputs}, {self.n_samples}) {self._targets.dtype}{classes}{weighted}{mapped})"
         )
 
     def subset(self, indices: ArrayLike | slice) -> Dataset:
@@ -207,6 +222,7 @@ class Dataset:
         chosen = indices if isinstance(indices, slice) else checked_indices(indices, self.n_samples)
         part = object.__new__(Dataset)
         part._scale = self._scale
+        part._is_mapped = self._is_mapped and isinstance(chosen, slice) and chosen.step in (None, 1)
         part._samples = read_only(self._samples[chosen], self._samples.dtype)
         part._targets = read_only(self._targets[chosen], self._targets.dtype)
         part._weights = None if self._weights is None else read_only(self._weights[chosen], self._weights.dtype)
@@ -226,8 +242,13 @@ class Dataset:
 
         Both sides keep the samples' order; the same seed gives the same split. `stratify` holds out the same
         fraction of every class (largest remainders make up the total).
-        Raises ValueError for a fraction outside (0, 1), a single sample, or stratify without classes.
+        Raises ValueError for a fraction outside (0, 1), a single sample, stratify without classes, or a mapped file.
         """
+        if self._is_mapped:
+            raise ValueError(
+                f"split would copy {self.n_samples} samples out of a mapped file into memory; hold out a slice of it: "
+                "dataset.subset(slice(0, n)) and dataset.subset(slice(n, None))."
+            )
         if not 0 < fraction < 1:
             raise ValueError(
                 f"fraction is {fraction!r}; split needs a number between 0 and 1. To hold out n samples pass "
@@ -280,8 +301,16 @@ class Dataset:
             X = self._samples[rows]
             if self._scale is not None:
                 X = np.multiply(X, self._scale, dtype=np.float32)
+            X = X.astype(feature_dtype(X.dtype), copy=False)  # a mapped file may hold other types
             batch = (X.T, self._targets[rows].T)
             yield batch if self._weights is None else (*batch, self._weights[rows])
+
+    def relative_weights(self) -> NDArray[Any] | None:
+        """Return the weights divided by their mean, (n_samples, 1), or None where all samples count alike.
+
+        Weighted means do not change, and no scale of the weights can leave the range of float32.
+        """
+        return None if self._weights is None else (self._weights / self._weights.mean(dtype=np.float64)).reshape(-1, 1)
 
     def upload(self, backend: Backend) -> UploadedDataset:
         """Return the arrays on `backend`, in its dtype (uint8 features stay uint8: a quarter of the bytes).
@@ -291,11 +320,8 @@ class Dataset:
         keeps_bytes = self._samples.dtype == np.uint8
         X = backend.to_device(self._samples, dtype=np.dtype(np.uint8) if keeps_bytes else backend.dtype)
         Y = backend.to_device(self._targets)
-        weights = None
-        if self._weights is not None:
-            # Weighted means do not change, and no scale of the weights can leave the range of float32.
-            relative = self._weights / self._weights.mean(dtype=np.float64)
-            weights = backend.to_device(relative.reshape(-1, 1))
+        relative = self.relative_weights()
+        weights = None if relative is None else backend.to_device(relative)
         nbytes = 0
         if backend.device != "cpu":
             n_floats = self._targets.size + (0 if self._weights is None else self._weights.size)
@@ -309,8 +335,14 @@ def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
 
     Weights do not enter; a feature that is constant in train is only centred; uint8 is multiplied by its
     scale first. Computed in float64; the result is float32, or float64 where the input was.
-    Raises ValueError for datasets with other numbers of features.
+    Raises ValueError for datasets with other numbers of features, or in a mapped file.
     """
+    for dataset in (train, *others):
+        if dataset.is_mapped:
+            raise ValueError(
+                f"standardize would hold {dataset.n_samples} samples of a mapped file in memory; write a standardized "
+                "file instead, or pass Dataset(np.array(dataset.X), dataset.Y) if they fit."
+            )
     for position, other in enumerate(others):
         if other.n_features != train.n_features:
             raise ValueError(

@@ -124,9 +124,21 @@ def read_only(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return view
 
 
+def mapped_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only view of rows in a mapped file, refused where a sample is not contiguous in it."""
+    if not rows.flags.c_contiguous:
+        raise ValueError(
+            f"X is a memmap whose file does not hold samples as rows: ({rows.shape[1]}, {rows.shape[0]}), C-ordered. "
+            "Save it with np.save(path, np.ascontiguousarray(X.T)) and pass np.load(path, mmap_mode='r').T."
+        )
+    view = rows.view()
+    view.setflags(write=False)
+    return view
+
+
 def check_finite(name: str, base: NDArray[Any], row_name: str) -> None:
     """Refuse NaN and infinity in a base (n_samples, n), naming the first by its row and column in `name`."""
-    if base.dtype == np.uint8:
+    if base.dtype.kind in "biu":
         return
     flat = base.reshape(-1)
     n_bad, first = 0, -1

@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.data import Dataset, UploadedDataset
+from xpnet.data import Dataset
 from xpnet.executors.replay import Replay
+from xpnet.feed import Feed
 from xpnet.network import CHUNK, Network
 from xpnet.steps import evaluation_program
 
 
 class Evaluator:
-    """Evaluates one uploaded data set, again and again."""
+    """Evaluates one data set, again and again."""
 
-    def __init__(self, network: Network, dataset: Dataset, data: UploadedDataset) -> None:
+    def __init__(self, network: Network, dataset: Dataset, feed: Feed) -> None:
         with_accuracy = dataset.is_classification
         batch = min(CHUNK, dataset.n_samples)
-        program = evaluation_program(network.architecture, batch, data.weights is not None, with_accuracy)
-        self._engine = Replay(program, network.backend, network.parameters.flat, data_sources(data))
-        self._n_samples = dataset.n_samples
+        program = evaluation_program(network.architecture, batch, "weights" in feed.sources, with_accuracy)
+        self._engine = Replay(program, network.backend, network.parameters.flat, feed.sources)
+        self._feed = feed
 
     @property
     def bytes_uploaded(self) -> int:
@@ -32,23 +33,17 @@ class Evaluator:
 
     def evaluate(self) -> dict[str, Any]:
         """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
-        n_samples, capacity = self._n_samples, self._engine.program.capacity
-        rows_out = self._engine.run(np.arange(n_samples), np.empty((-(-n_samples // capacity), 0)))
-        sums = dict(zip(self._engine.program.results, rows_out.sum(axis=0).tolist(), strict=True))
+        n_samples, program = self._feed.n_samples, self._engine.program
+        totals = np.zeros(len(program.results))
+        for order in self._feed.parts(None):
+            totals += self._engine.run(order, np.empty((-(-len(order) // program.capacity), 0))).sum(axis=0)
+        sums = dict(zip(program.results, totals.tolist(), strict=True))
         total_weight = sums.get("weight", float(n_samples))
         measured: dict[str, Any] = {"loss": sums["loss"] / total_weight, "n": n_samples}
         if "correct" in sums:
             measured["accuracy"] = sums.get("correct_weight", sums["correct"]) / total_weight
             measured["correct"] = round(sums["correct"])
         return measured
-
-
-def data_sources(data: UploadedDataset) -> dict[str, tuple[Any, float | None]]:
-    """What a Program gathers by name: an array of rows, and the scale of uint8 ones."""
-    sources: dict[str, tuple[Any, float | None]] = {"X": (data.X, data.scale), "Y": (data.Y, None)}
-    if data.weights is not None:
-        sources["weights"] = (data.weights, None)
-    return sources
 
 
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnet.data import Dataset
-from xpnet.evaluation import check_fit, data_sources
+from xpnet.evaluation import check_fit
 from xpnet.executors.replay import Replay
+from xpnet.feed import Feed, feed_of
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.options import check_number, check_whole
@@ -61,31 +63,34 @@ def find_lr(
     batch = min(check_whole("batch_size", batch_size, at_least=1), dataset.n_samples)
     smoothing = check_number("smoothing", smoothing, at_least=0, below=1, example="find_lr(..., smoothing=0.98)")
     lrs = lr_start * (lr_end / lr_start) ** (np.arange(n_steps) / (n_steps - 1))
-    order = _order(dataset.n_samples, batch * n_steps, random_generator(seed, 1))
-    data, theta = dataset.upload(network.backend), network.parameters.flat
-    program = network.training_program(batch, optimizer, data.weights is not None)
-    engine = Replay(program, network.backend, theta, data_sources(data))  # its state is zero: the optimizer's stays out
+    feed, theta = feed_of(dataset, network.backend, batch), network.parameters.flat
+    program = network.training_program(batch, optimizer, "weights" in feed.sources)
+    engine = Replay(program, network.backend, theta, feed.sources)  # its state is zero: the optimizer's stays out
     kept = theta.copy()
     try:
-        losses = _ramp(engine, order, lrs, smoothing)
+        losses = _ramp(engine, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
     finally:
         theta[...] = kept
     lrs = lrs[: len(losses)]
     return RateSearch(lrs, losses, _steepest(lrs, losses, n_steps // 10))
 
 
-def _order(n_samples: int, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Sample indices, one permutation after the other."""
-    return np.concatenate([rng.permutation(n_samples) for _ in range(-(-length // n_samples))])[:length]
+def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Orders of a few full batches each, epoch after epoch without an end."""
+    while True:
+        for order in feed.parts(rng):
+            full = order[: len(order) // batch * batch]
+            for start in range(0, len(full), CHUNK_STEPS * batch):
+                yield full[start : start + CHUNK_STEPS * batch]
 
 
-def _ramp(engine: Replay, order: np.ndarray, lrs: np.ndarray, smoothing: float) -> np.ndarray:
+def _ramp(engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float) -> np.ndarray:
     """Run step after step until the smoothed loss runs away; return it for the steps before that one and for it."""
     batch, losses = engine.program.capacity, list[float]()
     mean, weight, lowest = 0.0, 0.0, np.inf
-    for start in range(0, len(lrs), CHUNK_STEPS):
-        part = slice(start, start + CHUNK_STEPS)
-        rows = engine.run(order[start * batch :][: CHUNK_STEPS * batch], lrs[part, None])
+    while len(losses) < len(lrs):
+        order = next(chunks)[: (len(lrs) - len(losses)) * batch]
+        rows = engine.run(order, lrs[len(losses) :][: len(order) // batch, None])
         results: dict[str, Any] = dict(zip(engine.program.results, rows.T, strict=True))
         for loss in results["loss"] / results.get("weight", batch):
             mean, weight = smoothing * mean + (1.0 - smoothing) * loss, smoothing * weight + (1.0 - smoothing)

@@ -50,12 +50,15 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
         raise ValueError(f"{path} is not the config of a run, it has no data section; train again, or restore it")
     data = config["data"]
-    scale, n_validation, data_dir = data.get("scale"), data.get("n_validation", 0), data.get("data_dir")
+    scale, n_validation = data.get("scale"), data.get("n_validation", 0)
     is_number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
     for name, found, is_right, needed in (
         ("scale", scale, scale is None or (is_number and 0 < scale < math.inf), "null or a finite number above 0"),
         ("n_validation", n_validation, type(n_validation) is int and n_validation >= 0, "a whole number of at least 0"),
-        ("data_dir", data_dir, data_dir is None or isinstance(data_dir, str), "null or a path"),
+        *(
+            (key, data.get(key), data.get(key) is None or isinstance(data[key], str), "null or a path")
+            for key in ("data_dir", "labels")
+        ),
     ):
         if not is_right:
             raise ValueError(f"{path}: {name} is {found!r}, needed is {needed}; train again, or restore it")

@@ -16,9 +16,10 @@ import numpy as np
 
 from xpnet.callbacks import Callback, History, Record
 from xpnet.data import Dataset
-from xpnet.evaluation import Evaluator, check_fit, data_sources
+from xpnet.evaluation import Evaluator, check_fit
 from xpnet.executors.replay import Replay
-from xpnet.network import Network, feed_samples
+from xpnet.feed import feed_of
+from xpnet.network import CHUNK, Network, feed_samples
 from xpnet.optimizers import Optimizer
 from xpnet.options import check_whole
 from xpnet.parameters import random_generator
@@ -46,7 +47,7 @@ def train(
     """Train the network in place and return a record an epoch, the untrained network's first.
 
     epochs: passes over the data.  batch_size: samples a step, None for all; the last step of an epoch may be shorter.
-    shuffle, seed: a new order of the samples each epoch, the same for the same seed.
+    shuffle, seed: a new order of the samples each epoch, the same for the same seed; of a mapped file not a full one.
     validation: a Dataset to evaluate after each epoch.  callbacks: told of progress and records.
     accumulate: steps to an update, which goes by the mean over all their samples: the update of a batch so many times
     as large, in the memory of a small one. The update at the end of an epoch may have fewer.
@@ -105,7 +106,7 @@ def evaluate(network: Network, dataset: Dataset) -> dict[str, Any]:
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts.
     """
     check_fit(network, dataset, "dataset")
-    return Evaluator(network, dataset, dataset.upload(network.backend)).evaluate()
+    return Evaluator(network, dataset, feed_of(dataset, network.backend, CHUNK)).evaluate()
 
 
 def _checked_epochs(
@@ -124,6 +125,9 @@ def _checked_epochs(
     batch = dataset.n_samples
     if batch_size is not None:
         batch = min(check_whole("batch_size", batch_size, at_least=1), batch)
+    elif dataset.is_mapped:
+        raise ValueError(f"batch_size is None, which takes all {batch} samples of a mapped file in one step; "
+                         "give a number, such as batch_size=128")  # fmt: skip
     accumulate = check_whole("accumulate", accumulate, at_least=1)
     for callback in callbacks:
         if not isinstance(callback, Callback):
@@ -138,14 +142,16 @@ def _epochs(
     rng: np.random.Generator | None, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int,
 ) -> Iterator[Record]:  # fmt: skip
     backend, theta = network.backend, network.parameters.flat
-    data = dataset.upload(backend)
-    program = network.training_program(batch, optimizer, data.weights is not None, accumulate)
-    engine = Replay(program, backend, theta, data_sources(data))
-    untrained = Evaluator(network, dataset, data)
-    judge, judge_bytes = None, 0
+    feed = feed_of(dataset, backend, batch * accumulate)
+    program = network.training_program(batch, optimizer, "weights" in feed.sources, accumulate)
+    engine = Replay(program, backend, theta, feed.sources)
+    untrained = Evaluator(network, dataset, feed)
+    senders: list[Any] = [feed, engine, untrained]
+    judge = None
     if validation is not None:
-        validation_data = validation.upload(backend)
-        judge, judge_bytes = Evaluator(network, validation, validation_data), validation_data.nbytes
+        validation_feed = feed_of(validation, backend, CHUNK)
+        judge = Evaluator(network, validation, validation_feed)
+        senders += [validation_feed, judge]
     n_steps = -(-dataset.n_samples // batch)
     with ExitStack() as ending:
         ending.callback(optimizer.detach)
@@ -154,54 +160,54 @@ def _epochs(
         for callback in callbacks:
             callback.on_train_begin(network, n_epochs, n_steps)
         first = {"epoch": 0, "train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
-        uploaded = data.nbytes + untrained.bytes_uploaded + judge_bytes + _bytes(engine, judge)
-        yield _report({**first, "bytes_uploaded": uploaded}, network, callbacks)
+        yield _report({**first, "bytes_uploaded": _bytes(senders)}, network, callbacks)
         last_good = theta.copy()
         for epoch in range(1, n_epochs + 1):
-            before, started = _bytes(engine, judge), time.perf_counter()
+            before, started = _bytes(senders), time.perf_counter()
             last_good[...], last_state = theta, optimizer.snapshot()
-            order = np.arange(dataset.n_samples) if rng is None else rng.permutation(dataset.n_samples)
             try:
-                train_loss = _run_epoch(engine, network, optimizer, order, epoch, callbacks)
+                train_loss = _run_epoch(engine, network, optimizer, feed.parts(rng), epoch, callbacks)
                 _check_weights(theta, epoch, optimizer)
             except BaseException as error:  # Ctrl-C may come while the loss runs away
                 if isinstance(error, TrainingDiverged) or not _is_finite(theta):
                     theta[...] = last_good
                     optimizer.restore(last_state)
                 raise
+            del last_state  # before the next one is made
             seconds = time.perf_counter() - started
             record = {"epoch": epoch, "train_loss": train_loss, **_judged(judge), "steps": n_steps, "seconds": seconds}
-            yield _report({**record, "bytes_uploaded": _bytes(engine, judge) - before}, network, callbacks)
+            yield _report({**record, "bytes_uploaded": _bytes(senders) - before}, network, callbacks)
 
 
 def _run_epoch(
-    engine: Replay, network: Network, optimizer: Optimizer, order: np.ndarray, epoch: int,
+    engine: Replay, network: Network, optimizer: Optimizer, orders: Iterable[np.ndarray], epoch: int,
     callbacks: Sequence[Callback],
 ) -> float:  # fmt: skip
     """Run one epoch in chunks of about CHUNK_SECONDS and return its mean loss, which weighs samples and not steps."""
-    batch, n_steps = engine.program.capacity, -(-len(order) // engine.program.capacity)
-    accumulate = engine.program.accumulate  # a chunk is a multiple of it, so that no update waits for the next one
-    total, total_weight, done, size = 0.0, 0.0, 0, accumulate
+    batch, accumulate = engine.program.capacity, engine.program.accumulate
+    total, total_weight, done, size = 0.0, 0.0, 0, accumulate  # a chunk holds whole updates
     last_finite: float | None = None
-    while done < n_steps:
-        started = time.perf_counter()
-        part = order[done * batch : (done + size) * batch]
-        count = -(-len(part) // batch)
-        n_updates = -(-count // accumulate)
-        optimizer.attach(network, engine)
-        rows_out = engine.run(part, optimizer.slot_rows(n_updates).repeat(accumulate, axis=0)[:count])
-        optimizer.advance(n_updates)
-        results = dict(zip(engine.program.results, rows_out.T, strict=True))
-        n_samples = np.full(count, float(batch))
-        n_samples[-1] = len(part) - (count - 1) * batch
-        weights = results.get("weight", n_samples)
-        last_finite = _check_finite(results["loss"] / weights, done, epoch, last_finite, optimizer)
-        total, total_weight, done = total + results["loss"].sum(), total_weight + weights.sum(), done + count
-        for callback in callbacks:
-            callback.on_chunk_end(epoch, done, float(results["loss"].sum() / weights.sum()))
-        # The first chunk also binds the Program, so its time says little: grow by 8 at most.
-        elapsed = max(time.perf_counter() - started, 1e-9)
-        size = accumulate * max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)) // accumulate)
+    for order in orders:  # one, or one for every pool of blocks of a mapped file
+        position = 0
+        while position < len(order):
+            started = time.perf_counter()
+            part = order[position : position + size * batch]
+            position, count = position + len(part), -(-len(part) // batch)
+            n_updates = -(-count // accumulate)
+            optimizer.attach(network, engine)
+            rows_out = engine.run(part, optimizer.slot_rows(n_updates).repeat(min(accumulate, count), axis=0)[:count])
+            optimizer.advance(n_updates)
+            results = dict(zip(engine.program.results, rows_out.T, strict=True))
+            n_samples = np.full(count, float(batch))
+            n_samples[-1] = len(part) - (count - 1) * batch
+            weights = results.get("weight", n_samples)
+            last_finite = _check_finite(results["loss"] / weights, done, epoch, last_finite, optimizer)
+            total, total_weight, done = total + results["loss"].sum(), total_weight + weights.sum(), done + count
+            for callback in callbacks:
+                callback.on_chunk_end(epoch, done, float(results["loss"].sum() / weights.sum()))
+            # The first chunk also binds the Program, so its time says little: grow by 8 at most.
+            elapsed = max(time.perf_counter() - started, 1e-9)
+            size = accumulate * max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)) // accumulate)
     return float(total / total_weight)
 
 
@@ -254,5 +260,5 @@ def _report(record: Record, network: Network, callbacks: Sequence[Callback]) -> 
     return record
 
 
-def _bytes(engine: Replay, judge: Evaluator | None) -> int:
-    return engine.bytes_uploaded + (judge.bytes_uploaded if judge is not None else 0)
+def _bytes(senders: Iterable[Any]) -> int:
+    return sum(sender.bytes_uploaded for sender in senders)

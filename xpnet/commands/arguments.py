@@ -1,0 +1,72 @@
+"""What several commands share: converters of options, and the error for options that do not fit each other."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from xpnet.backend import DEVICES
+from xpnet.options import check_option
+
+
+class UsageError(Exception):
+    """The options do not fit each other."""
+
+
+def option(name: str, choices: Any) -> Callable[[str], str]:
+    """Return a converter that takes one of `choices`."""
+
+    def convert(text: str) -> str:
+        try:
+            return check_option(name, text, choices)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def whole(at_least: int) -> Callable[[str], int]:
+    """Return a converter that takes a whole number of at least that."""
+
+    def convert(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < at_least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {at_least}")
+        return int(text)
+
+    return convert
+
+
+def size_list(at_least: int, example: str) -> Callable[[str], list[int]]:
+    """Return a converter that takes at least so many sizes, separated by commas.  example: for the message."""
+
+    def convert(text: str) -> list[int]:
+        parts = text.split(",")
+        if len(parts) < at_least or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as {example}")
+        return [int(part) for part in parts]
+
+    return convert
+
+
+def positive(example: str) -> Callable[[str], float]:
+    """Return a converter that takes a finite number above 0.  example: for the message."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0, such as {example}")
+        return value
+
+    return convert
+
+
+def add_device(command: argparse.ArgumentParser, auto: str = "") -> None:
+    """Add --device.  auto: what "auto" means, where that is special."""
+    command.add_argument("--device", type=option("device", DEVICES), metavar="NAME",
+                         help=f"{', '.join(DEVICES)}{auto} (default: $XPNET_DEVICE, else auto)")  # fmt: skip

@@ -1,0 +1,193 @@
+"""xpnet bench: time training steps over widths and batch sizes, and compare the results of two machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xpnet
+from xpnet import grid, plots
+from xpnet.backend import DTYPES
+from xpnet.commands.arguments import UsageError, add_device, option, positive, size_list, whole
+from xpnet.grid import Result
+
+WIDTHS, BATCHES = [32, 64, 128, 256, 512, 1024, 2048], [32, 128, 1024]
+# What only measuring uses. The parser's defaults are None, so that --compare can tell what was given.
+DEFAULTS: dict[str, Any] = {
+    "widths": WIDTHS,
+    "batches": BATCHES,
+    "features": 784,
+    "dtype": "float32",
+    "repeats": 9,
+    "seconds": 0.05,
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    command = commands.add_parser("bench", help="time training steps on every device of this machine",
+                                  allow_abbrev=False)  # fmt: skip
+    command.add_argument("--widths", type=size_list(1, "32,64,128"), metavar="N,N,...",
+                         help=f"of the two hidden layers (default: {_listed(WIDTHS)})")  # fmt: skip
+    command.add_argument("--batches", type=size_list(1, "32,128"), metavar="N,N,...",
+                         help=f"samples a step (default: {_listed(BATCHES)})")  # fmt: skip
+    command.add_argument("--features", type=whole(1), metavar="N", help="inputs of the network (default: 784)")
+    command.add_argument("--dtype", type=option("dtype", DTYPES), metavar="NAME",
+                         help=f"{' or '.join(DTYPES)} (default: float32)")  # fmt: skip
+    command.add_argument("--repeats", type=whole(1), metavar="N", help="turns of each device at a point (default: 9)")
+    command.add_argument("--seconds", type=positive("0.05"), metavar="S", help="of a turn, about (default: 0.05)")
+    command.add_argument("--out", metavar="FILE.json", help="where the result goes, for --compare")
+    command.add_argument("--plot", metavar="FILE.png|FILE.svg", help="where a picture goes (extra: xpnet[plot])")
+    command.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"),
+                         help="measure nothing, compare the results of two machines")  # fmt: skip
+    command.add_argument("--json", action="store_true", help="the result as one JSON line on stdout")
+    command.add_argument("--quiet", action="store_true", help="no progress and no table, only the crossover")
+    add_device(command, " (auto times every device there is)")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; whatever would keep its files from being written is refused before anything is timed."""
+    _check_options(arguments)
+    ax = None if arguments.plot is None else plots.new_axes()
+    if arguments.compare:
+        _compare(arguments, ax)
+    else:
+        _measure(arguments, ax)
+    return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    if arguments.compare:
+        given = [name for name in (*DEFAULTS, "device", "out") if getattr(arguments, name) is not None]
+        if given:
+            raise UsageError(f"--compare measures nothing and takes no --{given[0]}; leave one of them out")
+        if arguments.quiet:
+            raise UsageError("--compare prints nothing but its table and takes no --quiet; leave one of them out")
+    if arguments.plot is not None:
+        try:
+            plots.check_suffix(arguments.plot)
+        except ValueError as error:
+            raise UsageError(f"--plot {error}") from None
+    if arguments.plot is not None and arguments.out is not None and Path(arguments.plot) == Path(arguments.out):
+        raise UsageError(f"--out and --plot are both {arguments.out}; name two files")
+    for name in ("out", "plot"):
+        text = getattr(arguments, name)
+        if text is None:
+            continue
+        if text == "" or Path(text).is_dir():
+            raise UsageError(f"--{name} is {text!r}, a folder; name a file")
+        if not Path(text).parent.is_dir():
+            raise FileNotFoundError(f"--{name} {text}: there is no folder {Path(text).parent}; make it first")
+        if not os.access(Path(text).parent, os.W_OK):
+            raise PermissionError(f"--{name} {text}: the folder {Path(text).parent} cannot be written; name another")
+
+
+# --- measure ---------------------------------------------------------------------------------------------------------
+
+
+def _measure(arguments: argparse.Namespace, ax: Any) -> None:
+    options = {name: default if getattr(arguments, name) is None else getattr(arguments, name)
+               for name, default in DEFAULTS.items()}  # fmt: skip
+    dtype, widths, batches = options.pop("dtype"), set(options.pop("widths")), set(options.pop("batches"))
+    backends = grid.backends(arguments.device, dtype)
+    total = len(widths) * len(batches)
+    with _progress(arguments.quiet, total, [backend.device for backend in backends]) as done:
+        result = grid.measure(
+            backends, widths, batches, version=xpnet.__version__, tell=lambda points: done(), **options
+        )
+    if arguments.out is not None:
+        grid.write(arguments.out, result)
+    if ax is not None:
+        plots.save(plots.samples_per_second(result, ax), arguments.plot)
+    if arguments.json:
+        print(json.dumps(result, allow_nan=False), flush=True)
+        return
+    if not arguments.quiet:
+        print("\n".join(_table(result)))
+    print("\n".join(_crossover_lines(result)), flush=True)
+
+
+@contextmanager
+def _progress(quiet: bool, total: int, devices: list[str]) -> Iterator[Any]:
+    """Say on stderr what is timed; yields a function to call when a point is done, a bar where there is a terminal."""
+    if quiet:
+        yield lambda: None
+        return
+    print(f"timing {total} points on {' and '.join(devices)}", file=sys.stderr, flush=True)
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from tqdm import tqdm  # costs half of `import numpy`
+
+    with tqdm(total=total, desc="timing", unit="point", leave=False, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _table(result: Result) -> Iterator[str]:
+    rates = f"{'samples/s':>11} {'GFLOP/s':>9} {'of limit':>8}"
+    yield f"{'batch':>7} {'width':>7}  device {'step':>9}  {'quartiles':<22} {rates}"
+    for point in result["points"]:
+        low, high = point["spread"]
+        yield (f"{point['batch']:>7} {point['width']:>7}  {point['device']:<6} {_time(point['seconds']):>9}  "
+               f"{_time(low) + ' to ' + _time(high):<22} {point['samples_per_second']:>11,.0f} "
+               f"{point['flops_per_second'] / 1e9:>9,.1f} {point['of_flops_limit']:>8.1%}")  # fmt: skip
+
+
+def _time(seconds: float) -> str:
+    """Three digits in the largest unit that leaves one before the point."""
+    rounded = float(f"{seconds:.3g}")
+    unit, factor = next((pair for pair in (("s", 1.0), ("ms", 1e-3)) if rounded >= pair[1]), ("us", 1e-6))
+    return f"{seconds / factor:.3g} {unit}" if rounded < 1000 * factor else f"{seconds / factor:.0f} {unit}"
+
+
+def _crossover_lines(result: Result) -> Iterator[str]:
+    if {point["device"] for point in result["points"]} != {"cpu", "cuda"}:
+        reason = result["machine"]["no_gpu"]
+        cause = f"no GPU was timed: {reason}" if reason else "only one device was timed, as asked"
+        yield f"no crossover, which needs a CPU and a GPU; {cause}"
+        return
+    widths = [point["width"] for point in result["points"]]
+    for batch, width in grid.crossover(result).items():
+        if width is None:
+            found = f"the GPU is not ahead at the widest, {max(widths)}"
+        elif width == min(widths):
+            found = f"the GPU is ahead at every width, from {width} on"
+        else:
+            found = f"the GPU is ahead from width {width} on"
+        yield f"batch {batch}: {found}"
+
+
+# --- compare ---------------------------------------------------------------------------------------------------------
+
+
+def _compare(arguments: argparse.Namespace, ax: Any) -> None:
+    a, b = (grid.read(path) for path in arguments.compare)
+    rows = grid.compare(a, b)
+    if ax is not None:
+        plots.save(plots.comparison(a, b, ax), arguments.plot)
+    if arguments.json:
+        print(json.dumps({"a": a["machine"], "b": b["machine"], "rows": rows}, allow_nan=False), flush=True)
+        return
+    print(f"a: {arguments.compare[0]}\nb: {arguments.compare[1]}")
+    print(f"{'batch':>7} {'width':>7}  {'devices':<18} {'a samples/s':>13} {'b samples/s':>13} {'b / a':>8}")
+    one_device = len({device for row in rows for device in row["devices"]}) == 1  # then the best is that one
+    for row in rows:
+        name = row["join"]
+        if name == "best":
+            if one_device:
+                continue
+            name = f"best: {row['devices'][0]}, {row['devices'][1]}"
+        rates = f"{row['a']:>13,.0f} {row['b']:>13,.0f} {row['ratio']:>8.3g}"
+        print(f"{row['batch']:>7} {row['width']:>7}  {name:<18} {rates}")
+    sys.stdout.flush()
+
+
+def _listed(sizes: list[int]) -> str:
+    return ",".join(map(str, sizes))

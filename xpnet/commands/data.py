@@ -1,0 +1,176 @@
+"""The data of a command: a named data set, or rows in a .npy file with their labels in another."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet import datasets
+from xpnet.commands.arguments import UsageError
+from xpnet.data import Dataset
+from xpnet.datasets.mnist import named_directory
+from xpnet.options import check_option
+
+LOADERS: dict[str, Callable[[str | None], tuple[Dataset, Dataset]]] = {
+    "mnist-sample": lambda data_dir: datasets.load_mnist_sample(),
+    "mnist": datasets.load_mnist,
+    "fashion-mnist": datasets.load_fashion_mnist,
+}
+# Fraction or number of training samples, the last ones, that are held out for validation.
+VALIDATION = {"mnist-sample": "0.1", "mnist": "10000", "fashion-mnist": "10000"}
+VALIDATION_OF_FILES = "0.1"
+
+
+class _NothingLeft(ValueError):
+    """All samples would be held out."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains on and is judged by; `source` finds it again and goes into config.json."""
+
+    training: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+    source: dict[str, Any]
+
+    @property
+    def n_validation(self) -> int:
+        """Number of samples held out."""
+        return 0 if self.validation is None else self.validation.n_samples
+
+
+def add_data(command: argparse.ArgumentParser) -> None:
+    """Add the options that name data."""
+    command.add_argument("--dataset", type=_dataset, default="mnist-sample", metavar="NAME|X.npy",
+                         help=f"{', '.join(LOADERS)}, or a file of rows (n_samples, n_features), which may be larger "
+                         "than memory (default: %(default)s)")  # fmt: skip
+    command.add_argument("--labels", metavar="Y.npy", help="of a file of rows: whole numbers (n_samples,) are classes, "
+                         "anything else is rows of targets")  # fmt: skip
+    command.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
+    command.add_argument("--validation", type=_part, metavar="N|FRACTION",
+                         help="training samples to hold out, the last ones; 0 for none "
+                         "(default: 10000 of mnist and fashion-mnist, 0.1 of the others)")  # fmt: skip
+
+
+def load_data(arguments: argparse.Namespace) -> Data:
+    """Load what the options name; raises UsageError if they do not fit each other."""
+    name, is_file = arguments.dataset, arguments.dataset.endswith(".npy")
+    if is_file and arguments.labels is None:
+        raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels Y.npy")
+    if not is_file and arguments.labels is not None:
+        raise UsageError(f"--labels goes with --dataset X.npy, {name} has labels of its own; leave it out")
+    if arguments.data_dir is not None and (is_file or name == "mnist-sample"):
+        raise UsageError(f"--data-dir goes with --dataset mnist or fashion-mnist, not with {name}; leave it out")
+    data_dir = None
+    if not is_file and name != "mnist-sample":  # that one lies in the package
+        data_dir = named_directory(name, arguments.data_dir)
+    source = {
+        "dataset": str(Path(name).resolve()) if is_file else name,
+        "labels": str(Path(arguments.labels).resolve()) if is_file else None,
+        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+    }
+    try:
+        return _load(source, arguments.validation or VALIDATION.get(name, VALIDATION_OF_FILES))
+    except _NothingLeft as error:
+        raise UsageError(f"--validation {error}; give fewer") from None
+
+
+def load_again(data: dict[str, Any], data_dir: str | None) -> Data:
+    """Load the data of a run, by the data section of its config.json.  data_dir: where they lie now, if elsewhere."""
+    name = data.get("dataset")
+    if not (isinstance(name, str) and name.endswith(".npy")):
+        check_option("dataset of the run", name, LOADERS)
+    elif data.get("labels") is None:
+        raise ValueError(f"the config of the run has no labels for {name}; train again, or restore it")
+    try:
+        return _load({**data, "data_dir": data_dir or data.get("data_dir")}, str(data.get("n_validation", 0)))
+    except _NothingLeft as error:
+        raise ValueError(f"n_validation of the run is {error}; restore config.json, or name the run's data "
+                         "with --data-dir") from None  # fmt: skip
+
+
+def _load(source: dict[str, Any], n_validation: str) -> Data:
+    name = source["dataset"]
+    test = None
+    if name.endswith(".npy"):
+        training = _read_files(Path(name), Path(source["labels"]))
+    else:
+        training, test = LOADERS[name](source["data_dir"])
+    training, validation = _hold_out(name, training, n_validation)
+    return Data(training, validation, test, source)
+
+
+def _read_files(path: Path, labels_path: Path) -> Dataset:
+    """Rows stay in their file, to be read in blocks; labels are read whole."""
+    rows, labels = open_rows(path), np.array(open_array(labels_path))
+    try:
+        if labels.dtype.kind in "iu" and labels.ndim == 1:
+            return Dataset.from_labels(rows.T, labels)
+        return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{path} and {labels_path}: {error}") from None
+
+
+def open_array(path: Path) -> np.ndarray:
+    """Map the array of real numbers in a .npy file; raises FileNotFoundError or ValueError in one line."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; write one with np.save(path, rows)")
+    try:
+        # Mapped, since a header may declare more than the file and the memory hold.
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} is not a whole .npy file of numbers ({cause}); write it with np.save(path, X)"
+        ) from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError(f"{path} does not hold one array of real numbers; write it with np.save(path, X)")
+    return array
+
+
+def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
+    """Map rows (n_samples, n_features), as many features as the network takes where that is given."""
+    rows = open_array(path)
+    if rows.ndim != 2 or 0 in rows.shape or (n_features is not None and rows.shape[1] != n_features):
+        needed = "rows (n_samples, n_features)"
+        if n_features is not None:
+            needed = f"the network needs rows (n_samples, {n_features})"
+        raise ValueError(f"{path} is {rows.shape}, {needed}; reshape it with X.reshape(len(X), -1), or transpose it")
+    return rows
+
+
+def _hold_out(name: str, dataset: Dataset, text: str) -> tuple[Dataset, Dataset | None]:
+    """Split off the last N samples, or the last fraction; "0" for none."""
+    wanted = float(text)
+    count = round(wanted * dataset.n_samples) if wanted < 1.0 else int(wanted)
+    if count >= dataset.n_samples:
+        raise _NothingLeft(f"{text}, which leaves none of the {dataset.n_samples} samples of {name} to train on")
+    if count == 0:
+        return dataset, None
+    border = dataset.n_samples - count
+    return dataset.subset(slice(0, border)), dataset.subset(slice(border, dataset.n_samples))
+
+
+def _dataset(text: str) -> str:
+    if text.endswith(".npy"):
+        return text
+    try:
+        return check_option("dataset", text, (*LOADERS, "a file X.npy"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _part(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0.0 <= value < 1.0 or (value >= 1.0 and value.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of samples nor a fraction below 1")
+    return text
