@@ -9,6 +9,7 @@ from xpnet.executors.replay import Replay
 from xpnet.kernels.accuracy import right_class, right_side
 from xpnet.kernels.activations import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from xpnet.kernels.affine import affine, affine_backward
+from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
 from xpnet.kernels.losses import (
     log_softmax,
     mean_over_batch,
@@ -19,6 +20,14 @@ from xpnet.kernels.losses import (
     squared_error,
     weighted_mean_over_batch,
 )  # fmt: skip
+from xpnet.kernels.normalization import (
+    batch_norm_backward,
+    batch_norm_inference,
+    layer_norm_backward,
+    normalize,
+    scale_and_shift,
+    update_running,
+)
 from xpnet.kernels.updates import (
     accumulate,
     accumulated_mean,
@@ -79,9 +88,29 @@ def _nadam_rates(v):
     return {"r": 0.1 * (1 - mu) / (1 - product), "q": 0.1 * next_mu / (1 - product * next_mu)}
 
 
+def _hash(index, key):
+    x = (index.astype(np.int64).astype(object) + int(key[0, 0])) % 2**32
+    x = ((x ^ (x // 2**16)) * 0x7FEB352D) % 2**32
+    x = ((x ^ (x // 2**15)) * 0x846CA68B) % 2**32
+    return (x ^ (x // 2**16)).astype(float)
+
+
+def _normalized(X, axis):
+    mean, variance = X.mean(axis, keepdims=True), X.var(axis, keepdims=True)
+    inverse = (variance + 1e-5) ** -0.5
+    return {"mean": mean, "variance": variance, "inverse": inverse, "xhat": X * inverse - mean * inverse}
+
+
+def _norm_gradients(v, axis):
+    G = v["gamma"] * v["D"]
+    centred = G - G.mean(axis, keepdims=True) - v["xhat"] * (G * v["xhat"]).mean(axis, keepdims=True)
+    return {"dgamma": (v["D"] * v["xhat"]).sum(1)[:, None], "dbeta": v["D"].sum(1)[:, None],
+            "O": centred * v["inverse"]}  # fmt: skip
+
+
 # name: (kernel, inputs, outputs, scratch, {output: expected from float64 inputs}); letters of inputs and outputs are
-# buffers: m a matrix (n, batch), r a row (1, batch), s a scalar, W a square matrix (n, n), c a column (n, 1),
-# f a flat vector (n * n,), F one of squares.
+# buffers: m a matrix (n, batch), r a row (1, batch), s a scalar, W a square matrix (n, n), c a column (n, 1), v a
+# column of numbers above 0, u and k a matrix and a number of uint32, f a flat vector (n * n,), F one of squares.
 KERNELS = {
     "affine": (lambda xp, b: affine(xp, b["W"], b["b"], b["A"], b["Z"]),
                {"W": "W", "b": "c", "A": "m"}, {"Z": "m"}, {}, lambda v: {"Z": v["W"] @ v["A"] + v["b"]}),
@@ -176,6 +205,44 @@ KERNELS = {
                    lambda v: {"T": v["T"] + 3 * v["G"], "s": v["s"] + 3}),
     "accumulated_mean": (lambda xp, b: accumulated_mean(xp, b["T"], b["s"], b["G"]), {"T": "f", "s": "s"}, {"G": "f"},
                          {}, lambda v: {"G": v["T"] / v["s"][0, 0], "T": 0 * v["T"]}),
+    "hash_bits": (lambda xp, b: hash_bits(xp, b["index"], b["key"], b["bits"], b["spare"]),
+                  {"index": "u", "key": "k"}, {"bits": "u"}, {"spare": "u"},
+                  lambda v: {"bits": _hash(v["index"], v["key"])}),
+    "dropout_mask": (lambda xp, b: dropout_mask(xp, b["bits"], 0.25, b["mask"]), {"bits": "u"}, {"mask": "m"}, {},
+                     lambda v: {"mask": np.where(v["bits"] / 2**32 < 0.25, 0.0, 4 / 3)}),
+    "apply_mask": (lambda xp, b: apply_mask(xp, b["X"], b["mask"], b["O"]), {"X": "m", "mask": "m"}, {"O": "m"}, {},
+                   lambda v: {"O": v["mask"] * v["X"]}),
+    "advance_key": (lambda xp, b: advance_key(xp, b["key"], 2**32 - 16), {"key": "k"}, {}, {},
+                    lambda v: {"key": (v["key"].astype(float) - 16) % 2**32}),
+    "normalize over the batch": (
+        lambda xp, b: normalize(xp, b["X"], 1, 1e-5, b["mean"], b["variance"], b["inverse"], b["xhat"], b["work"]),
+        {"X": "m"}, {"mean": "c", "variance": "c", "inverse": "c", "xhat": "m"}, {"work": "m"},
+        lambda v: _normalized(v["X"], 1)),
+    "normalize over the features": (
+        lambda xp, b: normalize(xp, b["X"], 0, 1e-5, b["mean"], b["variance"], b["inverse"], b["xhat"], b["work"]),
+        {"X": "m"}, {"mean": "r", "variance": "r", "inverse": "r", "xhat": "m"}, {"work": "m"},
+        lambda v: _normalized(v["X"], 0)),
+    "scale_and_shift": (lambda xp, b: scale_and_shift(xp, b["xhat"], b["gamma"], b["beta"], b["O"]),
+                        {"xhat": "m", "gamma": "c", "beta": "c"}, {"O": "m"}, {},
+                        lambda v: {"O": v["beta"] + v["xhat"] * v["gamma"]}),
+    "batch_norm_backward": (
+        lambda xp, b: batch_norm_backward(xp, b["gamma"], b["xhat"], b["inverse"], b["D"], b["dgamma"], b["dbeta"],
+                                          b["O"], b["scale"]),
+        {"gamma": "c", "xhat": "m", "inverse": "v", "D": "m"}, {"dgamma": "c", "dbeta": "c", "O": "m"}, {"scale": "c"},
+        lambda v: _norm_gradients(v, 1)),
+    "layer_norm_backward": (
+        lambda xp, b: layer_norm_backward(xp, b["gamma"], b["xhat"], b["inverse"], b["D"], b["dgamma"], b["dbeta"],
+                                          b["O"], b["row"], b["work"]),
+        {"gamma": "c", "xhat": "m", "inverse": "p", "D": "m"}, {"dgamma": "c", "dbeta": "c", "O": "m"},
+        {"row": "r", "work": "m"}, lambda v: _norm_gradients(v, 0)),
+    "update_running": (lambda xp, b: update_running(xp, b["running"], b["value"], 0.1, 1.25),
+                       {"running": "c", "value": "c"}, {}, {},
+                       lambda v: {"running": v["running"] + 0.1 * (1.25 * v["value"] - v["running"])}),
+    "batch_norm_inference": (
+        lambda xp, b: batch_norm_inference(xp, b["X"], b["gamma"], b["beta"], b["mean"], b["variance"], 1e-5,
+                                           b["scale"], b["O"]),
+        {"X": "m", "gamma": "c", "beta": "c", "mean": "c", "variance": "v"}, {"O": "m"}, {"scale": "c"},
+        lambda v: {"O": v["beta"] + v["gamma"] * (v["X"] - v["mean"]) * (v["variance"] + 1e-5) ** -0.5}),
 }  # fmt: skip
 
 
@@ -190,18 +257,24 @@ def _allocate(recorder, letter, name, n):
         return recorder[name]
     if letter in "fF":
         return recorder.flat(name, n * n)
+    if letter == "u":
+        return recorder.batch_matrix(name, n, "uint32")
+    if letter == "k":
+        return recorder.scalar_in(recorder.flat(f"{name} memory", 1, "uint32"), name, 0)
     size = n * n if letter == "W" else n
     flat = recorder.flat(f"{name} memory", size)
     return recorder.matrix_in(flat, name, 0, (n, n)) if letter == "W" else recorder.column_in(flat, name, 0, n)
 
 
 def _values(letter, n, batch, rng):
-    shape = {"m": (n, batch), "y": (n, batch), "1": (1, batch), "h": (1, batch), "W": (n, n), "c": (n, 1),
-             "s": (1, 1), "f": (n * n,), "F": (n * n,)}  # fmt: skip
+    shape = {"m": (n, batch), "y": (n, batch), "1": (1, batch), "h": (1, batch), "W": (n, n),
+             "c": (n, 1), "v": (n, 1), "s": (1, 1), "f": (n * n,), "F": (n * n,)}  # fmt: skip
+    if letter in "uk":
+        return rng.integers(2**32, size=(n, batch) if letter == "u" else (1, 1), dtype=np.uint32)
     values = rng.standard_normal(shape.get(letter, (1, batch)))
     if letter == "y":
         return _one_hot(values)
-    return (values > 0).astype(float) if letter == "h" else abs(values) if letter in "psF" else values
+    return (values > 0).astype(float) if letter == "h" else abs(values) if letter in "pvsF" else values
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
@@ -220,10 +293,9 @@ def test_kernel(name, size, backend, timed):
     engine = Replay(program, backend, backend.zeros(0))
     rng = np.random.default_rng(0)
     values = {key: _values(letter, n, batch, rng) for key, letter in inputs.items()}
-    values = {
-        key: value.astype(backend.dtype).astype(float) for key, value in values.items()
-    }  # as the kernel sees them
-    engine.feed(batch, **{key: backend.to_device(value) for key, value in values.items()})
+    types = {key: np.uint32 if letter in "uk" else backend.dtype for key, letter in letters.items()}
+    values = {key: value.astype(types[key]).astype(float) for key, value in values.items()}  # as the kernel sees them
+    engine.feed(batch, **{key: backend.to_device(value, types[key]) for key, value in values.items()})
     engine.execute(batch)
     tolerance = 1e-5 if backend.dtype == np.float32 else 1e-12
     for key, expected in expect(values).items():

@@ -88,7 +88,9 @@ def test_sizes_and_places():
     architecture = Architecture.of_sizes([784, 100, 200, 10], "relu", "identity", None, "softmax_cross_entropy")
     assert (architecture.n_inputs, architecture.n_outputs) == (784, 10)
     assert [i for i, _ in architecture.dense] == [0, 2, 4]
-    assert architecture.layout.shapes == ((100, 784), (200, 100), (10, 200))
+    assert [place.shape for place in architecture.layout.places] == [
+        (100, 784), (100, 1), (200, 100), (200, 1), (10, 200), (10, 1)
+    ]  # fmt: skip
     assert str(architecture) == "784-100-200-10 relu, softmax_cross_entropy"
     assert str(Architecture.of_sizes([3, 2], "relu", "identity", None, "squared_error")) == "3-2 linear, squared_error"
 

@@ -136,9 +136,9 @@ def test_it_moves_the_parameters_by_h_and_wastes_nothing_on_the_padding(monkeypa
     views = [*net.parameters.weights, *net.parameters.biases]
     theta, moved, kept = [view.copy() for view in views], [], net.evaluate_loss
 
-    def evaluate_loss(*args):
+    def evaluate_loss(*args, **keywords):
         moved.append([view - before for view, before in zip(views, theta, strict=True)])
-        return kept(*args)
+        return kept(*args, **keywords)
 
     monkeypatch.setattr(net, "evaluate_loss", evaluate_loss)
     check_gradients(net, X, Y, directions=2, h=1e-3)
@@ -166,7 +166,7 @@ def test_theta_is_as_before_after_an_exception(monkeypatch):
     kept = net.parameters.flat.copy()
     seen = []
 
-    def interrupted(*args):
+    def interrupted(*args, **keywords):
         seen.append(net.parameters.flat.copy())
         raise KeyboardInterrupt
 

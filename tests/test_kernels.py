@@ -16,6 +16,7 @@ from xpnet.kernels import updates
 from xpnet.kernels.accuracy import right_class, right_side
 from xpnet.kernels.activations import ACTIVATIONS, relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from xpnet.kernels.affine import affine, affine_backward
+from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
 from xpnet.kernels.losses import (
     LOSSES,
     log_softmax,
@@ -26,6 +27,14 @@ from xpnet.kernels.losses import (
     softmax_cross_entropy,
     squared_error,
     weighted_mean_over_batch,
+)
+from xpnet.kernels.normalization import (
+    batch_norm_backward,
+    batch_norm_inference,
+    layer_norm_backward,
+    normalize,
+    scale_and_shift,
+    update_running,
 )
 from xpnet.kernels.updates import sgd
 from xpnet.program import WORDS
@@ -350,6 +359,101 @@ def case_right_side(rng, n, batch):
     return right_side, inputs, {"row": (A > 0.3) == (Y == 1)}
 
 
+def wrapped(function, *arrays):
+    """A function of Python's integers, modulo 2^32, element by element."""
+    flat = [int(function(*map(int, items))) % 2**32 for items in zip(*(a.ravel() for a in arrays), strict=True)]
+    return np.array(flat, np.uint32).reshape(arrays[0].shape)
+
+
+def lowbias32(x):
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) % 2**32
+    x = ((x ^ (x >> 15)) * 0x846CA68B) % 2**32
+    return x ^ (x >> 16)
+
+
+def draw_bits(rng, *shape):
+    return rng.integers(2**32, size=shape, dtype=np.uint32)
+
+
+def case_hash_bits(rng, n, batch):
+    index, key = draw_bits(rng, n, batch), draw_bits(rng, 1, 1)
+    bits = wrapped(lambda i: lowbias32((i + int(key[0, 0])) % 2**32), index)
+    return hash_bits, {"index": index, "key": key, "spare": np.empty_like(index)}, {"bits": bits}
+
+
+def case_dropout_mask(rng, n, batch):
+    bits = draw_bits(rng, n, batch)
+    return dropout_mask, {"bits": bits, "rate": 0.25}, {"mask": np.where(bits / 2**32 < 0.25, 0, 4 / 3)}
+
+
+def case_apply_mask(rng, n, batch):
+    X, mask = draw(rng, n, batch), 2.0 * rng.integers(2, size=(n, batch))
+    return apply_mask, {"X": X, "mask": mask}, {"out": np.where(mask > 0, X + X, 0)}
+
+
+def case_advance_key(rng, n, batch):
+    key = draw_bits(rng, 1, 1)
+    return advance_key, {"stride": 0xFFFFFFF0}, {"key": (key, wrapped(lambda k: k - 16, key))}
+
+
+def case_normalize_over_the_batch(rng, n, batch, axis=1):
+    X, eps = draw(rng, n, batch), 0.01
+    mean, variance = X.mean(axis, keepdims=True), X.var(axis, keepdims=True)
+    return normalize, {"X": X, "axis": axis, "eps": eps, "work": scratch(n, batch)}, {
+        "mean": mean, "variance": variance, "inverse": (variance + eps) ** -0.5,
+        "xhat": (X - mean) / np.sqrt(variance + eps),
+    }  # fmt: skip
+
+
+def case_normalize_over_the_features(rng, n, batch):
+    return case_normalize_over_the_batch(rng, n, batch, axis=0)
+
+
+def case_scale_and_shift(rng, n, batch):
+    xhat, gamma, beta = draw(rng, n, batch), draw(rng, n, 1), draw(rng, n, 1)
+    return scale_and_shift, {"xhat": xhat, "gamma": gamma, "beta": beta}, {"out": np.diagflat(gamma) @ xhat + beta}
+
+
+def normalized_gradient(xhat, inverse, d):
+    """The gradient by x of a vector's normalized values, by its Jacobian (I - 1/m - xhat xhat^T / m) / deviation."""
+    m = len(xhat)
+    return (np.eye(m) - 1 / m - np.outer(xhat, xhat) / m) @ d * inverse
+
+
+def case_batch_norm_backward(rng, n, batch):
+    gamma, xhat, inverse, dY = draw(rng, n, 1), draw(rng, n, batch), abs(draw(rng, n, 1)), draw(rng, n, batch)
+    rows = zip(xhat, inverse[:, 0], gamma * dY, strict=True)
+    return batch_norm_backward, {"gamma": gamma, "xhat": xhat, "inverse": inverse, "dY": dY, "scale": scratch(n, 1)}, {
+        "dgamma": np.einsum("ij,ij->i", dY, xhat)[:, None], "dbeta": sum(dY.T)[:, None],
+        "dX": np.stack([normalized_gradient(*row) for row in rows]),
+    }  # fmt: skip
+
+
+def case_layer_norm_backward(rng, n, batch):
+    gamma, xhat, inverse, dY = draw(rng, n, 1), draw(rng, n, batch), abs(draw(rng, 1, batch)), draw(rng, n, batch)
+    columns = zip(xhat.T, inverse[0], (gamma * dY).T, strict=True)
+    inputs = {"gamma": gamma, "xhat": xhat, "inverse": inverse, "dY": dY}
+    return layer_norm_backward, {**inputs, "row": scratch(1, batch), "work": scratch(n, batch)}, {
+        "dgamma": np.einsum("ij,ij->i", dY, xhat)[:, None], "dbeta": sum(dY.T)[:, None],
+        "dX": np.stack([normalized_gradient(*column) for column in columns], axis=1),
+    }  # fmt: skip
+
+
+def case_update_running(rng, n, batch):
+    running, value = draw(rng, n, 1), draw(rng, n, 1)
+    return update_running, {"momentum": 0.25, "factor": 1.5}, {
+        "running": (running, running - 0.25 * (running - 1.5 * value)), "value": (value, 0.375 * value),
+    }  # fmt: skip
+
+
+def case_batch_norm_inference(rng, n, batch):
+    X, gamma, beta, mean, variance = draw(rng, n, batch), *(draw(rng, n, 1) for _ in range(4))
+    inputs = {"X": X, "gamma": gamma, "beta": beta, "mean": mean, "variance": abs(variance), "eps": 0.01}
+    columns = zip(*(array[:, 0] for array in (gamma, beta, mean, abs(variance))), strict=True)
+    expected = [g * (x - m) / np.sqrt(v + 0.01) + b for x, (g, b, m, v) in zip(X, columns, strict=True)]
+    return batch_norm_inference, {**inputs, "scale": scratch(n, 1)}, {"out": expected}
+
+
 CASES = {name[5:]: value for name, value in dict(globals()).items() if name.startswith("case_")}
 
 
@@ -365,23 +469,33 @@ def test_every_kernel_has_a_case():
     assert kernels == {case(np.random.default_rng(0), 2, 2)[0].__name__ for case in CASES.values()}
 
 
+def typed(value, dtype):
+    """A fresh array in `dtype`; bits stay bits."""
+    return np.array(value, np.uint32 if getattr(value, "dtype", None) == np.uint32 else dtype)
+
+
+def unwritten(value):
+    """What an array of that kind holds before anyone writes it."""
+    bits = getattr(value, "dtype", None) == np.uint32
+    return np.full(np.shape(value), 0xA5A5A5A5, np.uint32) if bits else scratch(*np.shape(value))
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 1e-5)], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", CASES)
 def test_kernel(name, dtype, tolerance, shape):
     kernel, inputs, expected = CASES[name](np.random.default_rng(1), *shape)
-    inputs = {key: np.array(value, dtype) if np.ndim(value) else value for key, value in inputs.items()}
+    inputs = {key: typed(value, dtype) if np.ndim(value) else value for key, value in inputs.items()}
     kept = {key: np.copy(value) for key, value in inputs.items()}
     # An array that is only written starts as NaN: a kernel that reads it is found out.
-    pairs = {
-        key: value if type(value) is tuple else (scratch(*np.shape(value)), value) for key, value in expected.items()
-    }
-    outputs = {key: np.array(before, dtype) for key, (before, _) in pairs.items()}
+    pairs = {key: value if type(value) is tuple else (unwritten(value), value) for key, value in expected.items()}
+    outputs = {key: typed(before, dtype) for key, (before, _) in pairs.items()}
     assert kernel(XP, **inputs, **outputs) is None
     for key, (_, after) in pairs.items():
         error = np.abs(outputs[key] - np.array(after, float)).max()
-        assert error <= tolerance * max(1.0, np.abs(after).max()), key
-    for key in inputs.keys() - {"work", "work2", "row"}:
+        exact = outputs[key].dtype == np.uint32
+        assert error <= (0 if exact else tolerance * max(1.0, np.abs(after).max())), key
+    for key in inputs.keys() - {"work", "work2", "row", "scale", "spare"}:
         np.testing.assert_array_equal(inputs[key], kept[key], err_msg=f"{name} changed {key}")
 
 

@@ -54,6 +54,13 @@ def test_it_leaves_no_trace(backend, weighted):
     assert 1e-7 < found.suggestion < 10
 
 
+def test_running_statistics_stay_too(float64_cpu):
+    network = Network([6, 4, 3], normalization="batch", dropout=0.3, backend=float64_cpu)
+    before = network.owned.copy()
+    find_lr(network, labelled(), SGD(), n_steps=20)
+    np.testing.assert_array_equal(network.owned, before)
+
+
 def test_it_stops_once_the_loss_runs_away(backend):
     found = find_lr(fresh(backend), labelled(), SGD(), lr_end=1e8, n_steps=100, smoothing=0.0)
     assert 20 < len(found.losses) == len(found.lrs) < 100

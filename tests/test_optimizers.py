@@ -210,6 +210,17 @@ def theta_of_average(optimizer, network):
     return network.backend.to_host(optimizer.averaged(network).flat).tobytes()
 
 
+def test_masks_and_running_statistics_go_on_too(backend):
+    def run(*parts):
+        network = Network([6, 4, 3], normalization="batch", dropout=0.3, backend=backend, seed=1)
+        optimizer = Adam(0.01, l2=1e-3, max_norm=1.0)
+        for n_epochs in parts:
+            xpnet.train(network, labelled(20), optimizer, epochs=n_epochs, batch_size=5, shuffle=False)
+        return backend.to_host(network.owned).tobytes()
+
+    assert run(2, 3) == run(5)
+
+
 def test_step_and_train_share_the_state(float64_cpu):
     """step, train, step, train, and a step inside the generator, equal the same updates by step alone."""
     data, mixed, plain = labelled(20), fresh(float64_cpu), fresh(float64_cpu)

@@ -25,11 +25,12 @@ PACKAGE = Path(xpnet.__file__).parent
 # A module imports only from those above it. A new module needs a place here.
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
-    "kernels.updates", "program", "parameters", "executors.replay", "data_checks", "data", "datasets.idx",
-    "datasets.mnist", "datasets", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "schedules",
-    "optimizers", "callbacks", "feed", "evaluation", "memory", "training", "lr_finder", "functional", "bench", "grid",
-    "plots", "runs", "commands.arguments", "commands.data", "commands.train", "commands.apply", "commands.bench",
-    "commands.info", "cli", "__main__",
+    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "parameters", "executors.replay",
+    "data_checks", "data", "datasets.idx", "datasets.mnist", "datasets", "layer", "dropout", "normalization", "layers",
+    "architecture", "steps", "model_file", "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed",
+    "evaluation", "memory", "training", "lr_finder", "functional", "bench", "grid", "plots", "runs",
+    "commands.arguments", "commands.data", "commands.train", "commands.apply", "commands.bench", "commands.info",
+    "cli", "__main__",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors", "commands")  # packages whose __init__ is a docstring alone
 COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}

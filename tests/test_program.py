@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from refusals import says
 
-from xpnet import Activation, Dense
+from xpnet import Activation, BatchNorm, Dense, Dropout, LayerNorm
 from xpnet.architecture import Architecture
 from xpnet.backend import select_backend
 from xpnet.executors.replay import Replay
@@ -26,6 +26,13 @@ def step_of(sizes, batch, *, weighted=False, **names):
     return training_program(architecture(sizes, **names), batch, SGD(), weighted)
 
 
+def mixed():
+    """One of each layer that works on more than its input and output."""
+    layers = (Dense(5, 4, bias=None), BatchNorm(4), Activation("relu"), Dropout(0.5), Dense(4, 6), LayerNorm(6),
+              Activation("tanh"), Dropout(0.2), Dense(6, 3))  # fmt: skip
+    return Architecture(layers, "softmax_cross_entropy")
+
+
 def buffers(r):
     """One buffer of every form, for calls made by hand; theta has 64 elements."""
     return {
@@ -35,6 +42,7 @@ def buffers(r):
         "row": r.batch_vector("row"), "column": r.column_in(r.theta, "column", 32, 2),
         "V": r.matrix_in(r.theta, "V", 18, (2, 3)), "M": r.matrix_in(r.theta, "M", 40, (2, 5)),
         "flat": r.flat("flat", 64), "key": r.flat("key", 1, "uint32"),
+        "number": r.scalar_in(r.flat("two", 2, "uint32"), "number", 1),
         "U": r.batch_matrix("U", 2, "uint32"), "U2": r.batch_matrix("U2", 2, "uint32"),
     }  # fmt: skip
 
@@ -69,6 +77,8 @@ def placed(operand):
         ("xp.add(b, column, out=b)", [("b", (2,)), ("column", (2,))], ("b", (2,)), None),
         ("xp.multiply(flat, lr, out=flat)", [("flat", (64,)), ("lr", ())], ("flat", (64,)), None),
         ("xp.multiply(loss, lr, out=loss)", [("loss", (1,)), ("lr", (1,))], ("loss", (1,)), None),
+        ("xp.add(U, number, out=U2)", [("U", ("B", 2)), ("number", ())], ("U2", ("B", 2)), None),
+        ("xp.add(number, 7, out=number)", [("number", (1,)), 7], ("number", (1,)), None),
         # a matrix of parameters is not turned, and neither is what goes with it
         ("xp.add(W, b, out=V)", [("W", (2, 3)), ("b", (2, 1))], ("V", (2, 3)), None),
         ("xp.multiply(W.T, 2, out=V.T)", [("W^T", (2, 3)), 2], ("V^T", (2, 3)), None),
@@ -261,8 +271,10 @@ def test_uint32_wraps_as_on_every_device(dtype):
         step_of([2, 9, 6, 1], 3, activation="sigmoid", output="sigmoid", loss="squared_error", weighted=True),
         evaluation_program(architecture([5, 4, 3]), 7, True, True),
         inference_program(architecture([5, 4, 3]), 7, "activations"),
+        training_program(mixed(), 7, SGD(), True),
+        evaluation_program(mixed(), 7, True, True),
     ],
-    ids=["training", "weighted training", "evaluation", "activations"],
+    ids=["training", "weighted training", "evaluation", "activations", "mixed training", "mixed evaluation"],
 )
 def test_buffers_start_on_64_bytes_and_do_not_overlap(program):
     singles = set(program.slots + program.results)
@@ -270,7 +282,9 @@ def test_buffers_start_on_64_bytes_and_do_not_overlap(program):
     found = [buffer for name, buffer in program.buffers.items() if name not in singles]
     for buffer in found:
         assert buffer.offset * 4 % 64 == 0, buffer.name
-    containers = {"theta", "gradient"}  # W1, dW1, ... are views of these two
+    # W1, dW1, running_mean1, key1, ... are views of these
+    containers = {"theta", "gradient", "statistics", "keys1", "keys2"}
+    containers |= {name for name in program.buffers if name.endswith(" memory")}
     for i, one in enumerate(program.buffers.values()):
         assert one.offset >= 0 and one.offset + one.size <= ends[one.kind]
         for other in list(program.buffers.values())[:i]:
@@ -307,8 +321,8 @@ def test_theta_leads_and_slots_and_results_follow_side_by_side():
 
 def test_float_and_uint32_buffers_live_in_arenas_of_their_own():
     program = program_of("xp.add(U, 1, out=U2)")
-    assert program.buffers["key"].offset == 0 and program.buffers["U"].offset == 16
-    assert program.n_uints == 48
+    assert program.buffers["key"].offset == 0 and program.buffers["U"].offset == 32
+    assert program.n_uints == 64 and program.buffers["number"].offset == 16 + 1
 
 
 @pytest.mark.parametrize(("n_parameters", "n_statistics"), [(64, 0), (64, 64), (3, 5)])
@@ -334,6 +348,27 @@ def test_state_follows_what_the_network_owns_and_leads_the_keys(n_parameters, n_
     places = [(b.offset, b.offset + b.size) for b in buffers.values() if b.kind == "float" and b.size]
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(sorted(places)))
     assert {name: b.offset for name, b in program.at(2).buffers.items()} == {n: b.offset for n, b in buffers.items()}
+
+
+def test_constants_are_listed_and_hold_their_place():
+    def build(r):
+        r.batch_matrix("before", 2, "uint32")
+        index = r.constant("index", 3, 2**32 - 2, 5)
+        r.xp.bitwise_xor(index, 1, out=r.batch_matrix("out", 3, "uint32"))
+
+    program = record(build, batch=4, n_parameters=0)
+    for some in (program, program.at(2)):
+        (constant,) = some.constants
+        assert (constant.size, constant.start, constant.multiplier) == (12, 2**32 - 2, 5)
+        assert constant.buffer.shape == (3, some.batch) and constant.buffer.offset == 16
+    assert "constant index (3, 4) = 4294967294 + k * 5" in program.describe()
+
+
+@pytest.mark.parametrize("network", [mixed()], ids=["mixed"])
+def test_layers_that_keep_arrays_turn_alike_for_any_batch(network):
+    two, seven = (training_program(network, batch, SGD(), True) for batch in (2, 7))
+    assert turned(two) == turned(seven, {7: 2}) == turned(seven.at(2))
+    assert {n: b.offset for n, b in seven.buffers.items()} == {n: b.offset for n, b in seven.at(2).buffers.items()}
 
 
 # The same Program on fewer samples

@@ -228,6 +228,21 @@ def test_state_lives_on_and_can_be_taken_up_by_another_engine(backend):
     assert backend.to_host(whole.keys)[0] == backend.to_host(second.keys)[0] == 5 * 2654435769 % 2**32
 
 
+def test_constants_are_filled_once_and_wrap(backend):
+    """Sample by sample, modulo 2^32; a short batch sees the first of them, and a GPU is sent them once."""
+
+    def build(r):
+        index, out = r.constant("index", 3, 2**32 - 7, 2**31 + 5), r.batch_matrix("out", 3, "uint32")
+        r.xp.add(index, 1, out=out)
+
+    engine = Replay(record(build, batch=4, n_parameters=0), backend, backend.zeros(0))
+    expected = np.array([(2**32 - 7 + k * (2**31 + 5) + 1) % 2**32 for k in range(12)]).reshape(4, 3).T
+    for size in (4, 2, 4):
+        engine.execute(size)
+        np.testing.assert_array_equal(backend.to_host(engine.read("out", size)), expected[:, :size])
+    assert engine.bytes_uploaded == (0 if backend.device == "cpu" else 48)
+
+
 # Refusals
 
 

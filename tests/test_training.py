@@ -536,7 +536,7 @@ def test_a_chunk_holds_whole_updates(float64_cpu):
 
 def test_the_accumulating_program_tells_so(float64_cpu):
     network = Network([6, 3], backend=float64_cpu)
-    program = network.training_program(4, SGD(), True, 3)
+    program = network.training_program(4, SGD(), True, accumulate=3)
     assert program.phases == ("gradient", "accumulate", "update") and program.at(2).accumulate == 3
     assert "an update every 3 steps" in program.describe()
     plain = network.training_program(4, SGD(), True)

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from xpnet.backend import Backend, BackendUnavailable, select_backend
     from xpnet.callbacks import Callback, History, ReduceOnPlateau
     from xpnet.data import Dataset, standardize
+    from xpnet.dropout import Dropout
     from xpnet.gradcheck import check_gradients, numerical_gradient
     from xpnet.layers import Activation, Dense
     from xpnet.lr_finder import RateSearch, find_lr
     from xpnet.network import Network
+    from xpnet.normalization import BatchNorm, LayerNorm
     from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, NAdam, Nesterov, Optimizer, RMSProp
     from xpnet.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
     from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
@@ -27,10 +29,12 @@ _HOMES = {
     "backend": ("Backend", "BackendUnavailable", "select_backend"),
     "callbacks": ("Callback", "History", "ReduceOnPlateau"),
     "data": ("Dataset", "standardize"),
+    "dropout": ("Dropout",),
     "gradcheck": ("check_gradients", "numerical_gradient"),
     "layers": ("Activation", "Dense"),
     "lr_finder": ("RateSearch", "find_lr"),
     "network": ("Network",),
+    "normalization": ("BatchNorm", "LayerNorm"),
     "optimizers": (
         "SGD",
         "AdaGrad",
@@ -55,14 +59,17 @@ __all__ = [
     "AdamW",
     "Backend",
     "BackendUnavailable",
+    "BatchNorm",
     "Callback",
     "Constant",
     "Cosine",
     "Dataset",
     "Dense",
+    "Dropout",
     "Exponential",
     "History",
     "InverseScaling",
+    "LayerNorm",
     "Lion",
     "Momentum",
     "NAdam",

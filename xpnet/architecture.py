@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
+from xpnet.dropout import Dropout
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.kernels.losses import LOSSES
-from xpnet.layers import Activation, Dense, Layer, layer_from_spec
+from xpnet.layer import Layer
+from xpnet.layers import Activation, Dense, layer_from_spec
+from xpnet.normalization import BatchNorm, LayerNorm
 from xpnet.options import check_option
 from xpnet.parameters import Layout
 
 SPEC_FORMAT = 1
+NORMALIZATIONS: dict[str, Any] = {"batch": BatchNorm, "layer": LayerNorm}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Architecture:
         n_outputs = self.layers[0].n_in
         for layer in self.layers:
             n_outputs = layer.output_size(n_outputs)
-        last = next(layer for layer in reversed(self.layers) if not layer.is_identity)
+        _refuse_cancelled_bias(self.layers)
+        last = next(layer for layer in reversed(self.layers) if not (layer.is_identity or layer.only_in_training))
         if LOSSES[self.loss].needs_identity_output and isinstance(last, Activation):
             raise ValueError(f"{self.loss} applies its own link and needs output='identity', the last layer is "
                              f"{last.name!r}; drop it, or use loss='squared_error'")  # fmt: skip
@@ -45,9 +51,13 @@ class Architecture:
 
     @classmethod
     def of_sizes(
-        cls, sizes: Sequence[int], activation: str | Sequence[str], output: str, init: str | None, loss: str
-    ) -> Architecture:
-        """Dense layers of these sizes; `activation` after each hidden one, `output` after the last."""
+        cls, sizes: Sequence[int], activation: str | Sequence[str], output: str, init: str | None, loss: str,
+        dropout: float | Sequence[float] | None = None, normalization: str | None = None,
+    ) -> Architecture:  # fmt: skip
+        """Dense layers of these sizes; `activation` after each hidden one, `output` after the last.
+
+        `normalization` stands before each hidden activation, `dropout` after it.
+        """
         if len(sizes) < 2:
             raise ValueError(f"layers is {list(sizes)}; needed are at least inputs and outputs, such as [784, 10]")
         n_hidden = len(sizes) - 2
@@ -58,11 +68,16 @@ class Architecture:
             raise ValueError(f"activation has {len(names)} names for {n_hidden} hidden layers; give one name for all, "
                              "or one per hidden layer (the last layer's is `output`)")  # fmt: skip
         check_option("output", output, ACTIVATIONS)
+        if normalization is not None:
+            check_option("normalization", normalization, NORMALIZATIONS)
         layers: list[Layer] = []
-        for n_in, n_out, name in zip(sizes[:-1], sizes[1:], [*names, output], strict=True):
-            layers.append(Dense(n_in, n_out, init=init))
-            if not Activation(name).is_identity:
-                layers.append(Activation(name))
+        for n_in, n_out, name, rate in zip(sizes[:-2], sizes[1:-1], names, _rates(dropout, n_hidden), strict=True):
+            layers.append(Dense(n_in, n_out, init=init, bias=None if normalization == "batch" else "zeros"))
+            if normalization is not None:
+                layers.append(NORMALIZATIONS[normalization](n_out))
+            layers += [layer for layer in (Activation(name), Dropout(rate)) if not layer.is_identity]
+        layers.append(Dense(sizes[-2], sizes[-1], init=init))
+        layers += [layer for layer in [Activation(output)] if not layer.is_identity]
         return cls(tuple(layers), loss)
 
     @classmethod
@@ -85,13 +100,15 @@ class Architecture:
 
     @property
     def dense(self) -> tuple[tuple[int, Dense], ...]:
-        """(index in `layers`, layer) of the layers that have parameters."""
+        """(index in `layers`, layer) of the dense layers."""
         return tuple((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Dense))
 
     @property
     def layout(self) -> Layout:
-        """Where the parameters of the dense layers lie."""
-        return Layout.of((layer.n_out, layer.n_in) for _, layer in self.dense)
+        """Where the parameters and running statistics of the layers lie."""
+        return Layout.of(
+            (layer.parameter_shapes() for layer in self.layers), (layer.statistic_shapes() for layer in self.layers)
+        )
 
     @property
     def n_inputs(self) -> int:
@@ -106,15 +123,37 @@ class Architecture:
     def __str__(self) -> str:
         sizes = "-".join(map(str, [self.n_inputs, *(layer.n_out for _, layer in self.dense)]))
         names = list(dict.fromkeys(layer.name for layer in self.layers if isinstance(layer, Activation)))
+        names += dict.fromkeys(layer.type for layer in self.layers if not isinstance(layer, (Dense, Activation)))
         return f"{sizes} {' '.join(names) or 'linear'}, {self.loss}"
+
+
+def _rates(dropout: float | Sequence[float] | None, n_hidden: int) -> list[float]:
+    """A rate for every hidden layer."""
+    rates = list(dropout) if isinstance(dropout, (list, tuple)) else None
+    if rates is None:
+        return [Dropout(0.0 if dropout is None else dropout).rate] * n_hidden  # type: ignore[arg-type]
+    if len(rates) != n_hidden:
+        raise ValueError(f"dropout has {len(rates)} rates for {n_hidden} hidden layers; give one rate for all, "
+                         "or one per hidden layer")  # fmt: skip
+    return rates
+
+
+def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
+    """BatchNorm subtracts the mean, and the bias with it: its gradient is rounding noise, which Adam would follow."""
+    kept = [layer for layer in layers if not layer.is_identity]
+    for layer, after in pairwise(kept):
+        if isinstance(layer, Dense) and layer.bias is not None and isinstance(after, BatchNorm):
+            raise ValueError(f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the BatchNorm({after.n}) behind it "
+                             f"cancels; write Dense({layer.n_in}, {layer.n_out}, bias=None)")  # fmt: skip
 
 
 def _with_initialisers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """Settle every Dense whose `init` is None: "he" before relu, else "glorot" (the papers' own pairings)."""
-    following = [*layers[1:], None]
-    return tuple(
-        replace(layer, init="he" if next_layer == Activation("relu") else "glorot")
-        if isinstance(layer, Dense) and layer.init is None
-        else layer
-        for layer, next_layer in zip(layers, following, strict=True)
-    )
+    settled: list[Layer] = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Dense) and layer.init is None:
+            between = (BatchNorm, LayerNorm, Dropout)
+            following = next((after for after in layers[i + 1 :] if not isinstance(after, between)), None)
+            layer = replace(layer, init="he" if following == Activation("relu") else "glorot")
+        settled.append(layer)
+    return tuple(settled)

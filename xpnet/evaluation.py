@@ -23,7 +23,7 @@ class Evaluator:
         with_accuracy = dataset.is_classification
         batch = min(CHUNK, dataset.n_samples)
         program = evaluation_program(network.architecture, batch, "weights" in feed.sources, with_accuracy)
-        self._engine = Replay(program, network.backend, network.parameters.flat, feed.sources)
+        self._engine = Replay(program, network.backend, network.owned, feed.sources)
         self._feed = feed
 
     @property

@@ -41,9 +41,10 @@ def check_gradients(
 ) -> float:
     """Return the largest error of the network's gradient along random directions; at most 1e-7 if all is right.
 
-    X, Y, weights: as for `Network.gradients`.  Along each unit direction v, the slope (loss(theta + h v) -
-    loss(theta - h v)) / 2h is compared with v . gradient; the error is relative to the gradient's norm. A direction
-    along which a relu changes sides within h is redrawn: there the loss has a kink and no slope.
+    X, Y, weights: as for `Network.gradients`; the loss is that of a training step, with one fixed mask of dropout.
+    Along each unit direction v, the slope (loss(theta + h v) - loss(theta - h v)) / 2h is compared with v . gradient;
+    the error is relative to the gradient's norm. A direction along which a relu changes sides within h is redrawn:
+    there the loss has a kink and no slope.
     Raises TypeError unless the network computes in float64, RuntimeError if every direction meets a kink.
     """
     if network.backend.dtype != np.float64:
@@ -77,8 +78,8 @@ def _slope(
         losses, sides = [], []
         for sign in (1.0, -1.0):
             network.parameters.flat[...] = network.backend.to_device(theta + sign * h * v)
-            losses.append(network.evaluate_loss(X, Y, weights))
-            outputs = zip(network.layers, network.activations(X), strict=True)
+            losses.append(network.evaluate_loss(X, Y, weights, training=True))
+            outputs = zip(network.layers, network.activations(X, training=True), strict=True)
             sides.append([network.backend.to_host(A) > 0 for layer, A in outputs if layer == Activation("relu")])
         if all(np.array_equal(above, below) for above, below in zip(*sides, strict=True)):
             return (losses[0] - losses[1]) / (2.0 * h), v
@@ -88,6 +89,6 @@ def _slope(
 def _parameter_mask(network: Network) -> np.ndarray:
     """1 where theta holds a parameter, 0 in the padding between views."""
     mask = Parameters(network.architecture.layout, np.zeros(network.architecture.layout.size))
-    for view in (*mask.weights, *mask.biases):
+    for view in mask.named.values():
         view[...] = 1.0
     return mask.flat

@@ -1,7 +1,8 @@
 """The layers a network is made of: immutable descriptions that say which kernels they run.
 
 A layer holds no parameters and no state. `forward_into` and `backward_into` are what a network records; `initialize`,
-`forward` and `backward` let a layer be used alone. The network comes next.
+`forward` and `backward` let a layer be used alone. `Dropout`, `BatchNorm` and `LayerNorm` have modules of their own.
+The network comes next.
 """
 
 from __future__ import annotations
@@ -12,45 +13,50 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xpnet.dropout import Dropout
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.kernels.affine import affine, affine_backward
+from xpnet.layer import Array, Layer
+from xpnet.normalization import BatchNorm, LayerNorm
 from xpnet.options import check_option, check_whole
-from xpnet.parameters import BIAS_INITIALISERS, WEIGHT_INITIALISERS, draw_biases, draw_weights
-
-Array = Any
+from xpnet.parameters import BIAS_INITIALISERS, WEIGHT_INITIALISERS, Shape, draw_biases, draw_weights
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Layer):
     """Z = W X + b, every output connected with every input.
 
     n_in, n_out: number of inputs and outputs.
     init: "normal", "inverse_sqrt", "glorot" or "he"; None lets the network choose after the activation that follows
-    (alone: "glorot").  bias: "zeros", "normal" or a number.
+    (alone: "glorot").  bias: "zeros", "normal" or a number to begin with, None for no bias, as before a BatchNorm.
     """
 
     n_in: int
     n_out: int
     init: str | None = None
-    bias: str | float = "zeros"
+    bias: str | float | None = "zeros"
 
     type: ClassVar[str] = "dense"
     needs_input: ClassVar[bool] = True  # which of its arrays the backward reads: the other may be overwritten
     needs_output: ClassVar[bool] = False
-    is_identity: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("n_in", "n_out"):
             object.__setattr__(self, name, check_whole(name, getattr(self, name), at_least=1))
         if self.init is not None:
             check_option("Dense init", self.init, WEIGHT_INITIALISERS)
-        if self.bias not in BIAS_INITIALISERS:
+        if self.bias is not None and self.bias not in BIAS_INITIALISERS:
             object.__setattr__(self, "bias", _constant_bias(self.bias))
 
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """W and, unless there is none, b."""
+        weights = {"W": (self.n_out, self.n_in)}
+        return weights if self.bias is None else {**weights, "b": (self.n_out, 1)}
+
     def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw {"W": (n_out, n_in), "b": (n_out, 1)} in float64 on the host."""
+        """Draw {"W": (n_out, n_in), "b": (n_out, 1)} in float64 on the host, without b if there is none."""
         W = draw_weights(self.init or "glorot", self.n_in, self.n_out, rng)
-        return {"W": W, "b": draw_biases(self.bias, self.n_out, rng)}
+        return {"W": W} if self.bias is None else {"W": W, "b": draw_biases(self.bias, self.n_out, rng)}
 
     def output_size(self, n_in: int) -> int:
         """Number of outputs when fed `n_in` features; raises ValueError if it takes another number."""
@@ -61,13 +67,13 @@ class Dense:
 
     def forward_into(self, xp: Any, params: dict[str, Array], X: Array, out: Array) -> None:
         """Write Z (n_out, batch) for X (n_in, batch) into `out`."""
-        affine(xp, params["W"], params["b"], X, out)
+        affine(xp, params["W"], params.get("b"), X, out)
 
     def backward_into(
         self, xp: Any, params: dict[str, Array], trace: Array, dZ: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
         """Write the gradients for dZ (n_out, batch) into grads["W"], grads["b"] and, unless None, dX (n_in, batch)."""
-        affine_backward(xp, params["W"], trace, dZ, grads["W"], grads["b"], dX)
+        affine_backward(xp, params["W"], trace, dZ, grads["W"], grads.get("b"), dX)
 
     def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, Array]:
         """Return Z (n_out, batch) and the trace for `backward`, for X (n_in, batch)."""
@@ -91,7 +97,7 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Layer):
     """A = f(Z), element by element.  name: "relu", "sigmoid", "tanh" or "identity"."""
 
     name: str
@@ -149,11 +155,13 @@ class Activation:
         return {"type": "activation", "name": self.name}
 
 
-Layer = Dense | Activation
 # type: (class, keys that must be there, keys that may be)
 _LAYERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
     "dense": (Dense, ("n_in", "n_out"), ("init", "bias")),
     "activation": (Activation, ("name",), ()),
+    "dropout": (Dropout, ("rate",), ()),
+    "batch_norm": (BatchNorm, ("n",), ("momentum", "eps")),
+    "layer_norm": (LayerNorm, ("n",), ("eps",)),
 }
 
 
@@ -187,5 +195,6 @@ def _constant_bias(bias: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"Dense bias is {bias!r}; needed is a finite number, 'zeros' or 'normal'")
+        raise ValueError(f"Dense bias is {bias!r}; needed is a finite number, 'zeros' or 'normal', "
+                         "or None for no bias")  # fmt: skip
     return value

@@ -63,14 +63,14 @@ def find_lr(
     batch = min(check_whole("batch_size", batch_size, at_least=1), dataset.n_samples)
     smoothing = check_number("smoothing", smoothing, at_least=0, below=1, example="find_lr(..., smoothing=0.98)")
     lrs = lr_start * (lr_end / lr_start) ** (np.arange(n_steps) / (n_steps - 1))
-    feed, theta = feed_of(dataset, network.backend, batch), network.parameters.flat
-    program = network.training_program(batch, optimizer, "weights" in feed.sources)
-    engine = Replay(program, network.backend, theta, feed.sources)  # its state is zero: the optimizer's stays out
-    kept = theta.copy()
+    feed, owned = feed_of(dataset, network.backend, batch), network.owned
+    program = network.training_program(batch, optimizer, "weights" in feed.sources, seed)
+    engine = Replay(program, network.backend, owned, feed.sources)  # its state is zero: the optimizer's stays out
+    kept = owned.copy()
     try:
         losses = _ramp(engine, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
     finally:
-        theta[...] = kept
+        owned[...] = kept
     lrs = lrs[: len(losses)]
     return RateSearch(lrs, losses, _steepest(lrs, losses, n_steps // 10))
 

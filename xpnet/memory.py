@@ -52,7 +52,7 @@ def memory_plan(
     held += _feed("training", network, dataset, batch * accumulate)
     held.append(Held("theta", owned * itemsize, "device", f"{network.architecture.layout.count:,} parameters"))
     held.append(Held("last good theta", owned * itemsize, "device", "the snapshot of an epoch's beginning"))
-    program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate)
+    program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate=accumulate)
     held.append(Held("last good state", program.n_state * itemsize, "device", "the optimizer's, of that moment"))
     held += _buffers("step", network, program, dataset)
     held += _evaluation("record 0", network, dataset)

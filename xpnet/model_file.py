@@ -66,16 +66,15 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Architecture, dict[str, np
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise ValueError(f"{path}: tensor {name} holds NaN or infinity; the model is of no use, train it again")
+        if name.endswith("running_variance") and value.min() < 0.0:
+            raise ValueError(f"{path}: tensor {name} holds numbers below 0, a variance has none; train the model again")
     return architecture, tensors
 
 
 def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
     """Name and shape of every tensor of a model file; the number in a name is the layer's index in the spec."""
-    shapes: dict[str, tuple[int, int]] = {}
-    for index, layer in architecture.dense:
-        shapes[f"layers.{index}.W"] = (layer.n_out, layer.n_in)
-        shapes[f"layers.{index}.b"] = (layer.n_out, 1)
-    return shapes
+    layout = architecture.layout
+    return {place.path: place.shape for place in (*layout.places, *layout.statistics)}
 
 
 def _read_spec(path: Path, metadata: dict[str, str] | None) -> Architecture:

@@ -17,9 +17,9 @@ from xpnet.architecture import Architecture
 from xpnet.backend import Backend, select_backend
 from xpnet.executors.replay import Replay
 from xpnet.kernels.losses import LOSSES
-from xpnet.layers import Activation, Dense, Layer
+from xpnet.layer import Layer
 from xpnet.model_file import load_model, save_model, tensor_shapes
-from xpnet.parameters import Parameters, random_generator
+from xpnet.parameters import Layout, Parameters, random_generator
 from xpnet.program import Program
 from xpnet.steps import RecordsUpdate, evaluation_program, inference_program, training_program
 
@@ -36,8 +36,12 @@ class Network:
     activation: name for all hidden layers or a list of one each (default "relu").  output: the last layer's
     activation (default "identity").  loss: "squared_error", "softmax_cross_entropy" or "sigmoid_cross_entropy".
     init: initialiser of all weights, None for the one that suits each activation.
+    normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each hidden activation,
+    one for all or a list of one each; both go with sizes.
     backend: from `select_backend`; None selects one.  seed: of the initial weights, the same on every device.
     parameters: the `Parameters`, weights and biases as one flat vector with views.
+    statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} where there are none.
+    owned: all that training changes, the vector of the parameters followed by that of the statistics.
     Raises ValueError for sizes, names or combinations that cannot work.
     """
 
@@ -49,13 +53,20 @@ class Network:
         output: str | None = None,
         loss: str = "softmax_cross_entropy",
         init: str | None = None,
+        normalization: str | None = None,
+        dropout: float | Sequence[float] | None = None,
         backend: Backend | None = None,
         seed: int = 0,
     ) -> None:
-        architecture = _architecture(layers, activation, output, loss, init)
+        architecture = _architecture(layers, loss, activation=activation, output=output, init=init,
+                                     normalization=normalization, dropout=dropout)  # fmt: skip
         self._set_up(architecture, backend)
         rng = random_generator(seed, 0)
-        self._fill([layer.initialize(rng) for _, layer in architecture.dense])
+        self._fill({
+            f"layers.{i}.{name}": value
+            for i, layer in enumerate(architecture.layers) if layer.parameter_shapes()
+            for name, value in layer.initialize(rng).items()
+        })  # fmt: skip
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], *, backend: Backend | None = None, seed: int = 0) -> Network:
@@ -86,17 +97,25 @@ class Network:
             return outputs.argmax(axis=0)
         return (outputs[0] > LOSSES[self.architecture.loss].threshold).astype(np.int64)
 
-    def activations(self, X: Array) -> list[Array]:
-        """Return the output (n, n_samples) of every layer in `layers`: Z of a dense one, A of an activation."""
-        return self._infer("activations", X)
+    def activations(self, X: Array, *, training: bool = False) -> list[Array]:
+        """Return the output (n, n_samples) of every layer in `layers`: Z of a dense one, A of an activation.
 
-    def evaluate_loss(self, X: Array, Y: Array, weights: Array | None = None) -> float:
-        """Return the mean loss over the samples; Y (n_outputs, n_samples), weights (n_samples,) or None."""
+        training: as in a training step on these samples, see `evaluate_loss`.
+        """
+        return self._infer("activations", X, training)
+
+    def evaluate_loss(self, X: Array, Y: Array, weights: Array | None = None, *, training: bool = False) -> float:
+        """Return the mean loss over the samples; Y (n_outputs, n_samples), weights (n_samples,) or None.
+
+        training: as in a training step on these samples as one batch, with the masks of dropout that `gradients` has
+        and the batch's own statistics; this is the function whose gradient `gradients` returns. Nothing moves on.
+        """
         n_samples = self.check_samples(X, Y, weights)
-        total, total_weight = 0.0, 0.0
+        weighted, total, total_weight = weights is not None, 0.0, 0.0
+        capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
         with self.engine(
-            ("evaluate_loss", weights is not None, _capacity(n_samples)),
-            lambda: evaluation_program(self.architecture, _capacity(n_samples), weights is not None, False),
+            ("evaluate_loss", weighted, capacity, seed),
+            lambda: evaluation_program(self.architecture, capacity, weighted, False, seed),
         ) as engine:
             for part, size in _chunks(n_samples, engine.program.capacity):
                 feed_samples(engine, size, X[:, part], Y[:, part], None if weights is None else weights[part])
@@ -107,7 +126,11 @@ class Network:
         return total / total_weight
 
     def gradients(self, X: Array, Y: Array, weights: Array | None = None) -> Parameters:
-        """Return the gradient of the mean loss as `Parameters`; the samples are taken as one batch."""
+        """Return the gradient of the mean loss as `Parameters`; the samples are taken as one batch.
+
+        Dropout has the same masks at every call, and no running statistics move. Raises ValueError for one sample
+        and a BatchNorm.
+        """
         n_samples = self.check_samples(X, Y, weights)
         with self.engine(
             ("gradients", weights is not None, n_samples),
@@ -119,9 +142,8 @@ class Network:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: named tensors (`layers.0.W`) and the spec."""
-        arrays = [item for pair in zip(self.parameters.weights, self.parameters.biases, strict=True) for item in pair]
-        names = tensor_shapes(self.architecture)
-        tensors = {name: self.backend.to_host(array) for name, array in zip(names, arrays, strict=True)}
+        arrays = {**self.parameters.named, **self.statistics}
+        tensors = {name: self.backend.to_host(arrays[name]) for name in tensor_shapes(self.architecture)}
         save_model(path, self.architecture, tensors)
 
     @classmethod
@@ -138,7 +160,7 @@ class Network:
             if abs(value).max() > np.finfo(dtype).max:
                 raise ValueError(f"{path}: tensor {name} has values too large for {dtype}; "
                                  "load it with select_backend(dtype='float64')")  # fmt: skip
-        network._fill([{"W": tensors[f"layers.{i}.W"], "b": tensors[f"layers.{i}.b"]} for i, _ in architecture.dense])
+        network._fill(tensors)
         return network
 
     @property
@@ -155,7 +177,7 @@ class Network:
 
         Whoever holds it is its only user, so that two threads may use one network at once.
         """
-        engine = self._take_idle(key) or Replay(build(), self.backend, self.parameters.flat)
+        engine = self._take_idle(key) or Replay(build(), self.backend, self.owned)
         yield engine
         self._idle.append((key, engine))
         del self._idle[:-_IDLE_ENGINES]
@@ -170,29 +192,38 @@ class Network:
                 return entry[1]
         return None
 
-    def training_program(self, batch: int, optimizer: RecordsUpdate, weighted: bool, accumulate: int = 1) -> Program:
-        """The Program of one training step; `describe()` tells it in text."""
-        return training_program(self.architecture, batch, optimizer, weighted, accumulate)
+    def training_program(
+        self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
+    ) -> Program:
+        """The Program of one training step, seed that of dropout's masks; `describe()` tells it in text."""
+        return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
 
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
         self.architecture = architecture
         self.backend = select_backend() if backend is None else backend
         layout = architecture.layout
-        self.parameters = Parameters(layout, self.backend.zeros(layout.size))
+        self.owned = self.backend.zeros(layout.size + layout.n_statistics)
+        self.parameters = Parameters(layout, self.owned[: layout.size])
+        self.statistics = _statistics(layout, self.owned)
+        self.step_keys: Array | None = None  # how far `xpnet.step` has come in the masks of dropout
         self._idle: list[tuple[tuple[Any, ...], Replay]] = []
 
-    def _fill(self, values: list[dict[str, np.ndarray]]) -> None:
-        """Move initial or loaded weights, given per dense layer, to the device in one copy."""
-        host = Parameters(self.architecture.layout, np.zeros(self.architecture.layout.size))
-        for W, b, value in zip(host.weights, host.biases, values, strict=True):
-            W[...], b[...] = value["W"], value["b"]
-        self.parameters.flat[...] = self.backend.to_device(host.flat)
+    def _fill(self, values: dict[str, np.ndarray]) -> None:
+        """Move initial or loaded parameters and statistics, given by name, to the device in one copy."""
+        layout = self.architecture.layout
+        host = np.zeros(layout.size + layout.n_statistics)
+        arrays = {**Parameters(layout, host[: layout.size]).named, **_statistics(layout, host)}
+        for name, value in values.items():
+            arrays[name][...] = value
+        self.owned[...] = self.backend.to_device(host)
 
-    def _infer(self, kind: str, X: Array) -> list[Array]:
+    def _infer(self, kind: str, X: Array, training: bool = False) -> list[Array]:
         n_samples = self.check_samples(X)
-        capacity = _capacity(n_samples)
+        capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
         names = [f"output{i}" for i in range(len(self.layers) if kind == "activations" else 1)]
-        with self.engine((kind, capacity), lambda: inference_program(self.architecture, capacity, kind)) as engine:
+        with self.engine(
+            (kind, capacity, seed), lambda: inference_program(self.architecture, capacity, kind, seed)
+        ) as engine:
             sizes = [engine.program.buffers[name].shape[0] for name in names]
             results = [self.backend.xp.empty((n_samples, size), dtype=self.backend.dtype).T for size in sizes]
             for part, size in _chunks(n_samples, capacity):
@@ -246,24 +277,28 @@ def feed_samples(engine: Replay, size: int, X: Array, Y: Array, weights: Array |
         engine.feed(size, X=X, Y=Y, w=weights.reshape(1, size))
 
 
-def _architecture(
-    layers: Any, activation: str | Sequence[str] | None, output: str | None, loss: str, init: str | None
-) -> Architecture:
+def _statistics(layout: Layout, owned: Array) -> dict[str, Array]:
+    return {place.path: place.view(owned[layout.size :]) for place in layout.statistics}
+
+
+def _architecture(layers: Any, loss: str, **with_sizes: Any) -> Architecture:
+    """Sizes and what goes with them, or layers."""
     if isinstance(layers, (str, dict)) or not isinstance(layers, Sequence):
         raise TypeError(f"layers is a {type(layers).__name__}; needed are sizes such as [784, 100, 10], or layers; "
                         "a spec goes to Network.from_spec(spec)")  # fmt: skip
     if all(isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in layers):
         sizes = [int(item) for item in layers]
-        hidden = "relu" if activation is None else activation
-        return Architecture.of_sizes(sizes, hidden, output or "identity", init, loss)
-    if not all(isinstance(item, (Dense, Activation)) for item in layers):
+        defaults = {"activation": "relu", "output": "identity"}
+        given = {name: value for name, value in with_sizes.items() if value is not None}
+        return Architecture.of_sizes(sizes, loss=loss, **{"init": None, **defaults, **given})
+    if not all(isinstance(item, Layer) for item in layers):
         found = sorted({type(item).__name__ for item in layers})
-        raise TypeError(f"layers holds {found}; give sizes only, or Dense and Activation only, "
+        raise TypeError(f"layers holds {found}; give sizes only, or layers such as Dense and Activation only, "
                         "or use Network.from_spec for dicts")  # fmt: skip
-    for name, value in (("activation", activation), ("output", output), ("init", init)):
+    for name, value in with_sizes.items():
         if value is not None:
             raise ValueError(f"{name}={value!r} goes with sizes; with layers, put it into them: "
-                             'Dense(784, 100, init="he"), Activation("relu")')  # fmt: skip
+                             'Dense(784, 100, init="he"), Activation("relu"), Dropout(0.5)')  # fmt: skip
     return Architecture(tuple(layers), loss)
 
 

@@ -210,7 +210,7 @@ class Optimizer(ABC):
         same = left.network is not None and left.network() is network
         if same and left.state is engine.state:
             return
-        if same:
+        if same:  # the keys too: dropout's masks go on where they stopped
             engine.state[...], engine.keys[...] = left.state, left.keys
         else:
             engine.state[...] = 0.0
@@ -255,7 +255,10 @@ class Optimizer(ABC):
 
     @contextmanager
     def averaging(self, network: Network) -> Iterator[Network]:
-        """`with optimizer.averaging(network):` the network has the averaged weights, to evaluate, predict or save."""
+        """`with optimizer.averaging(network):` the network has the averaged weights, to evaluate, predict or save.
+
+        Running statistics of a batch norm stay those of the training. Do not train inside.
+        """
         theta, averaged = network.parameters.flat, self.averaged(network).flat
         kept = theta.copy()
         theta[...] = averaged

@@ -1,14 +1,15 @@
-"""Weights and biases as one flat vector, and how they are drawn.
+"""Parameters as one flat vector, and how they are drawn.
 
-`Layout` says where each weight matrix and bias vector lies in the vector; `Parameters` is such a vector with its views.
-Gradients have the same layout, so an update rule is a few calls for the whole network. Layers come next.
+`Layout` says where each weight matrix, bias and other parameter lies in the vector; `Parameters` is such a vector with
+its views. Gradients have the same layout, so an update rule is a few calls for the whole network. Layers come next.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,38 +19,78 @@ from xpnet.options import check_whole
 ALIGNMENT = 64
 MAXIMUM_SIZE = 2**31 - 1  # what a 32-bit index reaches; 8 GiB of float32
 
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array of a layer lies in a flat vector.
+
+    layer: index of the layer.  name: the layer's own, such as "W".  offset: of its first element.
+    """
+
+    layer: int
+    name: str
+    shape: Shape
+    offset: int
+
+    @property
+    def path(self) -> str:
+        """The name in a model file, such as "layers.0.W"."""
+        return f"layers.{self.layer}.{self.name}"
+
+    def view(self, flat: Any) -> Any:
+        """The array as a view of the vector."""
+        n_rows, n_columns = self.shape
+        return flat[self.offset : self.offset + n_rows * n_columns].reshape(self.shape)
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each dense layer's W and b lie in a flat vector: all W first, then all b, each on a 64-element boundary.
+    """Where each layer's arrays lie: all W first, then all b, gamma and beta, each on a 64-element boundary.
 
-    shapes: (n_out, n_in) of each dense layer.  weights, biases: offset of each.  size: length of the vector.
+    places: of the parameters, layer by layer.  n_weights: where the W end, which weight decay works on.
+    size: length of the parameters' vector, theta.  statistics, n_statistics: the running statistics, in a region of
+    their own that follows theta; their offsets count from its start.
     """
 
-    shapes: tuple[tuple[int, int], ...]
-    weights: tuple[int, ...]
-    biases: tuple[int, ...]
+    places: tuple[Place, ...]
+    n_weights: int
     size: int
+    statistics: tuple[Place, ...] = ()
+    n_statistics: int = 0
 
     @classmethod
-    def of(cls, shapes: Iterable[tuple[int, int]]) -> Layout:
-        """Lay out dense layers of these (n_out, n_in); raises ValueError if they are too large to index."""
-        shapes = tuple(shapes)
-        offsets, position = [], 0
-        for length in [n_out * n_in for n_out, n_in in shapes] + [n_out for n_out, _ in shapes]:
-            offsets.append(position)
-            position += -(-length // ALIGNMENT) * ALIGNMENT
-        if position > MAXIMUM_SIZE:
-            found = f"{position:,}" if position < 10**18 else "more than 10**18"
+    def of(cls, parameters: Iterable[Mapping[str, Shape]], statistics: Iterable[Mapping[str, Shape]] = ()) -> Layout:
+        """Lay out, layer by layer, arrays of these names and shapes; raises ValueError if too large to index."""
+        named = [(i, name, shape) for i, shapes in enumerate(parameters) for name, shape in shapes.items()]
+        weights, n_weights = _placed([item for item in named if item[1] == "W"], 0)
+        others, size = _placed([item for item in named if item[1] != "W"], n_weights)
+        kept, n_statistics = _placed(
+            [(i, name, shape) for i, shapes in enumerate(statistics) for name, shape in shapes.items()], 0
+        )
+        total = size + n_statistics
+        if total > MAXIMUM_SIZE:
+            found = f"{total:,}" if total < 10**18 else "more than 10**18"
             raise ValueError(
                 f"the network has {found} parameters, xpnet can index {MAXIMUM_SIZE:,}; make its layers narrower"
             )
-        return cls(shapes, tuple(offsets[: len(shapes)]), tuple(offsets[len(shapes) :]), position)
+        by_layer = tuple(sorted((*weights, *others), key=lambda place: place.layer))  # stable: W before b
+        return cls(by_layer, n_weights, size, kept, n_statistics)
 
     @property
     def count(self) -> int:
         """Number of parameters, without the padding between them."""
-        return sum(n_out * n_in + n_out for n_out, n_in in self.shapes)
+        return sum(math.prod(place.shape) for place in self.places)
+
+
+def _placed(arrays: list[tuple[int, str, Shape]], position: int) -> tuple[tuple[Place, ...], int]:
+    """Place arrays one behind the other, from `position` on; returns where they end."""
+    places = []
+    for layer, name, shape in arrays:
+        places.append(Place(layer, name, shape, position))
+        position += -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT
+    return tuple(places), position
 
 
 class _Views(list[Any]):
@@ -60,23 +101,20 @@ class _Views(list[Any]):
 
 
 class Parameters:
-    """One flat vector (size,) with a view on every weight matrix (n_out, n_in) and bias vector (n_out, 1).
+    """One flat vector (size,) with a view on every parameter: weight matrices (n_out, n_in), columns (n, 1).
 
     flat: the vector; the few elements between two views are zero and stay zero.
-    weights[l], biases[l]: writable views of dense layer l.
+    weights[l], biases[l]: writable views of dense layer l; None is the bias of a layer without one.
+    named: every view by its name in a model file, such as "layers.0.W" or "layers.1.gamma".
     """
 
     def __init__(self, layout: Layout, flat: Any) -> None:
         self.layout = layout
         self._flat = flat
-        self.weights = _Views(
-            flat[start : start + n_out * n_in].reshape(n_out, n_in)
-            for start, (n_out, n_in) in zip(layout.weights, layout.shapes, strict=True)
-        )
-        self.biases = _Views(
-            flat[start : start + n_out].reshape(n_out, 1)
-            for start, (n_out, _) in zip(layout.biases, layout.shapes, strict=True)
-        )
+        self.named = {place.path: place.view(flat) for place in layout.places}
+        dense = [place.layer for place in layout.places if place.name == "W"]
+        self.weights = _Views(self.named[f"layers.{i}.W"] for i in dense)
+        self.biases = _Views(self.named.get(f"layers.{i}.b") for i in dense)
 
     @property
     def flat(self) -> Any:
@@ -84,14 +122,16 @@ class Parameters:
         return self._flat
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"W{shape} b({shape[0]}, 1)" for shape in self.layout.shapes)
+        by_layer = groupby(self.layout.places, key=lambda place: place.layer)
+        shapes = ", ".join(" ".join(f"{place.name}{place.shape}" for place in places) for _, places in by_layer)
         return f"Parameters({shapes}; {self.layout.count:,} {self.flat.dtype})"
 
 
 def random_generator(seed: int, purpose: int) -> np.random.Generator:
     """A generator on the host, so that every device sees the same numbers; `purpose` keeps the streams apart.
 
-    Purposes: 0 initial weights, 1 order of the samples.  Raises ValueError or TypeError for a bad seed.
+    Purposes: 0 initial weights, 1 order of the samples, 2 masks of dropout.
+    Raises ValueError or TypeError for a bad seed.
     """
     return np.random.default_rng([check_whole("seed", seed, at_least=0), purpose])
 

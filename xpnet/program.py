@@ -106,6 +106,19 @@ class Call:
         return tuple(item for item in self.inputs if isinstance(item, Operand))
 
 
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A uint32 buffer that holds start + k * multiplier, modulo 2^32, in its k-th element in memory.
+
+    size: elements to fill, those of all samples that the buffer can hold.
+    """
+
+    buffer: Buffer
+    size: int
+    start: int
+    multiplier: int
+
+
 class RecordingError(TypeError):
     """A kernel said something that the Program cannot hold; the message names the word and the operand."""
 
@@ -116,6 +129,7 @@ class Program:
 
     batch: samples a step.  capacity: samples that the buffers hold.  calls: in order, phase by phase.
     gathers: (name of the data, buffer) filled before the first call.
+    constants: what the executor fills once, before the first step.
     slots, results: names of the 1-element buffers that the host fills before, and reads after, each step.
     buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
     n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
@@ -127,6 +141,7 @@ class Program:
     capacity: int
     calls: tuple[Call, ...]
     gathers: tuple[tuple[str, Buffer], ...]
+    constants: tuple[Constant, ...]
     slots: tuple[str, ...]
     results: tuple[str, ...]
     buffers: dict[str, Buffer]
@@ -160,6 +175,9 @@ class Program:
         if self.accumulate > 1:
             lines[0] += f", an update every {self.accumulate} steps"
         lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
+        for constant in self.constants:
+            lines.append(f"constant {constant.buffer.name} {constant.buffer.shape} = "
+                         f"{constant.start} + k * {constant.multiplier}")  # fmt: skip
         previous: tuple[str, str] | None = None
         for call in self.calls:
             if (call.phase, call.kernel) != previous:
@@ -211,6 +229,7 @@ class Recorder:
         self.xp = _Namespace(self)
         self._calls: list[Call] = []
         self._gathers: list[tuple[str, Buffer]] = []
+        self._constants: list[Constant] = []
         self._buffers: dict[str, Buffer] = {}
         self._ends = {"float": 0, "uint32": 0}
         self._phase = "gradient"
@@ -261,13 +280,13 @@ class Recorder:
         """A part (size,) of a flat vector, from element `offset` on."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, (size,), "flat"))
 
-    def scalar_in(self, flat: Buffer, name: str, offset: int) -> Buffer:
-        """One element (1, 1) of a flat vector, as a number for the calls that read it."""
-        return self._keep(Buffer(name, flat.kind, flat.offset + offset, (1, 1), "scalar"))
-
     def column_in(self, flat: Buffer, name: str, offset: int, length: int) -> Buffer:
         """A column (length, 1) that lies in a flat vector from element `offset` on."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, (length, 1), "vector"))
+
+    def scalar_in(self, flat: Buffer, name: str, offset: int) -> Buffer:
+        """A number (1, 1) that lies in a flat vector at element `offset`; it goes with arrays of every shape."""
+        return self._keep(Buffer(name, flat.kind, flat.offset + offset, (1, 1), "scalar"))
 
     def batch_matrix(self, name: str, n_features: int, kind: str = "float") -> Buffer:
         """A matrix (n_features, batch), a sample contiguous in memory."""
@@ -277,6 +296,12 @@ class Recorder:
     def batch_vector(self, name: str) -> Buffer:
         """A row (1, batch): one number a sample."""
         return self._allocate(name, (1, self.batch), "vector", self.capacity, flipped=True)
+
+    def constant(self, name: str, n_features: int, start: int, multiplier: int) -> Buffer:
+        """A uint32 matrix (n_features, batch), filled once: start + k * multiplier, k counting sample by sample."""
+        buffer = self.batch_matrix(name, n_features, "uint32")
+        self._constants.append(Constant(buffer, n_features * self.capacity, start, multiplier))
+        return buffer
 
     def gather(self, name: str, buffer: Buffer) -> None:
         """Fill `buffer` with the step's samples of the data called `name`, before the first call."""
@@ -293,9 +318,10 @@ class Recorder:
         """Return what was recorded as a Program."""
         return Program(
             batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
-            slots=self._slots, results=self._results, buffers=self._buffers, n_owned=self._n_owned,
-            n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"], n_floats=self._ends["float"],
-            n_uints=self._ends["uint32"], accumulate=accumulate, rerecord=rerecord,
+            constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers,
+            n_owned=self._n_owned, n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"],
+            n_floats=self._ends["float"], n_uints=self._ends["uint32"], accumulate=accumulate,
+            rerecord=rerecord,
         )  # fmt: skip
 
     def _allocate(

@@ -8,6 +8,7 @@ recorded Program: gather a batch, forward, loss, backward, update.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -20,6 +21,7 @@ from xpnet.evaluation import Evaluator, check_fit
 from xpnet.executors.replay import Replay
 from xpnet.feed import feed_of
 from xpnet.network import CHUNK, Network, feed_samples
+from xpnet.normalization import MINIMUM_BATCH, BatchNorm, check_batch
 from xpnet.optimizers import Optimizer
 from xpnet.options import check_whole
 from xpnet.parameters import random_generator
@@ -47,7 +49,8 @@ def train(
     """Train the network in place and return a record an epoch, the untrained network's first.
 
     epochs: passes over the data.  batch_size: samples a step, None for all; the last step of an epoch may be shorter.
-    shuffle, seed: a new order of the samples each epoch, the same for the same seed; of a mapped file not a full one.
+    shuffle, seed: a new order of the samples each epoch (of a mapped file not a full shuffle) and the masks of
+    dropout, the same for the same seed.
     validation: a Dataset to evaluate after each epoch.  callbacks: told of progress and records.
     accumulate: steps to an update, which goes by the mean over all their samples: the update of a batch so many times
     as large, in the memory of a small one. The update at the end of an epoch may have fewer.
@@ -56,6 +59,7 @@ def train(
     and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU).
     Raises ValueError or TypeError before the first step if the arguments do not fit each other, TrainingDiverged if
     the loss stops being finite. After Ctrl-C the network holds the weights it had reached.
+    Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
     records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
                               accumulate)  # fmt: skip
@@ -80,23 +84,28 @@ def epochs(
                            accumulate)  # fmt: skip
 
 
-def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = None) -> float:
+def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = None, *, seed: int = 0) -> float:
     """Update the network once on the batch X (n_inputs, batch), Y (n_outputs, batch) and return the loss before it.
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
+    seed: of dropout's masks, which go on from call to call.
     """
     _check_optimizer(optimizer)
     batch = network.check_samples(X, Y, weights)
     weighted = weights is not None
     with network.engine(
-        ("step", optimizer, weighted, batch), lambda: network.training_program(batch, optimizer, weighted)
+        ("step", optimizer, weighted, batch, seed), lambda: network.training_program(batch, optimizer, weighted, seed)
     ) as engine:
-        feed_samples(engine, batch, X, Y, weights)
         optimizer.attach(network, engine)
+        if network.step_keys is not None:  # of another engine, if the last batch had another size
+            engine.keys[...] = network.step_keys
+        feed_samples(engine, batch, X, Y, weights)
         engine.set_slots(optimizer.slot_rows(1)[0])
         engine.execute(batch)
         optimizer.advance(1)
         results = engine.read_results()
+        if engine.program.n_keys:
+            network.step_keys = engine.keys.copy()
     return results["loss"] / results.get("weight", batch)
 
 
@@ -132,19 +141,33 @@ def _checked_epochs(
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
-    rng = random_generator(seed, 1)
-    return _epochs(network, dataset, optimizer, n_epochs, batch, rng if shuffle else None, validation, callbacks,
+    n_used = _samples_used(network, dataset.n_samples, batch)
+    rng = random_generator(seed, 1) if shuffle else None
+    return _epochs(network, dataset, optimizer, n_epochs, batch, n_used, rng, seed, validation, callbacks,
                    accumulate)  # fmt: skip
 
 
+def _samples_used(network: Network, n_samples: int, batch: int) -> int:
+    """How many samples an epoch takes: all, unless the last step's one sample is too few for a BatchNorm."""
+    check_batch(network.layers, batch)
+    short = n_samples % batch
+    if not 0 < short < MINIMUM_BATCH or not any(isinstance(layer, BatchNorm) for layer in network.layers):
+        return n_samples
+    warnings.warn(f"the last step of an epoch would have {short} sample and BatchNorm needs {MINIMUM_BATCH}: each "
+                  f"epoch leaves out {short} of the {n_samples} samples, the last one in its order; another batch_size "
+                  "takes them all", stacklevel=4)  # fmt: skip
+    return n_samples - short
+
+
 def _epochs(
-    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch: int,
-    rng: np.random.Generator | None, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int,
+    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch: int, n_used: int,
+    rng: np.random.Generator | None, seed: int, validation: Dataset | None, callbacks: Sequence[Callback],
+    accumulate: int,
 ) -> Iterator[Record]:  # fmt: skip
-    backend, theta = network.backend, network.parameters.flat
+    backend, owned = network.backend, network.owned
     feed = feed_of(dataset, backend, batch * accumulate)
-    program = network.training_program(batch, optimizer, "weights" in feed.sources, accumulate)
-    engine = Replay(program, backend, theta, feed.sources)
+    program = network.training_program(batch, optimizer, "weights" in feed.sources, seed, accumulate)
+    engine = Replay(program, backend, owned, feed.sources)
     untrained = Evaluator(network, dataset, feed)
     senders: list[Any] = [feed, engine, untrained]
     judge = None
@@ -152,7 +175,7 @@ def _epochs(
         validation_feed = feed_of(validation, backend, CHUNK)
         judge = Evaluator(network, validation, validation_feed)
         senders += [validation_feed, judge]
-    n_steps = -(-dataset.n_samples // batch)
+    n_steps, leaves_out = -(-n_used // batch), n_used < dataset.n_samples
     with ExitStack() as ending:
         ending.callback(optimizer.detach)
         for callback in callbacks:  # each is told of the end, also if another one fails at it
@@ -161,16 +184,17 @@ def _epochs(
             callback.on_train_begin(network, n_epochs, n_steps)
         first = {"epoch": 0, "train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
         yield _report({**first, "bytes_uploaded": _bytes(senders)}, network, callbacks)
-        last_good = theta.copy()
+        last_good = owned.copy()
         for epoch in range(1, n_epochs + 1):
             before, started = _bytes(senders), time.perf_counter()
-            last_good[...], last_state = theta, optimizer.snapshot()
+            last_good[...], last_state = owned, optimizer.snapshot()
+            orders = (order[: len(order) - len(order) % batch * leaves_out] for order in feed.parts(rng))
             try:
-                train_loss = _run_epoch(engine, network, optimizer, feed.parts(rng), epoch, callbacks)
-                _check_weights(theta, epoch, optimizer)
+                train_loss = _run_epoch(engine, network, optimizer, orders, epoch, callbacks)
+                _check_weights(owned, epoch, optimizer)
             except BaseException as error:  # Ctrl-C may come while the loss runs away
-                if isinstance(error, TrainingDiverged) or not _is_finite(theta):
-                    theta[...] = last_good
+                if isinstance(error, TrainingDiverged) or not _is_finite(owned):
+                    owned[...] = last_good
                     optimizer.restore(last_state)
                 raise
             del last_state  # before the next one is made
@@ -227,15 +251,15 @@ def _check_finite(
     )
 
 
-def _check_weights(theta: Any, epoch: int, optimizer: Optimizer) -> None:
+def _check_weights(owned: Any, epoch: int, optimizer: Optimizer) -> None:
     """The last update of an epoch has no loss after it that would tell."""
-    if not _is_finite(theta):
+    if not _is_finite(owned):
         raise TrainingDiverged(f"the weights are not finite after the last step of epoch {epoch}; {_cure(optimizer)}")
 
 
-def _is_finite(theta: Any) -> bool:
+def _is_finite(owned: Any) -> bool:
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(float(theta.sum())))
+        return bool(np.isfinite(float(owned.sum())))
 
 
 def _cure(optimizer: Optimizer) -> str:

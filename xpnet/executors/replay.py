@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.program import Call, Operand, Program
+from xpnet.program import Call, Constant, Operand, Program
 
 _LONG_SUM = 4096  # elements of a vector from which NumPy's own sum costs no more than a product
 _UFUNC_BUFFER = 128  # elements; NumPy's iterators allocate 8192 wherever operands broadcast, and gain nothing by it
@@ -68,6 +68,8 @@ class Replay:
         self._data = dict(data or {})
         self._floats = backend.zeros(program.n_floats - program.n_owned)
         self._uints = backend.zeros(program.n_uints, np.uint32)
+        for constant in program.constants:
+            self._fill(constant)
         self._arrays: dict[Any, Any] = {}
         self._bound: dict[int, tuple[Program, _BoundStep]] = {}
         self._staging = {
@@ -143,6 +145,14 @@ class Replay:
     def read(self, name: str, batch: int) -> Any:
         """The buffer of that name as the math sees it: a view, valid until the next step."""
         return self._view(self._at(batch)[0], name)
+
+    def _fill(self, constant: Constant) -> None:
+        """Compute a constant on the host and upload it, once."""
+        values = constant.start + constant.multiplier * np.arange(constant.size, dtype=np.uint64)  # wraps modulo 2^64
+        values = (values & np.uint64(2**32 - 1)).astype(np.uint32)
+        self._slice("uint32", constant.buffer.offset, constant.size)[...] = self.backend.to_device(values, np.uint32)
+        if self.backend.device != "cpu":
+            self.bytes_uploaded += values.nbytes
 
     def _at(self, batch: int) -> tuple[Program, _BoundStep]:
         found = self._bound.get(batch)

@@ -7,28 +7,32 @@ from typing import Any
 Array = Any
 
 
-def affine(xp: Any, W: Array, b: Array, A: Array, out: Array) -> None:
+def affine(xp: Any, W: Array, b: Array | None, A: Array, out: Array) -> None:
     """Z = W A + b: the weighted input of a layer.
 
-    W (n_out, n_in): weights.  b (n_out, 1): biases.
+    W (n_out, n_in): weights.  b (n_out, 1): biases, None for none.
     A (n_in, batch): the previous layer's output.
     out (n_out, batch): receives Z.
     Source: Nielsen, Neural Networks and Deep Learning, eq. 25.
     """
     xp.matmul(W, A, out=out)
-    xp.add(out, b, out=out)
+    if b is not None:
+        xp.add(out, b, out=out)
 
 
-def affine_backward(xp: Any, W: Array, A: Array, dZ: Array, dW: Array, db: Array, dA: Array | None = None) -> None:
+def affine_backward(
+    xp: Any, W: Array, A: Array, dZ: Array, dW: Array, db: Array | None, dA: Array | None = None
+) -> None:
     """db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
 
     W (n_out, n_in): weights.  A (n_in, batch): the map's input.  dZ (n_out, batch): gradient by its output.
-    dW (n_out, n_in), db (n_out, 1): receive sums over the batch.
+    dW (n_out, n_in), db (n_out, 1): receive sums over the batch; db is None where there is no b.
     dA (n_in, batch): receives the gradient by the input; None where nobody needs it (the first layer).
     Source: Nielsen, eqs. BP2 to BP4.
     """
     # db comes before the products so that it follows the activation's backward and can join its kernel.
-    xp.sum(dZ, axis=1, keepdims=True, out=db)
+    if db is not None:
+        xp.sum(dZ, axis=1, keepdims=True, out=db)
     if dA is not None:
         xp.matmul(W.T, dZ, out=dA)
     xp.matmul(dZ, A.T, out=dW)

@@ -1,0 +1,1 @@
+"""The same training work in other systems, checked against one float64 reference and timed in turns."""

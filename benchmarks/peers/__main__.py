@@ -1,0 +1,119 @@
+"""`python -m benchmarks.peers`: time the peers and print the tables; `--table FILE.json` prints them again."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.model_file import write_aside
+
+from . import report
+from .systems import SYSTEMS
+from .turns import command, measure
+from .works import WORKS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line says; returns 1 if a system failed, 2 for a mistake of the user."""
+    options = _options(arguments)
+    if options.table is not None:
+        try:
+            results = json.loads(options.table.read_text(encoding="utf-8"))
+            print(report.tables(results))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"{options.table} is not a file that --out wrote ({type(error).__name__}: {error})", file=sys.stderr)
+            return 2
+        return 0
+    commands = {name: command(name) for name in options.systems}
+    settings = {"rounds": options.rounds, "seconds": options.seconds, "threads": options.threads}
+    results = measure(commands, options.works, **settings, say=lambda text: print(text, file=sys.stderr, flush=True))
+    results = {"machine": machine(results), "settings": settings, **results}
+    print(report.tables(results))
+    if options.out is not None:
+        write_aside(options.out, (json.dumps(results, indent=1) + "\n").encode())
+    failed = any("failed" in said for work in results["works"].values() for said in work["systems"].values())
+    return 1 if failed else 0
+
+
+def machine(results: dict[str, Any]) -> dict[str, Any]:
+    """Describe where and with what these results were measured."""
+    versions = {"python": platform.python_version(), "numpy": np.__version__}
+    for work in results["works"].values():
+        for said in work["systems"].values():
+            versions.update(said.get("versions", {}))
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"), "cpu": _cpu(),
+        "cores": os.cpu_count(), "os": platform.platform(), "versions": versions,
+    }  # fmt: skip
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers",
+        description="Time the same training work in other systems; needs benchmarks/peers/requirements.txt.",
+        epilog="works: " + "; ".join(f"{key}: {work}" for key, work in WORKS.items()),
+    )
+    parser.add_argument("--works", type=_works, default=list(WORKS), help="numbers, such as 1,2 (default: all)")
+    parser.add_argument("--systems", type=_systems, default=list(SYSTEMS), help=f"of {','.join(SYSTEMS)}")
+    parser.add_argument("--rounds", type=_whole, default=9, help="turns of each system (default 9)")
+    parser.add_argument("--seconds", type=_seconds, default=0.2, help="about how long a turn is (default 0.2)")
+    parser.add_argument("--threads", type=_whole, default=2, help="of every system (default 2)")
+    parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")
+    parser.add_argument("--table", type=Path, help="measure nothing; print the tables of this JSON file")
+    options = parser.parse_args(arguments)
+    if options.out is not None and not options.out.parent.is_dir():
+        parser.error(f"--out {options.out}: there is no directory {options.out.parent}; make it first")
+    if options.threads > (cores := os.cpu_count() or 1):
+        parser.error(f"--threads {options.threads}: this machine has {cores} cores")
+    return options
+
+
+def _works(text: str) -> list[int]:
+    return [int(_one_of(item, [str(key) for key in WORKS])) for item in text.split(",")]
+
+
+def _systems(text: str) -> list[str]:
+    return [_one_of(item, list(SYSTEMS)) for item in text.split(",")]
+
+
+def _one_of(item: str, allowed: list[str]) -> str:
+    if item not in allowed:
+        raise argparse.ArgumentTypeError(f"{item!r} is none of {', '.join(allowed)}")
+    return item
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""From the measured rounds to two tables in Markdown: times, and ratios to xpnet with their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median, quantiles
+from typing import Any
+
+BASE = "xpnet"
+
+
+def ratio(system: Sequence[float], base: Sequence[float]) -> tuple[float, float, float]:
+    """Return median, lower and upper quartile of the ratios system/base, round by round.
+
+    The two times of a round were taken seconds apart, so what slowed the machine then slowed both.
+    """
+    ratios = [one / other for one, other in zip(system, base, strict=True)]
+    if len(ratios) == 1:
+        return ratios[0], ratios[0], ratios[0]
+    lower, middle, upper = quantiles(ratios, n=4, method="inclusive")
+    return middle, lower, upper
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Return the whole report of a JSON file that `python -m benchmarks.peers` wrote, as Markdown."""
+    names = list(dict.fromkeys(name for work in results["works"].values() for name in work["systems"]))
+    parts = [_heading(results), "Microseconds a step, median:", _times(results, names)]
+    if BASE in names:
+        parts += ["Time of each system divided by xpnet's, median of the rounds' ratios (quartiles); above 1, "
+                  "xpnet is faster:", _ratios(results, [name for name in names if name != BASE])]  # fmt: skip
+    parts += _failures(results)
+    return "\n\n".join(parts)
+
+
+def _heading(results: dict[str, Any]) -> str:
+    machine, settings, limits = results["machine"], results["settings"], results["limits"]
+    text = (
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['os']}; "
+        f"{settings['threads']} threads, {settings['rounds']} rounds of {settings['seconds']} s; "
+        + ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
+    )
+    if limits:
+        text += (f". In the same run: float32 product {limits['flops'] / 1e9:.0f} GFLOP/s, "
+                 f"copy {limits['bytes'] / 1e9:.1f} GB/s ({limits['blas']})")  # fmt: skip
+    return text + "."
+
+
+def _times(results: dict[str, Any], names: list[str]) -> str:
+    flops = results["limits"].get("flops")
+    rows = []
+    for key, work in results["works"].items():
+        cells = [f"{key}. {work['name']}"]
+        for name in names:
+            times = _seconds(work, name)
+            cells.append(number(median(times) * 1e6) if times else _why_not(work, name))
+        base, cost = _seconds(work, BASE), work["systems"].get(BASE, {}).get("flops")
+        cells.append(f"{cost / median(base) / flops:.1%}" if base and cost and flops else "")
+        rows.append(cells)
+    return _markdown(["work", *names, "xpnet's share of the product limit"], rows)
+
+
+def _ratios(results: dict[str, Any], names: list[str]) -> str:
+    rows = []
+    for key, work in results["works"].items():
+        cells, base = [f"{key}. {work['name']}"], _seconds(work, BASE)
+        for name in names:
+            times = _seconds(work, name)
+            if times and base:
+                middle, lower, upper = (number(value) for value in ratio(times, base))
+                cells.append(f"{middle} ({lower} to {upper})")
+            else:
+                cells.append(_why_not(work, name) or _why_not(work, BASE))
+        rows.append(cells)
+    return _markdown(["work", *names], rows)
+
+
+def _failures(results: dict[str, Any]) -> list[str]:
+    lines = [f"- left out: {name}, {reason}" for name, reason in results["left_out"].items()]
+    for key, work in results["works"].items():
+        lines += [f"- work {key}: {name} failed: {said['failed']}"
+                  for name, said in work["systems"].items() if "failed" in said]  # fmt: skip
+    return ["\n".join(lines)] if lines else []
+
+
+def _seconds(work: dict[str, Any], name: str) -> list[float]:
+    said = work["systems"].get(name, {})
+    return [] if "failed" in said else said.get("seconds", [])
+
+
+def _why_not(work: dict[str, Any], name: str) -> str:
+    return "failed" if "failed" in work["systems"].get(name, {}) else ""
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    table = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in table)

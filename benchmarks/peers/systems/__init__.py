@@ -1,0 +1,60 @@
+"""One file a system. A system trains one work and says what it has computed; `benchmarks.peers.worker` times it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..works import Data, Parameters, Work
+
+# Name on the command line -> module here. Order of the tables' columns.
+SYSTEMS = {
+    "xpnet": "xpnet_replay",
+    "numpy-plain": "numpy_plain",
+    "numpy-inplace": "numpy_inplace",
+    "torch": "torch_eager",
+    "torch-compile": "torch_compile",
+    "jax": "jax_step",
+    "jax-scan": "jax_scan",
+    "sklearn": "sklearn_fit",
+}
+
+
+class System(Protocol):
+    """What each module's `System(work, data, threads)` offers.
+
+    comparable: whether it starts from the shared weights and follows the given order, so that its losses can be
+    checked.  whole_epochs: whether it can only train all samples, in an order of its own.
+    """
+
+    comparable: bool
+    whole_epochs: bool
+
+    def __init__(self, work: Work, data: Data, threads: int) -> None: ...
+
+    def reset(self) -> None:
+        """Go back to the initial weights."""
+        ...
+
+    def run(self, order: np.ndarray) -> float:
+        """Train one step for every `batch` indices of `order`; returns when all is computed, the sum of the losses.
+
+        A step's loss is the mean over its batch, at the weights before its update.
+        """
+        ...
+
+    def parameters(self) -> Parameters:
+        """The weights as they are now."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """The packages that did the work."""
+        ...
+
+
+def load(name: str) -> type[System]:
+    """Import the module of a system; raises ModuleNotFoundError where its package is not installed."""
+    module: Any = importlib.import_module(f".{SYSTEMS[name]}", __name__)
+    return module.System

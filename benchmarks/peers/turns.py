@@ -1,0 +1,247 @@
+"""Workers and their turns: one process a system, of which one works at a time; what it says is checked and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .works import WORKS, make_data, reference
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLERANCE = 1e-3  # of a loss, relative to the float64 reference
+DROP_TOLERANCE = 1e-2  # of how far the loss has fallen, relative to the reference's fall
+PATIENCE = 600  # seconds that one answer may take; compiling is the longest
+
+
+class WorkerFailed(RuntimeError):
+    """A worker died, kept silent, raised, or computed something else than the reference."""
+
+
+def command(system: str) -> list[str]:
+    """The command line of a system's worker."""
+    return [sys.executable, "-m", "benchmarks.peers.worker", system]
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The variables that give every library the same number of threads; set before it is loaded."""
+    count = str(threads)
+    names = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
+    eigen = "true" if threads > 1 else "false"
+    return {
+        **os.environ,
+        **{f"{name}_NUM_THREADS": count for name in names},
+        "NPROC": count,  # XLA sizes its pool by this one, or the next
+        "PJRT_NPROC": count,
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={count}",
+        "JAX_PLATFORMS": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+class Worker:
+    """A process that answers a line of JSON for each line of JSON."""
+
+    def __init__(self, arguments: Sequence[str], threads: int) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
+            env=environment(threads), preexec_fn=_on_cores(threads),
+        )  # fmt: skip
+        try:
+            self.greeting = self._answer()
+        except WorkerFailed:
+            self.close()
+            raise
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and return its answer; raises WorkerFailed if there is none, or an error."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            self._raise_dead()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):  # what was still to be written to a dead process
+                stream.close()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        guard = threading.Timer(PATIENCE, self._process.kill)
+        guard.start()
+        line = self._process.stdout.readline()
+        guard.cancel()
+        if not line:
+            self._raise_dead()
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerFailed(answer["error"])
+        return answer
+
+    def _raise_dead(self) -> None:
+        code = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        raise WorkerFailed(f"the worker ended with {code}: {said[-1] if said else 'it said nothing'}")
+
+
+class Workers:
+    """The workers by system; one that has died is started again for the next work."""
+
+    def __init__(self, commands: Mapping[str, Sequence[str]], threads: int) -> None:
+        self._commands, self._threads = dict(commands), threads
+        self._running: dict[str, Worker] = {}
+        self.left_out: dict[str, str] = {}
+
+    def start(self, system: str) -> Worker | None:
+        """Return the system's worker, started if need be; None, and a note, if its package is missing."""
+        if system in self.left_out:
+            return None
+        if system not in self._running:
+            worker = Worker(self._commands[system], self._threads)
+            if "missing" in worker.greeting:
+                worker.close()
+                self.left_out[system] = f"{worker.greeting['missing']} is not installed"
+                return None
+            self._running[system] = worker
+        return self._running[system]
+
+    def drop(self, system: str) -> None:
+        """End the system's worker."""
+        worker = self._running.pop(system, None)
+        if worker is not None:
+            worker.close()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for system in tuple(self._running):
+            self.drop(system)
+
+
+def measure(
+    commands: Mapping[str, Sequence[str]],
+    works: Sequence[int],
+    *,
+    rounds: int,
+    seconds: float,
+    threads: int,
+    pause: float = 0.25,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Check and time every system at every work; returns {"works", "limits", "left_out"}, ready for JSON.
+
+    commands: system -> command line of its worker.  seconds: about how long a turn is.  pause: seconds before each
+    turn, in which the threads of the last one stop spinning.  say: is told what happens.
+    works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}.
+    """
+    results: dict[str, Any] = {}
+    limits: list[dict[str, Any]] = []
+    with Workers(commands, threads) as workers:
+        for key in works:
+            say(f"work {key}: {WORKS[key]}")
+            systems = _set_up(workers, list(commands), key, seconds, threads, say)
+            limits.append(_limits(workers, systems))
+            _take_turns(workers, systems, rounds, pause)
+            results[str(key)] = {"name": str(WORKS[key]), "origin": WORKS[key].origin, "systems": systems}
+        left_out = workers.left_out
+    return {"works": results, "limits": _best(limits), "left_out": left_out}
+
+
+def _set_up(
+    workers: Workers, names: list[str], key: int, seconds: float, threads: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Let every system check itself at a work; returns what each said, or why it failed."""
+    systems: dict[str, Any] = {}
+    wanted = reference(WORKS[key], make_data(WORKS[key]))
+    for name in names:
+        systems[name] = {"seconds": []}
+        answer = _attempt(workers, systems, name, do="set_up", work=key, seconds=seconds, threads=threads)
+        if name in workers.left_out:
+            del systems[name]
+        elif answer is not None:
+            systems[name].update(answer)
+            difference = disagreement(answer, wanted)
+            if difference is not None:
+                systems[name] = {"failed": difference}
+        if "failed" in systems.get(name, {}):
+            say(f"  {name} failed: {systems[name]['failed']}")
+    return systems
+
+
+def _take_turns(workers: Workers, systems: dict[str, Any], rounds: int, pause: float) -> None:
+    """Time the systems in turns, each round beginning with another one."""
+    for turn in range(rounds):
+        names = [name for name in systems if "failed" not in systems[name]]
+        start = turn % max(1, len(names))
+        for name in names[start:] + names[:start]:
+            time.sleep(pause)
+            answer = _attempt(workers, systems, name, do="turn")
+            if answer is not None:
+                systems[name]["seconds"].append(answer["seconds_per_step"])
+
+
+def _limits(workers: Workers, systems: dict[str, Any]) -> dict[str, Any]:
+    """What the machine does at its best, by the NumPy of one of the workers."""
+    for name in ("xpnet", "numpy-inplace"):
+        if "steps" in systems.get(name, {}):
+            return _attempt(workers, systems, name, do="limits") or {}
+    return {}
+
+
+def _attempt(workers: Workers, systems: dict[str, Any], name: str, **request: Any) -> dict[str, Any] | None:
+    """Ask a worker; if it fails, note why in its place and end it, since nobody knows what state it is in."""
+    try:
+        worker = workers.start(name)
+        return None if worker is None else worker.ask(**request)
+    except WorkerFailed as failure:
+        workers.drop(name)
+        systems[name] = {"failed": str(failure)}
+        return None
+
+
+def disagreement(found: Mapping[str, Any], wanted: Mapping[str, float]) -> str | None:
+    """Say how a system's losses differ from the reference's, or None if they agree or cannot be compared."""
+    if "loss_sum" not in found:
+        return None
+    fall, wanted_fall = (losses["loss_before"] - losses["loss_after"] for losses in (found, wanted))
+    for name, value, expected, tolerance in (
+        ("loss_sum", found["loss_sum"], wanted["loss_sum"], TOLERANCE),
+        ("loss_after", found["loss_after"], wanted["loss_after"], TOLERANCE),
+        ("the fall of the loss", fall, wanted_fall, DROP_TOLERANCE),
+    ):
+        if not abs(value - expected) <= tolerance * abs(expected):  # so that NaN disagrees
+            return f"{name} after the checked steps is {value:.6g}, the float64 reference has {expected:.6g}"
+    return None
+
+
+def _best(limits: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best product and the best copy of all works: a limit is what the machine can do when nothing disturbs it."""
+    limits = [limit for limit in limits if limit]
+    if not limits:
+        return {}
+    return {**limits[-1], **{name: max(limit[name] for limit in limits) for name in ("flops", "bytes")}}
+
+
+def _on_cores(threads: int) -> Callable[[], None] | None:
+    """Keep a worker on as many cores as it may have threads, which binds also a library that no variable reaches."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    return lambda: os.sched_setaffinity(0, cores)

@@ -1,0 +1,127 @@
+"""One system in a process of its own, told what to do by lines of JSON: `python -m benchmarks.peers.worker SYSTEM`.
+
+It answers one line a line: its packages at the start, then {"do": "set_up", ...}, {"do": "turn"}, {"do": "limits"}.
+An exception is an answer too, {"error": ...}; the process goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any, TextIO
+
+from .systems import System, load
+from .works import CHECKED_STEPS, N_SAMPLES, WORKS, initial_parameters, make_data, make_order, mean_loss
+
+MOST_STEPS = 1 << 20
+
+
+class Job:
+    """A system at one work: checked, and told how many steps make a turn."""
+
+    def __init__(self, system: type[System], work: int, seconds: float, threads: int) -> None:
+        self.work, self.data = WORKS[work], make_data(WORKS[work])
+        self.system = system(self.work, self.data, threads)
+        self.unit = N_SAMPLES if self.system.whole_epochs else self.work.batch
+        self.answer: dict[str, Any] = {"versions": self.system.versions()}
+        if self.system.comparable:
+            self.answer.update(self.check())
+        if hasattr(self.system, "cost"):
+            self.answer.update(self.system.cost())
+        self.order = make_order(self.calibrate(seconds) * self.unit)
+        self.warm_up = self.order[: CHECKED_STEPS * self.unit]  # a length that is compiled already, or the turn's own
+        self.answer["steps"] = len(self.order) / self.work.batch
+
+    def check(self) -> dict[str, float]:
+        """Run the checked steps; returns what the reference returns."""
+        self.system.reset()
+        loss_sum = self.system.run(make_order(CHECKED_STEPS * self.work.batch))
+        parameters = self.system.parameters()
+        return {
+            "loss_sum": float(loss_sum),
+            "loss_before": mean_loss(self.work, initial_parameters(self.work), self.data),
+            "loss_after": mean_loss(self.work, parameters, self.data),
+        }
+
+    def calibrate(self, seconds: float) -> int:
+        """Return how many units (steps, or epochs) take about `seconds`; that many have been run once."""
+        self.system.reset()
+        count = 1
+        while True:
+            order = make_order(count * self.unit)
+            self.system.run(order)  # compiles what is new at this length
+            elapsed = self.time(order)
+            if elapsed >= seconds / 3 or count * self.unit >= MOST_STEPS * self.work.batch:
+                break
+            count *= 4
+        count = min(max(1, round(count * seconds / elapsed)), MOST_STEPS)
+        self.system.run(make_order(count * self.unit))
+        return count
+
+    def turn(self) -> dict[str, float]:
+        """Start again from the initial weights, warm up, and time one run."""
+        self.system.reset()
+        self.system.run(self.warm_up)
+        gc.collect()
+        return {"seconds_per_step": self.time(self.order) / (len(self.order) / self.work.batch)}
+
+    def time(self, order: Any) -> float:
+        started = time.perf_counter()
+        self.system.run(order)
+        return time.perf_counter() - started
+
+
+def machine_limits() -> dict[str, float]:
+    """FLOP/s and bytes/s of a large float32 product and a large copy, by NumPy, with this process's threads."""
+    from xpnet import bench
+    from xpnet.backend import select_backend
+
+    return {**bench.limits(select_backend("cpu", "float32")), "blas": bench.blas(), "threads": bench.threads()}
+
+
+def serve(name: str, requests: TextIO, answers: TextIO) -> None:
+    """Answer until the requests end."""
+
+    def answer(value: dict[str, Any]) -> None:
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
+
+    try:
+        system = load(name)
+    except ModuleNotFoundError as error:
+        root = (error.name or "").partition(".")[0]
+        if root in ("benchmarks", "peers", "xpnet"):
+            raise
+        return answer({"missing": root})
+    answer({"ready": name})
+    job: Job | None = None
+    for line in requests:
+        request = json.loads(line)
+        try:
+            if request["do"] == "set_up":
+                job = None  # frees the last work's memory before the next one's is taken
+                job = Job(system, request["work"], request["seconds"], request["threads"])
+                answer(job.answer)
+            elif request["do"] == "limits":
+                answer(machine_limits())
+            else:
+                assert job is not None, "a turn needs a set_up before it"
+                answer(job.turn())
+        except Exception as error:
+            traceback.print_exc()
+            answer({"error": f"{type(error).__name__}: {error}"})
+
+
+def main(name: str) -> None:
+    """Keep stdout for the answers: what libraries print goes to stderr."""
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        serve(name, sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,55 @@
+"""Dropout: random masks that are the same bit by bit on every engine and device, and their product with a layer.
+
+The random numbers are a hash of a counter. The counter of an element is `index + key`: the index is a constant of its
+place, and the key, one number, moves on from step to step. So a step asks nothing of the host.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Array = Any
+
+
+def hash_bits(xp: Any, index: Array, key: Array, bits: Array, spare: Array) -> None:
+    """bits = hash(index + key): 32 random bits an element, of a counter.
+
+    index, bits, spare (n, batch) uint32: constant of the place, receives the hash, scratch.  key (1, 1) uint32.
+    All arithmetic is modulo 2^32.
+    Source: Wellons, Prospecting for Hash Functions (2018), the function "lowbias32".
+    """
+    xp.add(index, key, out=bits)
+    xp.right_shift(bits, 16, out=spare)
+    xp.bitwise_xor(bits, spare, out=bits)
+    xp.multiply(bits, 0x7FEB352D, out=bits)
+    xp.right_shift(bits, 15, out=spare)
+    xp.bitwise_xor(bits, spare, out=bits)
+    xp.multiply(bits, 0x846CA68B, out=bits)
+    xp.right_shift(bits, 16, out=spare)
+    xp.bitwise_xor(bits, spare, out=bits)
+
+
+def dropout_mask(xp: Any, bits: Array, rate: float, mask: Array) -> None:
+    """mask = 1 / (1 - rate) where bits / 2^32 >= rate, else 0: each element is dropped with probability `rate`.
+
+    bits (n, batch) uint32: random.  rate: a Python float, 0 < rate < 1.  mask (n, batch): receives the factors.
+    Source: Srivastava et al. (2014), Dropout, in the form that scales in training and leaves predictions alone.
+    """
+    xp.greater(bits, max(int(rate * 2**32) - 1, 0), out=mask)
+    xp.multiply(mask, 1.0 / (1.0 - rate), out=mask)
+
+
+def apply_mask(xp: Any, X: Array, mask: Array, out: Array) -> None:
+    """A = X * mask: dropout, and also its backward, dX = dA * mask.
+
+    X, mask, out (n, batch): values, factors, products; out may be X.
+    """
+    xp.multiply(X, mask, out=out)
+
+
+def advance_key(xp: Any, key: Array, stride: int) -> None:
+    """key = key + stride: the next step's counters begin where those of this one end.
+
+    key (1, 1) uint32.  stride: a whole number from 0 to 2^32 - 1.
+    """
+    xp.add(key, stride, out=key)
