@@ -60,7 +60,29 @@ from xpnet.kernels.normalization import (
     scale_and_shift,
     update_running,
 )
-from xpnet.kernels.updates import sgd
+from xpnet.kernels.updates import (
+    accumulate,
+    accumulated_mean,
+    adagrad,
+    adam,
+    adam_rate,
+    average,
+    average_of_one,
+    clip_norm,
+    clip_value,
+    corrected_root,
+    decoupled_decay,
+    l1_gradient,
+    l2_gradient,
+    lion,
+    max_norm,
+    momentum,
+    nadam,
+    nadam_rates,
+    nesterov,
+    rmsprop,
+    sgd,
+)  # fmt: skip
 from xpnet.program import record
 
 SIZES = [(10, 32), (512, 128)]  # outputs, batch
@@ -95,6 +117,21 @@ def _right(A, Y):
     return (A.argmax(axis=0) == Y.argmax(axis=0)).astype(float)[None]
 
 
+def _adam_mean(v):
+    return 0.9 * v["M"] + 0.1 * v["G"]
+
+
+def _adam_root(v):
+    return ((0.99 * v["V"] + 0.01 * v["G"] ** 2) / 0.5) ** 0.5 + 1e-3
+
+
+def _nadam_rates(v):
+    h = 1 - 0.96 * (1 - v["h"])
+    mu, next_mu = (0.4 * (1 + warmth) for warmth in (h, 1 - 0.96 * (1 - h)))
+    product = (1 - v["c1"]) * mu
+    return {"r": 0.1 * (1 - mu) / (1 - product), "q": 0.1 * next_mu / (1 - product * next_mu)}
+
+
 def _hash(index, key):
     x = (index.astype(np.int64).astype(object) + int(key[0, 0])) % 2**32
     x = ((x ^ (x // 2**16)) * 0x7FEB352D) % 2**32
@@ -117,7 +154,7 @@ def _norm_gradients(v, axis):
 
 # name: (kernel, inputs, outputs, scratch, {output: expected from float64 inputs}); letters of inputs and outputs are
 # buffers: m a matrix (n, batch), r a row (1, batch), s a scalar, W a square matrix (n, n), c a column (n, 1), v a
-# column of numbers above 0, u and k a matrix and a number of uint32.
+# column of numbers above 0, u and k a matrix and a number of uint32, f a flat vector (n * n,), F one of squares.
 KERNELS = {
     "affine": (lambda xp, b: affine(xp, b["W"], b["b"], b["A"], b["Z"]),
                {"W": "W", "b": "c", "A": "m"}, {"Z": "m"}, {}, lambda v: {"Z": v["W"] @ v["A"] + v["b"]}),
@@ -229,6 +266,52 @@ KERNELS = {
                    lambda v: {"row": ((v["A"] > 0) == (v["Y"] > 0)).astype(float)}),
     "sgd": (lambda xp, b: sgd(xp, b["T"], b["G"], 0.1), {"T": "m", "G": "m"}, {}, {},
             lambda v: {"T": v["T"] - 0.1 * v["G"]}),
+    "momentum": (lambda xp, b: momentum(xp, b["T"], b["G"], b["V"], 0.1, 0.9), {"T": "f", "G": "f", "V": "f"}, {}, {},
+                 lambda v: {"T": v["T"] - 0.1 * (0.9 * v["V"] + v["G"])}),
+    "nesterov": (lambda xp, b: nesterov(xp, b["T"], b["G"], b["V"], 0.1, 0.9), {"T": "f", "G": "f", "V": "f"}, {}, {},
+                 lambda v: {"T": v["T"] - 0.1 * (1.9 * v["G"] + 0.9 * v["V"])}),
+    "adagrad": (lambda xp, b: adagrad(xp, b["T"], b["G"], b["S"], b["work"], 0.1, 1e-3),
+                {"T": "f", "G": "f", "S": "F"}, {}, {"work": "f"},
+                lambda v: {"T": v["T"] - 0.1 * v["G"] / (np.hypot(v["S"] ** 0.5, v["G"]) + 1e-3)}),
+    "rmsprop": (lambda xp, b: rmsprop(xp, b["T"], b["G"], b["S"], b["work"], 0.1, 0.9, 1e-3),
+                {"T": "f", "G": "f", "S": "F"}, {}, {"work": "f"},
+                lambda v: {"T": v["T"] - 0.1 * v["G"] / ((0.9 * v["S"] + 0.1 * v["G"] ** 2) ** 0.5 + 1e-3)}),
+    "adam": (lambda xp, b: adam(xp, b["T"], b["G"], b["M"], b["V"], b["work"], 0.5, 0.1, 0.9, 0.99, 1e-3),
+             {"T": "f", "G": "f", "M": "f", "V": "F"}, {}, {"work": "f"},
+             lambda v: {"T": v["T"] - 0.1 * _adam_mean(v) / _adam_root(v)}),
+    "nadam": (lambda xp, b: nadam(xp, b["T"], b["G"], b["M"], b["V"], b["work"], 0.5, 0.1, 0.2, 0.9, 0.99, 1e-3),
+              {"T": "f", "G": "f", "M": "f", "V": "F"}, {}, {"work": "f"},
+              lambda v: {"T": v["T"] - (0.1 * v["G"] + 0.2 * _adam_mean(v)) / _adam_root(v)}),
+    "lion": (lambda xp, b: lion(xp, b["T"], b["G"], b["M"], b["work"], 0.1, 0.9, 0.99),
+             {"T": "f", "G": "f", "M": "f"}, {}, {"work": "f"},
+             lambda v: {"T": v["T"] - 0.1 * np.sign(_adam_mean(v)), "M": 0.99 * v["M"] + 0.01 * v["G"]}),
+    "adam_rate": (lambda xp, b: adam_rate(xp, b["c1"], b["c2"], b["rate"], 0.1, 0.9, 0.99), {"c1": "s", "c2": "s"},
+                  {"rate": "s"}, {}, lambda v: {"rate": 0.1 / (0.9 * v["c1"] + 0.1)}),
+    "nadam_rates": (lambda xp, b: nadam_rates(xp, b["h"], b["c1"], b["c2"], b["r"], b["q"], 0.1, 0.8, 0.99, 0.96),
+                    {"h": "s", "c1": "s", "c2": "s"}, {"r": "s", "q": "s"}, {}, lambda v: _nadam_rates(v)),
+    "average": (lambda xp, b: average(xp, b["M"], b["G"], b["work"], 0.9), {"M": "f", "G": "f"}, {}, {"work": "f"},
+                lambda v: {"M": _adam_mean(v)}),
+    "average_of_one": (lambda xp, b: average_of_one(xp, b["c"], 0.9), {"c": "s"}, {}, {},
+                       lambda v: {"c": 1 - 0.9 * (1 - v["c"])}),
+    "corrected_root": (lambda xp, b: corrected_root(xp, b["V"], 0.5, 1e-3, b["O"]), {"V": "F"}, {"O": "f"}, {},
+                       lambda v: {"O": (2 * v["V"]) ** 0.5 + 1e-3}),
+    "l1_gradient": (lambda xp, b: l1_gradient(xp, b["W"], b["G"], b["work"], 0.1), {"W": "f", "G": "f"}, {},
+                    {"work": "f"}, lambda v: {"G": v["G"] + np.copysign(0.1, v["W"])}),
+    "l2_gradient": (lambda xp, b: l2_gradient(xp, b["W"], b["G"], b["work"], 0.1), {"W": "f", "G": "f"}, {},
+                    {"work": "f"}, lambda v: {"G": v["G"] + 0.1 * v["W"]}),
+    "clip_value": (lambda xp, b: clip_value(xp, b["G"], 0.5), {"G": "f"}, {}, {},
+                   lambda v: {"G": np.clip(v["G"], -0.5, 0.5)}),
+    "clip_norm": (lambda xp, b: clip_norm(xp, b["G"], b["work"], b["s"], 1.0), {"G": "f"}, {"s": "s"}, {"work": "f"},
+                  lambda v: {"G": v["G"] / (np.linalg.norm(v["G"]) + 1e-6)}),
+    "decoupled_decay": (lambda xp, b: decoupled_decay(xp, b["W"], b["work"], b["s"], b["lr"], 0.1),
+                        {"W": "f", "lr": "s"}, {"s": "s"}, {"work": "f"},
+                        lambda v: {"W": v["W"] * (1 - 0.1 * v["lr"][0, 0])}),
+    "max_norm": (lambda xp, b: max_norm(xp, b["W"], b["work"], b["norms"], 1.0), {"W": "W"}, {"norms": "c"},
+                 {"work": "W"}, lambda v: {"W": v["W"] / np.maximum(np.linalg.norm(v["W"], axis=1), 1.0)[:, None]}),
+    "accumulate": (lambda xp, b: accumulate(xp, b["G"], 3.0, b["T"], b["s"]), {"G": "f", "T": "f", "s": "s"}, {}, {},
+                   lambda v: {"T": v["T"] + 3 * v["G"], "s": v["s"] + 3}),
+    "accumulated_mean": (lambda xp, b: accumulated_mean(xp, b["T"], b["s"], b["G"]), {"T": "f", "s": "s"}, {"G": "f"},
+                         {}, lambda v: {"G": v["T"] / v["s"][0, 0], "T": 0 * v["T"]}),
     "hash_bits": (lambda xp, b: hash_bits(xp, b["index"], b["key"], b["bits"], b["spare"]),
                   {"index": "u", "key": "k"}, {"bits": "u"}, {"spare": "u"},
                   lambda v: {"bits": _hash(v["index"], v["key"])}),
@@ -279,6 +362,8 @@ def _allocate(recorder, letter, name, n):
         return recorder.batch_vector(name)
     if letter == "s":
         return recorder[name]
+    if letter in "fF":
+        return recorder.flat(name, n * n)
     if letter == "u":
         return recorder.batch_matrix(name, n, "uint32")
     if letter == "k":
@@ -290,13 +375,13 @@ def _allocate(recorder, letter, name, n):
 
 def _values(letter, n, batch, rng):
     shape = {"m": (n, batch), "y": (n, batch), "1": (1, batch), "h": (1, batch), "W": (n, n),
-             "c": (n, 1), "v": (n, 1)}  # fmt: skip
+             "c": (n, 1), "v": (n, 1), "s": (1, 1), "f": (n * n,), "F": (n * n,)}  # fmt: skip
     if letter in "uk":
         return rng.integers(2**32, size=(n, batch) if letter == "u" else (1, 1), dtype=np.uint32)
     values = rng.standard_normal(shape.get(letter, (1, batch)))
     if letter == "y":
         return _one_hot(values)
-    return (values > 0).astype(float) if letter == "h" else abs(values) if letter in "pv" else values
+    return (values > 0).astype(float) if letter == "h" else abs(values) if letter in "pvsF" else values
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))

@@ -7,10 +7,12 @@ import json
 
 import numpy as np
 import pytest
+from refusals import says
 
 import xpnet
 from xpnet import SGD, Dataset, Network
-from xpnet.callbacks import History, HistoryFile, ProgressBar, json_line, read_history
+from xpnet.callbacks import History, HistoryFile, ProgressBar, ReduceOnPlateau, json_line, read_history
+from xpnet.schedules import Cosine
 
 
 def test_history_is_written_line_by_line(tmp_path):
@@ -122,3 +124,52 @@ def test_the_bar_is_gone_after_an_interrupt():
         train([ProgressBar(stream), Interrupt()])
     assert "epoch 1/3" in stream.getvalue()
     assert stream.getvalue().rsplit("\r", 2)[-2].strip() == ""
+
+
+def rates(losses, name="val_loss", **options):
+    """The rate after each epoch of these losses, from 1."""
+    optimizer = SGD(lr=1.0)
+    callback = ReduceOnPlateau(optimizer, **options)
+    callback.on_train_begin(None, 9, 9)
+    found = []
+    for epoch, loss in enumerate(losses):
+        callback.on_epoch_end({"epoch": epoch, "train_loss": 1.0, name: loss}, None)
+        found.append(optimizer.lr)
+    return found
+
+
+@pytest.mark.parametrize("name", ["val_loss", "train_loss"])
+@pytest.mark.parametrize(("losses", "options", "expected"), [
+    # after `patience` epochs that are no better, the next one reduces; then the count begins anew
+    ([9, 5, 5, 5, 5, 5, 5, 5], {"patience": 2, "factor": 0.5}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25]),
+    ([0.1, 5, 4, 4, 3, 3, 2], {"patience": 1}, [1] * 7),  # the untrained network is no rival
+    ([9, 5, 6, 4, 4, 3], {"patience": 0, "factor": 0.5}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
+    ([9, 1, 0.95, 0.95], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25]),
+    ([9, 1, 1, 1, 1], {"patience": 0, "factor": 0.5, "lr_min": 0.3}, [1, 1, 0.5, 0.3, 0.3]),
+    ([9, float("nan"), float("nan")], {"patience": 0, "factor": 0.5}, [1, 0.5, 0.25]),
+])  # fmt: skip
+def test_a_plateau_reduces_the_rate(name, losses, options, expected):
+    assert rates(losses, name, **options) == expected
+
+
+def test_a_run_uses_the_reduced_rate():
+    optimizer = SGD(lr=1e-6)  # far too low to improve by the threshold
+    rng = np.random.default_rng(0)
+    dataset = Dataset.from_labels(rng.random((4, 30)), rng.integers(0, 3, 30), 3)
+    network = Network([4, 3], backend=xpnet.select_backend("cpu"))
+    xpnet.train(network, dataset, optimizer, epochs=4, callbacks=[ReduceOnPlateau(optimizer, patience=0)])
+    assert optimizer.lr == pytest.approx(1e-9)
+
+
+@pytest.mark.parametrize(("make", "error", "parts"), [
+    (lambda: ReduceOnPlateau(0.1), TypeError, ["optimizer is 0.1", "ReduceOnPlateau(optimizer)"]),
+    (lambda: ReduceOnPlateau(SGD(Cosine(0.1, 9))), ValueError, ["follows Cosine", "a number as lr"]),
+    (lambda: ReduceOnPlateau(SGD(), factor=1), ValueError, ["factor is 1", "below 1"]),
+    (lambda: ReduceOnPlateau(SGD(), patience=-1), ValueError, ["patience is -1", "at least 0"]),
+    (lambda: ReduceOnPlateau(SGD(), threshold=-1), ValueError, ["threshold is -1", "at least 0"]),
+    (lambda: ReduceOnPlateau(SGD(), lr_min=-1), ValueError, ["lr_min is -1", "at least 0"]),
+])  # fmt: skip
+def test_plateaus_that_cannot_work(make, error, parts):
+    with pytest.raises(error) as raised:
+        make()
+    says(raised, *parts)

@@ -113,6 +113,23 @@ def test_uploads_are_counted(fake_gpu, tmp_path, small_blocks):
     assert history[0]["bytes_uploaded"] >= blocks.bytes_uploaded <= history[1]["bytes_uploaded"]
 
 
+def test_accumulated_updates_do_not_end_with_a_pool(float64_cpu, tmp_path, small_blocks):
+    """A block holds whole updates, so that those over a mapped file are those over the data in memory."""
+    in_file, in_memory = mapped(tmp_path, "uint8", weighted=True)
+    assert feed_of(in_file, float64_cpu, 24)._n_held * feed_of(in_file, float64_cpu, 24).block < N
+    networks = [xpnet.Network([N_FEATURES, 4, 3], backend=float64_cpu, seed=1) for _ in range(2)]
+    xpnet.train(networks[0], in_file, xpnet.Adam(), epochs=2, batch_size=8, accumulate=3, shuffle=False)
+    xpnet.train(networks[1], in_memory, xpnet.Adam(), epochs=2, batch_size=24, shuffle=False)
+    np.testing.assert_allclose(*(network.parameters.flat for network in networks), rtol=1e-10, atol=1e-12)
+
+
+def test_a_rate_is_found_on_a_mapped_file(float64_cpu, tmp_path, small_blocks):
+    in_file, _ = mapped(tmp_path, "uint8")
+    network = xpnet.Network([N_FEATURES, 3], backend=float64_cpu)
+    found = xpnet.find_lr(network, in_file, xpnet.SGD(), lr_end=0.01, n_steps=200, batch_size=16)
+    assert len(found.losses) == 200 and 1e-7 < found.suggestion < 0.01
+
+
 # What a mapped Dataset is, and refuses
 
 

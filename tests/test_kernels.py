@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import xpnet.kernels
+from xpnet.kernels import updates
 from xpnet.kernels.accuracy import right_class, right_side
 from xpnet.kernels.activations import (
     ACTIVATIONS,
@@ -373,6 +374,179 @@ def case_sgd_with_a_slot(rng, n, batch):
     return kernel, {"lr": np.full((1,), inputs["lr"])}, expected
 
 
+# Updates, an element at a time in textbook form. `work` is scratch, and what a kernel leaves in a gradient is nobody's.
+
+
+def vectors(rng, n, batch, *names):
+    """theta, gradient and non-negative averages, as an optimizer has them in the middle of a run."""
+    values = {name: abs(draw(rng, n * batch)) + 0.1 for name in names}
+    return {"theta": draw(rng, n * batch), "gradient": draw(rng, n * batch), **values}
+
+
+def case_momentum(rng, n, batch):
+    now = vectors(rng, n, batch, "velocity")
+    v = 0.75 * now["velocity"] + now["gradient"]
+    return updates.momentum, {"lr": 0.25, "mu": 0.75}, {
+        "theta": (now["theta"], now["theta"] - 0.25 * v), "velocity": (now["velocity"], v),
+        "gradient": (now["gradient"], 0.25 * v),
+    }  # fmt: skip
+
+
+def case_nesterov(rng, n, batch):
+    now = vectors(rng, n, batch, "damped")
+    v = now["damped"] + now["gradient"]  # damped is 0.75 v of the step before
+    step = 0.25 * (now["gradient"] + 0.75 * v)
+    return updates.nesterov, {"lr": 0.25, "mu": 0.75}, {
+        "theta": (now["theta"], now["theta"] - step), "damped": (now["damped"], 0.75 * v),
+        "gradient": (now["gradient"], step),
+    }  # fmt: skip
+
+
+def case_adagrad(rng, n, batch):
+    now = vectors(rng, n, batch, "squares")
+    s = now["squares"] + now["gradient"] ** 2
+    step = 0.25 * now["gradient"] / (s**0.5 + 0.01)
+    return updates.adagrad, {"work": scratch(1, n * batch)[0], "lr": 0.25, "eps": 0.01}, {
+        "theta": (now["theta"], now["theta"] - step), "squares": (now["squares"], s),
+        "gradient": (now["gradient"], step),
+    }  # fmt: skip
+
+
+def case_rmsprop(rng, n, batch):
+    now = vectors(rng, n, batch, "squares")
+    s = now["squares"] + 0.25 * (now["gradient"] ** 2 - now["squares"])
+    step = 0.5 * now["gradient"] / (s**0.5 + 0.01)
+    return updates.rmsprop, {"work": scratch(1, n * batch)[0], "lr": 0.5, "alpha": 0.75, "eps": 0.01}, {
+        "theta": (now["theta"], now["theta"] - step), "squares": (now["squares"], s),
+        "gradient": (now["gradient"], step),
+    }  # fmt: skip
+
+
+def case_adam(rng, n, batch):
+    now = vectors(rng, n, batch, "m", "v")
+    m, v = (0.75 * now["m"] + 0.25 * now["gradient"], 0.875 * now["v"] + 0.125 * now["gradient"] ** 2)
+    step = 0.5 * m / ((v / 0.3) ** 0.5 + 0.01)
+    constants = {"c2": np.full(1, 0.3), "rate": 0.5, "beta1": 0.75, "beta2": 0.875, "eps": 0.01}
+    return updates.adam, {"work": scratch(1, n * batch)[0], **constants}, {
+        "theta": (now["theta"], now["theta"] - step), "m": (now["m"], m), "v": (now["v"], v),
+        "gradient": (now["gradient"], step),
+    }  # fmt: skip
+
+
+def case_adam_rate(rng, n, batch):
+    t = n * batch
+    before, after = (np.full(1, 1 - 0.75**k) for k in (t - 1, t))
+    before2, after2 = (np.full(1, 1 - 0.875**k) for k in (t - 1, t))
+    return updates.adam_rate, {"lr": np.full(1, 0.5), "beta1": 0.75, "beta2": 0.875}, {
+        "c1": (before, after), "c2": (before2, after2), "rate": (np.full(1, np.nan), 0.5 / after),
+    }  # fmt: skip
+
+
+def case_nadam(rng, n, batch):
+    now = vectors(rng, n, batch, "m", "v")
+    m, v = (0.75 * now["m"] + 0.25 * now["gradient"], 0.875 * now["v"] + 0.125 * now["gradient"] ** 2)
+    root = (v / 0.3) ** 0.5 + 0.01
+    constants = {"c2": np.full(1, 0.3), "rate": 0.5, "next_rate": 0.4, "beta1": 0.75, "beta2": 0.875, "eps": 0.01}
+    return updates.nadam, {"work": scratch(1, n * batch)[0], **constants}, {
+        "theta": (now["theta"], now["theta"] - (0.5 * now["gradient"] + 0.4 * m) / root), "m": (now["m"], m),
+        "v": (now["v"], v), "gradient": (now["gradient"], 0.4 * m / root),
+    }  # fmt: skip
+
+
+def case_nadam_rates(rng, n, batch):
+    t = n * batch
+    mu = 0.75 * (1 - 0.5 * 0.96 ** np.arange(1.0, t + 2))
+    c1 = [1 - mu[:k].prod() for k in (t - 1, t, t + 1)]
+    names = {
+        "warmth": [1 - 0.96 ** (t - 1), 1 - 0.96**t], "c1": c1[:2], "c2": [1 - 0.875 ** (t - 1), 1 - 0.875**t],
+        "rate": [np.nan, 0.5 * (1 - mu[t - 1]) / c1[1]], "next_rate": [np.nan, 0.5 * mu[t] / c1[2]],
+    }  # fmt: skip
+    expected = {name: (np.full(1, before), np.full(1, after)) for name, (before, after) in names.items()}
+    return updates.nadam_rates, {"lr": np.full(1, 0.5), "beta1": 0.75, "beta2": 0.875, "decay": 0.96}, expected
+
+
+def case_lion(rng, n, batch):
+    now = vectors(rng, n, batch, "m")
+    m, g = now["m"], now["gradient"]
+    return updates.lion, {"work": scratch(1, n * batch)[0], "lr": 0.25, "beta1": 0.75, "beta2": 0.875}, {
+        "theta": (now["theta"], now["theta"] - 0.25 * np.sign(0.75 * m + 0.25 * g)),
+        "m": (m, 0.875 * m + 0.125 * g), "gradient": (g, 0.125 * g),
+    }  # fmt: skip
+
+
+def case_l1_gradient(rng, n, batch):
+    W, dW = draw(rng, n, batch), draw(rng, n, batch)
+    W[0, 0] = 0.0
+    slopes = np.where(W > 0, 0.5, np.where(W < 0, -0.5, 0.0))
+    return updates.l1_gradient, {"W": W, "work": scratch(n, batch), "l1": 0.5}, {"dW": (dW, dW + slopes)}
+
+
+def case_l2_gradient(rng, n, batch):
+    W, dW = draw(rng, n, batch), draw(rng, n, batch)
+    return updates.l2_gradient, {"W": W, "work": scratch(n, batch), "l2": 0.5}, {"dW": (dW, dW + W / 2)}
+
+
+def case_clip_value(rng, n, batch):
+    gradient = draw(rng, n * batch)
+    clipped = [g if abs(g) < 1 else np.sign(g) for g in gradient]
+    return updates.clip_value, {"limit": 1.0}, {"gradient": (gradient, clipped)}
+
+
+def case_clip_norm(rng, n, batch):
+    gradient = draw(rng, n * batch)
+    factor = min(1.0, 2.0 / (np.linalg.norm(gradient) + 1e-6))
+    return updates.clip_norm, {"work": scratch(1, n * batch)[0], "limit": 2.0}, {
+        "gradient": (gradient, gradient * factor), "factor": (np.full(1, np.nan), [factor]),
+    }  # fmt: skip
+
+
+def case_decoupled_decay(rng, n, batch):
+    W = draw(rng, n, batch)
+    return updates.decoupled_decay, {"work": scratch(n, batch), "lr": np.full(1, 0.5), "decay": 0.25}, {
+        "W": (W, W * (1 - 0.5 * 0.25)), "rate": (np.full(1, np.nan), [0.125]),
+    }  # fmt: skip
+
+
+def case_max_norm(rng, n, batch):
+    W = draw(rng, n, batch)
+    factors = np.array([min(1.0, 2.0 / max(np.linalg.norm(row), 1e-30)) for row in W])[:, None]
+    return updates.max_norm, {"work": scratch(n, batch), "limit": 2.0}, {"W": (W, W * factors), "norms": factors}
+
+
+def case_accumulate(rng, n, batch):
+    gradient, total = draw(rng, n * batch), draw(rng, n * batch)
+    return updates.accumulate, {"weight": 3.0}, {
+        "gradient": (gradient, 3 * gradient), "total": (total, total + 3 * gradient),
+        "total_weight": (np.full(1, 4.0), [7.0]),
+    }  # fmt: skip
+
+
+def case_accumulated_mean(rng, n, batch):
+    total = draw(rng, n * batch)
+    return updates.accumulated_mean, {}, {
+        "total": (total, 0 * total), "total_weight": (np.full(1, 4.0), [0.0]),
+        "gradient": (scratch(1, n * batch)[0], total / 4),
+    }  # fmt: skip
+
+
+def case_average(rng, n, batch):
+    mean, value = draw(rng, n * batch), draw(rng, n * batch)
+    inputs = {"value": value, "work": scratch(1, n * batch)[0], "beta": 0.75}
+    return updates.average, inputs, {"mean": (mean, mean + 0.25 * (value - mean))}
+
+
+def case_average_of_one(rng, n, batch):
+    before, after = (np.full(1, 1 - 0.875**t) for t in (n * batch - 1, n * batch))
+    return updates.average_of_one, {"beta": 0.875}, {"c": (before, after)}
+
+
+def case_corrected_root(rng, n, batch):
+    v = abs(draw(rng, n * batch))
+    return updates.corrected_root, {"v": v, "c2": 0.3, "eps": 0.01}, {
+        "out": (scratch(1, n * batch)[0], (v / 0.3) ** 0.5 + 0.01),
+    }  # fmt: skip
+
+
 def case_right_class(rng, n, batch):
     n = max(n, 2)
     A, Y = draw(rng, n, batch), one_hot(rng, n, batch)
@@ -635,6 +809,18 @@ def test_affine_backward_is_the_derivative_of_affine(shape):
     assert close_to_differences(dW, lambda W: projected(W, b, A), W)
     assert close_to_differences(db, lambda b: projected(W, b, A), b)
     assert close_to_differences(dA, lambda A: projected(W, b, A), A)
+
+
+@pytest.mark.parametrize(("kernel", "penalty"), [
+    (updates.l1_gradient, lambda W: 0.3 * abs(W).sum()), (updates.l2_gradient, lambda W: 0.15 * (W**2).sum()),
+], ids=["l1", "l2"])  # fmt: skip
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_penalty_s_gradient_is_its_derivative(kernel, penalty, shape):
+    W = draw(np.random.default_rng(8), *shape)
+    W += np.sign(W) * 1e-3  # away from the kink of l1
+    dW = np.zeros_like(W)
+    kernel(XP, W, dW, np.full_like(W, np.nan), 0.3)
+    assert close_to_differences(dW, penalty, W)
 
 
 # Edges. pytest turns warnings into errors, so an overflow in any of these fails.

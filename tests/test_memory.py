@@ -78,6 +78,14 @@ def test_every_buffer_has_its_name_and_size(dataset, dtype):
     assert ("training X, to gather from" in plan) == (dtype == "float64")  # only there is a copy made
 
 
+def test_the_state_of_an_optimizer_and_accumulation_are_counted(dataset):
+    network = xpnet.Network([6, 7, 3], backend=xpnet.select_backend("cpu"))
+    plan = sizes(memory_plan(network, dataset, xpnet.Adam(ema=0.9), batch_size=20, accumulate=3))
+    theta = network.parameters.flat.nbytes
+    assert plan["step m"] == plan["step v"] == plan["step scratch"] == plan["step accumulated"] == theta
+    assert plan["step ema"] == theta + 4 and 3 * theta < plan["last good state"] < 3 * theta + 500
+
+
 def test_what_a_program_holds_is_counted_once(dataset):
     """All lines of a step but the mask, and padding aside, are the engine's arena."""
     network = xpnet.Network([6, 70, 50, 3], backend=xpnet.select_backend("cpu"))

@@ -27,10 +27,10 @@ ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
     "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "parameters", "executors.replay",
     "losses", "custom", "data_checks", "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer",
-    "dropout", "normalization", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "optimizers",
-    "callbacks", "feed", "evaluation", "memory", "training", "functional", "bench", "grid", "plots", "runs",
-    "commands.arguments", "commands.data", "commands.train", "commands.apply", "commands.bench", "commands.info", "cli",
-    "__main__",
+    "dropout", "normalization", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "schedules",
+    "optimizers", "callbacks", "feed", "evaluation", "memory", "training", "lr_finder", "functional", "bench", "grid",
+    "plots", "runs", "commands.arguments", "commands.data", "commands.train", "commands.apply", "commands.bench",
+    "commands.info", "cli", "__main__",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors", "commands")  # packages whose __init__ is a docstring alone
 COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}

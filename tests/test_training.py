@@ -497,3 +497,49 @@ def test_a_validation_set_of_other_features_is_refused(float64_cpu):
     with pytest.raises(ValueError, match=r"validation has 5 features, the network expects 6"):
         xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(), SGD(), epochs=1,
                      validation=labelled(n_features=5))  # fmt: skip
+
+
+# --- accumulation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n", "batch_size", "k"), [(24, 4, 3), (23, 4, 3), (26, 4, 3), (23, 5, 2), (7, 3, 10)])
+def test_accumulated_batches_equal_a_larger_one(backend, n, batch_size, k, weighted):
+    """Exactly, with sample weights, with a short last batch, and with a short last update."""
+    weights = np.random.default_rng(0).random(n) + 0.1 if weighted else None
+    if weighted:
+        weights[:batch_size] = 0.0  # a batch that counts for nothing
+    dataset = labelled(n, weights=weights)
+    found, expected = (Network([6, 5, 3], activation="tanh", backend=backend, seed=2) for _ in range(2))
+    optimizers = [xpnet.Momentum(xpnet.schedules.Exponential(0.3, 0.9)) for _ in range(2)]
+    small = xpnet.train(found, dataset, optimizers[0], epochs=2, batch_size=batch_size, accumulate=k, seed=4)
+    large = xpnet.train(expected, dataset, optimizers[1], epochs=2, batch_size=batch_size * k, seed=4)
+    for pair in zip(host(found)[0] + host(found)[1], host(expected)[0] + host(expected)[1], strict=True):
+        assert close(backend, *pair)
+    assert optimizers[0].steps_done == optimizers[1].steps_done
+    assert small[2]["train_loss"] == pytest.approx(large[2]["train_loss"], rel=1e-5)
+    assert small[1]["steps"] == -(-n // min(batch_size, n))
+
+
+def test_a_chunk_holds_whole_updates(float64_cpu):
+    seen = []
+
+    class Chunks(Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            seen.append((step, optimizer.steps_done))
+
+    network, optimizer = Network([6, 3], backend=float64_cpu), xpnet.Adam()
+    xpnet.train(network, labelled(500), optimizer, epochs=1, batch_size=1, accumulate=7, callbacks=[Chunks()])
+    assert seen[0] == (7, 1) and seen[-1] == (500, 72)
+    assert all(step == 7 * updates for step, updates in seen[:-1])
+
+
+def test_the_accumulating_program_tells_so(float64_cpu):
+    network = Network([6, 3], backend=float64_cpu)
+    program = network.training_program(4, SGD(), True, accumulate=3)
+    assert program.phases == ("gradient", "accumulate", "update") and program.at(2).accumulate == 3
+    assert "an update every 3 steps" in program.describe()
+    plain = network.training_program(4, SGD(), True)
+    assert plain.accumulate == 1 and plain.phases == ("gradient", "update")
+    with pytest.raises(ValueError, match="accumulate is 0"):
+        xpnet.train(network, labelled(), SGD(), epochs=1, accumulate=0)

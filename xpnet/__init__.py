@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xpnet.backend import Backend, BackendUnavailable, select_backend
-    from xpnet.callbacks import Callback, History
+    from xpnet.callbacks import Callback, History, ReduceOnPlateau
     from xpnet.custom import CustomActivation, CustomLoss
     from xpnet.data import Dataset, standardize
     from xpnet.dropout import Dropout
     from xpnet.gradcheck import check_gradients, numerical_gradient
     from xpnet.layers import Activation, Dense
     from xpnet.losses import Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy
+    from xpnet.lr_finder import RateSearch, find_lr
     from xpnet.network import Network
     from xpnet.normalization import BatchNorm, LayerNorm
-    from xpnet.optimizers import SGD
+    from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, NAdam, Nesterov, Optimizer, RMSProp
+    from xpnet.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
     from xpnet.training import TrainingDiverged, epochs, evaluate, step, train
 
 __version__ = "0.1.0"
@@ -27,41 +29,74 @@ __version__ = "0.1.0"
 # nothing, and a command that trains no network waits for none.
 _HOMES = {
     "backend": ("Backend", "BackendUnavailable", "select_backend"),
-    "callbacks": ("Callback", "History"),
+    "callbacks": ("Callback", "History", "ReduceOnPlateau"),
     "custom": ("CustomActivation", "CustomLoss"),
     "data": ("Dataset", "standardize"),
     "dropout": ("Dropout",),
     "gradcheck": ("check_gradients", "numerical_gradient"),
     "layers": ("Activation", "Dense"),
     "losses": ("Huber", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"),
+    "lr_finder": ("RateSearch", "find_lr"),
     "network": ("Network",),
     "normalization": ("BatchNorm", "LayerNorm"),
-    "optimizers": ("SGD",),
+    "optimizers": (
+        "SGD",
+        "AdaGrad",
+        "Adam",
+        "AdamW",
+        "Lion",
+        "Momentum",
+        "NAdam",
+        "Nesterov",
+        "Optimizer",
+        "RMSProp",
+    ),
+    "schedules": ("Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "Schedule", "Step", "WarmUp"),
     "training": ("TrainingDiverged", "epochs", "evaluate", "step", "train"),
 }
 
 __all__ = [
     "SGD",
     "Activation",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
     "Backend",
     "BackendUnavailable",
     "BatchNorm",
     "Callback",
+    "Constant",
+    "Cosine",
     "CustomActivation",
     "CustomLoss",
     "Dataset",
     "Dense",
     "Dropout",
+    "Exponential",
     "History",
     "Huber",
+    "InverseScaling",
     "LayerNorm",
+    "Lion",
+    "Momentum",
+    "NAdam",
+    "Nesterov",
     "Network",
+    "OneCycle",
+    "Optimizer",
+    "RMSProp",
+    "RateSearch",
+    "ReduceOnPlateau",
+    "Schedule",
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",
+    "Step",
     "TrainingDiverged",
+    "WarmUp",
     "check_gradients",
     "epochs",
     "evaluate",
+    "find_lr",
     "numerical_gradient",
     "select_backend",
     "standardize",

@@ -11,6 +11,10 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from xpnet.optimizers import Optimizer
+from xpnet.options import check_number, check_whole
+from xpnet.schedules import Constant
+
 if TYPE_CHECKING:
     from xpnet.network import Network
 
@@ -79,6 +83,49 @@ def read_history(path: str | os.PathLike[str]) -> History:
             raise ValueError(f"{path}: line {number} is not a record; remove it, or train again")
         history.append(record)
     return history
+
+
+class ReduceOnPlateau(Callback):
+    """Multiplies the optimizer's rate by `factor` when the loss has not fallen for more than `patience` epochs.
+
+    It looks at val_loss, or at train_loss where nothing is validated. An epoch counts as better if its loss is below
+    the best so far times (1 - threshold); a reduction begins the count anew, and goes no lower than lr_min.
+    Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
+        lr_min: float = 0.0,
+    ) -> None:  # fmt: skip
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer is {optimizer!r}; needed is the one that trains: ReduceOnPlateau(optimizer)")
+        if not isinstance(optimizer.schedule, Constant):
+            raise ValueError(f"the rate follows {optimizer.schedule}, which a reduction would end; "
+                             "give the optimizer a number as lr, or leave ReduceOnPlateau out")  # fmt: skip
+        call = "ReduceOnPlateau(optimizer, "
+        self.optimizer = optimizer
+        self.factor = check_number("factor", factor, above=0, below=1, example=f"{call}factor=0.1)")
+        self.patience = check_whole("patience", patience, at_least=0)
+        self.threshold = check_number("threshold", threshold, at_least=0, below=1, example=f"{call}threshold=1e-4)")
+        self.lr_min = check_number("lr_min", lr_min, at_least=0, example=f"{call}lr_min=1e-6)")
+        self._best, self._n_bad = math.inf, 0
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._best, self._n_bad = math.inf, 0
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        if record["epoch"] == 0:  # untrained: a loss before the first epoch is no plateau
+            return
+        loss = record["val_loss"] if "val_loss" in record else record["train_loss"]
+        if loss < self._best * (1.0 - self.threshold):
+            self._best, self._n_bad = loss, 0
+            return
+        self._n_bad += 1
+        reduced = max(self.optimizer.lr * self.factor, self.lr_min)
+        if self._n_bad > self.patience:
+            self._n_bad = 0
+            if reduced < self.optimizer.lr:
+                self.optimizer.lr = reduced
 
 
 class ProgressBar(Callback):

@@ -38,6 +38,7 @@ def memory_plan(
     batch_size: int | None = None,
     validation: Dataset | None = None,
     others: Iterable[Dataset] = (),
+    accumulate: int = 1,
 ) -> list[Held]:
     """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
 
@@ -48,13 +49,16 @@ def memory_plan(
     itemsize, owned = network.backend.dtype.itemsize, network.training_program(1, optimizer, False).n_owned
     held = _data("training", dataset)
     held += [item for part in others for item in _data("other", part)]
-    held += _feed("training", network, dataset, batch)
+    held += _feed("training", network, dataset, batch * accumulate)
     held.append(Held("theta", owned * itemsize, "device", f"{network.architecture.layout.count:,} parameters"))
     held.append(Held("last good theta", owned * itemsize, "device", "the snapshot of an epoch's beginning"))
-    weighted = dataset.weights is not None
-    held += _buffers("step", network, network.training_program(batch, optimizer, weighted), dataset)
+    program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate=accumulate)
+    held.append(Held("last good state", program.n_state * itemsize, "device", "the optimizer's, of that moment"))
+    held += _buffers("step", network, program, dataset)
     held += _evaluation("record 0", network, dataset)
-    held.append(Held("order", 8 * held_samples(dataset, network.backend, batch), "host", "indices of the samples"))
+    held.append(
+        Held("order", 8 * held_samples(dataset, network.backend, batch * accumulate), "host", "indices of the samples")
+    )
     if validation is not None:
         held += _data("validation", validation)
         held += _feed("validation", network, validation, CHUNK)

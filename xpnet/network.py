@@ -209,9 +209,11 @@ class Network:
                 return entry[1]
         return None
 
-    def training_program(self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0) -> Program:
+    def training_program(
+        self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
+    ) -> Program:
         """The Program of one training step, seed that of dropout's masks; `describe()` tells it in text."""
-        return training_program(self.architecture, batch, optimizer, weighted, seed)
+        return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
 
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
         self.architecture = architecture

@@ -1,11 +1,14 @@
-"""Check what a user passes: one of a few names (the nearest is named where it is not), or a whole number."""
+"""Check what a user passes: one of a few names (the nearest is named where it is not), a whole number, a number."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 
 def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
@@ -34,3 +37,28 @@ def check_whole(argument: str, found: Any, at_least: int) -> int:
             f"{argument} is {found!r}; it must be at least {at_least}. Pass {argument}={at_least} or more."
         )
     return number
+
+
+def check_number(
+    argument: str,
+    found: Any,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    at_most: float = math.inf,
+    example: str,
+) -> float:
+    """Return `found` as a float; raises TypeError if it is no number, ValueError if it is not finite or out of bounds.
+
+    example: a call that works, for the message.
+    """
+    bounds = [f"above {above:g}"] * (above > -math.inf) + [f"of at least {at_least:g}"] * (at_least > -math.inf)
+    bounds += [f"below {below:g}"] * (below < math.inf) + [f"of at most {at_most:g}"] * (at_most < math.inf)
+    needed = f"number {' and '.join(bounds)}".rstrip() + f", such as {example}"
+    if isinstance(found, bool) or not isinstance(found, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{argument} is {found!r}; needed is a {needed}")
+    inside = above < found < below and at_least <= found <= at_most
+    if not (math.isfinite(found) and inside):
+        raise ValueError(f"{argument} is {found}; needed is a finite {needed}")
+    return float(found)

@@ -134,6 +134,7 @@ class Program:
     buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
     n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
     n_floats, n_uints: length of the two arenas.
+    accumulate: steps to an update; the phase "update" runs after every so many, and after the last one.
     """
 
     batch: int
@@ -149,6 +150,7 @@ class Program:
     n_keys: int
     n_floats: int
     n_uints: int
+    accumulate: int
     rerecord: Callable[[int], Program] = field(repr=False)
 
     @property
@@ -170,6 +172,8 @@ class Program:
     def describe(self) -> str:
         """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
         lines = [f"batch {self.batch}, {len(self.calls)} calls a step, {self.n_floats:,} floats"]
+        if self.accumulate > 1:
+            lines[0] += f", an update every {self.accumulate} steps"
         lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
         for constant in self.constants:
             lines.append(f"constant {constant.buffer.name} {constant.buffer.shape} = "
@@ -194,6 +198,7 @@ def record(
     n_statistics: int = 0,
     slots: tuple[str, ...] = (),
     results: tuple[str, ...] = (),
+    accumulate: int = 1,
 ) -> Program:
     """Run `build` with a Recorder and return what it said as a Program for `batch` samples.
 
@@ -208,7 +213,7 @@ def record(
             sizes = recorder.state_sizes
             recorder = Recorder(m, batch, n_parameters, n_statistics, slots, results, sizes)
             build(recorder)
-        return recorder.finish(at)
+        return recorder.finish(at, accumulate)
 
     return at(batch)
 
@@ -271,6 +276,10 @@ class Recorder:
         """A matrix that lies in a flat vector from element `offset` on, C-ordered."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, shape, "matrix"))
 
+    def flat_in(self, flat: Buffer, name: str, offset: int, size: int) -> Buffer:
+        """A part (size,) of a flat vector, from element `offset` on."""
+        return self._keep(Buffer(name, flat.kind, flat.offset + offset, (size,), "flat"))
+
     def column_in(self, flat: Buffer, name: str, offset: int, length: int) -> Buffer:
         """A column (length, 1) that lies in a flat vector from element `offset` on."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, (length, 1), "vector"))
@@ -305,13 +314,14 @@ class Recorder:
         yield
         self._phase = outer
 
-    def finish(self, rerecord: Callable[[int], Program]) -> Program:
+    def finish(self, rerecord: Callable[[int], Program], accumulate: int) -> Program:
         """Return what was recorded as a Program."""
         return Program(
             batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
             constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers,
             n_owned=self._n_owned, n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"],
-            n_floats=self._ends["float"], n_uints=self._ends["uint32"], rerecord=rerecord,
+            n_floats=self._ends["float"], n_uints=self._ends["uint32"], accumulate=accumulate,
+            rerecord=rerecord,
         )  # fmt: skip
 
     def _allocate(

@@ -5,6 +5,7 @@ Names in a Program count dense layers from 1, as the books do: Z1 = W1 X + b1, A
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from xpnet.architecture import Architecture
 from xpnet.kernels.accuracy import right_class, right_side
 from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
+from xpnet.kernels.updates import accumulate, accumulated_mean
 from xpnet.layer import Layer
 from xpnet.layers import Dense
 from xpnet.normalization import check_batch
@@ -24,17 +26,22 @@ class RecordsUpdate(Protocol):
 
     slots: tuple[str, ...]
 
-    def record(self, recorder: Recorder, theta: Buffer, gradient: Buffer) -> None:
-        """Record the update of theta by the gradient, which may be overwritten."""
+    def record(self, recorder: Recorder, gradient: Buffer, n_weights: int, matrices: Sequence[Buffer]) -> None:
+        """Record the update of theta by the gradient, which may be overwritten.
+
+        n_weights: elements of theta before the biases.  matrices: W (n_out, n_in) of each dense layer.
+        """
         ...
 
 
 def training_program(
-    architecture: Architecture, batch: int, optimizer: RecordsUpdate | None, weighted: bool, seed: int = 0
-) -> Program:
+    architecture: Architecture, batch: int, optimizer: RecordsUpdate | None, weighted: bool, seed: int = 0,
+    n_accumulated: int = 1,
+) -> Program:  # fmt: skip
     """gather | gradient (forward, loss, backward) | update; without an optimizer it ends at the gradient.
 
     seed: of dropout's masks.  Only with an optimizer do masks and running statistics move on from step to step.
+    n_accumulated: batches to an update, by the mean over all their samples: gradient | accumulate | update.
     Results of a step: loss, the SUM over the batch; and weight, the sum of the sample weights, where there are any.
     Raises ValueError if a layer needs a larger batch, also for a smaller one (`Program.at`).
     """
@@ -53,8 +60,11 @@ def training_program(
                     if not layer.is_identity:
                         layer.advance_into(recorder.xp, works_on)
         if optimizer is not None:
+            if n_accumulated > 1:
+                _accumulate(recorder, gradient, weighted)
             with recorder.phase("update"):
-                optimizer.record(recorder, recorder.theta, gradient)
+                matrices = [works_on["W"] for works_on in arrays if "W" in works_on]
+                optimizer.record(recorder, gradient, layout.n_weights, matrices)
 
     return record(
         build,
@@ -63,7 +73,19 @@ def training_program(
         n_statistics=layout.n_statistics,
         slots=optimizer.slots if optimizer is not None else (),
         results=("loss", "weight") if weighted else ("loss",),
+        accumulate=n_accumulated,
     )
+
+
+def _accumulate(recorder: Recorder, gradient: Buffer, weighted: bool) -> None:
+    """Record the sum over batches, and the mean that an update begins with."""
+    xp, total = recorder.xp, recorder.flat("accumulated", gradient.size)
+    total_weight = recorder.scalar_in(recorder.flat("accumulated weight", 1), "samples", 0)
+    weight = recorder["weight"] if weighted else float(recorder.batch)
+    with recorder.phase("accumulate"):
+        accumulate(xp, gradient, weight, total, total_weight)
+    with recorder.phase("update"):
+        accumulated_mean(xp, total, total_weight, gradient)
 
 
 def evaluation_program(

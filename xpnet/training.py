@@ -22,7 +22,7 @@ from xpnet.executors.replay import Replay
 from xpnet.feed import feed_of
 from xpnet.network import CHUNK, Network, feed_samples
 from xpnet.normalization import MINIMUM_BATCH, BatchNorm, check_batch
-from xpnet.optimizers import SGD
+from xpnet.optimizers import Optimizer
 from xpnet.options import check_whole
 from xpnet.parameters import random_generator
 
@@ -36,7 +36,7 @@ class TrainingDiverged(ArithmeticError):
 def train(
     network: Network,
     dataset: Dataset,
-    optimizer: SGD,
+    optimizer: Optimizer,
     *,
     epochs: int,
     batch_size: int | None = None,
@@ -44,6 +44,7 @@ def train(
     seed: int = 0,
     validation: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
+    accumulate: int = 1,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
@@ -51,20 +52,24 @@ def train(
     shuffle, seed: a new order of the samples each epoch (of a mapped file not a full shuffle) and the masks of
     dropout, the same for the same seed.
     validation: a Dataset to evaluate after each epoch.  callbacks: told of progress and records.
+    accumulate: steps to an update, which goes by the mean over all their samples: the update of a batch so many times
+    as large, in the memory of a small one. The update at the end of an epoch may have fewer.
+    The optimizer keeps its state: training the same network again goes on where it stopped.
     A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
     and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU).
     Raises ValueError or TypeError before the first step if the arguments do not fit each other, TrainingDiverged if
     the loss stops being finite. After Ctrl-C the network holds the weights it had reached.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
-    records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks)
+    records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
+                              accumulate)  # fmt: skip
     return History(records)
 
 
 def epochs(
     network: Network,
     dataset: Dataset,
-    optimizer: SGD,
+    optimizer: Optimizer,
     *,
     epochs: int,
     batch_size: int | None = None,
@@ -72,12 +77,14 @@ def epochs(
     seed: int = 0,
     validation: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
+    accumulate: int = 1,
 ) -> Iterator[Record]:
     """The generator under `train`: the same arguments, checked at once; yields each record when its epoch is over."""
-    return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks)
+    return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
+                           accumulate)  # fmt: skip
 
 
-def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None, *, seed: int = 0) -> float:
+def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = None, *, seed: int = 0) -> float:
     """Update the network once on the batch X (n_inputs, batch), Y (n_outputs, batch) and return the loss before it.
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
@@ -89,11 +96,13 @@ def step(network: Network, optimizer: SGD, X: Any, Y: Any, weights: Any = None, 
     with network.engine(
         ("step", optimizer, weighted, batch, seed), lambda: network.training_program(batch, optimizer, weighted, seed)
     ) as engine:
+        optimizer.attach(network, engine)
         if network.step_keys is not None:  # of another engine, if the last batch had another size
             engine.keys[...] = network.step_keys
         feed_samples(engine, batch, X, Y, weights)
         engine.set_slots(optimizer.slot_rows(1)[0])
         engine.execute(batch)
+        optimizer.advance(1)
         results = engine.read_results()
         if engine.program.n_keys:
             network.step_keys = engine.keys.copy()
@@ -113,8 +122,8 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
 
 
 def _checked_epochs(
-    network: Network, dataset: Dataset, optimizer: SGD, n_epochs: int, batch_size: int | None, shuffle: bool,
-    seed: int, validation: Dataset | None, callbacks: Sequence[Callback],
+    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch_size: int | None, shuffle: bool,
+    seed: int, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int,
 ) -> Iterator[Record]:  # fmt: skip
     """Refuse what cannot work now, not at the first `next`."""
     check_fit(network, dataset, "dataset")
@@ -131,12 +140,14 @@ def _checked_epochs(
     elif dataset.is_mapped:
         raise ValueError(f"batch_size is None, which takes all {batch} samples of a mapped file in one step; "
                          "give a number, such as batch_size=128")  # fmt: skip
+    accumulate = check_whole("accumulate", accumulate, at_least=1)
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
     n_used = _samples_used(network, dataset.n_samples, batch)
     rng = random_generator(seed, 1) if shuffle else None
-    return _epochs(network, dataset, optimizer, n_epochs, batch, n_used, rng, seed, validation, callbacks)
+    return _epochs(network, dataset, optimizer, n_epochs, batch, n_used, rng, seed, validation, callbacks,
+                   accumulate)  # fmt: skip
 
 
 def _samples_used(network: Network, n_samples: int, batch: int) -> int:
@@ -152,12 +163,13 @@ def _samples_used(network: Network, n_samples: int, batch: int) -> int:
 
 
 def _epochs(
-    network: Network, dataset: Dataset, optimizer: SGD, n_epochs: int, batch: int, n_used: int,
+    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch: int, n_used: int,
     rng: np.random.Generator | None, seed: int, validation: Dataset | None, callbacks: Sequence[Callback],
+    accumulate: int,
 ) -> Iterator[Record]:  # fmt: skip
     backend, owned = network.backend, network.owned
-    feed = feed_of(dataset, backend, batch)
-    program = network.training_program(batch, optimizer, "weights" in feed.sources, seed)
+    feed = feed_of(dataset, backend, batch * accumulate)
+    program = network.training_program(batch, optimizer, "weights" in feed.sources, seed, accumulate)
     engine = Replay(program, backend, owned, feed.sources)
     untrained = Evaluator(network, dataset, feed)
     senders: list[Any] = [feed, engine, untrained]
@@ -168,6 +180,7 @@ def _epochs(
         senders += [validation_feed, judge]
     n_steps, leaves_out = -(-n_used // batch), n_used < dataset.n_samples
     with ExitStack() as ending:
+        ending.callback(optimizer.detach)
         for callback in callbacks:  # each is told of the end, also if another one fails at it
             ending.callback(callback.on_train_end, network)
         for callback in callbacks:
@@ -177,26 +190,29 @@ def _epochs(
         last_good = owned.copy()
         for epoch in range(1, n_epochs + 1):
             before, started = _bytes(senders), time.perf_counter()
-            last_good[...] = owned
+            last_good[...], last_state = owned, optimizer.snapshot()
             orders = (order[: len(order) - len(order) % batch * leaves_out] for order in feed.parts(rng))
             try:
-                train_loss = _run_epoch(engine, optimizer, orders, epoch, callbacks)
+                train_loss = _run_epoch(engine, network, optimizer, orders, epoch, callbacks)
                 _check_weights(owned, epoch, optimizer)
             except BaseException as error:  # Ctrl-C may come while the loss runs away
                 if isinstance(error, TrainingDiverged) or not _is_finite(owned):
                     owned[...] = last_good
+                    optimizer.restore(last_state)
                 raise
+            del last_state  # before the next one is made
             seconds = time.perf_counter() - started
             record = {"epoch": epoch, "train_loss": train_loss, **_judged(judge), "steps": n_steps, "seconds": seconds}
             yield _report({**record, "bytes_uploaded": _bytes(senders) - before}, network, callbacks)
 
 
 def _run_epoch(
-    engine: Replay, optimizer: SGD, orders: Iterable[np.ndarray], epoch: int, callbacks: Sequence[Callback]
-) -> float:
+    engine: Replay, network: Network, optimizer: Optimizer, orders: Iterable[np.ndarray], epoch: int,
+    callbacks: Sequence[Callback],
+) -> float:  # fmt: skip
     """Run one epoch in chunks of about CHUNK_SECONDS and return its mean loss, which weighs samples and not steps."""
-    batch = engine.program.capacity
-    total, total_weight, done, size = 0.0, 0.0, 0, 1
+    batch, accumulate = engine.program.capacity, engine.program.accumulate
+    total, total_weight, done, size = 0.0, 0.0, 0, accumulate  # a chunk holds whole updates
     last_finite: float | None = None
     for order in orders:  # one, or one for every pool of blocks of a mapped file
         position = 0
@@ -204,7 +220,10 @@ def _run_epoch(
             started = time.perf_counter()
             part = order[position : position + size * batch]
             position, count = position + len(part), -(-len(part) // batch)
-            rows_out = engine.run(part, optimizer.slot_rows(count))
+            n_updates = -(-count // accumulate)
+            optimizer.attach(network, engine)
+            rows_out = engine.run(part, optimizer.slot_rows(n_updates).repeat(min(accumulate, count), axis=0)[:count])
+            optimizer.advance(n_updates)
             results = dict(zip(engine.program.results, rows_out.T, strict=True))
             n_samples = np.full(count, float(batch))
             n_samples[-1] = len(part) - (count - 1) * batch
@@ -215,11 +234,13 @@ def _run_epoch(
                 callback.on_chunk_end(epoch, done, float(results["loss"].sum() / weights.sum()))
             # The first chunk also binds the Program, so its time says little: grow by 8 at most.
             elapsed = max(time.perf_counter() - started, 1e-9)
-            size = max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)))
+            size = accumulate * max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)) // accumulate)
     return float(total / total_weight)
 
 
-def _check_finite(losses: np.ndarray, done: int, epoch: int, last_finite: float | None, optimizer: SGD) -> float | None:
+def _check_finite(
+    losses: np.ndarray, done: int, epoch: int, last_finite: float | None, optimizer: Optimizer
+) -> float | None:
     """Return the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad) == 0:
@@ -233,7 +254,7 @@ def _check_finite(losses: np.ndarray, done: int, epoch: int, last_finite: float 
     )
 
 
-def _check_weights(owned: Any, epoch: int, optimizer: SGD) -> None:
+def _check_weights(owned: Any, epoch: int, optimizer: Optimizer) -> None:
     """The last update of an epoch has no loss after it that would tell."""
     if not _is_finite(owned):
         raise TrainingDiverged(f"the weights are not finite after the last step of epoch {epoch}; {_cure(optimizer)}")
@@ -244,12 +265,12 @@ def _is_finite(owned: Any) -> bool:
         return bool(np.isfinite(float(owned.sum())))
 
 
-def _cure(optimizer: SGD) -> str:
+def _cure(optimizer: Optimizer) -> str:
     return f"lower the learning rate (it is {optimizer.lr:g}) or scale the inputs with xpnet.standardize"
 
 
 def _check_optimizer(optimizer: Any) -> None:
-    if isinstance(optimizer, type) or not hasattr(optimizer, "slot_rows"):
+    if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
 
 

@@ -49,6 +49,7 @@ class _BoundStep:
     gathers: tuple[_Gather, ...]
     phases: dict[str, list[Callable[[], Any]]]
     calls: list[Callable[[], Any]]
+    update: list[Callable[[], Any]]  # what `calls` lacks, where a step has not always an update
 
 
 class Replay:
@@ -87,6 +88,7 @@ class Replay:
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """Run a step for every `capacity` samples of `order`; the last step may be short.
 
+        A Program that accumulates has its update after every `accumulate` steps, and after the last.
         order (n,): indices into the gathered data.  rows_in (n_steps, n_slots), float64: what each step's slots hold.
         Returns rows_out (n_steps, n_results) on the host, float64.
         Both travel once: one upload before the first step, one read after the last.
@@ -109,6 +111,9 @@ class Replay:
                         call()
                 for call in step.calls:
                     call()
+                if (t + 1) % self.program.accumulate == 0 or t + 1 == n_steps:
+                    for call in step.update:
+                        call()
                 rows_out[t] = self._results
         return self.backend.to_host(rows_out).astype(np.float64)
 
@@ -164,7 +169,9 @@ class Replay:
         for call in program.calls:
             phases.setdefault(call.phase, []).extend(self._callables(call))
         gathers = tuple(self._gather(name, self._memory(buffer)) for name, buffer in program.gathers if self._data)
-        return _BoundStep(gathers, phases, [call for calls in phases.values() for call in calls])
+        update = phases.get("update", []) if program.accumulate > 1 else []
+        every = [call for calls in phases.values() if calls is not update for call in calls]
+        return _BoundStep(gathers, phases, every, update)
 
     def _gather(self, name: str, out: Any) -> _Gather:
         source, scale = self._data[name]
