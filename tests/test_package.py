@@ -28,8 +28,9 @@ ORDER = [
     "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "parameters", "executors.replay",
     "losses", "custom", "data_checks", "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer",
     "dropout", "normalization", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "schedules",
-    "optimizers", "callbacks", "feed", "evaluation", "memory", "training", "lr_finder", "functional", "bench", "grid",
-    "plots", "runs", "commands.arguments", "commands.data", "commands.train", "commands.apply", "commands.bench",
+    "optimizers", "callbacks", "feed", "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder",
+    "functional", "bench", "grid", "plots", "runs", "commands.arguments", "commands.data", "commands.train",
+    "commands.apply", "commands.bench",
     "commands.info", "cli", "__main__",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors", "commands")  # packages whose __init__ is a docstring alone
