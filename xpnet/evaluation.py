@@ -66,7 +66,7 @@ class Judge:
     def evaluate(self) -> dict[str, Any]:
         """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
         measured = self._evaluator.evaluate()
-        more = measure(self._network, self._dataset, self._feed, self._metrics)
+        more = measure(self._network, self._dataset, self._metrics, self._feed)
         return measured | {name: value for name, value in more.items() if name not in measured}
 
 
@@ -77,15 +77,19 @@ def check_metrics(metrics: Iterable[str]) -> list[str]:
     return [check_option("metric", name, METRICS) for name in metrics]
 
 
-def measure(network: Network, dataset: Dataset, feed: Feed, metrics: Iterable[str]) -> dict[str, Any]:
+def measure(
+    network: Network, dataset: Dataset, metrics: Iterable[str], feed: Feed | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Return {name: value} of metrics on the network's predictions, weighted where the data set has weights.
 
-    feed: of the data set.  metrics: names of `xpnet.metrics.METRICS`. The predictions are fetched once. A single output
-    is cut into classes where the loss cuts it: at 1/2, or at 0 for hinge.
+    metrics: names of `xpnet.metrics.METRICS`. The predictions are fetched once. A single output is cut into classes
+    where the loss cuts it: at 1/2, or at 0 for hinge.  feed: of the data set, where there is one already.
+    Raises ValueError for an unknown name.
     """
-    names = list(metrics)
+    names = check_metrics(metrics)
     if not names:
         return {}
+    feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
     P = np.concatenate(list(_predictions(network, feed)), axis=1)
     cut = {"threshold": network.architecture.loss.prediction_threshold}
     return {
