@@ -289,6 +289,22 @@ def test_bounds_that_are_numbers(backend, batch):
         np.testing.assert_array_equal(backend.to_host(engine.read(name, batch)), expected)
 
 
+def test_bounds_of_large_results(monkeypatch):
+    """A large result has a row of constants, its short batch an array again: both are right."""
+    monkeypatch.setattr("xpnet.executors.numpy_calls._LARGE", 12)
+
+    def build(r):
+        r.xp.maximum(r.batch_matrix("X", 4), 0.5, out=r.batch_matrix("A", 4))
+
+    backend = select_backend("cpu", "float64")
+    engine = Replay(record(build, batch=5, n_parameters=0), backend, backend.zeros(0))
+    for batch in (5, 2, 3, 4):
+        X = np.arange(4.0 * batch).reshape(4, batch) - 3.0
+        engine.feed(batch, X=X)
+        engine.execute(batch)
+        np.testing.assert_array_equal(engine.read("A", batch), X.clip(0.5))
+
+
 # Refusals
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
-from xpnet.executors.replay import working_sizes
+from xpnet.executors.numpy_calls import working_sizes
 from xpnet.feed import held_samples
 from xpnet.network import CHUNK, Network
 from xpnet.program import Program

@@ -5,7 +5,6 @@ It serves NumPy and CuPy alike. A step allocates nothing, transfers nothing and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,37 +14,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.executors.numpy_calls import NumpyCalls
 from xpnet.program import Call, Constant, Operand, Program
 
-_LONG_SUM = 4096  # elements of a vector from which NumPy's own sum costs no more than a product
 _UFUNC_BUFFER = 128  # elements; NumPy's iterators allocate 8192 wherever operands broadcast, and gain nothing by it
 _KEPT_BATCH_SIZES = 8  # bound lists kept besides the full batch; an epoch needs one, for its last step
-
-
-def working_sizes(program: Program) -> tuple[int, int]:
-    """What `Replay` needs on the CPU besides the Program's buffers: bytes of bools, and elements of constants.
-
-    `greater` puts its bools somewhere before they become floats. `maximum` and `minimum` of an array and a number are
-    several times as fast in NumPy if the number fills an array too.
-    """
-    masks = [call.out.buffer.size for call in program.calls if call.word == "greater"]
-    filled: dict[float, int] = {}
-    for call in program.calls:
-        for number in _bounds(call):
-            filled[number] = max(filled.get(number, 0), call.out.buffer.size)
-    return max(masks, default=0), sum(filled.values())
-
-
-def _bounds(call: Call) -> list[float]:
-    """The number that a `maximum` or `minimum` compares an array with."""
-    if call.word not in ("maximum", "minimum") or call.out.buffer.form == "scalar":
-        return []
-    return [float(item) for item in call.inputs if not isinstance(item, Operand)]
-
-
-def _same_place(one: Operand, other: Operand) -> bool:
-    a, b = one.buffer, other.buffer
-    return (a.kind, a.offset, a.size) == (b.kind, b.offset, b.size)
 
 
 @contextmanager
@@ -90,8 +63,7 @@ class Replay:
             if scale is not None
         }
         start = program.state_offset - program.n_owned
-        self._mask = np.empty(working_sizes(program)[0] if backend.xp is np else 0, np.bool_)
-        self._filled: dict[float, np.ndarray] = {}
+        self._numpy = NumpyCalls(program, self._array) if backend.xp is np else None
         # What lives on from step to step besides theta and statistics; writable, to take up a run where it was left.
         self.state, self.keys = self._floats[start : start + program.n_state], self._uints[: program.n_keys]
         # The recorder lays slots and results side by side, behind the state.
@@ -179,19 +151,9 @@ class Replay:
 
     def _bind(self, program: Program) -> _BoundStep:
         phases: dict[str, list[Callable[[], Any]]] = {}
-        previous: Call | None = None
-        for call in program.calls:
-            bound = phases.setdefault(call.phase, [])
-            if call.word == "multiply" and call.inputs == (call.out, 1.0):
-                continue  # the mean over a batch of one
-            factor = self._factor_of_sum(previous, call)
-            if factor is None or previous is None:
-                bound.extend(self._callables(call))
-            else:  # the sum's ones become the factor, and the call falls away
-                bound[-1] = self._sum(
-                    self._array(previous.operands[0]), previous.axis, self._array(previous.out), factor
-                )
-            previous = call
+        for phase in program.phases:
+            calls = [call for call in program.calls if call.phase == phase]
+            phases[phase] = [self._call(call) for call in calls] if self._numpy is None else self._numpy.bind(calls)
         gathers = tuple(self._gather(name, self._memory(buffer)) for name, buffer in program.gathers if self._data)
         update = phases.get("update", []) if program.accumulate > 1 else []
         every = [call for calls in phases.values() if calls is not update for call in calls]
@@ -203,7 +165,7 @@ class Replay:
         take, multiply, on_cpu = source.take, self.backend.xp.multiply, self.backend.xp is np
         if scale is None:  # "clip" lets NumPy write into `out` without a buffer of its own; CuPy's take has no mode
             return (lambda samples: take(samples, 0, out, "clip")) if on_cpu else lambda samples: take(samples, 0, out)
-        staging, factor = self._staging[name][: len(out)], self._constant(scale, out.dtype)
+        staging, factor = self._staging[name][: len(out)], np.array(scale, out.dtype) if on_cpu else scale
 
         def gather_scaled(samples: Any) -> None:
             if on_cpu:  # a product of two types would be cast through buffers that NumPy allocates
@@ -216,66 +178,13 @@ class Replay:
 
         return gather_scaled
 
-    def _callables(self, call: Call) -> list[Callable[[], Any]]:
-        """The call with its arrays bound, in the form that costs its library least."""
-        xp, out = self.backend.xp, self._array(call.out)
-        arrays = [self._array(operand) for operand in call.operands]
+    def _call(self, call: Call) -> Callable[[], Any]:
+        out = self._array(call.out)
+        inputs: list[Any] = [self._array(item) if isinstance(item, Operand) else item for item in call.inputs]
         if call.word == "matmul":
-            return [partial(arrays[0].dot, arrays[1], out)]
-        dtype = arrays[0].dtype
-        inputs = [
-            self._array(item) if isinstance(item, Operand) else self._constant(item, dtype) for item in call.inputs
-        ]
-        if xp is not np:
-            keywords = {} if call.axis is None else {"axis": call.axis, "keepdims": True}
-            return [partial(getattr(xp, call.word), *inputs, out=out, **keywords)]
-        if call.word == "sum":
-            return [self._sum(arrays[0], call.axis, out)]
-        if call.word == "max":
-            return [partial(np.maximum.reduce, arrays[0], call.axis, None, out, True)]
-        if call.word in ("maximum", "minimum"):  # a positional `out` is deprecated for these two
-            inputs = [self._bound_array(call, item) for item in inputs]
-            return [partial(getattr(np, call.word), *inputs, out=out)]
-        if call.word == "greater":  # writing floats, NumPy would cast through buffers that it allocates
-            mask = self._mask[: out.size].reshape(out.shape)
-            return [partial(np.greater, *inputs, mask), partial(np.copyto, out, mask)]
-        return [partial(getattr(np, call.word), *inputs, out)]
-
-    def _sum(self, array: np.ndarray, axis: int | None, out: np.ndarray, factor: float = 1.0) -> Callable[[], Any]:
-        """A sum as a product with ones, two to four times as fast as NumPy's reduction; a long vector has no need."""
-        if array.ndim == 1 and array.size > _LONG_SUM:
-            return partial(np.add.reduce, array, 0, None, out, True)
-        ones = np.full(array.shape[axis or 0], factor, array.dtype)
-        if array.ndim == 1:
-            return partial(np.dot, array.reshape(1, -1), ones.reshape(-1, 1), out.reshape(1, 1))
-        if axis == 0:
-            return partial(np.dot, ones.reshape(1, -1), array, out)
-        return partial(np.dot, array, ones.reshape(-1, 1), out)
-
-    def _factor_of_sum(self, previous: Call | None, call: Call) -> float | None:
-        """The number that `call` multiplies the sum just taken by, if that is exact in any order: a power of two."""
-        if self.backend.xp is not np or previous is None or (previous.word, call.word) != ("sum", "multiply"):
-            return None
-        source, number = previous.operands[0], call.inputs[-1]
-        if isinstance(number, Operand) or math.frexp(abs(number))[0] != 0.5 or previous.phase != call.phase:
-            return None
-        if call.inputs[0] != call.out or not _same_place(call.out, previous.out) or source.buffer.form == "flat":
-            return None
-        return float(number)
-
-    def _constant(self, value: float, dtype: np.dtype[Any]) -> Any:
-        """A number as NumPy takes it fastest: a 0-d array of the right type."""
-        return np.array(value, dtype=dtype) if self.backend.xp is np else value
-
-    def _bound_array(self, call: Call, item: Any) -> Any:
-        """An operand of `maximum` or `minimum`, a number as an array full of it."""
-        if item.ndim or not _bounds(call):
-            return item
-        number, size = float(item), call.out.buffer.size
-        if number not in self._filled:
-            sizes = [other.out.buffer.size for other in self.program.calls if number in _bounds(other)]
-            self._filled[number] = np.full(max(sizes), item)
-        return self._filled[number][:size].reshape(self._array(call.out).shape)
+            return partial(inputs[0].dot, inputs[1], out)
+        keywords = {} if call.axis is None else {"axis": call.axis, "keepdims": True}
+        return partial(getattr(self.backend.xp, call.word), *inputs, out=out, **keywords)
 
     def _array(self, operand: Operand) -> Any:
         """The operand's array; made once, since CuPy copies an operand that overlaps `out` but is another object."""
