@@ -124,7 +124,7 @@ def _bounds(call: Call) -> list[float]:
 
 
 def _filled_size(call: Call) -> int:
-    """Elements of a bound as an array, at any batch size: as many as the result has, or one row of it if it is large."""
+    """Elements of a bound as an array, at any batch size: as many as the result has, or one row if it is large."""
     return max(min(call.out.buffer.size, _LARGE), call.out.shape[-1])
 
 

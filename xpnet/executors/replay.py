@@ -17,15 +17,15 @@ from xpnet.backend import Backend
 from xpnet.executors.numpy_calls import NumpyCalls
 from xpnet.program import Call, Constant, Operand, Program
 
-_UFUNC_BUFFER = 128  # elements; NumPy's iterators allocate 8192 wherever operands broadcast, and gain nothing by it
+_ITERATOR_BYTES = 2048  # what NumPy's iterators may allocate where operands broadcast; 8192 elements, if not told
 _KEPT_BATCH_SIZES = 8  # bound lists kept besides the full batch; an epoch needs one, for its last step
 
 
 @contextmanager
-def _quiet_and_small() -> Iterator[None]:
+def _quiet_and_small(itemsize: int) -> Iterator[None]:
     """No warnings, as on a GPU: a loss that is not finite tells. And small iterators, so that a step allocates none."""
     with np.errstate(all="ignore"):  # gives back the buffer size too
-        np.setbufsize(_UFUNC_BUFFER)
+        np.setbufsize(_ITERATOR_BYTES // itemsize)
         yield
 
 
@@ -85,7 +85,7 @@ class Replay:
         # Most rates do not change from step to step: then one copy does for all.
         same_slots = rows is not None and bool((rows_in == rows_in[:1]).all())
         accumulate = self.program.accumulate
-        with _quiet_and_small():
+        with _quiet_and_small(self.backend.dtype.itemsize):
             for t in range(n_steps):
                 samples = device_order[t * capacity : (t + 1) * capacity]
                 if t == 0 or t == n_steps - 1:  # the first and the last step may be short
@@ -117,7 +117,7 @@ class Replay:
     def execute(self, batch: int, *phases: str) -> None:
         """Run these phases, or all of them, on the first `batch` samples of the buffers as they are."""
         _, step = self._at(batch)
-        with _quiet_and_small():
+        with _quiet_and_small(self.backend.dtype.itemsize):
             for phase in phases or step.phases:
                 for call in step.phases[phase]:
                     call()
