@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.grid import Result, compare
+from xpnet.lr_finder import RateSearch
 from xpnet.model_file import write_aside
 
 if TYPE_CHECKING:
@@ -56,6 +57,24 @@ def comparison(a: Result, b: Result, ax: Axes | None = None) -> Axes:
     """
     compare(a, b)  # refuses what has nothing in common
     return _draw([a, b], ax)
+
+
+def rate_search(search: RateSearch, ax: Axes | None = None) -> Axes:
+    """Draw the smoothed loss against the learning rate, which is logarithmic, and mark the suggestion.
+
+    search: of `xpnet.find_lr`.  ax: axes to draw into.
+    Raises ImportError if matplotlib is needed and not there.
+    """
+    ax = new_axes() if ax is None else ax
+    ax.plot(search.lrs, search.losses, color=_COLOURS[0], linewidth=1.6, label="smoothed loss")
+    if search.suggestion is not None:
+        ax.axvline(search.suggestion, color=_COLOURS[1], linestyle="--", label=f"suggestion {search.suggestion:.2g}")
+    ax.set_xscale("log")
+    ax.grid(True, alpha=0.3)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.legend()
+    return ax
 
 
 def save(ax: Axes, path: str | os.PathLike[str]) -> None:
