@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from xpnet.commands.arguments import UsageError
-from xpnet.options import check_option
 
 # What a run is not repeated with: where it went and how it talked.
 NOT_KEPT = ("command", "run", "parser", "config", "out", "json", "quiet", "plan")
@@ -32,10 +32,11 @@ def apply_config(command: argparse.ArgumentParser, path: Path) -> None:
         del actions[key]
     values: dict[str, Any] = {}
     for written, value in _read(path).items():
-        try:
-            key = check_option(f"a key of {path}", written.replace("_", "-"), actions)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        key = written.replace("_", "-")
+        if key not in actions:
+            near = difflib.get_close_matches(key, actions, 1, 0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"{path} has {written!r}, which is none of the options of {command.prog} --help{hint}")
         if actions[key].dest in values:
             raise UsageError(f"{path} says {key} twice, with - and with _; leave one of them out")
         try:

@@ -23,7 +23,8 @@ ROWS = 12  # of the table
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("find-lr", help="search for a learning rate to begin with", allow_abbrev=False)
+    command = commands.add_parser("find-lr", help="search for a learning rate to begin with",
+                                  usage="%(prog)s [OPTIONS]", allow_abbrev=False)  # fmt: skip
     add_data(command)
     add_network(command)
     add_optimizer(command, with_rate=False)

@@ -41,9 +41,9 @@ def add_network(command: argparse.ArgumentParser) -> None:
                        help=f"of all weights: {', '.join(WEIGHT_INITIALISERS)} "
                        "(default: what suits each activation)")  # fmt: skip
     group.add_argument("--normalization", type=option("normalization", NORMALIZATIONS), metavar="NAME",
-                       help=f"{' or '.join(NORMALIZATIONS)}, before each hidden activation (default: none)")  # fmt: skip
+                       help=f"before each hidden activation: {' or '.join(NORMALIZATIONS)}")  # fmt: skip
     group.add_argument("--dropout", type=rates, metavar="RATE[,RATE...]",
-                       help="after each hidden activation, one for all or one each (default: none)")  # fmt: skip
+                       help="after each hidden activation, one for all or one each")  # fmt: skip
     group.add_argument("--loss", type=option("loss", LOSSES), metavar="NAME",
                        help=f"{', '.join(LOSSES)} (default: softmax_cross_entropy for classes, "
                        "else squared_error)")  # fmt: skip

@@ -45,14 +45,9 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
     group.add_argument("--optimizer", type=option("optimizer", OPTIMIZERS), default="sgd", metavar="NAME",
                        help=f"{', '.join(OPTIMIZERS)} (default: %(default)s)")  # fmt: skip
     if with_rate:
-        rates = {name: _defaults(name)["lr"] for name in OPTIMIZERS}
-        told = "; ".join(f"{rate:g} of {', '.join(name for name in rates if rates[name] == rate)}"
-                         for rate in dict.fromkeys(rates.values()))  # fmt: skip
-        group.add_argument("--lr", type=positive("0.1"), metavar="RATE", help=f"learning rate (default: {told})")
+        group.add_argument("--lr", type=positive("0.1"), metavar="RATE", help=f"learning rate {_told('lr')}")
     for flag in RULE:
-        takers = {name: _defaults(name)[flag] for name in OPTIMIZERS if flag in _defaults(name)}
-        told = ", ".join(f"{default:g} of {name}" for name, default in takers.items())
-        group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.9"), metavar="X", help=f"(default: {told})")
+        group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.9"), metavar="X", help=_told(flag))
     group = command.add_argument_group("regularisation", "biases are left out of l1 and l2")
     for flag, text in (
         ("l1", "add the gradient of X * sum |W|"),
@@ -82,12 +77,23 @@ def make_optimizer(arguments: argparse.Namespace, lr: float | Schedule) -> Optim
         raise UsageError(f"--optimizer {name}: {error}") from None
 
 
-def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """All that the optimizer was made with, JSON-ready; regularisation that is off is left out."""
+def describe_optimizer(optimizer: Optimizer, lr: float) -> dict[str, Any]:
+    """All that the optimizer was made with, JSON-ready; regularisation that is off is left out.
+
+    lr: what a schedule, if there is one, was made with.
+    """
     name = next(name for name, make in OPTIMIZERS.items() if make is type(optimizer))
     made = {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
     used = {key: value for key, value in made.items() if key not in REGULARISATION or value}
-    return {"type": name, "lr": optimizer.lr, **used}
+    return {"type": name, "lr": lr, **used}
+
+
+def _told(parameter: str) -> str:
+    """Who takes a parameter, and its defaults, for the help."""
+    defaults = {name: _defaults(name)[parameter] for name in OPTIMIZERS if parameter in _defaults(name)}
+    parts = [f"{value:g} of {', '.join(name for name in defaults if defaults[name] == value)}"
+             for value in dict.fromkeys(defaults.values())]  # fmt: skip
+    return f"(default: {'; '.join(parts)})"
 
 
 def _defaults(name: str) -> dict[str, Any]:

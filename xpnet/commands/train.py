@@ -43,7 +43,8 @@ class Terminated(BaseException):
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("train", help="train a network and leave a run directory", allow_abbrev=False)
+    command = commands.add_parser("train", help="train a network and leave a run directory",
+                                  usage="%(prog)s [OPTIONS]", allow_abbrev=False)  # fmt: skip
     add_config(command)
     add_data(command)
     add_network(command)
@@ -198,7 +199,8 @@ def _config(
         },
         "epochs": arguments.epochs,
         "batch_size": arguments.batch_size,
-        "optimizer": describe_optimizer(optimizer) | describe_schedule(optimizer, plateau),
+        "optimizer": describe_optimizer(optimizer, default_rate(arguments))
+        | describe_schedule(optimizer, plateau),
         "seed": arguments.seed,
         "options": kept_options(arguments, data.source),
         "backend": {"name": network.backend.name, "device": network.backend.device,
