@@ -34,7 +34,7 @@ CHECKOUT = Path(__file__).parents[1]
 REAL_MNIST = Path(__file__).parents[2] / "shared/data/mnist"
 COMMAND = [sys.executable, "-m", "xpnet"]
 SMALL = ["--epochs", "1", "--layers", "784,8,10"]
-RUN_FILES = ["config.json", "history.jsonl", "model.safetensors"]
+RUN_FILES = ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors"]
 
 
 @pytest.fixture(autouse=True)

@@ -65,6 +65,10 @@ class Moment:
     history: list[Record]
     tensors: dict[str, np.ndarray] = field(repr=False)
 
+    def is_over(self, n_epochs: int) -> bool:
+        """Whether a run of so many epochs ends here."""
+        return is_last(self.history[-1], n_epochs)
+
 
 class Checkpoint(Callback):
     """Keeps a file from which `train(..., resume=path)` goes on exactly: to the same weights and records, bit by bit.
@@ -105,6 +109,11 @@ class Checkpoint(Callback):
             self._written = time.monotonic()
         if self.steps is not None:
             self._next = (self._done // self.steps + 1) * self.steps
+
+
+def is_last(record: Record, n_epochs: int) -> bool:
+    """Whether a run of so many epochs ends with this record."""
+    return "stopped" in record or record["epoch"] >= n_epochs
 
 
 def save_checkpoint(path: str | os.PathLike[str], moment: Moment) -> None:

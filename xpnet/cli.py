@@ -1,4 +1,7 @@
-"""The command line: train, evaluate, predict, bench, info. Results go to stdout, progress and errors to stderr."""
+"""The command line: a parser of all commands, and the exit codes.
+
+Results go to stdout, progress and errors to stderr.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,23 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import xpnet
 from xpnet.backend import BackendUnavailable
-from xpnet.commands import apply, bench, info, train
+from xpnet.commands import apply, bench, find_lr, info, train
 from xpnet.commands.arguments import UsageError
-from xpnet.commands.train import Terminated
+from xpnet.commands.config_file import apply_config
+from xpnet.commands.resume import apply_run
+from xpnet.commands.signals import Terminated
 from xpnet.training import TrainingDiverged
 
 EXAMPLES = """examples:
   xpnet train                                     784-100-200-10 on the digits inside the package
   xpnet train --dataset mnist --epochs 25         on MNIST, downloaded once (extra: xpnet[download])
+  xpnet train --config runs/mnist-sample-20260131-120000/config.json --epochs 40
+  xpnet train --resume runs/mnist-sample-20260131-120000
+  xpnet find-lr --optimizer adam                  a learning rate to begin with
   xpnet evaluate runs/mnist-sample-20260131-120000
   xpnet predict runs/mnist-sample-20260131-120000 --input X.npy --out Y.csv
   xpnet bench --out here.json                     time training steps on every device of this machine
@@ -36,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USAGE
     try:
+        if getattr(arguments, "config", None) is not None:
+            apply_config(arguments.parser, Path(arguments.config))
+            arguments = parser.parse_args(argv)
+        if getattr(arguments, "resume", None) is not None:
+            apply_run(arguments)
+            arguments = parser.parse_args(argv)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -74,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     train.add_parser(commands)
+    find_lr.add_parser(commands)
     apply.add_parsers(commands)
     bench.add_parser(commands)
     info.add_parser(commands)

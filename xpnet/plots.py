@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from xpnet.grid import Result, compare
+from xpnet.lr_finder import RateSearch
 from xpnet.model_file import write_aside
 
 if TYPE_CHECKING:
@@ -56,6 +59,28 @@ def comparison(a: Result, b: Result, ax: Axes | None = None) -> Axes:
     """
     compare(a, b)  # refuses what has nothing in common
     return _draw([a, b], ax)
+
+
+def rate_search(search: RateSearch, ax: Axes | None = None) -> Axes:
+    """Draw the smoothed loss against the learning rate, which is logarithmic, and mark the suggestion.
+
+    search: of `xpnet.find_lr`.  ax: axes to draw into.
+    Raises ImportError if matplotlib is needed and not there.
+    """
+    ax = new_axes() if ax is None else ax
+    ax.plot(search.lrs, search.losses, color=_COLOURS[0], linewidth=1.6, label="smoothed loss")
+    if search.suggestion is not None:
+        ax.axvline(search.suggestion, color=_COLOURS[1], linestyle="--", label=f"suggestion {search.suggestion:.2g}")
+    lowest = int(search.losses.argmin()) if len(search.losses) else 0
+    height = float(np.ptp(search.losses[: lowest + 1])) if lowest else 0.0
+    if height > 0.0:  # where the loss runs away it leaves the picture, or its fall would be too small to see
+        ax.set_ylim(search.losses[lowest] - 0.1 * height, search.losses[lowest] + 1.6 * height)
+    ax.set_xscale("log")
+    ax.grid(True, alpha=0.3)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.legend()
+    return ax
 
 
 def save(ax: Axes, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""A run on disk: a directory with config.json, history.jsonl and model.safetensors."""
+"""A run on disk: a directory with config.json, history.jsonl, model.safetensors and checkpoint.safetensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from xpnet.model_file import write_aside
 
-CONFIG, HISTORY, MODEL = "config.json", "history.jsonl", "model.safetensors"
+CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
 
 
 def create_run(out: str | None, dataset: str) -> Path:
@@ -57,7 +57,7 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         ("n_validation", n_validation, type(n_validation) is int and n_validation >= 0, "a whole number of at least 0"),
         *(
             (key, data.get(key), data.get(key) is None or isinstance(data[key], str), "null or a path")
-            for key in ("data_dir", "labels")
+            for key in ("data_dir", "labels", "weights")
         ),
     ):
         if not is_right:

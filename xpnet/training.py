@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from xpnet.callbacks import Callback, History, Record
-from xpnet.checkpoint import Moment, check_resume, load_checkpoint
+from xpnet.checkpoint import Moment, check_resume, is_last, load_checkpoint
 from xpnet.data import Dataset
 from xpnet.epoch import Runner, Settings, TrainingDiverged, fit_of
 from xpnet.evaluation import Evaluator, Judge, check_fit, check_metrics
@@ -194,11 +194,11 @@ def _epochs(
         else:
             history = _resumed(moment, n_epochs)
             runner.restore(replace(moment, history=history))
-            if _is_last(history[-1], n_epochs):  # nothing is left to do but what they do at the end
+            if moment.is_over(n_epochs):  # nothing is left to do but what they do at the end
                 for callback in callbacks:
                     callback.on_last_record(history[-1])
             yield from history
-        while not _is_last(history[-1], n_epochs):
+        while not is_last(history[-1], n_epochs):
             before = _bytes(senders)
             reason = runner.run(history)
             progress = runner.progress
@@ -215,7 +215,7 @@ def _epochs(
 def _resumed(moment: Moment, n_epochs: int) -> list[Record]:
     """The records so far; the last one is no longer that of a run which ended there, if it now has more epochs."""
     history = [dict(record) for record in moment.history]
-    if not _is_last(history[-1], n_epochs):
+    if not is_last(history[-1], n_epochs):
         history[-1].pop("chosen_epoch", None)
     return history
 
@@ -239,15 +239,11 @@ def _report(
     stopped = next((text for text in reasons if text is not None), None)
     if stopped is not None:
         record["stopped"] = stopped
-    if _is_last(record, n_epochs):
+    if is_last(record, n_epochs):
         for callback in callbacks:
             callback.on_last_record(record)
     for callback in callbacks:
         callback.on_epoch_end(record, network)
-
-
-def _is_last(record: Record, n_epochs: int) -> bool:
-    return "stopped" in record or record["epoch"] >= n_epochs
 
 
 def _bytes(senders: Iterable[Any]) -> int:

@@ -15,6 +15,8 @@ from xpnet.backend import DTYPES, select_backend
 from xpnet.callbacks import json_line
 from xpnet.commands.arguments import UsageError, add_device
 from xpnet.commands.data import load_again, open_rows
+from xpnet.commands.loop_options import add_metrics
+from xpnet.commands.report import metrics_text
 from xpnet.model_file import write_aside
 from xpnet.network import Network
 from xpnet.options import check_option
@@ -28,6 +30,7 @@ def add_parsers(commands: Any) -> None:
     command = commands.add_parser("evaluate", help="measure a run on its data", allow_abbrev=False)
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
+    add_metrics(command)
     command.add_argument("--json", action="store_true", help="one JSON line a part")
     add_device(command)
     command.set_defaults(run=run_evaluate)
@@ -51,14 +54,14 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     for part, dataset in parts.items():
         if dataset is None:
             continue
-        measured = evaluate(network, dataset)
+        measured = evaluate(network, dataset, arguments.metrics)
         if arguments.json:
             print(json_line({"part": part, **measured}), flush=True)
             continue
         accuracy = ""
         if "accuracy" in measured:
             accuracy = f"  accuracy {measured['accuracy']:.4f}  ({measured['correct']} of {measured['n']})"
-        print(f"{part:<10}  loss {measured['loss']:.4f}{accuracy}")
+        print(f"{part:<10}  loss {measured['loss']:.4f}{accuracy}{metrics_text(measured)}")
     return 0
 
 

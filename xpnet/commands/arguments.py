@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from xpnet.backend import DEVICES
@@ -66,7 +66,54 @@ def positive(example: str) -> Callable[[str], float]:
     return convert
 
 
-def add_device(command: argparse.ArgumentParser, auto: str = "") -> None:
+def number(example: str) -> Callable[[str], float]:
+    """Return a converter that takes any finite number; what it is for knows its bounds.  example: for the message."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number, such as {example}")
+        return value
+
+    return convert
+
+
+def rates(text: str) -> list[float]:
+    """Convert rates from 0 to below 1, separated by commas."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(0 <= value < 1 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0 to below 1, or several as 0.2,0.5")
+    return values
+
+
+def name_list(name: str, choices: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a converter that takes names out of `choices`, separated by commas."""
+    convert = option(name, choices)
+    return lambda text: [convert(part) for part in text.split(",")]
+
+
+def refuse_stray(
+    arguments: argparse.Namespace, flags: Iterable[str], choice: str, name: str, takers: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse a flag that the chosen name makes no use of.
+
+    flags: their attributes in `arguments`.  choice, name: such as "--optimizer", "adam".
+    takers: for each name that can be chosen, the flags it takes.
+    """
+    for flag in flags:
+        if getattr(arguments, flag) is not None and flag not in takers[name]:
+            others = [other for other, taken in takers.items() if flag in taken]
+            raise UsageError(f"--{flag.replace('_', '-')} goes with {choice} {' or '.join(others)}, not with {name}; "
+                             f"leave it out, or choose another {choice}")  # fmt: skip
+
+
+def add_device(command: argparse._ActionsContainer, auto: str = "") -> None:
     """Add --device.  auto: what "auto" means, where that is special."""
     command.add_argument("--device", type=option("device", DEVICES), metavar="NAME",
                          help=f"{', '.join(DEVICES)}{auto} (default: $XPNET_DEVICE, else auto)")  # fmt: skip

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpnet import datasets
-from xpnet.commands.arguments import UsageError
+from xpnet.commands.arguments import UsageError, option
 from xpnet.data import Dataset
 from xpnet.datasets.mnist import named_directory
 from xpnet.options import check_option
@@ -47,26 +47,38 @@ class Data:
 
 def add_data(command: argparse.ArgumentParser) -> None:
     """Add the options that name data."""
-    command.add_argument("--dataset", type=_dataset, default="mnist-sample", metavar="NAME|X.npy",
-                         help=f"{', '.join(LOADERS)}, or a file of rows (n_samples, n_features), which may be larger "
-                         "than memory (default: %(default)s)")  # fmt: skip
-    command.add_argument("--labels", metavar="Y.npy", help="of a file of rows: whole numbers (n_samples,) are classes, "
-                         "anything else is rows of targets")  # fmt: skip
-    command.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
-    command.add_argument("--validation", type=_part, metavar="N|FRACTION",
-                         help="training samples to hold out, the last ones; 0 for none "
-                         "(default: 10000 of mnist and fashion-mnist, 0.1 of the others)")  # fmt: skip
+    group = command.add_argument_group("data")
+    group.add_argument("--dataset", type=_dataset, default="mnist-sample", metavar="NAME|X.npy",
+                       help=f"{', '.join(LOADERS)}, or a file of rows (n_samples, n_features), which may be larger "
+                       "than memory (default: %(default)s)")  # fmt: skip
+    group.add_argument("--labels", metavar="Y.npy", help="of a file of rows: whole numbers (n_samples,) are classes, "
+                       "anything else is rows of targets")  # fmt: skip
+    group.add_argument("--weights", metavar="W.npy", help="of a file of rows: a weight (n_samples,) for each")
+    group.add_argument("--class-weight", type=option("class_weight", ("balanced",)), metavar="balanced",
+                       help="weigh the training samples so that all classes count alike")  # fmt: skip
+    group.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
+    group.add_argument("--validation", type=_part, metavar="N|FRACTION",
+                       help="training samples to hold out, the last ones; 0 for none "
+                       "(default: 10000 of mnist and fashion-mnist, 0.1 of the others)")  # fmt: skip
 
 
-def load_data(arguments: argparse.Namespace) -> Data:
-    """Load what the options name; raises UsageError if they do not fit each other."""
+def check_data(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not fit each other, whatever the data hold; raises UsageError."""
     name, is_file = arguments.dataset, arguments.dataset.endswith(".npy")
     if is_file and arguments.labels is None:
         raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels Y.npy")
     if not is_file and arguments.labels is not None:
         raise UsageError(f"--labels goes with --dataset X.npy, {name} has labels of its own; leave it out")
+    if not is_file and arguments.weights is not None:
+        raise UsageError(f"--weights goes with --dataset X.npy, not with {name}; leave it out")
     if arguments.data_dir is not None and (is_file or name == "mnist-sample"):
         raise UsageError(f"--data-dir goes with --dataset mnist or fashion-mnist, not with {name}; leave it out")
+
+
+def load_data(arguments: argparse.Namespace) -> Data:
+    """Load what the options name; raises UsageError if they do not fit each other."""
+    check_data(arguments)
+    name, is_file = arguments.dataset, arguments.dataset.endswith(".npy")
     data_dir = None
     if not is_file and name != "mnist-sample":  # that one lies in the package
         data_dir = named_directory(name, arguments.data_dir)
@@ -75,10 +87,18 @@ def load_data(arguments: argparse.Namespace) -> Data:
         "labels": str(Path(arguments.labels).resolve()) if is_file else None,
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
     }
+    if arguments.weights is not None:
+        source["weights"] = str(Path(arguments.weights).resolve())
     try:
-        return _load(source, arguments.validation or VALIDATION.get(name, VALIDATION_OF_FILES))
+        data = _load(source, arguments.validation or VALIDATION.get(name, VALIDATION_OF_FILES))
     except _NothingLeft as error:
         raise UsageError(f"--validation {error}; give fewer") from None
+    if arguments.class_weight is None:
+        return data
+    if not data.training.is_classification:
+        raise UsageError(f"--class-weight {arguments.class_weight} needs classes, and --labels {arguments.labels} "
+                         "holds other targets; leave it out, or give whole numbers (n_samples,)")  # fmt: skip
+    return replace(data, training=data.training.with_class_weight(arguments.class_weight))
 
 
 def load_again(data: dict[str, Any], data_dir: str | None) -> Data:
@@ -99,22 +119,24 @@ def _load(source: dict[str, Any], n_validation: str) -> Data:
     name = source["dataset"]
     test = None
     if name.endswith(".npy"):
-        training = _read_files(Path(name), Path(source["labels"]))
+        training = _read_files(Path(name), Path(source["labels"]), source.get("weights"))
     else:
         training, test = LOADERS[name](source["data_dir"])
     training, validation = _hold_out(name, training, n_validation)
     return Data(training, validation, test, source)
 
 
-def _read_files(path: Path, labels_path: Path) -> Dataset:
-    """Rows stay in their file, to be read in blocks; labels are read whole."""
+def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> Dataset:
+    """Rows stay in their file, to be read in blocks; labels and weights are read whole."""
     rows, labels = open_rows(path), np.array(open_array(labels_path))
+    weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
     try:
         if labels.dtype.kind in "iu" and labels.ndim == 1:
-            return Dataset.from_labels(rows.T, labels)
-        return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T)
+            return Dataset.from_labels(rows.T, labels, weights=weights)
+        return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T, weights)
     except (ValueError, TypeError) as error:
-        raise type(error)(f"{path} and {labels_path}: {error}") from None
+        names = " and ".join(str(name) for name in (path, labels_path, weights_path) if name is not None)
+        raise type(error)(f"{names}: {error}") from None
 
 
 def open_array(path: Path) -> np.ndarray:

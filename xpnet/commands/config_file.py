@@ -1,0 +1,102 @@
+"""--config: a file of options, which stand for flags that the command line leaves out."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from xpnet.commands.arguments import UsageError
+
+# What a run is not repeated with: where it went and how it talked.
+NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan")
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """Add --config to a command."""
+    command.add_argument("--config", metavar="FILE", help="options by their long names, such as batch-size = 32, in a "
+                         "TOML file, or the config.json of a run, which repeats it; the command line wins")  # fmt: skip
+    command.set_defaults(parser=command)
+
+
+def apply_config(command: argparse.ArgumentParser, path: Path) -> None:
+    """Make the options in a file the command's defaults.
+
+    Raises FileNotFoundError, or UsageError for a file or a key that it cannot take.
+    """
+    actions = {action.option_strings[-1].removeprefix("--"): action for action in command._actions}
+    for key in ("help", "config"):
+        del actions[key]
+    values: dict[str, Any] = {}
+    for written, value in _read(path).items():
+        key = written.replace("_", "-")
+        if key not in actions:
+            near = difflib.get_close_matches(key, actions, 1, 0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"{path} has {written!r}, which is none of the options of {command.prog} --help{hint}")
+        if actions[key].dest in values:
+            raise UsageError(f"{path} says {key} twice, with - and with _; leave one of them out")
+        try:
+            values[actions[key].dest] = _converted(actions[key], value)
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(f"{path}: {key}: {error}") from None
+    command.set_defaults(**values)
+
+
+def kept_options(arguments: argparse.Namespace, data: dict[str, Any]) -> dict[str, Any]:
+    """The options of a run as `apply_config` takes them, those that were not given left out.
+
+    data: the source of `xpnet.commands.data.Data`, whose paths do not depend on the folder we are in.
+    What depends on other options, such as the optimizer's own rate, is left to follow them again.
+    """
+    options = {**vars(arguments), **data}
+    return {name.replace("_", "-"): value for name, value in options.items()
+            if name not in NOT_KEPT and value is not None and value is not False}  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {path}: there is no such file; name a TOML file, or a run's config.json")
+    is_json = path.suffix == ".json"
+    try:
+        text = path.read_bytes().decode()
+        found = json.loads(text) if is_json else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise UsageError(f"--config {path} is not {'JSON' if is_json else 'TOML'}: {cause}") from None
+    if not is_json:
+        return found
+    options = found.get("options") if isinstance(found, dict) else None
+    if not isinstance(options, dict):
+        raise UsageError(f"--config {path} has no options section; needed is the config.json of a run of this version, "
+                         "or a TOML file")  # fmt: skip
+    return options
+
+
+def _converted(action: argparse.Action, value: Any) -> Any:
+    """What the flag would be, had the value been typed behind it."""
+    if action.nargs == 0:  # a switch
+        if not isinstance(value, bool):
+            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is true or false")
+        return value
+    items = value if isinstance(value, list) else [value]
+    if not items or not all(isinstance(item, (str, int, float)) and not isinstance(item, bool) for item in items):
+        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is {action.metavar or 'text'}")
+    if action.type is None:
+        if not isinstance(value, str):
+            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is text in quotes")
+        return value
+    convert: Any = action.type
+    converted = convert(",".join(map(str, items)))
+    first = converted[0] if isinstance(converted, list) else converted
+    if isinstance(first, (int, float)) and isinstance(items[0], str):
+        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is a number without quotes")
+    return converted
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return f"it is {text if len(text) <= 60 else text[:57] + '...'}"

@@ -1,0 +1,82 @@
+"""xpnet find-lr: raise the learning rate from step to step and suggest one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from xpnet import plots
+from xpnet.callbacks import json_line
+from xpnet.commands.arguments import UsageError, positive, whole
+from xpnet.commands.data import add_data, check_data, load_data
+from xpnet.commands.loop_options import add_batch_size
+from xpnet.commands.network_options import add_network, check_network, make_network
+from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
+from xpnet.commands.report import say
+from xpnet.lr_finder import RateSearch, find_lr
+
+ROWS = 12  # of the table
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    command = commands.add_parser("find-lr", help="search for a learning rate to begin with",
+                                  usage="%(prog)s [OPTIONS]", allow_abbrev=False)  # fmt: skip
+    add_data(command)
+    add_network(command)
+    add_optimizer(command, with_rate=False)
+    group = command.add_argument_group("search")
+    group.add_argument("--lr-start", type=positive("1e-7"), default=1e-7, metavar="RATE",
+                       help="of the first step (default: %(default)s)")  # fmt: skip
+    group.add_argument("--lr-end", type=positive("10"), default=10.0, metavar="RATE",
+                       help="of the last step (default: %(default)s)")  # fmt: skip
+    group.add_argument("--steps", type=whole(10), default=100, metavar="N", help="at most (default: %(default)s)")
+    add_batch_size(group)
+    group = command.add_argument_group("output")
+    group.add_argument("--plot", metavar="FILE.png|FILE.svg", help="where a picture goes (extra: xpnet[plot])")
+    group.add_argument("--json", action="store_true", help="the suggestion and the curve as one JSON line on stdout")
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    check_data(arguments)
+    check_network(arguments)
+    optimizer = make_optimizer(arguments, arguments.lr_start)  # the search sets the rate of each step
+    if arguments.lr_end <= arguments.lr_start:
+        raise UsageError(f"--lr-end is {arguments.lr_end:g} and --lr-start {arguments.lr_start:g}; "
+                         "needed is a rate above the first")  # fmt: skip
+    if arguments.plot is not None:
+        try:
+            plots.check_suffix(arguments.plot)
+        except ValueError as error:
+            raise UsageError(f"--plot {error}") from None
+    ax = None if arguments.plot is None else plots.new_axes()
+    data = load_data(arguments)
+    network = make_network(arguments, data.training)
+    search = find_lr(network, data.training, optimizer, lr_start=arguments.lr_start, lr_end=arguments.lr_end,
+                     n_steps=arguments.steps, batch_size=arguments.batch_size, seed=arguments.seed)  # fmt: skip
+    if ax is not None:
+        plots.save(plots.rate_search(search, ax), arguments.plot)
+    if arguments.json:
+        print(json_line({"suggestion": search.suggestion, "lrs": search.lrs.tolist(),
+                         "losses": search.losses.tolist()}), flush=True)  # fmt: skip
+    else:
+        print("\n".join(_table(search)), flush=True)
+    if search.suggestion is None:
+        say(f"xpnet: no suggestion: the loss ran away after {len(search.losses)} steps; lower --lr-start, "
+            "or give more --steps")  # fmt: skip
+        return 1
+    return 0
+
+
+def _table(search: RateSearch) -> Iterator[str]:
+    """Some of the steps, evenly chosen, and the suggestion."""
+    yield f"{'lr':>9}  {'loss':>10}"
+    for i in np.unique(np.linspace(0, len(search.lrs) - 1, ROWS).round().astype(int)) if len(search.lrs) else ():
+        yield f"{search.lrs[i]:>9.2e}  {search.losses[i]:>10.4f}"
+    if search.suggestion is not None:
+        yield f"suggestion: --lr {search.suggestion:.2g}"

@@ -1,0 +1,115 @@
+"""The options that say what network is trained, and the network they make."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from xpnet.architecture import NORMALIZATIONS, Architecture
+from xpnet.backend import DTYPES, select_backend
+from xpnet.commands.arguments import (
+    UsageError,
+    add_device,
+    name_list,
+    number,
+    option,
+    rates,
+    refuse_stray,
+    size_list,
+    whole,
+)
+from xpnet.data import Dataset
+from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.losses import LOSSES, Loss
+from xpnet.network import Network
+from xpnet.parameters import WEIGHT_INITIALISERS
+
+LOSS_PARAMETERS = {"huber_delta": "delta", "label_smoothing": "smoothing"}  # flag: parameter of the loss
+
+
+def add_network(command: argparse.ArgumentParser) -> None:
+    """Add the options of the network."""
+    group = command.add_argument_group("network")
+    group.add_argument("--layers", type=size_list(2, "784,100,200,10"), metavar="N,N,...",
+                       help="sizes (default: 100 and 200 between the data's own)")  # fmt: skip
+    group.add_argument("--activation", type=name_list("activation", ACTIVATIONS), default="relu",
+                       metavar="NAME[,NAME...]", help="of hidden layers, one for all or one each: "
+                       f"{', '.join(ACTIVATIONS)} (default: %(default)s)")  # fmt: skip
+    group.add_argument("--output", type=option("output", ACTIVATIONS), default="identity", metavar="NAME",
+                       help="activation of the last layer (default: %(default)s)")  # fmt: skip
+    group.add_argument("--init", type=option("init", WEIGHT_INITIALISERS), metavar="NAME",
+                       help=f"of all weights: {', '.join(WEIGHT_INITIALISERS)} "
+                       "(default: what suits each activation)")  # fmt: skip
+    group.add_argument("--normalization", type=option("normalization", NORMALIZATIONS), metavar="NAME",
+                       help=f"before each hidden activation: {' or '.join(NORMALIZATIONS)}")  # fmt: skip
+    group.add_argument("--dropout", type=rates, metavar="RATE[,RATE...]",
+                       help="after each hidden activation, one for all or one each")  # fmt: skip
+    group.add_argument("--loss", type=option("loss", LOSSES), metavar="NAME",
+                       help=f"{', '.join(LOSSES)} (default: softmax_cross_entropy for classes, "
+                       "else squared_error)")  # fmt: skip
+    group.add_argument("--huber-delta", type=number("1.0"), metavar="DELTA",
+                       help="residual from which huber is linear (default: 1)")  # fmt: skip
+    group.add_argument("--label-smoothing", type=number("0.1"), metavar="PART",
+                       help="of the targets of a cross-entropy, from 0 to below 1 (default: 0)")  # fmt: skip
+    group.add_argument("--seed", type=whole(0), default=0, metavar="N",
+                       help="of weights, order of samples and dropout (default: %(default)s)")  # fmt: skip
+    group.add_argument("--dtype", type=option("dtype", DTYPES), default="float32", metavar="NAME",
+                       help=f"{' or '.join(DTYPES)} (default: %(default)s)")  # fmt: skip
+    add_device(group)
+
+
+def check_network(arguments: argparse.Namespace) -> None:
+    """Refuse what no data could make right; raises UsageError."""
+    sizes = arguments.layers or [1, 100, 200, 2]
+    loss = "squared_error" if arguments.loss is None else _loss(arguments, arguments.loss)
+    for name in ("dropout", "normalization"):
+        if len(sizes) == 2 and getattr(arguments, name):
+            raise UsageError(f"--{name} works on hidden layers, and --layers {sizes[0]},{sizes[1]} has none; "
+                             "leave it out, or add a size between them")  # fmt: skip
+    if arguments.normalization == "batch" and arguments.batch_size == 1:
+        raise UsageError("--normalization batch needs 2 samples a step, --batch-size is 1; raise it, "
+                         "or take --normalization layer")  # fmt: skip
+    try:
+        Architecture.of_sizes(sizes, loss=loss, **_shape(arguments))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def make_network(arguments: argparse.Namespace, training: Dataset) -> Network:
+    """Make the network that the options say, for these data; raises UsageError if they do not fit."""
+    backend = select_backend(arguments.device, arguments.dtype)
+    sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
+    if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
+        raise UsageError(f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
+                         f"features and {training.n_outputs} {'classes' if training.is_classification else 'outputs'}; "
+                         "begin and end with these")  # fmt: skip
+    has_classes = training.is_classification and training.n_outputs > 1
+    loss = _loss(arguments, arguments.loss or ("softmax_cross_entropy" if has_classes else "squared_error"))
+    try:
+        return Network(sizes, loss=loss, backend=backend, seed=arguments.seed, **_shape(arguments))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _shape(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What stands between the sizes; a list of one is for all hidden layers."""
+    names, drop = arguments.activation, arguments.dropout
+    return {
+        "activation": names[0] if len(names) == 1 else names,
+        "output": arguments.output,
+        "init": arguments.init,
+        "normalization": arguments.normalization,
+        "dropout": drop[0] if drop and len(drop) == 1 else drop,
+    }
+
+
+def _loss(arguments: argparse.Namespace, name: str) -> Loss:
+    takers = {other: [flag for flag, parameter in LOSS_PARAMETERS.items() if parameter in make().parameters]
+              for other, make in LOSSES.items()}  # fmt: skip
+    refuse_stray(arguments, LOSS_PARAMETERS, "--loss", name, takers)
+    given = {parameter: getattr(arguments, flag) for flag, parameter in LOSS_PARAMETERS.items()
+             if getattr(arguments, flag) is not None}  # fmt: skip
+    try:
+        return LOSSES[name](**given)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

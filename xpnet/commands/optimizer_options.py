@@ -1,0 +1,102 @@
+"""The options of the optimizer and of the regularisation in its update, and the optimizer they make."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from xpnet.commands.arguments import UsageError, number, option, positive, refuse_stray
+from xpnet.optimizers import (
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    Optimizer,
+    Options,
+    RMSProp,
+)
+from xpnet.schedules import Schedule
+
+# One table from name to constructor.
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "rmsprop": RMSProp,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": NAdam,
+    "lion": Lion,
+}
+RULE = ("momentum", "weight_decay", "alpha", "beta1", "beta2", "eps", "momentum_decay")  # not all are of every one
+REGULARISATION = tuple(Options.__annotations__)
+
+
+def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> None:
+    """Add the options of the optimizer and of the regularisation.  with_rate: --lr too."""
+    group = command.add_argument_group("optimizer")
+    group.add_argument("--optimizer", type=option("optimizer", OPTIMIZERS), default="sgd", metavar="NAME",
+                       help=f"{', '.join(OPTIMIZERS)} (default: %(default)s)")  # fmt: skip
+    if with_rate:
+        group.add_argument("--lr", type=positive("0.1"), metavar="RATE", help=f"learning rate {_told('lr')}")
+    for flag in RULE:
+        group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.9"), metavar="X", help=_told(flag))
+    group = command.add_argument_group("regularisation", "biases are left out of l1 and l2")
+    for flag, text in (
+        ("l1", "add the gradient of X * sum |W|"),
+        ("l2", "add the gradient of X / 2 * sum W^2"),
+        ("clip_norm", "limit of the gradient's norm"),
+        ("clip_value", "limit of each element of the gradient, before its norm"),
+        ("max_norm", "limit of the norm of each unit's incoming weights"),
+        ("ema", "decay, such as 0.999, of an average of the weights over the updates; the model that is saved, and the "
+         "summary, are of the averaged weights, the epochs' lines of those that train"),
+    ):  # fmt: skip
+        group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.001"), metavar="X", help=text)
+
+
+def default_rate(arguments: argparse.Namespace) -> float:
+    """The learning rate asked for, or the optimizer's own."""
+    return _defaults(arguments.optimizer)["lr"] if arguments.lr is None else arguments.lr
+
+
+def make_optimizer(arguments: argparse.Namespace, lr: float | Schedule) -> Optimizer:
+    """Make the optimizer that the options say; raises UsageError for an option it has no use for, or a bad value."""
+    name = arguments.optimizer
+    refuse_stray(arguments, RULE, "--optimizer", name, {other: list(_defaults(other)) for other in OPTIMIZERS})
+    given = {flag: getattr(arguments, flag) for flag in (*RULE, *REGULARISATION)}
+    try:
+        return OPTIMIZERS[name](lr, **{flag: value for flag, value in given.items() if value is not None})
+    except ValueError as error:
+        raise UsageError(f"--optimizer {name}: {error}") from None
+
+
+def describe_optimizer(optimizer: Optimizer, lr: float) -> dict[str, Any]:
+    """All that the optimizer was made with, JSON-ready; regularisation that is off is left out.
+
+    lr: what a schedule, if there is one, was made with.
+    """
+    name = next(name for name, make in OPTIMIZERS.items() if make is type(optimizer))
+    made = {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
+    used = {key: value for key, value in made.items() if key not in REGULARISATION or value}
+    return {"type": name, "lr": lr, **used}
+
+
+def _told(parameter: str) -> str:
+    """Who takes a parameter, and its defaults, for the help."""
+    defaults = {name: _defaults(name)[parameter] for name in OPTIMIZERS if parameter in _defaults(name)}
+    parts = [f"{value:g} of {', '.join(name for name in defaults if defaults[name] == value)}"
+             for value in dict.fromkeys(defaults.values())]  # fmt: skip
+    return f"(default: {'; '.join(parts)})"
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """What an optimizer takes of its own, and the defaults."""
+    parameters = inspect.signature(OPTIMIZERS[name]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}

@@ -1,0 +1,95 @@
+"""What training tells: lines on stderr while it goes, a row an epoch and the summary on stdout."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from xpnet.callbacks import Callback, History, Record, json_line
+from xpnet.network import Network
+
+
+class Report(Callback):
+    """Writes each record to stdout as a table row, or as a line of JSON."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self.records: list[Record] = []
+
+    def on_resume(self, history: History) -> None:
+        self.records = list(history)
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        self.records.append(record)
+        if self.as_json:
+            print(json_line(record), flush=True)
+        elif not self.quiet:
+            if record["epoch"] == 0:
+                print("epoch  train_loss  val_loss  val_acc  steps/s  seconds", flush=True)
+            print(_row(record), flush=True)
+            if "stopped" in record:
+                say(f"stopped: {record['stopped']}")
+            if "chosen_epoch" in record:
+                say(f"the weights are those of epoch {record['chosen_epoch']}")
+
+    def summary(
+        self, validation: dict[str, Any] | None, test: dict[str, Any] | None, network: Network, run: str
+    ) -> None:
+        """Print what became of it.  validation, test: as `evaluate` returns them, metrics included."""
+        seconds = sum(record["seconds"] for record in self.records)
+        steps = sum(record["steps"] for record in self.records)
+        rate = steps / seconds if seconds else 0.0
+        if self.as_json:
+            line = {
+                "val_accuracy": (validation or {}).get("accuracy"), "test_accuracy": (test or {}).get("accuracy"),
+                **{f"{part}_{name}": value for part, measured in (("val", validation), ("test", test))
+                   for name, value in _metrics(measured).items()},
+                "train_loss": self.records[-1]["train_loss"], "seconds": seconds, "steps_per_second": rate,
+                "backend": network.backend.name, "run": run,
+            }  # fmt: skip
+            print(json_line(line), flush=True)
+            return
+        parts = []
+        for part, measured in (("validation", validation), ("test", test)):
+            if measured is not None:
+                parts += [f"{part} {told}" for told in _told(part, measured)]
+        parts += [f"{seconds:.1f} s of training", f"{rate:,.0f} steps/s -> {run}"]
+        print(", ".join(parts))
+
+
+def metrics_text(measured: dict[str, Any]) -> str:
+    """The metrics that were asked for beside loss and accuracy, each behind two spaces; "" for none."""
+    return "".join(f"  {name} {value:.4f}" for name, value in _metrics(measured).items())
+
+
+def say(text: str) -> None:
+    """Print a line of progress to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _metrics(measured: dict[str, Any] | None) -> dict[str, float]:
+    own = ("loss", "n", "accuracy", "correct")
+    return {name: value for name, value in (measured or {}).items() if name not in own}
+
+
+def _told(part: str, measured: dict[str, Any]) -> list[str]:
+    if "accuracy" not in measured:
+        told = [f"loss {measured['loss']:.6g}"]
+    elif part == "test":
+        told = [f"accuracy {measured['accuracy']:.4f} ({measured['correct']} of {measured['n']})"]
+    else:
+        told = [f"accuracy {measured['accuracy']:.4f}"]
+    return told + [f"{name} {value:.4f}" for name, value in _metrics(measured).items()]
+
+
+def _row(record: Record) -> str:
+    rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
+    cells = [f"{record['epoch']:>5}", _loss_cell(record["train_loss"], 10)]
+    cells.append(_loss_cell(record["val_loss"], 8) if "val_loss" in record else f"{'-':>8}")
+    cells.append(f"{record['val_accuracy']:>7.4f}" if "val_accuracy" in record else f"{'-':>7}")
+    cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
+    return "  ".join([*cells, f"{record['seconds']:>7.2f}"])
+
+
+def _loss_cell(loss: float, width: int) -> str:
+    return f"{loss:>{width}.4f}" if loss < 1000 else f"{loss:>{width}.1e}"

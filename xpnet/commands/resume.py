@@ -1,0 +1,78 @@
+"""xpnet train --resume: go on with a run from the checkpoint in its directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from xpnet import runs
+from xpnet.backend import DEVICES
+from xpnet.checkpoint import Checkpoint, load_checkpoint
+from xpnet.commands.arguments import UsageError, whole
+from xpnet.commands.config_file import apply_config
+from xpnet.commands.report import say
+from xpnet.model_file import write_aside
+
+# What may stand beside --resume; all else is in the run's config.json.
+ALLOWED = ("command", "run", "parser", "resume", "json", "quiet", "plan", "device", "data_dir", "epochs",
+           "checkpoint_every")  # fmt: skip
+
+
+def add_resume(group: argparse._ActionsContainer) -> None:
+    """Add --resume and --checkpoint-every."""
+    group.add_argument("--resume", metavar="RUN", help="go on with the run in that directory, which was stopped or "
+                       "killed, to the same weights; --epochs beside it makes them more")  # fmt: skip
+    group.add_argument("--checkpoint-every", type=whole(1), metavar="STEPS",
+                       help="write the run's checkpoint every so many steps (default: every 30 seconds), and at the "
+                       "ends of epochs")  # fmt: skip
+
+
+def apply_run(arguments: argparse.Namespace) -> None:
+    """Make the options of the run in arguments.resume the command's defaults.
+
+    Raises FileNotFoundError or ValueError if it is no run, UsageError for options that cannot stand beside --resume.
+    """
+    command, run = arguments.parser, Path(arguments.resume)
+    config = runs.read_config(run)
+    stray = [name for name, value in vars(arguments).items()
+             if name not in ALLOWED and value != command.get_default(name)]  # fmt: skip
+    if stray:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
+        raise UsageError(f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train anew without "
+                         "--resume")  # fmt: skip
+    apply_config(command, run / runs.CONFIG)
+    backend = config.get("backend")
+    device = backend.get("device") if isinstance(backend, dict) else None
+    if device in DEVICES:
+        command.set_defaults(device=device)
+
+
+def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Path, Path | None]:
+    """Return the run's directory, a new one unless it is resumed, and the checkpoint to go on from, if there is one."""
+    if arguments.resume is None:
+        run = runs.create_run(arguments.out, Path(arguments.dataset).stem)
+        runs.write_config(run, config)
+        (run / runs.HISTORY).touch()
+        return run, None
+    run = Path(arguments.resume)
+    if runs.read_config(run).get("epochs") != arguments.epochs:
+        runs.write_config(run, config)
+    path = run / runs.CHECKPOINT
+    if not path.is_file():
+        say(f"{run} has no checkpoint yet: it begins anew")
+        write_aside(run / runs.HISTORY, b"")
+        return run, None
+    moment = load_checkpoint(path)
+    last = moment.history[-1]
+    if moment.is_over(arguments.epochs):
+        reason = f", {last['stopped']}" if "stopped" in last else ""
+        say(f"{run} has ended after epoch {last['epoch']}{reason}: nothing is left to train")
+    else:
+        say(f"{run} goes on with epoch {moment.progress.epoch}, after step {moment.progress.step}")
+    return run, path
+
+
+def make_checkpoint(arguments: argparse.Namespace, run: Path) -> Checkpoint:
+    """The callback that keeps the checkpoint of a run."""
+    return Checkpoint(run / runs.CHECKPOINT, steps=arguments.checkpoint_every)

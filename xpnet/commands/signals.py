@@ -1,0 +1,78 @@
+"""Ctrl-C and termination: a run that trains ends where it can be left, its checkpoint written."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from xpnet.callbacks import Callback
+from xpnet.checkpoint import Moment, save_checkpoint
+from xpnet.network import Network
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived."""
+
+
+class Interruption(Callback):
+    """Keeps a signal until the run can be left, then writes a checkpoint to `path` and raises.
+
+    What is raised is KeyboardInterrupt or Terminated.  A second signal, or one while nothing is trained, raises at once.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._trains, self._asked = False, False
+        self._error: type[BaseException] = Terminated
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals meanwhile; those of SIGINT, SIGTERM and SIGHUP that somebody has ignored stay so."""
+        handlers = {number: signal.getsignal(number) for number in _signals()}
+        for number, handler in handlers.items():
+            if number == signal.SIGTERM or handler not in (signal.SIG_IGN, None):
+                signal.signal(number, self._receive)
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._error = KeyboardInterrupt if number == signal.SIGINT else Terminated
+        if self._asked or not self._trains:
+            raise self._error
+        self._asked = True
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._trains = True
+
+    def on_pause(self, moment: Callable[[], Moment]) -> None:
+        if self._asked:
+            self._trains = False
+            save_checkpoint(self.path, moment())
+            raise self._error
+
+    def on_train_end(self, network: Network) -> None:
+        was_training, self._trains = self._trains, False
+        if was_training and self._asked:  # too late for the last pause
+            raise self._error
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Let no signal in the way of what must be written."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _signals()}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _signals() -> list[signal.Signals]:
+    """Ctrl-C, termination, and a terminal or connection that closes, where the system has that."""
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
