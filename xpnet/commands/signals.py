@@ -20,7 +20,7 @@ class Terminated(BaseException):
 class Interruption(Callback):
     """Keeps a signal until the run can be left, then writes a checkpoint to `path` and raises.
 
-    What is raised is KeyboardInterrupt or Terminated.  A second signal, or one while nothing is trained, raises at once.
+    It raises KeyboardInterrupt or Terminated. A second signal, or one while nothing is trained, raises at once.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
