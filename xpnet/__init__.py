@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xpnet.backend import Backend, BackendUnavailable, select_backend
-    from xpnet.callbacks import Callback, History, ReduceOnPlateau
+    from xpnet.callbacks import Budget, Callback, EarlyStopping, History, HistoryFile, ReduceOnPlateau, StopAtScore
+    from xpnet.checkpoint import Checkpoint
     from xpnet.custom import CustomActivation, CustomLoss
     from xpnet.data import Dataset, standardize
     from xpnet.dropout import Dropout
@@ -29,7 +30,8 @@ __version__ = "0.1.0"
 # nothing, and a command that trains no network waits for none.
 _HOMES = {
     "backend": ("Backend", "BackendUnavailable", "select_backend"),
-    "callbacks": ("Callback", "History", "ReduceOnPlateau"),
+    "callbacks": ("Budget", "Callback", "EarlyStopping", "History", "HistoryFile", "ReduceOnPlateau", "StopAtScore"),
+    "checkpoint": ("Checkpoint",),
     "custom": ("CustomActivation", "CustomLoss"),
     "data": ("Dataset", "standardize"),
     "dropout": ("Dropout",),
@@ -64,7 +66,9 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "BatchNorm",
+    "Budget",
     "Callback",
+    "Checkpoint",
     "Constant",
     "Cosine",
     "CustomActivation",
@@ -72,8 +76,10 @@ __all__ = [
     "Dataset",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "Exponential",
     "History",
+    "HistoryFile",
     "Huber",
     "InverseScaling",
     "LayerNorm",
@@ -91,6 +97,7 @@ __all__ = [
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",
     "Step",
+    "StopAtScore",
     "TrainingDiverged",
     "WarmUp",
     "check_gradients",

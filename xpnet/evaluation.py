@@ -1,18 +1,18 @@
 """Measure a network on a data set: does the set fit, and what are its loss and accuracy.
 
-`xpnet.training` uses this between epochs, and `xpnet.evaluate` once; `measure` adds the metrics of `xpnet.metrics`.
+`xpnet.training` lets a `Judge` validate after each epoch; `measure` adds the metrics of `xpnet.metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from xpnet.data import Dataset
 from xpnet.executors.replay import Replay
-from xpnet.feed import Feed
+from xpnet.feed import Feed, feed_of
 from xpnet.losses import Loss
 from xpnet.metrics import METRICS, THRESHOLD_METRICS
 from xpnet.network import CHUNK, Network
@@ -50,25 +50,65 @@ class Evaluator:
         return measured
 
 
-def measure(network: Network, dataset: Dataset, metrics: Iterable[str]) -> dict[str, Any]:
+class Judge:
+    """Validates: the loss, the accuracy where it applies and the metrics of one data set, again and again."""
+
+    def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
+        self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
+        self._feed = feed_of(dataset, network.backend, CHUNK)
+        self._evaluator = Evaluator(network, dataset, self._feed)
+
+    @property
+    def bytes_uploaded(self) -> int:
+        """Bytes that have gone to a GPU so far, those of the data set included."""
+        return self._feed.bytes_uploaded + self._evaluator.bytes_uploaded
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
+        measured = self._evaluator.evaluate()
+        more = measure(self._network, self._dataset, self._metrics, self._feed)
+        return measured | {name: value for name, value in more.items() if name not in measured}
+
+
+def check_metrics(metrics: Iterable[str]) -> list[str]:
+    """Return the names as a list; raises ValueError for an unknown one, TypeError for one text."""
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is the text {metrics!r}; needed is a list of names: metrics=({metrics!r},)")
+    return [check_option("metric", name, METRICS) for name in metrics]
+
+
+def measure(
+    network: Network, dataset: Dataset, metrics: Iterable[str], feed: Feed | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Return {name: value} of metrics on the network's predictions, weighted where the data set has weights.
 
     metrics: names of `xpnet.metrics.METRICS`. The predictions are fetched once. A single output is cut into classes
-    where the loss cuts it: at 1/2, or at 0 for hinge. Raises ValueError for an unknown name.
+    where the loss cuts it: at 1/2, or at 0 for hinge.  feed: of the data set, where there is one already.
+    Raises ValueError for an unknown name.
     """
-    if isinstance(metrics, str):
-        raise TypeError(f"metrics is the text {metrics!r}; needed is a list of names: metrics=({metrics!r},)")
-    names = [check_option("metric", name, METRICS) for name in metrics]
+    names = check_metrics(metrics)
     if not names:
         return {}
-    backend = network.backend
-    parts = [backend.to_host(network.predict(backend.to_device(batch[0]))) for batch in dataset.batches(CHUNK)]
-    P = np.concatenate(parts, axis=1)
+    feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
+    P = np.concatenate(list(_predictions(network, feed)), axis=1)
     cut = {"threshold": network.architecture.loss.prediction_threshold}
     return {
         name: METRICS[name](P, dataset.Y, dataset.weights, **(cut if name in THRESHOLD_METRICS else {}))
         for name in names
     }
+
+
+def _predictions(network: Network, feed: Feed) -> Iterator[np.ndarray]:
+    """Predictions (n_outputs, n) on the host, of the samples where they lie, in the data set's order."""
+    backend = network.backend
+    for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
+        rows, scale = feed.sources["X"]
+        for start in range(0, len(order), CHUNK):
+            part = rows[start : min(start + CHUNK, len(order))]
+            if scale is not None:
+                part = part.astype(backend.dtype)
+                part *= scale
+            yield backend.to_host(network.predict(part.T))
 
 
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:

@@ -34,9 +34,12 @@ class Whole:
             self.sources["weights"] = (data.weights, None)
         self.n_samples, self.bytes_uploaded = data.n_samples, data.nbytes
 
-    def parts(self, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
-        """Yield the one order (n_samples,) of an epoch: drawn by `rng`, or the data's own."""
-        yield _order(self.n_samples, rng)
+    def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
+        """Yield the one order (n_samples - skip,) of an epoch: drawn by `rng`, or the data's own.
+
+        skip: samples of the order that are over already; it is drawn as always.
+        """
+        yield _order(self.n_samples, rng)[skip:]
 
 
 class Blocks:
@@ -59,14 +62,23 @@ class Blocks:
         }
         self.bytes_uploaded = 0
 
-    def parts(self, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
-        """Load a pool of blocks after the other and yield an order over each: drawn by `rng`, or the file's own."""
+    def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
+        """Load a pool of blocks after the other and yield an order over each: drawn by `rng`, or the file's own.
+
+        skip: samples that are over already; orders are drawn as always, but what is over is neither read nor yielded.
+        """
         blocks = _order(-(-self.n_samples // self.block), rng)
         for start in range(0, len(blocks), self._n_held):
-            yield _order(self._load(blocks[start : start + self._n_held]), rng)
+            pool = blocks[start : start + self._n_held]
+            size = int(np.minimum(self.block, self.n_samples - pool * self.block).sum())
+            order = _order(size, rng)
+            if skip < size:
+                self._load(pool)
+                yield order[skip:]
+            skip = max(0, skip - size)
 
-    def _load(self, blocks: np.ndarray) -> int:
-        """Fill the sources with these blocks and return the number of samples."""
+    def _load(self, blocks: np.ndarray) -> None:
+        """Fill the sources with these blocks."""
         end = 0
         for first in (blocks * self.block).tolist():
             size = min(self.block, self.n_samples - first)
@@ -77,7 +89,6 @@ class Blocks:
                 if self._backend.device != "cpu":
                     self.bytes_uploaded += part.nbytes
             end += size
-        return end
 
 
 Feed = Whole | Blocks

@@ -62,11 +62,12 @@ def initialize_model(dimensions: Sequence[int], *, backend: Backend | None = Non
 
 
 def sigma(x: Array) -> Array:
-    """Return the logistic function 1 / (1 + exp(-x)) of every element; never overflows."""
+    """Return the logistic function 1 / (1 + exp(-x)) of every element; far below 0 it is 0, without a warning."""
     x = _floats(x)
     xp = _namespace(x=x)
     out = xp.empty(x.shape, dtype=x.dtype)
-    sigmoid(xp, x, out)
+    with np.errstate(over="ignore"):  # exp(-x) may be infinite, and the result 0
+        sigmoid(xp, x, out)
     return out
 
 
@@ -106,7 +107,8 @@ def forward(x: Array, model: Model) -> tuple[Array, Model]:
         z = xp.empty((W.shape[0], x.shape[1]), dtype=W.dtype)
         a = xp.empty(z.shape, dtype=W.dtype)
         affine(xp, W, b, activations[-1], z)
-        sigmoid(xp, z, a)
+        with np.errstate(over="ignore"):
+            sigmoid(xp, z, a)
         z_inputs.append(z)
         activations.append(a)
     model["activations"], model["z_inputs"] = activations, z_inputs

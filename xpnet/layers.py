@@ -163,7 +163,8 @@ class Activation(Layer):
     def forward(self, params: dict[str, Array], Z: Array, xp: Any = np) -> tuple[Array, Array]:
         """Return A and the trace for `backward`, both (n, batch), for Z (n, batch)."""
         A = Z.copy()
-        self.forward_into(xp, {"scratch": self._scratch(xp, Z)}, Z, A)
+        with np.errstate(over="ignore"):  # the sigmoid's exp(-Z) may be infinite, and A 0
+            self.forward_into(xp, {"scratch": self._scratch(xp, Z)}, Z, A)
         return A, Z if self.needs_input else A
 
     def backward(
@@ -171,7 +172,8 @@ class Activation(Layer):
     ) -> tuple[Array, dict[str, Array]]:
         """Return dZ (n, batch) and {} for dA (n, batch)."""
         dZ = dA.copy()
-        self.backward_into(xp, {"scratch": self._scratch(xp, dA)}, trace, dA, {}, dZ)
+        with np.errstate(over="ignore"):
+            self.backward_into(xp, {"scratch": self._scratch(xp, dA)}, trace, dA, {}, dZ)
         return dZ, {}
 
     def _scratch(self, xp: Any, like: Array) -> list[Array]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
-from xpnet.executors.replay import mask_size
+from xpnet.executors.numpy_calls import working_sizes
 from xpnet.feed import held_samples
 from xpnet.network import CHUNK, Network
 from xpnet.program import Program
@@ -133,7 +133,9 @@ def _buffers(name: str, network: Network, program: Program, dataset: Dataset) ->
         size = buffers[0].size * (itemsize if kind == "float" else 4)
         held.append(Held(f"{name} {names}", size, "device", f"{buffers[0].shape}"))
     if network.backend.device == "cpu":
-        held.append(Held(f"{name} mask", mask_size(program), "device", "where `greater` puts its bools"))
+        mask, constants = working_sizes(program)
+        held.append(Held(f"{name} mask", mask, "device", "where `greater` puts its bools"))
+        held.append(Held(f"{name} constants", constants * itemsize, "device", "numbers of `maximum` as arrays"))
     if dataset.scale is not None:
         held.append(
             Held(f"{name} X in uint8", program.capacity * dataset.n_features, "device", "gathered, not yet scaled")

@@ -7,30 +7,24 @@ recorded Program: gather a batch, forward, loss, backward, update.
 
 from __future__ import annotations
 
-import time
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from xpnet.callbacks import Callback, History, Record
+from xpnet.checkpoint import Moment, check_resume, load_checkpoint
 from xpnet.data import Dataset
-from xpnet.evaluation import Evaluator, check_fit, measure
-from xpnet.executors.replay import Replay
-from xpnet.feed import feed_of
-from xpnet.network import CHUNK, Network, feed_samples
+from xpnet.epoch import Runner, Settings, TrainingDiverged, fit_of
+from xpnet.evaluation import Evaluator, Judge, check_fit, check_metrics
+from xpnet.network import Network, feed_samples
 from xpnet.normalization import MINIMUM_BATCH, BatchNorm, check_batch
 from xpnet.optimizers import Optimizer
 from xpnet.options import check_whole
-from xpnet.parameters import random_generator
 
-CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
-
-
-class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before."""
+__all__ = ["TrainingDiverged", "epochs", "evaluate", "step", "train"]
 
 
 def train(
@@ -45,6 +39,8 @@ def train(
     validation: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
     accumulate: int = 1,
+    metrics: Iterable[str] = (),
+    resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
@@ -54,15 +50,20 @@ def train(
     validation: a Dataset to evaluate after each epoch.  callbacks: told of progress and records.
     accumulate: steps to an update, which goes by the mean over all their samples: the update of a batch so many times
     as large, in the memory of a small one. The update at the end of an epoch may have fewer.
+    metrics: names of functions in `xpnet.metrics` to measure on the validation set, in records as val_roc_auc, ...
+    resume: a file that the callback `Checkpoint` wrote. The run goes on from there, to the weights and records that it
+    would have had: pass the same data and arguments again, but epochs may be more. Of a run that has ended, nothing is
+    left to do.
     The optimizer keeps its state: training the same network again goes on where it stopped.
     A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
-    and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU).
-    Raises ValueError or TypeError before the first step if the arguments do not fit each other, TrainingDiverged if
-    the loss stops being finite. After Ctrl-C the network holds the weights it had reached.
+    and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU); the last one
+    perhaps stopped, the reason of a callback that ended the training, and chosen_epoch, see `EarlyStopping`.
+    Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, TrainingDiverged
+    if the loss stops being finite. After Ctrl-C the network holds the weights it had reached.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
     records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
-                              accumulate)  # fmt: skip
+                              accumulate, metrics, resume)  # fmt: skip
     return History(records)
 
 
@@ -78,10 +79,12 @@ def epochs(
     validation: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
     accumulate: int = 1,
+    metrics: Iterable[str] = (),
+    resume: str | os.PathLike[str] | None = None,
 ) -> Iterator[Record]:
     """The generator under `train`: the same arguments, checked at once; yields each record when its epoch is over."""
     return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
-                           accumulate)  # fmt: skip
+                           accumulate, metrics, resume)  # fmt: skip
 
 
 def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = None, *, seed: int = 0) -> float:
@@ -116,19 +119,22 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1").  Raises ValueError for an unknown one.
     """
     check_fit(network, dataset, "dataset")
-    more = measure(network, dataset, metrics)
-    measured = Evaluator(network, dataset, feed_of(dataset, network.backend, CHUNK)).evaluate()
-    return measured | {name: value for name, value in more.items() if name not in measured}
+    return Judge(network, dataset, metrics).evaluate()
 
 
 def _checked_epochs(
     network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch_size: int | None, shuffle: bool,
-    seed: int, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int,
+    seed: int, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int, metrics: Iterable[str],
+    resume: str | os.PathLike[str] | None,
 ) -> Iterator[Record]:  # fmt: skip
     """Refuse what cannot work now, not at the first `next`."""
     check_fit(network, dataset, "dataset")
     if validation is not None:
         check_fit(network, validation, "validation")
+    metrics = check_metrics(metrics)
+    if metrics and validation is None:
+        raise ValueError(f"metrics is {metrics} and there is no validation; pass validation=, a Dataset to measure "
+                         "them on")  # fmt: skip
     _check_optimizer(optimizer)
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks is {callbacks!r}; needed is a list of them: callbacks=[...]")
@@ -145,9 +151,11 @@ def _checked_epochs(
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
     n_used = _samples_used(network, dataset.n_samples, batch)
-    rng = random_generator(seed, 1) if shuffle else None
-    return _epochs(network, dataset, optimizer, n_epochs, batch, n_used, rng, seed, validation, callbacks,
-                   accumulate)  # fmt: skip
+    settings, moment = Settings(batch, accumulate, n_used, shuffle, check_whole("seed", seed, at_least=0)), None
+    if resume is not None:
+        moment = load_checkpoint(resume)
+        check_resume(resume, moment, fit_of(network, optimizer, dataset, settings), callbacks)
+    return _epochs(network, dataset, optimizer, n_epochs, settings, validation, metrics, callbacks, moment)
 
 
 def _samples_used(network: Network, n_samples: int, batch: int) -> int:
@@ -163,110 +171,53 @@ def _samples_used(network: Network, n_samples: int, batch: int) -> int:
 
 
 def _epochs(
-    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch: int, n_used: int,
-    rng: np.random.Generator | None, seed: int, validation: Dataset | None, callbacks: Sequence[Callback],
-    accumulate: int,
+    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, settings: Settings,
+    validation: Dataset | None, metrics: Iterable[str], callbacks: Sequence[Callback], moment: Moment | None,
 ) -> Iterator[Record]:  # fmt: skip
-    backend, owned = network.backend, network.owned
-    feed = feed_of(dataset, backend, batch * accumulate)
-    program = network.training_program(batch, optimizer, "weights" in feed.sources, seed, accumulate)
-    engine = Replay(program, backend, owned, feed.sources)
-    untrained = Evaluator(network, dataset, feed)
-    senders: list[Any] = [feed, engine, untrained]
-    judge = None
-    if validation is not None:
-        validation_feed = feed_of(validation, backend, CHUNK)
-        judge = Evaluator(network, validation, validation_feed)
-        senders += [validation_feed, judge]
-    n_steps, leaves_out = -(-n_used // batch), n_used < dataset.n_samples
+    runner = Runner(network, optimizer, dataset, settings, callbacks)
+    untrained = Evaluator(network, dataset, runner.feed)
+    judge = None if validation is None else Judge(network, validation, metrics)
+    senders = [sender for sender in (runner.feed, runner.engine, untrained, judge) if sender is not None]
     with ExitStack() as ending:
         ending.callback(optimizer.detach)
         for callback in callbacks:  # each is told of the end, also if another one fails at it
             ending.callback(callback.on_train_end, network)
         for callback in callbacks:
-            callback.on_train_begin(network, n_epochs, n_steps)
-        first = {"epoch": 0, "train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
-        yield _report({**first, "bytes_uploaded": _bytes(senders)}, network, callbacks)
-        last_good = owned.copy()
-        for epoch in range(1, n_epochs + 1):
-            before, started = _bytes(senders), time.perf_counter()
-            last_good[...], last_state = owned, optimizer.snapshot()
-            orders = (order[: len(order) - len(order) % batch * leaves_out] for order in feed.parts(rng))
-            try:
-                train_loss = _run_epoch(engine, network, optimizer, orders, epoch, callbacks)
-                _check_weights(owned, epoch, optimizer)
-            except BaseException as error:  # Ctrl-C may come while the loss runs away
-                if isinstance(error, TrainingDiverged) or not _is_finite(owned):
-                    owned[...] = last_good
-                    optimizer.restore(last_state)
-                raise
-            del last_state  # before the next one is made
-            seconds = time.perf_counter() - started
-            record = {"epoch": epoch, "train_loss": train_loss, **_judged(judge), "steps": n_steps, "seconds": seconds}
-            yield _report({**record, "bytes_uploaded": _bytes(senders) - before}, network, callbacks)
+            callback.on_train_begin(network, n_epochs, settings.n_steps)
+        if moment is None:
+            measured = {"train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
+            record = {"epoch": 0, **measured, "bytes_uploaded": _bytes(senders)}
+            history = [record]
+            _report(record, None, n_epochs, network, callbacks)
+            runner.pause(history)
+            yield record
+        else:
+            history = _resumed(moment, n_epochs)
+            runner.restore(replace(moment, history=history))
+            if _is_last(history[-1], n_epochs):  # nothing is left to do but what they do at the end
+                for callback in callbacks:
+                    callback.on_last_record(history[-1])
+            yield from history
+        while not _is_last(history[-1], n_epochs):
+            before = _bytes(senders)
+            reason = runner.run(history)
+            progress = runner.progress
+            record = {"epoch": progress.epoch, "train_loss": progress.loss / progress.weight, **_judged(judge),
+                      "steps": progress.step, "seconds": progress.seconds,
+                      "bytes_uploaded": _bytes(senders) - before}  # fmt: skip
+            history.append(record)
+            runner.begin(record["epoch"] + 1)
+            _report(record, reason, n_epochs, network, callbacks)
+            runner.pause(history)
+            yield record
 
 
-def _run_epoch(
-    engine: Replay, network: Network, optimizer: Optimizer, orders: Iterable[np.ndarray], epoch: int,
-    callbacks: Sequence[Callback],
-) -> float:  # fmt: skip
-    """Run one epoch in chunks of about CHUNK_SECONDS and return its mean loss, which weighs samples and not steps."""
-    batch, accumulate = engine.program.capacity, engine.program.accumulate
-    total, total_weight, done, size = 0.0, 0.0, 0, accumulate  # a chunk holds whole updates
-    last_finite: float | None = None
-    for order in orders:  # one, or one for every pool of blocks of a mapped file
-        position = 0
-        while position < len(order):
-            started = time.perf_counter()
-            part = order[position : position + size * batch]
-            position, count = position + len(part), -(-len(part) // batch)
-            n_updates = -(-count // accumulate)
-            optimizer.attach(network, engine)
-            rows_out = engine.run(part, optimizer.slot_rows(n_updates).repeat(min(accumulate, count), axis=0)[:count])
-            optimizer.advance(n_updates)
-            results = dict(zip(engine.program.results, rows_out.T, strict=True))
-            n_samples = np.full(count, float(batch))
-            n_samples[-1] = len(part) - (count - 1) * batch
-            weights = results.get("weight", n_samples)
-            last_finite = _check_finite(results["loss"] / weights, done, epoch, last_finite, optimizer)
-            total, total_weight, done = total + results["loss"].sum(), total_weight + weights.sum(), done + count
-            for callback in callbacks:
-                callback.on_chunk_end(epoch, done, float(results["loss"].sum() / weights.sum()))
-            # The first chunk also binds the Program, so its time says little: grow by 8 at most.
-            elapsed = max(time.perf_counter() - started, 1e-9)
-            size = accumulate * max(1, min(8 * size, int(size * CHUNK_SECONDS / elapsed)) // accumulate)
-    return float(total / total_weight)
-
-
-def _check_finite(
-    losses: np.ndarray, done: int, epoch: int, last_finite: float | None, optimizer: Optimizer
-) -> float | None:
-    """Return the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad) == 0:
-        return float(losses[-1])
-    first = int(bad[0])
-    last = float(losses[first - 1]) if first else last_finite
-    before = "none in this epoch" if last is None else f"{last:.6g}"
-    raise TrainingDiverged(
-        f"the loss is {losses[first]} at step {done + first + 1} of epoch {epoch} (last finite: {before}); "
-        + _cure(optimizer)
-    )
-
-
-def _check_weights(owned: Any, epoch: int, optimizer: Optimizer) -> None:
-    """The last update of an epoch has no loss after it that would tell."""
-    if not _is_finite(owned):
-        raise TrainingDiverged(f"the weights are not finite after the last step of epoch {epoch}; {_cure(optimizer)}")
-
-
-def _is_finite(owned: Any) -> bool:
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(float(owned.sum())))
-
-
-def _cure(optimizer: Optimizer) -> str:
-    return f"lower the learning rate (it is {optimizer.lr:g}) or scale the inputs with xpnet.standardize"
+def _resumed(moment: Moment, n_epochs: int) -> list[Record]:
+    """The records so far; the last one is no longer that of a run which ended there, if it now has more epochs."""
+    history = [dict(record) for record in moment.history]
+    if not _is_last(history[-1], n_epochs):
+        history[-1].pop("chosen_epoch", None)
+    return history
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -274,17 +225,29 @@ def _check_optimizer(optimizer: Any) -> None:
         raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
 
 
-def _judged(judge: Evaluator | None) -> Record:
+def _judged(judge: Judge | None) -> Record:
     if judge is None:
         return {}
-    measured = judge.evaluate()
-    return {f"val_{name}": measured[name] for name in ("loss", "accuracy") if name in measured}
+    return {f"val_{name}": value for name, value in judge.evaluate().items() if name not in ("n", "correct")}
 
 
-def _report(record: Record, network: Network, callbacks: Sequence[Callback]) -> Record:
+def _report(
+    record: Record, reason: str | None, n_epochs: int, network: Network, callbacks: Sequence[Callback]
+) -> None:  # fmt: skip
+    """Let callbacks look at a record and end the training, complete the record, and tell them of it."""
+    reasons = [reason, *(callback.on_measured(record, network) for callback in callbacks)]
+    stopped = next((text for text in reasons if text is not None), None)
+    if stopped is not None:
+        record["stopped"] = stopped
+    if _is_last(record, n_epochs):
+        for callback in callbacks:
+            callback.on_last_record(record)
     for callback in callbacks:
         callback.on_epoch_end(record, network)
-    return record
+
+
+def _is_last(record: Record, n_epochs: int) -> bool:
+    return "stopped" in record or record["epoch"] >= n_epochs
 
 
 def _bytes(senders: Iterable[Any]) -> int:

@@ -22,7 +22,7 @@ from .works import WORKS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what the command line says; returns 1 if a system failed, 2 for a mistake of the user."""
+    """Run what the command line says; returns 1 if a system failed or Ctrl-C ended it, 2 for a mistake of the user."""
     options = _options(arguments)
     if options.table is not None:
         try:
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out is not None:
         write_aside(options.out, (json.dumps(results, indent=1) + "\n").encode())
     failed = any("failed" in said for work in results["works"].values() for said in work["systems"].values())
-    return 1 if failed else 0
+    return 1 if failed or len(results["works"]) < len(options.works) else 0
 
 
 def machine(results: dict[str, Any]) -> dict[str, Any]:

@@ -149,17 +149,21 @@ def measure(
 
     commands: system -> command line of its worker.  seconds: about how long a turn is.  pause: seconds before each
     turn, in which the threads of the last one stop spinning.  say: is told what happens.
+    Ctrl-C ends it with the works that are done.
     works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}.
     """
     results: dict[str, Any] = {}
     limits: list[dict[str, Any]] = []
     with Workers(commands, threads) as workers:
-        for key in works:
-            say(f"work {key}: {WORKS[key]}")
-            systems = _set_up(workers, list(commands), key, seconds, threads, say)
-            limits.append(_limits(workers, systems))
-            _take_turns(workers, systems, rounds, pause)
-            results[str(key)] = {"name": str(WORKS[key]), "origin": WORKS[key].origin, "systems": systems}
+        try:
+            for key in works:
+                say(f"work {key}: {WORKS[key]}")
+                systems = _set_up(workers, list(commands), key, seconds, threads, say)
+                limits.append(_limits(workers, systems))
+                _take_turns(workers, systems, rounds, pause)
+                results[str(key)] = {"name": str(WORKS[key]), "origin": WORKS[key].origin, "systems": systems}
+        except KeyboardInterrupt:
+            say("interrupted: what was measured of the works before this one is kept")
         left_out = workers.left_out
     return {"works": results, "limits": _best(limits), "left_out": left_out}
 

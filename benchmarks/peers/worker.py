@@ -33,7 +33,8 @@ class Job:
         if hasattr(self.system, "cost"):
             self.answer.update(self.system.cost())
         self.order = make_order(self.calibrate(seconds) * self.unit)
-        self.warm_up = self.order[: CHECKED_STEPS * self.unit]  # a length that is compiled already, or the turn's own
+        # A length that is compiled already, or the turn's own. An epoch is long: its reset is warm-up enough.
+        self.warm_up = self.order[: 0 if self.system.whole_epochs else CHECKED_STEPS * self.unit]
         self.answer["steps"] = len(self.order) / self.work.batch
 
     def check(self) -> dict[str, float]:
@@ -65,7 +66,8 @@ class Job:
     def turn(self) -> dict[str, float]:
         """Start again from the initial weights, warm up, and time one run."""
         self.system.reset()
-        self.system.run(self.warm_up)
+        if len(self.warm_up):
+            self.system.run(self.warm_up)
         gc.collect()
         return {"seconds_per_step": self.time(self.order) / (len(self.order) / self.work.batch)}
 

@@ -14,39 +14,24 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.executors.numpy_calls import NumpyCalls
 from xpnet.program import Call, Constant, Operand, Program
 
-_LONG_SUM = 4096  # elements of a vector from which NumPy's own sum costs no more than a product
-_UFUNC_BUFFER = 128  # elements; NumPy's iterators allocate 8192 wherever operands broadcast, and gain nothing by it
+_ITERATOR_BYTES = 2048  # what NumPy's iterators may allocate where operands broadcast; 8192 elements, if not told
 _KEPT_BATCH_SIZES = 8  # bound lists kept besides the full batch; an epoch needs one, for its last step
 
 
-@dataclass(frozen=True)
-class _Gather:
-    """One `take` of a step: rows of `source` into `out`, through a staging buffer and a scale where data are uint8."""
-
-    take: Callable[..., Any]
-    out: Any
-    mode: tuple[str, ...]
-    scale: tuple[Callable[[], Any], ...]
-
-
-def mask_size(program: Program) -> int:
-    """Bytes that `Replay` needs on the CPU for the bools of `greater`, before they become floats."""
-    return max((call.out.buffer.size for call in program.calls if call.word == "greater"), default=0)
-
-
 @contextmanager
-def _quiet_and_small() -> Iterator[None]:
+def _quiet_and_small(itemsize: int) -> Iterator[None]:
     """No warnings, as on a GPU: a loss that is not finite tells. And small iterators, so that a step allocates none."""
     with np.errstate(all="ignore"):  # gives back the buffer size too
-        np.setbufsize(_UFUNC_BUFFER)
+        np.setbufsize(_ITERATOR_BYTES // itemsize)
         yield
 
 
 @dataclass(frozen=True)
 class _BoundStep:
-    gathers: tuple[_Gather, ...]
+    gathers: tuple[Callable[[Any], Any], ...]  # each is given the samples
     phases: dict[str, list[Callable[[], Any]]]
     calls: list[Callable[[], Any]]
     update: list[Callable[[], Any]]  # what `calls` lacks, where a step has not always an update
@@ -78,7 +63,7 @@ class Replay:
             if scale is not None
         }
         start = program.state_offset - program.n_owned
-        self._mask = np.empty(mask_size(program) if backend.xp is np else 0, np.bool_)
+        self._numpy = NumpyCalls(program, self._array) if backend.xp is np else None
         # What lives on from step to step besides theta and statistics; writable, to take up a run where it was left.
         self.state, self.keys = self._floats[start : start + program.n_state], self._uints[: program.n_keys]
         # The recorder lays slots and results side by side, behind the state.
@@ -97,21 +82,21 @@ class Replay:
         n_steps = -(-n_samples // capacity)
         device_order, rows = self._upload(self._check_order(order), rows_in, n_steps)
         rows_out = self.backend.xp.empty((n_steps, len(self.program.results)), dtype=self.backend.dtype)
-        with _quiet_and_small():
+        # Most rates do not change from step to step: then one copy does for all.
+        same_slots = rows is not None and bool((rows_in == rows_in[:1]).all())
+        accumulate = self.program.accumulate
+        with _quiet_and_small(self.backend.dtype.itemsize):
             for t in range(n_steps):
-                start = t * capacity
-                size = min(capacity, n_samples - start)
-                _, step = self._at(size)
-                samples = device_order[start : start + size]
-                if rows is not None:
+                samples = device_order[t * capacity : (t + 1) * capacity]
+                if t == 0 or t == n_steps - 1:  # the first and the last step may be short
+                    step = self._at(len(samples))[1]
+                if rows is not None and (t == 0 or not same_slots):
                     self._slots[...] = rows[t]
                 for gather in step.gathers:
-                    gather.take(samples, 0, gather.out, *gather.mode)
-                    for call in gather.scale:
-                        call()
+                    gather(samples)
                 for call in step.calls:
                     call()
-                if (t + 1) % self.program.accumulate == 0 or t + 1 == n_steps:
+                if step.update and ((t + 1) % accumulate == 0 or t + 1 == n_steps):
                     for call in step.update:
                         call()
                 rows_out[t] = self._results
@@ -132,7 +117,7 @@ class Replay:
     def execute(self, batch: int, *phases: str) -> None:
         """Run these phases, or all of them, on the first `batch` samples of the buffers as they are."""
         _, step = self._at(batch)
-        with _quiet_and_small():
+        with _quiet_and_small(self.backend.dtype.itemsize):
             for phase in phases or step.phases:
                 for call in step.phases[phase]:
                     call()
@@ -166,68 +151,40 @@ class Replay:
 
     def _bind(self, program: Program) -> _BoundStep:
         phases: dict[str, list[Callable[[], Any]]] = {}
-        for call in program.calls:
-            phases.setdefault(call.phase, []).extend(self._callables(call))
+        for phase in program.phases:
+            calls = [call for call in program.calls if call.phase == phase]
+            phases[phase] = [self._call(call) for call in calls] if self._numpy is None else self._numpy.bind(calls)
         gathers = tuple(self._gather(name, self._memory(buffer)) for name, buffer in program.gathers if self._data)
         update = phases.get("update", []) if program.accumulate > 1 else []
         every = [call for calls in phases.values() if calls is not update for call in calls]
         return _BoundStep(gathers, phases, every, update)
 
-    def _gather(self, name: str, out: Any) -> _Gather:
+    def _gather(self, name: str, out: Any) -> Callable[[Any], Any]:
+        """One `take` of a step: rows of the data into `out`; uint8 ones through a staging buffer, and scaled."""
         source, scale = self._data[name]
-        # "clip" lets NumPy write into `out` without a buffer of its own; CuPy's take has no mode.
-        mode = ("clip",) if self.backend.xp is np else ()
-        if scale is None:
-            return _Gather(source.take, out, mode, ())
-        staging = self._staging[name][: len(out)]
-        factor = self._constant(scale, out.dtype)
-        multiply = self.backend.xp.multiply
-        if self.backend.xp is np:  # a product of two types would be cast through buffers that NumPy allocates
-            return _Gather(
-                source.take, staging, mode, (partial(np.copyto, out, staging), partial(multiply, out, factor, out))
-            )
-        return _Gather(source.take, staging, mode, (partial(multiply, staging, factor, out=out),))
+        take, multiply, on_cpu = source.take, self.backend.xp.multiply, self.backend.xp is np
+        if scale is None:  # "clip" lets NumPy write into `out` without a buffer of its own; CuPy's take has no mode
+            return (lambda samples: take(samples, 0, out, "clip")) if on_cpu else lambda samples: take(samples, 0, out)
+        staging, factor = self._staging[name][: len(out)], np.array(scale, out.dtype) if on_cpu else scale
 
-    def _callables(self, call: Call) -> list[Callable[[], Any]]:
-        """The call with its arrays bound, in the form that costs its library least."""
-        xp, out = self.backend.xp, self._array(call.out)
-        arrays = [self._array(operand) for operand in call.operands]
+        def gather_scaled(samples: Any) -> None:
+            if on_cpu:  # a product of two types would be cast through buffers that NumPy allocates
+                take(samples, 0, staging, "clip")
+                np.copyto(out, staging)
+                multiply(out, factor, out)
+            else:
+                take(samples, 0, staging)
+                multiply(staging, factor, out=out)
+
+        return gather_scaled
+
+    def _call(self, call: Call) -> Callable[[], Any]:
+        out = self._array(call.out)
+        inputs: list[Any] = [self._array(item) if isinstance(item, Operand) else item for item in call.inputs]
         if call.word == "matmul":
-            return [partial(arrays[0].dot, arrays[1], out)]
-        dtype = arrays[0].dtype
-        inputs = [
-            self._array(item) if isinstance(item, Operand) else self._constant(item, dtype) for item in call.inputs
-        ]
-        if xp is not np:
-            keywords = {} if call.axis is None else {"axis": call.axis, "keepdims": True}
-            return [partial(getattr(xp, call.word), *inputs, out=out, **keywords)]
-        if call.word == "sum":
-            return [self._sum(arrays[0], call.axis, out)]
-        if call.word == "max":
-            return [partial(np.maximum.reduce, arrays[0], call.axis, None, out, True)]
-        if call.word in ("maximum", "minimum"):  # a positional `out` is deprecated for these two
-            return [partial(getattr(np, call.word), *inputs, out=out)]
-        if (
-            call.word == "greater"
-        ):  # into bools first: writing floats, NumPy would cast through buffers that it allocates
-            mask = self._mask[: out.size].reshape(out.shape)
-            return [partial(np.greater, *inputs, mask), partial(np.copyto, out, mask)]
-        return [partial(getattr(np, call.word), *inputs, out)]
-
-    def _sum(self, array: np.ndarray, axis: int | None, out: np.ndarray) -> Callable[[], Any]:
-        """A sum as a product with ones, two to four times as fast as NumPy's reduction; a long vector has no need."""
-        if array.ndim == 1 and array.size > _LONG_SUM:
-            return partial(np.add.reduce, array, 0, None, out, True)
-        ones = np.ones(array.shape[axis or 0], array.dtype)
-        if array.ndim == 1:
-            return partial(np.dot, array.reshape(1, -1), ones.reshape(-1, 1), out.reshape(1, 1))
-        if axis == 0:
-            return partial(np.dot, ones.reshape(1, -1), array, out)
-        return partial(np.dot, array, ones.reshape(-1, 1), out)
-
-    def _constant(self, value: float, dtype: np.dtype[Any]) -> Any:
-        """A number as NumPy takes it fastest: a 0-d array of the right type."""
-        return np.array(value, dtype=dtype) if self.backend.xp is np else value
+            return partial(inputs[0].dot, inputs[1], out)
+        keywords = {} if call.axis is None else {"axis": call.axis, "keepdims": True}
+        return partial(getattr(self.backend.xp, call.word), *inputs, out=out, **keywords)
 
     def _array(self, operand: Operand) -> Any:
         """The operand's array; made once, since CuPy copies an operand that overlaps `out` but is another object."""

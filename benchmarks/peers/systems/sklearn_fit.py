@@ -31,13 +31,17 @@ class System:
             solver="sgd", batch_size=work.batch, learning_rate="constant", learning_rate_init=work.lr,
             momentum=0.0, nesterovs_momentum=False, alpha=0.0, shuffle=True, random_state=0,
         )  # fmt: skip
+        self.fit(slice(work.batch))  # the first call draws the weights, which is no part of an epoch
+
+    def fit(self, samples: slice) -> None:
+        classes = {"classes": np.arange(self.work.sizes[-1])} if self.is_classifier else {}
+        self.model.partial_fit(self.X[samples], self.targets[samples], **classes)
 
     def run(self, order: np.ndarray) -> float:
         """Train whole epochs, as many as `order` has; returns the sum of the steps' losses."""
         n_epochs = len(order) // N_SAMPLES
-        classes = {"classes": np.arange(self.work.sizes[-1])} if self.is_classifier else {}
         for _ in range(n_epochs):
-            self.model.partial_fit(self.X, self.targets, **classes)
+            self.fit(slice(None))
         return float(sum(self.model.loss_curve_[-n_epochs:])) * N_SAMPLES / self.work.batch
 
     def parameters(self) -> Parameters:
