@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from refusals import says
 from test_grid import result
 
 from xpnet import plots
+from xpnet.lr_finder import RateSearch
 
 RATES = [(device, width, batch, 1000 * batch / width * (2 if device == "cuda" else 1))
          for batch in (8, 1024) for width in (64, 32, 128) for device in ("cpu", "cuda")]  # fmt: skip
@@ -69,6 +71,21 @@ def test_axes_that_are_given_are_drawn_into_and_returned():
     ax = plots.new_axes()
     assert plots.samples_per_second(BOTH, ax) is ax and plots.comparison(CPU_ONLY, BOTH, ax=ax) is ax
     assert len(ax.lines) == 10
+
+
+def test_a_search_for_a_rate_and_its_suggestion():
+    lrs, losses = np.logspace(-4, 0, 6), np.array([2.0, 1.9, 1.0, 0.9, 1.0, 90.0])
+    ax = plots.rate_search(RateSearch(lrs, losses, 1e-2))
+    curve, mark = ax.lines
+    assert list(curve.get_xdata()) == list(lrs) and list(curve.get_ydata()) == list(losses)
+    assert list(mark.get_xdata()) == [1e-2, 1e-2] and "0.01" in mark.get_label()
+    assert ax.get_xscale() == "log" and (ax.get_xlabel(), ax.get_ylabel()) == ("learning rate", "loss")
+    low, high = ax.get_ylim()
+    assert low < 0.9 and 2.0 < high < 4.0  # the fall fills the picture, not the end
+    given = plots.new_axes()
+    for lost in (RateSearch(lrs[:1], losses[:1], None), RateSearch(lrs[:0], losses[:0], None)):
+        assert plots.rate_search(lost, given) is given
+    assert len(given.lines) == 2
 
 
 @pytest.mark.parametrize(("name", "start"), [("x.png", b"\x89PNG\r\n"), ("x.SVG", b"<?xml")])

@@ -54,7 +54,7 @@ def kept_options(arguments: argparse.Namespace, data: dict[str, Any]) -> dict[st
     """
     options = {**vars(arguments), **data}
     return {name.replace("_", "-"): value for name, value in options.items()
-            if name not in NOT_KEPT and value is not None and value is not False}  # fmt: skip
+            if name not in NOT_KEPT and value is not None and value is not False and value != []}  # fmt: skip
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""The options of the training loop: how long, in what batches, what is measured."""
+"""The options of the training loop: how long, in what batches, what is measured, what ends it early."""
 
 from __future__ import annotations
 
 import argparse
 
-from xpnet.callbacks import EarlyStopping
-from xpnet.commands.arguments import UsageError, name_list, whole
+from xpnet.callbacks import Budget, Callback, EarlyStopping, StopAtScore
+from xpnet.commands.arguments import UsageError, name_list, number, positive, whole
 from xpnet.data import Dataset
 from xpnet.metrics import METRICS
 from xpnet.network import Network
 from xpnet.normalization import BatchNorm
+from xpnet.options import check_option
 
 
 def add_loop(command: argparse.ArgumentParser) -> None:
@@ -20,12 +21,62 @@ def add_loop(command: argparse.ArgumentParser) -> None:
     group.add_argument("--accumulate", type=whole(1), default=1, metavar="K",
                        help="batches to an update (default: %(default)s)")  # fmt: skip
     add_metrics(group)
-    group.add_argument("--early-stopping", type=whole(1), metavar="EPOCHS",
-                       help="end after so many epochs without a better --monitor; the model is that of the "
-                       "best one")  # fmt: skip
-    group.add_argument("--monitor", metavar="NAME", help="what --early-stopping looks at: train_loss, val_loss, "
-                       "val_accuracy or val_ and one of --metrics (default: val_loss, train_loss where nothing is "
-                       "held out)")  # fmt: skip
+    group.add_argument("--patience", type=whole(1), metavar="N", help="end after N epochs without a better value, with "
+                       "the weights of the best epoch")  # fmt: skip
+    group.add_argument("--min-delta", type=number("0.001"), metavar="X", help="what a better value gains at least, for "
+                       "--patience (default: 0)")  # fmt: skip
+    group.add_argument("--target", type=number("0.95"), metavar="SCORE", help="end at this value, or a loss that low")
+    group.add_argument("--monitor", metavar="KEY", help="the value: train_loss, val_loss, val_accuracy, or val_ and "
+                       "one of --metrics (default: val_loss for --patience, val_accuracy for --target)")  # fmt: skip
+    group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after so long")
+    group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after so many steps")
+
+
+def check_stops(arguments: argparse.Namespace) -> None:
+    """Refuse what would never end a training, or has no meaning; raises UsageError."""
+    for flag, needed in (("min_delta", ["patience"]), ("monitor", ["patience", "target"])):
+        if getattr(arguments, flag) is not None and all(getattr(arguments, other) is None for other in needed):
+            wanted = " or ".join(f"--{other}" for other in needed)
+            raise UsageError(f"--{flag.replace('_', '-')} goes with {wanted}; add one, or leave it out")
+    if arguments.patience is not None and arguments.ema is not None:
+        raise UsageError("--patience takes the weights of the best epoch and --ema their average over the run; "
+                         "leave one of them out")  # fmt: skip
+    known = ["train_loss", "val_loss", "val_accuracy", *(f"val_{name}" for name in arguments.metrics)]
+    for monitor in _monitors(arguments):
+        try:
+            check_option("--monitor", monitor, known)
+        except ValueError as error:
+            raise UsageError(f"{error}; more come with --metrics") from None
+        if monitor.startswith("val_") and arguments.validation is not None and float(arguments.validation) == 0:
+            raise UsageError(f"--validation {arguments.validation} leaves nothing to measure {monitor} on; hold some "
+                             "samples out, or take --monitor train_loss")  # fmt: skip
+
+
+def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> list[Callback]:
+    """Return the callbacks that end the training early; raises UsageError for a value that these data do not have."""
+    for monitor in _monitors(arguments):
+        if monitor.startswith("val_") and validation is None:
+            raise UsageError(f"{monitor} needs samples held out, and there are none; give some with --validation")
+        if monitor == "val_accuracy" and validation is not None and not validation.is_classification:
+            raise UsageError(f"val_accuracy needs classes, and {arguments.dataset} has other targets; "
+                             "take another --monitor, such as val_loss")  # fmt: skip
+    stops: list[Callback] = []
+    try:
+        if arguments.patience is not None:
+            stops.append(EarlyStopping(arguments.patience, arguments.monitor or "val_loss", arguments.min_delta or 0.0))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if arguments.target is not None:
+        stops.append(StopAtScore(arguments.target, arguments.monitor or "val_accuracy"))
+    if arguments.max_seconds is not None or arguments.max_steps is not None:
+        stops.append(Budget(arguments.max_seconds, arguments.max_steps))
+    return stops
+
+
+def _monitors(arguments: argparse.Namespace) -> list[str]:
+    """What is looked at, for --patience and --target."""
+    defaults = {"patience": "val_loss", "target": "val_accuracy"}
+    return [arguments.monitor or default for flag, default in defaults.items() if getattr(arguments, flag) is not None]
 
 
 def add_batch_size(command: argparse._ActionsContainer) -> None:
@@ -37,7 +88,7 @@ def add_batch_size(command: argparse._ActionsContainer) -> None:
 def add_metrics(command: argparse._ActionsContainer) -> None:
     """Add --metrics."""
     command.add_argument("--metrics", type=name_list("metrics", METRICS), default=[], metavar="NAME[,NAME...]",
-                         help=f"measured at the end beside loss and accuracy: {', '.join(METRICS)}")  # fmt: skip
+                         help=f"measured beside loss and accuracy: {', '.join(METRICS)}")  # fmt: skip
 
 
 def count_updates(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
@@ -47,16 +98,3 @@ def count_updates(arguments: argparse.Namespace, network: Network, training: Dat
     # a single sample left over is no batch to a BatchNorm, and `train` leaves it out
     n_steps += short > any(isinstance(layer, BatchNorm) for layer in network.layers)
     return arguments.epochs * -(-n_steps // arguments.accumulate)
-
-
-def make_stopping(arguments: argparse.Namespace, is_validated: bool) -> list[EarlyStopping]:
-    """The callback that --early-stopping asks for, if it does; raises UsageError for options that do not go with it."""
-    if arguments.early_stopping is None:
-        if arguments.monitor is not None:
-            raise UsageError("--monitor goes with --early-stopping EPOCHS; add it, or leave --monitor out")
-        return []
-    if arguments.ema is not None:
-        raise UsageError("--early-stopping keeps the weights of the best epoch and --ema the average of all; "
-                         "leave one of them out")  # fmt: skip
-    monitor = arguments.monitor or ("val_loss" if is_validated else "train_loss")
-    return [EarlyStopping(arguments.early_stopping, monitor)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from xpnet.callbacks import Callback, History, Record, json_line
@@ -12,12 +13,13 @@ from xpnet.network import Network
 class Report(Callback):
     """Writes each record to stdout as a table row, or as a line of JSON."""
 
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, as_json: bool, quiet: bool, metrics: Sequence[str]) -> None:
+        self.as_json, self.quiet, self.metrics = as_json, quiet, metrics
         self.records: list[Record] = []
 
     def on_resume(self, history: History) -> None:
         self.records = list(history)
+        self._print_names()
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
         self.records.append(record)
@@ -25,12 +27,28 @@ class Report(Callback):
             print(json_line(record), flush=True)
         elif not self.quiet:
             if record["epoch"] == 0:
-                print("epoch  train_loss  val_loss  val_acc  steps/s  seconds", flush=True)
-            print(_row(record), flush=True)
-            if "stopped" in record:
-                say(f"stopped: {record['stopped']}")
-            if "chosen_epoch" in record:
-                say(f"the weights are those of epoch {record['chosen_epoch']}")
+                self._print_names()
+            print(self._row(record), flush=True)
+
+    def _print_names(self) -> None:
+        if not (self.as_json or self.quiet):
+            metrics = [f"{name:>{width}}" for name, width in self._columns.items()]
+            names = ["epoch", "train_loss", "val_loss", "val_acc", *metrics, "steps/s", "seconds"]
+            print("  ".join(names), flush=True)
+
+    @property
+    def _columns(self) -> dict[str, int]:
+        """The metrics' columns and their widths; accuracy has one anyway."""
+        return {f"val_{name}": max(len(name) + 4, 7) for name in self.metrics if name != "accuracy"}
+
+    def _row(self, record: Record) -> str:
+        rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
+        cells = [f"{record['epoch']:>5}", _loss_cell(record["train_loss"], 10)]
+        cells.append(_loss_cell(record["val_loss"], 8) if "val_loss" in record else f"{'-':>8}")
+        cells.append(f"{record['val_accuracy']:>7.4f}" if "val_accuracy" in record else f"{'-':>7}")
+        cells += [_loss_cell(record[name], width) for name, width in self._columns.items()]
+        cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
+        return "  ".join([*cells, f"{record['seconds']:>7.2f}"])
 
     def summary(
         self, validation: dict[str, Any] | None, test: dict[str, Any] | None, network: Network, run: str
@@ -46,10 +64,15 @@ class Report(Callback):
                    for name, value in _metrics(measured).items()},
                 "train_loss": self.records[-1]["train_loss"], "seconds": seconds, "steps_per_second": rate,
                 "backend": network.backend.name, "run": run,
+                **{name: self.records[-1].get(name) for name in ("stopped", "chosen_epoch")},
             }  # fmt: skip
             print(json_line(line), flush=True)
             return
-        parts = []
+        last, parts = self.records[-1], []
+        if "stopped" in last:
+            parts.append(f"stopped in epoch {last['epoch']} ({last['stopped']})")
+        if "chosen_epoch" in last:
+            parts.append(f"weights of epoch {last['chosen_epoch']}")
         for part, measured in (("validation", validation), ("test", test)):
             if measured is not None:
                 parts += [f"{part} {told}" for told in _told(part, measured)]
@@ -80,15 +103,6 @@ def _told(part: str, measured: dict[str, Any]) -> list[str]:
     else:
         told = [f"accuracy {measured['accuracy']:.4f}"]
     return told + [f"{name} {value:.4f}" for name, value in _metrics(measured).items()]
-
-
-def _row(record: Record) -> str:
-    rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
-    cells = [f"{record['epoch']:>5}", _loss_cell(record["train_loss"], 10)]
-    cells.append(_loss_cell(record["val_loss"], 8) if "val_loss" in record else f"{'-':>8}")
-    cells.append(f"{record['val_accuracy']:>7.4f}" if "val_accuracy" in record else f"{'-':>7}")
-    cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
-    return "  ".join([*cells, f"{record['seconds']:>7.2f}"])
 
 
 def _loss_cell(loss: float, width: int) -> str:

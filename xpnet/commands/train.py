@@ -20,7 +20,7 @@ from xpnet.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import Data, add_data, check_data, load_data
-from xpnet.commands.loop_options import add_loop, count_updates, make_stopping
+from xpnet.commands.loop_options import add_loop, check_stops, count_updates, make_stops
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
 from xpnet.commands.report import Report, say
@@ -66,13 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
     n_updates = count_updates(arguments, network, data.training)
     optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
-    stopping = make_stopping(arguments, data.validation is not None)
+    stops = make_stops(arguments, data.validation)
     _check_metrics(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
     run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
-    report, interruption = Report(arguments.json, arguments.quiet), Interruption(run / runs.CHECKPOINT)
-    callbacks: list[Callback] = [*plateau, *stopping, HistoryFile(run / runs.HISTORY), report,
+    metrics = arguments.metrics if data.validation is not None else []
+    report = Report(arguments.json, arguments.quiet, metrics)
+    interruption = Interruption(run / runs.CHECKPOINT)
+    callbacks: list[Callback] = [*plateau, *stops, HistoryFile(run / runs.HISTORY), report,
                                  make_checkpoint(arguments, run), interruption]  # fmt: skip
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
@@ -80,8 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             _announce(arguments, network, optimizer, data, run)
         train(network, data.training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
-              seed=arguments.seed, validation=data.validation, callbacks=callbacks, accumulate=arguments.accumulate,
-              metrics=arguments.metrics if data.validation else (), resume=resume)  # fmt: skip
+              seed=arguments.seed, validation=data.validation, callbacks=callbacks,
+              accumulate=arguments.accumulate, metrics=metrics, resume=resume)  # fmt: skip
     with _averaged(network, optimizer):
         report.summary(*_measured(arguments, network, data), network, str(run))
     return 0
@@ -90,11 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_options(arguments: argparse.Namespace) -> None:
     check_data(arguments)
     check_network(arguments)
+    check_stops(arguments)
     lr = make_rate(arguments, default_rate(arguments), LONG_RUN if arguments.epochs else 0)
     optimizer = make_optimizer(arguments, lr)
     may_validate = arguments.validation is None or float(arguments.validation) > 0
     make_plateau(arguments, optimizer, may_validate)
-    make_stopping(arguments, may_validate)
 
 
 def _check_metrics(arguments: argparse.Namespace, network: Network, data: Data) -> None:
