@@ -35,8 +35,9 @@ def apply_run(arguments: argparse.Namespace) -> None:
     """
     command, run = arguments.parser, Path(arguments.resume)
     config = runs.read_config(run)
-    stray = [name for name, value in vars(arguments).items()
-             if name not in ALLOWED and value != command.get_default(name)]  # fmt: skip
+    defaults = vars(command.parse_args([]))
+    given = sorted(vars(arguments).items())
+    stray = [name for name, value in given if name not in ALLOWED and value != defaults[name]]
     if stray:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
         raise UsageError(f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train anew without "
@@ -56,8 +57,10 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         (run / runs.HISTORY).touch()
         return run, None
     run = Path(arguments.resume)
-    if runs.read_config(run).get("epochs") != arguments.epochs:
-        runs.write_config(run, config)
+    kept = runs.read_config(run)
+    if kept.get("epochs") != arguments.epochs:
+        more = {"epochs": arguments.epochs}
+        runs.write_config(run, kept | more | {"options": kept["options"] | more})
     path = run / runs.CHECKPOINT
     if not path.is_file():
         say(f"{run} has no checkpoint yet: it begins anew")
