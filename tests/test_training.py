@@ -273,6 +273,9 @@ def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
         ({"batch_size": 0}, ValueError, r"batch_size is 0.*at least 1"),
         ({"batch_size": 2.5}, TypeError, r"batch_size is 2\.5.*whole number"),
         ({"seed": -1}, ValueError, r"seed is -1"),
+        ({"metrics": ["f1"]}, ValueError, r"metrics is \['f1'\] and there is no validation; pass validation="),
+        ({"metrics": ["f2"]}, ValueError, r"metric is 'f2', needed is one of"),
+        ({"metrics": "f1"}, TypeError, r"metrics is the text 'f1'"),
         ({"callbacks": [print]}, TypeError, r"callback is .*needed is an instance of xpnet\.Callback"),
     ],
 )
@@ -544,3 +547,37 @@ def test_the_accumulating_program_tells_so(float64_cpu):
     assert plain.accumulate == 1 and plain.phases == ("gradient", "update")
     with pytest.raises(ValueError, match="accumulate is 0"):
         xpnet.train(network, labelled(), SGD(), epochs=1, accumulate=0)
+
+
+# --- metrics, chunks -------------------------------------------------------------------------------------------------
+
+
+def test_metrics_of_every_epoch_equal_evaluate_and_upload_nothing_anew(backend):
+    validation = labelled(2100, dtype=np.uint8)  # more than two chunks
+    network = Network([6, 4, 3], backend=backend, seed=1)
+    metrics = ("f1", "accuracy", "top_k_accuracy")
+    history = xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=5, validation=validation, metrics=metrics)
+    fields = {"epoch", "train_loss", "val_loss", "val_accuracy", "val_f1", "val_top_k_accuracy", "steps", "seconds"}
+    assert all(set(record) == {*fields, "bytes_uploaded"} for record in history)
+    final = xpnet.evaluate(network, validation, metrics)
+    assert all(history[-1][f"val_{name}"] == final[name] for name in (*metrics, "loss"))
+    if backend.device != "cpu":  # an order and its rates, and validation's order: predictions are made where X lies
+        assert history[2]["bytes_uploaded"] == 8 * 23 + 4 * 5 + 8 * 2100
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_an_epoch_has_the_same_bits_however_it_is_cut(float64_cpu, weighted):
+    dataset = labelled(500, weights=np.random.default_rng(0).random(500) + 0.1 if weighted else None)
+
+    class Cut(Callback):
+        def __init__(self, steps):
+            self.steps = steps
+
+        def steps_ahead(self):
+            return self.steps
+
+    def losses(steps):
+        network = Network([6, 4, 3], backend=float64_cpu)
+        return xpnet.train(network, dataset, SGD(), epochs=2, batch_size=3, callbacks=[Cut(steps)]).column("train_loss")
+
+    assert losses(None) == losses(1) == losses(7)
