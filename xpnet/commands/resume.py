@@ -56,8 +56,6 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         (run / runs.HISTORY).touch()
         return run, None
     run = Path(arguments.resume)
-    if runs.read_config(run).get("epochs") != arguments.epochs:
-        runs.write_config(run, config)
     path = run / runs.CHECKPOINT
     if not path.is_file():
         say(f"{run} has no checkpoint yet: it begins anew")
@@ -71,6 +69,12 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
     else:
         say(f"{run} goes on with epoch {moment.progress.epoch}, after step {moment.progress.step}")
     return run, path
+
+
+def keep_epochs(arguments: argparse.Namespace, run: Path, config: dict[str, Any]) -> None:
+    """Write the config of a run anew if it goes on for another number of epochs."""
+    if runs.read_config(run).get("epochs") != arguments.epochs:
+        runs.write_config(run, config)
 
 
 def make_checkpoint(arguments: argparse.Namespace, run: Path) -> Checkpoint:
