@@ -35,8 +35,9 @@ def apply_run(arguments: argparse.Namespace) -> None:
     """
     command, run = arguments.parser, Path(arguments.resume)
     config = runs.read_config(run)
-    stray = [name for name, value in vars(arguments).items()
-             if name not in ALLOWED and value != command.get_default(name)]  # fmt: skip
+    defaults = vars(command.parse_args([]))
+    given = sorted(vars(arguments).items())
+    stray = [name for name, value in given if name not in ALLOWED and value != defaults[name]]
     if stray:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
         raise UsageError(f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train anew without "
@@ -71,10 +72,12 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
     return run, path
 
 
-def keep_epochs(arguments: argparse.Namespace, run: Path, config: dict[str, Any]) -> None:
-    """Write the config of a run anew if it goes on for another number of epochs."""
-    if runs.read_config(run).get("epochs") != arguments.epochs:
-        runs.write_config(run, config)
+def keep_epochs(arguments: argparse.Namespace, run: Path) -> None:
+    """Write down that a run goes on for another number of epochs, where it does."""
+    kept = runs.read_config(run)
+    if kept.get("epochs") != arguments.epochs:
+        more = {"epochs": arguments.epochs}
+        runs.write_config(run, kept | more | {"options": kept["options"] | more})
 
 
 def make_checkpoint(arguments: argparse.Namespace, run: Path) -> Checkpoint:

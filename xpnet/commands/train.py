@@ -71,8 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_metrics(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
-    config = _config(arguments, network, optimizer, plateau, data)
-    run, resume = open_run(arguments, config)
+    run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
     metrics = arguments.metrics if data.validation is not None else []
     report, interruption = Report(arguments.json, arguments.quiet, metrics), Interruption(run / runs.CHECKPOINT)
     callbacks: list[Callback] = [*plateau, *stops, HistoryFile(run / runs.HISTORY), report,
@@ -84,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         records = epochs(network, data.training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
                          seed=arguments.seed, validation=data.validation, callbacks=callbacks,
                          accumulate=arguments.accumulate, metrics=metrics, resume=resume)  # fmt: skip
-        keep_epochs(arguments, run, config)
+        keep_epochs(arguments, run)
         with interruption.listening(), _model_saved_at_the_end(network, optimizer, run / runs.MODEL, report):
             if not arguments.quiet:
                 _announce(arguments, network, optimizer, data, run)
