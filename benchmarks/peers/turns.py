@@ -150,8 +150,8 @@ def measure(
     commands: system -> command line of its worker.  seconds: about how long a turn is.  pause: seconds before each
     turn, in which the threads of the last one stop spinning.  say: is told what happens.
     Ctrl-C ends it with the works that are done.
-    works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}; works[work]["limits"]
-    is what the machine did in each round: {"flops", "bytes"} a second, of a large product and a large copy.
+    works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}.
+    works[work]["limits"] is {"flops", "bytes"} a second of a large product and a large copy, measured in each round.
     """
     results: dict[str, Any] = {}
     with Workers(commands, threads) as workers:
