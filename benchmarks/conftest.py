@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+import xpnet
 from xpnet import bench
 from xpnet.backend import BackendUnavailable, select_backend
+
+ROWS = pytest.StashKey[list[tuple[str, float, dict[str, float]]]]()
 
 
 def _devices() -> list[str]:
@@ -36,7 +39,7 @@ def limits(request):
 
 
 @pytest.fixture
-def timed(benchmark, backend, limits):
+def timed(request, benchmark, backend, limits):
     """Time `run` (checked beforehand) with a synchronised device, and report rates beside the time.
 
     flops, bytes: what one run computes and moves, counted from the Program.
@@ -51,10 +54,34 @@ def timed(benchmark, backend, limits):
         if benchmark.stats is None:  # --benchmark-disable: ran once, for its check
             return
         seconds, best = benchmark.stats.stats.median, limits(backend)
-        benchmark.extra_info.update(
-            GFLOP_per_s=round(flops / seconds / 1e9, 2), GB_per_s=round(bytes / seconds / 1e9, 2),
-            of_flops_limit=round(flops / seconds / best["flops"], 4),
-            of_bytes_limit=round(bytes / seconds / best["bytes"], 4),
-        )  # fmt: skip
+        rates = {
+            "GFLOP_per_s": round(flops / seconds / 1e9, 2), "GB_per_s": round(bytes / seconds / 1e9, 2),
+            "of_flops_limit": round(flops / seconds / best["flops"], 4),
+            "of_bytes_limit": round(bytes / seconds / best["bytes"], 4),
+        }  # fmt: skip
+        benchmark.extra_info.update(rates)
+        request.config.stash.setdefault(ROWS, []).append((request.node.name, seconds, rates))
 
     return measure
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """pytest-benchmark's own table shows times alone; these are the rates, and the shares of the machine's limits."""
+    rows = config.stash.get(ROWS, [])
+    if not rows:
+        return
+    terminalreporter.section("rates, and shares of a large product and a large copy in this run")
+    width = max(len(name) for name, _, _ in rows)
+    terminalreporter.write_line(f"{'':<{width}}  median us  GFLOP/s  of limit    GB/s  of limit")
+    for name, seconds, rates in rows:
+        terminalreporter.write_line(
+            f"{name:<{width}}  {seconds * 1e6:>9,.1f}  {rates['GFLOP_per_s']:>7,.2f}  {rates['of_flops_limit']:>8.1%}  "
+            f"{rates['GB_per_s']:>6,.2f}  {rates['of_bytes_limit']:>8.1%}"
+        )
+
+
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    """What is kept of a run: the machine as xpnet tells it, without its name, and no list of every single time."""
+    output_json["machine_info"] = bench.machine(xpnet.__version__)
+    for entry in output_json["benchmarks"]:
+        entry["stats"].pop("data", None)

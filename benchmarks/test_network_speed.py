@@ -39,7 +39,7 @@ def outputs(network, X):
 
 def mean_loss(network, X, Y):
     A = outputs(network, X)
-    if network.architecture.loss == "squared_error":
+    if network.architecture.loss.name == "squared_error":
         return 0.5 * ((A - Y) ** 2).sum(axis=1).mean()
     return (np.log(np.exp(A).sum(axis=1)) - (A * Y).sum(axis=1)).mean()
 

@@ -45,8 +45,11 @@ def test_command_measures_and_prints_its_file_again(tmp_path):
         wanted = reference(WORKS[int(key)], make_data(WORKS[int(key)]))
         for said in systems.values():
             assert {name: said[name] for name in wanted} == pytest.approx(wanted, rel=1e-4)
-        assert results["limits"]["flops"] > 0 and systems["xpnet"]["flops"] > 0
-    assert {"date", "cpu", "cores", "os", "versions"} == set(results["machine"])
+        (limits,) = results["works"][key]["limits"]
+        assert limits["flops"] > 0 and limits["bytes"] > 0 and systems["xpnet"]["flops"] > 0
+        share = 100 * systems["xpnet"]["flops"] / systems["xpnet"]["seconds"][0] / limits["flops"]
+        assert f"| {share:.1f}% ({share:.1f}% to {share:.1f}%) |" in run.stdout
+    assert {"date", "cpu", "cores", "system", "blas", "versions"} <= set(results["machine"])
     for key in (3, 5):
         assert run.stdout.count(f"| {key}. {WORKS[key]} |") == 2  # once with times, once with ratios
     assert peers("--table", str(out)).stdout == run.stdout
@@ -80,7 +83,7 @@ def test_whatever_cannot_be_timed_is_named():
         assert ("learns differently" in failed) == (key == "3")
         assert work["systems"]["xpnet"]["seconds"]
     assert "the float64 reference has" in results["works"]["3"]["systems"]["learns differently"]["failed"]
-    machine = {"date": "today", "cpu": "a CPU", "cores": 2, "os": "an OS", "versions": {}}
+    machine = {"date": "today", "cpu": "a CPU", "cores": 2, "system": "an OS", "blas": "a BLAS", "versions": {}}
     text = report.tables({"machine": machine, "settings": QUICK, **results})
     assert "- left out: torch, torch is not installed" in text
     assert "- work 4: dies failed: the worker ended with 3: out of memory" in text

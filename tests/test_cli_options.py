@@ -204,6 +204,56 @@ def test_metrics_in_words_and_weights_in_what_is_measured(folder, capsys):
     assert f"loss {expected['loss']:.4f}" in told
 
 
+# --- what ends a run early -------------------------------------------------------------------------------------------
+
+STOPS = {
+    "--patience 2 --monitor val_f1 --metrics f1 --min-delta 0.01": xpnet.EarlyStopping(2, "val_f1", 0.01),
+    "--patience 1 --lr 2": xpnet.EarlyStopping(1),
+    "--target 0.8": xpnet.StopAtScore(0.8),
+    "--target 1.1 --monitor val_loss": xpnet.StopAtScore(1.1, "val_loss"),
+    "--max-steps 10": xpnet.Budget(steps=10),
+    "--max-seconds 1e-9": xpnet.Budget(seconds=1e-9),
+}
+
+
+@pytest.mark.parametrize("options", STOPS)
+def test_a_run_that_ends_early(folder, tmp_path, capsys, options):
+    argv = ["train", *flags(folder), *LOOP, "--epochs", "40", *options.split()]
+    assert main([*argv, "--json", "--quiet", "--out", "run"]) == 0
+    *records, summary = json_lines(capsys.readouterr().out)
+    rate = 2.0 if "--lr" in options else 0.1
+    metrics = ["f1"] if "f1" in options else []
+    model = by_hand(
+        folder, tmp_path, xpnet.SGD(rate), epochs=40, metrics=metrics, callbacks=[lambda optimizer: STOPS[options]]
+    )
+    same_weights(model, tmp_path)
+    assert 1 <= len(records) < 41 and summary["stopped"] == records[-1]["stopped"]
+    assert summary["chosen_epoch"] == records[-1].get("chosen_epoch")
+    _, validation = parts(folder)
+    assert summary["val_accuracy"] == pytest.approx(xpnet.evaluate(model, validation)["accuracy"])
+    assert main([*argv, "--out", "told"]) == 0
+    header, *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith(f"stopped in epoch {records[-1]['epoch']} ({records[-1]['stopped']}), ")
+    assert ("weights of epoch" in last) == ("--patience" in options)
+    assert ("val_f1" in header.split()) == bool(metrics)
+
+
+def test_a_run_that_cannot_go_on_stays_as_it_is(folder, capsys):
+    """A course over all epochs is another one for more epochs."""
+    assert main(["train", *flags(folder), *LOOP, "--schedule", "cosine", "--quiet", "--out", "run"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    assert main(["train", "--resume", "run", "--epochs", "9", "--quiet"]) == 1
+    says(capsys.readouterr().err.splitlines()[-1], "total_steps=21", "total_steps=63", "pass what that run had")
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+
+
+def test_targets_that_the_loss_cannot_take_leave_no_run(folder, capsys):
+    argv = ["train", *flags(folder, "targets"), *LOOP, "--loss", "poisson", "--out", "run"]
+    refused(capsys, argv, "poisson needs targets of at least 0", "X.npy")
+    assert not Path("run").exists()
+
+
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 EARLY = {
@@ -237,6 +287,14 @@ EARLY = {
     "--layers 4,3 --normalization layer": ["--normalization", "--layers 4,3", "none"],
     "--layers 4,5,3 --activation relu,tanh": ["activation has 2 names for 1 hidden layers"],
     "--layers 4,5,3 --dropout 0.1,0.2": ["dropout has 2 rates for 1 hidden layers"],
+    "--monitor val_loss": ["--monitor goes with --patience or --target"],
+    "--min-delta 0.1 --target 0.9": ["--min-delta goes with --patience"],
+    "--patience 3 --ema 0.9": ["--patience", "--ema", "leave one"],
+    "--patience 3 --monitor val_f1": ["--monitor is 'val_f1'", "--metrics"],
+    "--patience 3 --monitor val_los": ["'val_los'", "did you mean 'val_loss'?"],
+    "--patience 3 --validation 0": ["--validation 0", "val_loss", "--monitor train_loss"],
+    "--target 0.9 --validation 0.0": ["--validation 0.0", "val_accuracy"],
+    "--patience 3 --min-delta -1": ["min_delta is -1", "at least 0"],
     "--loss softmax_cross_entropy --output tanh": ["softmax_cross_entropy", "'tanh'", "identity"],
 }  # fmt: skip
 
@@ -275,6 +333,8 @@ def test_what_the_parser_refuses(capsys):
         ("classes", "--metrics f1 --validation 0", ["--metrics", "--validation"]),
         ("classes", "--schedule plateau --validation 0.001", ["--schedule plateau", "--validation"]),
         ("classes", "--schedule one-cycle --batch-size 60 --epochs 1", ["--epochs 1 give 1", "at least 2 steps"]),
+        ("targets", "--target 0.9", ["val_accuracy needs classes", "--monitor"]),
+        ("classes", "--patience 3 --validation 0.001", ["val_loss", "--validation"]),
         ("classes", "--warmup 20 --schedule cosine", ["--schedule cosine", "20", "longer"]),
     ],
 )

@@ -97,6 +97,7 @@ def test_names_of_files_may_hold_any_letter(tmp_path):
         ("batchsize = 3", ["run.toml", "'batchsize'", "did you mean 'batch-size'?"]),
         ("config = 'x'", ["'config'"]),
         ("help = true", ["'help'"]),
+        ("resume = 'run'", ["'resume'"]),
         ("[optimiser]\nlr = 1", ["'optimiser'", "did you mean 'optimizer'?"]),
         ("[optimizer]\nlr = 1", ["optimizer", '{"lr": 1}', "needed is NAME"]),
         ("batch-size = 3\nbatch_size = 3", ["batch-size twice"]),

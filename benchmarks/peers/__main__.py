@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import xpnet
+from xpnet import bench
 from xpnet.model_file import write_aside
 
 from . import report
@@ -45,23 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def machine(results: dict[str, Any]) -> dict[str, Any]:
     """Describe where and with what these results were measured."""
-    versions = {"python": platform.python_version(), "numpy": np.__version__}
+    versions: dict[str, str] = {}
     for work in results["works"].values():
         for said in work["systems"].values():
             versions.update(said.get("versions", {}))
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"), "cpu": _cpu(),
-        "cores": os.cpu_count(), "os": platform.platform(), "versions": versions,
-    }  # fmt: skip
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return {**bench.machine(xpnet.__version__), "versions": versions}
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

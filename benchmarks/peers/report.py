@@ -38,30 +38,38 @@ def tables(results: dict[str, Any]) -> str:
 
 
 def _heading(results: dict[str, Any]) -> str:
-    machine, settings, limits = results["machine"], results["settings"], results["limits"]
+    machine, settings = results["machine"], results["settings"]
     text = (
-        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['os']}; "
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {machine['blas']}; "
         f"{settings['threads']} threads, {settings['rounds']} rounds of {settings['seconds']} s; "
         + ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
     )
+    limits = [limit for work in results["works"].values() for limit in work["limits"] if limit]
     if limits:
-        text += (f". In the same run: float32 product {limits['flops'] / 1e9:.0f} GFLOP/s, "
-                 f"copy {limits['bytes'] / 1e9:.1f} GB/s ({limits['blas']})")  # fmt: skip
+        product, copy = (median(limit[name] for limit in limits) / 1e9 for name in ("flops", "bytes"))
+        text += f". In the same run, median: float32 product {product:.0f} GFLOP/s, copy {copy:.1f} GB/s"
     return text + "."
 
 
 def _times(results: dict[str, Any], names: list[str]) -> str:
-    flops = results["limits"].get("flops")
     rows = []
     for key, work in results["works"].items():
         cells = [f"{key}. {work['name']}"]
         for name in names:
             times = _seconds(work, name)
             cells.append(number(median(times) * 1e6) if times else _why_not(work, name))
-        base, cost = _seconds(work, BASE), work["systems"].get(BASE, {}).get("flops")
-        cells.append(f"{cost / median(base) / flops:.1%}" if base and cost and flops else "")
-        rows.append(cells)
-    return _markdown(["work", *names, "xpnet's share of the product limit"], rows)
+        rows.append([*cells, _share(work)])
+    return _markdown(["work", *names, "xpnet's share of a large product's rate"], rows)
+
+
+def _share(work: dict[str, Any]) -> str:
+    """FLOP/s of xpnet's step over those of a large product in the same round: median and quartiles."""
+    times, cost = _seconds(work, BASE), work["systems"].get(BASE, {}).get("flops")
+    if not times or not cost or not all(work["limits"]):
+        return ""
+    products = [cost / limit["flops"] for limit in work["limits"]]
+    middle, lower, upper = ratio(products, times)
+    return f"{middle:.1%} ({lower:.1%} to {upper:.1%})"
 
 
 def _ratios(results: dict[str, Any], names: list[str]) -> str:

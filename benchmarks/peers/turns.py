@@ -145,27 +145,27 @@ def measure(
     pause: float = 0.25,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Check and time every system at every work; returns {"works", "limits", "left_out"}, ready for JSON.
+    """Check and time every system at every work; returns {"works", "left_out"}, ready for JSON.
 
     commands: system -> command line of its worker.  seconds: about how long a turn is.  pause: seconds before each
     turn, in which the threads of the last one stop spinning.  say: is told what happens.
     Ctrl-C ends it with the works that are done.
     works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}.
+    works[work]["limits"] is {"flops", "bytes"} a second of a large product and a large copy, measured in each round.
     """
     results: dict[str, Any] = {}
-    limits: list[dict[str, Any]] = []
     with Workers(commands, threads) as workers:
         try:
             for key in works:
                 say(f"work {key}: {WORKS[key]}")
                 systems = _set_up(workers, list(commands), key, seconds, threads, say)
-                limits.append(_limits(workers, systems))
-                _take_turns(workers, systems, rounds, pause)
-                results[str(key)] = {"name": str(WORKS[key]), "origin": WORKS[key].origin, "systems": systems}
+                limits = _take_turns(workers, systems, rounds, pause)
+                work = {"name": str(WORKS[key]), "origin": WORKS[key].origin}
+                results[str(key)] = {**work, "systems": systems, "limits": limits}
         except KeyboardInterrupt:
             say("interrupted: what was measured of the works before this one is kept")
         left_out = workers.left_out
-    return {"works": results, "limits": _best(limits), "left_out": left_out}
+    return {"works": results, "left_out": left_out}
 
 
 def _set_up(
@@ -189,8 +189,9 @@ def _set_up(
     return systems
 
 
-def _take_turns(workers: Workers, systems: dict[str, Any], rounds: int, pause: float) -> None:
-    """Time the systems in turns, each round beginning with another one."""
+def _take_turns(workers: Workers, systems: dict[str, Any], rounds: int, pause: float) -> list[dict[str, float]]:
+    """Time the systems in turns, each round beginning with another one; returns the machine's limits in each round."""
+    limits = []
     for turn in range(rounds):
         names = [name for name in systems if "failed" not in systems[name]]
         start = turn % max(1, len(names))
@@ -199,6 +200,9 @@ def _take_turns(workers: Workers, systems: dict[str, Any], rounds: int, pause: f
             answer = _attempt(workers, systems, name, do="turn")
             if answer is not None:
                 systems[name]["seconds"].append(answer["seconds_per_step"])
+        time.sleep(pause)
+        limits.append(_limits(workers, systems))
+    return limits
 
 
 def _limits(workers: Workers, systems: dict[str, Any]) -> dict[str, Any]:
@@ -233,14 +237,6 @@ def disagreement(found: Mapping[str, Any], wanted: Mapping[str, float]) -> str |
         if not abs(value - expected) <= tolerance * abs(expected):  # so that NaN disagrees
             return f"{name} after the checked steps is {value:.6g}, the float64 reference has {expected:.6g}"
     return None
-
-
-def _best(limits: list[dict[str, Any]]) -> dict[str, Any]:
-    """The best product and the best copy of all works: a limit is what the machine can do when nothing disturbs it."""
-    limits = [limit for limit in limits if limit]
-    if not limits:
-        return {}
-    return {**limits[-1], **{name: max(limit[name] for limit in limits) for name in ("flops", "bytes")}}
 
 
 def _on_cores(threads: int) -> Callable[[], None] | None:

@@ -28,7 +28,7 @@ def apply_config(command: argparse.ArgumentParser, path: Path) -> None:
     Raises FileNotFoundError, or UsageError for a file or a key that it cannot take.
     """
     actions = {action.option_strings[-1].removeprefix("--"): action for action in command._actions}
-    for key in ("help", "config"):
+    for key in ("help", "config", "resume"):
         del actions[key]
     values: dict[str, Any] = {}
     for written, value in _read(path).items():

@@ -50,6 +50,7 @@ def check_stops(arguments: argparse.Namespace) -> None:
         if monitor.startswith("val_") and arguments.validation is not None and float(arguments.validation) == 0:
             raise UsageError(f"--validation {arguments.validation} leaves nothing to measure {monitor} on; hold some "
                              "samples out, or take --monitor train_loss")  # fmt: skip
+    _stops(arguments)
 
 
 def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> list[Callback]:
@@ -60,6 +61,10 @@ def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> lis
         if monitor == "val_accuracy" and validation is not None and not validation.is_classification:
             raise UsageError(f"val_accuracy needs classes, and {arguments.dataset} has other targets; "
                              "take another --monitor, such as val_loss")  # fmt: skip
+    return _stops(arguments)
+
+
+def _stops(arguments: argparse.Namespace) -> list[Callback]:
     stops: list[Callback] = []
     try:
         if arguments.patience is not None:

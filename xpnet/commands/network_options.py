@@ -32,9 +32,9 @@ def add_network(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("network")
     group.add_argument("--layers", type=size_list(2, "784,100,200,10"), metavar="N,N,...",
                        help="sizes (default: 100 and 200 between the data's own)")  # fmt: skip
-    group.add_argument("--activation", type=name_list("activation", ACTIVATIONS), default="relu",
+    group.add_argument("--activation", type=name_list("activation", ACTIVATIONS), default=["relu"],
                        metavar="NAME[,NAME...]", help="of hidden layers, one for all or one each: "
-                       f"{', '.join(ACTIVATIONS)} (default: %(default)s)")  # fmt: skip
+                       f"{', '.join(ACTIVATIONS)} (default: relu)")  # fmt: skip
     group.add_argument("--output", type=option("output", ACTIVATIONS), default="identity", metavar="NAME",
                        help="activation of the last layer (default: %(default)s)")  # fmt: skip
     group.add_argument("--init", type=option("init", WEIGHT_INITIALISERS), metavar="NAME",

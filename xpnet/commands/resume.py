@@ -57,10 +57,6 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         (run / runs.HISTORY).touch()
         return run, None
     run = Path(arguments.resume)
-    kept = runs.read_config(run)
-    if kept.get("epochs") != arguments.epochs:
-        more = {"epochs": arguments.epochs}
-        runs.write_config(run, kept | more | {"options": kept["options"] | more})
     path = run / runs.CHECKPOINT
     if not path.is_file():
         say(f"{run} has no checkpoint yet: it begins anew")
@@ -74,6 +70,14 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
     else:
         say(f"{run} goes on with epoch {moment.progress.epoch}, after step {moment.progress.step}")
     return run, path
+
+
+def keep_epochs(arguments: argparse.Namespace, run: Path) -> None:
+    """Write down that a run goes on for another number of epochs, where it does."""
+    kept = runs.read_config(run)
+    if kept.get("epochs") != arguments.epochs:
+        more = {"epochs": arguments.epochs}
+        runs.write_config(run, kept | more | {"options": kept["options"] | more})
 
 
 def make_checkpoint(arguments: argparse.Namespace, run: Path) -> Checkpoint:

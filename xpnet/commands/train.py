@@ -24,15 +24,15 @@ from xpnet.commands.loop_options import add_loop, check_stops, count_updates, ma
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
 from xpnet.commands.report import Report, say
-from xpnet.commands.resume import add_resume, make_checkpoint, open_run
+from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run
 from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
 from xpnet.commands.signals import Interruption, deaf
 from xpnet.data import Dataset
-from xpnet.evaluation import measure
+from xpnet.evaluation import check_fit, measure
 from xpnet.memory import Held, describe_plan, memory_plan
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
-from xpnet.training import evaluate, train
+from xpnet.training import epochs, evaluate
 
 LONG_RUN = 10**9  # stands for the number of updates until the data tell it
 
@@ -67,23 +67,28 @@ def run(arguments: argparse.Namespace) -> int:
     optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
     stops = make_stops(arguments, data.validation)
+    check_fit(network, data.training, arguments.dataset)
     _check_metrics(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
     run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
     metrics = arguments.metrics if data.validation is not None else []
-    report = Report(arguments.json, arguments.quiet, metrics)
-    interruption = Interruption(run / runs.CHECKPOINT)
+    report, interruption = Report(arguments.json, arguments.quiet, metrics), Interruption(run / runs.CHECKPOINT)
     callbacks: list[Callback] = [*plateau, *stops, HistoryFile(run / runs.HISTORY), report,
                                  make_checkpoint(arguments, run), interruption]  # fmt: skip
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
-    with _warnings_said(), interruption.listening(), _model_saved_at_the_end(network, optimizer, run / runs.MODEL):
-        if not arguments.quiet:
-            _announce(arguments, network, optimizer, data, run)
-        train(network, data.training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
-              seed=arguments.seed, validation=data.validation, callbacks=callbacks,
-              accumulate=arguments.accumulate, metrics=metrics, resume=resume)  # fmt: skip
+    with _warnings_said():
+        # A checkpoint that does not fit is refused here, before anything of the run is written over.
+        records = epochs(network, data.training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
+                         seed=arguments.seed, validation=data.validation, callbacks=callbacks,
+                         accumulate=arguments.accumulate, metrics=metrics, resume=resume)  # fmt: skip
+        keep_epochs(arguments, run)
+        with interruption.listening(), _model_saved_at_the_end(network, optimizer, run / runs.MODEL, report):
+            if not arguments.quiet:
+                _announce(arguments, network, optimizer, data, run)
+            for _ in records:
+                pass
     with _averaged(network, optimizer):
         report.summary(*_measured(arguments, network, data), network, str(run))
     return 0
@@ -163,13 +168,17 @@ def _averaged(network: Network, optimizer: Optimizer) -> Iterator[None]:
 
 
 @contextmanager
-def _model_saved_at_the_end(network: Network, optimizer: Optimizer, path: Path) -> Iterator[None]:
-    """Whatever ends the training, a signal too, the weights reached so far become the model."""
+def _model_saved_at_the_end(network: Network, optimizer: Optimizer, path: Path, report: Report) -> Iterator[None]:
+    """Whatever ends the training, a signal too, the weights reached so far become the model.
+
+    But that of a run to go on with stays, if this did not come so far as to know its records.
+    """
     try:
         yield
     finally:
-        with deaf(), _averaged(network, optimizer):
-            network.save(path)
+        if report.records or not path.exists():
+            with deaf(), _averaged(network, optimizer):
+                network.save(path)
 
 
 def _config(
