@@ -242,6 +242,20 @@ def test_a_state_that_has_diverged_is_never_stored(backend, tmp_path, steps):
     assert again[2] == done == (moment.progress.epoch - 1) * 15
 
 
+def test_weights_that_no_loss_has_told_of_are_not_stored_either(backend, tmp_path):
+    """The loss of a step is that before its update, which may be the one that overflows."""
+    dataset = Dataset(np.full((3, 8), 50.0), np.full(8, 900.0))
+    network = Network([3, 1], loss="squared_error", backend=backend)
+    before = backend.to_host(network.owned).copy()
+    with pytest.raises(TrainingDiverged, match=r"weights are not finite after step 1 of epoch 1 \(last finite loss: "):
+        rate = 1e305 if backend.dtype == np.float64 else 1e36
+        xpnet.train(
+            network, dataset, SGD(rate), epochs=1, batch_size=4, callbacks=[Checkpoint(tmp_path / "c", steps=1)]
+        )
+    np.testing.assert_array_equal(load_checkpoint(tmp_path / "c").tensors["owned"], before)
+    np.testing.assert_array_equal(backend.to_host(network.owned), before)
+
+
 # --- what does not fit -----------------------------------------------------------------------------------------------
 
 

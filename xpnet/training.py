@@ -2,7 +2,7 @@
 
 `train` runs epochs and returns their records; `epochs` is the generator under it; `step` is one update by hand;
 `evaluate` measures. An epoch draws an order of the samples and hands it, chunk by chunk, to an engine that runs the
-recorded Program: gather a batch, forward, loss, backward, update.
+recorded Program: gather a batch, forward, loss, backward, update. That is in `xpnet.epoch`.
 """
 
 from __future__ import annotations
