@@ -7,7 +7,7 @@ returns fresh ones. Training lives in `xpnet.training`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,11 +63,11 @@ class Network:
                                      normalization=normalization, dropout=dropout)  # fmt: skip
         self._set_up(architecture, backend)
         rng = random_generator(seed, 0)
-        self._fill({
-            f"layers.{i}.{name}": value
+        self._fill(
+            (f"layers.{i}.{name}", value)
             for i, layer in enumerate(architecture.layers) if layer.parameter_shapes()
             for name, value in layer.initialize(rng).items()
-        })  # fmt: skip
+        )  # fmt: skip
 
     @classmethod
     def from_spec(
@@ -177,7 +177,7 @@ class Network:
             if abs(value).max() > np.finfo(dtype).max:
                 raise ValueError(f"{path}: tensor {name} has values too large for {dtype}; "
                                  "load it with select_backend(dtype='float64')")  # fmt: skip
-        network._fill(tensors)
+        network._fill(tensors.items())
         return network
 
     @property
@@ -225,14 +225,15 @@ class Network:
         self.step_keys: Array | None = None  # how far `xpnet.step` has come in the masks of dropout
         self._idle: list[tuple[tuple[Any, ...], Replay]] = []
 
-    def _fill(self, values: dict[str, np.ndarray]) -> None:
-        """Move initial or loaded parameters and statistics, given by name, to the device in one copy."""
-        layout = self.architecture.layout
-        host = np.zeros(layout.size + layout.n_statistics)
+    def _fill(self, values: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Move initial or loaded parameters and statistics, one by one by name, to a GPU in one copy."""
+        layout, on_cpu = self.architecture.layout, self.backend.device == "cpu"
+        host = self.owned if on_cpu else np.zeros(layout.size + layout.n_statistics, self.backend.dtype)
         arrays = {**Parameters(layout, host[: layout.size]).named, **_statistics(layout, host)}
-        for name, value in values.items():
+        for name, value in values:
             arrays[name][...] = value
-        self.owned[...] = self.backend.to_device(host)
+        if not on_cpu:
+            self.owned[...] = self.backend.to_device(host)
 
     def _infer(self, kind: str, X: Array, training: bool = False) -> list[Array]:
         n_samples = self.check_samples(X)

@@ -168,7 +168,9 @@ BIAS_INITIALISERS = ("zeros", "normal")  # or any finite number: that constant
 
 def draw_weights(init: str, n_in: int, n_out: int, rng: np.random.Generator) -> np.ndarray:
     """Draw W (n_out, n_in) in float64 from N(0, s^2), s given by the initialiser's name."""
-    return rng.standard_normal((n_out, n_in)) * WEIGHT_INITIALISERS[init](n_in, n_out)
+    W = rng.standard_normal((n_out, n_in))
+    W *= WEIGHT_INITIALISERS[init](n_in, n_out)
+    return W
 
 
 def draw_biases(bias: str | float, n_out: int, rng: np.random.Generator) -> np.ndarray:
