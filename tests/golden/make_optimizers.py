@@ -1,10 +1,15 @@
-"""Write optimizers.json: 20 steps of torch.optim in float64 on given gradients. It needs torch, the tests do not."""
+"""Write optimizers.json: 20 steps of torch.optim, and of optax for Lion, in float64 on given gradients.
+
+It needs torch, jax and optax; the tests need none of them.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import jax
+import optax
 import torch
 
 N_STEPS, KEPT = 20, (1, 2, 20)
@@ -50,7 +55,28 @@ def run(name: str, arguments: dict, clip: tuple[str, float] | None, start: torch
     return kept
 
 
+LION = {
+    "lion": ({"b1": 0.9, "b2": 0.95}, {"lr": 0.05, "beta1": 0.9, "beta2": 0.95}),
+    "lion_decay": ({"b1": 0.8, "b2": 0.99, "weight_decay": 0.2},
+                   {"lr": 0.05, "beta1": 0.8, "beta2": 0.99, "weight_decay": 0.2}),
+}  # fmt: skip
+
+
+def run_lion(arguments: dict, lr: float, start: torch.Tensor, gradients: torch.Tensor, decay: float) -> list:
+    """As `run`, by optax, which torch leaves Lion to."""
+    optimizer = optax.lion(lambda t: lr * decay**t, **{"weight_decay": 0.0, **arguments})
+    theta, kept = jax.numpy.asarray(start.numpy()), []
+    state = optimizer.init(theta)
+    for t, gradient in enumerate(gradients.numpy()):
+        step, state = optimizer.update(jax.numpy.asarray(gradient), state, theta)
+        theta = optax.apply_updates(theta, step)
+        if t + 1 in KEPT:
+            kept.append(theta.tolist())
+    return kept
+
+
 def main() -> None:
+    jax.config.update("jax_enable_x64", True)
     torch.set_default_dtype(torch.float64)  # NAdam keeps the product of its momenta in the default type
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(7, generator=generator, dtype=torch.float64)
@@ -63,7 +89,11 @@ def main() -> None:
         cases[key] = {"optimizer": ours, "arguments": our_arguments, "lr": lr, "theta": {
             f"{decay:g}": run(name, arguments, clip, start, gradients, decay) for decay in (1.0, 0.9)
         }}  # fmt: skip
-    golden = {"torch": torch.__version__, "steps": KEPT, "start": start.tolist(), "gradients": gradients.tolist(),
+    for key, (arguments, ours) in LION.items():
+        cases[key] = {"optimizer": "Lion", "arguments": ours, "lr": ours["lr"], "theta": {
+            f"{decay:g}": run_lion(arguments, ours["lr"], start, gradients, decay) for decay in (1.0, 0.9)
+        }}  # fmt: skip
+    golden = {"torch": torch.__version__, "optax": optax.__version__, "steps": KEPT, "start": start.tolist(), "gradients": gradients.tolist(),
               "cases": cases}  # fmt: skip
     Path(__file__).with_name("optimizers.json").write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
 
