@@ -1,4 +1,4 @@
-"""Optimizers: golden values of torch and optax, the options of the update against NumPy, ownership of state, refusals."""
+"""Optimizers: golden values of torch and optax, the update's options against NumPy, ownership of state, refusals."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run_updates(backend, optimizer, theta, gradients, shapes=()):
 @pytest.mark.parametrize("decay", ["1", "0.9"])
 @pytest.mark.parametrize("name", GOLDEN["cases"])
 def test_twenty_steps_equal_torch_and_optax(backend, name, decay):
-    """Golden values of torch.optim, and of optax for Lion, at a constant rate and at one that falls by a tenth a step."""
+    """Golden values of torch.optim (of optax for Lion), at a constant rate and at one that falls by a tenth a step."""
     case = GOLDEN["cases"][name]
     lr = case["lr"] if decay == "1" else Exponential(case["lr"], float(decay))
     optimizer = getattr(xpnet, case["optimizer"])(**{**case["arguments"], "lr": lr})

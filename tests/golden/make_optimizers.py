@@ -93,7 +93,8 @@ def main() -> None:
         cases[key] = {"optimizer": "Lion", "arguments": ours, "lr": ours["lr"], "theta": {
             f"{decay:g}": run_lion(arguments, ours["lr"], start, gradients, decay) for decay in (1.0, 0.9)
         }}  # fmt: skip
-    golden = {"torch": torch.__version__, "optax": optax.__version__, "steps": KEPT, "start": start.tolist(), "gradients": gradients.tolist(),
+    golden = {"torch": torch.__version__, "optax": optax.__version__, "steps": KEPT,
+              "start": start.tolist(), "gradients": gradients.tolist(),
               "cases": cases}  # fmt: skip
     Path(__file__).with_name("optimizers.json").write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
 
