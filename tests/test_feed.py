@@ -146,6 +146,30 @@ def test_a_mapped_dataset_copies_nothing_and_says_what_it_is(tmp_path):
     assert next(in_file.batches(4))[0].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    "copy", [lambda rows: rows.astype("f8"), lambda rows: rows.copy(), lambda rows: rows[[3, 1, 2]]]
+)
+def test_a_copy_of_a_map_is_no_map(tmp_path, copy):
+    mapped(tmp_path)
+    rows = copy(np.load(tmp_path / "rows.npy", mmap_mode="r"))
+    assert not Dataset(rows.T, np.zeros(len(rows))).is_mapped
+
+
+@pytest.mark.parametrize("in_file", [False, True], ids=["in memory", "mapped"])
+def test_numbers_beyond_float32_are_refused_before_they_are_infinite(tmp_path, in_file):
+    rows = np.ones((50, 2))
+    rows[7, 1] = -1e300
+    np.save(tmp_path / "rows.npy", rows)
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r" if in_file else None)
+    network = xpnet.Network([2, 1], loss="squared_error", backend=xpnet.select_backend("cpu", "float32"))
+    for X, Y, name in ((rows.T, np.zeros(50), "X"), (np.ones((2, 50)), np.full(50, 1e300), "Y")):
+        with pytest.raises(ValueError) as refusal:
+            xpnet.train(network, Dataset(X, Y), xpnet.SGD(), epochs=1, batch_size=8)
+        says(
+            refusal, f"{name} holds a number of size 1e+300", "too large for float32", "select_backend(dtype='float64')"
+        )
+
+
 def test_refusals(float64_cpu, tmp_path):
     in_file, in_memory = mapped(tmp_path)
     with pytest.raises(ValueError) as refusal:

@@ -111,6 +111,13 @@ def test_a_mapped_file_is_held_a_pool_at_a_time(tmp_path, monkeypatch):
     assert plan["step X in uint8"] == 10 * 6 and "training X" not in plan
 
 
+def test_batch_norm_and_early_stopping_are_counted(dataset):
+    network = xpnet.Network([6, 7, 3], normalization="batch", backend=xpnet.select_backend("cpu"))
+    plan = sizes(memory_plan(network, dataset, xpnet.Adam(), batch_size=20, early_stopping=True))
+    assert plan["theta"] == plan["last good theta"] == plan["best theta"] == network.owned.nbytes
+    assert "best theta" not in sizes(memory_plan(network, dataset, xpnet.Adam(), batch_size=20))
+
+
 def test_on_a_gpu_all_data_are_uploaded(fake_gpu, dataset):
     plan = memory_plan(xpnet.Network([6, 3], backend=fake_gpu), dataset, xpnet.SGD(), validation=dataset)
     on_device = {item.name: item.nbytes for item in plan if item.place == "device"}

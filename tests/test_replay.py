@@ -290,6 +290,43 @@ def test_bounds_that_are_numbers(backend, batch):
         np.testing.assert_array_equal(backend.to_host(engine.read(name, batch)), expected)
 
 
+def test_a_bound_that_depends_on_the_batch():
+    """The short batch has a number that the full one has not."""
+
+    def build(r):
+        r.xp.maximum(r.batch_matrix("X", 2), 1.0 * r.batch, out=r.batch_matrix("A", 2))
+
+    backend = select_backend("cpu", "float64")
+    engine = Replay(record(build, batch=5, n_parameters=0), backend, backend.zeros(0))
+    for batch in (5, 3):
+        engine.feed(batch, X=np.arange(2.0 * batch).reshape(2, batch))
+        engine.execute(batch)
+        np.testing.assert_array_equal(engine.read("A", batch), np.arange(2.0 * batch).reshape(2, batch).clip(batch))
+
+
+@pytest.mark.parametrize("n_features", [3, 3000])
+def test_a_sum_of_sums_and_its_factor(backend, n_features):
+    """Short or long, with a factor or none, read by a later call or by nobody: the total is that of float64."""
+
+    def build(r):
+        xp, X, L, kept = r.xp, r.batch_matrix("X", n_features), r.batch_vector("L"), r.batch_vector("kept")
+        xp.sum(X, axis=0, keepdims=True, out=L)
+        xp.multiply(L, 0.5, out=L)
+        xp.sum(L, axis=1, keepdims=True, out=r["half"])
+        xp.sum(X, axis=0, keepdims=True, out=L)
+        xp.sum(L, axis=1, keepdims=True, out=r["whole"])
+        with r.phase("later"):
+            xp.multiply(L, 3.0, out=kept)
+
+    engine = Replay(record(build, batch=7, n_parameters=0, results=("half", "whole")), backend, backend.zeros(0))
+    X = np.random.default_rng(0).random((n_features, 7)).astype(backend.dtype).astype(float)
+    engine.feed(7, X=backend.to_device(X))
+    engine.execute(7)
+    rtol = 3e-7 if backend.dtype == np.float32 else 1e-14
+    assert engine.read_results() == pytest.approx({"half": X.sum() / 2, "whole": X.sum()}, rel=rtol)
+    np.testing.assert_allclose(backend.to_host(engine.read("kept", 7))[0], 3 * X.sum(axis=0), rtol=1e-5)
+
+
 def test_bounds_of_large_results(monkeypatch):
     """A large result has a row of constants, its short batch an array again: both are right."""
     monkeypatch.setattr("xpnet.executors.numpy_calls._LARGE", 12)

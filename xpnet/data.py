@@ -16,6 +16,7 @@ import numpy as np
 from xpnet.data_checks import (
     BLOCK,
     check_finite,
+    check_range,
     check_shapes,
     checked_indices,
     checked_labels,
@@ -79,7 +80,7 @@ class Dataset:
         features, targets = real_array("X", X), real_array("Y", Y)
         check_shapes(features, targets)
         self._scale = checked_scale(scale, features.dtype)
-        self._is_mapped = isinstance(X, np.memmap)
+        self._is_mapped = isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None  # and no copy of a map
         if self._is_mapped:
             self._samples = mapped_rows(features.T)
         else:
@@ -351,6 +352,8 @@ class Dataset:
         On the CPU an array that already has the backend's dtype is not copied.
         """
         keeps_bytes = self._samples.dtype == np.uint8
+        check_range("X", self._samples, backend.dtype)
+        check_range("Y", self._targets, backend.dtype)
         X = backend.to_device(self._samples, dtype=np.dtype(np.uint8) if keeps_bytes else backend.dtype)
         Y = backend.to_device(self._targets)
         relative = self.relative_weights()

@@ -157,6 +157,18 @@ def check_finite(name: str, base: NDArray[Any], row_name: str) -> None:
         )
 
 
+def check_range(name: str, base: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Refuse numbers in a base (n_samples, n) that would be infinite in `dtype`."""
+    if base.dtype.kind != "f" or base.dtype.itemsize <= dtype.itemsize:
+        return
+    largest = max(abs(float(base.min())), abs(float(base.max())))
+    if largest > float(np.finfo(dtype).max):
+        raise ValueError(
+            f"{name} holds a number of size {largest:g}, too large for {dtype}. Scale it, for example with "
+            "xpnet.standardize, or compute in float64: select_backend(dtype='float64')."
+        )
+
+
 def checked_weights(weights: ArrayLike, n_samples: int) -> NDArray[Any]:
     """Return weights (n_samples,) as finite floats of at least 0, not all zero."""
     given = real_array("weights", weights)

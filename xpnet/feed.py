@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.data import Dataset
+from xpnet.data_checks import check_range
 
 BLOCK_BYTES = 1 << 20  # read in one go: long enough for a disk
 POOL_BYTES = 1 << 26  # held and shuffled together: 64 blocks from anywhere in the file
@@ -84,6 +85,8 @@ class Blocks:
             size = min(self.block, self.n_samples - first)
             for name, rows in self._columns.items():
                 target = self.sources[name][0]
+                if name != "weights":
+                    check_range(name, rows[first : first + size], self._backend.dtype)
                 part = np.ascontiguousarray(rows[first : first + size], dtype=target.dtype)
                 target[end : end + size] = self._backend.to_device(part, target.dtype)
                 if self._backend.device != "cpu":

@@ -1,7 +1,7 @@
 """What a training run will hold in memory, buffer by buffer, told before it starts.
 
-Sizes are read off the data sets and off the very Programs that training will run, so the plan cannot part from them.
-Small things are left out: Python, the libraries, and vectors of a few numbers.
+Sizes are read off the data sets and off the very Programs that training will run. Left out are Python, the libraries,
+vectors of a layer's width or a batch's length, and what is copied for a moment: by a checkpoint, by metrics.
 """
 
 from __future__ import annotations
@@ -39,20 +39,24 @@ def memory_plan(
     validation: Dataset | None = None,
     others: Iterable[Dataset] = (),
     accumulate: int = 1,
+    early_stopping: bool = False,
 ) -> list[Held]:
     """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
 
-    others: data sets that stay in memory beside it, such as a test set.
+    others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether an `EarlyStopping`
+    keeps the best weights.
     """
     n_samples = dataset.n_samples
     batch = n_samples if batch_size is None else min(batch_size, n_samples)
-    itemsize, owned = network.backend.dtype.itemsize, network.training_program(1, optimizer, False).n_owned
+    program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate=accumulate)
+    itemsize, owned = network.backend.dtype.itemsize, program.n_owned
     held = _data("training", dataset)
     held += [item for part in others for item in _data("other", part)]
     held += _feed("training", network, dataset, batch * accumulate)
     held.append(Held("theta", owned * itemsize, "device", f"{network.architecture.layout.count:,} parameters"))
     held.append(Held("last good theta", owned * itemsize, "device", "the snapshot of an epoch's beginning"))
-    program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate=accumulate)
+    if early_stopping:
+        held.append(Held("best theta", owned * itemsize, "device", "of the best epoch so far"))
     held.append(Held("last good state", program.n_state * itemsize, "device", "the optimizer's, of that moment"))
     held += _buffers("step", network, program, dataset)
     held += _evaluation("record 0", network, dataset)
@@ -99,6 +103,8 @@ def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[Hel
     if dataset.weights is not None:
         columns.append(("weights", 1, np.dtype(np.object_)))  # always copied: divided by their mean
     held = []
+    if dataset.is_mapped and dataset.weights is not None:
+        held.append(Held(f"{name} weights by their mean", 8 * dataset.n_samples, "host", "float64"))
     for key, n, stored in columns:
         dtype = stored if stored == np.uint8 else backend.dtype
         if needs_copy or dtype != stored:

@@ -141,7 +141,8 @@ def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Opti
     others = [] if data.test is None else [data.test]
     plan: list[Held] = memory_plan(network, data.training, optimizer, batch_size=arguments.batch_size,
                                    validation=data.validation, others=others,
-                                   accumulate=arguments.accumulate)  # fmt: skip
+                                   accumulate=arguments.accumulate,
+                                   early_stopping=arguments.patience is not None)  # fmt: skip
     if arguments.json:
         buffers = [{"name": item.name, "bytes": item.nbytes, "place": item.place} for item in plan]
         print(json.dumps({"plan": buffers, "sum": sum(item.nbytes for item in plan)}), flush=True)

@@ -45,8 +45,11 @@ class NumpyCalls:
         self._mask = np.empty(working_sizes(program)[0], np.bool_)
         self._filled: dict[float, np.ndarray] = {}
 
-    def bind(self, calls: Sequence[Call]) -> list[Bound]:
-        """Return what does the same as these calls one after the other; some are drawn together."""
+    def bind(self, calls: Sequence[Call], others: Sequence[Call] = ()) -> list[Bound]:
+        """Return what does the same as these calls one after the other; some are drawn together.
+
+        others: calls of other phases, which may read what these leave.
+        """
         bound: list[Bound] = []
         i = 0
         while i < len(calls):
@@ -60,8 +63,8 @@ class NumpyCalls:
             factor = _factor(call, calls[i:])
             if factor is not None:
                 i += 1
-            if i < len(calls) and _sums_up(call, calls[i], (*calls[i + 1 :], *calls[:i])):
-                bound.append(self._whole_sum(call, factor or 1.0, calls[i]))
+            if i < len(calls) and _sums_up(call, calls[i], (*calls[i + 1 :], *others, *calls[:i])):
+                bound += self._whole_sum(call, factor or 1.0, calls[i])
                 i += 1
             else:
                 bound.append(self._sum(call, factor or 1.0))
@@ -88,32 +91,34 @@ class NumpyCalls:
         if not _bounds(call):
             return np.array(item, dtype)
         number = float(item)
-        if number not in self._filled:
-            sizes = [_filled_size(other) for other in self._program.calls if number in _bounds(other)]
-            self._filled[number] = np.full(max(sizes), item, dtype)
         shape = call.out.shape if call.out.buffer.size <= _LARGE else call.out.shape[-1:]
+        if number not in self._filled or self._filled[number].size < math.prod(shape):
+            sizes = [_filled_size(other) for other in (call, *self._program.calls) if number in _bounds(other)]
+            self._filled[number] = np.full(max(sizes), item, dtype)
         return self._filled[number][: math.prod(shape)].reshape(shape)
 
     def _sum(self, call: Call, factor: float) -> Bound:
         """factor times a sum over one axis."""
         array, out = self._array(call.operands[0]), self._array(call.out)
         if array.ndim == 1:
-            return _dot_with(array, factor, out)
+            return _vector_sum(array, factor, out)[0]
         numbers = np.full(array.shape[call.axis or 0], factor, array.dtype)
         if call.axis == 0:
             return partial(np.dot, numbers.reshape(1, -1), array, out)
         return partial(np.dot, array, numbers.reshape(-1, 1), out)
 
-    def _whole_sum(self, first: Call, factor: float, second: Call) -> Bound:
+    def _whole_sum(self, first: Call, factor: float, second: Call) -> list[Bound]:
         """factor times the sum over both axes, into the second sum's place."""
-        return _dot_with(self._array(first.operands[0]).reshape(-1), factor, self._array(second.out))
+        return _vector_sum(self._array(first.operands[0]).reshape(-1), factor, self._array(second.out))
 
 
-def _dot_with(vector: np.ndarray, factor: float, out: np.ndarray) -> Bound:
-    """factor times the sum of a vector; a long one in NumPy's own sum, which loses fewer digits."""
-    if vector.size > _LONG_SUM and factor == 1.0:
-        return partial(np.add.reduce, vector, 0, None, out.reshape(1), True)
-    return partial(np.dot, vector.reshape(1, -1), np.full((vector.size, 1), factor, vector.dtype), out.reshape(1, 1))
+def _vector_sum(vector: np.ndarray, factor: float, out: np.ndarray) -> list[Bound]:
+    """factor times the sum of a vector; a long one by NumPy's own sum, which loses fewer digits."""
+    if vector.size > _LONG_SUM:
+        total: list[Bound] = [partial(np.add.reduce, vector, 0, None, out.reshape(1), True)]
+        return total if factor == 1.0 else [*total, partial(np.multiply, out, np.array(factor, out.dtype), out)]
+    numbers = np.full((vector.size, 1), factor, vector.dtype)
+    return [partial(np.dot, vector.reshape(1, -1), numbers, out.reshape(1, 1))]
 
 
 def _bounds(call: Call) -> list[float]:
@@ -151,7 +156,7 @@ def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
     for call in after:
         if call is first:  # it writes there
             return True
-        if any(_same_place(operand, first.out) for operand in call.operands):
+        if any(_overlap(operand, first.out) for operand in call.operands):
             return False
         if _same_place(call.out, first.out):
             return True
@@ -161,3 +166,8 @@ def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
 def _same_place(one: Operand, other: Operand) -> bool:
     a, b = one.buffer, other.buffer
     return (a.kind, a.offset, a.size) == (b.kind, b.offset, b.size)
+
+
+def _overlap(one: Operand, other: Operand) -> bool:
+    a, b = one.buffer, other.buffer
+    return a.kind == b.kind and a.offset < b.offset + b.size and b.offset < a.offset + a.size

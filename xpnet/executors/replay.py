@@ -128,7 +128,10 @@ class Replay:
         return {name: float(value) for name, value in zip(self.program.results, values, strict=True)}
 
     def read(self, name: str, batch: int) -> Any:
-        """The buffer of that name as the math sees it: a view, valid until the next step."""
+        """The buffer of that name as the math sees it: a view, valid until the next step.
+
+        On NumPy a vector that is only summed up may stay unwritten, such as the losses of the samples.
+        """
         return self._view(self._at(batch)[0], name)
 
     def _fill(self, constant: Constant) -> None:
@@ -143,7 +146,7 @@ class Replay:
         found = self._bound.get(batch)
         if found is None:
             if len(self._bound) > _KEPT_BATCH_SIZES:
-                del self._bound[next(iter(self._bound))]
+                del self._bound[next(size for size in self._bound if size != self.program.capacity)]
                 self._arrays.clear()
             program = self.program.at(batch)
             found = self._bound[batch] = (program, self._bind(program))
@@ -153,7 +156,10 @@ class Replay:
         phases: dict[str, list[Callable[[], Any]]] = {}
         for phase in program.phases:
             calls = [call for call in program.calls if call.phase == phase]
-            phases[phase] = [self._call(call) for call in calls] if self._numpy is None else self._numpy.bind(calls)
+            if self._numpy is None:
+                phases[phase] = [self._call(call) for call in calls]
+            else:
+                phases[phase] = self._numpy.bind(calls, [call for call in program.calls if call.phase != phase])
         gathers = tuple(self._gather(name, self._memory(buffer)) for name, buffer in program.gathers if self._data)
         update = phases.get("update", []) if program.accumulate > 1 else []
         every = [call for calls in phases.values() if calls is not update for call in calls]
