@@ -81,7 +81,15 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
-    """What is kept of a run: the machine as xpnet tells it, without its name, and no list of every single time."""
+    """What is kept of a run: the machine as xpnet tells it, without its name, and of each benchmark what is quoted."""
     output_json["machine_info"] = bench.machine(xpnet.__version__)
-    for entry in output_json["benchmarks"]:
-        entry["stats"].pop("data", None)
+    output_json["commit_info"] = {"id": output_json["commit_info"]["id"]}
+    kept = ("min", "max", "median", "q1", "q3", "rounds", "iterations")
+    output_json["benchmarks"] = [
+        {
+            "name": entry["name"],
+            "stats": {name: entry["stats"][name] for name in kept},
+            "extra_info": entry["extra_info"],
+        }
+        for entry in output_json["benchmarks"]
+    ]
