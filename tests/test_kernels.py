@@ -1050,12 +1050,13 @@ def test_right_class_with_negative_scores_and_two_classes():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5])
-def test_right_side_counts_ties_and_nan_as_wrong(threshold):
-    A = np.array([[1, 1, -1, -1, 0, 0, np.nan, np.nan]]) + threshold
-    Y = np.array([[1, 0, 1, 0, 0, 1, 0, 1]], float)
+def test_right_side_takes_the_threshold_for_class_0_and_nan_for_wrong(threshold):
+    A = np.array([[1, 1, -1, -1, 0, 0, np.nan, np.nan, np.inf]]) + threshold
+    Y = np.array([[1, 0, 1, 0, 0, 1, 0, 1, 1]], float)
     work, work2, row = np.empty_like(A), np.empty_like(A), np.empty_like(A)
-    right_side(XP, A, Y, threshold, work, work2, row)
-    assert row[0].tolist() == [1, 0, 0, 1, 0, 0, 0, 0]
+    with np.errstate(invalid="ignore"):
+        right_side(XP, A, Y, threshold, work, work2, row)
+    assert row[0].tolist() == [1, 0, 0, 1, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("loss", VALUES, ids=str)

@@ -111,7 +111,7 @@ def test_a_loaded_network_is_independent_of_its_file(tmp_path):
 # Whole or not at all
 
 
-@pytest.mark.parametrize("failing", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize("failing", ["replace", "fsync"])
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()], ids=["full", "interrupt"])
 @pytest.mark.parametrize("old", [b"what was there before", None], ids=["old", "new"])
 def test_a_save_that_fails_leaves_all_as_it_was(tmp_path, monkeypatch, failing, error, old):

@@ -304,6 +304,25 @@ def test_a_bound_that_depends_on_the_batch():
         np.testing.assert_array_equal(engine.read("A", batch), np.arange(2.0 * batch).reshape(2, batch).clip(batch))
 
 
+@pytest.mark.parametrize("n_features", [1, 3])
+def test_the_sum_of_a_large_batch_keeps_its_digits(n_features):
+    """A bias gradient of a full batch, in float32: added up one by one, it would be off by more than 1e-5."""
+    program = record(
+        lambda r: r.xp.sum(
+            r.batch_matrix("D", n_features), axis=1, keepdims=True,
+            out=r.column_in(r.flat("memory", n_features), "db", 0, n_features)),
+        batch=1_000_000, n_parameters=0,
+    )  # fmt: skip
+    backend = select_backend("cpu", "float32")
+    engine = Replay(program, backend, backend.zeros(0))
+    D = np.random.default_rng(0).random((1_000_000, n_features), dtype=np.float32).T
+    for batch in (1_000_000, 10_001):
+        engine.feed(batch, D=D[:, :batch])
+        engine.execute(batch)
+        expected = D[:, :batch].sum(axis=1, dtype=float, keepdims=True)
+        np.testing.assert_allclose(engine.read("db", batch), expected, rtol=2e-6)
+
+
 @pytest.mark.parametrize("n_features", [3, 3000])
 def test_a_sum_of_sums_and_its_factor(backend, n_features):
     """Short or long, with a factor or none, read by a later call or by nobody: the total is that of float64."""

@@ -174,13 +174,14 @@ def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
 def _with_initialisers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     """Settle every Dense whose `init` is None: what suits the activation that follows (see ACTIVATIONS)."""
     settled: list[Layer] = []
-    for i, layer in enumerate(layers):
+    following: Layer | None = None
+    for layer in reversed(layers):
         if isinstance(layer, Dense) and layer.init is None:
-            between = (BatchNorm, LayerNorm, Dropout)
-            following = next((after for after in layers[i + 1 :] if not isinstance(after, between)), None)
             layer = replace(layer, init=_suiting(following))
         settled.append(layer)
-    return tuple(settled)
+        if not isinstance(layer, (BatchNorm, LayerNorm, Dropout)):
+            following = layer
+    return tuple(reversed(settled))
 
 
 def _suiting(following: Layer | None) -> str:

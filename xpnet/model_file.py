@@ -15,21 +15,17 @@ from xpnet.architecture import Architecture
 
 def write_aside(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that it is there whole or not at all: a temporary neighbour, fsync, rename."""
-    import tempfile  # brings shutil and its compressors along, a sixth of the package's import time
-
-    path = Path(path)
-    temporary: str | None = None
+    path = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
             # Name the file that was asked for, not the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
@@ -108,9 +104,3 @@ def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, int]]) 
         if found != shape or dtype not in ("F32", "F64"):
             raise ValueError(f"{path}: tensor {name} is {dtype} {found}, its spec needs F32 or F64 {shape}; "
                              "use a file that `Network.save` wrote")  # fmt: skip
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -264,6 +264,10 @@ class Network:
             if tuple(weights.shape) != (n_samples,):
                 raise ValueError(f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
                                  f"reshape it with weights.reshape({n_samples})")  # fmt: skip
+            values = self.backend.to_host(weights)
+            if not (values.min() >= 0.0 and values.max() < np.inf):  # so that NaN fails too
+                raise ValueError("weights hold a number below 0, infinity or NaN; needed are finite ones of at least "
+                                 "0: give a sample that should not count the weight 0")  # fmt: skip
         return n_samples
 
     def _check_side(self, name: str, array: Array) -> None:

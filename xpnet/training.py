@@ -115,7 +115,8 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
 def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> dict[str, Any]:
     """Return {"loss", "n"} over a data set, {"accuracy", "correct"} where its targets are classes, and the metrics.
 
-    loss and accuracy are means, weighted where the data set has weights; correct and n are counts.
+    loss and accuracy are means, weighted where the data set has weights; correct and n are counts. A sample whose true
+    class scores no higher than another counts as wrong here; `classify` and the metrics take the first of equal ones.
     metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1").  Raises ValueError for an unknown one.
     """
     check_fit(network, dataset, "dataset")

@@ -67,7 +67,7 @@ class NumpyCalls:
                 bound += self._whole_sum(call, factor or 1.0, calls[i])
                 i += 1
             else:
-                bound.append(self._sum(call, factor or 1.0))
+                bound += self._sum(call, factor or 1.0)
         return bound
 
     def _one(self, call: Call) -> list[Bound]:
@@ -97,15 +97,22 @@ class NumpyCalls:
             self._filled[number] = np.full(max(sizes), item, dtype)
         return self._filled[number][: math.prod(shape)].reshape(shape)
 
-    def _sum(self, call: Call, factor: float) -> Bound:
+    def _sum(self, call: Call, factor: float) -> list[Bound]:
         """factor times a sum over one axis."""
         array, out = self._array(call.operands[0]), self._array(call.out)
-        if array.ndim == 1:
-            return _vector_sum(array, factor, out)[0]
-        numbers = np.full(array.shape[call.axis or 0], factor, array.dtype)
-        if call.axis == 0:
-            return partial(np.dot, numbers.reshape(1, -1), array, out)
-        return partial(np.dot, array, numbers.reshape(-1, 1), out)
+        if array.ndim == 1 or (call.axis == 0 and array.shape[1] == 1):
+            return _vector_sum(array.reshape(-1), factor, out)
+        if call.axis == 1:
+            return [partial(np.dot, array, np.full((array.shape[1], 1), factor, array.dtype), out)]
+        if len(array) <= _LONG_SUM:
+            return [partial(np.dot, np.full((1, len(array)), factor, array.dtype), array, out)]
+        # A product adds up row after row: of many rows, sums of blocks lose fewer digits.
+        parts = [array[start : start + _LONG_SUM] for start in range(0, len(array), _LONG_SUM)]
+        sums, ones = np.empty((len(parts), array.shape[1]), array.dtype), np.ones((1, _LONG_SUM), array.dtype)
+        bound: list[Bound] = [
+            partial(np.dot, ones[:, : len(part)], part, sums[i : i + 1]) for i, part in enumerate(parts)
+        ]
+        return [*bound, partial(np.dot, np.full((1, len(parts)), factor, array.dtype), sums, out)]
 
     def _whole_sum(self, first: Call, factor: float, second: Call) -> list[Bound]:
         """factor times the sum over both axes, into the second sum's place."""

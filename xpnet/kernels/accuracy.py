@@ -1,4 +1,4 @@
-"""Count right answers without argmax and without leaving the device. Ties and NaN count as wrong."""
+"""Count right answers without argmax, without leaving the device. NaN counts as wrong, and so does a tie of classes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ def right_class(xp: Any, A: Array, Y: Array, work: Array, row: Array) -> None:
 def right_side(xp: Any, A: Array, Y: Array, threshold: float, work: Array, work2: Array, row: Array) -> None:
     """row = 1 where a single output lies on its target's side of the threshold, else 0.
 
-    A, Y (1, batch): output and target 0 or 1.  work, work2 (1, batch): scratch.
-    row (1, batch): receives 0 or 1.  With s = 2 Y - 1, right means s A > s threshold.
+    A, Y (1, batch): output and target 0 or 1.  work, work2 (1, batch): scratch.  row (1, batch): receives 0 or 1.
+    An output above the threshold is class 1, any other class 0; one that is not finite is wrong.
     """
-    xp.multiply(Y, 2.0, out=work)
-    xp.subtract(work, 1.0, out=work)
-    xp.multiply(A, work, out=work2)
-    xp.multiply(work, threshold, out=work)
-    xp.greater(work2, work, out=work)
+    xp.greater(A, threshold, out=work)
+    xp.subtract(work, Y, out=work)
+    xp.abs(work, out=work)
+    xp.multiply(A, 0.0, out=work2)  # NaN where A is not finite, and no NaN exceeds 1/2 or is exceeded by it
+    xp.add(work, work2, out=work)
+    xp.greater(0.5, work, out=work)
     xp.sum(work, axis=0, keepdims=True, out=row)
