@@ -223,3 +223,9 @@ def test_bad_specs_are_value_errors(spec, parts):
     with pytest.raises(ValueError) as raised:
         Network.from_spec(spec, backend=CPU)
     says(raised, *parts)
+
+
+def test_a_long_chain_is_settled_in_one_pass():
+    """A hostile model file may hold a hundred thousand layers without initialisers."""
+    layers = tuple(Dense(1, 1) for _ in range(20_000))
+    assert {layer.init for layer in Architecture(layers, "squared_error").layers} == {"glorot"}

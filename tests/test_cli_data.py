@@ -65,6 +65,31 @@ def test_a_file_of_rows_trains_evaluates_and_predicts(files, tmp_path, capsys, k
     np.testing.assert_array_equal(np.load("P.npy"), expected)
 
 
+def test_a_column_of_integers_is_classes_too(files, tmp_path, capsys):
+    options = files("classes")
+    np.save(tmp_path / "Y.npy", np.load(tmp_path / "Y.npy").reshape(-1, 1))
+    assert main(["train", *options, "--epochs", "0", "--quiet", "--out", "run"]) == 0
+    assert "validation accuracy" in capsys.readouterr().out
+
+
+def test_files_that_have_moved_are_found_with_data_dir(files, tmp_path, capsys):
+    assert main(["train", *files("classes"), "--epochs", "1", "--quiet", "--out", "run"]) == 0
+    assert main(["evaluate", "run", "--json"]) == 0
+    before = capsys.readouterr().out.splitlines()[-1]
+    (tmp_path / "moved").mkdir()
+    for name in ("X.npy", "Y.npy"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert main(["evaluate", "run", "--json", "--data-dir", str(tmp_path / "moved")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == before
+
+
+def test_predict_does_not_overwrite_its_input(files, tmp_path, capsys):
+    options = files("classes")
+    assert main(["train", *options, "--epochs", "0", "--quiet", "--out", "run"]) == 0
+    capsys.readouterr()
+    refused(capsys, ["predict", "run", "--input", options[1], "--out", options[1]], "the input itself", code=2)
+
+
 def test_without_validation_evaluate_measures_the_training_data(files, capsys):
     assert main(["train", *files("classes"), "--epochs", "1", "--validation", "0", "--quiet", "--out", "run"]) == 0
     assert capsys.readouterr().out.startswith("0.")
@@ -133,8 +158,9 @@ def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
         (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]),
         (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples"]),
         (np.zeros((4, 2)), np.array([0, 1, -1, 2]), ["Y.npy", "label -1 at sample 2"]),
-        (np.asfortranarray(np.ones((4, 2))), np.zeros(4), ["does not hold samples as rows", "np.ascontiguousarray"]),
-        (np.array([[0.0, 1.0], [np.inf, 2.0]]), np.zeros(2), ["feature 0, sample 1", "inf"]),
+        (np.asfortranarray(np.ones((4, 2))), np.zeros(4), ["Fortran order", "np.ascontiguousarray(X)"]),
+        (np.array([[0.0, 1.0], [np.inf, 2.0]]), np.zeros(2),
+         ["feature 0, sample 1", "inf", "np.isfinite(X).all(axis=1); X[keep], Y[keep]"]),
         (np.ones((1, 2)), np.zeros(1), ["--validation"]),
     ],
 )  # fmt: skip

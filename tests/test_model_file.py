@@ -14,7 +14,7 @@ from refusals import says
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from xpnet import Activation, Dense, Network, select_backend
+from xpnet import Activation, Dense, Network, model_file, select_backend
 
 CPU = select_backend("cpu", "float64")
 SPEC = {
@@ -349,3 +349,11 @@ def test_a_header_that_declares_more_than_the_file_holds_costs_nothing(tmp_path)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    model_file.write_aside(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]

@@ -508,3 +508,20 @@ def test_predict_on_a_million_samples_runs_in_chunks_with_flat_memory():
             tracemalloc.stop()
         np.testing.assert_allclose(P[:, -3000:], network.predict(X[:, -3000:]), rtol=1e-6)
     assert max(held) < 100_000  # the results of a million take 8,000,000 bytes
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+def test_weights_by_hand_are_checked(backend, bad):
+    network = Network([2, 1], loss="squared_error", backend=backend)
+    X, Y = backend.to_device(np.ones((2, 3))), backend.to_device(np.ones((1, 3)))
+    weights = backend.to_device(np.array([1.0, bad, 1.0]))
+    for call in (network.gradients, network.evaluate_loss):
+        with pytest.raises(ValueError) as refusal:
+            call(X, Y, weights)
+        says(refusal, "weights hold a number below 0, infinity or NaN", "the weight 0")
+
+
+def test_a_backend_by_name_is_refused():
+    with pytest.raises(TypeError) as refusal:
+        Network([2, 1], loss="squared_error", backend="cpu")
+    says(refusal, "backend is 'cpu'", "select_backend('cpu')")

@@ -57,6 +57,8 @@ _HOMES = {
     "training": ("TrainingDiverged", "epochs", "evaluate", "step", "train"),
 }
 
+_MODULES = ("datasets", "functional", "metrics", "plots")  # to be used as xpnet.datasets.load_mnist
+
 __all__ = [
     "SGD",
     "Activation",
@@ -113,6 +115,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"xpnet.{name}")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"xpnet.{home}"), name)

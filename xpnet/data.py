@@ -374,6 +374,11 @@ def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
     Raises ValueError for datasets with other numbers of features, or in a mapped file.
     """
     for dataset in (train, *others):
+        if not isinstance(dataset, Dataset):
+            raise TypeError(
+                f"standardize was given a {type(dataset).__name__}; needed are Datasets: Dataset(X, Y), or "
+                "Dataset.from_labels(X, labels)."
+            )
         if dataset.is_mapped:
             raise ValueError(
                 f"standardize would hold {dataset.n_samples} samples of a mapped file in memory; write a standardized "

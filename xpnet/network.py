@@ -217,6 +217,9 @@ class Network:
 
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
         self.architecture = architecture
+        if backend is not None and not isinstance(backend, Backend):
+            raise TypeError(f"backend is {backend!r}; needed is what select_backend returns: "
+                            "backend=xpnet.select_backend('cpu')")  # fmt: skip
         self.backend = select_backend() if backend is None else backend
         layout = architecture.layout
         self.owned = self.backend.zeros(layout.size + layout.n_statistics)

@@ -70,6 +70,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     if out.suffix not in (".npy", ".csv"):
         raise UsageError(f"--out {out} ends in {out.suffix!r}; name a .npy or a .csv file")
+    if out.resolve() == Path(arguments.input).resolve():
+        raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     config = runs.read_config(arguments.directory)
     network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)

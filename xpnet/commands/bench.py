@@ -87,6 +87,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
             raise FileNotFoundError(f"--{name} {text}: there is no folder {Path(text).parent}; make it first")
         if not os.access(Path(text).parent, os.W_OK):
             raise PermissionError(f"--{name} {text}: the folder {Path(text).parent} cannot be written; name another")
+    if arguments.out is not None and Path(arguments.out).suffix != ".json":
+        raise UsageError(f"--out {arguments.out} ends in {Path(arguments.out).suffix!r}; name a .json file")
 
 
 # --- measure ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ LOADERS: dict[str, Callable[[str | None], tuple[Dataset, Dataset]]] = {
 # Fraction or number of training samples, the last ones, that are held out for validation.
 VALIDATION = {"mnist-sample": "0.1", "mnist": "10000", "fashion-mnist": "10000"}
 VALIDATION_OF_FILES = "0.1"
+_FILES = ("dataset", "labels", "weights")
 
 
 class _NothingLeft(ValueError):
@@ -51,7 +52,7 @@ def add_data(command: argparse.ArgumentParser) -> None:
     group.add_argument("--dataset", type=_dataset, default="mnist-sample", metavar="NAME|X.npy",
                        help=f"{', '.join(LOADERS)}, or a file of rows (n_samples, n_features), which may be larger "
                        "than memory (default: %(default)s)")  # fmt: skip
-    group.add_argument("--labels", metavar="Y.npy", help="of a file of rows: whole numbers (n_samples,) are classes, "
+    group.add_argument("--labels", metavar="Y.npy", help="of a file of rows: integers (n_samples,) are classes, "
                        "anything else is rows of targets")  # fmt: skip
     group.add_argument("--weights", metavar="W.npy", help="of a file of rows: a weight (n_samples,) for each")
     group.add_argument("--class-weight", type=option("class_weight", ("balanced",)), metavar="balanced",
@@ -106,8 +107,13 @@ def load_again(data: dict[str, Any], data_dir: str | None) -> Data:
     name = data.get("dataset")
     if not (isinstance(name, str) and name.endswith(".npy")):
         check_option("dataset of the run", name, LOADERS)
+        if data_dir is not None and name == "mnist-sample":
+            raise UsageError(f"--data-dir is {data_dir} and the run's data, {name}, lie in the package; leave it out")
     elif data.get("labels") is None:
         raise ValueError(f"the config of the run has no labels for {name}; train again, or restore it")
+    elif data_dir is not None:  # the files have moved, under their names
+        moved = {key: str(Path(data_dir) / Path(data[key]).name) for key in _FILES if data.get(key) is not None}
+        data, data_dir = {**data, **moved}, None
     try:
         return _load({**data, "data_dir": data_dir or data.get("data_dir")}, str(data.get("n_validation", 0)))
     except _NothingLeft as error:
@@ -129,14 +135,20 @@ def _load(source: dict[str, Any], n_validation: str) -> Data:
 def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> Dataset:
     """Rows stay in their file, to be read in blocks; labels and weights are read whole."""
     rows, labels = open_rows(path), np.array(open_array(labels_path))
+    if not rows.flags.c_contiguous:
+        raise ValueError(f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
+                         "write it with np.save(path, np.ascontiguousarray(X))")  # fmt: skip
     weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
     try:
-        if labels.dtype.kind in "iu" and labels.ndim == 1:
-            return Dataset.from_labels(rows.T, labels, weights=weights)
+        if labels.dtype.kind in "iu" and labels.size == max(labels.shape, default=0):  # (n,), or a column of them
+            return Dataset.from_labels(rows.T, labels.reshape(-1), weights=weights)
         return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T, weights)
     except (ValueError, TypeError) as error:
         names = " and ".join(str(name) for name in (path, labels_path, weights_path) if name is not None)
-        raise type(error)(f"{names}: {error}") from None
+        text, is_gap, _ = str(error).partition(" Keep the good samples")  # whose advice is about columns
+        if is_gap:
+            text += " Keep the good rows of both files: keep = np.isfinite(X).all(axis=1); X[keep], Y[keep]."
+        raise type(error)(f"{names}: {text}") from None
 
 
 def open_array(path: Path) -> np.ndarray:
