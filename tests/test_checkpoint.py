@@ -284,6 +284,23 @@ def test_a_checkpoint_of_another_run_is_refused(stored, float64_cpu, changes, pa
     says(error, str(stored), *parts)
 
 
+@pytest.mark.parametrize(("n_pauses", "begun"), [(12, 2), (16, 2), (17, 3)])  # within epoch 2, at its end, after it
+def test_fewer_epochs_than_have_begun_are_refused(float64_cpu, tmp_path, n_pauses, begun):
+    run, path = Run(float64_cpu), tmp_path / "c"
+    run.killed(path, n_pauses)
+    progress = load_checkpoint(path).progress
+    assert begun == progress.epoch - (progress.step == 0)
+    network = Network([6, 7, 3], normalization="batch", dropout=0.3, backend=float64_cpu, seed=1)
+    optimizer, before = run.optimizer(), network.owned.copy()
+    callbacks = [EarlyStopping(3), ReduceOnPlateau(optimizer, patience=0, factor=0.5)]
+    with pytest.raises(ValueError) as error:
+        xpnet.train(network, run.dataset, optimizer, callbacks=callbacks, resume=path,
+                    **(run.options | {"epochs": begun - 1}))  # fmt: skip
+    says(error, f"{path} is of a run within or after epoch {begun}", f"epochs is {begun - 1}", f"epochs={begun} or more")
+    np.testing.assert_array_equal(network.owned, before)
+    assert run(resume=path, epochs=begun) == run(epochs=begun)
+
+
 def test_a_checkpoint_of_another_network_or_other_callbacks_is_refused(stored, float64_cpu):
     options = {"epochs": 4, "batch_size": 5, "accumulate": 2, "seed": 3, "resume": stored}
     with pytest.raises(ValueError) as error:

@@ -158,6 +158,7 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     (["--resume", "nowhere"], 1, ["nowhere is not a run directory", "xpnet train"]),
     (["--resume", "run", "--lr", "3", "--seed", "5"], 2, ["run/config.json", "leave --lr, --seed out"]),
     (["--resume", "run", "--out", "other"], 2, ["leave --out out"]),
+    (["--resume", "run", "--epochs", "0"], 1, ["within or after epoch 1, and epochs is 0; give epochs=1 or more"]),
     (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
     (["--resume", "grown"], 1, ["checkpoint.safetensors is of a run with n_samples 270, this one has n_samples 432"]),
 ])  # fmt: skip
@@ -173,6 +174,7 @@ def test_refusals_are_one_line(data, capsys, options, code, parts):
     kept = {path: path.read_bytes() for path in Path("run").iterdir()}
     capsys.readouterr()
     assert main(["train", *options, "--quiet"]) == code
-    *_, line = capsys.readouterr().err.splitlines()
+    *more, line = capsys.readouterr().err.splitlines()
     assert all(part in line for part in parts)
+    assert "epochs" not in line or not more  # no word of a run that goes on
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept

@@ -171,10 +171,19 @@ def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
     )  # fmt: skip
 
 
+def check_epochs(path: str | os.PathLike[str], moment: Moment, n_epochs: int) -> None:
+    """Refuse fewer epochs than the moment has begun: its weights are already those of a longer run."""
+    begun = moment.progress.epoch - (moment.progress.step == 0)
+    if n_epochs < begun:
+        raise ValueError(f"{path} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
+                         f"give epochs={begun} or more, or leave resume out to begin anew")  # fmt: skip
+
+
 def check_resume(
-    path: str | os.PathLike[str], moment: Moment, fit: dict[str, Any], callbacks: Sequence[Callback]
+    path: str | os.PathLike[str], moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: Sequence[Callback]
 ) -> None:
     """Refuse a moment of a run that this one cannot go on from; names what was found and what is needed."""
+    check_epochs(path, moment, n_epochs)
     for name, needed in fit.items():
         found = moment.fit.get(name)
         if found != needed:

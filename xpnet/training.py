@@ -52,8 +52,8 @@ def train(
     as large, in the memory of a small one. The update at the end of an epoch may have fewer.
     metrics: names of functions in `xpnet.metrics` to measure on the validation set, in records as val_roc_auc, ...
     resume: a file that the callback `Checkpoint` wrote. The run goes on from there, to the weights and records that it
-    would have had: pass the same data and arguments again, but epochs may be more. Of a run that has ended, nothing is
-    left to do.
+    would have had: pass the same data and arguments again, but epochs may be another number, down to the epoch that
+    the file is within or after. Of a run that has ended, nothing is left to do.
     The optimizer keeps its state: training the same network again goes on where it stopped.
     A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
     and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU); the last one
@@ -154,7 +154,7 @@ def _checked_epochs(
     settings, moment = Settings(batch, accumulate, n_used, shuffle, check_whole("seed", seed, at_least=0)), None
     if resume is not None:
         moment = load_checkpoint(resume)
-        check_resume(resume, moment, fit_of(network, optimizer, dataset, settings), callbacks)
+        check_resume(resume, moment, n_epochs, fit_of(network, optimizer, dataset, settings), callbacks)
     return _epochs(network, dataset, optimizer, n_epochs, settings, validation, metrics, callbacks, moment)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnet import runs
 from xpnet.backend import DEVICES
-from xpnet.checkpoint import Checkpoint, load_checkpoint
+from xpnet.checkpoint import Checkpoint, check_epochs, load_checkpoint
 from xpnet.commands.arguments import UsageError, whole
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.report import say
@@ -63,6 +63,7 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         write_aside(run / runs.HISTORY, b"")
         return run, None
     moment = load_checkpoint(path)
+    check_epochs(path, moment, arguments.epochs)
     last = moment.history[-1]
     if moment.is_over(arguments.epochs):
         reason = f", {last['stopped']}" if "stopped" in last else ""
