@@ -31,7 +31,7 @@ from xpnet import (
 )
 from xpnet.callbacks import read_history
 from xpnet.checkpoint import load_checkpoint, save_checkpoint
-from xpnet.schedules import Cosine
+from xpnet.schedules import Cosine, Schedule, WarmUp
 
 
 class Killed(BaseException):
@@ -275,7 +275,8 @@ def stored(tmp_path, float64_cpu):
     ({"dataset": labelled(62, weighted=True)}, ["sample weights False", "sample weights True"]),
     ({"optimizer": lambda: Adam(0.01, ema=0.9, l2=0.1)}, ["optimizer Adam(", "l2=0.1"]),
     ({"optimizer": lambda: Momentum(ema=0.9)}, ["optimizer Adam(", "Momentum("]),
-    ({"optimizer": lambda: Adam(Cosine(0.1, 9), ema=0.9)}, ["lr a number", "Cosine(lr=0.1"]),
+    ({"optimizer": lambda: Adam(Cosine(0.1, 9), ema=0.9)}, ["initial lr 0.01", "Cosine(lr=0.1"]),
+    ({"optimizer": lambda: Adam(0.02, ema=0.9)}, ["initial lr 0.01", "initial lr 0.02"]),
     ({"backend": xpnet.select_backend("cpu", "float32")}, ["dtype float64", "dtype float32"]),
 ])  # fmt: skip
 def test_a_checkpoint_of_another_run_is_refused(stored, float64_cpu, changes, parts):
@@ -284,7 +285,40 @@ def test_a_checkpoint_of_another_run_is_refused(stored, float64_cpu, changes, pa
     says(error, str(stored), *parts)
 
 
-@pytest.mark.parametrize(("n_pauses", "begun"), [(12, 2), (16, 2), (17, 3)])  # within epoch 2, at its end, after it
+class Halving(Schedule):
+    """A user's own schedule, whose repr has an address."""
+
+    def __init__(self, lr, every):
+        self.lr, self.every = lr, every
+
+    def values(self, first_step, n_steps):
+        return self.lr * 0.5 ** (np.arange(first_step, first_step + n_steps) // self.every)
+
+
+@pytest.mark.parametrize("make", [Halving, lambda lr, every: WarmUp(Halving(lr, every), 3)], ids=["plain", "warm-up"])
+def test_a_schedule_of_the_user_s_own_goes_by_its_settings(float64_cpu, tmp_path, make):
+    path, options = tmp_path / "c", {"batch_size": 5, "epochs": 2}
+
+    def train(every, *callbacks, **more):
+        network, optimizer = Network([6, 3], backend=float64_cpu), SGD(make(0.1, every))
+        return xpnet.train(network, labelled(62), optimizer, callbacks=callbacks, **(options | more))[-1]["train_loss"]
+
+    with pytest.raises(Killed):
+        train(5, Kill(9, path))
+    assert train(5, resume=path) == train(5)
+    with pytest.raises(ValueError) as error:
+        train(6, resume=path)
+    says(error, "Halving(lr=0.1, every=5)", "Halving(lr=0.1, every=6)")
+
+
+def test_a_rate_that_was_reduced_goes_on(float64_cpu, tmp_path):
+    run, path = Run(float64_cpu), tmp_path / "c"
+    run.killed(path, 30)
+    assert load_checkpoint(path).lr < 0.01  # reduced by then
+    assert run(resume=path) == run()
+
+
+@pytest.mark.parametrize(("n_pauses", "begun"), [(12, 2), (16, 2), (17, 3)])  # within epoch 2, after it, within epoch 3
 def test_fewer_epochs_than_have_begun_are_refused(float64_cpu, tmp_path, n_pauses, begun):
     run, path = Run(float64_cpu), tmp_path / "c"
     run.killed(path, n_pauses)
@@ -304,11 +338,11 @@ def test_fewer_epochs_than_have_begun_are_refused(float64_cpu, tmp_path, n_pause
 def test_a_checkpoint_of_another_network_or_other_callbacks_is_refused(stored, float64_cpu):
     options = {"epochs": 4, "batch_size": 5, "accumulate": 2, "seed": 3, "resume": stored}
     with pytest.raises(ValueError) as error:
-        xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(62), Adam(ema=0.9), **options)
+        xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(62), Adam(0.01, ema=0.9), **options)
     says(error, "network 6-7-3", "network 6-3")
     network = Network([6, 7, 3], normalization="batch", dropout=0.3, backend=float64_cpu)
     with pytest.raises(ValueError) as error:
-        xpnet.epochs(network, labelled(62), Adam(ema=0.9), **options)
+        xpnet.epochs(network, labelled(62), Adam(0.01, ema=0.9), **options)
     says(error, "callbacks EarlyStopping, ReduceOnPlateau", "has none", "callbacks=[...]")
 
 

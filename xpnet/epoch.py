@@ -19,7 +19,7 @@ from xpnet.feed import feed_of
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer, Snapshot
 from xpnet.parameters import random_generator
-from xpnet.schedules import Constant
+from xpnet.schedules import Constant, Schedule
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
 LAST_GOOD = "last_good."  # how the names of tensors of an epoch's beginning start
@@ -240,7 +240,6 @@ def _has_constant_lr(optimizer: Optimizer) -> bool:
 
 def fit_of(network: Network, optimizer: Optimizer, dataset: Dataset, settings: Settings) -> dict[str, Any]:
     """Return what a run must have in common with the one that it goes on from, by name, ready for JSON."""
-    rule = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
     return {
         "network": str(network.architecture),
         "architecture": json.dumps(network.to_spec()),
@@ -252,6 +251,14 @@ def fit_of(network: Network, optimizer: Optimizer, dataset: Dataset, settings: S
         "accumulate": settings.accumulate,
         "shuffle": settings.shuffle,
         "seed": settings.seed,
-        "optimizer": f"{type(optimizer).__name__}({', '.join(f'{name}={value}' for name, value in rule.items())})",
-        "lr": "a number" if _has_constant_lr(optimizer) else str(optimizer.schedule),
+        "optimizer": _described(optimizer),
+        "initial lr": f"{optimizer.lr}" if _has_constant_lr(optimizer) else _described(optimizer.schedule),
     }
+
+
+def _described(value: Any) -> str:
+    """Type and settings: the same text in every process, for a user's own class too, whose repr has an address."""
+    if not isinstance(value, (Optimizer, Schedule)):
+        return str(getattr(value, "__qualname__", value))  # a function, by its name
+    settings = [f"{name}={_described(item)}" for name, item in vars(value).items() if not name.startswith("_")]
+    return f"{type(value).__name__}({', '.join(settings)})"

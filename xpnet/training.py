@@ -52,8 +52,8 @@ def train(
     as large, in the memory of a small one. The update at the end of an epoch may have fewer.
     metrics: names of functions in `xpnet.metrics` to measure on the validation set, in records as val_roc_auc, ...
     resume: a file that the callback `Checkpoint` wrote. The run goes on from there, to the weights and records that it
-    would have had: pass the same data and arguments again, but epochs may be another number, down to the epoch that
-    the file is within or after. Of a run that has ended, nothing is left to do.
+    would have had: pass the same data and arguments again, the lr that it began with too (a schedule goes by its
+    public attributes), but epochs may be another number, down to the epoch that the file is within or after. Of a run that has ended, nothing is left to do.
     The optimizer keeps its state: training the same network again goes on where it stopped.
     A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
     and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU); the last one
