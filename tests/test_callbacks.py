@@ -79,6 +79,14 @@ def test_whatever_a_crash_cuts_off_the_epochs_before_are_read(tmp_path, cut):
     assert found == ([0, 1, 2] if cut == 1 else [0, 1])  # without its newline alone a line is whole
 
 
+@pytest.mark.parametrize(("tail", "kept"), [(b'{"epo', [0]), (b"\xff", [0]), (b'{"epoch": 1}', [0, 1]), (b"", [0])])
+def test_a_new_run_begins_on_a_line_of_its_own(tmp_path, tail, kept):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b'{"epoch": 0}\n' + tail)
+    train([HistoryFile(path)])
+    assert read_history(path).column("epoch") == [*kept, 0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("tail", [b"\0\0\0\0", b"\xff\xfe\x80"], ids=["zeros", "garbage"])
 def test_a_tail_that_is_no_text_is_a_torn_line(tmp_path, tail):
     path = tmp_path / "history.jsonl"

@@ -204,6 +204,19 @@ def test_the_history_file_has_each_line_once(float64_cpu, tmp_path):
     assert a == b and [record["epoch"] for record in a] == [0, 0, 1, 2, 3, 4]
 
 
+def test_a_history_file_that_is_gone_is_made_anew(float64_cpu, tmp_path):
+    run, history = Run(float64_cpu, accumulate=1), tmp_path / "history.jsonl"
+    history.write_text('{"epoch": 0, "of": "another run"}\n')
+    with pytest.raises(Killed):
+        run(HistoryFile(history), Checkpoint(tmp_path / "c", steps=13), Kill(14))
+    history.unlink()
+    again = Checkpoint(tmp_path / "c", steps=13)
+    with pytest.raises(Killed):
+        run(HistoryFile(history), again, Kill(20), resume=tmp_path / "c")
+    run(HistoryFile(history), resume=tmp_path / "c")  # and from a checkpoint of that
+    assert read_history(history).column("epoch") == [0, 1, 2, 3, 4]
+
+
 def test_a_budget_of_steps_counts_those_before(float64_cpu, tmp_path):
     run = Run(float64_cpu, accumulate=1)
     whole = run(Budget(steps=20))
@@ -312,9 +325,9 @@ def test_a_schedule_of_the_user_s_own_goes_by_its_settings(float64_cpu, tmp_path
 
 
 def test_a_rate_that_was_reduced_goes_on(float64_cpu, tmp_path):
-    run, path = Run(float64_cpu), tmp_path / "c"
-    run.killed(path, 30)
-    assert load_checkpoint(path).lr < 0.01  # reduced by then
+    run, path = Run(float64_cpu, optimizer=lambda: Adam(0.5, ema=0.9)), tmp_path / "c"
+    run.killed(path, 26)
+    assert load_checkpoint(path).lr < 0.5  # reduced by then
     assert run(resume=path) == run()
 
 

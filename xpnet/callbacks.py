@@ -82,7 +82,8 @@ class Callback:
 class HistoryFile(Callback):
     """Appends every record to a file as one line of JSON, at once, so that a killed run keeps its epochs.
 
-    A run that goes on finds the lines of its records, without those that came after its checkpoint.
+    A run that goes on finds the lines of its records, without those that came after its checkpoint; if the file is
+    gone, it is made anew. What a crash left of a last line is removed before a run appends to it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -90,10 +91,12 @@ class HistoryFile(Callback):
         self._start = 0  # what lies before it in the file is not of this run
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        _mend_last_line(self.path)
         self._start = self.path.stat().st_size if self.path.exists() else 0
 
     def on_resume(self, history: History) -> None:
-        before = self.path.read_bytes()[: self._start] if self._start else b""
+        before = self.path.read_bytes()[: self._start] if self._start and self.path.exists() else b""
+        self._start = len(before)
         write_aside(self.path, before + "".join(json_line(record) + "\n" for record in history).encode())
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
@@ -112,6 +115,19 @@ def json_line(record: Record) -> str:
     return json.dumps({
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
     })  # fmt: skip
+
+
+def _mend_last_line(path: Path) -> None:
+    """End the file with a newline: what `read_history` leaves out goes, a whole record gets the one it lacks."""
+    content = path.read_bytes() if path.is_file() else b""
+    start = content.rfind(b"\n") + 1
+    if start == len(content):
+        return
+    try:
+        json.loads(content[start:])
+        write_aside(path, content + b"\n")
+    except ValueError:
+        write_aside(path, content[:start])
 
 
 def read_history(path: str | os.PathLike[str]) -> History:
