@@ -30,7 +30,7 @@ from xpnet import (
     feed,
 )
 from xpnet.callbacks import read_history
-from xpnet.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.checkpoint import Moment, Progress, load_checkpoint, save_checkpoint
 from xpnet.schedules import Cosine, Schedule, WarmUp
 
 
@@ -417,6 +417,7 @@ def set_in(*keys, value):
     (lambda facts, tensors: tensors.update(keys=tensors["keys"].astype(np.int32)), "keys is int32"),
     (lambda facts, tensors: tensors["last_good.owned"].fill(np.nan), "not finite"),
     (lambda facts, tensors: facts.pop("steps_done"), "steps_done"),
+    (set_in("callbacks", 1, 1, value={"best": 1.0}), "state of ReduceOnPlateau cannot be taken up (KeyError: 'n_bad')"),
 ])  # fmt: skip
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(stored, float64_cpu, change, part):
     rewritten(stored, change)
@@ -427,6 +428,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(stored, float64_
                     callbacks=[EarlyStopping(3), ReduceOnPlateau(optimizer)])  # fmt: skip
     says(error, part)
     np.testing.assert_array_equal(network.owned, before)
+    assert optimizer.steps_done == 0
 
 
 @pytest.mark.parametrize(("make", "error", "parts"), [
@@ -451,3 +453,49 @@ def test_a_checkpoint_is_written_every_so_many_steps_and_at_the_ends_of_epochs(f
     written.clear()
     run(Checkpoint(tmp_path / "c"))  # epochs much shorter than a second
     assert [(p.epoch, p.step) for p in written] == [(1, 0), (3, 0)]
+    written.clear()
+    run(Checkpoint(tmp_path / "c", steps=5, seconds=1e-9))  # with steps no clock
+    assert [(p.epoch, p.step) for p in written] == [(1, 0), (1, 5), (1, 10), (2, 0), (2, 2), (2, 7), (2, 12), (3, 0)]
+
+
+def test_tensors_are_not_copied_to_be_written(tmp_path):
+    class Uncopied(np.ndarray):
+        def __deepcopy__(self, memo):
+            raise AssertionError
+
+    moment = Moment({}, Progress(1, None), 0, 0, 0.1, [], [{"epoch": 0}], {"owned": np.arange(3.0).view(Uncopied)})
+    save_checkpoint(tmp_path / "c", moment)
+    found = load_checkpoint(tmp_path / "c")
+    assert found.progress == moment.progress and found.history == moment.history
+    np.testing.assert_array_equal(found.tensors["owned"], np.arange(3.0))
+    assert list(moment.tensors) == ["owned"]
+
+
+def test_a_state_may_be_empty_and_its_arrays_keep_their_type(backend, tmp_path):
+    class Late(Callback):
+        """Knows nothing before the first step, then counts in whole numbers."""
+
+        counts = None
+
+        def on_chunk_end(self, epoch, step, loss):
+            self.counts = backend.xp.asarray([2**40 + step], dtype=np.int64)
+
+        def state(self):
+            return {} if self.counts is None else {"counts": self.counts}
+
+        def load_state(self, state):
+            self.loaded = state
+
+    for n, expected in ((0, None), (2, 2**40 + 2)):
+        late, options = Late(), {"batch_size": 5, "epochs": 1}
+        with pytest.raises(Killed):
+            xpnet.train(Network([6, 3], backend=backend), labelled(62), SGD(),
+                        callbacks=[late, Kill(n, tmp_path / "c")], **options)  # fmt: skip
+        again = Late()
+        again.counts = backend.xp.zeros(1)  # a state where there was none
+        xpnet.train(Network([6, 3], backend=backend), labelled(62), SGD(), callbacks=[again], resume=tmp_path / "c",
+                    **options)  # fmt: skip
+        if expected is None:
+            assert again.loaded == {}
+        else:
+            assert again.loaded["counts"].dtype == np.int64 and int(again.loaded["counts"][0]) == expected

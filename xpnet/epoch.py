@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.callbacks import Callback, Record
+from xpnet.callbacks import Callback, History, Record
 from xpnet.checkpoint import Moment, Progress, load_states, states_of
 from xpnet.data import Dataset
 from xpnet.executors.replay import Replay
@@ -167,7 +167,7 @@ class Runner:
     def restore(self, moment: Moment) -> None:
         """Stand where that moment was, the callbacks too.
 
-        Raises ValueError, before anything is changed, if its arrays do not fit.
+        Raises ValueError, before network or optimizer are changed, if its arrays or its states of callbacks do not fit.
         """
         owned, now = self._taken(moment, "", moment.steps_done)
         last_good, last_state = owned, now
@@ -179,13 +179,15 @@ class Runner:
             except (ValueError, TypeError, KeyError):
                 raise ValueError("the checkpoint's state of the generator is of another one; begin anew without "
                                  "resume") from None  # fmt: skip
+        load_states(self._callbacks, moment, self._network.backend)
         self._network.owned[...], self._last_good[...] = owned, last_good
         self._optimizer.restore(now)
         self._optimizer.attach(self._network, self.engine)
         if moment.lr is not None:
             self._optimizer.lr = moment.lr
         self._last_state, self.progress = last_state, replace(moment.progress)
-        load_states(self._callbacks, moment, self._network.backend)
+        for callback in self._callbacks:
+            callback.on_resume(History(moment.history))
 
     def _taken(self, moment: Moment, start: str, steps_done: int) -> tuple[Any, Snapshot]:
         """Return the owned vector and the optimizer's snapshot of a moment, on the device."""
