@@ -155,6 +155,7 @@ def rates(losses, name="val_loss", **options):
     ([9, 1, 0.95, 0.95], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25]),
     ([9, 1, 1, 1, 1], {"patience": 0, "factor": 0.5, "lr_min": 0.3}, [1, 1, 0.5, 0.3, 0.3]),
     ([9, float("nan"), float("nan")], {"patience": 0, "factor": 0.5}, [1, 0.5, 0.25]),
+    ([9, -1, -1.05, -0.95, -1.2], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25, 0.25]),
 ])  # fmt: skip
 def test_a_plateau_reduces_the_rate(name, losses, options, expected):
     assert rates(losses, name, **options) == expected

@@ -144,6 +144,21 @@ def test_more_epochs_go_on_and_lines_after_the_checkpoint_are_dropped(data, caps
     same_run("whole", "run")
 
 
+@pytest.mark.parametrize("more", [[], ["--warmup", "5"]], ids=["plain", "warm-up"])
+def test_more_epochs_where_the_rate_goes_over_the_whole_run(data, capsys, more):
+    options = [*data, "--layers", "6,3", "--batch-size", "50", "--quiet", "--epochs", "3", "--schedule", "cosine", *more]
+    assert main(["train", *options, "--out", "run"]) == 0
+    kept = {path: path.read_bytes() for path in Path("run").iterdir()}
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--epochs", "5", "--quiet"]) == 2
+    *usage, line = capsys.readouterr().err.splitlines()
+    assert "--schedule cosine of run goes over its 3 epochs, and --epochs is 5" in line and "leave --epochs out" in line
+    assert not any("goes on" in other for other in usage)
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept
+    assert main(["train", *options, "--total-steps", "30", "--out", "given"]) == 0  # goes by no epochs
+    assert main(["train", "--resume", "given", "--epochs", "5", "--quiet"]) == 0
+
+
 def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     argv = ["train", *data, "--layers", "6,3", "--epochs", "2", "--quiet", "--out"]
     assert main([*argv, "whole"]) == main([*argv, "run"]) == 0

@@ -156,8 +156,9 @@ class ReduceOnPlateau(Callback):
     """Multiplies the optimizer's rate by `factor` when the loss has not fallen for more than `patience` epochs.
 
     It looks at val_loss, or at train_loss where nothing is validated. An epoch counts as better if its loss is below
-    the best so far times (1 - threshold); a reduction begins the count anew, and goes no lower than lr_min.
-    Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down.
+    the best so far by more than threshold * |best|; a reduction begins the count anew, and goes no lower than lr_min.
+    Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down; torch
+    takes best * (1 - threshold), which for a negative loss would call a higher one better.
     """
 
     def __init__(
@@ -184,7 +185,8 @@ class ReduceOnPlateau(Callback):
         if record["epoch"] == 0:  # untrained: a loss before the first epoch is no plateau
             return
         loss = record["val_loss"] if "val_loss" in record else record["train_loss"]
-        if loss < self._best * (1.0 - self.threshold):
+        gain = self.threshold * abs(self._best) if self._best < math.inf else 0.0
+        if loss < self._best - gain:
             self._best, self._n_bad = loss, 0
             return
         self._n_bad += 1
