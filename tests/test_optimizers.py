@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import gc
 import json
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
