@@ -146,7 +146,7 @@ def test_more_epochs_go_on_and_lines_after_the_checkpoint_are_dropped(data, caps
 
 @pytest.mark.parametrize("more", [[], ["--warmup", "5"]], ids=["plain", "warm-up"])
 def test_more_epochs_where_the_rate_goes_over_the_whole_run(data, capsys, more):
-    options = [*data, *"--layers 6,3 --batch-size 50 --quiet --epochs 3 --schedule cosine".split(), *more]
+    options = [*data, "--layers", "6,3", "--epochs", "3", "--schedule", "cosine", "--quiet", *more]
     assert main(["train", *options, "--out", "run"]) == 0
     kept = {path: path.read_bytes() for path in Path("run").iterdir()}
     capsys.readouterr()
