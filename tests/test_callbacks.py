@@ -79,6 +79,14 @@ def test_whatever_a_crash_cuts_off_the_epochs_before_are_read(tmp_path, cut):
     assert found == ([0, 1, 2] if cut == 1 else [0, 1])  # without its newline alone a line is whole
 
 
+@pytest.mark.parametrize(("tail", "kept"), [(b'{"epo', [0]), (b"\xff", [0]), (b'{"epoch": 1}', [0, 1]), (b"", [0])])
+def test_a_new_run_begins_on_a_line_of_its_own(tmp_path, tail, kept):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b'{"epoch": 0}\n' + tail)
+    train([HistoryFile(path)])
+    assert read_history(path).column("epoch") == [*kept, 0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("tail", [b"\0\0\0\0", b"\xff\xfe\x80"], ids=["zeros", "garbage"])
 def test_a_tail_that_is_no_text_is_a_torn_line(tmp_path, tail):
     path = tmp_path / "history.jsonl"
@@ -147,6 +155,7 @@ def rates(losses, name="val_loss", **options):
     ([9, 1, 0.95, 0.95], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25]),
     ([9, 1, 1, 1, 1], {"patience": 0, "factor": 0.5, "lr_min": 0.3}, [1, 1, 0.5, 0.3, 0.3]),
     ([9, float("nan"), float("nan")], {"patience": 0, "factor": 0.5}, [1, 0.5, 0.25]),
+    ([9, -1, -1.05, -0.95, -1.2], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25, 0.25]),
 ])  # fmt: skip
 def test_a_plateau_reduces_the_rate(name, losses, options, expected):
     assert rates(losses, name, **options) == expected

@@ -30,8 +30,8 @@ from xpnet import (
     feed,
 )
 from xpnet.callbacks import read_history
-from xpnet.checkpoint import load_checkpoint, save_checkpoint
-from xpnet.schedules import Cosine
+from xpnet.checkpoint import Moment, Progress, load_checkpoint, save_checkpoint
+from xpnet.schedules import Cosine, Schedule, WarmUp
 
 
 class Killed(BaseException):
@@ -204,6 +204,19 @@ def test_the_history_file_has_each_line_once(float64_cpu, tmp_path):
     assert a == b and [record["epoch"] for record in a] == [0, 0, 1, 2, 3, 4]
 
 
+def test_a_history_file_that_is_gone_is_made_anew(float64_cpu, tmp_path):
+    run, history = Run(float64_cpu, accumulate=1), tmp_path / "history.jsonl"
+    history.write_text('{"epoch": 0, "of": "another run"}\n')
+    with pytest.raises(Killed):
+        run(HistoryFile(history), Checkpoint(tmp_path / "c", steps=13), Kill(14))
+    history.unlink()
+    again = Checkpoint(tmp_path / "c", steps=13)
+    with pytest.raises(Killed):
+        run(HistoryFile(history), again, Kill(20), resume=tmp_path / "c")
+    run(HistoryFile(history), resume=tmp_path / "c")  # and from a checkpoint of that
+    assert read_history(history).column("epoch") == [0, 1, 2, 3, 4]
+
+
 def test_a_budget_of_steps_counts_those_before(float64_cpu, tmp_path):
     run = Run(float64_cpu, accumulate=1)
     whole = run(Budget(steps=20))
@@ -275,7 +288,8 @@ def stored(tmp_path, float64_cpu):
     ({"dataset": labelled(62, weighted=True)}, ["sample weights False", "sample weights True"]),
     ({"optimizer": lambda: Adam(0.01, ema=0.9, l2=0.1)}, ["optimizer Adam(", "l2=0.1"]),
     ({"optimizer": lambda: Momentum(ema=0.9)}, ["optimizer Adam(", "Momentum("]),
-    ({"optimizer": lambda: Adam(Cosine(0.1, 9), ema=0.9)}, ["lr a number", "Cosine(lr=0.1"]),
+    ({"optimizer": lambda: Adam(Cosine(0.1, 9), ema=0.9)}, ["initial lr 0.01", "Cosine(lr=0.1"]),
+    ({"optimizer": lambda: Adam(0.02, ema=0.9)}, ["initial lr 0.01", "initial lr 0.02"]),
     ({"backend": xpnet.select_backend("cpu", "float32")}, ["dtype float64", "dtype float32"]),
 ])  # fmt: skip
 def test_a_checkpoint_of_another_run_is_refused(stored, float64_cpu, changes, parts):
@@ -284,14 +298,64 @@ def test_a_checkpoint_of_another_run_is_refused(stored, float64_cpu, changes, pa
     says(error, str(stored), *parts)
 
 
+class Halving(Schedule):
+    """A user's own schedule, whose repr has an address."""
+
+    def __init__(self, lr, every):
+        self.lr, self.every = lr, every
+
+    def values(self, first_step, n_steps):
+        return self.lr * 0.5 ** (np.arange(first_step, first_step + n_steps) // self.every)
+
+
+@pytest.mark.parametrize("make", [Halving, lambda lr, every: WarmUp(Halving(lr, every), 3)], ids=["plain", "warm-up"])
+def test_a_schedule_of_the_user_s_own_goes_by_its_settings(float64_cpu, tmp_path, make):
+    path, options = tmp_path / "c", {"batch_size": 5, "epochs": 2}
+
+    def train(every, *callbacks, **more):
+        network, optimizer = Network([6, 3], backend=float64_cpu), SGD(make(0.1, every))
+        return xpnet.train(network, labelled(62), optimizer, callbacks=callbacks, **(options | more))[-1]["train_loss"]
+
+    with pytest.raises(Killed):
+        train(5, Kill(9, path))
+    assert train(5, resume=path) == train(5)
+    with pytest.raises(ValueError) as error:
+        train(6, resume=path)
+    says(error, "Halving(lr=0.1, every=5)", "Halving(lr=0.1, every=6)")
+
+
+def test_a_rate_that_was_reduced_goes_on(float64_cpu, tmp_path):
+    run, path = Run(float64_cpu, optimizer=lambda: Adam(0.5, ema=0.9)), tmp_path / "c"
+    run.killed(path, 26)
+    assert load_checkpoint(path).lr < 0.5  # reduced by then
+    assert run(resume=path) == run()
+
+
+@pytest.mark.parametrize(("n_pauses", "begun"), [(12, 2), (16, 2), (17, 3)])  # within epoch 2, after it, within epoch 3
+def test_fewer_epochs_than_have_begun_are_refused(float64_cpu, tmp_path, n_pauses, begun):
+    run, path = Run(float64_cpu), tmp_path / "c"
+    run.killed(path, n_pauses)
+    progress = load_checkpoint(path).progress
+    assert begun == progress.epoch - (progress.step == 0)
+    network = Network([6, 7, 3], normalization="batch", dropout=0.3, backend=float64_cpu, seed=1)
+    optimizer, before = run.optimizer(), network.owned.copy()
+    callbacks = [EarlyStopping(3), ReduceOnPlateau(optimizer, patience=0, factor=0.5)]
+    with pytest.raises(ValueError) as error:
+        xpnet.train(network, run.dataset, optimizer, callbacks=callbacks, resume=path,
+                    **(run.options | {"epochs": begun - 1}))  # fmt: skip
+    says(error, f"{path} is of a run within or after epoch {begun}", f"epochs is {begun - 1}", f"epochs={begun} or")
+    np.testing.assert_array_equal(network.owned, before)
+    assert run(resume=path, epochs=begun) == run(epochs=begun)
+
+
 def test_a_checkpoint_of_another_network_or_other_callbacks_is_refused(stored, float64_cpu):
     options = {"epochs": 4, "batch_size": 5, "accumulate": 2, "seed": 3, "resume": stored}
     with pytest.raises(ValueError) as error:
-        xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(62), Adam(ema=0.9), **options)
+        xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(62), Adam(0.01, ema=0.9), **options)
     says(error, "network 6-7-3", "network 6-3")
     network = Network([6, 7, 3], normalization="batch", dropout=0.3, backend=float64_cpu)
     with pytest.raises(ValueError) as error:
-        xpnet.epochs(network, labelled(62), Adam(ema=0.9), **options)
+        xpnet.epochs(network, labelled(62), Adam(0.01, ema=0.9), **options)
     says(error, "callbacks EarlyStopping, ReduceOnPlateau", "has none", "callbacks=[...]")
 
 
@@ -353,6 +417,7 @@ def set_in(*keys, value):
     (lambda facts, tensors: tensors.update(keys=tensors["keys"].astype(np.int32)), "keys is int32"),
     (lambda facts, tensors: tensors["last_good.owned"].fill(np.nan), "not finite"),
     (lambda facts, tensors: facts.pop("steps_done"), "steps_done"),
+    (set_in("callbacks", 1, 1, value={"best": 1.0}), "state of ReduceOnPlateau cannot be taken up (KeyError: 'n_bad')"),
 ])  # fmt: skip
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(stored, float64_cpu, change, part):
     rewritten(stored, change)
@@ -363,6 +428,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(stored, float64_
                     callbacks=[EarlyStopping(3), ReduceOnPlateau(optimizer)])  # fmt: skip
     says(error, part)
     np.testing.assert_array_equal(network.owned, before)
+    assert optimizer.steps_done == 0
 
 
 @pytest.mark.parametrize(("make", "error", "parts"), [
@@ -387,3 +453,49 @@ def test_a_checkpoint_is_written_every_so_many_steps_and_at_the_ends_of_epochs(f
     written.clear()
     run(Checkpoint(tmp_path / "c"))  # epochs much shorter than a second
     assert [(p.epoch, p.step) for p in written] == [(1, 0), (3, 0)]
+    written.clear()
+    run(Checkpoint(tmp_path / "c", steps=5, seconds=1e-9))  # with steps no clock
+    assert [(p.epoch, p.step) for p in written] == [(1, 0), (1, 5), (1, 10), (2, 0), (2, 2), (2, 7), (2, 12), (3, 0)]
+
+
+def test_tensors_are_not_copied_to_be_written(tmp_path):
+    class Uncopied(np.ndarray):
+        def __deepcopy__(self, memo):
+            raise AssertionError
+
+    moment = Moment({}, Progress(1, None), 0, 0, 0.1, [], [{"epoch": 0}], {"owned": np.arange(3.0).view(Uncopied)})
+    save_checkpoint(tmp_path / "c", moment)
+    found = load_checkpoint(tmp_path / "c")
+    assert found.progress == moment.progress and found.history == moment.history
+    np.testing.assert_array_equal(found.tensors["owned"], np.arange(3.0))
+    assert list(moment.tensors) == ["owned"]
+
+
+def test_a_state_may_be_empty_and_its_arrays_keep_their_type(backend, tmp_path):
+    class Late(Callback):
+        """Knows nothing before the first step, then counts in whole numbers."""
+
+        counts = None
+
+        def on_chunk_end(self, epoch, step, loss):
+            self.counts = backend.xp.asarray([2**40 + step], dtype=np.int64)
+
+        def state(self):
+            return {} if self.counts is None else {"counts": self.counts}
+
+        def load_state(self, state):
+            self.loaded = state
+
+    for n, expected in ((0, None), (2, 2**40 + 2)):
+        late, options = Late(), {"batch_size": 5, "epochs": 1}
+        with pytest.raises(Killed):
+            xpnet.train(Network([6, 3], backend=backend), labelled(62), SGD(),
+                        callbacks=[late, Kill(n, tmp_path / "c")], **options)  # fmt: skip
+        again = Late()
+        again.counts = backend.xp.zeros(1)  # a state where there was none
+        xpnet.train(Network([6, 3], backend=backend), labelled(62), SGD(), callbacks=[again], resume=tmp_path / "c",
+                    **options)  # fmt: skip
+        if expected is None:
+            assert again.loaded == {}
+        else:
+            assert again.loaded["counts"].dtype == np.int64 and int(again.loaded["counts"][0]) == expected

@@ -144,6 +144,21 @@ def test_more_epochs_go_on_and_lines_after_the_checkpoint_are_dropped(data, caps
     same_run("whole", "run")
 
 
+@pytest.mark.parametrize("more", [[], ["--warmup", "5"]], ids=["plain", "warm-up"])
+def test_more_epochs_where_the_rate_goes_over_the_whole_run(data, capsys, more):
+    options = [*data, "--layers", "6,3", "--epochs", "3", "--schedule", "cosine", "--quiet", *more]
+    assert main(["train", *options, "--out", "run"]) == 0
+    kept = {path: path.read_bytes() for path in Path("run").iterdir()}
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--epochs", "5", "--quiet"]) == 2
+    *usage, line = capsys.readouterr().err.splitlines()
+    assert "--schedule cosine of run goes over its 3 epochs, and --epochs is 5" in line and "leave --epochs out" in line
+    assert not any("goes on" in other for other in usage)
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept
+    assert main(["train", *options, "--total-steps", "30", "--out", "given"]) == 0  # goes by no epochs
+    assert main(["train", "--resume", "given", "--epochs", "5", "--quiet"]) == 0
+
+
 def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     argv = ["train", *data, "--layers", "6,3", "--epochs", "2", "--quiet", "--out"]
     assert main([*argv, "whole"]) == main([*argv, "run"]) == 0
@@ -158,6 +173,7 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     (["--resume", "nowhere"], 1, ["nowhere is not a run directory", "xpnet train"]),
     (["--resume", "run", "--lr", "3", "--seed", "5"], 2, ["run/config.json", "leave --lr, --seed out"]),
     (["--resume", "run", "--out", "other"], 2, ["leave --out out"]),
+    (["--resume", "run", "--epochs", "0"], 1, ["within or after epoch 1, and epochs is 0; give epochs=1 or more"]),
     (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
     (["--resume", "grown"], 1, ["checkpoint.safetensors is of a run with n_samples 270, this one has n_samples 432"]),
 ])  # fmt: skip
@@ -173,6 +189,7 @@ def test_refusals_are_one_line(data, capsys, options, code, parts):
     kept = {path: path.read_bytes() for path in Path("run").iterdir()}
     capsys.readouterr()
     assert main(["train", *options, "--quiet"]) == code
-    *_, line = capsys.readouterr().err.splitlines()
+    *more, line = capsys.readouterr().err.splitlines()
     assert all(part in line for part in parts)
+    assert "epochs" not in line or not more  # no word of a run that goes on
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept

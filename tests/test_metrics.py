@@ -176,3 +176,21 @@ def test_evaluate_refuses_unknown_metrics():
     with pytest.raises(TypeError) as error:
         xpnet.evaluate(network, dataset, metrics="f1")
     says(error, "metrics is the text 'f1'", "metrics=('f1',)")
+
+
+def test_predictions_that_are_not_finite_do_not_end_a_sound_training(tmp_path):
+    """The validation has a sample beyond what float32 can multiply."""
+    rng = np.random.default_rng(3)
+    X, Y = rng.standard_normal((3, 30)), rng.standard_normal((1, 30))
+    far = X.copy()
+    far[:, 0] = 3e38
+    network = Network([3, 1], loss="squared_error", backend=select_backend("cpu", "float32"))
+    network.parameters.weights[0][...] = 5.0
+    stopping, file = xpnet.EarlyStopping(2, "val_r2"), xpnet.HistoryFile(tmp_path / "history.jsonl")
+    with np.errstate(all="ignore"):
+        history = xpnet.train(network, Dataset(X, Y), xpnet.SGD(0.01), epochs=5, validation=Dataset(far, Y),
+                              metrics=["r2", "mean_absolute_error"], callbacks=[stopping, file])  # fmt: skip
+    assert np.isnan(history.column("val_r2")).all() and np.isnan(history.column("val_mean_absolute_error")).all()
+    assert history[-1]["stopped"] == "no better val_r2 in 2 epochs" and "chosen_epoch" not in history[-1]
+    assert np.isfinite(history.column("train_loss")).all()
+    assert '"val_r2": null' in (tmp_path / "history.jsonl").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -299,6 +300,30 @@ def test_averaged_weights(backend):
     assert loss != xpnet.evaluate(network, data)["loss"]
     with pytest.raises(KeyboardInterrupt), optimizer.averaging(network):
         raise KeyboardInterrupt
+    np.testing.assert_array_equal(theta_of(network), before)
+
+
+def test_an_interrupt_right_after_the_averages_are_in_place_takes_them_out_again(float64_cpu):
+    network, optimizer = fresh(float64_cpu), SGD(ema=0.5)
+    for _ in range(2):
+        xpnet.step(network, optimizer, np.ones((6, 1)), np.eye(3)[:, :1])
+    before, found = theta_of(network).copy(), []
+
+    def interrupt(frame, event, argument):
+        if frame.f_code.co_name == "averaging" and not np.array_equal(theta_of(network), before):
+            sys.settrace(None)
+            found.append(frame.f_lineno)
+            raise KeyboardInterrupt
+        return interrupt
+
+    tracing = sys.gettrace()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sys.settrace(interrupt)
+            optimizer.averaging(network).__enter__()
+    finally:
+        sys.settrace(tracing)
+    assert found
     np.testing.assert_array_equal(theta_of(network), before)
 
 

@@ -82,7 +82,8 @@ class Callback:
 class HistoryFile(Callback):
     """Appends every record to a file as one line of JSON, at once, so that a killed run keeps its epochs.
 
-    A run that goes on finds the lines of its records, without those that came after its checkpoint.
+    A run that goes on finds the lines of its records, without those that came after its checkpoint; if the file is
+    gone, it is made anew. What a crash left of a last line is removed before a run appends to it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -90,10 +91,12 @@ class HistoryFile(Callback):
         self._start = 0  # what lies before it in the file is not of this run
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        _mend_last_line(self.path)
         self._start = self.path.stat().st_size if self.path.exists() else 0
 
     def on_resume(self, history: History) -> None:
-        before = self.path.read_bytes()[: self._start] if self._start else b""
+        before = self.path.read_bytes()[: self._start] if self._start and self.path.exists() else b""
+        self._start = len(before)
         write_aside(self.path, before + "".join(json_line(record) + "\n" for record in history).encode())
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
@@ -112,6 +115,19 @@ def json_line(record: Record) -> str:
     return json.dumps({
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
     })  # fmt: skip
+
+
+def _mend_last_line(path: Path) -> None:
+    """End the file with a newline: what `read_history` leaves out goes, a whole record gets the one it lacks."""
+    content = path.read_bytes() if path.is_file() else b""
+    start = content.rfind(b"\n") + 1
+    if start == len(content):
+        return
+    try:
+        json.loads(content[start:])
+        write_aside(path, content + b"\n")
+    except ValueError:
+        write_aside(path, content[:start])
 
 
 def read_history(path: str | os.PathLike[str]) -> History:
@@ -140,8 +156,9 @@ class ReduceOnPlateau(Callback):
     """Multiplies the optimizer's rate by `factor` when the loss has not fallen for more than `patience` epochs.
 
     It looks at val_loss, or at train_loss where nothing is validated. An epoch counts as better if its loss is below
-    the best so far times (1 - threshold); a reduction begins the count anew, and goes no lower than lr_min.
-    Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down.
+    the best so far by more than threshold * |best|; a reduction begins the count anew, and goes no lower than lr_min.
+    Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down; torch
+    takes best * (1 - threshold), which for a negative loss would call a higher one better.
     """
 
     def __init__(
@@ -168,7 +185,8 @@ class ReduceOnPlateau(Callback):
         if record["epoch"] == 0:  # untrained: a loss before the first epoch is no plateau
             return
         loss = record["val_loss"] if "val_loss" in record else record["train_loss"]
-        if loss < self._best * (1.0 - self.threshold):
+        gain = self.threshold * abs(self._best) if self._best < math.inf else 0.0
+        if loss < self._best - gain:
             self._best, self._n_bad = loss, 0
             return
         self._n_bad += 1

@@ -11,14 +11,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.callbacks import Callback, History, Record
+from xpnet.callbacks import Callback, Record
 from xpnet.model_file import write_aside
 from xpnet.options import check_number, check_whole
 
@@ -92,7 +92,8 @@ class Checkpoint(Callback):
         return None if self._next is None else self._next - self._done
 
     def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
-        self._done, self._wait = (epoch - 1) * self._n_steps + step, self.seconds
+        self._done = (epoch - 1) * self._n_steps + step
+        self._wait = self.seconds if self.steps is None else math.inf  # with steps no clock
         return None
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
@@ -120,7 +121,7 @@ def save_checkpoint(path: str | os.PathLike[str], moment: Moment) -> None:
     """Write a moment to `path`, replacing it in one move."""
     from safetensors.numpy import save  # heavy enough to be imported on use
 
-    facts = asdict(moment) | {"format": FORMAT}
+    facts = vars(moment) | {"progress": vars(moment.progress), "format": FORMAT}  # asdict would copy the tensors
     tensors = facts.pop("tensors")
     # One key only: with more, safetensors writes them in an order that changes from file to file.
     write_aside(path, save(tensors, {"checkpoint": json.dumps(facts)}))
@@ -171,16 +172,25 @@ def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
     )  # fmt: skip
 
 
+def check_epochs(path: str | os.PathLike[str], moment: Moment, n_epochs: int) -> None:
+    """Refuse fewer epochs than the moment has begun: its weights are already those of a longer run."""
+    begun = moment.progress.epoch - (moment.progress.step == 0)
+    if n_epochs < begun:
+        raise ValueError(f"{path} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
+                         f"give epochs={begun} or more, or leave resume out to begin anew")  # fmt: skip
+
+
 def check_resume(
-    path: str | os.PathLike[str], moment: Moment, fit: dict[str, Any], callbacks: Sequence[Callback]
+    path: str | os.PathLike[str], moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: Sequence[Callback]
 ) -> None:
     """Refuse a moment of a run that this one cannot go on from; names what was found and what is needed."""
+    check_epochs(path, moment, n_epochs)
     for name, needed in fit.items():
         found = moment.fit.get(name)
         if found != needed:
             raise ValueError(f"{path} is of a run with {name} {found}, this one has {name} {needed}; "
                              "pass what that run had, or leave resume out to begin anew")  # fmt: skip
-    found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if c.state()]
+    found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
     if found != needed:
         raise ValueError(f"{path} has the memory of the callbacks {', '.join(found) or 'none'}; this run has "
                          f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
@@ -193,9 +203,9 @@ def states_of(
     """Return (name, state) of the callbacks that have one, and the arrays of these states, on the host, by name."""
     found, arrays = list[tuple[str, dict[str, Any]]](), dict[str, np.ndarray]()
     for callback in callbacks:
-        state = callback.state()
-        if not state:
+        if not _has_state(callback):
             continue
+        state = callback.state()
         ours = {name: value for name, value in state.items() if backend.owns(value)}
         arrays |= {f"callbacks.{len(found)}.{name}": backend.to_host(value) for name, value in ours.items()}
         found.append((type(callback).__name__, {name: state[name] for name in state if name not in ours}))
@@ -203,15 +213,22 @@ def states_of(
 
 
 def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend) -> None:
-    """Give each callback its state and its arrays back, and the history so far."""
-    stateful = (callback for callback in callbacks if callback.state())
-    for number, (callback, (_, state)) in enumerate(zip(stateful, moment.callbacks, strict=True)):
+    """Give each callback its state and its arrays back; raises ValueError for a state that it cannot take up."""
+    stateful = (callback for callback in callbacks if _has_state(callback))
+    for number, (callback, (name, state)) in enumerate(zip(stateful, moment.callbacks, strict=True)):
         start = f"callbacks.{number}."
         arrays = {
-            name.removeprefix(start): backend.to_device(array)
-            for name, array in moment.tensors.items()
-            if name.startswith(start)
+            key.removeprefix(start): backend.to_device(array, array.dtype)
+            for key, array in moment.tensors.items()
+            if key.startswith(start)
         }
-        callback.load_state(state | arrays)
-    for callback in callbacks:
-        callback.on_resume(History(moment.history))
+        try:
+            callback.load_state(state | arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the checkpoint's state of {name} cannot be taken up ({type(error).__name__}: {error}); "
+                             "begin anew without resume") from error  # fmt: skip
+
+
+def _has_state(callback: Callback) -> bool:
+    """By its class: a state that is empty at one moment is one all the same."""
+    return type(callback).state is not Callback.state

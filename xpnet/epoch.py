@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import weakref
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.callbacks import Callback, Record
+from xpnet.callbacks import Callback, History, Record
 from xpnet.checkpoint import Moment, Progress, load_states, states_of
 from xpnet.data import Dataset
 from xpnet.executors.replay import Replay
@@ -19,7 +20,7 @@ from xpnet.feed import feed_of
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer, Snapshot
 from xpnet.parameters import random_generator
-from xpnet.schedules import Constant
+from xpnet.schedules import Constant, Schedule
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
 LAST_GOOD = "last_good."  # how the names of tensors of an epoch's beginning start
@@ -167,7 +168,7 @@ class Runner:
     def restore(self, moment: Moment) -> None:
         """Stand where that moment was, the callbacks too.
 
-        Raises ValueError, before anything is changed, if its arrays do not fit.
+        Raises ValueError, before network or optimizer are changed, if its arrays or its states of callbacks do not fit.
         """
         owned, now = self._taken(moment, "", moment.steps_done)
         last_good, last_state = owned, now
@@ -179,13 +180,15 @@ class Runner:
             except (ValueError, TypeError, KeyError):
                 raise ValueError("the checkpoint's state of the generator is of another one; begin anew without "
                                  "resume") from None  # fmt: skip
+        load_states(self._callbacks, moment, self._network.backend)
         self._network.owned[...], self._last_good[...] = owned, last_good
         self._optimizer.restore(now)
         self._optimizer.attach(self._network, self.engine)
         if moment.lr is not None:
             self._optimizer.lr = moment.lr
         self._last_state, self.progress = last_state, replace(moment.progress)
-        load_states(self._callbacks, moment, self._network.backend)
+        for callback in self._callbacks:
+            callback.on_resume(History(moment.history))
 
     def _taken(self, moment: Moment, start: str, steps_done: int) -> tuple[Any, Snapshot]:
         """Return the owned vector and the optimizer's snapshot of a moment, on the device."""
@@ -222,8 +225,9 @@ class Runner:
                                    f"{before}; {self._cure()}")  # fmt: skip
 
     def _is_finite(self) -> bool:
-        with np.errstate(all="ignore"):
-            return bool(np.isfinite(float(self._network.owned.sum())))
+        owned = self._network.owned
+        with np.errstate(all="ignore"):  # a sum of large numbers may overflow where none of them is infinite
+            return math.isfinite(float(owned.sum())) or bool(np.isfinite(self._network.backend.to_host(owned)).all())
 
     def _cure(self) -> str:
         return f"lower the learning rate (it is {self._optimizer.lr:g}) or scale the inputs with xpnet.standardize"
@@ -240,7 +244,6 @@ def _has_constant_lr(optimizer: Optimizer) -> bool:
 
 def fit_of(network: Network, optimizer: Optimizer, dataset: Dataset, settings: Settings) -> dict[str, Any]:
     """Return what a run must have in common with the one that it goes on from, by name, ready for JSON."""
-    rule = {name: value for name, value in vars(optimizer).items() if not name.startswith("_")}
     return {
         "network": str(network.architecture),
         "architecture": json.dumps(network.to_spec()),
@@ -252,6 +255,14 @@ def fit_of(network: Network, optimizer: Optimizer, dataset: Dataset, settings: S
         "accumulate": settings.accumulate,
         "shuffle": settings.shuffle,
         "seed": settings.seed,
-        "optimizer": f"{type(optimizer).__name__}({', '.join(f'{name}={value}' for name, value in rule.items())})",
-        "lr": "a number" if _has_constant_lr(optimizer) else str(optimizer.schedule),
+        "optimizer": _described(optimizer),
+        "initial lr": f"{optimizer.lr}" if _has_constant_lr(optimizer) else _described(optimizer.schedule),
     }
+
+
+def _described(value: Any) -> str:
+    """Type and settings: the same text in every process, for a user's own class too, whose repr has an address."""
+    if not isinstance(value, (Optimizer, Schedule)):
+        return str(getattr(value, "__qualname__", value))  # a function, by its name
+    settings = [f"{name}={_described(item)}" for name, item in vars(value).items() if not name.startswith("_")]
+    return f"{type(value).__name__}({', '.join(settings)})"

@@ -84,6 +84,7 @@ def measure(
 
     metrics: names of `xpnet.metrics.METRICS`. The predictions are fetched once. A single output is cut into classes
     where the loss cuts it: at 1/2, or at 0 for hinge.  feed: of the data set, where there is one already.
+    All are NaN if a prediction is not finite, so that a training goes on; `xpnet.metrics` itself refuses it.
     Raises ValueError for an unknown name.
     """
     names = check_metrics(metrics)
@@ -91,6 +92,8 @@ def measure(
         return {}
     feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
     P = np.concatenate(list(_predictions(network, feed)), axis=1)
+    if not np.isfinite(P).all():
+        return dict.fromkeys(names, float("nan"))
     cut = {"threshold": network.architecture.loss.prediction_threshold}
     return {
         name: METRICS[name](P, dataset.Y, dataset.weights, **(cut if name in THRESHOLD_METRICS else {}))

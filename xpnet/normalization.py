@@ -211,3 +211,9 @@ def check_batch(layers: Any, batch: int) -> None:
         if isinstance(layer, BatchNorm) and batch < MINIMUM_BATCH:
             raise ValueError(f"a training step has {batch} sample and BatchNorm({layer.n}) needs {MINIMUM_BATCH} or "
                              f"more; use batch_size=2 or more, or LayerNorm({layer.n})")  # fmt: skip
+
+
+def left_out(layers: Any, n_samples: int, batch: int) -> int:
+    """How many samples an epoch leaves out: those of a last step that is too small for a BatchNorm, else none."""
+    short = n_samples % batch
+    return short if short < MINIMUM_BATCH and any(isinstance(layer, BatchNorm) for layer in layers) else 0

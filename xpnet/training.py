@@ -20,7 +20,7 @@ from xpnet.data import Dataset
 from xpnet.epoch import Runner, Settings, TrainingDiverged, fit_of
 from xpnet.evaluation import Evaluator, Judge, check_fit, check_metrics
 from xpnet.network import Network, feed_samples
-from xpnet.normalization import MINIMUM_BATCH, BatchNorm, check_batch
+from xpnet.normalization import MINIMUM_BATCH, check_batch, left_out
 from xpnet.optimizers import Optimizer
 from xpnet.options import check_whole
 
@@ -50,16 +50,20 @@ def train(
     validation: a Dataset to evaluate after each epoch.  callbacks: told of progress and records.
     accumulate: steps to an update, which goes by the mean over all their samples: the update of a batch so many times
     as large, in the memory of a small one. The update at the end of an epoch may have fewer.
-    metrics: names of functions in `xpnet.metrics` to measure on the validation set, in records as val_roc_auc, ...
+    metrics: names of functions in `xpnet.metrics` to measure on the validation set, in records as val_roc_auc, ...;
+    NaN if a prediction is not finite, which `EarlyStopping` takes for no better.
     resume: a file that the callback `Checkpoint` wrote. The run goes on from there, to the weights and records that it
-    would have had: pass the same data and arguments again, but epochs may be more. Of a run that has ended, nothing is
-    left to do.
+    would have had: pass the same data and arguments again, the lr that it began with too (a schedule is compared by its
+    public attributes). epochs may be another number, down to the epoch that the file is within or after. Of a run that
+    has ended, nothing is left to do.
     The optimizer keeps its state: training the same network again goes on where it stopped.
     A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
     and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU); the last one
     perhaps stopped, the reason of a callback that ended the training, and chosen_epoch, see `EarlyStopping`.
     Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, TrainingDiverged
-    if the loss stops being finite. After Ctrl-C the network holds the weights it had reached.
+    if the loss stops being finite.
+    After Ctrl-C the network holds the weights it had reached. Where that falls within a chunk of steps, the weights and
+    the optimizer's state have updates that `optimizer.steps_done` does not count; a `Checkpoint` holds no such moment.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
     records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
@@ -117,7 +121,8 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
 
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts. A sample whose true
     class scores no higher than another counts as wrong here; `classify` and the metrics take the first of equal ones.
-    metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1").  Raises ValueError for an unknown one.
+    metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1"); NaN if a prediction is not finite.
+    Raises ValueError for an unknown one.
     """
     check_fit(network, dataset, "dataset")
     return Judge(network, dataset, metrics).evaluate()
@@ -155,15 +160,15 @@ def _checked_epochs(
     settings, moment = Settings(batch, accumulate, n_used, shuffle, check_whole("seed", seed, at_least=0)), None
     if resume is not None:
         moment = load_checkpoint(resume)
-        check_resume(resume, moment, fit_of(network, optimizer, dataset, settings), callbacks)
+        check_resume(resume, moment, n_epochs, fit_of(network, optimizer, dataset, settings), callbacks)
     return _epochs(network, dataset, optimizer, n_epochs, settings, validation, metrics, callbacks, moment)
 
 
 def _samples_used(network: Network, n_samples: int, batch: int) -> int:
     """How many samples an epoch takes: all, unless the last step's one sample is too few for a BatchNorm."""
     check_batch(network.layers, batch)
-    short = n_samples % batch
-    if not 0 < short < MINIMUM_BATCH or not any(isinstance(layer, BatchNorm) for layer in network.layers):
+    short = left_out(network.layers, n_samples, batch)
+    if not short:
         return n_samples
     warnings.warn(f"the last step of an epoch would have {short} sample and BatchNorm needs {MINIMUM_BATCH}: each "
                   f"epoch leaves out {short} of the {n_samples} samples, the last one in its order; another batch_size "

@@ -9,7 +9,7 @@ from xpnet.commands.arguments import UsageError, name_list, number, positive, wh
 from xpnet.data import Dataset
 from xpnet.metrics import METRICS
 from xpnet.network import Network
-from xpnet.normalization import BatchNorm
+from xpnet.normalization import left_out
 from xpnet.options import check_option
 
 
@@ -99,7 +99,5 @@ def add_metrics(command: argparse._ActionsContainer) -> None:
 def count_updates(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
     """How many updates all epochs will make."""
     batch = min(arguments.batch_size, training.n_samples)
-    n_steps, short = divmod(training.n_samples, batch)
-    # a single sample left over is no batch to a BatchNorm, and `train` leaves it out
-    n_steps += short > any(isinstance(layer, BatchNorm) for layer in network.layers)
+    n_steps = -(-(training.n_samples - left_out(network.layers, training.n_samples, batch)) // batch)
     return arguments.epochs * -(-n_steps // arguments.accumulate)

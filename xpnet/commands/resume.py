@@ -8,10 +8,11 @@ from typing import Any
 
 from xpnet import runs
 from xpnet.backend import DEVICES
-from xpnet.checkpoint import Checkpoint, load_checkpoint
+from xpnet.checkpoint import Checkpoint, check_epochs, load_checkpoint
 from xpnet.commands.arguments import UsageError, whole
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.report import say
+from xpnet.commands.schedule_options import goes_by_epochs
 from xpnet.model_file import write_aside
 
 # What may stand beside --resume; all else is in the run's config.json.
@@ -22,7 +23,8 @@ ALLOWED = ("command", "run", "parser", "resume", "json", "quiet", "plan", "devic
 def add_resume(group: argparse._ActionsContainer) -> None:
     """Add --resume and --checkpoint-every."""
     group.add_argument("--resume", metavar="RUN", help="go on with the run in that directory, which was stopped or "
-                       "killed, to the same weights; --epochs beside it makes them more")  # fmt: skip
+                       "killed, to the same weights; --epochs beside it makes them more, unless the schedule goes over "
+                       "the whole run")  # fmt: skip
     group.add_argument("--checkpoint-every", type=whole(1), metavar="STEPS",
                        help="write the run's checkpoint every so many steps (default: every 30 seconds), and at the "
                        "ends of epochs")  # fmt: skip
@@ -57,12 +59,14 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         (run / runs.HISTORY).touch()
         return run, None
     run = Path(arguments.resume)
+    _check_course(arguments, run)
     path = run / runs.CHECKPOINT
     if not path.is_file():
         say(f"{run} has no checkpoint yet: it begins anew")
         write_aside(run / runs.HISTORY, b"")
         return run, None
     moment = load_checkpoint(path)
+    check_epochs(path, moment, arguments.epochs)
     last = moment.history[-1]
     if moment.is_over(arguments.epochs):
         reason = f", {last['stopped']}" if "stopped" in last else ""
@@ -70,6 +74,15 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
     else:
         say(f"{run} goes on with epoch {moment.progress.epoch}, after step {moment.progress.step}")
     return run, path
+
+
+def _check_course(arguments: argparse.Namespace, run: Path) -> None:
+    """Refuse other epochs where the learning rate goes by them: the steps done would have had other rates."""
+    epochs = runs.read_config(run).get("epochs")
+    if epochs != arguments.epochs and goes_by_epochs(arguments):
+        raise UsageError(f"--schedule {arguments.schedule} of {run} goes over its {epochs} epochs, and --epochs is "
+                         f"{arguments.epochs}: the rates so far would have been others; leave --epochs out, or train "
+                         "anew without --resume")  # fmt: skip
 
 
 def keep_epochs(arguments: argparse.Namespace, run: Path) -> None:

@@ -90,6 +90,11 @@ def make_rate(arguments: argparse.Namespace, lr: float, total_steps: int) -> flo
         raise UsageError(f"--schedule {name}: {error}") from None
 
 
+def goes_by_epochs(arguments: argparse.Namespace) -> bool:
+    """Whether the schedule's steps are those of all --epochs, as none are given."""
+    return "total_steps" in FLAGS[arguments.schedule] and arguments.total_steps is None
+
+
 def make_plateau(arguments: argparse.Namespace, optimizer: Optimizer, is_validated: bool) -> list[ReduceOnPlateau]:
     """Return the callback of --schedule plateau, if it is asked for."""
     if arguments.schedule != "plateau":
