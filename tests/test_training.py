@@ -584,7 +584,7 @@ def test_the_loss_of_an_epoch_has_the_same_bits_however_it_is_cut(float64_cpu, w
 
 
 def test_large_weights_whose_sum_overflows_are_finite():
-    network = Network([2, 1], loss="squared_error", backend=select_backend("cpu", "float32"))
+    network = Network([2, 1], loss="squared_error", backend=xpnet.select_backend("cpu", "float32"))
     network.parameters.flat[:2] = 3e38
     history = xpnet.train(network, Dataset(np.zeros((2, 4)), np.zeros(4)), SGD(), epochs=1)
     assert history[-1]["train_loss"] == 0.0

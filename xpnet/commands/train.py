@@ -26,7 +26,7 @@ from xpnet.commands.optimizer_options import add_optimizer, default_rate, descri
 from xpnet.commands.report import Report, say
 from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run
 from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
-from xpnet.commands.signals import Interruption, deaf
+from xpnet.commands.signals import Interruption, Terminated, deaf
 from xpnet.data import Dataset
 from xpnet.evaluation import check_fit, measure
 from xpnet.memory import Held, describe_plan, memory_plan
@@ -84,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
                          seed=arguments.seed, validation=data.validation, callbacks=callbacks,
                          accumulate=arguments.accumulate, metrics=metrics, resume=resume)  # fmt: skip
         keep_epochs(arguments, run)
-        with interruption.listening(), _model_saved_at_the_end(network, optimizer, run / runs.MODEL, report):
+        model = run / runs.MODEL
+        ending = _model_saved_at_the_end(network, optimizer, model, report)
+        with _resume_told(arguments, run), interruption.listening(), ending:
             if not arguments.quiet:
                 _announce(arguments, network, optimizer, data, run)
             for _ in records:
@@ -92,6 +94,17 @@ def run(arguments: argparse.Namespace) -> int:
     with _averaged(network, optimizer):
         report.summary(*_measured(arguments, network, data), network, str(run))
     return 0
+
+
+@contextmanager
+def _resume_told(arguments: argparse.Namespace, run: Path) -> Iterator[None]:
+    """Whoever stops a run is told how it goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated):
+        if not arguments.quiet:
+            say(f"stopped; `xpnet train --resume {run}` goes on from here")
+        raise
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
