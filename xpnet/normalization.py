@@ -161,7 +161,7 @@ class LayerNorm(_Normalization):
 
     n: number of features.  It keeps no statistics: training and prediction are the same.
     Raises ValueError for n or eps (above 0) that cannot be.
-    Source: Ba, Kiros and Hinton (2016), Layer Normalization, eq. 3.
+    Source: Ba, Kiros and Hinton (2016), Layer Normalization.
     """
 
     eps: float = 1e-5
