@@ -108,6 +108,14 @@ def test_alone(backend, layer):
 
 
 @pytest.mark.parametrize("kind", [BatchNorm, LayerNorm])
+def test_the_least_eps_normalizes_a_constant(backend, kind):
+    layer = kind(3, eps=1.2e-38)
+    params = {name: backend.to_device(value) for name, value in layer.initialize(None).items()}
+    Y, _ = layer.forward(params, backend.to_device(np.ones((3, 4))), xp=backend.xp)
+    assert np.all(backend.to_host(Y) == 0.0)
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, LayerNorm])
 def test_a_constant_far_from_0_is_normalized_to_0(backend, kind):
     """In float32 the mean of 1000 equal numbers is off by a rounding, which 1 / sqrt(eps) would make O(1)."""
     layer, X = kind(1000), np.full((1000, 1000), 1000.7)
@@ -425,6 +433,9 @@ def test_specs_by_hand():
         ({"type": "batch_norm", "n": 5, "momentum": 1.5}, ["momentum is 1.5", "at most 1"]),
         ({"type": "batch_norm", "n": 5, "momentum": None}, ["momentum is None", "at most 1"]),
         ({"type": "batch_norm", "n": 5, "eps": -1e-5}, ["BatchNorm eps is -1e-05", "above 0"]),
+        ({"type": "batch_norm", "n": 5, "eps": 1e-39}, ["BatchNorm eps is 1e-39", "float32", "leave it out"]),
+        ({"type": "layer_norm", "n": 5, "eps": 1e-50}, ["LayerNorm eps is 1e-50", "float32", "leave it out"]),
+        ({"type": "layer_norm", "n": 5, "eps": 1e39}, ["LayerNorm eps is 1e+39", "float32", "leave it out"]),
         ({"type": "layer_norm", "n": 5, "eps": float("inf")}, ["LayerNorm eps is inf", "finite"]),
         ({"type": "layer_norm", "n": 5, "eps": True}, ["LayerNorm eps is True", "above 0"]),
         ({"type": "layer_norm", "n": 5, "momentum": 0.1}, ["key of a layer_norm layer is 'momentum'"]),
