@@ -112,7 +112,10 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """The negative log likelihood of counts whose log rate is the last layer's output; predictions are rates."""
+    """The negative log likelihood of counts whose log rate is the last layer's output; predictions are rates.
+
+    Rates are capped at exp(80); above, the gradient goes on with that value.
+    """
 
     name = "poisson"
     kernel = staticmethod(kernels.poisson)

@@ -45,6 +45,7 @@ def apply_mask(xp: Any, X: Array, mask: Array, out: Array) -> None:
     """A = X * mask: dropout, and also its backward, dX = dA * mask.
 
     X, mask, out (n, batch): values, factors, products; out may be X.
+    Source: Srivastava et al. (2014), Dropout, section 4.
     """
     xp.multiply(X, mask, out=out)
 
