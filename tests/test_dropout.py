@@ -12,6 +12,7 @@ from refusals import says
 import xpnet
 from xpnet import SGD, Activation, Dataset, Dense, Dropout, Network, check_gradients, select_backend
 from xpnet.executors.replay import Replay
+from xpnet.kernels.dropout import dropout_mask
 from xpnet.layers import layer_from_spec
 from xpnet.parameters import random_generator
 from xpnet.steps import evaluation_program, inference_program
@@ -26,6 +27,11 @@ def lowbias32(x):
     return x ^ (x // 2**16)
 
 
+def factor(rate):
+    """Of what is kept: 1 / (1 - rate), for the rate in whole 2^-32."""
+    return 2**32 / (2**32 - int(rate * 2**32))
+
+
 def masks_of(seed, widths, batch, rates):
     """For each layer a function (step, size) -> mask (n, size), from the counters alone."""
     rng, functions = np.random.default_rng([seed, 2]), []
@@ -35,7 +41,7 @@ def masks_of(seed, widths, batch, rates):
         def mask(step, size, n=n, rate=rate, start=start, multiplier=multiplier | 1):
             k = np.arange(n * size).astype(object) + step * n * batch
             bits = lowbias32((start + multiplier * k) % 2**32).astype(float)
-            return np.where(bits / 2**32 < rate, 0.0, 1.0 / (1.0 - rate)).reshape(size, n).T
+            return np.where(bits < int(rate * 2**32), 0.0, factor(rate)).reshape(size, n).T
 
         functions.append(mask)
     return functions
@@ -124,7 +130,7 @@ def test_masks_look_independent():
         for layer in (0, 1):
             draws = np.stack([masks[layer] for masks in kept])  # (step, unit, sample)
             flat = draws.transpose(0, 2, 1).ravel()  # as in memory
-            assert set(np.unique(flat)) == {0.0, 1.0 / 0.7}
+            assert set(np.unique(flat)) == {0.0, factor(0.3)}
             deviation = np.sqrt(0.3 / 0.7)
             found = {
                 "mean": (flat - 1).sum() / np.sqrt(flat.size) / deviation,
@@ -166,6 +172,18 @@ def test_the_key_alone_takes_a_run_up_where_it_was_left(backend):
         for found, mask, other in zip(second[1](), masks, expected[0], strict=True):
             assert np.array_equal(found, mask) and not np.array_equal(found, other)
     assert backend.to_host(second[0].keys).tolist() == backend.to_host(whole[0].keys).tolist()
+
+
+@pytest.mark.parametrize("rate", [1e-12, 2**-32, 0.3, 0.5, 1 - 1e-9, 1 - 2**-53])
+def test_the_mask_s_mean_is_1_for_every_rate(backend, rate):
+    """The bits k - 1 are dropped and k are kept; with k of 2^32 dropped, the factor makes up for just these."""
+    k = max(int(rate * 2**32), 1)
+    bits = np.array([[0, k - 1, k, 2**32 - 1]], dtype=np.uint32)
+    mask = backend.xp.empty(bits.shape, dtype=backend.dtype)
+    dropout_mask(backend.xp, backend.xp.asarray(bits), rate, mask)
+    dropped, just_dropped, just_kept, kept = backend.to_host(mask)[0].tolist()
+    assert dropped == just_dropped == 0.0 and just_kept == kept
+    assert kept * (2**32 - k) / 2**32 == pytest.approx(1.0, rel=1e-15 if backend.dtype == np.float64 else 1e-7)
 
 
 # Only in training steps

@@ -941,6 +941,20 @@ def test_slopes_at_the_kinks(name, at, slope):
     np.testing.assert_allclose(slope_of(name, np.array([[float(at)]]), np.ones((1, 1))), slope, rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("loss", "A", "Y", "losses", "slopes"),
+    [
+        (absolute_error, [0.5, 0.0, 2.0], [0.5, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]),
+        (hinge, [1.0, -1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]),
+    ],
+)
+def test_slopes_of_losses_at_their_kinks(loss, A, Y, losses, slopes):
+    """The slope is taken as 0 where the loss becomes 0."""
+    L, dA = np.full((1, 3), np.nan), np.full((1, 3), np.nan)
+    loss(np, np.array([A]), np.array([Y]), L, dA, np.empty((1, 3)))
+    assert (L.tolist(), dA.tolist()) == ([losses], [slopes])
+
+
 def test_selu_keeps_mean_0_and_variance_1():
     """What the two constants are for: Klambauer et al., the fixed point of eqs. 4 and 5."""
     z = np.linspace(-12, 12, 200_001)[None]

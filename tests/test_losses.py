@@ -46,6 +46,8 @@ def test_a_loss_with_parameters_is_saved_and_loaded(tmp_path):
     [
         (lambda: Huber(0), ["delta of huber is 0", "above 0"]),
         (lambda: Huber(float("nan")), ["delta of huber is nan", "above 0"]),
+        (lambda: Huber(1e-50), ["delta of huber is 1e-50", "float32 can hold", "Huber(delta=1.0)"]),
+        (lambda: Huber(1e300), ["delta of huber is 1e+300", "float32 can hold", "Huber(delta=1.0)"]),
         (lambda: Huber("1"), ["delta of huber is '1'", "above 0"]),
         (lambda: Huber(True), ["delta of huber is True", "above 0"]),
         (lambda: SoftmaxCrossEntropy(1.0), ["smoothing of softmax_cross_entropy is 1", "from 0 to below 1"]),

@@ -107,6 +107,24 @@ def test_alone(backend, layer):
             np.testing.assert_allclose(backend.to_host(own[name])[:, 0], wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [BatchNorm, LayerNorm])
+def test_the_least_eps_normalizes_a_constant(backend, kind):
+    layer = kind(3, eps=1.2e-38)
+    params = {name: backend.to_device(value) for name, value in layer.initialize(None).items()}
+    Y, _ = layer.forward(params, backend.to_device(np.ones((3, 4))), xp=backend.xp)
+    assert np.all(backend.to_host(Y) == 0.0)
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, LayerNorm])
+def test_a_constant_far_from_0_is_normalized_to_0(backend, kind):
+    """In float32 the mean of 1000 equal numbers is off by a rounding, which 1 / sqrt(eps) would make O(1)."""
+    layer, X = kind(1000), np.full((1000, 1000), 1000.7)
+    params = {name: backend.to_device(value) for name, value in layer.initialize(None).items()}
+    Y, trace = layer.forward(params, backend.to_device(X), xp=backend.xp)
+    assert abs(backend.to_host(Y)).max() <= 1e-3
+    np.testing.assert_allclose(backend.to_host(trace["mean"]), 1000.7, rtol=1e-7)
+
+
 # Gradients
 
 
@@ -244,12 +262,12 @@ def test_a_chunk_is_one_upload_and_one_read(fake_gpu):
 
 
 def test_calls_of_a_step():
-    """Batch: 12 forward, 9 backward, 6 for the running statistics, less the bias's 2. Layer: 12 and 13."""
+    """Batch: 16 forward, 9 backward, 6 for the running statistics, less the bias's 2. Layer: 16 and 13."""
 
     def count(normalization):
         return len(Network([6, 8, 3], normalization=normalization, backend=CPU).training_program(7, SGD(), False).calls)
 
-    assert (count("batch") - count(None), count("layer") - count(None)) == (25, 25)
+    assert (count("batch") - count(None), count("layer") - count(None)) == (29, 29)
 
 
 def test_divergence_gives_the_statistics_back_too(backend):
@@ -415,6 +433,9 @@ def test_specs_by_hand():
         ({"type": "batch_norm", "n": 5, "momentum": 1.5}, ["momentum is 1.5", "at most 1"]),
         ({"type": "batch_norm", "n": 5, "momentum": None}, ["momentum is None", "at most 1"]),
         ({"type": "batch_norm", "n": 5, "eps": -1e-5}, ["BatchNorm eps is -1e-05", "above 0"]),
+        ({"type": "batch_norm", "n": 5, "eps": 1e-39}, ["BatchNorm eps is 1e-39", "float32", "leave it out"]),
+        ({"type": "layer_norm", "n": 5, "eps": 1e-50}, ["LayerNorm eps is 1e-50", "float32", "leave it out"]),
+        ({"type": "layer_norm", "n": 5, "eps": 1e39}, ["LayerNorm eps is 1e+39", "float32", "leave it out"]),
         ({"type": "layer_norm", "n": 5, "eps": float("inf")}, ["LayerNorm eps is inf", "finite"]),
         ({"type": "layer_norm", "n": 5, "eps": True}, ["LayerNorm eps is True", "above 0"]),
         ({"type": "layer_norm", "n": 5, "momentum": 0.1}, ["key of a layer_norm layer is 'momentum'"]),

@@ -102,7 +102,13 @@ def test_bad_seeds(seed, error, parts):
 
 @pytest.mark.parametrize(
     ("init", "deviation"),
-    [("normal", 1.0), ("inverse_sqrt", 1 / 20), ("glorot", np.sqrt(2 / 500)), ("he", np.sqrt(2 / 400))],
+    [
+        ("normal", 1.0),
+        ("inverse_sqrt", 1 / 20),
+        ("glorot", np.sqrt(2 / 500)),
+        ("he", np.sqrt(2 / 400)),
+        ("lecun", 1 / 20),
+    ],
 )
 def test_weights_are_normal_with_the_published_deviation(init, deviation):
     W = draw_weights(init, 400, 100, np.random.default_rng(0))

@@ -18,8 +18,9 @@ MULTIPLIER = 0x9E3779B9  # odd, so that no two of 2^32 counters are equal; of a 
 class Dropout(Layer):
     """Set each input to 0 with probability `rate` and divide the others by 1 - rate; predictions leave it out.
 
-    rate: from 0 to below 1. Masks come from the seed of the training run, the layer's place and the step: they are
-    the same bit by bit on every device.  Source: Srivastava et al. (2014), Dropout.
+    rate: from 0 to below 1, cut to whole 2^-32 (a smaller one but 0 is 2^-32). Masks come from the seed of the
+    training run, the layer's place and the step: they are the same bit by bit on every device.
+    Source: Srivastava et al. (2014), Dropout.
     """
 
     rate: float

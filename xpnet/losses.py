@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from xpnet.kernels import losses as kernels
 from xpnet.options import check_option
 
@@ -97,8 +99,10 @@ class Huber(Loss):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "delta", _number("delta of huber", self.delta, "above 0, such as 1.0"))
-        if self.delta <= 0.0:
-            raise ValueError(f"delta of huber is {self.delta:g}; needed is a number above 0, such as 1.0")
+        limits = np.finfo(np.float32)  # in which a smaller one is 0, and a larger one infinite
+        if not float(limits.tiny) <= self.delta <= float(limits.max):
+            raise ValueError(f"delta of huber is {self.delta:g}; needed is a number above 0 that float32 can hold, "
+                             "1.2e-38 to 3.4e38, such as Huber(delta=1.0)")  # fmt: skip
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
         """Whether the residual lies above -delta, and above delta."""
@@ -108,7 +112,10 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """The negative log likelihood of counts whose log rate is the last layer's output; predictions are rates."""
+    """The negative log likelihood of counts whose log rate is the last layer's output; predictions are rates.
+
+    Rates are capped at exp(80); above, the gradient goes on with that value.
+    """
 
     name = "poisson"
     kernel = staticmethod(kernels.poisson)

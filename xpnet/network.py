@@ -138,6 +138,8 @@ class Network:
     def gradients(self, X: Array, Y: Array, weights: Array | None = None) -> Parameters:
         """Return the gradient of the mean loss as `Parameters`; the samples are taken as one batch.
 
+        Targets are not checked, as `train` checks them: softmax_cross_entropy needs columns of Y that
+        sum to 1, without which this is not its loss's gradient.
         Dropout has the same masks at every call, and no running statistics move. Raises ValueError for one sample
         and a BatchNorm.
         """

@@ -32,16 +32,21 @@ class _Normalization(Layer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", check_whole("n", self.n, at_least=1))
 
-    def _check_number(self, name: str, at_most: float) -> None:
+    def _check_number(self, name: str, at_least: float, at_most: float, needed: str) -> None:
         found = getattr(self, name)
         try:
             number = math.nan if isinstance(found, (bool, str)) else float(found)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not 0.0 < number <= at_most:
-            bound = "finite number above 0" if at_most > 1.0 else f"number above 0 and at most {at_most:g}"
-            raise ValueError(f"{self._called} {name} is {found!r}; needed is a {bound}: leave it out for the default")
+        if not at_least <= number <= at_most:
+            raise ValueError(f"{self._called} {name} is {found!r}; needed is a {needed}: leave it out for the default")
         object.__setattr__(self, name, number)
+
+    def _check_eps(self) -> None:
+        # float32 takes a smaller one for 0, and a feature that never changes would be 0 / 0
+        limits = np.finfo(np.float32)
+        self._check_number("eps", float(limits.tiny), float(limits.max),
+                           "finite number above 0 that float32 can hold, 1.2e-38 or more")  # fmt: skip
 
     @property
     def _called(self) -> str:
@@ -79,7 +84,7 @@ class BatchNorm(_Normalization):
     n: number of features.  Predictions use running statistics instead, which training steps move by
     running = (1 - momentum) * running + momentum * batch's (the convention of PyTorch), with the unbiased variance,
     n_samples - 1 below. Sample weights do not enter the statistics. A training step needs two samples or more.
-    Raises ValueError for n, momentum (above 0, at most 1) or eps (above 0) that cannot be.
+    Raises ValueError for n, momentum (above 0, at most 1) or eps (above 0, in float32) that cannot be.
     Source: Ioffe and Szegedy (2015), Batch Normalization, algorithms 1 and 2.
     """
 
@@ -90,8 +95,8 @@ class BatchNorm(_Normalization):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("momentum", 1.0)
-        self._check_number("eps", np.finfo(np.float64).max)
+        self._check_number("momentum", math.ulp(0.0), 1.0, "number above 0 and at most 1")
+        self._check_eps()
 
     def statistic_shapes(self) -> dict[str, Shape]:
         """running_mean and running_variance, (n, 1) each."""
@@ -160,8 +165,8 @@ class LayerNorm(_Normalization):
     """Y = gamma * (X - mean) / sqrt(variance + eps) + beta, mean and variance of each sample over its n features.
 
     n: number of features.  It keeps no statistics: training and prediction are the same.
-    Raises ValueError for n or eps (above 0) that cannot be.
-    Source: Ba, Kiros and Hinton (2016), Layer Normalization, eq. 3.
+    Raises ValueError for n or eps (above 0, in float32) that cannot be.
+    Source: Ba, Kiros and Hinton (2016), Layer Normalization.
     """
 
     eps: float = 1e-5
@@ -170,7 +175,7 @@ class LayerNorm(_Normalization):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("eps", np.finfo(np.float64).max)
+        self._check_eps()
 
     def working(self, training: bool) -> dict[str, str]:
         """Each sample's statistics, the normalized values and, for the backward, scratch."""

@@ -95,6 +95,7 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
     """Update the network once on the batch X (n_inputs, batch), Y (n_outputs, batch) and return the loss before it.
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
+    Targets are not checked, as `train` checks them: softmax_cross_entropy needs columns of Y that sum to 1.
     seed: of dropout's masks, which go on from call to call.
     """
     _check_optimizer(optimizer)

@@ -47,6 +47,7 @@ def tanh(xp: Any, Z: Array, out: Array) -> None:
     """A = tanh(Z): the hyperbolic tangent.
 
     Z, out (n, batch): weighted input and activation; they may be the same array.
+    Source: LeCun et al. (1998), Efficient BackProp, section 4.4.
     """
     xp.tanh(Z, out=out)
 
@@ -74,6 +75,7 @@ def relu_backward(xp: Any, A: Array, dA: Array, out: Array) -> None:
     """dZ = dA where A > 0, else 0: the slope of relu at 0 is taken as 0.
 
     A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.
+    Source: derivative of `relu`.
     """
     xp.greater(A, 0.0, out=out)
     xp.multiply(out, dA, out=out)
@@ -93,6 +95,7 @@ def leaky_relu_backward(xp: Any, A: Array, dA: Array, out: Array, work: Array) -
     """dZ = dA where A > 0, else 0.01 dA: the slope at 0 is taken as 0.01.
 
     A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.  work: not used.
+    Source: derivative of `leaky_relu`.
     """
     xp.greater(A, 0.0, out=out)
     xp.maximum(out, LEAK, out=out)
@@ -116,6 +119,7 @@ def elu_backward(xp: Any, A: Array, dA: Array, out: Array, work: Array) -> None:
     """dZ = dA * (min(A, 0) + 1): the slope of elu, from its output; it is 1 from 0 on.
 
     A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.  work: not used.
+    Source: derivative of `elu`.
     """
     xp.minimum(A, 0.0, out=out)
     xp.add(out, 1.0, out=out)
@@ -142,6 +146,7 @@ def selu_backward(xp: Any, A: Array, dA: Array, out: Array, work: Array) -> None
     """dZ = dA * (scale where A > 0, else A + scale alpha); the slope at 0 is taken from the left.
 
     A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.  work (n, batch): scratch.
+    Source: derivative of `selu`.
     """
     xp.greater(A, 0.0, out=out)
     xp.multiply(out, SELU_SCALE - SELU_SCALE * SELU_ALPHA, out=out)
@@ -201,6 +206,7 @@ def gelu_gate(xp: Any, Z: Array, out: Array) -> None:
     """T = tanh(sqrt(2 / pi) (Z + 0.044715 Z^3)): the smooth gate of gelu, from -1 to 1.
 
     Z, out (n, batch): weighted input and gate, two arrays.
+    Source: Hendrycks and Gimpel (2016), Gaussian Error Linear Units, section 2.
     """
     xp.multiply(Z, Z, out=out)
     xp.multiply(out, GELU_ROOT * GELU_CUBE, out=out)
@@ -226,6 +232,7 @@ def gelu_backward(xp: Any, Z: Array, dA: Array, out: Array, work: Array, work2: 
 
     Z, dA, out (n, batch): weighted input, gradient by the activation, and gradient by the weighted input.
     work, work2 (n, batch): scratch.
+    Source: derivative of `gelu`.
     """
     gelu_gate(xp, Z, out)
     xp.multiply(Z, Z, out=work)
@@ -257,6 +264,7 @@ def hard_sigmoid_backward(xp: Any, A: Array, dA: Array, out: Array) -> None:
     """dZ = dA / 6 where 0 < A < 1, else 0.
 
     A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.
+    Source: derivative of `hard_sigmoid`.
     """
     xp.subtract(1.0, A, out=out)
     xp.multiply(out, A, out=out)

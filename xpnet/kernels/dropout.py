@@ -30,19 +30,22 @@ def hash_bits(xp: Any, index: Array, key: Array, bits: Array, spare: Array) -> N
 
 
 def dropout_mask(xp: Any, bits: Array, rate: float, mask: Array) -> None:
-    """mask = 1 / (1 - rate) where bits / 2^32 >= rate, else 0: each element is dropped with probability `rate`.
+    """mask = 2^32 / (2^32 - k) where bits >= k, else 0, k = int(2^32 rate): each element is dropped by chance k / 2^32.
 
+    The factor is 1 / (1 - rate) of the rate that 32 bits can tell (k is 1 or more), so that the mask's mean is 1.
     bits (n, batch) uint32: random.  rate: a Python float, 0 < rate < 1.  mask (n, batch): receives the factors.
     Source: Srivastava et al. (2014), Dropout, in the form that scales in training and leaves predictions alone.
     """
-    xp.greater(bits, max(int(rate * 2**32) - 1, 0), out=mask)
-    xp.multiply(mask, 1.0 / (1.0 - rate), out=mask)
+    k = max(int(rate * 2**32), 1)  # below 2^32 for every float below 1
+    xp.greater(bits, k - 1, out=mask)
+    xp.multiply(mask, 2**32 / (2**32 - k), out=mask)
 
 
 def apply_mask(xp: Any, X: Array, mask: Array, out: Array) -> None:
     """A = X * mask: dropout, and also its backward, dX = dA * mask.
 
     X, mask, out (n, batch): values, factors, products; out may be X.
+    Source: Srivastava et al. (2014), Dropout, section 4.
     """
     xp.multiply(X, mask, out=out)
 

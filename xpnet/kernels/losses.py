@@ -65,6 +65,7 @@ def softmax(xp: Any, Z: Array, out: Array, work: Array, row: Array) -> None:
     """P = exp(log_softmax(Z)): class probabilities; each column sums to 1.
 
     Z, out, work (n_out, batch): weighted input, probabilities, scratch.  row (1, batch): scratch.
+    Source: Bishop, Pattern Recognition and Machine Learning, eq. 4.104.
     """
     log_softmax(xp, Z, out, work, row)
     xp.exp(out, out=out)
@@ -78,7 +79,7 @@ def sigmoid_cross_entropy(
     Z, Y (n_out, batch): weighted input and target probabilities in [0, 1].
     L (1, batch): receives the loss of each sample.  dZ (n_out, batch): receives its gradient.
     work (n_out, batch): scratch.  smoothing: above 0, Y stands for (1 - smoothing) Y + smoothing / 2.
-    Source: Nielsen, eq. 57, in the form that neither overflows nor cancels.
+    Source: Nielsen, eq. 63, in the form that neither overflows nor cancels.
     """
     # max(Z, 0) - Z Y comes first: it is exact for Y = 0 and 1, and the small logarithm is added to what is left.
     xp.maximum(Z, 0.0, out=dZ)
@@ -125,7 +126,7 @@ def huber(xp: Any, A: Array, Y: Array, L: Array, dA: Array, work: Array, delta: 
     That is R^2 / 2 up to delta, and delta (|R| - delta / 2) beyond.
     A, Y (n_out, batch): output and target.  L (1, batch): receives the loss of each sample.
     dA (n_out, batch): receives its gradient by A.  work (n_out, batch): scratch.
-    Source: Huber (1964), Robust Estimation of a Location Parameter; Hastie et al., eq. 10.23.
+    Source: Huber (1964), Robust Estimation of a Location Parameter.
     """
     xp.subtract(A, Y, out=dA)
     xp.maximum(dA, -delta, out=work)
@@ -143,6 +144,7 @@ def rate(xp: Any, Z: Array, out: Array) -> None:
 
     Z, out (n_out, batch): weighted input and rate.
     Never overflows: inputs above 80 give exp(80) = 5.5e34, which float32 can still hold.
+    Source: McCullagh and Nelder, Generalized Linear Models, chapter 6.
     """
     xp.minimum(Z, 80.0, out=out)
     xp.exp(out, out=out)
@@ -154,6 +156,7 @@ def poisson(xp: Any, Z: Array, Y: Array, L: Array, dZ: Array, work: Array) -> No
     Z (n_out, batch): weighted input, the logarithm of the rate.  Y (n_out, batch): counts, >= 0.
     L (1, batch): receives the loss of each sample.  dZ (n_out, batch): receives its gradient.
     work (n_out, batch): scratch.
+    exp(Z) is capped at exp(80), see `rate`; beyond, dZ is exp(80) - Y all the same, and not the cap's derivative -Y.
     Source: McCullagh and Nelder, Generalized Linear Models, chapter 6.
     """
     rate(xp, Z, dZ)
@@ -164,9 +167,11 @@ def poisson(xp: Any, Z: Array, Y: Array, L: Array, dZ: Array, work: Array) -> No
 
 
 def rate_link(xp: Any, Z: Array, out: Array, work: Array, row: Array) -> None:
-    """R = exp(Z): the rate of each output.
+    """R = exp(Z), at most exp(80): the rate of each output.
 
     Z, out (n_out, batch): weighted input and rates.  work, row: not used; links share one signature.
+    Above the cap the gradient of `poisson` goes on with that value, so that training comes back from there.
+    Source: McCullagh and Nelder, Generalized Linear Models, chapter 6.
     """
     rate(xp, Z, out)
 

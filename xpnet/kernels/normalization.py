@@ -19,11 +19,16 @@ def normalize(
     X, xhat, work (n, batch): input, result, scratch; work may be X.
     mean, variance, inverse (n, 1) for axis 1, (1, batch) for axis 0: receive the mean, the variance and
     1 / sqrt(variance + eps); variance and inverse may be the same array.
-    Source: Ioffe and Szegedy (2015), algorithm 1; Ba, Kiros and Hinton (2016), eq. 3.
+    Corrected two-pass: the mean's rounding, which 1 / sqrt(eps) would enlarge, is the mean of X - mean.
+    Source: Ioffe and Szegedy (2015), algorithm 1; Ba, Kiros and Hinton (2016); Chan, Golub and LeVeque (1983).
     """
     xp.sum(X, axis=axis, keepdims=True, out=mean)
     xp.multiply(mean, 1.0 / X.shape[axis], out=mean)
     xp.subtract(X, mean, out=xhat)
+    xp.sum(xhat, axis=axis, keepdims=True, out=inverse)
+    xp.multiply(inverse, 1.0 / X.shape[axis], out=inverse)
+    xp.subtract(xhat, inverse, out=xhat)
+    xp.add(mean, inverse, out=mean)
     xp.multiply(xhat, xhat, out=work)
     xp.sum(work, axis=axis, keepdims=True, out=variance)
     xp.multiply(variance, 1.0 / X.shape[axis], out=variance)
@@ -73,7 +78,7 @@ def layer_norm_backward(
     gamma (n, 1), inverse (1, batch), xhat (n, batch): as the forward had and left them.  dY (n, batch).
     dgamma, dbeta (n, 1): receive the sums over the batch of dY * xhat and dY.
     dX (n, batch): receives the gradient by the input.  row (1, batch), work (n, batch): scratch.
-    Source: Ba, Kiros and Hinton (2016), eq. 3, differentiated.
+    Source: Ba, Kiros and Hinton (2016), Layer Normalization, differentiated.
     """
     xp.sum(dY, axis=1, keepdims=True, out=dbeta)
     xp.multiply(dY, xhat, out=work)

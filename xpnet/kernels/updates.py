@@ -212,7 +212,10 @@ def l2_gradient(xp: Any, W: Array, dW: Array, work: Array, l2: float) -> None:
 
 
 def clip_value(xp: Any, gradient: Array, limit: float) -> None:
-    """gradient = max(min(gradient, limit), -limit), each element for itself."""
+    """gradient = max(min(gradient, limit), -limit), each element for itself.
+
+    Source: Goodfellow, Bengio and Courville, Deep Learning, section 10.11.1; as torch.nn.utils.clip_grad_value_.
+    """
     xp.minimum(gradient, limit, out=gradient)
     xp.maximum(gradient, -limit, out=gradient)
 
