@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from xpnet import (
     check_gradients,
     select_backend,
 )
-from xpnet.kernels.activations import ACTIVATIONS, sigmoid
+from xpnet.kernels.activations import ACTIVATIONS, relu_backward, sigmoid, tanh_backward
 from xpnet.kernels.losses import squared_error
 from xpnet.losses import LOSSES
 
@@ -197,9 +198,112 @@ def wrong_where_negative(xp, A, Y, L, dA, work):
     xp.add(dA, 1.0, out=dA)
 
 
+def keeps_in_scratch(xp, Z, out, work):
+    xp.multiply(Z, 2.0, out=work)
+    xp.multiply(Z, Z, out=out)
+
+
+def reads_scratch(xp, Z, dA, out, work):
+    xp.multiply(work, dA, out=out)
+
+
+def adds_to_out(xp, Z, dA, out):
+    xp.multiply(dA, 2.0, out=dA)
+    xp.multiply(dA, Z, out=dA)
+    xp.add(out, dA, out=out)
+
+
+def tanh_of_out(xp, Z, out):
+    """Right in place alone."""
+    xp.tanh(out, out=out)
+
+
+def spoils_Z(xp, Z, out):
+    xp.multiply(Z, Z, out=out)
+    xp.multiply(Z, 2.0, out=Z)
+
+
+def doubled_Z(xp, Z, dA, out):
+    xp.multiply(Z, dA, out=out)
+
+
+def spoils_its_trace(xp, Z, dA, out):
+    xp.multiply(Z, 2.0, out=Z)
+    xp.multiply(Z, dA, out=out)
+
+
+def shifted(xp, Z, out):
+    """Computes right, but leaves Z changed where `out` is another array."""
+    xp.tanh(Z, out=Z)
+    xp.multiply(Z, 1.0, out=out)
+
+
+def capped(xp, Z, out):
+    xp.maximum(Z, 0.0, out=out)
+    xp.minimum(out, 6.0, out=out)
+
+
+def capped_backward(xp, A, dA, out):
+    xp.subtract(6.0, A, out=out)
+    xp.multiply(out, A, out=out)
+    xp.greater(out, 0.0, out=out)
+    xp.multiply(out, dA, out=out)
+
+
+def steep(xp, Z, out):
+    xp.multiply(Z, 30.0, out=out)
+    xp.tanh(out, out=out)
+
+
+def steep_backward(xp, A, dA, out):
+    tanh_backward(xp, A, dA, out)
+    xp.multiply(out, 30.0, out=out)
+
+
+def test_a_steep_function_and_kinks_are_no_mistakes():
+    CustomActivation("steep", steep, steep_backward)
+    CustomActivation("relu6", capped, capped_backward, kinks=(0.0, 6.0))
+
+
+def entropy(xp, A, Y, L, dA, work):
+    """L = sum of Y log(Y / A), which is NaN for Y = 0."""
+    xp.divide(Y, A, out=work)
+    xp.multiply(work, -1.0, out=dA)
+    xp.log(work, out=work)
+    xp.multiply(work, Y, out=work)
+    xp.sum(work, axis=0, keepdims=True, out=L)
+
+
+def test_samples_for_which_a_loss_is_undefined_are_left_out():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CustomLoss("kl", entropy)
+        with pytest.raises(ValueError) as error:
+            CustomLoss("kl", lambda xp, A, Y, L, dA, work: entropy(xp, dA, Y, L, dA, work))
+    says(error, "loss 'kl' is finite for no sample", "A from 0.1 to 0.9", "only after it has written")
+
+
+def reads_out(xp, A, out, work, row):
+    xp.add(out, A, out=out)
+
+
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
+        (lambda: CustomActivation("a", keeps_in_scratch, reads_scratch, from_input=True, scratch=("matrix",)),
+         ["backward of activation 'a'", "relative error nan", "scratch read before it is written"]),
+        (lambda: CustomActivation("a", square, adds_to_out, from_input=True),
+         ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"]),
+        (lambda: CustomActivation("a", tanh_of_out, tanh_backward),
+         ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"]),
+        (lambda: CustomActivation("a", spoils_Z, doubled_Z, from_input=True),
+         ["forward of activation 'a' writes into Z", "write into out"]),
+        (lambda: CustomActivation("a", shifted, tanh_backward), ["forward of activation 'a' writes into Z"]),
+        (lambda: CustomActivation("a", square, spoils_its_trace, from_input=True),
+         ["backward of activation 'a' writes into Z", "write into out"]),
+        (lambda: CustomActivation("a", capped, relu_backward), ["backward of activation 'a'", "relative error"]),
+        (lambda: CustomActivation("a", capped, relu_backward, kinks=(0.0, 6.0)), ["relative error"]),
+        (lambda: CustomLoss("b", squared_error, link=reads_out, threshold=0.0), ["link of loss 'b' gives NaN"]),
         (lambda: CustomActivation("a", square, lambda xp, Z, dA, out: xp.multiply(Z, dA, out=out), from_input=True),
          ["backward of activation 'a'", "relative error 5.0e-01", "at most 1e-07"]),
         (lambda: CustomActivation("a", square, wrong_in_place), ["backward of activation 'a'", "relative error"]),
@@ -216,7 +320,7 @@ def wrong_where_negative(xp, A, Y, L, dA, work):
         (lambda: CustomActivation("a", square, square_backward, scratch=("vector",)), ["'matrix' and 'row'"]),
         (lambda: CustomLoss("b", half_squared), ["gradient of loss 'b'", "relative error", "at most 1e-07"]),
         (lambda: CustomLoss("b", wrong_where_negative), ["gradient of loss 'b'", "relative error"]),
-        (lambda: CustomLoss("b", writing), ["loss 'b' writes into A or Y", "dA and work"]),
+        (lambda: CustomLoss("b", writing), ["pair of loss 'b' writes into Y", "dA and work"]),
         (lambda: CustomLoss("b", lambda xp, A, Y, L, dA, work: xp.subtract(A, Y, out=dA)), ["nothing into L"]),
         (lambda: CustomLoss("b", lambda A, Y: A - Y), ["'b' cannot be recorded", "pair(xp, A, Y, L, dA, work)"]),
         (lambda: CustomLoss("huber", log_cosh), ["'huber' is one of xpnet's own"]),
