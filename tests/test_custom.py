@@ -110,7 +110,7 @@ def test_xpnets_own_activations_pass(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_xpnets_own_losses_pass(name):
     loss = LOSSES[name]()
-    CustomLoss("mine", loss.losses_into, link=loss.link)
+    CustomLoss("mine", loss.losses_into, link=loss.link, threshold=loss.threshold)
 
 
 def test_a_loss_of_one_output_is_checked_on_one():
@@ -163,15 +163,34 @@ def test_a_missing_function_is_named(tmp_path, functions, parts):
     says(error, *parts)
 
 
-def test_a_link_of_ones_own():
-    def link(xp, A, out, work, row):
-        sigmoid(xp, A, out)
+def logistic(xp, A, out, work, row):
+    sigmoid(xp, A, out)
 
-    network = make(CPU, loss=CustomLoss("linked", log_cosh, link=link))
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6])
+def test_metrics_cut_where_classify_does(backend, threshold):
+    rng = np.random.default_rng(1)
+    X, labels = rng.standard_normal((4, 200)), rng.integers(2, size=200)
+    X[:, :20], labels[:20] = 0.0, 1  # these outputs are the bias: the threshold, to rounding
+    for link in (logistic, None):
+        network = Network([4, 1], loss=CustomLoss("l", log_cosh, link, threshold), backend=backend)
+        network.parameters.biases[0][...] = threshold * 1.00000001
+        found = xpnet.evaluate(network, Dataset(X, labels), metrics=("f1", "precision", "roc_auc"))
+        predicted = backend.to_host(network.classify(backend.to_device(X)))
+        assert found["accuracy"] == pytest.approx((predicted == labels).mean(), abs=1e-9)
+        right = ((predicted == 1) & (labels == 1)).sum()
+        assert found["precision"] == pytest.approx(right / predicted.sum(), abs=1e-9)
+        assert found["f1"] == pytest.approx(2 * right / (predicted.sum() + labels.sum()), abs=1e-9)
+    assert CustomLoss("l", log_cosh).threshold == 0.5
+
+
+def test_a_link_of_ones_own():
+    link = logistic
+    network = make(CPU, loss=CustomLoss("linked", log_cosh, link=link, threshold=0.0))
     X = np.random.default_rng(0).standard_normal((4, 9))
     np.testing.assert_allclose(network.predict(X), 1 / (1 + np.exp(-network.forward(X))), rtol=1e-14)
     with pytest.raises(ValueError) as error:
-        make(CPU, loss=CustomLoss("linked", log_cosh, link=link), output="tanh")
+        make(CPU, loss=CustomLoss("linked", log_cosh, link=link, threshold=0.0), output="tanh")
     says(error, "linked applies its own link", "output='identity'")
 
 
@@ -323,6 +342,8 @@ def reads_out(xp, A, out, work, row):
         (lambda: CustomLoss("b", writing), ["pair of loss 'b' writes into Y", "dA and work"]),
         (lambda: CustomLoss("b", lambda xp, A, Y, L, dA, work: xp.subtract(A, Y, out=dA)), ["nothing into L"]),
         (lambda: CustomLoss("b", lambda A, Y: A - Y), ["'b' cannot be recorded", "pair(xp, A, Y, L, dA, work)"]),
+        (lambda: CustomLoss("b", log_cosh, link=logistic), ["'b' has a link and no threshold", "threshold=0.0"]),
+        (lambda: CustomLoss("b", log_cosh, threshold=np.nan), ["threshold of loss 'b' is nan", "finite number"]),
         (lambda: CustomLoss("huber", log_cosh), ["'huber' is one of xpnet's own"]),
     ],
 )  # fmt: skip

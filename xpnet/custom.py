@@ -17,7 +17,7 @@ from xpnet.backend import select_backend
 from xpnet.executors.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.losses import LOSSES, Loss
-from xpnet.options import check_whole
+from xpnet.options import check_number, check_whole
 from xpnet.program import Program, Recorder, RecordingError, record
 
 TOLERANCE = 1e-7  # relative error of a right derivative in float64
@@ -73,7 +73,8 @@ class CustomLoss(Loss):
     pair(xp, A, Y, L, dA, work) writes the loss of each sample into L (1, batch) and its gradient by the last layer's
     output A into dA, which like A, Y and work, for scratch, is (n_out, batch); it leaves A and Y as they are.
     link(xp, A, out, work, row): from A to predictions, None where A is one; with a link the last layer must have no
-    activation.  threshold: where a single output A is cut into classes 0 and 1.
+    activation.  threshold: where a single output A is cut into classes 0 and 1; 0.5, but it must be given with a link,
+    in front of which A is cut.
     n_outputs: for the check, which is made at once in float64: targets are columns that sum to 1, half of them one-hot
     (for one output: 0, 1 and between), A is drawn from 0 to 1, from normal numbers and from -10 to 10. Samples whose
     loss is not finite are left out.
@@ -85,11 +86,17 @@ class CustomLoss(Loss):
     name: str
     pair: Callable[..., None]
     link: Callable[..., None] | None = None
-    threshold: float = 0.5
+    threshold: float | None = None  # type: ignore[assignment]  # never None once made
     n_outputs: int = 3
 
     def __post_init__(self) -> None:
         _check_name("loss", self.name, LOSSES)
+        if self.threshold is None and self.link is not None:
+            raise ValueError(f"loss {self.name!r} has a link and no threshold; needed is where a single output is cut "
+                             "before the link, such as threshold=0.0 for a sigmoid")  # fmt: skip
+        threshold = 0.5 if self.threshold is None else self.threshold
+        threshold = check_number(f"threshold of loss {self.name!r}", threshold, example="threshold=0.0")
+        object.__setattr__(self, "threshold", threshold)
         _check_loss(f"loss {self.name!r}", self, check_whole("n_outputs", self.n_outputs, at_least=1))
 
     @property
@@ -170,7 +177,7 @@ def _inputs(kinks: tuple[float, ...], n: int, rng: np.random.Generator) -> list[
     sides = np.where(np.indices(shape).sum(axis=0) % 2 == 0, 1.0, -1.0)
     inputs += [kink + sides * rng.uniform(0.01, 1.0, shape) for kink in kinks]
     for kink in kinks:
-        inputs = [np.where(abs(Z - kink) < _MARGIN, kink + np.where(Z < kink, -_MARGIN, _MARGIN), Z) for Z in inputs]
+        inputs = [np.where(abs(Z - kink) < _MARGIN, kink + np.where(Z > kink, _MARGIN, -_MARGIN), Z) for Z in inputs]
     return inputs
 
 
