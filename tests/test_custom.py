@@ -150,6 +150,14 @@ def test_save_and_load(tmp_path):
         (None, ["loss is 'log_cosh'", "functions={'log_cosh': your CustomLoss}"]),
         ({"log_cosh": LOG_COSH}, ["activation is 'swish2'", "functions={'swish2': your CustomActivation}"]),
         ({"log_cosh": SWISH2}, ["functions['log_cosh'] is", "needed is the CustomLoss of that name"]),
+        (["zz"], ["functions is ['zz']", "needed is a dict"]),
+        (
+            {
+                **FUNCTIONS,
+                "swish2": CustomActivation("other", swish2, swish2_backward, from_input=True, scratch=["matrix"]),
+            },
+            ["functions['swish2'] is the CustomActivation called 'other'", "called 'swish2'"],
+        ),
         ({**FUNCTIONS, "swish2": swish2}, ["functions['swish2'] is", "needed is the CustomActivation of that name"]),
     ],
 )
@@ -359,6 +367,10 @@ def test_two_functions_of_one_name_are_refused():
         Network([2, 3, 3, 1], activation=[SWISH2, other], loss=LOG_COSH, backend=CPU)
     says(error, "two activations of your own are called 'swish2'", "another name")
     Network([2, 3, 3, 1], activation=[SWISH2, SWISH2], loss=LOG_COSH, backend=CPU)
+    with pytest.raises(ValueError) as error:
+        Network([2, 3, 1], activation=SWISH2, loss=CustomLoss("swish2", log_cosh), backend=CPU)
+    says(error, "an activation and the loss of your own are both called 'swish2'", "another name")
+    Network([2, 3, 1], activation="relu", loss=CustomLoss("relu", log_cosh), backend=CPU)  # xpnet's is never looked up
 
 
 def test_a_nan_in_the_derivative_is_refused():

@@ -177,7 +177,7 @@ def _inputs(kinks: tuple[float, ...], n: int, rng: np.random.Generator) -> list[
     sides = np.where(np.indices(shape).sum(axis=0) % 2 == 0, 1.0, -1.0)
     inputs += [kink + sides * rng.uniform(0.01, 1.0, shape) for kink in kinks]
     for kink in kinks:
-        inputs = [np.where(abs(Z - kink) < _MARGIN, kink + np.where(Z > kink, _MARGIN, -_MARGIN), Z) for Z in inputs]
+        inputs = [np.where(abs(Z - kink) < _MARGIN, kink + np.copysign(_MARGIN, Z - kink), Z) for Z in inputs]
     return inputs
 
 
