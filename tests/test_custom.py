@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from xpnet import (
     check_gradients,
     select_backend,
 )
-from xpnet.kernels.activations import ACTIVATIONS, sigmoid
+from xpnet.kernels.activations import ACTIVATIONS, relu_backward, sigmoid, tanh_backward
 from xpnet.kernels.losses import squared_error
 from xpnet.losses import LOSSES
 
@@ -109,7 +110,7 @@ def test_xpnets_own_activations_pass(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_xpnets_own_losses_pass(name):
     loss = LOSSES[name]()
-    CustomLoss("mine", loss.losses_into, link=loss.link)
+    CustomLoss("mine", loss.losses_into, link=loss.link, threshold=loss.threshold)
 
 
 def test_a_loss_of_one_output_is_checked_on_one():
@@ -149,6 +150,14 @@ def test_save_and_load(tmp_path):
         (None, ["loss is 'log_cosh'", "functions={'log_cosh': your CustomLoss}"]),
         ({"log_cosh": LOG_COSH}, ["activation is 'swish2'", "functions={'swish2': your CustomActivation}"]),
         ({"log_cosh": SWISH2}, ["functions['log_cosh'] is", "needed is the CustomLoss of that name"]),
+        (["zz"], ["functions is ['zz']", "needed is a dict"]),
+        (
+            {
+                **FUNCTIONS,
+                "swish2": CustomActivation("other", swish2, swish2_backward, from_input=True, scratch=["matrix"]),
+            },
+            ["functions['swish2'] is the CustomActivation called 'other'", "called 'swish2'"],
+        ),
         ({**FUNCTIONS, "swish2": swish2}, ["functions['swish2'] is", "needed is the CustomActivation of that name"]),
     ],
 )
@@ -162,15 +171,34 @@ def test_a_missing_function_is_named(tmp_path, functions, parts):
     says(error, *parts)
 
 
-def test_a_link_of_ones_own():
-    def link(xp, A, out, work, row):
-        sigmoid(xp, A, out)
+def logistic(xp, A, out, work, row):
+    sigmoid(xp, A, out)
 
-    network = make(CPU, loss=CustomLoss("linked", log_cosh, link=link))
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6])
+def test_metrics_cut_where_classify_does(backend, threshold):
+    rng = np.random.default_rng(1)
+    X, labels = rng.standard_normal((4, 200)), rng.integers(2, size=200)
+    X[:, :20], labels[:20] = 0.0, 1  # these outputs are the bias: the threshold, to rounding
+    for link in (logistic, None):
+        network = Network([4, 1], loss=CustomLoss("l", log_cosh, link, threshold), backend=backend)
+        network.parameters.biases[0][...] = threshold * 1.00000001
+        found = xpnet.evaluate(network, Dataset(X, labels), metrics=("f1", "precision", "roc_auc"))
+        predicted = backend.to_host(network.classify(backend.to_device(X)))
+        assert found["accuracy"] == pytest.approx((predicted == labels).mean(), abs=1e-9)
+        right = ((predicted == 1) & (labels == 1)).sum()
+        assert found["precision"] == pytest.approx(right / predicted.sum(), abs=1e-9)
+        assert found["f1"] == pytest.approx(2 * right / (predicted.sum() + labels.sum()), abs=1e-9)
+    assert CustomLoss("l", log_cosh).threshold == 0.5
+
+
+def test_a_link_of_ones_own():
+    link = logistic
+    network = make(CPU, loss=CustomLoss("linked", log_cosh, link=link, threshold=0.0))
     X = np.random.default_rng(0).standard_normal((4, 9))
     np.testing.assert_allclose(network.predict(X), 1 / (1 + np.exp(-network.forward(X))), rtol=1e-14)
     with pytest.raises(ValueError) as error:
-        make(CPU, loss=CustomLoss("linked", log_cosh, link=link), output="tanh")
+        make(CPU, loss=CustomLoss("linked", log_cosh, link=link, threshold=0.0), output="tanh")
     says(error, "linked applies its own link", "output='identity'")
 
 
@@ -197,9 +225,112 @@ def wrong_where_negative(xp, A, Y, L, dA, work):
     xp.add(dA, 1.0, out=dA)
 
 
+def keeps_in_scratch(xp, Z, out, work):
+    xp.multiply(Z, 2.0, out=work)
+    xp.multiply(Z, Z, out=out)
+
+
+def reads_scratch(xp, Z, dA, out, work):
+    xp.multiply(work, dA, out=out)
+
+
+def adds_to_out(xp, Z, dA, out):
+    xp.multiply(dA, 2.0, out=dA)
+    xp.multiply(dA, Z, out=dA)
+    xp.add(out, dA, out=out)
+
+
+def tanh_of_out(xp, Z, out):
+    """Right in place alone."""
+    xp.tanh(out, out=out)
+
+
+def spoils_Z(xp, Z, out):
+    xp.multiply(Z, Z, out=out)
+    xp.multiply(Z, 2.0, out=Z)
+
+
+def doubled_Z(xp, Z, dA, out):
+    xp.multiply(Z, dA, out=out)
+
+
+def spoils_its_trace(xp, Z, dA, out):
+    xp.multiply(Z, 2.0, out=Z)
+    xp.multiply(Z, dA, out=out)
+
+
+def shifted(xp, Z, out):
+    """Computes right, but leaves Z changed where `out` is another array."""
+    xp.tanh(Z, out=Z)
+    xp.multiply(Z, 1.0, out=out)
+
+
+def capped(xp, Z, out):
+    xp.maximum(Z, 0.0, out=out)
+    xp.minimum(out, 6.0, out=out)
+
+
+def capped_backward(xp, A, dA, out):
+    xp.subtract(6.0, A, out=out)
+    xp.multiply(out, A, out=out)
+    xp.greater(out, 0.0, out=out)
+    xp.multiply(out, dA, out=out)
+
+
+def steep(xp, Z, out):
+    xp.multiply(Z, 30.0, out=out)
+    xp.tanh(out, out=out)
+
+
+def steep_backward(xp, A, dA, out):
+    tanh_backward(xp, A, dA, out)
+    xp.multiply(out, 30.0, out=out)
+
+
+def test_a_steep_function_and_kinks_are_no_mistakes():
+    CustomActivation("steep", steep, steep_backward)
+    CustomActivation("relu6", capped, capped_backward, kinks=(0.0, 6.0))
+
+
+def entropy(xp, A, Y, L, dA, work):
+    """L = sum of Y log(Y / A), which is NaN for Y = 0."""
+    xp.divide(Y, A, out=work)
+    xp.multiply(work, -1.0, out=dA)
+    xp.log(work, out=work)
+    xp.multiply(work, Y, out=work)
+    xp.sum(work, axis=0, keepdims=True, out=L)
+
+
+def test_samples_for_which_a_loss_is_undefined_are_left_out():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CustomLoss("kl", entropy)
+        with pytest.raises(ValueError) as error:
+            CustomLoss("kl", lambda xp, A, Y, L, dA, work: entropy(xp, dA, Y, L, dA, work))
+    says(error, "loss 'kl' is finite for no sample", "A from 0.1 to 0.9", "only after it has written")
+
+
+def reads_out(xp, A, out, work, row):
+    xp.add(out, A, out=out)
+
+
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
+        (lambda: CustomActivation("a", keeps_in_scratch, reads_scratch, from_input=True, scratch=("matrix",)),
+         ["backward of activation 'a'", "relative error nan", "scratch read before it is written"]),
+        (lambda: CustomActivation("a", square, adds_to_out, from_input=True),
+         ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"]),
+        (lambda: CustomActivation("a", tanh_of_out, tanh_backward),
+         ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"]),
+        (lambda: CustomActivation("a", spoils_Z, doubled_Z, from_input=True),
+         ["forward of activation 'a' writes into Z", "write into out"]),
+        (lambda: CustomActivation("a", shifted, tanh_backward), ["forward of activation 'a' writes into Z"]),
+        (lambda: CustomActivation("a", square, spoils_its_trace, from_input=True),
+         ["backward of activation 'a' writes into Z", "write into out"]),
+        (lambda: CustomActivation("a", capped, relu_backward), ["backward of activation 'a'", "relative error"]),
+        (lambda: CustomActivation("a", capped, relu_backward, kinks=(0.0, 6.0)), ["relative error"]),
+        (lambda: CustomLoss("b", squared_error, link=reads_out, threshold=0.0), ["link of loss 'b' gives NaN"]),
         (lambda: CustomActivation("a", square, lambda xp, Z, dA, out: xp.multiply(Z, dA, out=out), from_input=True),
          ["backward of activation 'a'", "relative error 5.0e-01", "at most 1e-07"]),
         (lambda: CustomActivation("a", square, wrong_in_place), ["backward of activation 'a'", "relative error"]),
@@ -216,9 +347,11 @@ def wrong_where_negative(xp, A, Y, L, dA, work):
         (lambda: CustomActivation("a", square, square_backward, scratch=("vector",)), ["'matrix' and 'row'"]),
         (lambda: CustomLoss("b", half_squared), ["gradient of loss 'b'", "relative error", "at most 1e-07"]),
         (lambda: CustomLoss("b", wrong_where_negative), ["gradient of loss 'b'", "relative error"]),
-        (lambda: CustomLoss("b", writing), ["loss 'b' writes into A or Y", "dA and work"]),
+        (lambda: CustomLoss("b", writing), ["pair of loss 'b' writes into Y", "dA and work"]),
         (lambda: CustomLoss("b", lambda xp, A, Y, L, dA, work: xp.subtract(A, Y, out=dA)), ["nothing into L"]),
         (lambda: CustomLoss("b", lambda A, Y: A - Y), ["'b' cannot be recorded", "pair(xp, A, Y, L, dA, work)"]),
+        (lambda: CustomLoss("b", log_cosh, link=logistic), ["'b' has a link and no threshold", "threshold=0.0"]),
+        (lambda: CustomLoss("b", log_cosh, threshold=np.nan), ["threshold of loss 'b' is nan", "finite number"]),
         (lambda: CustomLoss("huber", log_cosh), ["'huber' is one of xpnet's own"]),
     ],
 )  # fmt: skip
@@ -234,6 +367,10 @@ def test_two_functions_of_one_name_are_refused():
         Network([2, 3, 3, 1], activation=[SWISH2, other], loss=LOG_COSH, backend=CPU)
     says(error, "two activations of your own are called 'swish2'", "another name")
     Network([2, 3, 3, 1], activation=[SWISH2, SWISH2], loss=LOG_COSH, backend=CPU)
+    with pytest.raises(ValueError) as error:
+        Network([2, 3, 1], activation=SWISH2, loss=CustomLoss("swish2", log_cosh), backend=CPU)
+    says(error, "an activation and the loss of your own are both called 'swish2'", "another name")
+    Network([2, 3, 1], activation="relu", loss=CustomLoss("relu", log_cosh), backend=CPU)  # xpnet's is never looked up
 
 
 def test_a_nan_in_the_derivative_is_refused():

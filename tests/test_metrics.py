@@ -81,6 +81,19 @@ def test_r2_of_a_constant(P):
     assert metrics.r2(P, Y) == sk.r2_score(Y[0], P[0])
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 1.0, 1.0, 0.0]])
+def test_r2_knows_a_constant_whose_mean_is_rounded(weights):
+    """Three times 0.1: there scikit-learn's score is the quotient of a residual and a rounding."""
+    Y = np.array([[0.1, 0.1, 0.1] if weights is None else [0.1, 0.1, 0.1, 7.0]])
+    assert metrics.r2(Y + 0.1, Y, weights) == 0.0 and metrics.r2(Y, Y, weights) == 1.0
+
+
+def test_r2_of_one_sample_is_nan_as_in_scikit_learn():
+    with pytest.warns(UserWarning, match="not well-defined"):
+        assert np.isnan(sk.r2_score([1.0], [2.0]))
+    assert np.isnan(metrics.r2([[2.0]], [[1.0]]))
+
+
 def test_weight_k_equals_k_copies():
     P, Y, _, _ = samples(4, True, False)
     times = np.random.default_rng(1).integers(4, size=60)

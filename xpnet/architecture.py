@@ -51,6 +51,10 @@ class Architecture:
         for layer in self.layers:  # a file names functions, so a name must say which
             if isinstance(layer, Activation) and named.setdefault(layer.name, layer) != layer:
                 raise ValueError(f"two activations of your own are called {layer.name!r}; give one another name")
+        own = [name for name, layer in named.items() if isinstance(layer.function, CustomActivation)]
+        if isinstance(self.loss, CustomLoss) and self.loss.name in own:
+            raise ValueError(f"an activation and the loss of your own are both called {self.loss.name!r}, and "
+                             "functions= could give back only one of them; give one another name")  # fmt: skip
         last = next(layer for layer in reversed(self.layers) if not (layer.is_identity or layer.only_in_training))
         output = last.name if isinstance(last, Activation) else "identity"
         if self.loss.output == "identity" and output != "identity":

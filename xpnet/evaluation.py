@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -82,27 +82,34 @@ def measure(
 ) -> dict[str, Any]:  # fmt: skip
     """Return {name: value} of metrics on the network's predictions, weighted where the data set has weights.
 
-    metrics: names of `xpnet.metrics.METRICS`. The predictions are fetched once. A single output is cut into classes
-    where the loss cuts it: at 1/2, or at 0 for hinge.  feed: of the data set, where there is one already.
-    All are NaN if a prediction is not finite, so that a training goes on; `xpnet.metrics` itself refuses it.
+    metrics: names of `xpnet.metrics.METRICS`. Those of classes judge the last layer's output, before any link, as
+    `Network.classify` and the accuracy do: a single output is cut at the loss's threshold.
+    feed: of the data set, where there is one already.
+    A metric is NaN if an output is not finite, so that a training goes on; `xpnet.metrics` itself refuses it.
     Raises ValueError for an unknown name.
     """
     names = check_metrics(metrics)
     if not names:
         return {}
     feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
-    P = np.concatenate(list(_predictions(network, feed)), axis=1)
-    if not np.isfinite(P).all():
-        return dict.fromkeys(names, float("nan"))
-    cut = {"threshold": network.architecture.loss.prediction_threshold}
-    return {
-        name: METRICS[name](P, dataset.Y, dataset.weights, **(cut if name in THRESHOLD_METRICS else {}))
-        for name in names
-    }
+    loss, number = network.architecture.loss, network.backend.dtype.type
+    measured: dict[str, Any] = {}
+    fetched: dict[Any, np.ndarray] = {}
+    for name in names:
+        cuts = name in THRESHOLD_METRICS
+        infer = network.forward if cuts or loss.link is None else network.predict
+        if infer not in fetched:
+            fetched[infer] = np.concatenate(list(_outputs(network, feed, infer)), axis=1)
+        if not np.isfinite(fetched[infer]).all():
+            measured[name] = float("nan")
+            continue
+        cut = {"threshold": float(number(loss.threshold))} if cuts else {}  # rounded as the outputs are
+        measured[name] = METRICS[name](fetched[infer], dataset.Y, dataset.weights, **cut)
+    return measured
 
 
-def _predictions(network: Network, feed: Feed) -> Iterator[np.ndarray]:
-    """Predictions (n_outputs, n) on the host, of the samples where they lie, in the data set's order."""
+def _outputs(network: Network, feed: Feed, infer: Callable[[Any], Any]) -> Iterator[np.ndarray]:
+    """What `infer` gives (n_outputs, n) on the host, of the samples where they lie, in the data set's order."""
     backend = network.backend
     for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
         rows, scale = feed.sources["X"]
@@ -111,7 +118,7 @@ def _predictions(network: Network, feed: Feed) -> Iterator[np.ndarray]:
             if scale is not None:
                 part = part.astype(backend.dtype)
                 part *= scale
-            yield backend.to_host(network.predict(part.T))
+            yield backend.to_host(infer(part.T))
 
 
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:

@@ -225,6 +225,9 @@ def own_function(
     kind: str, name: Any, needed: type, known: Collection[str], functions: Mapping[str, Any] | None
 ) -> Any:
     """Return functions[name] where that is there, else the name; refuse what is neither xpnet's own nor there."""
+    if not isinstance(functions, (Mapping, type(None))):
+        raise ValueError(f"functions is {functions!r}; needed is a dict of your own activations and losses by name: "
+                         "functions={'mine': mine}")  # fmt: skip
     if not isinstance(name, str) or name in known:
         return name
     if functions is None or name not in functions:
@@ -235,6 +238,9 @@ def own_function(
                              f"{needed.__name__}}}") from None  # fmt: skip
     if not isinstance(functions[name], needed):
         raise ValueError(f"functions[{name!r}] is {functions[name]!r}; needed is the {needed.__name__} of that name")
+    if functions[name].name != name:
+        raise ValueError(f"functions[{name!r}] is the {needed.__name__} called {functions[name].name!r}; needed is the "
+                         f"one called {name!r}: give each under its own name")  # fmt: skip
     return functions[name]
 
 

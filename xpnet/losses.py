@@ -42,11 +42,6 @@ class Loss:
         """The loss's parameters by name, such as {"delta": 1.0}."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
-    @property
-    def prediction_threshold(self) -> float:
-        """Where a single prediction, behind the link, is cut into classes 0 and 1."""
-        return self.threshold if self.link is None else 0.5
-
     def losses_into(self, xp: Any, A: Array, Y: Array, L: Array, dA: Array, work: Array) -> None:
         """Write the loss of each sample into L (1, batch) and its gradient by A into dA (n_out, batch)."""
         self.kernel(xp, A, Y, L, dA, work, **self.parameters)

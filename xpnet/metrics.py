@@ -94,13 +94,16 @@ def f1(P: Array, Y: Array, weights: Array = None, *, average: str | None = None,
 def r2(P: Array, Y: Array, weights: Array = None) -> float:
     """Return 1 - sum (Y - P)^2 / sum (Y - mean Y)^2, the mean over the outputs.
 
-    An output that is constant in Y gives 1 where the predictions are right, else 0.
+    An output that is constant in Y gives 1 where the predictions are right, else 0. NaN for a single sample.
     """
     P, Y, w = _checked(P, Y, weights)
+    if Y.shape[1] < 2:
+        return float("nan")
     residual = (Y - P) ** 2 @ w
     total = (Y - (Y @ w / w.sum())[:, None]) ** 2 @ w
     scores = np.where(residual == 0.0, 1.0, 0.0)
-    varies = (total != 0.0) & (residual != 0.0)
+    counted = Y[:, w > 0.0]  # by equality: the mean of equal numbers is rounded, and their variance then is not 0
+    varies = (counted.max(axis=1) > counted.min(axis=1)) & (total != 0.0) & (residual != 0.0)
     scores[varies] = 1.0 - residual[varies] / total[varies]
     return float(scores.mean())
 
