@@ -229,3 +229,10 @@ def test_a_long_chain_is_settled_in_one_pass():
     """A hostile model file may hold a hundred thousand layers without initialisers."""
     layers = tuple(Dense(1, 1) for _ in range(20_000))
     assert {layer.init for layer in Architecture(layers, "squared_error").layers} == {"glorot"}
+
+
+@pytest.mark.parametrize("activation", [np.tanh, 3])
+def test_an_activation_that_is_no_name_is_refused(activation):
+    with pytest.raises(TypeError) as refusal:
+        Architecture.of_sizes([2, 3, 1], activation, "identity", None, "squared_error")
+    says(refusal, f"activation is {activation!r}", "'relu'", "CustomActivation")

@@ -154,7 +154,7 @@ def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
         (None, np.zeros(4), ["there is no file", "X.npy", "np.save"]),
         (np.zeros((4, 2)), None, ["there is no file", "Y.npy", "np.save"]),
         (np.zeros(4), np.zeros(4), ["X.npy is (4,)", "rows (n_samples, n_features)"]),
-        (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)"]),
+        (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)", "empty"]),
         (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]),
         (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples"]),
         (np.zeros((4, 2)), np.array([0, 1, -1, 2]), ["Y.npy", "label -1 at sample 2"]),
@@ -186,3 +186,8 @@ def test_a_run_whose_file_has_gone_and_one_without_labels(files, capsys, tmp_pat
         config["data"]["labels"] = labels
         Path("run/config.json").write_text(json.dumps(config))
         refused(capsys, ["evaluate", "run"], *parts, "train again, or restore it")
+
+
+def test_a_validation_part_that_rounds_to_no_sample_is_refused(files, capsys):
+    options = ["train", *files("classes"), "--validation", "0.0001"]
+    refused(capsys, options, "--validation 0.0001 of 400 samples", "give more, or 0 for none", code=2)

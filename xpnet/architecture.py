@@ -80,6 +80,9 @@ class Architecture:
             raise ValueError(f"layers is {list(sizes)}; needed are at least inputs and outputs, such as [784, 10]")
         n_hidden = len(sizes) - 2
         one_for_all = isinstance(activation, (str, CustomActivation))
+        if not one_for_all and (callable(activation) or not hasattr(activation, "__iter__")):
+            raise TypeError(f"activation is {activation!r}; needed is a name such as 'relu', a list of them, or a "
+                            "CustomActivation(name, forward, backward)")  # fmt: skip
         given: list[Any] = [activation] if one_for_all else list(activation)  # type: ignore[arg-type]
         for name in given:
             _check_function("activation", name)  # also where there is no hidden layer to use it

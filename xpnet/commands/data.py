@@ -171,8 +171,10 @@ def open_array(path: Path) -> np.ndarray:
 def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
     """Map rows (n_samples, n_features), as many features as the network takes where that is given."""
     rows = open_array(path)
-    if rows.ndim != 2 or 0 in rows.shape or (n_features is not None and rows.shape[1] != n_features):
-        needed = "rows (n_samples, n_features)"
+    if rows.size == 0:
+        raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, n_features) into it")
+    if rows.ndim != 2 or (n_features is not None and rows.shape[1] != n_features):
+        needed = "needed are rows (n_samples, n_features)"
         if n_features is not None:
             needed = f"the network needs rows (n_samples, {n_features})"
         raise ValueError(f"{path} is {rows.shape}, {needed}; reshape it with X.reshape(len(X), -1), or transpose it")
@@ -183,6 +185,10 @@ def _hold_out(name: str, dataset: Dataset, text: str) -> tuple[Dataset, Dataset 
     """Split off the last N samples, or the last fraction; "0" for none."""
     wanted = float(text)
     count = round(wanted * dataset.n_samples) if wanted < 1.0 else int(wanted)
+    if wanted > 0.0 and count == 0:
+        raise UsageError(
+            f"--validation {text} of {dataset.n_samples} samples of {name} is none; give more, or 0 for none"
+        )
     if count >= dataset.n_samples:
         raise _NothingLeft(f"{text}, which leaves none of the {dataset.n_samples} samples of {name} to train on")
     if count == 0:
