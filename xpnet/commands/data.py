@@ -171,13 +171,13 @@ def open_array(path: Path) -> np.ndarray:
 def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
     """Map rows (n_samples, n_features), as many features as the network takes where that is given."""
     rows = open_array(path)
+    n = "n_features" if n_features is None else str(n_features)
     if rows.size == 0:
-        raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, n_features) into it")
+        raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, {n}) into it")
     if rows.ndim != 2 or (n_features is not None and rows.shape[1] != n_features):
-        needed = "needed are rows (n_samples, n_features)"
-        if n_features is not None:
-            needed = f"the network needs rows (n_samples, {n_features})"
-        raise ValueError(f"{path} is {rows.shape}, {needed}; reshape it with X.reshape(len(X), -1), or transpose it")
+        needed = "needed are" if n_features is None else "the network needs"
+        raise ValueError(f"{path} is {rows.shape}, {needed} rows (n_samples, {n}); "
+                         "reshape it with X.reshape(len(X), -1), or transpose it")  # fmt: skip
     return rows
 
 
