@@ -331,10 +331,10 @@ def test_what_the_parser_refuses(capsys):
         ("targets", "--label-smoothing 0.1", ["--label-smoothing", "not with squared_error"]),
         ("targets", "--metrics f1", ["--metrics f1", "holds no classes"]),
         ("classes", "--metrics f1 --validation 0", ["--metrics", "--validation"]),
-        ("classes", "--schedule plateau --validation 0.001", ["--schedule plateau", "--validation"]),
+        ("classes", "--schedule plateau --validation 0", ["--schedule plateau", "--validation"]),
         ("classes", "--schedule one-cycle --batch-size 60 --epochs 1", ["--epochs 1 give 1", "at least 2 steps"]),
         ("targets", "--target 0.9", ["val_accuracy needs classes", "--monitor"]),
-        ("classes", "--patience 3 --validation 0.001", ["val_loss", "--validation"]),
+        ("classes", "--patience 3 --validation 0", ["val_loss", "--validation"]),
         ("classes", "--warmup 20 --schedule cosine", ["--schedule cosine", "20", "longer"]),
     ],
 )
