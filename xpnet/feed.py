@@ -53,10 +53,17 @@ class Blocks:
 
     def __init__(self, dataset: Dataset, backend: Backend, batch: int) -> None:
         self._backend = backend
-        columns, self.block, self._n_held = _blocks(dataset, backend, batch)
+        self.block, self._n_held = _blocks(dataset, backend, batch)
         self.n_samples = dataset.n_samples
+        capacity = min(self.block * self._n_held, self.n_samples)
+        columns = {
+            "X": (dataset.samples, _feature_type(dataset, backend)),
+            "Y": (dataset.targets, backend.dtype),
+        }
+        weights = dataset.relative_weights()
+        if weights is not None:
+            columns["weights"] = (weights, backend.dtype)
         self._columns = {name: rows for name, (rows, _) in columns.items()}
-        capacity = held_samples(dataset, backend, batch)
         self.sources: Sources = {
             name: (backend.xp.empty((capacity, rows.shape[1]), dtype=dtype), dataset.scale if name == "X" else None)
             for name, (rows, dtype) in columns.items()
@@ -106,26 +113,21 @@ def held_samples(dataset: Dataset, backend: Backend, batch: int) -> int:
     """How many samples an engine's sources hold at a time: all, or those of a pool of blocks."""
     if not dataset.is_mapped:
         return dataset.n_samples
-    _, block, n_held = _blocks(dataset, backend, batch)
+    block, n_held = _blocks(dataset, backend, batch)
     return min(block * n_held, dataset.n_samples)
 
 
-def _blocks(
-    dataset: Dataset, backend: Backend, batch: int
-) -> tuple[dict[str, tuple[np.ndarray, np.dtype[Any]]], int, int]:
-    """Return {name: (rows, type on the device)}, the samples of a block, and the blocks held at a time."""
-    samples = dataset.samples
-    columns = {
-        "X": (samples, samples.dtype if samples.dtype == np.uint8 else backend.dtype),
-        "Y": (dataset.targets, backend.dtype),
-    }
-    weights = dataset.relative_weights()
-    if weights is not None:
-        columns["weights"] = (weights, backend.dtype)
-    row_bytes = sum(rows.shape[1] * dtype.itemsize for rows, dtype in columns.values())
+def _feature_type(dataset: Dataset, backend: Backend) -> np.dtype[Any]:
+    return dataset.samples.dtype if dataset.samples.dtype == np.uint8 else backend.dtype
+
+
+def _blocks(dataset: Dataset, backend: Backend, batch: int) -> tuple[int, int]:
+    """Return the samples of a block, and the blocks held at a time."""
+    n_floats = dataset.n_outputs + (dataset.weights is not None)
+    row_bytes = dataset.n_features * _feature_type(dataset, backend).itemsize + n_floats * backend.dtype.itemsize
     block = min(-(-max(1, BLOCK_BYTES // row_bytes) // batch) * batch, dataset.n_samples)
     n_held = min(max(1, POOL_BYTES // (block * row_bytes)), -(-dataset.n_samples // block))
-    return columns, block, n_held
+    return block, n_held
 
 
 def _order(n: int, rng: np.random.Generator | None) -> np.ndarray:
