@@ -18,7 +18,9 @@ from operator import attrgetter as _attrgetter
 from types import SimpleNamespace as _Namespace
 from typing import Any as _Any
 
+import hostcuda as _hostcuda
 import numpy as _np
+import pytest as _pytest
 
 __version__ = "14.2.0"
 float32, float64, uint8, uint32 = _np.float32, _np.float64, _np.uint8, _np.uint32
@@ -449,6 +451,52 @@ def ones(shape: _Any, dtype: _Any = float) -> _Any:
 def arange(*range_: _Any, dtype: _Any = None) -> _Any:
     counts._add("launches", "arange")
     return _made(_np.arange(*range_, dtype=dtype))
+
+
+class RawModule:
+    """CUDA text, compiled for the CPU when its first function is asked for; a test that comes here needs a compiler."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        self._code = code
+
+    def get_function(self, name: str) -> _Any:
+        if _hostcuda.compiler() is None:
+            _pytest.skip("no C++ compiler: generated CUDA kernels cannot run on the fake GPU")
+        if name not in _hostcuda.parameters(self._code):
+            raise RuntimeError(f"cannot find the function {name}: CUDA_ERROR_NOT_FOUND: named symbol not found")
+        return RawKernel(self._code, name)
+
+
+class RawKernel:
+    """A kernel of a RawModule. CuPy checks no argument; here each must be what the parameter says."""
+
+    def __init__(self, code: str, name: str) -> None:
+        self._code, self.name = code, name
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[_Any, ...]) -> None:
+        parameters = _hostcuda.parameters(self._code)[self.name]
+        if len(args) != len(parameters):
+            raise TypeError(f"{self.name} takes {len(parameters)} arguments, got {len(args)}")
+        if not (len(grid) == len(block) == 1 and 0 < grid[0] < 2**31 and 0 < block[0] <= 1024):
+            raise RuntimeError(f"CUDA_ERROR_INVALID_VALUE: invalid argument: grid {grid}, block {block}")
+        values = []
+        for (kind, name), argument in zip(parameters, args, strict=True):
+            pointer, needed = kind.endswith("*"), self._dtype(kind.rstrip("*"))
+            found = argument.dtype if isinstance(argument, ndarray if pointer else _np.generic) else type(argument)
+            if found != needed:
+                raise TypeError(f"{self.name}: {name} is {found}, needed is {'an array of ' * pointer}{needed}")
+            if pointer and not argument.flags.c_contiguous:
+                raise TypeError(f"{self.name}: {name} is not C-contiguous; a kernel sees memory, not strides")
+            values.append(argument._host.ctypes.data if pointer else argument.item())
+        with _np.errstate(all="ignore"):
+            _hostcuda.call(self._code, self.name, grid[0], block[0], values)
+        counts._add("launches", self.name)
+
+    def _dtype(self, kind: str) -> _Any:
+        kind = _hostcuda.real_type(self._code) if kind == "real" else kind
+        kinds = {"int": "int32", "uint32": "uint32", "unsigned char": "uint8", "long long": "int64", "float": "float32",
+                 "double": "float64"}  # fmt: skip
+        return _np.dtype(kinds[kind])
 
 
 cuda = _Namespace(

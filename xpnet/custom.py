@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import select_backend
+from xpnet.engines import make_engine
 from xpnet.executors.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.losses import LOSSES, Loss
@@ -247,7 +248,7 @@ def _engine(what: str, build: Callable[[Recorder], None], signature: str, writte
     if missing:
         raise ValueError(f"{what} writes nothing into {' and '.join(missing)}; needed is {signature}, with out=")
     backend = select_backend("cpu", "float64")
-    return Replay(program, backend, backend.zeros(0))
+    return make_engine(program, backend, backend.zeros(0))
 
 
 def _start(engine: Replay, **inputs: np.ndarray) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from xpnet.callbacks import Callback, History, Record
 from xpnet.checkpoint import Moment, Progress, load_states, states_of
 from xpnet.data import Dataset
-from xpnet.executors.replay import Replay
+from xpnet.engines import make_engine
 from xpnet.feed import feed_of
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer, Snapshot
@@ -59,7 +59,7 @@ class Runner:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
         program = network.training_program(settings.batch, optimizer, "weights" in self.feed.sources, settings.seed,
                                            settings.accumulate)  # fmt: skip
-        self.engine = Replay(program, network.backend, network.owned, self.feed.sources)
+        self.engine = make_engine(program, network.backend, network.owned, self.feed.sources)
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         self._fit = fit_of(network, optimizer, dataset, settings)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
-from xpnet.executors.replay import Replay
+from xpnet.engines import make_engine
 from xpnet.feed import Feed, feed_of
 from xpnet.losses import Loss
 from xpnet.metrics import METRICS, THRESHOLD_METRICS
@@ -27,7 +27,7 @@ class Evaluator:
         with_accuracy = dataset.is_classification
         batch = min(CHUNK, dataset.n_samples)
         program = evaluation_program(network.architecture, batch, "weights" in feed.sources, with_accuracy)
-        self._engine = Replay(program, network.backend, network.owned, feed.sources)
+        self._engine = make_engine(program, network.backend, network.owned, feed.sources)
         self._feed = feed
 
     @property

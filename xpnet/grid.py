@@ -19,7 +19,7 @@ import numpy as np
 from xpnet import bench
 from xpnet.architecture import Architecture
 from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
-from xpnet.executors.replay import Replay
+from xpnet.engines import make_engine
 from xpnet.model_file import write_aside
 from xpnet.network import Network
 from xpnet.optimizers import SGD
@@ -175,7 +175,7 @@ def _chunk(
 ) -> bench.Work:
     """Training steps through all of `order` as one piece of work."""
     network = Network([*sizes, N_CLASSES], backend=backend)
-    engine = Replay(program, backend, network.parameters.flat, data)
+    engine = make_engine(program, backend, network.parameters.flat, data)
     rows = SGD(_LEARNING_RATE).slot_rows(len(order) // program.batch)
     return bench.Work(lambda: engine.run(order, rows), backend.synchronize)
 

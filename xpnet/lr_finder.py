@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.data import Dataset
 from xpnet.evaluation import check_fit
+from xpnet.engines import make_engine
 from xpnet.executors.replay import Replay
 from xpnet.feed import Feed, feed_of
 from xpnet.network import Network
@@ -65,7 +66,7 @@ def find_lr(
     lrs = lr_start * (lr_end / lr_start) ** (np.arange(n_steps) / (n_steps - 1))
     feed, owned = feed_of(dataset, network.backend, batch), network.owned
     program = network.training_program(batch, optimizer, "weights" in feed.sources, seed)
-    engine = Replay(program, network.backend, owned, feed.sources)  # its state is zero: the optimizer's stays out
+    engine = make_engine(program, network.backend, owned, feed.sources)  # its state is zero: the optimizer's stays out
     kept = owned.copy()
     try:
         losses = _ramp(engine, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)

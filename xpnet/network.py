@@ -15,6 +15,7 @@ import numpy as np
 
 from xpnet.architecture import Architecture, Function
 from xpnet.backend import Backend, select_backend
+from xpnet.engines import make_engine
 from xpnet.executors.replay import Replay
 from xpnet.layer import Layer
 from xpnet.losses import Loss
@@ -196,7 +197,7 @@ class Network:
 
         Whoever holds it is its only user, so that two threads may use one network at once.
         """
-        engine = self._take_idle(key) or Replay(build(), self.backend, self.owned)
+        engine = self._take_idle(key) or make_engine(build(), self.backend, self.owned)
         yield engine
         self._idle.append((key, engine))
         del self._idle[:-_IDLE_ENGINES]

@@ -30,7 +30,9 @@ def _quiet_and_small(itemsize: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _BoundStep:
+class BoundStep:
+    """A Program of one batch size, as an engine calls it."""
+
     gathers: tuple[Callable[[Any], Any], ...]  # each is given the samples
     phases: dict[str, list[Callable[[], Any]]]
     calls: list[Callable[[], Any]]
@@ -51,17 +53,13 @@ class Replay:
         self.bytes_uploaded = 0
         self._owned = owned
         self._data = dict(data or {})
-        self._floats = backend.zeros(program.n_floats - program.n_owned)
+        self._floats = backend.zeros(program.n_floats - program.n_owned + self._extra_floats(program))
         self._uints = backend.zeros(program.n_uints, np.uint32)
         for constant in program.constants:
             self._fill(constant)
         self._arrays: dict[Any, Any] = {}
-        self._bound: dict[int, tuple[Program, _BoundStep]] = {}
-        self._staging = {
-            name: backend.xp.empty((program.capacity, source.shape[1]), dtype=source.dtype)
-            for name, (source, scale) in self._data.items()
-            if scale is not None
-        }
+        self._bound: dict[int, tuple[Program, BoundStep]] = {}
+        self._staging: dict[str, Any] = {}
         start = program.state_offset - program.n_owned
         self._numpy = NumpyCalls(program, self._array) if backend.xp is np else None
         # What lives on from step to step besides theta and statistics; writable, to take up a run where it was left.
@@ -134,6 +132,10 @@ class Replay:
         """
         return self._view(self._at(batch)[0], name)
 
+    def _extra_floats(self, program: Program) -> int:
+        """Elements that an engine derived from this one needs behind the float arena."""
+        return 0
+
     def _fill(self, constant: Constant) -> None:
         """Compute a constant on the host and upload it, once."""
         values = constant.start + constant.multiplier * np.arange(constant.size, dtype=np.uint64)  # wraps modulo 2^64
@@ -142,7 +144,7 @@ class Replay:
         if self.backend.device != "cpu":
             self.bytes_uploaded += values.nbytes
 
-    def _at(self, batch: int) -> tuple[Program, _BoundStep]:
+    def _at(self, batch: int) -> tuple[Program, BoundStep]:
         found = self._bound.get(batch)
         if found is None:
             if len(self._bound) > _KEPT_BATCH_SIZES:
@@ -152,7 +154,7 @@ class Replay:
             found = self._bound[batch] = (program, self._bind(program))
         return found
 
-    def _bind(self, program: Program) -> _BoundStep:
+    def _bind(self, program: Program) -> BoundStep:
         phases: dict[str, list[Callable[[], Any]]] = {}
         for phase in program.phases:
             calls = [call for call in program.calls if call.phase == phase]
@@ -161,9 +163,14 @@ class Replay:
             else:
                 phases[phase] = self._numpy.bind(calls, [call for call in program.calls if call.phase != phase])
         gathers = tuple(self._gather(name, self._memory(buffer)) for name, buffer in program.gathers if self._data)
+        return self._step(program, phases, gathers)
+
+    def _step(
+        self, program: Program, phases: dict[str, list[Callable[[], Any]]], gathers: tuple[Callable[[Any], Any], ...]
+    ) -> BoundStep:
         update = phases.get("update", []) if program.accumulate > 1 else []
         every = [call for calls in phases.values() if calls is not update for call in calls]
-        return _BoundStep(gathers, phases, every, update)
+        return BoundStep(gathers, phases, every, update)
 
     def _gather(self, name: str, out: Any) -> Callable[[Any], Any]:
         """One `take` of a step: rows of the data into `out`; uint8 ones through a staging buffer, and scaled."""
@@ -171,6 +178,8 @@ class Replay:
         take, multiply, on_cpu = source.take, self.backend.xp.multiply, self.backend.xp is np
         if scale is None:  # "clip" lets NumPy write into `out` without a buffer of its own; CuPy's take has no mode
             return (lambda samples: take(samples, 0, out, "clip")) if on_cpu else lambda samples: take(samples, 0, out)
+        if name not in self._staging:
+            self._staging[name] = self.backend.xp.empty((self.program.capacity, source.shape[1]), dtype=source.dtype)
         staging, factor = self._staging[name][: len(out)], np.array(scale, out.dtype) if on_cpu else scale
 
         def gather_scaled(samples: Any) -> None:

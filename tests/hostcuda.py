@@ -1,0 +1,92 @@
+"""Run generated CUDA text on the CPU: compiled, unchanged, by the C++ compiler, with one thread after the other.
+
+What the text takes from CUDA (`__global__`, `threadIdx`, ...) is defined before it; loops over blocks and threads are
+added behind it. Such kernels have no shared memory and do not wait, so the order of the threads must not matter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_BEFORE = """\
+#include <math.h>
+#define __global__
+#define __device__
+struct Dimension { unsigned int x; };
+static Dimension threadIdx, blockIdx, blockDim;
+"""
+_BEHIND = """\
+extern "C" void host_{name}(int reverse_, int blocks_, int threads_, {parameters}) {{
+  blockDim.x = threads_;
+  for (int b_ = 0; b_ < blocks_; ++b_)
+    for (int t_ = 0; t_ < threads_; ++t_) {{
+      blockIdx.x = reverse_ ? blocks_ - 1 - b_ : b_;
+      threadIdx.x = reverse_ ? threads_ - 1 - t_ : t_;
+      {name}({arguments});
+    }}
+}}
+"""
+_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+_SCALARS = {"int": ctypes.c_int, "float": ctypes.c_float, "double": ctypes.c_double}
+
+
+def compiler() -> str | None:
+    """The C++ compiler, or None."""
+    return shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+
+
+def parameters(text: str) -> dict[str, list[tuple[str, str]]]:
+    """(type, name) of each parameter of each kernel of a text; a pointer's type ends in "*"."""
+    found = {}
+    for name, listed in _KERNEL.findall(text):
+        found[name] = [tuple(item.removeprefix("const ").rsplit(" ", 1)) for item in listed.split(", ")]
+    return found  # type: ignore[return-value]
+
+
+def real_type(text: str) -> str:
+    """What the text calls `real`: float or double."""
+    match = re.search(r"typedef (\w+) real;", text)
+    return match.group(1) if match else "float"
+
+
+@functools.cache
+def load(text: str) -> ctypes.CDLL:
+    """Compile a text and load it; each of its kernels NAME is there as host_NAME(reverse, blocks, threads, ...)."""
+    path = compiler()
+    assert path is not None, "there is no C++ compiler; ask `compiler()` first"
+    names = {kernel: ", ".join(name for _, name in listed) for kernel, listed in parameters(text).items()}
+    wrappers = [
+        _BEHIND.format(name=kernel, parameters=listed, arguments=names[kernel])
+        for kernel, listed in _KERNEL.findall(text)
+    ]
+    folder = Path(_folder().name)
+    stem = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+    stem.with_suffix(".cpp").write_text(_BEFORE + text + "".join(wrappers))
+    command = [path, "-shared", "-fPIC", "-O1", "-w", "-std=c++14", "-o", f"{stem}.so", f"{stem}.cpp"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the C++ compiler refuses the generated text:\n{done.stderr}")
+    return ctypes.CDLL(f"{stem}.so")
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="hostcuda")  # gone when the process ends
+
+
+def call(text: str, name: str, blocks: int, threads: int, values: list[Any], reverse: bool = False) -> None:
+    """Run a kernel.  values: addresses and numbers, in order.  reverse: the threads, last one first."""
+    function = load(text)[f"host_{name}"]
+    arguments = []
+    for (kind, _), value in zip(parameters(text)[name], values, strict=True):
+        kind = real_type(text) if kind == "real" else kind
+        arguments.append(ctypes.c_void_p(value) if kind.endswith("*") else _SCALARS[kind](value))
+    function(ctypes.c_int(int(reverse)), ctypes.c_int(blocks), ctypes.c_int(threads), *arguments)

@@ -1,0 +1,247 @@
+"""Join the calls of a Program into as few kernels as can be: the one grouping pass of all engines that generate code.
+
+A GROUP is a run of calls that independent workers can carry out, each on elements of its own: a worker per element, per
+row or per column of the matrices as they lie in memory. A product is a group of its own. A LAUNCH holds the groups that
+do not touch each other's results, so that one kernel can carry them all. `launches` returns them in order; printing
+them as code comes next, in `xpnet.printer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xpnet.program import REDUCTIONS, Call, Operand, Program
+
+LONG_SUM = 1024  # elements of a vector from which its sum is shared out, to as many workers
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call in its group, by its number in the Program.
+
+    part: "whole"; or of a sum over a long vector "partial", a sum for each of LONG_SUM workers, and "final", of those.
+    """
+
+    index: int
+    part: str = "whole"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Calls for the same workers.
+
+    kind: what a worker owns: an "element", a "row" or a "column" of memory, the "single" numbers of the network, a
+    "partial" sum; or "product", which is for a library.
+    """
+
+    kind: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Groups of one phase that one kernel can carry out in any order, or one product."""
+
+    phase: str
+    groups: tuple[Group, ...]
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a matrix product."""
+        return self.groups[0].kind == "product"
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a call does to one buffer under one choice of workers.
+
+    place: arena and first element.  role: "matrix", "vector", "flat" or "number": two accesses of one place with one
+    role and size reach it in the same order.  owned: each worker reaches elements of its own, and no other does.
+    """
+
+    place: tuple[str, int]
+    size: int
+    role: str
+    owned: bool
+    writes: bool
+
+    def clashes(self, other: Access) -> bool:
+        """Whether one must be over, for all workers, before the other begins."""
+        if not (self.writes or other.writes) or not self.overlaps(other):
+            return False
+        same = (self.place, self.size, self.role) == (other.place, other.size, other.role)
+        return not (same and self.owned and other.owned)
+
+    def overlaps(self, other: Access) -> bool:
+        """Whether an element is in both."""
+        (kind, start), (other_kind, other_start) = self.place, other.place
+        return kind == other_kind and start < other_start + other.size and other_start < start + self.size
+
+
+Workers = tuple[Any, ...]  # a kind of group and which workers they are: groups of equal workers may join
+Choices = dict[Workers, tuple[Access, ...]]
+
+
+def launches(program: Program, phase: str | None = None) -> tuple[Launch, ...]:
+    """Return the launches of a step after its gather, or those of one phase, in order.
+
+    The numbers of their calls hold for every batch size of the Program: what can be joined in the full batch can be
+    joined in a part of it.
+    """
+    phases = program.phases if phase is None else (phase,)
+    return tuple(launch for name in phases for launch in _launches(program, name))
+
+
+def _launches(program: Program, phase: str) -> Iterator[Launch]:
+    """Put each group into the earliest launch whose results and operands, and those of all after it, it lets alone."""
+    made: list[tuple[list[Group], list[Access]]] = []
+    for group, accesses in _groups(program, phase):
+        place = len(made)
+        if group.kind != "product":
+            for i in range(len(made) - 1, -1, -1):
+                if _depends(accesses, made[i][1]):
+                    break
+                if made[i][0][0].kind != "product":
+                    place = i
+        if place == len(made):
+            made.append(([], []))
+        made[place][0].append(group)
+        made[place][1].extend(accesses)
+    return (Launch(phase, tuple(groups)) for groups, _ in made)
+
+
+def _depends(ones: Sequence[Access], others: Sequence[Access]) -> bool:
+    return any((one.writes or other.writes) and one.overlaps(other) for one in ones for other in others)
+
+
+@dataclass
+class _Open:
+    """The group that is being filled: what its workers may still be, and what they touch under each choice."""
+
+    steps: list[Step] = field(default_factory=list)
+    choices: dict[Workers, list[Access]] = field(default_factory=dict)
+
+    def joined(self, choices: Choices) -> dict[Workers, list[Access]]:
+        """The choices that are left with one more call; none if it cannot join."""
+        if not self.steps:
+            return {workers: list(accesses) for workers, accesses in choices.items()}
+        return {
+            workers: [*self.choices[workers], *accesses]
+            for workers, accesses in choices.items()
+            if workers in self.choices
+            and not any(one.clashes(other) for one in accesses for other in self.choices[workers])
+        }
+
+    def close(self) -> tuple[Group, list[Access]]:
+        """The group, with as many workers as can be."""
+        kinds = ("element", "column", "row", "single", "partial", "product")
+        workers = min(self.choices, key=lambda workers: kinds.index(workers[0]))
+        return Group(workers[0], tuple(self.steps)), self.choices[workers]
+
+
+def _groups(program: Program, phase: str) -> Iterator[tuple[Group, list[Access]]]:
+    """Cut the calls of a phase into groups, in order, each as long as can be."""
+    current = _Open()
+    for step, choices in _steps(program, phase):
+        left = current.joined(choices)
+        if not left:
+            yield current.close()
+            current = _Open()
+            left = current.joined(choices)
+        current.steps.append(step)
+        current.choices = left
+        if step.part == "partial" or ("product",) in left:
+            yield current.close()
+            current = _Open()
+    if current.steps:
+        yield current.close()
+
+
+def _steps(program: Program, phase: str) -> Iterator[tuple[Step, Choices]]:
+    """Each call of a phase with the workers that could carry it out; a long sum is two."""
+    for index, call in enumerate(program.calls):
+        if call.phase != phase:
+            continue
+        if is_long_sum(call):
+            partial = _access(call.operands[0], "flat", owned=False)
+            sums = Access(("partial sums", index), 1, "flat", owned=True, writes=True)
+            yield Step(index, "partial"), {("partial",): (partial, sums)}
+            out = _access(call.out, "number", owned=True, writes=True)
+            sums = Access(("partial sums", index), 1, "flat", owned=False, writes=False)
+            yield Step(index, "final"), {("single",): (sums, out)}
+        else:
+            yield Step(index), _choices(call)
+
+
+def is_long_sum(call: Call) -> bool:
+    """Whether a call reduces so long a vector to a number that one worker would take too long for it."""
+    return call.word in REDUCTIONS and len(call.operands[0].shape) == 1 and call.operands[0].buffer.size > LONG_SUM
+
+
+def _choices(call: Call) -> Choices:
+    if call.word == "matmul":
+        reads = tuple(_access(operand, "matrix", owned=False) for operand in call.operands)
+        return {("product",): (*reads, _access(call.out, "matrix", owned=False, writes=True))}
+    source = call.operands[0] if call.word in REDUCTIONS else call.out
+    if source.buffer.form == "matrix":
+        return _matrix_choices(call, source)
+    if call.out.buffer.form == "scalar":
+        reads = tuple(_access(operand, "number", owned=len(operand.shape) <= 1 and operand.buffer.size == 1)
+                      for operand in call.operands)  # fmt: skip
+        return {("single",): (*reads, _access(call.out, "number", owned=True, writes=True))}
+    if source.buffer.form == "flat":
+        return {("element", "flat", source.buffer.size): _lane_accesses(call, "flat")}
+    lane = (source.buffer.flipped, source.buffer.size)  # a vector over samples, or over features
+    accesses = _lane_accesses(call, "vector")
+    return {("column", *lane): accesses, ("row", *lane): accesses}
+
+
+def _lane_accesses(call: Call, role: str) -> tuple[Access, ...]:
+    """Of a call on vectors of one length: a worker an element, whatever the workers are."""
+    reads = (_access(operand, role if operand.shape else "number", owned=bool(operand.shape))
+             for operand in call.operands)  # fmt: skip
+    return (*reads, _access(call.out, role, owned=True, writes=True))
+
+
+def _matrix_choices(call: Call, source: Operand) -> Choices:
+    """Of a call on a matrix and vectors along it: workers for its elements, its rows or its columns in memory."""
+    rows, columns = source.shape
+    flipped = source.buffer.flipped
+    kinds: dict[Workers, tuple[str, ...]] = {
+        ("element", rows, columns, flipped): ("matrix",),
+        ("column", not flipped, columns): ("matrix", "along rows"),
+        ("row", flipped, rows): ("matrix", "along columns"),
+    }
+    choices: Choices = {}
+    for workers, owned_roles in kinds.items():
+        if call.word in REDUCTIONS and workers[0] != ("column" if call.axis == 0 else "row"):
+            continue
+        accesses = []
+        for operand in (*call.operands, call.out):
+            role = direction(operand, source)
+            owned = role in owned_roles
+            accesses.append(_access(operand, role if role == "matrix" or not owned else "vector", owned,
+                                    writes=operand is call.out))  # fmt: skip
+        choices[workers] = tuple(accesses)
+    return choices
+
+
+def direction(operand: Operand, matrix: Operand) -> str:
+    """How an operand lies beside a matrix: "matrix", like it; a vector "along rows" or "along columns"; or a "number".
+
+    "along rows": a number for each column, as a row has them. By what the buffer declares: with a batch of one, or one
+    feature, its shape tells nothing.
+    """
+    buffer = operand.buffer
+    if buffer.form == "matrix":
+        return "matrix"
+    if not operand.shape:
+        return "number"
+    return "along columns" if buffer.flipped == matrix.buffer.flipped else "along rows"
+
+
+def _access(operand: Operand, role: str, owned: bool, writes: bool = False) -> Access:
+    buffer = operand.buffer
+    return Access((buffer.kind, buffer.offset), buffer.size, role, owned, writes)
