@@ -17,7 +17,8 @@ FLOAT_WORDS = {"add", "subtract", "multiply", "divide", "maximum", "minimum", "g
 WORDS = {*FLOAT_WORDS, "bitwise_xor", "right_shift"}
 HELPERS = {"matmul", "sum", "max", "argmax", "take", "empty", "zeros", "ones", "full", "arange", "array",
            "asarray", "asnumpy", "ascontiguousarray", "concatenate", "isfinite", "all", "any", "ndarray",
-           "cuda", "float32", "float64", "uint8", "uint32", "int32", "int64", "intp"}  # fmt: skip
+           "cuda", "RawModule", "RawKernel",
+           "float32", "float64", "uint8", "uint32", "int32", "int64", "intp"}  # fmt: skip
 
 
 def device(array, dtype=np.float32):

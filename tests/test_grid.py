@@ -13,6 +13,7 @@ from refusals import says
 
 from xpnet import bench, grid
 from xpnet.backend import BackendUnavailable, select_backend
+from xpnet.engines import make_engine
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_devices_take_turns_at_the_same_point(one_second, fake_gpu):
     assert one_second == [["cpu", "cuda"]] * 2
     assert [(p["device"], p["width"]) for p in found["points"]] == [("cpu", 4), ("cuda", 4), ("cpu", 5), ("cuda", 5)]
     assert fakecupy.counts.synchronizations == 2 and fakecupy.counts.reads == 2  # a chunk is one read
-    assert fakecupy.counts.named("launches")["take"] == 2 * 2 * 32  # X and Y, each step gathers
+    assert fakecupy.counts.named("launches")["gather"] == 2 * (32 + 1)  # a step each, and the last results
     assert grid.crossover(found) == {8: 4}
 
 
@@ -92,12 +93,11 @@ def test_what_is_timed_is_training(monkeypatch):
     """Steps of the engine that training uses: they gather, they change the weights, and the weights stay finite."""
     engines = []
 
-    class Spy(grid.Replay):
-        def __init__(self, program, backend, theta, data):
-            super().__init__(program, backend, theta, data)
-            engines.append((program, theta, theta.copy()))
+    def spy(program, backend, theta, data):
+        engines.append((program, theta, theta.copy()))
+        return make_engine(program, backend, theta, data)
 
-    monkeypatch.setattr(grid, "Replay", Spy)
+    monkeypatch.setattr(grid, "make_engine", spy)
     measure([select_backend("cpu", "float64")], repeats=1, seconds=1e-6)
     ((program, theta, before),) = engines
     assert np.isfinite(theta).all() and (theta != before).any()

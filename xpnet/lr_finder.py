@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
-from xpnet.evaluation import check_fit
 from xpnet.engines import make_engine
+from xpnet.evaluation import check_fit
 from xpnet.executors.replay import Replay
 from xpnet.feed import Feed, feed_of
 from xpnet.network import Network

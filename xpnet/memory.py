@@ -16,6 +16,7 @@ from xpnet.data import Dataset
 from xpnet.executors.numpy_calls import working_sizes
 from xpnet.feed import held_samples
 from xpnet.network import CHUNK, Network
+from xpnet.printer import partial_sums
 from xpnet.program import Program
 from xpnet.steps import RecordsUpdate, evaluation_program
 
@@ -142,8 +143,9 @@ def _buffers(name: str, network: Network, program: Program, dataset: Dataset) ->
         mask, constants = working_sizes(program)
         held.append(Held(f"{name} mask", mask, "device", "where `greater` puts its bools"))
         held.append(Held(f"{name} constants", constants * itemsize, "device", "numbers of `maximum` as arrays"))
-    if dataset.scale is not None:
-        held.append(
-            Held(f"{name} X in uint8", program.capacity * dataset.n_features, "device", "gathered, not yet scaled")
-        )
+        if dataset.scale is not None:
+            staged = program.capacity * dataset.n_features
+            held.append(Held(f"{name} X in uint8", staged, "device", "gathered, not yet scaled"))
+    else:
+        held.append(Held(f"{name} partial sums", partial_sums(program) * itemsize, "device", "of long vectors"))
     return held
