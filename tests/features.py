@@ -1,0 +1,71 @@
+"""Networks and optimizers that have each feature at least once, for tests of what engines make of Programs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import xpnet
+from xpnet import losses, optimizers
+from xpnet.kernels.activations import ACTIVATIONS
+
+OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "NAdam", "Lion")
+OPTIONS = {"l1": 0.01, "l2": 0.02, "clip_value": 0.4, "clip_norm": 0.5, "max_norm": 0.9, "ema": 0.7}
+
+
+FEATURES: dict[str, dict] = {
+    **{f"activation {name}": {"activation": name} for name in ACTIVATIONS if name != "softmax"},
+    **{f"loss {name}": {"loss": name, "output": LOSS().output or "identity"} for name, LOSS in losses.LOSSES.items()},
+    **{f"loss {name}, one output": {"loss": name, "output": "identity", "outputs": 1}
+       for name in losses.LOSSES if name not in ("softmax_cross_entropy", "negative_log_likelihood")},
+    "smoothing": {"loss": losses.SoftmaxCrossEntropy(smoothing=0.2)},
+    "huber of another delta": {"loss": losses.Huber(delta=0.3)},
+    "sigmoid output": {"loss": "squared_error", "output": "sigmoid"},
+    **{f"optimizer {name}": {"optimizer": name} for name in OPTIMIZERS},
+    **{f"option {name}": {"options": {name: value}} for name, value in OPTIONS.items()},
+    "all options": {"optimizer": "Adam", "options": OPTIONS},
+    "a long norm": {"hidden": (60, 20), "options": {"clip_norm": 0.1}},
+    "weights": {"weighted": True},
+    "weights, one output": {"weighted": True, "loss": "sigmoid_cross_entropy", "outputs": 1},
+    "accumulate": {"accumulate": 3},
+    "accumulate, weights": {"accumulate": 2, "weighted": True, "optimizer": "Adam"},
+    "uint8": {"uint8": True},
+    "dropout": {"dropout": 0.3},
+    "batch normalization": {"normalization": "batch"},
+    "layer normalization": {"normalization": "layer"},
+    "dropout, batch normalization, Adam": {"dropout": 0.2, "normalization": "batch", "optimizer": "Adam"},
+    "everything": {"dropout": 0.2, "normalization": "layer", "optimizer": "AdamW", "options": OPTIONS, "weighted": True,
+                   "accumulate": 2, "activation": "gelu", "uint8": True},
+    "one layer, one input, one output": {"inputs": 1, "hidden": (), "outputs": 1, "loss": "squared_error"},
+    "one wide": {"hidden": (1, 1), "loss": "squared_error", "outputs": 1},
+}  # fmt: skip
+
+
+def network_of(feature, backend, seed=1):
+    """The network that has a feature."""
+    known = {name: feature[name] for name in ("activation", "output", "loss", "normalization", "dropout")
+             if name in feature}  # fmt: skip
+    sizes = [feature.get("inputs", 6), *feature.get("hidden", (7, 5)), feature.get("outputs", 3)]
+    if len(sizes) == 2:
+        known.pop("activation", None)
+    return xpnet.Network(sizes, backend=backend, seed=seed, **known)
+
+
+def optimizer_of(feature):
+    """The optimizer of a feature."""
+    return getattr(optimizers, feature.get("optimizer", "SGD"))(0.02, **feature.get("options", {}))
+
+
+def program_of(feature, network, batch):
+    """The Program of its training step."""
+    return network.training_program(
+        batch, optimizer_of(feature), feature.get("weighted", False), 0, feature.get("accumulate", 1)
+    )
+
+
+def data_of(feature, network, n, seed=3):
+    """X (n, inputs), its scale or None, Y (n, outputs) and weights (n, 1)."""
+    rng, sizes = np.random.default_rng(seed), (network.architecture.n_inputs, network.architecture.n_outputs)
+    uint8 = feature.get("uint8", False)
+    X = rng.integers(256, size=(n, sizes[0])).astype(np.uint8) if uint8 else rng.standard_normal((n, sizes[0]))
+    Y = np.eye(sizes[1])[rng.integers(sizes[1], size=n)] if sizes[1] > 1 else rng.integers(2, size=(n, 1)).astype(float)
+    return X, (1 / 255 if uint8 else None), Y, rng.integers(1, 5, size=(n, 1)) / 2

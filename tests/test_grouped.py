@@ -1,0 +1,184 @@
+"""The generated CUDA text, compiled unchanged for the CPU, against the calls one by one."""
+
+from __future__ import annotations
+
+import itertools
+
+import fakecupy
+import hostcuda
+import numpy as np
+import pytest
+from features import FEATURES, data_of, network_of, optimizer_of, program_of
+
+import xpnet
+from xpnet import select_backend
+from xpnet.backend import Backend
+from xpnet.engines import make_engine
+from xpnet.executors.grouped import Grouped
+from xpnet.executors.replay import Replay
+from xpnet.grouping import launches
+
+pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ compiler to run generated CUDA text with")
+TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
+
+
+@pytest.fixture(params=["float32", "float64"])
+def pair(request):
+    """The CPU and the fake GPU in one float type."""
+    return select_backend("cpu", request.param), Backend("cupy", "cuda", fakecupy, np.dtype(request.param), "fake")
+
+
+def run(feature, backend, batch, n_samples):
+    """All that training leaves after the steps through so many samples: owned, state, keys, results."""
+    network = network_of(feature, backend)
+    optimizer, program = optimizer_of(feature), program_of(feature, network, batch)
+    X, scale, Y, weights = data_of(feature, network, n_samples)
+    data = {"X": (backend.to_device(X, X.dtype if scale else None), scale), "Y": (backend.to_device(Y), None)}
+    if feature.get("weighted"):
+        data["weights"] = (backend.to_device(weights), None)
+    engine = make_engine(program, backend, network.owned, data)
+    optimizer.attach(network, engine)
+    accumulate, n_steps = feature.get("accumulate", 1), -(-n_samples // batch)
+    rows = optimizer.slot_rows(-(-n_steps // accumulate)).repeat(accumulate, axis=0)[:n_steps]
+    results = engine.run(np.random.default_rng(0).permutation(n_samples), rows)
+    arrays = [network.owned, engine.state, engine.keys]
+    return [*(backend.to_host(array) for array in arrays), results]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_equals_the_calls_one_by_one(name, pair, monkeypatch):
+    """Three steps, the last of another length: theta, statistics, state, keys, results; whichever thread is first."""
+    cpu, gpu = pair
+    expected = run(FEATURES[name], cpu, 8, 21)
+    forwards = run(FEATURES[name], gpu, 8, 21)
+    call = hostcuda.call
+    monkeypatch.setattr(hostcuda, "call", lambda *arguments: call(*arguments, reverse=True))
+    backwards = run(FEATURES[name], gpu, 8, 21)
+    for one, other, reverse in zip(expected, forwards, backwards, strict=True):
+        assert one.shape == other.shape and np.isfinite(one).all()
+        scale = max(np.abs(one).max(initial=0), 1e-3)
+        assert np.abs(one.astype(float) - other).max(initial=0) <= 3 * TOLERANCES[str(cpu.dtype)] * scale
+        assert other.tobytes() == reverse.tobytes()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("name", ["loss softmax_cross_entropy", "layer normalization", "dropout", "one wide",
+                                  "one layer, one input, one output"])  # fmt: skip
+def test_every_batch_size(name, batch, pair):
+    expected, found = (run(FEATURES[name], backend, batch, 2 * batch + batch // 2) for backend in pair)
+    for one, other in zip(expected, found, strict=True):
+        limit = 3 * TOLERANCES[str(pair[0].dtype)] * max(1, np.abs(one).max(initial=0))
+        np.testing.assert_allclose(other, one, rtol=0, atol=limit)
+
+
+def test_one_text_serves_every_batch_size(fake_gpu):
+    """m and the numbers that depend on it are arguments: nothing is compiled anew for a short batch."""
+    hostcuda.load.cache_clear()
+    run(FEATURES["dropout, batch normalization, Adam"], fake_gpu, 8, 8 * 3 + 5)
+    assert hostcuda.load.cache_info().misses == 1
+
+
+def test_a_kernel_that_asks_for_the_length_of_the_batch_gets_a_text_of_its_own(fake_gpu):
+    """Nobody should ask; but then what it says for that length must hold."""
+
+    def forward(xp, Z, out):
+        xp.multiply(Z, 2.0, out=out)
+        if Z.shape[1] == 3:
+            xp.multiply(out, 1.0, out=out)
+
+    def backward(xp, A, dA, out):
+        xp.multiply(dA, 2.0 if A.shape[1] != 2 else 2, out=out)
+
+    double = xpnet.CustomActivation("double", forward, backward)
+    found = []
+    for backend in (select_backend("cpu"), fake_gpu):
+        network = xpnet.Network([4, 5, 3], activation=double, backend=backend)
+        found.append([backend.to_host(network.predict(backend.to_device(np.ones((4, n))))) for n in (8, 3, 2, 1)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_step_is_its_launches_and_nothing_else(fake_gpu):
+    """Counted while a chunk runs: what the Program says, nothing allocated, moved, copied or reduced by CuPy."""
+    for name in (
+        "optimizer SGD",
+        "dropout, batch normalization, Adam",
+        "all options",
+        "loss squared_error, one output",
+    ):
+        counted = {}
+        for n_steps in (2, 12):
+            feature = FEATURES[name]
+            network = network_of(feature, fake_gpu)
+            optimizer, program = optimizer_of(feature), program_of(feature, network, 4)
+            X, _, Y, _ = data_of(feature, network, 48)
+            engine = make_engine(program, fake_gpu, network.owned,
+                                 {"X": (fake_gpu.to_device(X), None), "Y": (fake_gpu.to_device(Y), None)})  # fmt: skip
+            optimizer.attach(network, engine)
+            rows = np.linspace(0.1, 0.2, n_steps)[:, None] * optimizer.slot_rows(n_steps)
+            with fakecupy.counts.measure() as cost:
+                engine.run(np.arange(4 * n_steps), rows)
+            counted[n_steps] = cost
+        few, many = counted[2], counted[12]
+        assert many.launches - few.launches == 10 * (1 + len(launches(program)))
+        for field in ("uploads", "reads", "allocations", "hidden_copies", "cub", "numpy_dispatch", "synchronizations"):
+            assert many[field] == few[field], field
+        assert many.cub == many.hidden_copies == 0
+
+
+def test_where_the_result_is_one_number_no_product_is_asked_of_cupy(fake_gpu):
+    """CuPy computes a product of 1 x 1 by a sum through arrays of its own."""
+    feature = FEATURES["one layer, one input, one output"]
+    network = network_of(feature, fake_gpu)
+    engine = make_engine(program_of(feature, network, 1), fake_gpu, network.owned)
+    engine.set_slots(np.array([0.1]))
+    engine.feed(1, X=fakecupy.ones((1, 1), np.float32), Y=fakecupy.ones((1, 1), np.float32))
+    with fakecupy.counts.measure() as cost:
+        engine.execute(1)
+    assert cost.cub == 0 and "dot" not in cost.named("launches")
+
+
+def test_the_cpu_replays_and_a_gpu_groups(fake_gpu):
+    network = network_of({}, fake_gpu)
+    program = program_of({}, network, 4)
+    assert type(make_engine(program, fake_gpu, network.owned)) is Grouped
+    cpu = select_backend("cpu")
+    assert type(make_engine(program, cpu, network_of({}, cpu).owned)) is Replay
+
+
+def test_not_a_number_reaches_the_loss(pair):
+    """maximum, minimum, max and sign pass it on, as NumPy's do."""
+    for activation in ("relu", "elu", "hard_sigmoid"):
+        for backend in pair:
+            network = xpnet.Network([2, 3, 3], activation=activation, backend=backend)
+            X = np.array([[1.0, np.nan], [2.0, 3.0]])
+            A = backend.to_host(network.forward(backend.to_device(X)))
+            assert np.isfinite(A[:, 0]).all() and np.isnan(A[:, 1]).all(), (activation, backend.device)
+
+
+@pytest.mark.parametrize("name", ["X", "Y"])
+def test_an_order_beyond_the_data_is_refused(name, fake_gpu):
+    network = network_of({}, fake_gpu)
+    X, _, Y, _ = data_of({}, network, 9)
+    X, Y = (X[:5], Y) if name == "X" else (X, Y[:5])
+    data = {"X": (fake_gpu.to_device(X), None), "Y": (fake_gpu.to_device(Y), None)}
+    engine = make_engine(program_of({}, network, 4), fake_gpu, network.owned, data)
+    with pytest.raises(IndexError, match=rf"{name} has samples 0 to 4"):
+        engine.run(np.arange(9), np.full((3, 1), 0.1))
+
+
+def test_long_columns_and_batches(pair):
+    """Blocks of 256 threads: more workers than one block has, and a loss summed by shares."""
+    cpu, gpu = pair
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((1500, 3)), np.eye(4)[rng.integers(4, size=1500)]
+    found = []
+    for backend in (cpu, gpu):
+        network = xpnet.Network([3, 300, 4], backend=backend, seed=2)
+        data = {"X": (backend.to_device(X), None), "Y": (backend.to_device(Y), None)}
+        engine = make_engine(network.training_program(1500, xpnet.SGD(0.1), False), backend, network.owned, data)
+        results = [engine.run(np.arange(n), np.full((1, 1), 0.1)) for n in (1500, 1499, 3)]
+        found.append([backend.to_host(network.owned), np.concatenate(results)])
+    for one, other in itertools.pairwise(found):
+        for a, b in zip(one, other, strict=True):
+            assert np.abs(a - b).max() <= 3 * TOLERANCES[str(cpu.dtype)] * np.abs(a).max()
