@@ -8,7 +8,7 @@ import pytest
 from features import FEATURES, network_of, program_of
 
 import xpnet
-from xpnet.grouping import LONG_SUM, launches
+from xpnet.grouping import LONG_SUM, describe, launches
 from xpnet.program import record
 from xpnet.steps import evaluation_program, inference_program
 
@@ -138,6 +138,15 @@ def test_a_long_sum_is_shared_out():
     found = launches(program(build))
     assert kinds(found) == [["partial"], ["single"]]
     assert [[step.part for step in launch.groups[0].steps] for launch in found] == [["partial"], ["final", "whole"]]
+
+
+def test_describe_says_launches_groups_and_calls():
+    recorded = step_of(xpnet.SGD(0.1))
+    lines = describe(recorded).splitlines()
+    assert lines[0] == "batch 32, 35 calls in 15 launches and the gather"
+    assert lines[1:3] == ["  1  gradient", "       product: Z1 = W1 @ X"]
+    assert lines[-2:] == [" 15  update", "       element: gradient = gradient * lr; theta = theta - gradient"]
+    assert sum(line.count(";") + 1 for line in lines if line.startswith("       ")) == 35
 
 
 def test_phases_stay_apart():

@@ -94,6 +94,18 @@ def launches(program: Program, phase: str | None = None) -> tuple[Launch, ...]:
     return tuple(launch for name in phases for launch in _launches(program, name))
 
 
+def describe(program: Program) -> str:
+    """Return the launches of a step as text, after `Program.describe`: a line a launch, and what each group calls."""
+    found = launches(program)
+    lines = [f"batch {program.batch}, {len(program.calls)} calls in {len(found)} launches and the gather"]
+    for number, launch in enumerate(found, 1):
+        lines.append(f"{number:>3}  {launch.phase}")
+        for group in launch.groups:
+            said = [program.calls[step.index].text + f" ({step.part})" * (step.part != "whole") for step in group.steps]
+            lines.append(f"       {group.kind}: {'; '.join(said)}")
+    return "\n".join(lines)
+
+
 def _launches(program: Program, phase: str) -> Iterator[Launch]:
     """Put each group into the earliest launch whose results and operands, and those of all after it, it lets alone."""
     made: list[tuple[list[Group], list[Access]]] = []
