@@ -8,7 +8,7 @@ import pytest
 from features import FEATURES, network_of, program_of
 
 import xpnet
-from xpnet.grouping import LONG_SUM, describe, launches
+from xpnet.grouping import LONG_LINE, LONG_VECTOR, describe, launches
 from xpnet.program import record
 from xpnet.steps import evaluation_program, inference_program
 
@@ -130,7 +130,7 @@ def test_a_later_group_moves_ahead_only_of_what_it_lets_alone():
 
 def test_a_long_sum_is_shared_out():
     def build(recorder, xp):
-        flat = recorder.flat("v", LONG_SUM + 1)
+        flat = recorder.flat("v", LONG_VECTOR + 1)
         total = recorder.scalar_in(recorder.flat("memory", 1), "total", 0)
         xp.sum(flat, axis=0, keepdims=True, out=total)
         xp.sqrt(total, out=total)
@@ -138,6 +138,22 @@ def test_a_long_sum_is_shared_out():
     found = launches(program(build))
     assert kinds(found) == [["partial"], ["single"]]
     assert [[step.part for step in launch.groups[0].steps] for launch in found] == [["partial"], ["final", "whole"]]
+
+
+def test_long_columns_and_rows_are_for_a_worker_an_element_and_their_sums_are_shared_out():
+    def build(recorder, xp):
+        A, row = recorder.batch_matrix("A", 300), recorder.batch_vector("row")
+        column = recorder.column_in(recorder.flat("memory", 300), "column", 0, 300)
+        xp.exp(A, out=A)
+        xp.sum(A, axis=1, keepdims=True, out=column)
+        xp.multiply(column, 0.5, out=column)
+        xp.subtract(A, column, out=A)
+        xp.max(A, axis=0, keepdims=True, out=row)
+        xp.add(A, row, out=A)
+
+    short, long = (kinds(launches(program(build, batch=batch))) for batch in (LONG_LINE, LONG_LINE + 1))
+    assert short == [["column"], ["partial"], ["row"], ["element"]]  # of 300 features each row is long
+    assert long == [["element"], ["partial"], ["column"], ["element"], ["partial"], ["row"], ["element"]]
 
 
 def test_describe_says_launches_groups_and_calls():

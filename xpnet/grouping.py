@@ -9,23 +9,28 @@ them as code comes next, in `xpnet.printer`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xpnet.program import REDUCTIONS, Call, Operand, Program
 
-LONG_SUM = 1024  # elements of a vector from which its sum is shared out, to as many workers
+# A worker goes along its row or column one element after the other; of longer ones than these the sums are shared out,
+# and everything else is left to a worker an element, or too few workers would do too much each.
+LONG_LINE, LINE_SHARES = 256, 128  # elements of a row or column; workers that share its sum
+LONG_VECTOR, VECTOR_SHARES = 1024, 1024  # of a vector that is summed up to one number; there a loop only reads
 
 
 @dataclass(frozen=True)
 class Step:
     """A call in its group, by its number in the Program.
 
-    part: "whole"; or of a sum over a long vector "partial", a sum for each of LONG_SUM workers, and "final", of those.
+    part: "whole"; or of a long sum "partial", by many workers, and "final", of what they found.
+    shares: how many workers share each of its sums.
     """
 
     index: int
     part: str = "whole"
+    shares: int = 1
 
 
 @dataclass(frozen=True)
@@ -176,20 +181,27 @@ def _steps(program: Program, phase: str) -> Iterator[tuple[Step, Choices]]:
     for index, call in enumerate(program.calls):
         if call.phase != phase:
             continue
-        if is_long_sum(call):
-            partial = _access(call.operands[0], "flat", owned=False)
+        if shares(call) > 1:
+            source = _access(call.operands[0], "matrix", owned=False)
             sums = Access(("partial sums", index), 1, "flat", owned=True, writes=True)
-            yield Step(index, "partial"), {("partial",): (partial, sums)}
-            out = _access(call.out, "number", owned=True, writes=True)
-            sums = Access(("partial sums", index), 1, "flat", owned=False, writes=False)
-            yield Step(index, "final"), {("single",): (sums, out)}
+            yield Step(index, "partial", shares(call)), {("partial", index): (source, sums)}
+            (workers,) = _choices(call)
+            is_number = workers[0] == "single"
+            out = _access(call.out, "number" if is_number else "vector", owned=True, writes=True)
+            yield Step(index, "final", shares(call)), {workers: (replace(sums, writes=False), out)}
         else:
             yield Step(index), _choices(call)
 
 
-def is_long_sum(call: Call) -> bool:
-    """Whether a call reduces so long a vector to a number that one worker would take too long for it."""
-    return call.word in REDUCTIONS and len(call.operands[0].shape) == 1 and call.operands[0].buffer.size > LONG_SUM
+def shares(call: Call) -> int:
+    """How many workers share each sum (or maximum) of a call; 1 if it is not a long one."""
+    if call.word not in REDUCTIONS:
+        return 1
+    shape = call.operands[0].shape
+    if len(shape) == 1:
+        return VECTOR_SHARES if shape[0] > LONG_VECTOR else 1
+    assert call.axis is not None
+    return LINE_SHARES if shape[call.axis] > LONG_LINE else 1
 
 
 def _choices(call: Call) -> Choices:
@@ -229,6 +241,8 @@ def _matrix_choices(call: Call, source: Operand) -> Choices:
     choices: Choices = {}
     for workers, owned_roles in kinds.items():
         if call.word in REDUCTIONS and workers[0] != ("column" if call.axis == 0 else "row"):
+            continue
+        if call.word not in REDUCTIONS and {"element": 1, "column": rows, "row": columns}[workers[0]] > LONG_LINE:
             continue
         accesses = []
         for operand in (*call.operands, call.out):

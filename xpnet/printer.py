@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.grouping import LONG_SUM, Group, Launch, Step, direction, is_long_sum, launches
+from xpnet.grouping import Group, Launch, Step, direction, launches, shares
 from xpnet.program import REDUCTIONS, Call, Operand, Program
 
 BLOCK = 256  # threads of a block
@@ -94,16 +94,22 @@ def cuda_source(
 
 def partial_sums(program: Program) -> int:
     """Elements that long sums need behind the float arena."""
-    return LONG_SUM * sum(is_long_sum(call) for call in program.calls)
+    return sum(_partial_sums(call) for call in program.calls)
+
+
+def _partial_sums(call: Call) -> int:
+    return shares(call) * call.out.buffer.size if shares(call) > 1 else 0
 
 
 def workers(program: Program, group: Group) -> int:
     """How many threads a group needs at this Program's batch size."""
-    if group.kind == "partial":
-        return LONG_SUM
     if group.kind in ("single", "product"):
         return 1
-    shape = _leader(program.calls[group.steps[0].index]).shape
+    step = group.steps[0]
+    call = program.calls[step.index]
+    if step.part == "partial":
+        return step.shares * call.out.buffer.size
+    shape = _leader(call).shape
     if group.kind == "element" or len(shape) == 1:
         return math.prod(shape)
     return shape[0 if group.kind == "row" else 1]
@@ -191,9 +197,11 @@ class _Printer:
 
     def __init__(self, program: Program, sizes: Sizes, dtype: np.dtype[Any]) -> None:
         self.program, self.sizes, self.dtype = program, sizes, dtype
-        long_sums = [index for index, call in enumerate(program.calls) if is_long_sum(call)]
+        self.partial_sums: dict[int, int] = {}  # where those of a call are
         start = program.n_floats - program.n_owned
-        self.partial_sums = {index: start + i * LONG_SUM for i, index in enumerate(long_sums)}
+        for index, call in enumerate(program.calls):
+            self.partial_sums[index] = start
+            start += _partial_sums(call)
 
     def kernel(self, name: str, launch: Launch) -> Kernel | None:
         """Print one launch, or return None for a product that never has a single number as its result."""
@@ -211,14 +219,15 @@ class _Printer:
         return all(self.sizes.extent(index, -1, axis) in ("1", "m") for axis in (0, 1))
 
     def _workers(self, group: Group) -> str:
-        if group.kind == "partial":
-            return str(LONG_SUM)
         if group.kind in ("single", "product"):
             return "1"
-        index = group.steps[0].index
-        call = self.program.calls[index]
+        step = group.steps[0]
+        index, call = step.index, self.program.calls[step.index]
         position = 0 if call.word in REDUCTIONS else -1
         extents = [self.sizes.extent(index, position, axis) for axis in range(len(_leader(call).shape))]
+        if step.part == "partial":
+            kept = [extent for axis, extent in enumerate(extents) if axis != call.axis]
+            return " * ".join([f"(index){step.shares}", *kept])
         if len(extents) == 1 or group.kind == "element":
             return " * ".join(f"(index){extent}" for extent in extents)
         return extents[0 if group.kind == "row" else 1]
@@ -313,14 +322,13 @@ class _Body:
             left = call.inputs[0]
             assert isinstance(left, Operand)
             return sizes.extent(step.index, 0, 0 if left.transposed else 1)
-        if kind in ("single", "partial"):
-            if step.part == "final":
-                return str(LONG_SUM)
-            return sizes.extent(step.index, 0, 0) if call.word in REDUCTIONS else None
+        if call.word in REDUCTIONS:
+            assert call.axis is not None
+            return str(step.shares) if step.part == "final" else sizes.extent(step.index, 0, call.axis)
         leader = _leader(call)
-        if kind == "element" or len(leader.shape) == 1:
+        if kind in ("single", "element") or len(leader.shape) == 1:
             return None
-        return sizes.extent(step.index, 0 if call.word in REDUCTIONS else -1, 1 if kind == "row" else 0)
+        return sizes.extent(step.index, -1, 1 if kind == "row" else 0)
 
     def _loop(self, extent: str, steps: list[Step]) -> Iterator[str]:
         """A loop over i; what does not change in it is loaded before it."""
@@ -328,10 +336,19 @@ class _Body:
         body = [line for step in steps for line in self._statement(step, self._inner)]
         body += self._stores(_is_inner)
         yield from (line for line in body if line.startswith("@"))
-        start, stride = ("w", LONG_SUM) if self._group.kind == "partial" else ("0", 1)
+        start, stride = self._share(steps[0]) if self._group.kind == "partial" else ("0", 1)
         yield f"for (index i = {start}; i < {extent}; i += {stride}) {{"
         yield from (f"  {line}" for line in body if not line.startswith("@"))
         yield "}"
+
+    def _share(self, step: Step) -> tuple[str, int]:
+        """Where worker w begins its share of a long sum, and how far it goes each turn; neighbours stay neighbours."""
+        call = self._program.calls[step.index]
+        if len(call.operands[0].shape) == 1:
+            return "w", step.shares
+        if call.axis == 1:
+            return f"w % {step.shares}", step.shares
+        return f"w / (index){self._printer.sizes.extent(step.index, 0, 1)}", step.shares
 
     def _statement(self, step: Step, known: dict[str, str]) -> Iterator[str]:
         """The lines of one call; those to stand before its loop begin with "@"."""
@@ -381,11 +398,17 @@ class _Body:
 
     def _shift(self, step: Step, call: Call, operand: Operand, is_result: bool) -> str:
         kind = self._group.kind
-        if kind in ("single", "partial", "product"):
+        if kind in ("single", "product"):
             return "i" if call.word in (*REDUCTIONS, "matmul") and not is_result else ""
         leader = _leader(call)
         if len(leader.shape) == 1:
-            return "w" if operand.shape else ""
+            return "i" if step.part == "partial" else "w" if operand.shape else ""
+        if step.part == "final" and not is_result:
+            columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
+            return f"w * {step.shares} + i" if kind == "row" else f"i * {columns} + w"
+        if step.part == "partial":
+            columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
+            return f"w / {step.shares} * {columns} + i" if call.axis == 1 else f"i * {columns} + w % {columns}"
         role = direction(operand, leader)
         position = 0 if call.word in REDUCTIONS else -1
         columns = f"(index){self._printer.sizes.extent(step.index, position, 1)}"
