@@ -96,6 +96,29 @@ def test_a_part_of_a_vector_that_was_written_begins_a_new_launch():
     assert kinds(launches(program(build, n_parameters=8))) == [["element"], ["element"]]
 
 
+def test_parts_that_overlap_stay_apart():
+    """The workers are as many; but what one writes, another one reads."""
+
+    def build(recorder, xp):
+        flat = recorder.flat("v", 8)
+        a, b, c = (recorder.flat_in(flat, name, start, 4) for name, start in (("a", 0), ("b", 2), ("c", 4)))
+        xp.multiply(a, 2.0, out=a)
+        xp.add(b, 1.0, out=b)
+        xp.add(c, 1.0, out=c)
+
+    assert texts(program(build)) == [[["a = a * 2"]], [["b = b + 1"]], [["c = c + 1"]]]
+
+
+def test_a_number_that_others_read_is_not_written_among_them():
+    def build(recorder, xp):
+        flat = recorder.flat("v", 4)
+        one = recorder.scalar_in(flat, "one", 2)
+        xp.add(one, 1.0, out=one)
+        xp.sum(flat, axis=0, keepdims=True, out=recorder.scalar_in(recorder.flat("memory", 1), "sum", 0))
+
+    assert texts(program(build)) == [[["one = one + 1"]], [["sum = sum(v)"]]]
+
+
 def test_a_broadcast_of_what_was_written_begins_a_new_launch():
     """A worker an element writes A; then all need the row sums of A, and those are made by a worker a row."""
 

@@ -62,21 +62,20 @@ class Launch:
 class Access:
     """What a call does to one buffer under one choice of workers.
 
-    place: arena and first element.  role: "matrix", "vector", "flat" or "number": two accesses of one place with one
-    role and size reach it in the same order.  owned: each worker reaches elements of its own, and no other does.
+    place: arena and first element.  owned: each worker reaches elements of its own, and no other does; which ones
+    follows from the workers, the place and the size.
     """
 
-    place: tuple[str, int]
+    place: tuple[Any, int]
     size: int
-    role: str
     owned: bool
-    writes: bool
+    writes: bool = False
 
     def clashes(self, other: Access) -> bool:
         """Whether one must be over, for all workers, before the other begins."""
         if not (self.writes or other.writes) or not self.overlaps(other):
             return False
-        same = (self.place, self.size, self.role) == (other.place, other.size, other.role)
+        same = (self.place, self.size) == (other.place, other.size)
         return not (same and self.owned and other.owned)
 
     def overlaps(self, other: Access) -> bool:
@@ -182,12 +181,11 @@ def _steps(program: Program, phase: str) -> Iterator[tuple[Step, Choices]]:
         if call.phase != phase:
             continue
         if shares(call) > 1:
-            source = _access(call.operands[0], "matrix", owned=False)
-            sums = Access(("partial sums", index), 1, "flat", owned=True, writes=True)
+            source = _access(call.operands[0], owned=False)
+            sums = Access(("partial sums", index), 1, owned=True, writes=True)
             yield Step(index, "partial", shares(call)), {("partial", index): (source, sums)}
             (workers,) = _choices(call)
-            is_number = workers[0] == "single"
-            out = _access(call.out, "number" if is_number else "vector", owned=True, writes=True)
+            out = _access(call.out, owned=True, writes=True)
             yield Step(index, "final", shares(call)), {workers: (replace(sums, writes=False), out)}
         else:
             yield Step(index), _choices(call)
@@ -206,52 +204,47 @@ def shares(call: Call) -> int:
 
 def _choices(call: Call) -> Choices:
     if call.word == "matmul":
-        reads = tuple(_access(operand, "matrix", owned=False) for operand in call.operands)
-        return {("product",): (*reads, _access(call.out, "matrix", owned=False, writes=True))}
-    source = call.operands[0] if call.word in REDUCTIONS else call.out
+        reads = tuple(_access(operand, owned=False) for operand in call.operands)
+        return {("product",): (*reads, _access(call.out, owned=False, writes=True))}
+    source = leader(call)
     if source.buffer.form == "matrix":
         return _matrix_choices(call, source)
     if call.out.buffer.form == "scalar":
-        reads = tuple(_access(operand, "number", owned=len(operand.shape) <= 1 and operand.buffer.size == 1)
-                      for operand in call.operands)  # fmt: skip
-        return {("single",): (*reads, _access(call.out, "number", owned=True, writes=True))}
+        reads = tuple(_access(operand, owned=operand.buffer.size == 1) for operand in call.operands)
+        return {("single",): (*reads, _access(call.out, owned=True, writes=True))}
+    reads = tuple(_access(operand, owned=bool(operand.shape)) for operand in call.operands)
+    accesses = (*reads, _access(call.out, owned=True, writes=True))
     if source.buffer.form == "flat":
-        return {("element", "flat", source.buffer.size): _lane_accesses(call, "flat")}
+        return {("element", "flat", source.buffer.size): accesses}
     lane = (source.buffer.flipped, source.buffer.size)  # a vector over samples, or over features
-    accesses = _lane_accesses(call, "vector")
     return {("column", *lane): accesses, ("row", *lane): accesses}
-
-
-def _lane_accesses(call: Call, role: str) -> tuple[Access, ...]:
-    """Of a call on vectors of one length: a worker an element, whatever the workers are."""
-    reads = (_access(operand, role if operand.shape else "number", owned=bool(operand.shape))
-             for operand in call.operands)  # fmt: skip
-    return (*reads, _access(call.out, role, owned=True, writes=True))
 
 
 def _matrix_choices(call: Call, source: Operand) -> Choices:
     """Of a call on a matrix and vectors along it: workers for its elements, its rows or its columns in memory."""
     rows, columns = source.shape
-    flipped = source.buffer.flipped
-    kinds: dict[Workers, tuple[str, ...]] = {
-        ("element", rows, columns, flipped): ("matrix",),
-        ("column", not flipped, columns): ("matrix", "along rows"),
-        ("row", flipped, rows): ("matrix", "along columns"),
+    flipped, reduces = source.buffer.flipped, call.word in REDUCTIONS
+    kinds: dict[Workers, tuple[int, str]] = {  # how long a worker's loop is, and which vectors it owns an element of
+        ("element", rows, columns, flipped): (1, ""),
+        ("column", not flipped, columns): (rows, "along rows"),
+        ("row", flipped, rows): (columns, "along columns"),
     }
     choices: Choices = {}
-    for workers, owned_roles in kinds.items():
-        if call.word in REDUCTIONS and workers[0] != ("column" if call.axis == 0 else "row"):
+    for workers, (length, owned_vectors) in kinds.items():
+        if reduces and workers[0] != ("column" if call.axis == 0 else "row"):
             continue
-        if call.word not in REDUCTIONS and {"element": 1, "column": rows, "row": columns}[workers[0]] > LONG_LINE:
+        if not reduces and length > LONG_LINE:
             continue
-        accesses = []
-        for operand in (*call.operands, call.out):
-            role = direction(operand, source)
-            owned = role in owned_roles
-            accesses.append(_access(operand, role if role == "matrix" or not owned else "vector", owned,
-                                    writes=operand is call.out))  # fmt: skip
-        choices[workers] = tuple(accesses)
+        choices[workers] = tuple(
+            _access(operand, direction(operand, source) in ("matrix", owned_vectors), operand is call.out)
+            for operand in (*call.operands, call.out)
+        )
     return choices
+
+
+def leader(call: Call) -> Operand:
+    """The operand whose shape says what the workers of a call may be."""
+    return call.operands[0] if call.word in REDUCTIONS else call.out
 
 
 def direction(operand: Operand, matrix: Operand) -> str:
@@ -268,6 +261,6 @@ def direction(operand: Operand, matrix: Operand) -> str:
     return "along columns" if buffer.flipped == matrix.buffer.flipped else "along rows"
 
 
-def _access(operand: Operand, role: str, owned: bool, writes: bool = False) -> Access:
+def _access(operand: Operand, owned: bool, writes: bool = False) -> Access:
     buffer = operand.buffer
-    return Access((buffer.kind, buffer.offset), buffer.size, role, owned, writes)
+    return Access((buffer.kind, buffer.offset), buffer.size, owned, writes)

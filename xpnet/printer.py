@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.grouping import Group, Launch, Step, direction, launches, shares
+from xpnet.grouping import Group, Launch, Step, direction, launches, leader, shares
 from xpnet.program import REDUCTIONS, Call, Operand, Program
 
 BLOCK = 256  # threads of a block
@@ -109,7 +109,7 @@ def workers(program: Program, group: Group) -> int:
     call = program.calls[step.index]
     if step.part == "partial":
         return step.shares * call.out.buffer.size
-    shape = _leader(call).shape
+    shape = leader(call).shape
     if group.kind == "element" or len(shape) == 1:
         return math.prod(shape)
     return shape[0 if group.kind == "row" else 1]
@@ -187,11 +187,6 @@ def _shape_of(program: Program, index: int, position: int) -> tuple[int, ...]:
     return item.shape
 
 
-def _leader(call: Call) -> Operand:
-    """The operand whose shape says what the workers of a call are."""
-    return call.operands[0] if call.word in REDUCTIONS else call.out
-
-
 class _Printer:
     """Prints the launches of one Program."""
 
@@ -224,7 +219,7 @@ class _Printer:
         step = group.steps[0]
         index, call = step.index, self.program.calls[step.index]
         position = 0 if call.word in REDUCTIONS else -1
-        extents = [self.sizes.extent(index, position, axis) for axis in range(len(_leader(call).shape))]
+        extents = [self.sizes.extent(index, position, axis) for axis in range(len(leader(call).shape))]
         if step.part == "partial":
             kept = [extent for axis, extent in enumerate(extents) if axis != call.axis]
             return " * ".join([f"(index){step.shares}", *kept])
@@ -325,8 +320,8 @@ class _Body:
         if call.word in REDUCTIONS:
             assert call.axis is not None
             return str(step.shares) if step.part == "final" else sizes.extent(step.index, 0, call.axis)
-        leader = _leader(call)
-        if kind in ("single", "element") or len(leader.shape) == 1:
+        first = leader(call)
+        if kind in ("single", "element") or len(first.shape) == 1:
             return None
         return sizes.extent(step.index, -1, 1 if kind == "row" else 0)
 
@@ -400,8 +395,8 @@ class _Body:
         kind = self._group.kind
         if kind in ("single", "product"):
             return "i" if call.word in (*REDUCTIONS, "matmul") and not is_result else ""
-        leader = _leader(call)
-        if len(leader.shape) == 1:
+        first = leader(call)
+        if len(first.shape) == 1:
             return "i" if step.part == "partial" else "w" if operand.shape else ""
         if step.part == "final" and not is_result:
             columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
@@ -409,7 +404,7 @@ class _Body:
         if step.part == "partial":
             columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
             return f"w / {step.shares} * {columns} + i" if call.axis == 1 else f"i * {columns} + w % {columns}"
-        role = direction(operand, leader)
+        role = direction(operand, first)
         position = 0 if call.word in REDUCTIONS else -1
         columns = f"(index){self._printer.sizes.extent(step.index, position, 1)}"
         shifts = {
