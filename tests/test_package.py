@@ -27,7 +27,7 @@ ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
     "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "parameters", "executors.numpy_calls",
     "executors.replay",
-    "losses", "custom", "data_checks", "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer",
+    "losses", "custom", "data_checks", "data", "table_files", "table_columns", "tables", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer",
     "dropout", "normalization", "layers", "architecture", "steps", "model_file", "network", "gradcheck", "schedules",
     "optimizers", "callbacks", "feed", "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder",
     "functional", "bench", "grid", "plots", "runs", "commands.arguments", "commands.config_file", "commands.data",
