@@ -38,9 +38,11 @@ class Numeric:
     def encode_into(self, column: Any, out: np.ndarray) -> None:
         """Write the feature into out (n, 1); a missing value becomes 0."""
         values = numbers(column)
+        out[...] = 0.0
         if not self.is_constant:
+            present = ~np.isnan(values)
             with np.errstate(over="ignore"):
-                out[:, 0] = np.where(np.isnan(values), 0.0, (values - self.mean) / self.deviation)
+                out[present, 0] = (values[present] - self.mean) / self.deviation
             _refuse_infinite(column, out[:, 0])
 
 
@@ -117,7 +119,7 @@ def holds_text(column: Any) -> bool:
         return False
     if isinstance(dtype, pandas.StringDtype):
         return True
-    found = {type(value) for value in present} if dtype == object else {dtype.type}
+    found = {type(value) for value in present} if dtype.kind == "O" else {dtype.type}
     if all(issubclass(kind, str) for kind in found):
         return True
     if all(issubclass(kind, NUMBER_TYPES) or kind.__name__ == "Decimal" for kind in found):
@@ -135,7 +137,8 @@ def numbers(column: Any) -> np.ndarray:
 
     missing = column.isna().to_numpy()
     if not missing.all() and holds_text(column):
-        value, row = next((value, row) for row, value in column.items() if not pandas.isna(value))
+        odd = ((value, row) for row, value in column.items() if not (pandas.isna(value) or _is_plain(str(value))))
+        value, row = next(odd, (column[~missing].iloc[0], column.index[int(np.argmin(missing))]))
         raise ValueError(f"column {column.name!r} holds the text {_shown(value)} in row {row}; needed are numbers, "
                          "as in the rows that the model was trained on")  # fmt: skip
     values = np.full(len(column), np.nan)
@@ -199,8 +202,8 @@ def _refuse_infinite(column: Any, values: np.ndarray) -> None:
     infinite = np.isinf(values)
     if infinite.any():
         where = int(np.argmax(infinite))
-        raise ValueError(f"column {column.name!r} is {column.iloc[where]} in row {column.index[where]}, infinite or too "
-                         "large; needed are finite numbers; correct it, or remove that row")  # fmt: skip
+        raise ValueError(f"column {column.name!r} is {column.iloc[where]} in row {column.index[where]}, infinite or "
+                         "too large; needed are finite numbers; correct it, or remove that row")  # fmt: skip
 
 
 def _date_message(name: str, value: Any, row: Any) -> str:

@@ -33,6 +33,8 @@ def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -
     table, has no rows, rows of different lengths, or columns without a name or with the same one.
     """
     pandas, path = _pandas(), Path(path)
+    if not is_table(path):
+        raise ValueError(f"{path} ends in {path.suffix!r}; needed is a table, a .csv or .parquet file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; name a .csv or a .parquet file")
     if path.suffix.lower() == ".csv":

@@ -150,8 +150,10 @@ class Preprocessing:
             found = json.loads(text)
             if found["format"] != FORMAT:
                 raise ValueError(f"its format is {found['format']!r}, needed is {FORMAT}")
-            target = Target(**{key: tuple(value) if isinstance(value, list) else value
-                               for key, value in found["target"].items()})  # fmt: skip
+            names, task, *lists = (
+                found["target"][name] for name in ("names", "task", "classes", "means", "deviations")
+            )
+            target = Target(tuple(names), task, *map(tuple, lists))
             made = cls(tuple(map(_column_of, found["columns"])), target, tuple(found["dropped"]), found["impute"])
             _check(made)
             return made
@@ -172,13 +174,17 @@ def fit(
     Raises ValueError for a column that cannot be used, named with the cure.
     """
     _check_columns(frame, [*target, *drop])
+    both = [name for name in target if name in drop]
+    if both:
+        raise ValueError(f"the target {both[0]!r} is also among the columns to drop; leave it out there")
+    goal = fit_target(frame, target, task, scale_target)
     columns = [fit_column(frame[name], impute) for name in frame.columns if name not in (*target, *drop)]
     if not columns:
         raise ValueError(f"no column is left beside the target {', '.join(target)}; needed is at least one feature")
     if all(column.is_constant for column in columns):
         raise ValueError("every column beside the target has one value only in the training rows, so there is nothing "
                          "to learn from; give more rows, or other columns")  # fmt: skip
-    return Preprocessing(tuple(columns), fit_target(frame, target, task, scale_target), tuple(drop), impute)
+    return Preprocessing(tuple(columns), goal, tuple(drop), impute)
 
 
 def fit_target(frame: Any, names: Sequence[str], task: str | None, scaled: bool) -> Target:
