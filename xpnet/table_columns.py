@@ -81,31 +81,34 @@ def fit_column(column: Any, impute: bool) -> Numeric | Category:
 
     impute: take the mean (of the numbers, or of each category's feature) for a missing value; else one is refused.
     """
-    is_text = holds_text(column)
+    cure = f"leave it out with --drop {column.name}"
+    is_text = holds_text(column, cure)
     if not impute:
-        refuse_missing(column, "fill them in by their mean with --impute mean, remove these rows, or leave the column "
-                       f"out with --drop {column.name}")  # fmt: skip
+        refuse_missing(column, f"fill them in by their mean with --impute mean, remove these rows, or {cure}")
     if is_text:
-        counts = text_counts(column)
+        counts = text_counts(column, cure)
         total = sum(counts.values())
         return Category(column.name, tuple(counts), tuple(count / total for count in counts.values()))
     values = numbers(column)
-    mean, deviation = fit_numbers(column, values[~np.isnan(values)], len(values))
+    mean, deviation = fit_numbers(column, values[~np.isnan(values)], len(values), cure)
     return Numeric(column.name, mean, deviation)
 
 
-def fit_numbers(column: Any, present: np.ndarray, n_rows: int) -> tuple[float, float]:
-    """Return mean and deviation of a column whose missing values, n_rows less those present, are its mean."""
+def fit_numbers(column: Any, present: np.ndarray, n_rows: int, cure: str) -> tuple[float, float]:
+    """Return mean and deviation of a column whose missing values, n_rows less those present, are its mean.
+
+    cure: here and below, what can be done about a column of no use, for the message.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         means, deviations = mean_and_deviation(present[:, None])
     mean, deviation = float(means[0]), float(deviations[0]) * (len(present) / n_rows) ** 0.5
     if not np.isfinite([mean, deviation]).all():
         raise ValueError(f"column {column.name!r} goes from {present.min():g} to {present.max():g}, too far for a mean "
-                         f"and a deviation; scale it, or leave it out with --drop {column.name}")  # fmt: skip
+                         f"and a deviation; scale it, or {cure}")  # fmt: skip
     return mean, deviation
 
 
-def holds_text(column: Any) -> bool:
+def holds_text(column: Any, cure: str) -> bool:
     """Whether a column is text (or of pandas' categories) rather than numbers; raises ValueError for anything else."""
     import pandas
 
@@ -114,7 +117,7 @@ def holds_text(column: Any) -> bool:
     if isinstance(dtype, pandas.CategoricalDtype) and len(present):
         return True
     if len(present) == 0:
-        raise ValueError(f"column {column.name!r} has no value in any row; leave it out with --drop {column.name}")
+        raise ValueError(f"column {column.name!r} has no value in any row; {cure}")
     if types.is_bool_dtype(dtype) or (types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)):
         return False
     if isinstance(dtype, pandas.StringDtype):
@@ -126,9 +129,9 @@ def holds_text(column: Any) -> bool:
         return False
     names = sorted({getattr(kind, "__name__", str(kind)) for kind in found})
     if any(part in name.lower() for name in names for part in ("date", "time", "period", "interval")):
-        raise ValueError(_date_message(column.name, present.iloc[0], present.index[0]))
+        raise ValueError(_date_message(column.name, present.iloc[0], present.index[0], cure))
     raise ValueError(f"column {column.name!r} holds values of the type {' and '.join(names[:3])}; needed are numbers, "
-                     f"or text; leave it out with --drop {column.name}")  # fmt: skip
+                     f"or text; {cure}")  # fmt: skip
 
 
 def numbers(column: Any) -> np.ndarray:
@@ -136,7 +139,7 @@ def numbers(column: Any) -> np.ndarray:
     import pandas
 
     missing = column.isna().to_numpy()
-    if not missing.all() and holds_text(column):
+    if not missing.all() and holds_text(column, "give numbers"):
         odd = ((value, row) for row, value in column.items() if not (pandas.isna(value) or _is_plain(str(value))))
         value, row = next(odd, (column[~missing].iloc[0], column.index[int(np.argmin(missing))]))
         raise ValueError(f"column {column.name!r} holds the text {_shown(value)} in row {row}; needed are numbers, "
@@ -155,24 +158,24 @@ def texts(column: Any) -> np.ndarray:
     return values
 
 
-def text_counts(column: Any) -> dict[str, int]:
+def text_counts(column: Any, cure: str) -> dict[str, int]:
     """Return how often each text occurs, sorted; raises ValueError for texts that are no categories."""
     name, present = column.name, column.dropna().astype(object).map(str)
     counts = {text: int(count) for text, count in sorted(present.value_counts().items())}
     first = next(iter(present.items()))
     if all(DATE.fullmatch(text) for text in counts):
-        raise ValueError(_date_message(name, first[1], first[0]))
+        raise ValueError(_date_message(name, first[1], first[0], cure))
     odd = [text for text in counts if not NUMBER.fullmatch(text)]
     if len(odd) < len(counts) / 2 and column.dtype != "category":
         shown = odd[0] if odd else next((text for text in counts if not _is_plain(text)), first[1])
         row = present.index[present.to_numpy() == shown][0]
         raise ValueError(f"column {name!r} holds numbers as text: {_shown(shown)} in row {row}; write numbers plainly, "
                          "such as 1234.5, without thousands separators or units, and leave what is missing empty; or "
-                         f"leave the column out with --drop {name}")  # fmt: skip
+                         f"{cure}")  # fmt: skip
     if len(counts) > MAX_CATEGORIES or len(counts) == len(present) > 1:
         raise ValueError(f"column {name!r} has {len(counts)} different texts in {len(present)} rows, such as "
                          f"{_shown(first[1])}, and so names the rows, or is free text; needed are at most "
-                         f"{MAX_CATEGORIES} categories that repeat; leave it out with --drop {name}")  # fmt: skip
+                         f"{MAX_CATEGORIES} categories that repeat; {cure}")  # fmt: skip
     return counts
 
 
@@ -185,7 +188,7 @@ def place_of(column: Any, values: Any, known: tuple[Any, ...], called: str) -> n
         shown = ", ".join(_shown(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
         raise ValueError(f"column {column.name!r} has the {called} {_shown(values[where])} in row "
                          f"{column.index[where]}, which none of the rows trained on has; known are {shown}; correct "
-                         "it, or train on rows that have it too")  # fmt: skip
+                         "it, or train on rows that have it too, shuffled where the last ones are held out")  # fmt: skip
     return found
 
 
@@ -206,9 +209,9 @@ def _refuse_infinite(column: Any, values: np.ndarray) -> None:
                          "too large; needed are finite numbers; correct it, or remove that row")  # fmt: skip
 
 
-def _date_message(name: str, value: Any, row: Any) -> str:
+def _date_message(name: str, value: Any, row: Any, cure: str) -> str:
     return (f"column {name!r} holds dates or times, such as {_shown(str(value))} in row {row}; turn it into numbers, "
-            f"such as year and month, or leave it out with --drop {name}")  # fmt: skip
+            f"such as year and month, or {cure}")  # fmt: skip
 
 
 def _is_plain(text: str) -> bool:

@@ -35,6 +35,7 @@ FORMAT = 1
 TASKS = ("regression", "binary", "multiclass")
 FEW = 20  # whole numbers with at most so many different values are classes
 REMOVE_ROWS = "the target must be known: remove these rows, or fill them in"
+ANOTHER = "name another --target"
 
 
 @dataclass(frozen=True)
@@ -191,14 +192,14 @@ def fit_target(frame: Any, names: Sequence[str], task: str | None, scaled: bool)
     """Return the target of the training rows; raises ValueError for columns that cannot be one."""
     for name in names:
         refuse_missing(frame[name], REMOVE_ROWS)
-    are_texts = {name: holds_text(frame[name]) for name in names}
+    are_texts = {name: holds_text(frame[name], ANOTHER) for name in names}
     text = next((name for name, is_text in are_texts.items() if is_text), None)
     task = _inferred(frame, names, text) if task is None else check_option("task", task, TASKS)
     if task == "regression":
         if text is not None:
             raise ValueError(f"the target {text!r} is text, such as {frame[text].iloc[0]!r}, and a regression needs "
                              "numbers; name one target of classes alone, or a column of numbers")  # fmt: skip
-        fitted = [fit_numbers(frame[name], numbers(frame[name]), len(frame)) for name in names]
+        fitted = [fit_numbers(frame[name], numbers(frame[name]), len(frame), ANOTHER) for name in names]
         for name, (mean, deviation) in zip(names, fitted, strict=True):
             if deviation == 0.0:
                 raise ValueError(_constant_message(name, mean, len(frame)))
@@ -227,7 +228,7 @@ def _inferred(frame: Any, names: Sequence[str], text: str | None) -> str:
 
 def _classes(column: Any, is_text: bool, task: str) -> tuple[Any, ...]:
     if is_text:
-        classes: tuple[Any, ...] = tuple(text_counts(column))
+        classes: tuple[Any, ...] = tuple(text_counts(column, ANOTHER))
     elif column.dtype == bool:
         classes = tuple(bool(value) for value in np.unique(column.to_numpy(bool)))
     else:
@@ -259,9 +260,9 @@ def _check_columns(frame: Any, names: Sequence[str]) -> None:
                 check_option("column", name, present)
             except ValueError as error:
                 hint = str(error).rpartition("; ")[2]
-            hint = f"; {hint}" if hint.startswith("did you mean") else ""
+            hint = f", {hint}" if hint.startswith("did you mean") else ";"
             shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
-            raise ValueError(f"there is no column {name!r}{hint}; the columns are {shown}")
+            raise ValueError(f"there is no column {name!r}{hint} the columns are {shown}")
 
 
 def _column(values: tuple[float, ...]) -> np.ndarray:
