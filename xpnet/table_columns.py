@@ -7,6 +7,7 @@ numeric; text is categories.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from xpnet.data import mean_and_deviation
 MAX_CATEGORIES = 1000
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})( .*)?")
 NUMBER = re.compile(r"\s*[-+]?\s*[$€£]?\s*[-+]?(\d[\d .,'_]*|[.,]\d+)(e[-+]?\d+)?\s*[%$€£]?\s*", re.IGNORECASE)
-NUMBER_TYPES = (bool, np.bool_, int, float, np.number)
+NUMBER_TYPES = (bool, np.bool_, int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def fit_column(column: Any, impute: bool) -> Numeric | Category:
 
     impute: take the mean (of the numbers, or of each category's feature) for a missing value; else one is refused.
     """
-    cure = f"leave it out with --drop {column.name}"
+    cure = f"leave it out with --drop {shlex.quote(column.name)}"
     is_text = holds_text(column, cure)
     if not impute:
         refuse_missing(column, f"fill them in by their mean with --impute mean, remove these rows, or {cure}")
@@ -125,11 +126,11 @@ def holds_text(column: Any, cure: str) -> bool:
     found = {type(value) for value in present} if dtype.kind == "O" else {dtype.type}
     if all(issubclass(kind, str) for kind in found):
         return True
-    if all(issubclass(kind, NUMBER_TYPES) or kind.__name__ == "Decimal" for kind in found):
-        return False
     names = sorted({getattr(kind, "__name__", str(kind)) for kind in found})
     if any(part in name.lower() for name in names for part in ("date", "time", "period", "interval")):
         raise ValueError(_date_message(column.name, present.iloc[0], present.index[0], cure))
+    if all(issubclass(kind, NUMBER_TYPES) or kind.__name__ == "Decimal" for kind in found):
+        return False
     raise ValueError(f"column {column.name!r} holds values of the type {' and '.join(names[:3])}; needed are numbers, "
                      f"or text; {cure}")  # fmt: skip
 
@@ -188,7 +189,7 @@ def place_of(column: Any, values: Any, known: tuple[Any, ...], called: str) -> n
         shown = ", ".join(_shown(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
         raise ValueError(f"column {column.name!r} has the {called} {_shown(values[where])} in row "
                          f"{column.index[where]}, which none of the rows trained on has; known are {shown}; correct "
-                         "it, or train on rows that have it too, shuffled where the last ones are held out")  # fmt: skip
+                         "it, or train on rows that have it, shuffled where the last ones are held out")  # fmt: skip
     return found
 
 

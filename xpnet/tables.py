@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -119,7 +120,7 @@ class Preprocessing:
         for name in map(str, frame.columns):
             if name not in (*names, *self.target.names, *self.dropped):
                 raise ValueError(f"there is a column {name!r} that the model was not trained on; leave it out with "
-                                 f"--drop {name}")  # fmt: skip
+                                 f"--drop {shlex.quote(name)}")  # fmt: skip
         base, start = np.empty((len(frame), self.n_features), dtype), 0
         for column in self.columns:
             values, stop = frame[column.name], start + column.n_features

@@ -88,13 +88,15 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def keep_preprocessing(run: Path, table: Preprocessing | None) -> None:
-    """Write the preprocessing into a run's directory; refuse another one than a resumed run has."""
-    if table is None:
-        return
+    """Write the preprocessing into a run's directory."""
+    if table is not None:
+        write_aside(run / runs.TABLE, (table.to_json() + "\n").encode())
+
+
+def check_preprocessing(run: Path, table: Preprocessing | None) -> None:
+    """Refuse to go on with a run whose preprocessing, if it came so far as to keep one, was another."""
     path = run / runs.TABLE
-    if not path.exists():
-        write_aside(path, (table.to_json() + "\n").encode())
-    elif read_preprocessing(run) != table:
+    if table is not None and path.exists() and read_preprocessing(run) != table:
         raise ValueError(f"{path} is not what the table gives now, which has changed since {run} began; restore the "
                          "table, or train anew without --resume")  # fmt: skip
 

@@ -28,7 +28,7 @@ from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open
 from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, deaf
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
-from xpnet.commands.tables import describe, keep_preprocessing
+from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data import Dataset
 from xpnet.evaluation import check_fit, measure
 from xpnet.memory import Held, describe_plan, memory_plan
@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_metrics(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
+    if arguments.resume is not None:
+        check_preprocessing(Path(arguments.resume), data.table)
     run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
     keep_preprocessing(run, data.table)
     metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
