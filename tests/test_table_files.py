@@ -89,6 +89,7 @@ def test_names_of_tables():
         (b",a\n0,1\n", ["column 1 has no name", "index=False"]),
         (b"a,y\n1,\xe9\n", ["not UTF-8", "0xe9", "save it"]),
         (PLAIN.decode().encode("utf-16"), ["not UTF-8"]),
+        (PLAIN + b"3,x\0,4\n", ["line 4 has a NUL byte"]),
         (PLAIN + b"3,x\n", ["line 4 has 2 fields and the header 3", "double quotes"]),
         (PLAIN + b"3,x,4,5\n", ["line 4 has 4 fields"]),
         (b"a,y\n1,2,3\n4,5,6\n", ["line 2 has 3 fields"]),  # pandas would take the first for an index

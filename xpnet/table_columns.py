@@ -155,7 +155,7 @@ def texts(column: Any) -> np.ndarray:
     """Return the values (n,) as text, None where one is missing."""
     values = np.full(len(column), None, dtype=object)
     present = column.notna().to_numpy()
-    values[present] = [str(value) for value in column[present]]
+    values[present] = [str(value) for value in column[present].to_numpy(object)]
     return values
 
 
@@ -169,7 +169,7 @@ def text_counts(column: Any, cure: str) -> dict[str, int]:
     odd = [text for text in counts if not NUMBER.fullmatch(text)]
     if len(odd) < len(counts) / 2 and column.dtype != "category":
         shown = odd[0] if odd else next((text for text in counts if not _is_plain(text)), first[1])
-        row = present.index[present.to_numpy() == shown][0]
+        row = next(row for row, text in present.items() if text == shown)
         raise ValueError(f"column {name!r} holds numbers as text: {_shown(shown)} in row {row}; write numbers plainly, "
                          "such as 1234.5, without thousands separators or units, and leave what is missing empty; or "
                          f"{cure}")  # fmt: skip

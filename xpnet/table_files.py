@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xpnet.model_file import write_aside
 
@@ -98,7 +98,7 @@ def _checked_header(path: Path) -> list[str]:
     names: list[str] | None = None
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
+            reader = csv.reader(_lines(path, file), skipinitialspace=True)
             for row in reader:
                 if names is None and row:
                     names = row
@@ -117,6 +117,14 @@ def _checked_header(path: Path) -> list[str]:
     if names is None:
         raise ValueError(f"{path} is empty; needed are a line with the names of the columns and a row for each sample")
     return names
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    """The lines of a text; pandas would end a field at a NUL."""
+    for number, line in enumerate(file, 1):
+        if "\0" in line:
+            raise ValueError(f"{path}: line {number} has a NUL byte, so it is no text; save it as CSV in UTF-8")
+        yield line
 
 
 def _check_separator(path: Path, names: list[str]) -> None:
