@@ -29,6 +29,8 @@ cupy = pytest.importorskip("cupy", "14", reason="CuPy is not installed; the extr
 linalg = pytest.importorskip("cupy._core._routines_linalg", reason="this CuPy has its predicates elsewhere")
 memory_range = pytest.importorskip("cupy._core._memory_range", reason="this CuPy has its predicates elsewhere")
 
+# Where a GPU answers, nothing that it could be asked to touch may lie in host memory.
+host_memory = pytest.mark.skipif(cupy.is_available(), reason="there is a GPU; these tests ask what CuPy does without")
 BATCHES = (32, 7, 2, 1)
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # options of every compilation of CuPy 14.2
 # The helpers before the kernels are not all needed by each text.
@@ -147,6 +149,7 @@ def launch(grid, block, arguments):
 # The arrays that engines bind
 
 
+@host_memory
 @pytest.mark.parametrize(
     ("Engine", "dtype"),
     [(Replay, "float32"), (Grouped, "float32"), (Grouped, "float64")],
@@ -163,14 +166,15 @@ def test_cupy_uses_every_operand_without_a_copy(name, Engine, dtype):
                     check_launch(call.func, *call.args)
                 elif call.func.__name__ == "dot":
                     b, out = call.args
-                    assert not copied_by_product(call.func.__self__, b, out)
+                    assert copied_by_product(call.func.__self__, b, out) == []
                     assert Engine is Replay or out.size > 1  # a single number CuPy adds up through temporary arrays
                     n_products += 1
                 else:
-                    assert not copied_by_elementwise(call.args, call.keywords["out"], np.dtype(dtype))
+                    assert copied_by_elementwise(call.args, call.keywords["out"], np.dtype(dtype)) == []
     assert n_products
 
 
+@host_memory
 def test_what_cupy_would_copy_is_found():
     """The judges above, before operands that are known to be copied."""
     memory = ghost(np.zeros(64, np.float32))
@@ -192,6 +196,7 @@ def test_what_cupy_would_copy_is_found():
     assert copied_by_elementwise([ghost(np.zeros((2, 3)))], a, dtype) != []
 
 
+@host_memory
 def test_a_launch_refuses_what_is_no_argument():
     a = ghost(np.zeros(4, np.float32))
     for refused in ((([1], (1,), (a,))), ((1,), [1], (a,)), ((1,), (1,), ([1.0],)), ((1,), (1,), (np.ones(2),))):
@@ -270,9 +275,9 @@ def test_the_fake_gpu_has_no_name_that_cupy_lacks():
     ):
         names = {name for name in vars(ours) if not name.startswith("_")} - {"annotations", "counts", "Counts"}
         assert names and not {name for name in names if not hasattr(theirs, name)}
-    assert fakecupy.__version__ == "14.2.0"
 
 
+@host_memory
 @pytest.mark.parametrize("xp", [cupy, fakecupy], ids=["CuPy", "fake"])
 def test_modules_are_read_late_and_take_what_cupy_takes(xp):
     module = xp.RawModule(code="this is no CUDA text", options=("-lineinfo",))
