@@ -34,9 +34,12 @@ ORDER = [
     "commands.table_results", "commands.data", "commands.network_options", "commands.optimizer_options",
     "commands.schedule_options", "commands.loop_options", "commands.report", "commands.signals", "commands.resume",
     "commands.train", "commands.find_lr", "commands.apply", "commands.bench", "commands.info", "cli", "__main__",
+    "examples.expected", "examples.functional_loop", "examples.circles_and_blobs", "examples.digits_sgd",
+    "examples.layer_list", "examples.mnist_relu", "examples.cpu_or_gpu", "examples.custom_activation",
 ]  # fmt: skip
-EMPTY = ("kernels", "executors", "commands")  # packages whose __init__ is a docstring alone
+EMPTY = ("kernels", "executors", "commands", "examples")  # packages whose __init__ is a docstring alone
 COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}
+EXAMPLES = {f"xpnet.{name}" for name in ORDER if name.startswith("examples.")}
 NAMES = ["xpnet", *(f"xpnet.{name}" for name in (*EMPTY, *ORDER))]
 
 
@@ -86,20 +89,20 @@ def test_every_module_has_its_place():
 def test_module_imports_only_from_those_before_it(name):
     found = {other for other in imported_names(TREES[name]) if other.partition(".")[0] == "xpnet"}
     if name == "xpnet":
-        allowed = set(NAMES) - COMMANDS - {"xpnet.runs", "xpnet.__main__"}
+        allowed = set(NAMES) - COMMANDS - EXAMPLES - {"xpnet.runs", "xpnet.__main__"}
     elif name.removeprefix("xpnet.") in EMPTY:
         allowed = set()
     else:
         allowed = {f"xpnet.{other}" for other in ORDER[: ORDER.index(name.removeprefix("xpnet."))]}
-        allowed |= {"xpnet"} if name in COMMANDS else set()  # for __version__
+        allowed |= {"xpnet"} if name in COMMANDS | EXAMPLES else set()  # for __version__; a user's way in
     assert found <= allowed, f"{name} imports {sorted(found - allowed)}"
 
 
 # --- what no module does ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - COMMANDS))
-def test_only_the_command_line_prints(name):
+@pytest.mark.parametrize("name", sorted(set(NAMES) - COMMANDS - EXAMPLES))
+def test_only_the_command_line_and_the_examples_print(name):
     assert not calls(TREES[name], "print", "sys.stdout.write", "sys.stderr.write")
 
 
