@@ -40,7 +40,7 @@ extern "C" void host_{name}(int stride_, int blocks_, int threads_, {parameters}
 }}
 """
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
-_SCALARS = {"int": ctypes.c_int, "float": ctypes.c_float, "double": ctypes.c_double}
+_SCALARS = {"int": ctypes.c_int, "uint32": ctypes.c_uint32, "float": ctypes.c_float, "double": ctypes.c_double}
 
 
 def compiler() -> str | None:

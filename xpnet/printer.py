@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.grouping import Group, Launch, Step, direction, launches, leader, shares
-from xpnet.program import REDUCTIONS, Call, Operand, Program
+from xpnet.program import REDUCTIONS, Call, Operand, Program, RecordingError
 
 BLOCK = 256  # threads of a block
 
@@ -39,7 +39,7 @@ typedef {index} index;
 
 static inline __device__ real larger(real a, real b) {{ return a > b || a != a ? a : b; }}
 static inline __device__ real smaller(real a, real b) {{ return a < b || a != a ? a : b; }}
-static inline __device__ real sign(real a) {{ return a > 0 ? (real)1 : a < 0 ? (real)-1 : a; }}
+static inline __device__ real sign(real a) {{ return a != a ? a : (real)((a > 0) - (a < 0)); }}
 """
 
 
@@ -69,16 +69,14 @@ class Source:
     kernels: tuple[Kernel | None, ...]
 
 
-def cuda_source(
-    program: Program, dtype: Any, data_types: dict[str, Any] | None = None, *, any_batch: bool = True
-) -> Source:
+def cuda_source(program: Program, dtype: Any, data_types: dict[str, Any] | None = None) -> Source:
     """Print a Program's launches, and its gather if `data_types` says of which type the data of each name are.
 
-    dtype: np.float32 or np.float64.  any_batch: the text is to serve every batch size that `Source.sizes` holds for,
-    not this Program's alone.  A launch that is a product is printed only if its result can be a single number, which
-    CuPy would compute through temporary arrays.
+    dtype: np.float32 or np.float64.  A launch that is a product is printed only if its result can be a single number,
+    which CuPy would compute through temporary arrays.
     """
-    sizes, found = Sizes(program, any_batch), launches(program)
+    found = launches(program)
+    sizes = Sizes(program, found)
     real = "float" if np.dtype(dtype) == np.float32 else "double"
     printer = _Printer(program, sizes, np.dtype(dtype))
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found))
@@ -103,10 +101,13 @@ def _partial_sums(call: Call) -> int:
 
 def workers(program: Program, group: Group) -> int:
     """How many threads a group needs at this Program's batch size."""
+    return _workers_of(program, group, group.steps[0])
+
+
+def _workers_of(program: Program, group: Group, step: Step) -> int:
+    call = program.calls[step.index]
     if group.kind in ("single", "product"):
         return 1
-    step = group.steps[0]
-    call = program.calls[step.index]
     if step.part == "partial":
         return step.shares * call.out.buffer.size
     shape = leader(call).shape
@@ -121,20 +122,18 @@ def blocks(n_workers: list[int]) -> int:
 
 
 class Sizes:
-    """Which extents and numbers of a Program's calls depend on the batch length: those that differ in a shorter one.
+    """Which extents and numbers of a Program's calls depend on the batch length: those that differ in a shorter one."""
 
-    any_batch: False to take all as they are.
-    """
-
-    def __init__(self, program: Program, any_batch: bool = True) -> None:
+    def __init__(self, program: Program, found: tuple[Launch, ...]) -> None:
         self._program = program
+        self._groups = [group for launch in found for group in launch.groups]
         self._other: Program | None = None
-        if any_batch and program.capacity > 1:
+        if program.capacity > 1:
             try:
                 self._other = program.at(program.capacity - 1)
-            except ValueError:  # a layer needs the larger batch: there is no other length
+            except (ValueError, RecordingError):  # a layer needs the larger batch: there is no other length
                 self._other = None
-        if self._other is not None and not _same_words(program, self._other):
+        if self._other is not None and not self._fit(program):  # of another length than batch or constant
             self._other = None
 
     def extent(self, index: int, position: int, axis: int) -> str:
@@ -150,9 +149,13 @@ class Sizes:
 
     def hold_for(self, other: Program) -> bool:
         """Whether what was found holds at another batch size: a kernel of a user's own may ask for the length."""
-        if other.batch == self._program.batch:
-            return True
-        if self._other is None or not _same_words(self._program, other):
+        return other.batch == self._program.batch or self._fit(other)
+
+    def _fit(self, other: Program) -> bool:
+        if self._other is None or not _same_words(self._program, other) or not _same_words(self._other, other):
+            return False
+        # A matrix of weights may be as long as the full batch; in a short one their workers are not the same.
+        if any(len({_workers_of(other, group, step) for step in group.steps}) > 1 for group in self._groups):
             return False
         for index, (mine, its) in enumerate(zip(self._program.calls, other.calls, strict=True)):
             for position in range(-1, len(mine.inputs)):
@@ -168,16 +171,17 @@ class Sizes:
 
 def _same_words(one: Program, other: Program) -> bool:
     def words(program: Program) -> list[Any]:
-        return [(call.word, call.axis, call.phase, [_place_of(item) for item in (*call.inputs, call.out)])
+        return [(call.word, call.axis, call.phase, [_place_of(call, item) for item in (*call.inputs, call.out)])
                 for call in program.calls]  # fmt: skip
 
     return words(one) == words(other)
 
 
-def _place_of(item: Any) -> Any:
+def _place_of(call: Call, item: Any) -> Any:
     if not isinstance(item, Operand):
         return None
-    return item.buffer.kind, item.buffer.offset, len(item.shape), item.transposed
+    lies = direction(call, item) if leader(call).buffer.form == "matrix" else ""
+    return item.buffer.kind, item.buffer.offset, len(item.shape), item.transposed, lies
 
 
 def _shape_of(program: Program, index: int, position: int) -> tuple[int, ...]:
@@ -206,7 +210,7 @@ class _Printer:
                         for position, item in enumerate(self.program.calls[step.index].inputs)
                         if not isinstance(item, Operand) and self.sizes.varies(step.index, position))  # fmt: skip
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
-        arguments += [f"const real {_number_name(*place)}" for place in numbers]
+        arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
         pieces = [_piece(self._workers(group), list(_Body(self, group).lines())) for group in launch.groups]
         return Kernel(name, launch, numbers, _kernel_text(name, arguments, pieces))
 
@@ -236,13 +240,14 @@ class _Printer:
             return "T", buffer.offset
         return "M", buffer.offset - self.program.n_owned
 
-    def number(self, index: int, position: int, of_uint32: bool) -> str:
+    def number(self, index: int, position: int) -> str:
         """A number of a call, in C."""
         if self.sizes.varies(index, position):
             return _number_name(index, position)
-        value = self.program.calls[index].inputs[position]
+        call = self.program.calls[index]
+        value = call.inputs[position]
         assert not isinstance(value, Operand)
-        return f"{value}u" if of_uint32 else self.literal(value)
+        return f"{value}u" if _number_type(call) == "uint32" else self.literal(value)
 
     def literal(self, value: float) -> str:
         """A number as the float type holds it; NumPy and CuPy round it likewise."""
@@ -351,7 +356,7 @@ class _Body:
         values = []
         for position, item in enumerate(call.inputs):
             if not isinstance(item, Operand):
-                values.append(self._printer.number(step.index, position, call.operands[0].buffer.kind == "uint32"))
+                values.append(self._printer.number(step.index, position))
                 continue
             place = self._place(step, position)
             found = self._known.get(place) or self._inner.get(place)
@@ -404,7 +409,7 @@ class _Body:
         if step.part == "partial":
             columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
             return f"w / {step.shares} * {columns} + i" if call.axis == 1 else f"i * {columns} + w % {columns}"
-        role = direction(operand, first)
+        role = direction(call, operand)
         position = 0 if call.word in REDUCTIONS else -1
         columns = f"(index){self._printer.sizes.extent(step.index, position, 1)}"
         shifts = {
@@ -426,6 +431,11 @@ def _is_inner(place: str) -> bool:
 
 def _type(operand: Operand) -> str:
     return "uint32" if operand.buffer.kind == "uint32" else "real"
+
+
+def _number_type(call: Call) -> str:
+    """Of which type a number among the operands of a call is."""
+    return _type(call.operands[0])
 
 
 def _number_name(index: int, position: int) -> str:

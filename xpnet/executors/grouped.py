@@ -72,21 +72,24 @@ class Grouped(Replay):
         return partial_sums(program)
 
     def _bind(self, program: Program) -> BoundStep:
-        source, module = self._source, self._module
-        if not source.sizes.hold_for(program):
-            source = cuda_source(program, self.backend.dtype, any_batch=False)
-            module = self.backend.xp.RawModule(code=source.text)
+        source = self._source
+        if not source.sizes.hold_for(program):  # a user's kernel asked for the length: rare, so its calls one by one
+            return super()._bind(program)
         phases: dict[str, list[Callable[[], Any]]] = {name: [] for name in program.phases}
         for launch, kernel in zip(source.launches, source.kernels, strict=True):
             call = program.calls[launch.groups[0].steps[0].index]
             if kernel is None or (launch.is_product and call.out.buffer.size > 1):
                 phases[launch.phase].append(self._call(call))
             else:
-                phases[launch.phase].append(self._launch(program, module, kernel))
+                phases[launch.phase].append(self._launch(program, kernel))
         return self._step(program, phases, ())
 
-    def _launch(self, program: Program, module: Any, kernel: Kernel) -> Callable[[], Any]:
-        numbers = [self.backend.dtype.type(program.calls[index].inputs[position]) for index, position in kernel.numbers]
+    def _launch(self, program: Program, kernel: Kernel) -> Callable[[], Any]:
+        numbers = []
+        for index, position in kernel.numbers:
+            call = program.calls[index]
+            of_uint32 = call.operands[0].buffer.kind == "uint32"
+            numbers.append((np.uint32 if of_uint32 else self.backend.dtype.type)(call.inputs[position]))
         grid = (blocks([workers(program, group) for group in kernel.launch.groups]),)
         arguments = (*self._memory_arguments, np.int32(program.batch), *numbers)
-        return partial(module.get_function(kernel.name), grid, (BLOCK,), arguments)
+        return partial(self._module.get_function(kernel.name), grid, (BLOCK,), arguments)
