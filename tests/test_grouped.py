@@ -9,16 +9,19 @@ import hostcuda
 import numpy as np
 import pytest
 from features import FEATURES, data_of, network_of, optimizer_of, program_of
+from random_programs import one_by_one, random_program
 
 import xpnet
-from xpnet import select_backend
+from xpnet import grouping, select_backend
 from xpnet.backend import Backend
 from xpnet.engines import make_engine
 from xpnet.executors.grouped import Grouped
 from xpnet.executors.replay import Replay
 from xpnet.grouping import launches
+from xpnet.program import RecordingError, record
 
 pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ compiler to run generated CUDA text with")
+SEEDS = range(60)
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
 
 
@@ -181,3 +184,33 @@ def test_long_columns_and_rows(normalization, pair):
         found.append([backend.to_host(network.owned), np.concatenate(results)])
     for one, other in zip(*found, strict=True):
         assert np.abs(one - other).max() <= 3 * TOLERANCES[str(cpu.dtype)] * np.abs(one).max()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("long", [False, True])
+def test_random_calls_on_views_that_overlap(seed, long, monkeypatch):
+    """To the bit, at each batch size, whichever thread is first; with sums shared out, too."""
+    if long:
+        for name, value in {"LONG_LINE": 2, "LINE_SHARES": 3, "LONG_VECTOR": 3, "VECTOR_SHARES": 4}.items():
+            monkeypatch.setattr(grouping, name, value)
+    program, gpu = random_program(seed), Backend("cupy", "cuda", fakecupy, np.dtype("float64"), "fake")
+    engine = Grouped(program, gpu, gpu.zeros(program.n_owned))
+    rng, call = np.random.default_rng(seed), hostcuda.call
+    for m in range(program.capacity, 0, -1):
+        try:
+            shorter = program.at(m)
+        except RecordingError:
+            continue
+        floats = rng.integers(-4, 5, size=program.n_floats).astype(float)
+        uints = rng.integers(2**32, size=program.n_uints, dtype=np.uint32)
+        expected = one_by_one(shorter, floats, uints)
+        for stride in (1, -1, 104729):
+            monkeypatch.setattr(hostcuda, "call", partial(call, stride=stride))
+            engine._owned[...] = fakecupy.asarray(floats[: program.n_owned])
+            memory = engine._floats[: program.n_floats - program.n_owned]
+            memory[...] = fakecupy.asarray(floats[program.n_owned :])
+            engine._uints[...] = fakecupy.asarray(uints)
+            engine.execute(m)
+            found = np.concatenate([gpu.to_host(engine._owned), gpu.to_host(memory)])
+            np.testing.assert_array_equal(found, expected[0])
+            np.testing.assert_array_equal(gpu.to_host(engine._uints), expected[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,10 +69,11 @@ class Source:
     kernels: tuple[Kernel | None, ...]
 
 
-def cuda_source(program: Program, dtype: Any, data_types: dict[str, Any] | None = None) -> Source:
-    """Print a Program's launches, and its gather if `data_types` says of which type the data of each name are.
+def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> Source:
+    """Print a Program's gather and its launches.
 
-    dtype: np.float32 or np.float64.  A launch that is a product is printed only if its result can be a single number,
+    dtype: np.float32 or np.float64.  data_types: of which type the gathered data of each name are, the dtype or uint8;
+    empty where the samples come by `feed`, and the gather moves only slots and results.  A launch that is a product is printed only if its result can be a single number,
     which CuPy would compute through temporary arrays.
     """
     found = launches(program)
@@ -85,8 +86,7 @@ def cuda_source(program: Program, dtype: Any, data_types: dict[str, Any] | None 
         _PRELUDE.format(real=real, index="int" if elements < 2**31 else "long long"),
         *(kernel.text for kernel in kernels if kernel is not None),
     ]
-    if data_types is not None:
-        texts.append(_gather_text(program, sizes, data_types))
+    texts.append(_gather_text(program, data_types))
     return Source("\n".join(texts), sizes, found, kernels)
 
 
@@ -251,7 +251,8 @@ class _Printer:
 
     def literal(self, value: float) -> str:
         """A number as the float type holds it; NumPy and CuPy round it likewise."""
-        rounded = self.dtype.type(value)
+        with np.errstate(over="ignore"):  # beyond float32 it is infinite, there too
+            rounded = self.dtype.type(value)
         if not np.isfinite(rounded):
             sign = "-" if rounded < 0 else ""
             return f"({sign}(real)1 / (real)0)" if not np.isnan(rounded) else "((real)0 / (real)0)"
@@ -465,7 +466,7 @@ def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]]) -> st
     return "\n".join([*lines, "}", ""])
 
 
-def _gather_text(program: Program, sizes: Sizes, data_types: dict[str, Any]) -> str:
+def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
     """The kernel before a step: the last step's results out, this step's slots and samples in.
 
     order: indices of the samples of all steps.  t: the step.  With m = 0 it only takes the results out.
@@ -473,7 +474,7 @@ def _gather_text(program: Program, sizes: Sizes, data_types: dict[str, Any]) -> 
     arguments = ["real* T", "real* M", "uint32* U", "const int m", "const int t", "const long long* order",
                  "const real* rows_in", "real* rows_out"]  # fmt: skip
     pieces = []
-    for i, (name, buffer) in enumerate(program.gathers):
+    for i, (name, buffer) in enumerate(program.gathers if data_types else ()):
         is_bytes = np.dtype(data_types[name]) == np.uint8
         arguments += [f"const {'unsigned char' if is_bytes else 'real'}* data{i}"] + [f"const real scale{i}"] * is_bytes
         n, start = buffer.shape[0], buffer.offset - program.n_owned
@@ -488,8 +489,8 @@ def _gather_text(program: Program, sizes: Sizes, data_types: dict[str, Any]) -> 
     return _kernel_text("gather", arguments, pieces)
 
 
-def gather_workers(program: Program, m: int, t: int) -> list[int]:
+def gather_workers(program: Program, data_types: Mapping[str, Any], m: int, t: int) -> list[int]:
     """How many threads each part of the gather needs for a step of m samples."""
-    parts = [m * buffer.shape[0] for _, buffer in program.gathers]
+    parts = [m * buffer.shape[0] for _, buffer in (program.gathers if data_types else ())]
     parts += [len(program.slots) if m > 0 else 0] * bool(program.slots)
     return parts + [len(program.results) if t > 0 else 0] * bool(program.results)
