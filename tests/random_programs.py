@@ -16,12 +16,17 @@ _BATCH = "batch"  # stands for a number that depends on the batch length
 
 
 def random_program(seed: int, n_calls: int = 24) -> Program:
-    """Calls that the recorder takes at the full batch and, four times in five, at shorter ones too."""
+    """A Program whose calls the recorder takes at the full batch and, four times in five, at shorter ones too."""
     rng = np.random.default_rng(seed)
     capacity = int(rng.choice([1, 2, 3, 4, 8]))
     lengths = [1, 2, 3, 4, capacity]
-    views = [(int(rng.integers(2)), int(rng.integers(4)), int(rng.choice([0, 4, 8, 9])), *map(int, rng.choice(lengths, 2)))
-             for _ in range(9)]  # fmt: skip
+    draws = (
+        rng.integers(2, size=9),
+        rng.integers(4, size=9),
+        rng.choice([0, 4, 8, 9], 9),
+        *rng.choice(lengths, (2, 9)),
+    )
+    views = np.stack(draws, axis=1).tolist()
     features = [int(rng.choice(lengths)) for _ in range(3)]
     always = rng.random() < 0.8
     chosen: list[tuple[Any, ...]] = []
@@ -77,14 +82,13 @@ def random_program(seed: int, n_calls: int = 24) -> Program:
                 for trial, its in tried:
                     trial._calls.clear()
                     say(trial, its, call)
-                    trial.finish(lambda m: program, 1)  # refuses an overlap
+                    trial.finish(lambda m: record(build, batch=m, n_parameters=_SIZE), 1)  # refuses an overlap
             except RecordingError:
                 continue
             say(recorder, buffers, call)
             chosen.append(call)
 
-    program = record(build, batch=capacity, n_parameters=_SIZE)
-    return program
+    return record(build, batch=capacity, n_parameters=_SIZE)
 
 
 def one_by_one(program: Program, floats: np.ndarray, uints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

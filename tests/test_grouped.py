@@ -21,7 +21,6 @@ from xpnet.grouping import launches
 from xpnet.program import RecordingError, record
 
 pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ compiler to run generated CUDA text with")
-SEEDS = range(60)
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
 
 
@@ -169,6 +168,38 @@ def test_an_order_beyond_the_data_is_refused(name, fake_gpu):
         engine.run(np.arange(9), np.full((3, 1), 0.1))
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [(lambda X: (X.T.copy().T, None), "not C-contiguous"), (lambda X: (X[:, :4].copy(), None), r"\(9, 4\)"),
+     (lambda X: (X.astype(np.float64), None), "float64"), (lambda X: (X, 0.5), "scale 0.5"),
+     (lambda X: (X.astype(np.uint8), None), "uint8")],
+)  # fmt: skip
+def test_data_that_the_gather_would_misread_are_refused(change, found, fake_gpu):
+    network = network_of({}, fake_gpu)
+    X, _, Y, _ = data_of({}, network, 9)
+    X, scale = change(X.astype(np.float32))
+    data = {"X": (fakecupy.asarray(X), scale), "Y": (fake_gpu.to_device(Y), None)}
+    with pytest.raises(TypeError, match=rf"X is .*{found}.*needed is a C-contiguous array \(n_samples, 6\) of float32"):
+        make_engine(program_of({}, network, 4), fake_gpu, network.owned, data)
+
+
+def test_a_run_may_have_nothing_to_gather(pair):
+    """Samples that were fed stay; and where there are no slots and results either, no kernel is asked for."""
+    found = []
+    for backend in pair:
+        network = network_of({}, backend)
+        engine = make_engine(program_of({}, network, 4), backend, network.owned)
+        engine.feed(4, X=backend.to_device(np.ones((6, 4))), Y=backend.to_device(np.eye(3, 4)))
+        results = engine.run(np.arange(8), np.full((2, 1), 0.1))
+        nothing = record(lambda r: r.xp.add(r.theta, 1.0, out=r.theta), batch=4, n_parameters=5)
+        theta = backend.zeros(5)
+        assert make_engine(nothing, backend, theta).run(np.arange(8), np.empty((2, 0))).shape == (2, 0)
+        found.append([backend.to_host(network.owned), results, backend.to_host(theta)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert found[0][2].tolist() == [2.0] * 5
+
+
 @pytest.mark.parametrize("normalization", [None, "batch", "layer"])
 def test_long_columns_and_rows(normalization, pair):
     """More workers than a block has, and sums shared out: over 1500 samples, 300 features, and all of the losses."""
@@ -186,11 +217,25 @@ def test_long_columns_and_rows(normalization, pair):
         assert np.abs(one - other).max() <= 3 * TOLERANCES[str(cpu.dtype)] * np.abs(one).max()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("long", [False, True])
-def test_random_calls_on_views_that_overlap(seed, long, monkeypatch):
-    """To the bit, at each batch size, whichever thread is first; with sums shared out, too."""
-    if long:
+def test_weights_as_long_as_the_batch_are_no_batch(fake_gpu):
+    """In the full batch they have as many columns as the row has samples, and the same workers; in a short one not."""
+
+    def build(recorder):
+        row, W = recorder.batch_vector("row"), recorder.matrix_in(recorder.theta, "W", 0, (3, 4))
+        recorder.xp.multiply(row, 2.0, out=row)
+        recorder.xp.add(W, 1.0, out=W)
+
+    theta = fake_gpu.zeros(12)
+    engine = make_engine(record(build, batch=4, n_parameters=12), fake_gpu, theta)
+    for m in (4, 2, 1):
+        engine.execute(m)
+    assert fake_gpu.to_host(theta).tolist() == [3.0] * 12
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_calls_on_views_that_overlap(seed, monkeypatch):
+    """To the bit, at each batch size, whichever thread is first; and with sums shared out for every other seed."""
+    if seed % 2:
         for name, value in {"LONG_LINE": 2, "LINE_SHARES": 3, "LONG_VECTOR": 3, "VECTOR_SHARES": 4}.items():
             monkeypatch.setattr(grouping, name, value)
     program, gpu = random_program(seed), Backend("cupy", "cuda", fakecupy, np.dtype("float64"), "fake")

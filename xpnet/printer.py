@@ -73,8 +73,9 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     """Print a Program's gather and its launches.
 
     dtype: np.float32 or np.float64.  data_types: of which type the gathered data of each name are, the dtype or uint8;
-    empty where the samples come by `feed`, and the gather moves only slots and results.  A launch that is a product is printed only if its result can be a single number,
-    which CuPy would compute through temporary arrays.
+    empty where the samples come by `feed`, and the gather moves only slots and results.
+    A launch that is a product is printed only if its result can be a single number, which CuPy would compute through
+    temporary arrays.
     """
     found = launches(program)
     sizes = Sizes(program, found)

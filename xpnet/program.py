@@ -424,8 +424,8 @@ def _refuse_overlap(call: Call) -> None:
     for buffer in (operand.buffer for operand in call.operands):
         same = (buffer.offset, buffer.size) == (out.offset, out.size)
         if buffer.overlaps(out) and (not same or call.word in REDUCTIONS or call.word == "matmul"):
-            raise RecordingError(f"{call.text}: {buffer.name} {buffer.shape} shares memory with {out.name} {out.shape}, "
-                                 "which is written; write into a buffer of its own")  # fmt: skip
+            raise RecordingError(f"{call.text}: {buffer.name} {buffer.shape} shares memory with {out.name} {out.shape} "
+                                 "that is written; write into a buffer of its own")  # fmt: skip
 
 
 def _turned(shape: tuple[int, ...], turn: bool) -> tuple[int, ...]:

@@ -103,8 +103,9 @@ class Grouped(Replay):
         numbers = []
         for index, position in kernel.numbers:
             call = program.calls[index]
+            number: Any = call.inputs[position]
             of_uint32 = call.operands[0].buffer.kind == "uint32"
-            numbers.append((np.uint32 if of_uint32 else self.backend.dtype.type)(call.inputs[position]))
+            numbers.append(np.uint32(number) if of_uint32 else self.backend.dtype.type(number))
         grid = (blocks([workers(program, group) for group in kernel.launch.groups]),)
         arguments = (*self._memory_arguments, np.int32(program.batch), *numbers)
         return partial(self._module.get_function(kernel.name), grid, (BLOCK,), arguments)
