@@ -28,18 +28,19 @@ struct Dimension { unsigned int x; };
 static Dimension threadIdx, blockIdx, blockDim;
 """
 _BEHIND = """\
-extern "C" void host_{name}(int reverse_, int blocks_, int threads_, {parameters}) {{
+extern "C" void host_{name}(int stride_, int blocks_, int threads_, {parameters}) {{
+  const long long all_ = (long long)blocks_ * threads_;
   blockDim.x = threads_;
-  for (int b_ = 0; b_ < blocks_; ++b_)
-    for (int t_ = 0; t_ < threads_; ++t_) {{
-      blockIdx.x = reverse_ ? blocks_ - 1 - b_ : b_;
-      threadIdx.x = reverse_ ? threads_ - 1 - t_ : t_;
-      {name}({arguments});
-    }}
+  for (long long k_ = 0; k_ < all_; ++k_) {{
+    const long long thread_ = (k_ * stride_ % all_ + all_) % all_;
+    blockIdx.x = thread_ / threads_;
+    threadIdx.x = thread_ % threads_;
+    {name}({arguments});
+  }}
 }}
 """
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
-_SCALARS = {"int": ctypes.c_int, "float": ctypes.c_float, "double": ctypes.c_double}
+_SCALARS = {"int": ctypes.c_int, "uint32": ctypes.c_uint32, "float": ctypes.c_float, "double": ctypes.c_double}
 
 
 def compiler() -> str | None:
@@ -63,7 +64,7 @@ def real_type(text: str) -> str:
 
 @functools.cache
 def load(text: str) -> ctypes.CDLL:
-    """Compile a text and load it; each of its kernels NAME is there as host_NAME(reverse, blocks, threads, ...)."""
+    """Compile a text and load it; each of its kernels NAME is there as host_NAME(stride, blocks, threads, ...)."""
     path = compiler()
     assert path is not None, "there is no C++ compiler; ask `compiler()` first"
     names = {kernel: ", ".join(name for _, name in listed) for kernel, listed in parameters(text).items()}
@@ -86,11 +87,15 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="hostcuda")  # gone when the process ends
 
 
-def call(text: str, name: str, blocks: int, threads: int, values: list[Any], reverse: bool = False) -> None:
-    """Run a kernel.  values: addresses and numbers, in order.  reverse: the threads, last one first."""
+def call(text: str, name: str, blocks: int, threads: int, values: list[Any], stride: int = 1) -> None:
+    """Run a kernel.  values: addresses and numbers, in order.
+
+    stride: from a thread to the next that runs, modulo their number: 1 is their order, -1 the first and then the last
+    one backwards, a large prime a shuffle across blocks.
+    """
     function = load(text)[f"host_{name}"]
     arguments = []
     for (kind, _), value in zip(parameters(text)[name], values, strict=True):
         kind = real_type(text) if kind == "real" else kind
         arguments.append(ctypes.c_void_p(value) if kind.endswith("*") else _SCALARS[kind](value))
-    function(ctypes.c_int(int(reverse)), ctypes.c_int(blocks), ctypes.c_int(threads), *arguments)
+    function(ctypes.c_int(stride), ctypes.c_int(blocks), ctypes.c_int(threads), *arguments)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import fakecupy
 import hostcuda
 import numpy as np
 import pytest
 from features import FEATURES, data_of, network_of, optimizer_of, program_of
+from random_programs import one_by_one, random_program
 
 import xpnet
-from xpnet import select_backend
+from xpnet import grouping, select_backend
 from xpnet.backend import Backend
 from xpnet.engines import make_engine
 from xpnet.executors.grouped import Grouped
 from xpnet.executors.replay import Replay
 from xpnet.grouping import launches
+from xpnet.program import RecordingError, record
 
 pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ compiler to run generated CUDA text with")
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
@@ -49,8 +53,7 @@ def test_equals_the_calls_one_by_one(name, pair, monkeypatch):
     cpu, gpu = pair
     expected = run(FEATURES[name], cpu, 8, 21)
     forwards = run(FEATURES[name], gpu, 8, 21)
-    call = hostcuda.call
-    monkeypatch.setattr(hostcuda, "call", lambda *arguments: call(*arguments, reverse=True))
+    monkeypatch.setattr(hostcuda, "call", partial(hostcuda.call, stride=-1))
     backwards = run(FEATURES[name], gpu, 8, 21)
     for one, other, reverse in zip(expected, forwards, backwards, strict=True):
         assert one.shape == other.shape and np.isfinite(one).all()
@@ -165,6 +168,38 @@ def test_an_order_beyond_the_data_is_refused(name, fake_gpu):
         engine.run(np.arange(9), np.full((3, 1), 0.1))
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [(lambda X: (X.T.copy().T, None), "not C-contiguous"), (lambda X: (X[:, :4].copy(), None), r"\(9, 4\)"),
+     (lambda X: (X.astype(np.float64), None), "float64"), (lambda X: (X, 0.5), "scale 0.5"),
+     (lambda X: (X.astype(np.uint8), None), "uint8")],
+)  # fmt: skip
+def test_data_that_the_gather_would_misread_are_refused(change, found, fake_gpu):
+    network = network_of({}, fake_gpu)
+    X, _, Y, _ = data_of({}, network, 9)
+    X, scale = change(X.astype(np.float32))
+    data = {"X": (fakecupy.asarray(X), scale), "Y": (fake_gpu.to_device(Y), None)}
+    with pytest.raises(TypeError, match=rf"X is .*{found}.*needed is a C-contiguous array \(n_samples, 6\) of float32"):
+        make_engine(program_of({}, network, 4), fake_gpu, network.owned, data)
+
+
+def test_a_run_may_have_nothing_to_gather(pair):
+    """Samples that were fed stay; and where there are no slots and results either, no kernel is asked for."""
+    found = []
+    for backend in pair:
+        network = network_of({}, backend)
+        engine = make_engine(program_of({}, network, 4), backend, network.owned)
+        engine.feed(4, X=backend.to_device(np.ones((6, 4))), Y=backend.to_device(np.eye(3, 4)))
+        results = engine.run(np.arange(8), np.full((2, 1), 0.1))
+        nothing = record(lambda r: r.xp.add(r.theta, 1.0, out=r.theta), batch=4, n_parameters=5)
+        theta = backend.zeros(5)
+        assert make_engine(nothing, backend, theta).run(np.arange(8), np.empty((2, 0))).shape == (2, 0)
+        found.append([backend.to_host(network.owned), results, backend.to_host(theta)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert found[0][2].tolist() == [2.0] * 5
+
+
 @pytest.mark.parametrize("normalization", [None, "batch", "layer"])
 def test_long_columns_and_rows(normalization, pair):
     """More workers than a block has, and sums shared out: over 1500 samples, 300 features, and all of the losses."""
@@ -180,3 +215,47 @@ def test_long_columns_and_rows(normalization, pair):
         found.append([backend.to_host(network.owned), np.concatenate(results)])
     for one, other in zip(*found, strict=True):
         assert np.abs(one - other).max() <= 3 * TOLERANCES[str(cpu.dtype)] * np.abs(one).max()
+
+
+def test_weights_as_long_as_the_batch_are_no_batch(fake_gpu):
+    """In the full batch they have as many columns as the row has samples, and the same workers; in a short one not."""
+
+    def build(recorder):
+        row, W = recorder.batch_vector("row"), recorder.matrix_in(recorder.theta, "W", 0, (3, 4))
+        recorder.xp.multiply(row, 2.0, out=row)
+        recorder.xp.add(W, 1.0, out=W)
+
+    theta = fake_gpu.zeros(12)
+    engine = make_engine(record(build, batch=4, n_parameters=12), fake_gpu, theta)
+    for m in (4, 2, 1):
+        engine.execute(m)
+    assert fake_gpu.to_host(theta).tolist() == [3.0] * 12
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_calls_on_views_that_overlap(seed, monkeypatch):
+    """To the bit, at each batch size, whichever thread is first; and with sums shared out for every other seed."""
+    if seed % 2:
+        for name, value in {"LONG_LINE": 2, "LINE_SHARES": 3, "LONG_VECTOR": 3, "VECTOR_SHARES": 4}.items():
+            monkeypatch.setattr(grouping, name, value)
+    program, gpu = random_program(seed), Backend("cupy", "cuda", fakecupy, np.dtype("float64"), "fake")
+    engine = Grouped(program, gpu, gpu.zeros(program.n_owned))
+    rng, call = np.random.default_rng(seed), hostcuda.call
+    for m in range(program.capacity, 0, -1):
+        try:
+            shorter = program.at(m)
+        except RecordingError:
+            continue
+        floats = rng.integers(-4, 5, size=program.n_floats).astype(float)
+        uints = rng.integers(2**32, size=program.n_uints, dtype=np.uint32)
+        expected = one_by_one(shorter, floats, uints)
+        for stride in (1, -1, 104729):
+            monkeypatch.setattr(hostcuda, "call", partial(call, stride=stride))
+            engine._owned[...] = fakecupy.asarray(floats[: program.n_owned])
+            memory = engine._floats[: program.n_floats - program.n_owned]
+            memory[...] = fakecupy.asarray(floats[program.n_owned :])
+            engine._uints[...] = fakecupy.asarray(uints)
+            engine.execute(m)
+            found = np.concatenate([gpu.to_host(engine._owned), gpu.to_host(memory)])
+            np.testing.assert_array_equal(found, expected[0])
+            np.testing.assert_array_equal(gpu.to_host(engine._uints), expected[1])

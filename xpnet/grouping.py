@@ -62,21 +62,22 @@ class Launch:
 class Access:
     """What a call does to one buffer under one choice of workers.
 
-    place: arena and first element.  owned: each worker reaches elements of its own, and no other does; which ones
-    follows from the workers, the place and the size.
+    place: arena and first element.  owned: as what each worker reaches elements of its own, that no other does: of a
+    "matrix" or a "vector"; "" where it reaches those of others. Which ones follows from that, the workers, the place
+    and the size.
     """
 
     place: tuple[Any, int]
     size: int
-    owned: bool
+    owned: str
     writes: bool = False
 
     def clashes(self, other: Access) -> bool:
         """Whether one must be over, for all workers, before the other begins."""
         if not (self.writes or other.writes) or not self.overlaps(other):
             return False
-        same = (self.place, self.size) == (other.place, other.size)
-        return not (same and self.owned and other.owned)
+        same = (self.place, self.size, self.owned) == (other.place, other.size, other.owned)
+        return not (same and self.owned)
 
     def overlaps(self, other: Access) -> bool:
         """Whether an element is in both."""
@@ -181,11 +182,11 @@ def _steps(program: Program, phase: str) -> Iterator[tuple[Step, Choices]]:
         if call.phase != phase:
             continue
         if shares(call) > 1:
-            source = _access(call.operands[0], owned=False)
-            sums = Access(("partial sums", index), 1, owned=True, writes=True)
+            source = _access(call.operands[0])
+            sums = Access(("partial sums", index), 1, owned="vector", writes=True)
             yield Step(index, "partial", shares(call)), {("partial", index): (source, sums)}
             (workers,) = _choices(call)
-            out = _access(call.out, owned=True, writes=True)
+            out = _access(call.out, owned="vector", writes=True)
             yield Step(index, "final", shares(call)), {workers: (replace(sums, writes=False), out)}
         else:
             yield Step(index), _choices(call)
@@ -204,16 +205,16 @@ def shares(call: Call) -> int:
 
 def _choices(call: Call) -> Choices:
     if call.word == "matmul":
-        reads = tuple(_access(operand, owned=False) for operand in call.operands)
-        return {("product",): (*reads, _access(call.out, owned=False, writes=True))}
+        return {("product",): (*map(_access, call.operands), _access(call.out, writes=True))}
     source = leader(call)
     if source.buffer.form == "matrix":
         return _matrix_choices(call, source)
+    out = _access(call.out, "vector", writes=True)
+    if call.word in REDUCTIONS:
+        return {("single",): (_access(source), out)}
+    accesses = (*(_access(operand, "vector" if operand.shape else "") for operand in call.operands), out)
     if call.out.buffer.form == "scalar":
-        reads = tuple(_access(operand, owned=operand.buffer.size == 1) for operand in call.operands)
-        return {("single",): (*reads, _access(call.out, owned=True, writes=True))}
-    reads = tuple(_access(operand, owned=bool(operand.shape)) for operand in call.operands)
-    accesses = (*reads, _access(call.out, owned=True, writes=True))
+        return {("single",): accesses}
     if source.buffer.form == "flat":
         return {("element", "flat", source.buffer.size): accesses}
     lane = (source.buffer.flipped, source.buffer.size)  # a vector over samples, or over features
@@ -235,10 +236,12 @@ def _matrix_choices(call: Call, source: Operand) -> Choices:
             continue
         if not reduces and length > LONG_LINE:
             continue
-        choices[workers] = tuple(
-            _access(operand, direction(operand, source) in ("matrix", owned_vectors), operand is call.out)
-            for operand in (*call.operands, call.out)
-        )
+        accesses = []
+        for operand in (*call.operands, call.out):
+            lies = direction(call, operand)
+            owned = "matrix" if lies == "matrix" else "vector" if lies == owned_vectors else ""
+            accesses.append(_access(operand, owned, operand is call.out))
+        choices[workers] = tuple(accesses)
     return choices
 
 
@@ -247,20 +250,23 @@ def leader(call: Call) -> Operand:
     return call.operands[0] if call.word in REDUCTIONS else call.out
 
 
-def direction(operand: Operand, matrix: Operand) -> str:
-    """How an operand lies beside a matrix: "matrix", like it; a vector "along rows" or "along columns"; or a "number".
+def direction(call: Call, operand: Operand) -> str:
+    """How an operand lies beside the matrix of a call: "matrix", like it; "along rows", "along columns"; or a "number".
 
-    "along rows": a number for each column, as a row has them. By what the buffer declares: with a batch of one, or one
-    feature, its shape tells nothing.
+    "along rows": a vector of a number for each column, as a row has them. By what the call and the buffer declare: with
+    a batch of one, or one feature, a shape tells nothing.
     """
-    buffer = operand.buffer
+    matrix, buffer = leader(call), operand.buffer
+    if call.word in REDUCTIONS and operand is call.out:
+        return "along rows" if call.axis == 0 else "along columns"
     if buffer.form == "matrix":
         return "matrix"
     if not operand.shape:
         return "number"
-    return "along columns" if buffer.flipped == matrix.buffer.flipped else "along rows"
+    lies, axis = ("along columns", 0) if buffer.flipped == matrix.buffer.flipped else ("along rows", 1)
+    return lies if operand.shape[axis] == matrix.shape[axis] else "number"  # a vector of one element, for all
 
 
-def _access(operand: Operand, owned: bool, writes: bool = False) -> Access:
+def _access(operand: Operand, owned: str = "", writes: bool = False) -> Access:
     buffer = operand.buffer
     return Access((buffer.kind, buffer.offset), buffer.size, owned, writes)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnet.grouping import Group, Launch, Step, direction, launches, leader, shares
-from xpnet.program import REDUCTIONS, Call, Operand, Program
+from xpnet.program import REDUCTIONS, Call, Operand, Program, RecordingError
 
 BLOCK = 256  # threads of a block
 
@@ -39,7 +39,7 @@ typedef {index} index;
 
 static inline __device__ real larger(real a, real b) {{ return a > b || a != a ? a : b; }}
 static inline __device__ real smaller(real a, real b) {{ return a < b || a != a ? a : b; }}
-static inline __device__ real sign(real a) {{ return a > 0 ? (real)1 : a < 0 ? (real)-1 : a; }}
+static inline __device__ real sign(real a) {{ return a != a ? a : (real)((a > 0) - (a < 0)); }}
 """
 
 
@@ -69,16 +69,16 @@ class Source:
     kernels: tuple[Kernel | None, ...]
 
 
-def cuda_source(
-    program: Program, dtype: Any, data_types: dict[str, Any] | None = None, *, any_batch: bool = True
-) -> Source:
-    """Print a Program's launches, and its gather if `data_types` says of which type the data of each name are.
+def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> Source:
+    """Print a Program's gather and its launches.
 
-    dtype: np.float32 or np.float64.  any_batch: the text is to serve every batch size that `Source.sizes` holds for,
-    not this Program's alone.  A launch that is a product is printed only if its result can be a single number, which
-    CuPy would compute through temporary arrays.
+    dtype: np.float32 or np.float64.  data_types: of which type the gathered data of each name are, the dtype or uint8;
+    empty where the samples come by `feed`, and the gather moves only slots and results.
+    A launch that is a product is printed only if its result can be a single number, which CuPy would compute through
+    temporary arrays.
     """
-    sizes, found = Sizes(program, any_batch), launches(program)
+    found = launches(program)
+    sizes = Sizes(program, found)
     real = "float" if np.dtype(dtype) == np.float32 else "double"
     printer = _Printer(program, sizes, np.dtype(dtype))
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found))
@@ -87,8 +87,7 @@ def cuda_source(
         _PRELUDE.format(real=real, index="int" if elements < 2**31 else "long long"),
         *(kernel.text for kernel in kernels if kernel is not None),
     ]
-    if data_types is not None:
-        texts.append(_gather_text(program, sizes, data_types))
+    texts.append(_gather_text(program, data_types))
     return Source("\n".join(texts), sizes, found, kernels)
 
 
@@ -103,10 +102,13 @@ def _partial_sums(call: Call) -> int:
 
 def workers(program: Program, group: Group) -> int:
     """How many threads a group needs at this Program's batch size."""
+    return _workers_of(program, group, group.steps[0])
+
+
+def _workers_of(program: Program, group: Group, step: Step) -> int:
+    call = program.calls[step.index]
     if group.kind in ("single", "product"):
         return 1
-    step = group.steps[0]
-    call = program.calls[step.index]
     if step.part == "partial":
         return step.shares * call.out.buffer.size
     shape = leader(call).shape
@@ -121,20 +123,18 @@ def blocks(n_workers: list[int]) -> int:
 
 
 class Sizes:
-    """Which extents and numbers of a Program's calls depend on the batch length: those that differ in a shorter one.
+    """Which extents and numbers of a Program's calls depend on the batch length: those that differ in a shorter one."""
 
-    any_batch: False to take all as they are.
-    """
-
-    def __init__(self, program: Program, any_batch: bool = True) -> None:
+    def __init__(self, program: Program, found: tuple[Launch, ...]) -> None:
         self._program = program
+        self._groups = [group for launch in found for group in launch.groups]
         self._other: Program | None = None
-        if any_batch and program.capacity > 1:
+        if program.capacity > 1:
             try:
                 self._other = program.at(program.capacity - 1)
-            except ValueError:  # a layer needs the larger batch: there is no other length
+            except (ValueError, RecordingError):  # a layer needs the larger batch: there is no other length
                 self._other = None
-        if self._other is not None and not _same_words(program, self._other):
+        if self._other is not None and not self._fit(program):  # of another length than batch or constant
             self._other = None
 
     def extent(self, index: int, position: int, axis: int) -> str:
@@ -150,9 +150,13 @@ class Sizes:
 
     def hold_for(self, other: Program) -> bool:
         """Whether what was found holds at another batch size: a kernel of a user's own may ask for the length."""
-        if other.batch == self._program.batch:
-            return True
-        if self._other is None or not _same_words(self._program, other):
+        return other.batch == self._program.batch or self._fit(other)
+
+    def _fit(self, other: Program) -> bool:
+        if self._other is None or not _same_words(self._program, other) or not _same_words(self._other, other):
+            return False
+        # A matrix of weights may be as long as the full batch; in a short one their workers are not the same.
+        if any(len({_workers_of(other, group, step) for step in group.steps}) > 1 for group in self._groups):
             return False
         for index, (mine, its) in enumerate(zip(self._program.calls, other.calls, strict=True)):
             for position in range(-1, len(mine.inputs)):
@@ -168,16 +172,17 @@ class Sizes:
 
 def _same_words(one: Program, other: Program) -> bool:
     def words(program: Program) -> list[Any]:
-        return [(call.word, call.axis, call.phase, [_place_of(item) for item in (*call.inputs, call.out)])
+        return [(call.word, call.axis, call.phase, [_place_of(call, item) for item in (*call.inputs, call.out)])
                 for call in program.calls]  # fmt: skip
 
     return words(one) == words(other)
 
 
-def _place_of(item: Any) -> Any:
+def _place_of(call: Call, item: Any) -> Any:
     if not isinstance(item, Operand):
         return None
-    return item.buffer.kind, item.buffer.offset, len(item.shape), item.transposed
+    lies = direction(call, item) if leader(call).buffer.form == "matrix" else ""
+    return item.buffer.kind, item.buffer.offset, len(item.shape), item.transposed, lies
 
 
 def _shape_of(program: Program, index: int, position: int) -> tuple[int, ...]:
@@ -206,7 +211,7 @@ class _Printer:
                         for position, item in enumerate(self.program.calls[step.index].inputs)
                         if not isinstance(item, Operand) and self.sizes.varies(step.index, position))  # fmt: skip
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
-        arguments += [f"const real {_number_name(*place)}" for place in numbers]
+        arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
         pieces = [_piece(self._workers(group), list(_Body(self, group).lines())) for group in launch.groups]
         return Kernel(name, launch, numbers, _kernel_text(name, arguments, pieces))
 
@@ -236,17 +241,19 @@ class _Printer:
             return "T", buffer.offset
         return "M", buffer.offset - self.program.n_owned
 
-    def number(self, index: int, position: int, of_uint32: bool) -> str:
+    def number(self, index: int, position: int) -> str:
         """A number of a call, in C."""
         if self.sizes.varies(index, position):
             return _number_name(index, position)
-        value = self.program.calls[index].inputs[position]
+        call = self.program.calls[index]
+        value = call.inputs[position]
         assert not isinstance(value, Operand)
-        return f"{value}u" if of_uint32 else self.literal(value)
+        return f"{value}u" if _number_type(call) == "uint32" else self.literal(value)
 
     def literal(self, value: float) -> str:
         """A number as the float type holds it; NumPy and CuPy round it likewise."""
-        rounded = self.dtype.type(value)
+        with np.errstate(over="ignore"):  # beyond float32 it is infinite, there too
+            rounded = self.dtype.type(value)
         if not np.isfinite(rounded):
             sign = "-" if rounded < 0 else ""
             return f"({sign}(real)1 / (real)0)" if not np.isnan(rounded) else "((real)0 / (real)0)"
@@ -351,7 +358,7 @@ class _Body:
         values = []
         for position, item in enumerate(call.inputs):
             if not isinstance(item, Operand):
-                values.append(self._printer.number(step.index, position, call.operands[0].buffer.kind == "uint32"))
+                values.append(self._printer.number(step.index, position))
                 continue
             place = self._place(step, position)
             found = self._known.get(place) or self._inner.get(place)
@@ -404,7 +411,7 @@ class _Body:
         if step.part == "partial":
             columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
             return f"w / {step.shares} * {columns} + i" if call.axis == 1 else f"i * {columns} + w % {columns}"
-        role = direction(operand, first)
+        role = direction(call, operand)
         position = 0 if call.word in REDUCTIONS else -1
         columns = f"(index){self._printer.sizes.extent(step.index, position, 1)}"
         shifts = {
@@ -426,6 +433,11 @@ def _is_inner(place: str) -> bool:
 
 def _type(operand: Operand) -> str:
     return "uint32" if operand.buffer.kind == "uint32" else "real"
+
+
+def _number_type(call: Call) -> str:
+    """Of which type a number among the operands of a call is."""
+    return _type(call.operands[0])
 
 
 def _number_name(index: int, position: int) -> str:
@@ -455,7 +467,7 @@ def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]]) -> st
     return "\n".join([*lines, "}", ""])
 
 
-def _gather_text(program: Program, sizes: Sizes, data_types: dict[str, Any]) -> str:
+def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
     """The kernel before a step: the last step's results out, this step's slots and samples in.
 
     order: indices of the samples of all steps.  t: the step.  With m = 0 it only takes the results out.
@@ -463,7 +475,7 @@ def _gather_text(program: Program, sizes: Sizes, data_types: dict[str, Any]) -> 
     arguments = ["real* T", "real* M", "uint32* U", "const int m", "const int t", "const long long* order",
                  "const real* rows_in", "real* rows_out"]  # fmt: skip
     pieces = []
-    for i, (name, buffer) in enumerate(program.gathers):
+    for i, (name, buffer) in enumerate(program.gathers if data_types else ()):
         is_bytes = np.dtype(data_types[name]) == np.uint8
         arguments += [f"const {'unsigned char' if is_bytes else 'real'}* data{i}"] + [f"const real scale{i}"] * is_bytes
         n, start = buffer.shape[0], buffer.offset - program.n_owned
@@ -478,8 +490,8 @@ def _gather_text(program: Program, sizes: Sizes, data_types: dict[str, Any]) -> 
     return _kernel_text("gather", arguments, pieces)
 
 
-def gather_workers(program: Program, m: int, t: int) -> list[int]:
+def gather_workers(program: Program, data_types: Mapping[str, Any], m: int, t: int) -> list[int]:
     """How many threads each part of the gather needs for a step of m samples."""
-    parts = [m * buffer.shape[0] for _, buffer in program.gathers]
+    parts = [m * buffer.shape[0] for _, buffer in (program.gathers if data_types else ())]
     parts += [len(program.slots) if m > 0 else 0] * bool(program.slots)
     return parts + [len(program.results) if t > 0 else 0] * bool(program.results)

@@ -57,6 +57,11 @@ class Buffer:
         """Number of elements."""
         return math.prod(self.shape)
 
+    def overlaps(self, other: Buffer) -> bool:
+        """Whether an element is in both."""
+        start, end = max(self.offset, other.offset), min(self.offset + self.size, other.offset + other.size)
+        return self.kind == other.kind and start < end
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -316,6 +321,8 @@ class Recorder:
 
     def finish(self, rerecord: Callable[[int], Program], accumulate: int) -> Program:
         """Return what was recorded as a Program."""
+        for call in self._calls:  # not before: only now is it known where state ends
+            _refuse_overlap(call)
         return Program(
             batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
             constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers,
@@ -411,6 +418,16 @@ def _refuse_order(word: str, item: Buffer, leader: Buffer) -> None:
     )
 
 
+def _refuse_overlap(call: Call) -> None:
+    """An element may be written over what it alone is made of; else the result would depend on which is first."""
+    out = call.out.buffer
+    for buffer in (operand.buffer for operand in call.operands):
+        same = (buffer.offset, buffer.size) == (out.offset, out.size)
+        if buffer.overlaps(out) and (not same or call.word in REDUCTIONS or call.word == "matmul"):
+            raise RecordingError(f"{call.text}: {buffer.name} {buffer.shape} shares memory with {out.name} {out.shape} "
+                                 "that is written; write into a buffer of its own")  # fmt: skip
+
+
 def _turned(shape: tuple[int, ...], turn: bool) -> tuple[int, ...]:
     return shape[::-1] if turn else shape
 
@@ -456,6 +473,9 @@ def _place_reduction(
         raise RecordingError(f"{word} of {source.name} {source.shape} over axis {axis} gives a vector {kept}, "
                              f"out is {out.name}, a {out.form} {out.shape}")  # fmt: skip
     if source.form != "matrix":
+        if out.size > 1:
+            raise RecordingError(f"{word} of the vector {source.name} {source.shape} over axis {axis} reduces nothing; "
+                                 f"needed is axis={1 - axis}, its length")  # fmt: skip
         return (Operand(source, (source.size,)),), Operand(out, (1,)), 0
     memory_axis = 1 - axis if source.flipped else axis
     operand = Operand(source, _turned(source.shape, source.flipped))

@@ -29,9 +29,11 @@ class Grouped(Replay):
         self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
     ) -> None:
         super().__init__(program, backend, owned, data)
-        self._data_types = {name: source.dtype for name, (source, _) in self._data.items()} or None
+        self._check_data()
+        self._data_types = {name: source.dtype for name, (source, _) in self._data.items()}
         self._source = cuda_source(program, backend.dtype, self._data_types)
-        self._module = backend.xp.RawModule(code=self._source.text)
+        # A sum of products is to round as the calls one by one do, of which no two are contracted.
+        self._module = backend.xp.RawModule(code=self._source.text, options=("--fmad=false",))
         # Every kernel reaches every buffer through these three.
         self._memory_arguments = (owned, self._floats, self._uints)
 
@@ -47,8 +49,9 @@ class Grouped(Replay):
         fixed = (device_order, rows, rows_out, *self._gathered())
         for t in range(n_steps + 1):
             m = min(capacity, n_samples - t * capacity) if t < n_steps else 0
-            grid = (blocks(gather_workers(self.program, m, t)),)
-            gather(grid, (BLOCK,), (*self._memory_arguments, np.int32(m), np.int32(t), *fixed))
+            n_blocks = blocks(gather_workers(self.program, self._data_types, m, t))
+            if n_blocks:  # a Program may have nothing to move; CUDA refuses an empty grid
+                gather((n_blocks,), (BLOCK,), (*self._memory_arguments, np.int32(m), np.int32(t), *fixed))
             if t == n_steps:
                 break
             if t in (0, n_steps - 1):
@@ -63,30 +66,46 @@ class Grouped(Replay):
     def _gathered(self) -> list[Any]:
         """The gather's last arguments: the data of each name, and the scale of uint8 ones."""
         arguments: list[Any] = []
-        for name, _ in self.program.gathers:
+        for name, _ in self.program.gathers if self._data else ():
             source, scale = self._data[name]
             arguments += [source] if scale is None else [source, self.backend.dtype.type(scale)]
         return arguments
+
+    def _check_data(self) -> None:
+        """Refuse data that the gather would misread: it knows neither strides nor other types."""
+        dtype = self.backend.dtype
+        for name, buffer in self.program.gathers if self._data else ():
+            source, scale = self._data[name]
+            fits = source.shape[1:] == buffer.shape[:1] and source.flags.c_contiguous
+            if not fits or source.dtype != (dtype if scale is None else np.uint8):
+                order = "C-contiguous" if source.flags.c_contiguous else "not C-contiguous"
+                raise TypeError(f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; needed is a "
+                                f"C-contiguous array (n_samples, {buffer.shape[0]}) of {dtype}, or of uint8 with a "
+                                "scale: xp.ascontiguousarray(rows, dtype)")  # fmt: skip
 
     def _extra_floats(self, program: Program) -> int:
         return partial_sums(program)
 
     def _bind(self, program: Program) -> BoundStep:
-        source, module = self._source, self._module
-        if not source.sizes.hold_for(program):
-            source = cuda_source(program, self.backend.dtype, any_batch=False)
-            module = self.backend.xp.RawModule(code=source.text)
+        source = self._source
+        if not source.sizes.hold_for(program):  # a user's kernel asked for the length: rare, so its calls one by one
+            return super()._bind(program)
         phases: dict[str, list[Callable[[], Any]]] = {name: [] for name in program.phases}
         for launch, kernel in zip(source.launches, source.kernels, strict=True):
             call = program.calls[launch.groups[0].steps[0].index]
             if kernel is None or (launch.is_product and call.out.buffer.size > 1):
                 phases[launch.phase].append(self._call(call))
             else:
-                phases[launch.phase].append(self._launch(program, module, kernel))
+                phases[launch.phase].append(self._launch(program, kernel))
         return self._step(program, phases, ())
 
-    def _launch(self, program: Program, module: Any, kernel: Kernel) -> Callable[[], Any]:
-        numbers = [self.backend.dtype.type(program.calls[index].inputs[position]) for index, position in kernel.numbers]
+    def _launch(self, program: Program, kernel: Kernel) -> Callable[[], Any]:
+        numbers = []
+        for index, position in kernel.numbers:
+            call = program.calls[index]
+            number: Any = call.inputs[position]
+            of_uint32 = call.operands[0].buffer.kind == "uint32"
+            numbers.append(np.uint32(number) if of_uint32 else self.backend.dtype.type(number))
         grid = (blocks([workers(program, group) for group in kernel.launch.groups]),)
         arguments = (*self._memory_arguments, np.int32(program.batch), *numbers)
-        return partial(module.get_function(kernel.name), grid, (BLOCK,), arguments)
+        return partial(self._module.get_function(kernel.name), grid, (BLOCK,), arguments)
