@@ -218,7 +218,7 @@ def covering():
             "options": dict(list(OPTIONS.items())[i % 3 :: 2]) if i % 4 else {},
             "normalization": (None, "batch", "layer")[i % 3], "dropout": (None, 0.25)[i % 2],
             "weighted": i % 4 in (1, 2), "uint8": i % 5 in (0, 3), "accumulate": 1 + i // 2 % 2,
-            "hidden": ((7, 5), (60, 20))[i // 4 % 2],
+            "hidden": ((7, 5), (60, 20))[i // 3 % 2],
         }  # fmt: skip
         yield pytest.param(feature, i, id=f"{activation}, {loss}")
 
