@@ -11,7 +11,7 @@ from features import FEATURES, network_of, program_of
 import xpnet
 from xpnet import select_backend
 from xpnet.grouping import launches
-from xpnet.printer import BLOCK, Sizes, blocks, cuda_source, partial_sums, workers
+from xpnet.printer import BLOCK, blocks, cuda_source, partial_sums, workers
 from xpnet.program import WORDS, record
 
 NUMBERS = [0.1, -0.1, 1.0, -1.0, 3, 0, 1e-30, 1e30, 1 / 3, 2**24 + 1, 1e-45, 65504.0]
@@ -32,7 +32,7 @@ def test_a_number_is_rounded_as_numpy_rounds_it(number, dtype):
         A = recorder.batch_matrix("A", 2)
         xp.multiply(A, number, out=A)
 
-    text = cuda_source(one_call(say), dtype).text
+    text = cuda_source(one_call(say), dtype, {}).text
     (found,) = re.findall(r"\* \(([-+.e\d]+)f?\);", text)
     A = np.ones(1, dtype)
     assert dtype(found) == (A * number)[0]
@@ -52,18 +52,18 @@ def test_every_word_is_said(word, dtype):
         else:
             getattr(xp, word)(*inputs, out=recorder.batch_matrix("B", 2, kind))
 
-    (kernel,) = cuda_source(one_call(say), dtype).kernels
+    (kernel,) = cuda_source(one_call(say), dtype, {}).kernels
     stored = re.findall(r"[MU]\[\d+ \+ w\] = (v\d+);", kernel.text)
     assert len(stored) == 1 and re.search(rf"\b{stored[0]}\b (\+)?= (?!0;)", kernel.text)
 
 
 def test_products_are_for_a_library_unless_their_result_may_be_one_number():
     program = program_of({}, network_of({}, select_backend("cpu")), 8)
-    source = cuda_source(program, np.float32)
+    source = cuda_source(program, np.float32, {})
     printed = [kernel is not None for kernel in source.kernels]
     assert printed == [not launch.is_product for launch in source.launches] and len(printed) == len(launches(program))
     one = program_of(FEATURES["one wide"], network_of(FEATURES["one wide"], select_backend("cpu")), 8)
-    source = cuda_source(one, np.float32)
+    source = cuda_source(one, np.float32, {})
     products = [kernel for launch, kernel in zip(source.launches, source.kernels, strict=True) if launch.is_product]
     assert any(kernel is not None for kernel in products) and any(kernel is None for kernel in products)
 
@@ -89,9 +89,11 @@ def test_no_name_of_the_user_enters_the_text():
 
 def test_what_depends_on_the_batch_is_an_argument():
     program = program_of({}, network_of({}, select_backend("cpu")), 8)
-    full, short = cuda_source(program, np.float32), cuda_source(program.at(7), np.float32)
+    full, short = cuda_source(program, np.float32, {}), cuda_source(program.at(7), np.float32, {})
     assert {kernel.name: kernel.numbers for kernel in full.kernels if kernel and kernel.numbers} != {}
-    assert Sizes(program).hold_for(program.at(3)) and Sizes(program).hold_for(program.at(1))
+    assert cuda_source(program, np.float32, {}).sizes.hold_for(program.at(3)) and cuda_source(
+        program, np.float32, {}
+    ).sizes.hold_for(program.at(1))
     assert full.launches == short.launches  # what is joined does not depend on it
     assert "1.25e-01" not in full.text and "0.125" not in full.text
 
@@ -100,8 +102,8 @@ def test_a_batch_that_cannot_be_shorter_is_taken_as_it_is():
     """A batch norm needs two samples, so there is no second recording to compare with."""
     feature = FEATURES["batch normalization"]
     program = program_of(feature, network_of(feature, select_backend("cpu")), 2)
-    assert "i < 2;" in cuda_source(program, np.float32).text
-    assert Sizes(program).hold_for(program)
+    assert "i < 2;" in cuda_source(program, np.float32, {}).text
+    assert cuda_source(program, np.float32, {}).sizes.hold_for(program)
 
 
 def test_threads_and_blocks():
