@@ -46,7 +46,7 @@ def add_parsers(commands: Any) -> None:
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run `xpnet evaluate`: loss and accuracy on the samples held out and on the test set, or else on all."""
     config = runs.read_config(arguments.directory)
-    network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
+    network = Network.load(Path(arguments.directory) / runs.MODEL, backend_of(arguments, config))
     data = load_again(config["data"], arguments.data_dir)
     parts = {"validation": data.validation, "test": data.test}
     if not any(parts.values()):
@@ -73,7 +73,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     if out.resolve() == Path(arguments.input).resolve():
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     config = runs.read_config(arguments.directory)
-    network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
+    network = Network.load(Path(arguments.directory) / runs.MODEL, backend_of(arguments, config))
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
     content = io.BytesIO()
     if out.suffix == ".npy":
@@ -109,7 +109,7 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
     return results
 
 
-def _backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
+def backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
     """The device asked for now, with the float type of the run."""
     stored = config.get("backend")
     dtype = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"

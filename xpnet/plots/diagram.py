@@ -58,11 +58,12 @@ def network_graph(network: Network, ax: Axes | None = None, *, most: int = 11) -
     _draw_units(ax, columns)
     _draw_biases(ax, network, top)
     _draw_arrows(ax, columns)
-    for x, text in enumerate(_captions(network, columns)):
-        ax.text(x, -top - 0.1, text, ha="center", va="top", fontsize="small")
+    ax.set_xticks(range(len(columns)), _captions(network, columns))  # as ticks, so that room is made for them
+    ax.tick_params(length=0.0)
+    ax.yaxis.set_visible(False)
+    ax.set_frame_on(False)
     ax.set_xlim(-_ARROW - 0.2, len(columns) - 1 + _ARROW + 0.2)
-    ax.set_ylim(-top - 2.2, top + 0.7)
-    ax.set_axis_off()
+    ax.set_ylim(0.5 - top, top + 0.5)
     return ax
 
 
@@ -87,12 +88,12 @@ def _draw_weights(ax: Axes, network: Network, columns: Sequence[_Column], top: f
         ax.add_collection(LineCollection(lines, linewidths=widths, colors=list(colours), alpha=0.75, zorder=1))
     ax.plot([], [], color=BLUE, linewidth=3.0, label="weight above 0")
     ax.plot([], [], color=VERMILION, linewidth=3.0, label="weight below 0")
-    ax.plot([], [], color="black", linewidth=_THICKEST, label=f"size {largest:.3g}, the largest drawn")
+    ax.plot([], [], color="black", linewidth=_THICKEST, label=f"size {largest:.3g}, the largest")
     ax.plot([], [], color="black", linewidth=(_THINNEST + _THICKEST) / 2, label=f"size {largest / 2:.3g}")
     ax.plot([], [], color=GREY, linewidth=_THINNEST, label="0")
     if any(b is not None for b in network.parameters.biases):
         ax.plot([], [], linestyle="none", marker="o", markersize=10.0, markerfacecolor="white",
-                markeredgecolor="black", label="1: begins a bias")  # fmt: skip
+                markeredgecolor="black", label="bias, from a constant 1")  # fmt: skip
     legend_beside(ax, labelspacing=0.9)
 
 

@@ -13,7 +13,7 @@ from xpnet.data import Dataset
 from xpnet.evaluation import check_fit, cut_of, outputs
 from xpnet.network import Network
 from xpnet.options import check_whole
-from xpnet.plots.figures import BLUE, VERMILION, new_axes
+from xpnet.plots.figures import BLUE, VERMILION, new_figure
 from xpnet.plots.planes import class_names, spaced
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _COUNTED = 20  # classes that are few enough for a number in each cell
 _COLUMNS = 10  # images beside each other, at most
+_WITHIN = 0.995  # of the weights are within the ends of the colours
 _TEXT_ROOM, _GAP = 0.36, 0.12  # above and beside an image, of its height and width
 
 
@@ -39,7 +40,7 @@ def confusion_matrix(
     counts = metrics.confusion_matrix(P, dataset.Y, dataset.weights, threshold=cut_of(network))
     of_row = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, of_row, out=np.zeros_like(counts), where=of_row > 0.0)
-    ax = new_axes() if ax is None else ax
+    ax = new_figure(6.6).add_subplot() if ax is None else ax
     image = ax.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
     ax.figure.colorbar(image, ax=ax, label="share of the true class")
     if len(counts) <= _COUNTED:
@@ -66,7 +67,7 @@ def digits(
     predicted = outputs(network, shown, network.classify)
     texts = [f"{true}" if true == said else f"{true} → {said}"
              for true, said in zip(shown.labels, predicted, strict=True)]  # fmt: skip
-    ax = new_axes() if ax is None else ax
+    ax = _image_axes(shown.n_samples) if ax is None else ax
     _draw_images(ax, _images(shown.samples, shape), texts, predicted != shown.labels)
     ax.set_title("class of each; in a frame: true → predicted")
     return ax
@@ -87,7 +88,7 @@ def worst_mistakes(
     excess = _excess(outputs(network, dataset, network.predict), labels, predicted)
     wrong = np.flatnonzero(predicted != labels)
     chosen = wrong[np.argsort(-excess[wrong], kind="stable")[:n]]
-    ax = new_axes() if ax is None else ax
+    ax = _image_axes(max(1, len(chosen))) if ax is None else ax
     found = f"{len(wrong):,} of {dataset.n_samples:,} samples are misclassified"
     if not len(chosen):
         ax.set_axis_off()
@@ -104,20 +105,21 @@ def first_layer_weights(
 ) -> Axes:
     """Draw the weights of each of the first layer's units as an image, blue above 0 and vermilion below.
 
+    The colours end at the size that 99.5 % of the weights drawn do not exceed.
     n: how many units, evenly spaced.  shape: (height, width) of an image, None for a square.
     Raises ValueError where the inputs are no such images.
     """
     W = network.backend.to_host(network.parameters.weights[0])
     units = spaced(len(W), n)
     images = _images(W[units], shape)
-    ax = new_axes() if ax is None else ax
+    ax = _image_axes(len(units)) if ax is None else ax
     from matplotlib.colors import LinearSegmentedColormap
 
-    largest = float(abs(images).max()) or 1.0
+    limit = float(np.quantile(abs(images), _WITHIN)) or 1.0  # few large ones must not pale all others
     colours = LinearSegmentedColormap.from_list("sign", [VERMILION, "white", BLUE])
     image = _draw_images(ax, images, [f"{unit}" for unit in units], np.zeros(len(units), bool), cmap=colours,
-                         vmin=-largest, vmax=largest)  # fmt: skip
-    ax.figure.colorbar(image, ax=ax, label="weight")
+                         vmin=-limit, vmax=limit)  # fmt: skip
+    ax.figure.colorbar(image, ax=ax, label="weight", extend="both")
     ax.set_title(f"weights of the first layer, {len(units)} of {len(W)} units by number")
     return ax
 
@@ -155,6 +157,11 @@ def _excess(P: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndar
     return np.asarray(P[predicted, columns] - P[labels, columns])
 
 
+def _image_axes(n: int) -> Axes:
+    """Axes in a figure as high as n images need."""
+    return new_figure(9.0, 0.7 + 1.1 * -(-n // _COLUMNS)).add_subplot()
+
+
 def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.ndarray, **options: Any) -> Any:
     """Draw images (n, height, width) as one picture, each under its text; returns matplotlib's image."""
     from matplotlib.patches import Rectangle
@@ -175,5 +182,6 @@ def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.
         if is_framed:
             ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=1.5))
     drawn = ax.imshow(mosaic, **{"cmap": "gray_r", "interpolation": "nearest", **options})
-    ax.set_xlim(-1.0, mosaic.shape[1])
+    ax.set_xlim(-1.5, mosaic.shape[1] + 0.5)
+    ax.set_ylim(mosaic.shape[0] + 0.5, -0.5)
     return drawn
