@@ -96,7 +96,7 @@ def worst_mistakes(
         return ax
     texts = [f"{labels[i]} → {predicted[i]}  {excess[i]:.2f}" for i in chosen]
     _draw_images(ax, _images(dataset.subset(chosen).samples, shape), texts, np.ones(len(chosen), bool))
-    ax.set_title(f"{found}; the {len(chosen)} surest: true → predicted, and by how much")
+    ax.set_title(f"{found}\nthe {len(chosen)} surest: true → predicted, and the margin of the two predictions")
     return ax
 
 
