@@ -164,6 +164,7 @@ def test_scores_of_a_run():
     ("draw", "parts"),
     [
         (lambda: plots.loss_curve(History()), ["no record", "train(...)", "read_history"]),
+        (lambda: plots.loss_curve(records([1], names=["val_f1"])), ["val_f1", "train_loss", "train(...)"]),
         (lambda: plots.score_curve(records([1], names=["train_loss"])), ["train_loss", "val_accuracy", "validation="]),
         (lambda: plots.score_curve(HISTORY, names=["val_acuracy"]), ["'val_acuracy'", "did you mean 'val_accuracy'"]),
         (lambda: plots.activation("sigmoide"), ["'sigmoide'", "did you mean 'sigmoid'"]),

@@ -31,7 +31,7 @@ def write_pictures(
 def _pictures(history: Sequence[Record], network: Network, data: Data) -> Iterator[tuple[str, Axes]]:
     """Name and axes of each picture that applies, the samples taken from those that the network was judged on."""
     yield "loss", plots.loss_curve(history)
-    if any(name.startswith("val_") and not name.endswith(("loss", "error")) for name in history[0]):
+    if plots.score_names(history):
         yield "scores", plots.score_curve(history)
     yield "network", plots.network_graph(network)
     for layer in dict.fromkeys(layer for layer in network.layers if isinstance(layer, Activation)):

@@ -7,7 +7,7 @@ things apart is never colour alone.
 
 from __future__ import annotations
 
-from xpnet.plots.curves import activation, loss_curve, rate_search, score_curve
+from xpnet.plots.curves import activation, loss_curve, rate_search, score_curve, score_names
 from xpnet.plots.diagram import network_graph
 from xpnet.plots.figures import SUFFIXES, check_suffix, new_axes, save
 from xpnet.plots.images import confusion_matrix, digits, first_layer_weights, worst_mistakes
@@ -34,5 +34,6 @@ __all__ = [
     "save",
     "scatter",
     "score_curve",
+    "score_names",
     "worst_mistakes",
 ]

@@ -30,7 +30,11 @@ def loss_curve(history: Sequence[Record], ax: Axes | None = None, *, log: bool =
     log: a logarithmic axis, where every loss is above 0 (tutorial 000).
     Raises ValueError without records, ImportError without matplotlib where ax is None.
     """
-    names = [name for name in _measures(history) if name.endswith("loss")]
+    measures = _measures(history)
+    names = [name for name in measures if name.endswith("loss")]
+    if not names:
+        raise ValueError(f"the records have {', '.join(measures) or 'no measures'}; needed is a loss, such as "
+                         "train_loss: pass what train(...) returns")  # fmt: skip
     ax = new_axes() if ax is None else ax
     _draw_measures(ax, history, names)
     values = np.concatenate([_column(history, name) for name in names])
@@ -51,7 +55,7 @@ def score_curve(history: Sequence[Record], ax: Axes | None = None, *, names: Seq
     if isinstance(names, str):
         raise TypeError(f"names is the text {names!r}; needed is a list of names: names=[{names!r}]")
     if names is None:
-        names = [name for name in measures if not name.endswith(("loss", "error"))]
+        names = score_names(history)
         if not names:
             raise ValueError(f"the records have {', '.join(measures)}; needed is a score, such as val_accuracy: "
                              "train(..., validation=validation)")  # fmt: skip
@@ -117,6 +121,11 @@ def activation(
     ax.set_ylabel("A = f(Z) and f'(Z)")
     ax.legend()
     return ax
+
+
+def score_names(history: Sequence[Record]) -> list[str]:
+    """The measures of the records that are better high, such as val_accuracy: all but losses and errors."""
+    return [name for name in _measures(history) if not name.endswith(("loss", "error"))]
 
 
 def _measures(history: Sequence[Record]) -> list[str]:

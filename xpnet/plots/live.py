@@ -7,7 +7,7 @@ from typing import Any
 from xpnet.callbacks import Callback, History, Record
 from xpnet.network import Network
 from xpnet.options import check_whole
-from xpnet.plots.curves import loss_curve, score_curve
+from xpnet.plots.curves import loss_curve, score_curve, score_names
 from xpnet.plots.figures import encoded, new_figure
 
 
@@ -58,7 +58,7 @@ class LiveCurve(Callback):
 
 
 def _picture(records: History, log: bool) -> bytes:
-    has_score = any(name.startswith("val_") and not name.endswith(("loss", "error")) for name in records[0])
+    has_score = bool(score_names(records))
     figure = new_figure(11.0 if has_score else 6.0, 4.0)
     loss_curve(records, figure.add_subplot(1, 2 if has_score else 1, 1), log=log)
     if has_score:
