@@ -134,7 +134,8 @@ def test_losses_of_training_and_validation_in_one_axes():
 
 @pytest.mark.parametrize(
     ("losses", "log", "scale"),
-    [([2.0, 1.9], True, "log"), ([2.0, 1e-9], True, "log"), ([2.0, 1.0], False, "linear"), ([2.0, 0.0], True, "linear"),
+    [([2.0, 1.9], True, "log"), ([1.05, 0.22], True, "log"), ([3.0, 0.2], True, "log"), ([2.0, 1e-9], True, "log"),
+     ([2.0, 1.0], False, "linear"), ([2.0, 0.0], True, "linear"),
      ([1.0, -1.0], True, "linear"), ([2.0, None], True, "log"), ([float("nan"), None], True, "linear")],
 )  # fmt: skip
 def test_the_axis_of_losses_is_logarithmic_where_it_can_be(losses, log, scale):
@@ -144,7 +145,8 @@ def test_the_axis_of_losses_is_logarithmic_where_it_can_be(losses, log, scale):
     ax.figure.draw_without_rendering()
     if scale == "log":
         low, high = ax.get_ylim()
-        assert len([tick for tick in ax.get_yticks() if low <= tick <= high]) >= 2
+        ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
+        assert len(ticks) >= (3 if losses[1] else 2)
         assert ax.yaxis.get_major_formatter()(0.05) == "0.05"
 
 
@@ -283,6 +285,19 @@ def test_regions_are_what_the_network_says_and_rings_are_its_mistakes():
     for border in borders:
         np.testing.assert_allclose(border.get_paths()[0].vertices[:, 0], 0.0, atol=0.02)
     assert len(borders) == 2
+
+
+def test_regions_of_many_classes_stay_apart():
+    n = 16
+    network = xpnet.Network([2, n], backend=CPU)  # the class whose angle is nearest
+    angles = 2 * np.pi * np.arange(n) / n
+    directions = np.vstack([np.cos(angles), np.sin(angles)])
+    network.parameters.weights[0] = directions.T
+    ax = plots.decision_regions(network, xpnet.Dataset.from_labels(directions, np.arange(n)))
+    patches = [handle for handle in ax.get_legend().legend_handles if isinstance(handle, Rectangle)]
+    assert len({(to_hex(patch.get_facecolor()), patch.get_hatch()) for patch in patches}) == len(patches) == n
+    hatches = [part.hatches[0] for part in ax.collections if any(getattr(part, "hatches", None) or [])]
+    assert sorted(hatches) == sorted(patch.get_hatch() for patch in patches if patch.get_hatch())
 
 
 def test_other_features_are_held_at_their_mean():

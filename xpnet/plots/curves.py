@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _MARKED = 40  # epochs that are few enough to mark each
 _POINTS = 801
+# Of each power of ten, what is labelled where the largest value is less than so many times the smallest; (): it is
+# too little for multiples.
+_LABELLED = ((3.0, ()), (20.0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)), (1e4, (1.0, 2.0, 5.0)))
 _BESIDE = 1e-9  # from a kink, of the width of the picture
 
 
@@ -172,9 +175,7 @@ def _scale_log(ax: Axes, ratio: float) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     ax.set_yscale("log")
-    if ratio < 10.0:
-        ax.yaxis.set_major_locator(MaxNLocator(6))
-    else:
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 1e4 else (1.0,)))
+    subs = next((subs for most, subs in _LABELLED if ratio < most), (1.0,))
+    ax.yaxis.set_major_locator(LogLocator(subs=subs) if subs else MaxNLocator(6))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

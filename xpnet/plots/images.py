@@ -47,7 +47,8 @@ def confusion_matrix(
         for (row, column), count in np.ndenumerate(counts):
             ax.text(column, row, f"{count:.4g}" if count else "·", ha="center", va="center", fontsize="small",
                     color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
-        ax.set_xticks(range(len(labels)), labels, rotation=45 if max(map(len, labels)) > 3 else 0)
+        slanted: dict[str, Any] = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 3 else {}))
         ax.set_yticks(range(len(labels)), labels)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")

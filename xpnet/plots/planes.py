@@ -11,13 +11,14 @@ from xpnet.data import Dataset
 from xpnet.evaluation import check_fit, outputs
 from xpnet.network import Network
 from xpnet.options import check_whole
-from xpnet.plots.figures import BLUE, COLOURS, MARKERS, VERMILION, legend_beside, new_axes
+from xpnet.plots.figures import BLUE, COLOURS, GREY, MARKERS, VERMILION, legend_beside, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GRID = 300  # points of the plane along each axis
 _PALE = 0.72  # how much white there is in a region's colour
+_HATCHES = ("", "//", "..", "xx")  # of regions whose colours are used again
 
 
 def scatter(
@@ -156,9 +157,14 @@ def _draw_regions(ax: Axes, x: np.ndarray, y: np.ndarray, regions: np.ndarray, n
               cmap=ListedColormap(pale), vmin=-0.5, vmax=len(names) - 0.5)  # fmt: skip
     for label in range(len(names)):  # a border, so that no eye need tell the colours
         inside = regions == label
-        if inside.any():
-            ax.fill([], [], color=pale[label], label=f"region of {names[label]}")
-        if inside.any() and not inside.all():
+        if not inside.any():
+            continue
+        hatch = _HATCHES[label // len(COLOURS) % len(_HATCHES)]
+        ax.fill([], [], facecolor=pale[label], edgecolor=GREY, linewidth=0.0, hatch=hatch,
+                label=f"region of {names[label]}")  # fmt: skip
+        if hatch:
+            ax.contourf(x, y, inside.astype(np.float64), levels=[0.5, 1.5], colors="none", hatches=[hatch])
+        if not inside.all():
             ax.contour(x, y, inside.astype(np.float64), levels=[0.5], colors="black", linewidths=0.8)
 
 
