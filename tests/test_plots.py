@@ -351,7 +351,7 @@ def graph_parts(ax):
     for collection in (part for part in ax.collections if type(part).__name__ == "LineCollection"):
         for ends, colour, width in zip(collection.get_segments(), collection.get_colors(), collection.get_linewidths(),
                                        strict=True):  # fmt: skip
-            weights[tuple(map(tuple, ends.tolist()))] = (to_hex(colour), width)
+            weights[tuple(map(tuple, ends.tolist()))] = (to_hex(colour), round(float(width), 5))
     circles = {}
     for collection in (part for part in ax.collections if type(part).__name__ == "PathCollection"):
         is_unit = collection.get_sizes()[0] > 50
@@ -533,6 +533,20 @@ def test_targets_that_are_no_classes_are_refused():
         with pytest.raises(ValueError) as error:
             draw(network, numbers)
         says(error, "no classes", "from_labels")
+
+
+def test_pictures_of_a_network_on_any_device(backend):
+    network = xpnet.Network([4, 4], backend=backend)
+    network.parameters.weights[0] = backend.to_device(10 * np.eye(4))
+    for draw in (plots.confusion_matrix, plots.digits, plots.worst_mistakes):
+        wanted, found = draw(largest_pixel(), SAMPLES), draw(network, SAMPLES)
+        assert [text.get_text() for text in found.texts] == [text.get_text() for text in wanted.texts]
+    for draw in (plots.decision_regions, plots.misclassified):
+        wanted, found = draw(largest_pixel(), SAMPLES, features=(2, 3)), draw(network, SAMPLES, features=(2, 3))
+        assert list(points(found)) == list(points(wanted))
+    assert graph_parts(plots.network_graph(network))[0] == graph_parts(plots.network_graph(largest_pixel()))[0]
+    weights = plots.first_layer_weights(network).images[0].get_array()
+    np.testing.assert_array_equal(weights, plots.first_layer_weights(largest_pixel()).images[0].get_array())
 
 
 # --- every picture ---------------------------------------------------------------------------------------------------
