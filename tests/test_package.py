@@ -29,13 +29,15 @@ ORDER = [
     "executors.numpy_calls", "executors.replay", "executors.grouped", "engines", "losses", "custom", "data_checks",
     "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer", "dropout", "normalization", "layers",
     "architecture", "steps", "model_file", "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed",
-    "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder", "functional", "bench", "grid", "plots",
-    "table_files", "table_columns", "tables", "runs", "commands.arguments", "commands.config_file", "commands.tables",
-    "commands.table_results", "commands.data", "commands.network_options", "commands.optimizer_options",
-    "commands.schedule_options", "commands.loop_options", "commands.report", "commands.signals", "commands.resume",
-    "commands.train", "commands.find_lr", "commands.apply", "commands.bench", "commands.info", "cli", "__main__",
-    "examples.expected", "examples.functional_loop", "examples.circles_and_blobs", "examples.digits_sgd",
-    "examples.layer_list", "examples.mnist_relu", "examples.cpu_or_gpu", "examples.custom_activation",
+    "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder", "functional", "bench", "grid",
+    "plots.figures", "plots.speed", "plots.curves", "plots.diagram", "plots.planes", "plots.images", "plots.live",
+    "plots", "table_files", "table_columns", "tables", "runs", "commands.arguments", "commands.config_file",
+    "commands.tables", "commands.table_results", "commands.data", "commands.network_options",
+    "commands.optimizer_options", "commands.schedule_options", "commands.loop_options", "commands.report",
+    "commands.signals", "commands.resume", "commands.pictures", "commands.train", "commands.find_lr",
+    "commands.apply", "commands.plot", "commands.bench", "commands.info", "cli", "__main__", "examples.expected",
+    "examples.functional_loop", "examples.circles_and_blobs", "examples.digits_sgd", "examples.layer_list",
+    "examples.mnist_relu", "examples.cpu_or_gpu", "examples.custom_activation",
 ]  # fmt: skip
 EMPTY = ("kernels", "executors", "commands", "examples")  # packages whose __init__ is a docstring alone
 COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}
@@ -274,7 +276,7 @@ def test_readme_commands_parse():
     found = [words for block in readme_blocks("sh") for words in commands(block)]
     ours = [words[1:] for words in found if words[0] == "xpnet"]
     parsed = {cli._parser().parse_args(words).command for words in ours}
-    assert parsed == {"train", "find-lr", "evaluate", "predict", "bench", "info"}
+    assert parsed == {"train", "find-lr", "evaluate", "predict", "plot", "bench", "info"}
     assert ["pip", "install", "."] in found and ["pip", "install", ".[test]"] in found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xpnet
 from xpnet.backend import BackendUnavailable
-from xpnet.commands import apply, bench, find_lr, info, train
+from xpnet.commands import apply, bench, find_lr, info, plot, train
 from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   xpnet find-lr --optimizer adam                  a learning rate to begin with
   xpnet evaluate runs/mnist-sample-20260131-120000
   xpnet predict runs/mnist-sample-20260131-120000 --input X.npy --out Y.csv
+  xpnet plot runs/mnist-sample-20260131-120000    curves, mistakes and more as files (extra: xpnet[plot])
   xpnet bench --out here.json                     time training steps on every device of this machine
   xpnet info                                      versions, threads, GPU: for a bug report
 """
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     find_lr.add_parser(commands)
     apply.add_parsers(commands)
+    plot.add_parser(commands)
     bench.add_parser(commands)
     info.add_parser(commands)
     return parser

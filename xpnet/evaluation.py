@@ -92,24 +92,41 @@ def measure(
     if not names:
         return {}
     feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
-    loss, number = network.architecture.loss, network.backend.dtype.type
+    loss = network.architecture.loss
     measured: dict[str, Any] = {}
     fetched: dict[Any, np.ndarray] = {}
     for name in names:
         cuts = name in THRESHOLD_METRICS
         infer = network.forward if cuts or loss.link is None else network.predict
         if infer not in fetched:
-            fetched[infer] = np.concatenate(list(_outputs(network, feed, infer)), axis=1)
+            fetched[infer] = outputs(network, dataset, infer, feed)
         if not np.isfinite(fetched[infer]).all():
             measured[name] = float("nan")
             continue
-        cut = {"threshold": float(number(loss.threshold))} if cuts else {}  # rounded as the outputs are
+        cut = {"threshold": cut_of(network)} if cuts else {}
         measured[name] = METRICS[name](fetched[infer], dataset.Y, dataset.weights, **cut)
     return measured
 
 
+def outputs(
+    network: Network, dataset: Dataset, infer: Callable[[Any], Any], feed: Feed | None = None
+) -> np.ndarray:  # fmt: skip
+    """Return what a method of the network gives for all samples, in their order, on the host.
+
+    infer: such as network.predict, (n_outputs, n_samples), or network.classify, (n_samples,).
+    feed: of the data set, where there is one already.
+    """
+    feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
+    return np.concatenate(list(_outputs(network, feed, infer)), axis=-1)
+
+
+def cut_of(network: Network) -> float:
+    """Where a single output is cut into classes 0 and 1, before any link; rounded as the outputs are."""
+    return float(network.backend.dtype.type(network.architecture.loss.threshold))
+
+
 def _outputs(network: Network, feed: Feed, infer: Callable[[Any], Any]) -> Iterator[np.ndarray]:
-    """What `infer` gives (n_outputs, n) on the host, of the samples where they lie, in the data set's order."""
+    """What `infer` gives on the host, of the samples where they lie, in the data set's order."""
     backend = network.backend
     for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
         rows, scale = feed.sources["X"]

@@ -61,7 +61,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run `xpnet evaluate`: loss and accuracy on the samples held out and on the test set, or else on all."""
     run = Path(arguments.directory)
     config = runs.read_config(run)
-    network = Network.load(run / runs.MODEL, _backend_of(arguments, config))
+    network = Network.load(run / runs.MODEL, backend_of(arguments, config))
     table = preprocessing_of(run, config)
     _check_table(arguments, network, table)
     for part, dataset in _parts(arguments, config, network, table).items():
@@ -102,7 +102,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     suffixes = (".npy", ".csv") if table is None else (".csv", ".parquet")
     if out.suffix not in suffixes:
         raise UsageError(f"--out {out} ends in {out.suffix!r}; name a {' or a '.join(suffixes)} file")
-    network = Network.load(run / runs.MODEL, _backend_of(arguments, config))
+    network = Network.load(run / runs.MODEL, backend_of(arguments, config))
     _check_table(arguments, network, table)
     if table is not None:
         frame = _raw_rows(arguments, table)
@@ -171,7 +171,7 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
     return results
 
 
-def _backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
+def backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
     """The device asked for now, with the float type of the run."""
     stored = config.get("backend")
     dtype = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"

@@ -12,7 +12,7 @@ from typing import Any
 from xpnet.commands.arguments import UsageError
 
 # What a run is not repeated with: where it went and how it talked.
-NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan")
+NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot")
 
 
 def add_config(command: argparse.ArgumentParser) -> None:

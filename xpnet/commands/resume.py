@@ -16,7 +16,7 @@ from xpnet.commands.schedule_options import goes_by_epochs
 from xpnet.model_file import write_aside
 
 # What may stand beside --resume; all else is in the run's config.json.
-ALLOWED = ("command", "run", "parser", "resume", "json", "quiet", "plan", "device", "data_dir", "epochs",
+ALLOWED = ("command", "run", "parser", "resume", "json", "quiet", "plan", "plot", "device", "data_dir", "epochs",
            "checkpoint_every")  # fmt: skip
 
 

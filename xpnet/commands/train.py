@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet import runs
+from xpnet import plots, runs
 from xpnet.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
@@ -23,6 +23,7 @@ from xpnet.commands.data import Data, add_data, check_data, load_data
 from xpnet.commands.loop_options import add_loop, check_stops, count_updates, make_stops
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
+from xpnet.commands.pictures import write_pictures
 from xpnet.commands.report import Report, say
 from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run
 from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
@@ -55,6 +56,11 @@ def add_parser(commands: Any) -> None:
     )
     group.add_argument("--out", metavar="DIR", help="run directory (default: runs/<dataset>-<time>)")
     add_resume(group)
+    group.add_argument(
+        "--plot",
+        action="store_true",
+        help="at the end draw the run into its directory, as `xpnet plot` does (extra: xpnet[plot])",
+    )
     group.add_argument("--json", action="store_true", help="a JSON line an epoch and a summary line on stdout")
     group.add_argument("--quiet", action="store_true", help="only the summary")
     command.set_defaults(run=run)
@@ -98,7 +104,18 @@ def run(arguments: argparse.Namespace) -> int:
                 pass
     with _averaged(network, optimizer):
         report.summary(*_measured(network, data, metrics), network, str(run))
+        if arguments.plot:
+            _draw(arguments, report, network, data, run)
     return 0
+
+
+def _draw(arguments: argparse.Namespace, report: Report, network: Network, data: Data, run: Path) -> None:
+    """Write the pictures of the run and say where; what reads lines of JSON finds no other lines."""
+    for path in write_pictures(run, ".png", report.records, network, data):
+        if arguments.json and not arguments.quiet:
+            say(str(path))
+        elif not arguments.quiet:
+            print(path, flush=True)
 
 
 @contextmanager
@@ -120,6 +137,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
     optimizer = make_optimizer(arguments, lr)
     may_validate = arguments.validation is None or float(arguments.validation) > 0
     make_plateau(arguments, optimizer, may_validate)
+    if arguments.plot:
+        plots.new_axes()  # refuses a missing matplotlib now, not when all epochs are over
 
 
 def _check_metrics(arguments: argparse.Namespace, network: Network, data: Data) -> None:

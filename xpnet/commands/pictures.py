@@ -1,0 +1,70 @@
+"""The pictures of a finished run, those that apply to its network and data, as files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xpnet import plots
+from xpnet.callbacks import Record
+from xpnet.commands.data import Data
+from xpnet.data import Dataset
+from xpnet.layers import Activation
+from xpnet.network import Network
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def write_pictures(
+    folder: Path, suffix: str, history: Sequence[Record], network: Network, data: Data
+) -> Iterator[Path]:  # fmt: skip
+    """Write them into `folder`, one after the other, and yield the path of each.  suffix: one of `plots.SUFFIXES`."""
+    for name, ax in _pictures(history, network, data):
+        path = folder / f"{name}{suffix}"
+        plots.save(ax, path)
+        yield path
+
+
+def _pictures(history: Sequence[Record], network: Network, data: Data) -> Iterator[tuple[str, Axes]]:
+    """Name and axes of each picture that applies, the samples taken from those that the network was judged on."""
+    yield "loss", plots.loss_curve(history)
+    if plots.score_names(history):
+        yield "scores", plots.score_curve(history)
+    yield "network", plots.network_graph(network)
+    for layer in dict.fromkeys(layer for layer in network.layers if isinstance(layer, Activation)):
+        if "row" not in layer.scratch:  # such as log_softmax, which has no curve
+            yield f"activation-{layer.name}", plots.activation(layer.name)
+    part, dataset = _judge(data)
+    if not dataset.is_classification:
+        return
+    for name, ax in _classified(network, dataset):
+        ax.set_title(f"{part}: {title}" if (title := ax.get_title()) else part)
+        yield name, ax
+    if _holds_images(dataset):
+        yield "weights", plots.first_layer_weights(network)
+
+
+def _classified(network: Network, dataset: Dataset) -> Iterator[tuple[str, Axes]]:
+    yield "confusion", plots.confusion_matrix(network, dataset)
+    if dataset.n_features == 2:
+        yield "samples", plots.scatter(dataset)
+        yield "regions", plots.decision_regions(network, dataset)
+        yield "misclassified", plots.misclassified(network, dataset)
+    if _holds_images(dataset):
+        yield "digits", plots.digits(network, dataset)
+        yield "mistakes", plots.worst_mistakes(network, dataset)
+
+
+def _judge(data: Data) -> tuple[str, Dataset]:
+    """The test set or else the validation set or else the training set, and which."""
+    if data.test is not None:
+        return "test set", data.test
+    return ("training set", data.training) if data.validation is None else ("validation set", data.validation)
+
+
+def _holds_images(dataset: Dataset) -> bool:
+    """Whether the samples are bytes that make a square: pixels."""
+    return dataset.scale is not None and math.isqrt(dataset.n_features) ** 2 == dataset.n_features > 1

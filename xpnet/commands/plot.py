@@ -1,0 +1,62 @@
+"""xpnet plot: pictures of a finished run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from xpnet import plots, runs
+from xpnet.callbacks import History, read_history
+from xpnet.commands.apply import backend_of
+from xpnet.commands.arguments import add_device, option
+from xpnet.commands.data import load_again
+from xpnet.commands.pictures import write_pictures
+from xpnet.commands.tables import preprocessing_of
+from xpnet.network import Network
+
+FORMATS = [suffix.removeprefix(".") for suffix in plots.SUFFIXES]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    command = commands.add_parser("plot", help="draw a finished run into files (extra: xpnet[plot])",
+                                  allow_abbrev=False)  # fmt: skip
+    command.add_argument("directory", metavar="RUN", help="a run directory")
+    command.add_argument("--out", metavar="DIR", help="where the pictures go (default: RUN)")
+    command.add_argument("--format", type=option("format", FORMATS), default="png", metavar="NAME",
+                         help=f"{' or '.join(FORMATS)} (default: %(default)s)")  # fmt: skip
+    command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
+    add_device(command)
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command: write what applies to the run, and print the path of each file."""
+    directory = Path(arguments.directory)
+    config = runs.read_config(directory)
+    plots.new_axes()  # refuses a missing matplotlib before anything is loaded
+    history = _records(directory)
+    if not (directory / runs.MODEL).is_file():
+        raise FileNotFoundError(f"{directory} has no {runs.MODEL}, it has not ended; `xpnet train --resume "
+                                f"{directory}` goes on with it")  # fmt: skip
+    network = Network.load(directory / runs.MODEL, backend_of(arguments, config))
+    table = preprocessing_of(directory, config)
+    data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
+    out = directory if arguments.out is None else Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"--out {out} is a file; name a folder, or leave it out")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in write_pictures(out, f".{arguments.format}", history, network, data):
+        print(path, flush=True)
+    return 0
+
+
+def _records(directory: Path) -> History:
+    path = directory / runs.HISTORY
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} has no {runs.HISTORY}; train again, or restore it")
+    history = read_history(path)
+    if not history or any(not isinstance(record.get("epoch"), int) for record in history):
+        raise ValueError(f"{path} holds no records of epochs; train again, or restore it")
+    return history

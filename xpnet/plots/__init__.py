@@ -1,0 +1,39 @@
+"""Pictures of networks, runs and data, by matplotlib (extra: xpnet[plot]).
+
+Every function draws into the axes it is given as `ax`, or into new ones, and returns them. Nothing is shown and no
+state of pyplot is used, so a machine without a display will do; `save(ax, "name.png")` writes a file. What tells
+things apart is never colour alone.
+"""
+
+from __future__ import annotations
+
+from xpnet.plots.curves import activation, loss_curve, rate_search, score_curve, score_names
+from xpnet.plots.diagram import network_graph
+from xpnet.plots.figures import SUFFIXES, check_suffix, new_axes, save
+from xpnet.plots.images import confusion_matrix, digits, first_layer_weights, worst_mistakes
+from xpnet.plots.live import LiveCurve
+from xpnet.plots.planes import decision_regions, misclassified, scatter
+from xpnet.plots.speed import comparison, samples_per_second
+
+__all__ = [
+    "SUFFIXES",
+    "LiveCurve",
+    "activation",
+    "check_suffix",
+    "comparison",
+    "confusion_matrix",
+    "decision_regions",
+    "digits",
+    "first_layer_weights",
+    "loss_curve",
+    "misclassified",
+    "network_graph",
+    "new_axes",
+    "rate_search",
+    "samples_per_second",
+    "save",
+    "scatter",
+    "score_curve",
+    "score_names",
+    "worst_mistakes",
+]

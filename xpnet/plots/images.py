@@ -1,0 +1,188 @@
+"""Pictures of a classifier: the confusion matrix, samples that are images with predictions, first-layer weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet import metrics
+from xpnet.data import Dataset
+from xpnet.evaluation import check_fit, cut_of, outputs
+from xpnet.network import Network
+from xpnet.options import check_whole
+from xpnet.plots.figures import BLUE, VERMILION, new_figure
+from xpnet.plots.planes import class_names, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COUNTED = 20  # classes that are few enough for a number in each cell
+_COLUMNS = 10  # images beside each other, at most
+_WITHIN = 0.995  # of the weights are within the ends of the colours
+_TEXT_ROOM, _GAP = 0.36, 0.12  # above and beside an image, of its height and width
+
+
+def confusion_matrix(
+    network: Network, dataset: Dataset, ax: Axes | None = None, *, names: Sequence[str] | None = None
+) -> Axes:
+    """Draw how many samples of each true class (row) are predicted as each class (column).
+
+    The shade is the share of the row. The counts are those of `xpnet.metrics.confusion_matrix`, weights if the data
+    set has them.  names: of the classes.
+    Raises ValueError for a data set that the network cannot take or that holds no classes.
+    """
+    check_fit(network, dataset, "the data set")
+    labels = [name.removeprefix("class ") if names is None else name for name in class_names(dataset, names)]
+    P = outputs(network, dataset, network.forward)
+    counts = metrics.confusion_matrix(P, dataset.Y, dataset.weights, threshold=cut_of(network))
+    of_row = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, of_row, out=np.zeros_like(counts), where=of_row > 0.0)
+    ax = new_figure(6.6).add_subplot() if ax is None else ax
+    image = ax.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    ax.figure.colorbar(image, ax=ax, label="share of the true class")
+    if len(counts) <= _COUNTED:
+        for (row, column), count in np.ndenumerate(counts):
+            ax.text(column, row, f"{count:.4g}" if count else "·", ha="center", va="center", fontsize="small",
+                    color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
+        slanted: dict[str, Any] = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 3 else {}))
+        ax.set_yticks(range(len(labels)), labels)
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class")
+    ax.set_title(f"accuracy {np.trace(counts) / counts.sum():.4f} on {dataset.n_samples:,} samples")
+    return ax
+
+
+def digits(
+    network: Network, dataset: Dataset, ax: Axes | None = None, *, n: int = 40, shape: tuple[int, int] | None = None
+) -> Axes:
+    """Draw samples as images, each under its class; where the network is wrong, as "true → predicted" in a frame.
+
+    n: how many, evenly spaced over the set.  shape: (height, width) of an image, None for a square.
+    Raises ValueError for a data set that the network cannot take, that holds no classes or no such images.
+    """
+    shown = _images_of(network, dataset, shape).subset(spaced(dataset.n_samples, n))
+    predicted = outputs(network, shown, network.classify)
+    texts = [f"{true}" if true == said else f"{true} → {said}"
+             for true, said in zip(shown.labels, predicted, strict=True)]  # fmt: skip
+    ax = _image_axes(shown.n_samples) if ax is None else ax
+    _draw_images(ax, _images(shown.samples, shape), texts, predicted != shown.labels)
+    ax.set_title("class of each; in a frame: true → predicted")
+    return ax
+
+
+def worst_mistakes(
+    network: Network, dataset: Dataset, ax: Axes | None = None, *, n: int = 40, shape: tuple[int, int] | None = None
+) -> Axes:
+    """Draw the misclassified samples as images, the surest mistakes first, each as "true → predicted".
+
+    The surest is where the prediction for the class said is furthest above that for the true one; that difference
+    stands beside the classes.  n: at most so many.  shape: (height, width) of an image, None for a square.
+    Raises ValueError as `digits` does.
+    """
+    n = check_whole("n", n, at_least=1)
+    labels = _images_of(network, dataset, shape).labels
+    predicted = outputs(network, dataset, network.classify)
+    excess = _excess(outputs(network, dataset, network.predict), labels, predicted)
+    wrong = np.flatnonzero(predicted != labels)
+    chosen = wrong[np.argsort(-excess[wrong], kind="stable")[:n]]
+    ax = _image_axes(max(1, len(chosen))) if ax is None else ax
+    found = f"{len(wrong):,} of {dataset.n_samples:,} samples are misclassified"
+    if not len(chosen):
+        ax.set_axis_off()
+        ax.set_title(found)
+        return ax
+    texts = [f"{labels[i]} → {predicted[i]}  {excess[i]:.2f}" for i in chosen]
+    _draw_images(ax, _images(dataset.subset(chosen).samples, shape), texts, np.ones(len(chosen), bool))
+    ax.set_title(f"{found}\nthe {len(chosen)} surest: true → predicted, and the margin of the two predictions")
+    return ax
+
+
+def first_layer_weights(
+    network: Network, ax: Axes | None = None, *, n: int = 40, shape: tuple[int, int] | None = None
+) -> Axes:
+    """Draw the weights of each of the first layer's units as an image, blue above 0 and vermilion below.
+
+    The colours end at the size that 99.5 % of the weights drawn do not exceed.
+    n: how many units, evenly spaced.  shape: (height, width) of an image, None for a square.
+    Raises ValueError where the inputs are no such images.
+    """
+    W = network.backend.to_host(network.parameters.weights[0])
+    units = spaced(len(W), n)
+    images = _images(W[units], shape)
+    ax = _image_axes(len(units)) if ax is None else ax
+    from matplotlib.colors import LinearSegmentedColormap
+
+    limit = float(np.quantile(abs(images), _WITHIN)) or 1.0  # few large ones must not pale all others
+    colours = LinearSegmentedColormap.from_list("sign", [VERMILION, "white", BLUE])
+    image = _draw_images(ax, images, [f"{unit}" for unit in units], np.zeros(len(units), bool), cmap=colours,
+                         vmin=-limit, vmax=limit)  # fmt: skip
+    ax.figure.colorbar(image, ax=ax, label="weight", extend="both")
+    ax.set_title(f"weights of the first layer, {len(units)} of {len(W)} units by number")
+    return ax
+
+
+def _images_of(network: Network, dataset: Dataset, shape: tuple[int, int] | None) -> Dataset:
+    """The data set, refused if it is not classes of images that the network takes."""
+    check_fit(network, dataset, "the data set")
+    _image_shape(dataset.n_features, shape)
+    class_names(dataset, None)
+    return dataset
+
+
+def _image_shape(n_features: int, shape: tuple[int, int] | None) -> tuple[int, int]:
+    side = math.isqrt(n_features)
+    if shape is None:
+        if side * side != n_features:
+            raise ValueError(f"there are {n_features} features, which are no square image; give its height and width: "
+                             "shape=(28, 28)")  # fmt: skip
+        return side, side
+    if len(shape) != 2 or math.prod(shape) != n_features:
+        raise ValueError(f"shape is {shape!r} and there are {n_features} features; give a height and a width whose "
+                         f"product is {n_features}: shape=(1, {n_features})")  # fmt: skip
+    return check_whole("height", shape[0], at_least=1), check_whole("width", shape[1], at_least=1)
+
+
+def _images(rows: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
+    return rows.reshape(len(rows), *_image_shape(rows.shape[1], shape))
+
+
+def _excess(P: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """How far each sample's prediction for the class said is above that for its true class; P as `predict` gives it."""
+    if len(P) == 1:
+        return np.where(predicted == labels, 0.0, abs(P[0] - labels))
+    columns = np.arange(P.shape[1])
+    return np.asarray(P[predicted, columns] - P[labels, columns])
+
+
+def _image_axes(n: int) -> Axes:
+    """Axes in a figure as high as n images need."""
+    return new_figure(9.0, 0.7 + 1.1 * -(-n // _COLUMNS)).add_subplot()
+
+
+def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.ndarray, **options: Any) -> Any:
+    """Draw images (n, height, width) as one picture, each under its text; returns matplotlib's image."""
+    from matplotlib.patches import Rectangle
+
+    n, height, width = images.shape
+    n_columns = min(_COLUMNS, n)
+    n_rows = -(-n // n_columns)
+    room, gap = math.ceil(_TEXT_ROOM * height), math.ceil(_GAP * width)
+    mosaic = np.full((n_rows * (height + room), n_columns * (width + gap)), np.nan)
+    ax.set_axis_off()
+    for number, (image, text, is_framed) in enumerate(zip(images, texts, framed, strict=True)):
+        row, column = divmod(number, n_columns)
+        top, left = row * (height + room) + room, column * (width + gap)
+        mosaic[top : top + height, left : left + width] = image
+        colour = VERMILION if is_framed else "black"
+        ax.text(left + (width - 1) / 2, top - 1 - 0.05 * height, text, ha="center", va="bottom", fontsize="small",
+                color=colour, weight="bold" if is_framed else "normal")  # fmt: skip
+        if is_framed:
+            ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=1.5))
+    drawn = ax.imshow(mosaic, **{"cmap": "gray_r", "interpolation": "nearest", **options})
+    ax.set_xlim(-1.5, mosaic.shape[1] + 0.5)
+    ax.set_ylim(mosaic.shape[0] + 0.5, -0.5)
+    return drawn
