@@ -21,7 +21,8 @@ class Work:
     """Plain SGD on one network.
 
     sizes: units of each layer.  hidden, output: activations.  loss: "squared_error" (half the sum over the outputs,
-    mean over the batch) or "softmax_cross_entropy".  origin: where the setting comes from.  checked_steps: after these, losses are compared.
+    mean over the batch) or "softmax_cross_entropy".  origin: where the setting comes from.
+    checked_steps: after so many the losses are compared.
     """
 
     sizes: tuple[int, ...]
