@@ -37,7 +37,7 @@ def environment(threads: int, device: str) -> dict[str, str]:
     names = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
     eigen = "true" if threads > 1 else "false"
     if device == "cuda":  # float32 products are products of float32 in every system
-        places = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUPY_TF32": "0",
+        places = {"JAX_PLATFORMS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUPY_TF32": "0",
                   "JAX_DEFAULT_MATMUL_PRECISION": "highest", "NVIDIA_TF32_OVERRIDE": "0"}  # fmt: skip
     else:
         flags = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={count}"

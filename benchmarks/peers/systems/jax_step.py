@@ -38,7 +38,7 @@ class System:
     def unusable(device: str) -> str | None:
         try:
             jax.devices(device)
-        except RuntimeError as error:  # JAX_PLATFORMS names one device; without its plug-in JAX raises
+        except RuntimeError as error:  # without the device's plug-in; where there is a GPU, JAX takes it by itself
             return f"jax {jax.__version__} has no {device} device ({str(error).splitlines()[0]})"
         return None
 
