@@ -456,9 +456,13 @@ class RawModule:
     """CUDA text, compiled for the CPU when its first function is asked for; a test that comes here needs a compiler."""
 
     def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        if not isinstance(code, str) or not isinstance(options, tuple):
+            raise TypeError(f"code must be a str and options a tuple, got {type(code)} and {type(options)}")
         self._code = code
 
     def get_function(self, name: str) -> _Any:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, got {type(name)}")
         if _hostcuda.compiler() is None:
             import pytest
 
@@ -478,6 +482,8 @@ class RawKernel:
         parameters = _hostcuda.parameters(self._code)[self.name]
         if len(args) != len(parameters):
             raise TypeError(f"{self.name} takes {len(parameters)} arguments, got {len(args)}")
+        if not isinstance(grid, tuple) or not isinstance(block, tuple):
+            raise TypeError(f"grid and block must be tuples, got {type(grid)} and {type(block)}")
         if not (len(grid) == len(block) == 1 and 0 < grid[0] < 2**31 and 0 < block[0] <= 1024):
             raise RuntimeError(f"CUDA_ERROR_INVALID_VALUE: invalid argument: grid {grid}, block {block}")
         values = []

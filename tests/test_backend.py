@@ -120,7 +120,8 @@ def broken(request, monkeypatch, tmp_path):
             (tmp_path / "cupy").mkdir()
         monkeypatch.setitem(sys.modules, "cupy", None)  # so that what the file leaves there is taken away afterwards
         del sys.modules["cupy"]
-        monkeypatch.syspath_prepend(tmp_path)
+        # The only place: an installed CuPy would win over an empty folder before it.
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
     else:
         monkeypatch.setitem(sys.modules, "cupy", found)
     return parts

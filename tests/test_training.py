@@ -8,6 +8,7 @@ from pathlib import Path
 import fakecupy
 import numpy as np
 import pytest
+from features import FEATURES, data_of, network_of, optimizer_of
 
 import xpnet
 from xpnet import SGD, Callback, Dataset, Network, TrainingDiverged
@@ -488,6 +489,33 @@ def test_history_column():
     assert history.column("train_loss") == [2.0, 1.0]
     with pytest.raises(KeyError, match="val_loss"):
         history.column("val_loss")
+
+
+@pytest.mark.parametrize(
+    "name", ["everything", "dropout, batch normalization, Adam", "uint8", "accumulate, weights", "all options",
+             "loss poisson, one output"]
+)  # fmt: skip
+def test_a_whole_training_on_the_fake_gpu(name, fake_gpu, tmp_path):
+    """With validation, metrics, a schedule, early stopping and checkpoints: the same course as on the CPU."""
+    feature, found = FEATURES[name], []
+
+    def run(backend, n_epochs, path, resume=None):
+        network, optimizer = network_of(feature, backend), optimizer_of(feature)
+        optimizer.lr = xpnet.schedules.Cosine(0.02, 30)
+        X, _, Y, weights = data_of(feature, network, 50)
+        dataset = Dataset(X.T, Y.T, weights=weights.ravel() if feature.get("weighted") else None)
+        callbacks = [xpnet.EarlyStopping(patience=9), xpnet.Checkpoint(path)]
+        history = xpnet.train(network, dataset, optimizer, epochs=n_epochs, batch_size=16, validation=dataset,
+                              accumulate=feature.get("accumulate", 1), callbacks=callbacks, resume=resume)  # fmt: skip
+        return history.column("train_loss"), history.column("val_loss"), backend.to_host(network.owned)
+
+    for backend in (xpnet.select_backend("cpu"), fake_gpu):
+        path = tmp_path / f"{backend.device}.safetensors"
+        found.append(run(backend, 3, path))
+        run(backend, 2, path)
+        assert run(backend, 3, path, resume=path)[2].tobytes() == found[-1][2].tobytes()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
 
 
 def test_uint8_data_stay_uint8_on_the_way_to_the_gpu(fake_gpu):
