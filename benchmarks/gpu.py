@@ -110,7 +110,7 @@ def suite_passes() -> bool:
     try:
         return subprocess.run(command, cwd=ROOT, env=environment, timeout=SUITE_SECONDS).returncode == 0
     except subprocess.TimeoutExpired:
-        print(f"the tests were stopped after {SUITE_SECONDS} s; a second run is faster, CuPy keeps compiled kernels")
+        print(f"the tests were stopped after {SUITE_SECONDS} s; CuPy keeps the kernels compiled so far for a second run")
         return False
 
 
