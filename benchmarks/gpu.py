@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SUITE_SECONDS, BENCH_SECONDS = 330, 420  # a run of each kind is to end within 8 minutes
 STEPS = 10
-OPTIONAL = ("safetensors", "tqdm", "sklearn", "matplotlib", "pooch", "pytest_benchmark")  # what tests import besides
+OPTIONAL = ("safetensors", "tqdm", "sklearn", "pandas", "matplotlib", "pooch")  # what tests import besides
 # What is counted: the network's options, and its optimizer.
 PROGRAMS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
     "SGD": ({}, lambda: xpnet.SGD(lr=0.01)),
@@ -110,7 +110,7 @@ def suite_passes() -> bool:
     try:
         return subprocess.run(command, cwd=ROOT, env=environment, timeout=SUITE_SECONDS).returncode == 0
     except subprocess.TimeoutExpired:
-        print(f"the tests were stopped after {SUITE_SECONDS} s; CuPy keeps the kernels compiled so far for a second run")
+        print(f"the tests were stopped after {SUITE_SECONDS} s; CuPy keeps its kernels for a second run")
         return False
 
 
