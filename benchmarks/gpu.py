@@ -100,8 +100,8 @@ def suite_passes() -> bool:
     missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
     ignored = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if _imports(path, missing)]
     if missing:
-        left_out = f", so left out: {', '.join(path.name for path in ignored)}" if ignored else ""
-        print(f"not installed: {', '.join(missing)}; tests that use one of them fail{left_out}", flush=True)
+        names = ", ".join(path.name for path in ignored) or "none"
+        print(f"not installed: {', '.join(missing)}; a test that uses one fails; files left out: {names}", flush=True)
     print("the tests with a GPU in their name (-k 'gpu and not fake'); the others run on any machine", flush=True)
     # addopts is emptied because it names an option of pytest-benchmark, which may be missing.
     command = [sys.executable, "-m", "pytest", "tests", "-q", "--tb=short", "-o", "addopts=", "-k", "gpu and not fake",

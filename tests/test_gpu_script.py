@@ -126,8 +126,7 @@ def test_profile_of_work_without_a_gpu_has_no_kernels():
 
 
 def test_missing_packages_leave_out_the_files_that_import_them(monkeypatch, capsys):
-    real = gpu.importlib.util.find_spec
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None if name == "sklearn" else real(name))
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None if name == "sklearn" else "found")
     asked = []
 
     def run(command, **named):
