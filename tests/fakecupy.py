@@ -20,7 +20,6 @@ from typing import Any as _Any
 
 import hostcuda as _hostcuda
 import numpy as _np
-import pytest as _pytest
 
 __version__ = "14.2.0"
 float32, float64, uint8, uint32 = _np.float32, _np.float64, _np.uint8, _np.uint32
@@ -465,7 +464,9 @@ class RawModule:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, got {type(name)}")
         if _hostcuda.compiler() is None:
-            _pytest.skip("no C++ compiler: generated CUDA kernels cannot run on the fake GPU")
+            import pytest
+
+            pytest.skip("no C++ compiler: generated CUDA kernels cannot run on the fake GPU")
         if name not in _hostcuda.parameters(self._code):
             raise RuntimeError(f"cannot find the function {name}: CUDA_ERROR_NOT_FOUND: named symbol not found")
         return RawKernel(self._code, name)

@@ -14,9 +14,9 @@ from xpnet import bench
 from xpnet.model_file import write_aside
 
 from . import report
-from .systems import SYSTEMS
+from .systems import SYSTEMS, SYSTEMS_OF
 from .turns import command, measure
-from .works import WORKS
+from .works import WORKS, WORKS_OF
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,15 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{options.table} is not a file that --out wrote ({type(error).__name__}: {error})", file=sys.stderr)
             return 2
         return 0
-    commands = {name: command(name) for name in options.systems}
-    settings = {"rounds": options.rounds, "seconds": options.seconds, "threads": options.threads}
-    results = measure(commands, options.works, **settings, say=lambda text: print(text, file=sys.stderr, flush=True))
+    commands = {name: command(name, options.device) for name in options.systems or SYSTEMS_OF[options.device]}
+    works = options.works or WORKS_OF[options.device]
+    settings = {"rounds": options.rounds, "seconds": options.seconds, "threads": options.threads,
+                "device": options.device}  # fmt: skip
+    results = measure(commands, works, **settings, say=lambda text: print(text, file=sys.stderr, flush=True))
     results = {"machine": machine(results), "settings": settings, **results}
     print(report.tables(results))
     if options.out is not None:
         write_aside(options.out, (json.dumps(results, indent=1) + "\n").encode())
     failed = any("failed" in said for work in results["works"].values() for said in work["systems"].values())
-    return 1 if failed or len(results["works"]) < len(options.works) else 0
+    return 1 if failed or len(results["works"]) < len(works) else 0
 
 
 def machine(results: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +58,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         description="Time the same training work in other systems; needs benchmarks/peers/requirements.txt.",
         epilog="works: " + "; ".join(f"{key}: {work}" for key, work in WORKS.items()),
     )
-    parser.add_argument("--works", type=_works, default=list(WORKS), help="numbers, such as 1,2 (default: all)")
-    parser.add_argument("--systems", type=_systems, default=list(SYSTEMS), help=f"of {','.join(SYSTEMS)}")
+    parser.add_argument("--works", type=_works, help="numbers, such as 1,2 (default: the device's)")
+    parser.add_argument("--systems", type=_systems, help=f"of {','.join(SYSTEMS)} (default: the device's)")
+    parser.add_argument("--device", choices=list(SYSTEMS_OF), default="cpu", help="where the work is done")
     parser.add_argument("--rounds", type=_whole, default=9, help="turns of each system (default 9)")
     parser.add_argument("--seconds", type=_seconds, default=0.2, help="about how long a turn is (default 0.2)")
     parser.add_argument("--threads", type=_whole, default=2, help="of every system (default 2)")

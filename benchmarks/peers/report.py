@@ -40,8 +40,8 @@ def tables(results: dict[str, Any]) -> str:
 def _heading(results: dict[str, Any]) -> str:
     machine, settings = results["machine"], results["settings"]
     text = (
-        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {machine['blas']}; "
-        f"{settings['threads']} threads, {settings['rounds']} rounds of {settings['seconds']} s; "
+        f"{machine['date']}, {_gpu(machine)}{machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
+        f"{machine['blas']}; {settings['threads']} threads, {settings['rounds']} rounds of {settings['seconds']} s; "
         + ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
     )
     limits = [limit for work in results["works"].values() for limit in work["limits"] if limit]
@@ -49,6 +49,12 @@ def _heading(results: dict[str, Any]) -> str:
         product, copy = (median(limit[name] for limit in limits) / 1e9 for name in ("flops", "bytes"))
         text += f". In the same run, median: float32 product {product:.0f} GFLOP/s, copy {copy:.1f} GB/s"
     return text + "."
+
+
+def _gpu(machine: dict[str, Any]) -> str:
+    if not machine.get("gpu"):
+        return ""
+    return f"{machine['gpu']}, CUDA driver {machine['cuda_driver']} and runtime {machine['cuda_runtime']}, "
 
 
 def _times(results: dict[str, Any], names: list[str]) -> str:

@@ -26,35 +26,39 @@ class WorkerFailed(RuntimeError):
     """A worker died, kept silent, raised, or computed something else than the reference."""
 
 
-def command(system: str) -> list[str]:
+def command(system: str, device: str) -> list[str]:
     """The command line of a system's worker."""
-    return [sys.executable, "-m", "benchmarks.peers.worker", system]
+    return [sys.executable, "-m", "benchmarks.peers.worker", system, device]
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The variables that give every library the same number of threads; set before it is loaded."""
+def environment(threads: int, device: str) -> dict[str, str]:
+    """The variables that give every library the same number of threads and the device; set before it is loaded."""
     count = str(threads)
     names = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
     eigen = "true" if threads > 1 else "false"
+    if device == "cuda":  # float32 products are products of float32 in every system
+        places = {"JAX_PLATFORMS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUPY_TF32": "0",
+                  "JAX_DEFAULT_MATMUL_PRECISION": "highest", "NVIDIA_TF32_OVERRIDE": "0"}  # fmt: skip
+    else:
+        flags = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={count}"
+        places = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XLA_FLAGS": flags}
     return {
         **os.environ,
         **{f"{name}_NUM_THREADS": count for name in names},
+        **places,
         "NPROC": count,  # XLA sizes its pool by this one, or the next
         "PJRT_NPROC": count,
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={count}",
-        "JAX_PLATFORMS": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
     }
 
 
 class Worker:
     """A process that answers a line of JSON for each line of JSON."""
 
-    def __init__(self, arguments: Sequence[str], threads: int) -> None:
+    def __init__(self, arguments: Sequence[str], threads: int, device: str) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
-            env=environment(threads), preexec_fn=_on_cores(threads),
+            env=environment(threads, device), preexec_fn=_on_cores(threads),
         )  # fmt: skip
         try:
             self.greeting = self._answer()
@@ -84,8 +88,10 @@ class Worker:
         assert self._process.stdout is not None
         guard = threading.Timer(PATIENCE, self._process.kill)
         guard.start()
-        line = self._process.stdout.readline()
-        guard.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:  # Ctrl-C too, or the guard's thread would keep this process alive
+            guard.cancel()
         if not line:
             self._raise_dead()
         answer = json.loads(line)
@@ -103,20 +109,20 @@ class Worker:
 class Workers:
     """The workers by system; one that has died is started again for the next work."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], threads: int) -> None:
-        self._commands, self._threads = dict(commands), threads
+    def __init__(self, commands: Mapping[str, Sequence[str]], threads: int, device: str) -> None:
+        self._commands, self._threads, self._device = dict(commands), threads, device
         self._running: dict[str, Worker] = {}
         self.left_out: dict[str, str] = {}
 
     def start(self, system: str) -> Worker | None:
-        """Return the system's worker, started if need be; None, and a note, if its package is missing."""
+        """Return the system's worker, started if need be; None, and a note, if its package or its device is missing."""
         if system in self.left_out:
             return None
         if system not in self._running:
-            worker = Worker(self._commands[system], self._threads)
+            worker = Worker(self._commands[system], self._threads, self._device)
             if "missing" in worker.greeting:
                 worker.close()
-                self.left_out[system] = f"{worker.greeting['missing']} is not installed"
+                self.left_out[system] = worker.greeting["missing"]
                 return None
             self._running[system] = worker
         return self._running[system]
@@ -142,19 +148,20 @@ def measure(
     rounds: int,
     seconds: float,
     threads: int,
+    device: str = "cpu",
     pause: float = 0.25,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Check and time every system at every work; returns {"works", "left_out"}, ready for JSON.
 
-    commands: system -> command line of its worker.  seconds: about how long a turn is.  pause: seconds before each
-    turn, in which the threads of the last one stop spinning.  say: is told what happens.
+    commands: system -> command line of its worker on that device.  seconds: about how long a turn is.  pause: seconds
+    before each turn, in which the threads of the last one stop spinning.  say: is told what happens.
     Ctrl-C ends it with the works that are done.
     works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}.
     works[work]["limits"] is {"flops", "bytes"} a second of a large product and a large copy, measured in each round.
     """
     results: dict[str, Any] = {}
-    with Workers(commands, threads) as workers:
+    with Workers(commands, threads, device) as workers:
         try:
             for key in works:
                 say(f"work {key}: {WORKS[key]}")
@@ -206,7 +213,7 @@ def _take_turns(workers: Workers, systems: dict[str, Any], rounds: int, pause: f
 
 
 def _limits(workers: Workers, systems: dict[str, Any]) -> dict[str, Any]:
-    """What the machine does at its best, by the NumPy of one of the workers."""
+    """What the device does at its best, by one of the workers."""
     for name in ("xpnet", "numpy-inplace"):
         if "steps" in systems.get(name, {}):
             return _attempt(workers, systems, name, do="limits") or {}

@@ -1,7 +1,8 @@
-"""One system in a process of its own, told what to do by lines of JSON: `python -m benchmarks.peers.worker SYSTEM`.
+"""One system in a process of its own, told what to do by lines of JSON.
 
-It answers one line a line: its packages at the start, then {"do": "set_up", ...}, {"do": "turn"}, {"do": "limits"}.
-An exception is an answer too, {"error": ...}; the process goes on.
+`python -m benchmarks.peers.worker SYSTEM DEVICE` says first whether it can work there, and then answers one line a
+line: {"do": "set_up", ...}, {"do": "turn"}, {"do": "limits"}. An exception is an answer too, {"error": ...}; the
+process goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import traceback
 from typing import Any, TextIO
 
 from .systems import System, load
-from .works import CHECKED_STEPS, N_SAMPLES, WORKS, initial_parameters, make_data, make_order, mean_loss
+from .works import N_SAMPLES, WORKS, initial_parameters, make_data, make_order, mean_loss
 
 MOST_STEPS = 1 << 20
 
@@ -23,9 +24,9 @@ MOST_STEPS = 1 << 20
 class Job:
     """A system at one work: checked, and told how many steps make a turn."""
 
-    def __init__(self, system: type[System], work: int, seconds: float, threads: int) -> None:
+    def __init__(self, system: type[System], work: int, seconds: float, threads: int, device: str) -> None:
         self.work, self.data = WORKS[work], make_data(WORKS[work])
-        self.system = system(self.work, self.data, threads)
+        self.system = system(self.work, self.data, threads, device)
         self.unit = N_SAMPLES if self.system.whole_epochs else self.work.batch
         self.answer: dict[str, Any] = {"versions": self.system.versions()}
         if self.system.comparable:
@@ -34,13 +35,13 @@ class Job:
             self.answer.update(self.system.cost())
         self.order = make_order(self.calibrate(seconds) * self.unit)
         # A length that is compiled already, or the turn's own. An epoch is long: its reset is warm-up enough.
-        self.warm_up = self.order[: 0 if self.system.whole_epochs else CHECKED_STEPS * self.unit]
+        self.warm_up = self.order[: 0 if self.system.whole_epochs else self.work.checked_steps * self.unit]
         self.answer["steps"] = len(self.order) / self.work.batch
 
     def check(self) -> dict[str, float]:
         """Run the checked steps; returns what the reference returns."""
         self.system.reset()
-        loss_sum = self.system.run(make_order(CHECKED_STEPS * self.work.batch))
+        loss_sum = self.system.run(make_order(self.work.checked_steps * self.work.batch))
         parameters = self.system.parameters()
         return {
             "loss_sum": float(loss_sum),
@@ -77,15 +78,15 @@ class Job:
         return time.perf_counter() - started
 
 
-def machine_limits() -> dict[str, float]:
-    """FLOP/s and bytes/s of a large float32 product and a large copy, by NumPy, with this process's threads."""
+def machine_limits(device: str) -> dict[str, float]:
+    """FLOP/s and bytes/s of a large float32 product and a large copy: by CuPy, or NumPy and this process's threads."""
     from xpnet import bench
     from xpnet.backend import select_backend
 
-    return bench.limits(select_backend("cpu", "float32"), repeats=2, seconds=0.05)
+    return bench.limits(select_backend(device, "float32"), repeats=2, seconds=0.05)
 
 
-def serve(name: str, requests: TextIO, answers: TextIO) -> None:
+def serve(name: str, device: str, requests: TextIO, answers: TextIO) -> None:
     """Answer until the requests end."""
 
     def answer(value: dict[str, Any]) -> None:
@@ -98,7 +99,10 @@ def serve(name: str, requests: TextIO, answers: TextIO) -> None:
         root = (error.name or "").partition(".")[0]
         if root in ("benchmarks", "peers", "xpnet"):
             raise
-        return answer({"missing": root})
+        return answer({"missing": f"{root} is not installed"})
+    reason = system.unusable(device)
+    if reason is not None:
+        return answer({"missing": reason})
     answer({"ready": name})
     job: Job | None = None
     for line in requests:
@@ -106,10 +110,10 @@ def serve(name: str, requests: TextIO, answers: TextIO) -> None:
         try:
             if request["do"] == "set_up":
                 job = None  # frees the last work's memory before the next one's is taken
-                job = Job(system, request["work"], request["seconds"], request["threads"])
+                job = Job(system, request["work"], request["seconds"], request["threads"], device)
                 answer(job.answer)
             elif request["do"] == "limits":
-                answer(machine_limits())
+                answer(machine_limits(device))
             else:
                 assert job is not None, "a turn needs a set_up before it"
                 answer(job.turn())
@@ -118,12 +122,12 @@ def serve(name: str, requests: TextIO, answers: TextIO) -> None:
             answer({"error": f"{type(error).__name__}: {error}"})
 
 
-def main(name: str) -> None:
+def main(name: str, device: str) -> None:
     """Keep stdout for the answers: what libraries print goes to stderr."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
-        serve(name, sys.stdin, answers)
+        serve(name, device, sys.stdin, answers)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -22,6 +22,7 @@ class Work:
 
     sizes: units of each layer.  hidden, output: activations.  loss: "squared_error" (half the sum over the outputs,
     mean over the batch) or "softmax_cross_entropy".  origin: where the setting comes from.
+    checked_steps: after so many the losses are compared.
     """
 
     sizes: tuple[int, ...]
@@ -31,6 +32,7 @@ class Work:
     batch: int
     lr: float
     origin: str
+    checked_steps: int = CHECKED_STEPS
 
     def __str__(self) -> str:
         loss = {"squared_error": "squared error", "softmax_cross_entropy": "softmax cross-entropy"}[self.loss]
@@ -41,8 +43,8 @@ def _sigmoids(*sizes: int, batch: int, lr: float, origin: str) -> Work:
     return Work(sizes, "sigmoid", "sigmoid", "squared_error", batch, lr, origin)
 
 
-def _relus(*sizes: int, loss: str, batch: int, lr: float, origin: str = "") -> Work:
-    return Work(sizes, "relu", "identity", loss, batch, lr, origin)
+def _relus(*sizes: int, loss: str, batch: int, lr: float, origin: str = "", checked: int = CHECKED_STEPS) -> Work:
+    return Work(sizes, "relu", "identity", loss, batch, lr, origin, checked)
 
 
 # The learning rates let 20 steps change the loss by several per cent, so that agreement after them means something.
@@ -55,7 +57,12 @@ WORKS = {
     5: _relus(784, 100, 200, 10, loss="softmax_cross_entropy", batch=32, lr=0.01, origin="tutorial 004"),
     6: _relus(784, 512, 512, 10, loss="softmax_cross_entropy", batch=128, lr=0.003),
     7: _relus(1024, 2048, 2048, 1024, loss="squared_error", batch=1024, lr=1e-4),
+    8: _relus(784, 100, 200, 10, loss="softmax_cross_entropy", batch=128, lr=0.01),
+    9: _relus(784, 100, 200, 10, loss="softmax_cross_entropy", batch=1024, lr=0.01),
+    10: _relus(784, 4096, 4096, 10, loss="softmax_cross_entropy", batch=8192, lr=0.001, checked=3),
 }
+# What each device is timed at unless it is told otherwise: a CPU has no use for the widest work.
+WORKS_OF = {"cpu": (1, 2, 3, 4, 5, 6, 7), "cuda": (5, 8, 9, 10)}
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def reference(work: Work, data: Data) -> dict[str, float]:
     """
     parameters = [(W.astype(float), b.astype(float)) for W, b in initial_parameters(work)]
     loss_before, loss_sum = mean_loss(work, parameters, data), 0.0
-    for samples in make_order(CHECKED_STEPS * work.batch).reshape(CHECKED_STEPS, work.batch):
+    for samples in make_order(work.checked_steps * work.batch).reshape(work.checked_steps, work.batch):
         outputs = _forward(work, parameters, data.X[samples].astype(float))
         loss, D = _loss_and_slope(work, outputs[-1], data.Y[samples].astype(float))
         loss_sum += loss

@@ -11,19 +11,26 @@ from ..works import Data, Parameters, Work
 
 # Name on the command line -> module here. Order of the tables' columns.
 SYSTEMS = {
-    "xpnet": "xpnet_replay",
+    "xpnet": "xpnet_engine",
+    "xpnet-calls": "xpnet_replay",
     "numpy-plain": "numpy_plain",
     "numpy-inplace": "numpy_inplace",
     "torch": "torch_eager",
     "torch-compile": "torch_compile",
+    "torch-graph": "torch_graph",
     "jax": "jax_step",
     "jax-scan": "jax_scan",
     "sklearn": "sklearn_fit",
 }
+# What is timed on each device unless told otherwise. On a CPU xpnet's engine makes its calls one by one anyway.
+SYSTEMS_OF = {
+    "cpu": ("xpnet", "numpy-plain", "numpy-inplace", "torch", "torch-compile", "jax", "jax-scan", "sklearn"),
+    "cuda": ("xpnet", "xpnet-calls", "torch", "torch-compile", "torch-graph", "jax", "jax-scan"),
+}
 
 
 class System(Protocol):
-    """What each module's `System(work, data, threads)` offers.
+    """What each module's `System(work, data, threads, device)` offers; device: "cpu" or "cuda".
 
     comparable: whether it starts from the shared weights and follows the given order, so that its losses can be
     checked.  whole_epochs: whether it can only train all samples, in an order of its own.
@@ -32,7 +39,12 @@ class System(Protocol):
     comparable: bool
     whole_epochs: bool
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None: ...
+    def __init__(self, work: Work, data: Data, threads: int, device: str) -> None: ...
+
+    @staticmethod
+    def unusable(device: str) -> str | None:
+        """Why this system cannot work on that device; None if it can."""
+        ...
 
     def reset(self) -> None:
         """Go back to the initial weights."""

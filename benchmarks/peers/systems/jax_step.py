@@ -34,7 +34,15 @@ def training_step(work: Work):
 class System:
     comparable, whole_epochs = True, False
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None:
+    @staticmethod
+    def unusable(device: str) -> str | None:
+        try:
+            jax.devices(device)
+        except RuntimeError as error:  # without the device's plug-in; where there is a GPU, JAX takes it by itself
+            return f"jax {jax.__version__} has no {device} device ({str(error).splitlines()[0]})"
+        return None
+
+    def __init__(self, work: Work, data: Data, threads: int, device: str) -> None:
         self.work, self.X, self.Y = work, jnp.asarray(data.X), jnp.asarray(data.Y)
         self.train = self.compile()
 

@@ -28,7 +28,11 @@ def constant(value: float) -> np.ndarray:
 class System:
     comparable, whole_epochs = True, False
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None:
+    @staticmethod
+    def unusable(device: str) -> str | None:
+        return None if device == "cpu" else "NumPy works on a CPU"
+
+    def __init__(self, work: Work, data: Data, threads: int, device: str) -> None:
         self.work, self.X, self.Y = work, data.X, data.Y
         batch, pairs = work.batch, list(zip(work.sizes, work.sizes[1:], strict=False))
         offsets = np.cumsum([0] + [-(-size // 16) * 16 for n_in, n_out in pairs for size in (n_in * n_out, n_out)])

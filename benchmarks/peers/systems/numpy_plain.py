@@ -32,7 +32,11 @@ def softmax(z):
 class System:
     comparable, whole_epochs = True, False
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None:
+    @staticmethod
+    def unusable(device: str) -> str | None:
+        return None if device == "cpu" else "NumPy works on a CPU"
+
+    def __init__(self, work: Work, data: Data, threads: int, device: str) -> None:
         self.work = work
         self.X, self.Y = np.ascontiguousarray(data.X.T), np.ascontiguousarray(data.Y.T)
         self.f, self.f_prime = (sigma, sigma_prime) if work.hidden == "sigmoid" else (relu, relu_prime)

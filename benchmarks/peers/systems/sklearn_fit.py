@@ -16,7 +16,11 @@ from ..works import N_SAMPLES, Data, Parameters, Work
 class System:
     comparable, whole_epochs = False, True
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None:
+    @staticmethod
+    def unusable(device: str) -> str | None:
+        return None if device == "cpu" else "scikit-learn works on a CPU"
+
+    def __init__(self, work: Work, data: Data, threads: int, device: str) -> None:
         self.work, self.X = work, data.X
         self.is_classifier = work.loss == "softmax_cross_entropy"
         self.targets = data.Y.argmax(axis=1) if self.is_classifier else data.Y

@@ -9,16 +9,24 @@ from torch.nn import functional
 
 from ..works import Data, Parameters, Work, initial_parameters
 
-ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "identity": nn.Identity}
+
+def unusable(device: str) -> str | None:
+    """Why PyTorch cannot work on that device; None if it can."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA GPU"
+    return None
 
 
-def set_threads(threads: int) -> None:
+def set_up(threads: int) -> None:
+    """Take so many threads of the CPU, and products of float32 in float32, not TF32."""
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
 
 
-def targets(work: Work, data: Data) -> torch.Tensor:
-    """Return Y, or the labels where the loss is cross-entropy."""
-    return torch.from_numpy(data.Y if work.loss == "squared_error" else data.Y.argmax(axis=1))
+def tensors(work: Work, data: Data, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return X, and Y or the labels where the loss is cross-entropy, on the device."""
+    Y = data.Y if work.loss == "squared_error" else data.Y.argmax(axis=1)
+    return torch.from_numpy(data.X).to(device), torch.from_numpy(Y).to(device)
 
 
 def loss_of(work: Work, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -29,20 +37,23 @@ def loss_of(work: Work, output: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 class System:
     comparable, whole_epochs = True, False
+    unusable = staticmethod(unusable)
 
-    def __init__(self, work: Work, data: Data, threads: int) -> None:
-        set_threads(threads)
-        self.work, self.X, self.Y = work, torch.from_numpy(data.X), targets(work, data)
+    def __init__(self, work: Work, data: Data, threads: int, device: str) -> None:
+        set_up(threads)
+        self.work, self.device = work, device
+        self.X, self.Y = tensors(work, data, device)
         layers: list[nn.Module] = []
         for i, (n_in, n_out) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
             name = work.hidden if i < len(work.sizes) - 2 else work.output
             layers += [
-                nn.Linear(n_in, n_out),
+                nn.Linear(n_in, n_out, device=device),
                 {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "identity": nn.Identity}[name](),
             ]
         self.linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self.model = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=work.lr)
+        self.total = torch.zeros((), device=device)
 
     def reset(self) -> None:
         with torch.no_grad():
@@ -50,19 +61,26 @@ class System:
                 linear.weight.copy_(torch.from_numpy(W))
                 linear.bias.copy_(torch.from_numpy(b))
 
+    def step(self, samples: torch.Tensor) -> None:
+        """One update; the loss goes into the total."""
+        loss = loss_of(self.work, self.model(self.X.index_select(0, samples)), self.Y.index_select(0, samples))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.total += loss.detach()
+
     def run(self, order: np.ndarray) -> float:
-        work, model, optimizer, X, Y = self.work, self.model, self.optimizer, self.X, self.Y
-        total = torch.zeros(())
-        for samples in torch.from_numpy(order).split(work.batch):
-            loss = loss_of(work, model(X.index_select(0, samples)), Y.index_select(0, samples))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        return float(total)
+        self.total.zero_()
+        step = self.step
+        for samples in torch.from_numpy(order).to(self.device).split(self.work.batch):
+            step(samples)
+        return float(self.total)  # waits for the device
 
     def parameters(self) -> Parameters:
-        return [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in self.linears]
+        return [
+            (layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
+            for layer in self.linears
+        ]
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}

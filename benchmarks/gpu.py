@@ -1,0 +1,227 @@
+"""What only a machine with a CUDA GPU can tell; `ci/gpu` runs this file: `python3 -m benchmarks.gpu [--bench]`.
+
+Without a GPU it says so, and why, in one line, and exits with 0. With one it runs the tests that use the GPU, compares
+the launches and allocations of a step with those counted without a GPU, and calibrates the fake GPU of the tests;
+--bench instead times training steps beside other systems. It exits with 1 if a check failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet import bench
+from xpnet.backend import Backend, BackendUnavailable, probe_gpu
+from xpnet.engines import make_engine
+from xpnet.grouping import launches
+from xpnet.model_file import write_aside
+
+from .peers.__main__ import main as peers
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SUITE_SECONDS, BENCH_SECONDS = 330, 420  # a run of each kind is to end within 8 minutes
+STEPS = 10
+OPTIONAL = ("safetensors", "tqdm", "sklearn", "pandas", "matplotlib", "pooch")  # what tests import besides
+# What is counted: the network's options, and its optimizer.
+PROGRAMS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
+    "SGD": ({}, lambda: xpnet.SGD(lr=0.01)),
+    "Adam": ({}, xpnet.Adam),
+    "Adam, dropout, batch normalization": ({"dropout": 0.2, "normalization": "batch"}, xpnet.Adam),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line says; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="ci/gpu", description="Checks that need a CUDA GPU.")
+    parser.add_argument("--bench", action="store_true", help="time training steps beside other systems instead")
+    options = parser.parse_args(arguments)
+    try:
+        cupy, gpu = probe_gpu()
+    except BackendUnavailable as failure:
+        print(f"no GPU, so nothing was run: {failure}")
+        return 0
+    print(f"{gpu}, CuPy {cupy.__version__}, NumPy {np.__version__}, Python {sys.version.split()[0]}", flush=True)
+    name = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
+    if options.bench:
+        return time_systems("cuda", RESULTS / f"{name}.json")
+    backend = Backend("cupy", "cuda", cupy, np.dtype("float32"), "the probe")
+    checks: dict[str, Callable[[], bool]] = {
+        "launches and allocations": lambda: counts_hold(backend),
+        "the fake GPU": lambda: calibrate(cupy, RESULTS / f"fake_gpu_calibration_{name}.json"),
+        "the tests": suite_passes,
+    }
+    failed = [check for check, holds in checks.items() if not _attempt(holds)]
+    print(f"failed: {', '.join(failed)}" if failed else "all is well")
+    return 1 if failed else 0
+
+
+def _attempt(holds: Callable[[], bool]) -> bool:
+    """Whether a check holds; one that raises an error does not, and lets the others run."""
+    try:
+        return holds()
+    except Exception:
+        traceback.print_exc()
+        return False
+
+
+def time_systems(device: str, out: Path, *more: str) -> int:
+    """Time the systems of `benchmarks.peers` on the device; at the time limit with the works that are done."""
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.alarm(BENCH_SECONDS)  # as if by Ctrl-C
+    threads = str(min(8, os.cpu_count() or 1))
+    status = peers(["--device", device, "--threads", threads, "--rounds", "7", "--out", str(out), *more])
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+    return status
+
+
+def suite_passes() -> bool:
+    """Run the tests that use the GPU; tells whether they passed, also if pytest is missing and none was run."""
+    if importlib.util.find_spec("pytest") is None:
+        print("the tests were not run: pytest is not installed")
+        return True
+    missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+    ignored = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if _imports(path, missing)]
+    if missing:
+        names = ", ".join(path.name for path in ignored) or "none"
+        print(f"not installed: {', '.join(missing)}; a test that uses one fails; files left out: {names}", flush=True)
+    print("the tests with a GPU in their name (-k 'gpu and not fake'); the others run on any machine", flush=True)
+    # addopts is emptied because it names an option of pytest-benchmark, which may be missing.
+    command = [sys.executable, "-m", "pytest", "tests", "-q", "--tb=short", "-o", "addopts=", "-k", "gpu and not fake",
+               *(f"--ignore={path}" for path in ignored)]  # fmt: skip
+    environment = {**os.environ, "XPNET_REQUIRE_GPU": "1"}
+    try:
+        return subprocess.run(command, cwd=ROOT, env=environment, timeout=SUITE_SECONDS).returncode == 0
+    except subprocess.TimeoutExpired:
+        print(f"the tests were stopped after {SUITE_SECONDS} s; CuPy keeps its kernels for a second run")
+        return False
+
+
+def _imports(path: Path, modules: list[str]) -> bool:
+    """Whether a test file imports one of the modules as it is loaded."""
+    text = path.read_text(encoding="utf-8")
+    return any(re.search(rf"^(?:from|import) {name}\b", text, re.MULTILINE) for name in modules)
+
+
+def counts_hold(backend: Backend) -> bool:
+    """Compare a step's launches with a profile, a run's allocations with the fake GPU's; tells whether all agree."""
+    from . import calibration
+
+    fake = Backend("cupy", "cuda", calibration.fakecupy, np.dtype("float32"), "to compare with")
+    agree = True
+    print("784-100-200-10, batch 32: a step's launches, and the allocations of a run, however long")
+    for name in PROGRAMS:
+        run, expected, products = _prepared(backend, name)
+        run(STEPS)  # compiles, and makes the libraries' handles
+        found = launches_of(lambda run=run: run(STEPS), lambda run=run: run(2 * STEPS))
+        if isinstance(found, str):
+            said = f"{expected} launches by the count, not compared: {found}"
+        else:
+            generated = sum(n for kernel, n in found.items() if re.fullmatch(r"kernel\d+|gather", kernel)) / STEPS
+            others = found.total() / STEPS - generated  # a library may make two kernels of a product
+            agree &= generated == expected - products and others >= products
+            said = (f"generated kernels {generated:g}, by the count {expected - products}; "
+                    f"the library's {others:g}, for {products} products")  # fmt: skip
+        real = _allocations(run, calibration.hook(backend.xp))
+        if calibration.can_run_kernels():
+            fakes = _allocations(_prepared(fake, name)[0], calibration.fakecupy.counts.measure)
+            agree &= real == fakes
+        else:
+            fakes = "not compared, no C++ compiler"
+        print(f"- {name}: {said}; allocations in {STEPS} and {2 * STEPS} steps {real}, on the fake GPU {fakes}",
+              flush=True)  # fmt: skip
+    return agree
+
+
+def _prepared(backend: Backend, name: str) -> tuple[Callable[[int], Any], int, int]:
+    """Return what runs so many steps of that Program, its launches a step, the gather's included, and its products."""
+    options, make_optimizer = PROGRAMS[name]
+    network = xpnet.Network([784, 100, 200, 10], backend=backend, **options)
+    optimizer, batch = make_optimizer(), 32
+    program = network.training_program(batch, optimizer, False)
+    X, Y, order = bench.synthetic_data(784, 10, batch, 2 * STEPS)
+    data = {"X": (backend.to_device(X), None), "Y": (backend.to_device(Y), None)}
+    engine = make_engine(program, backend, network.owned, data)
+    optimizer.attach(network, engine)
+    made = launches(program)
+    return (
+        lambda steps: engine.run(order[: steps * batch], optimizer.slot_rows(steps)),
+        len(made) + 1,
+        sum(launch.is_product for launch in made),
+    )
+
+
+def _allocations(run: Callable[[int], Any], meter: Callable[[], Any]) -> list[int]:
+    """Allocations of a run of `STEPS` and of one of twice as many."""
+    found = []
+    for steps in (STEPS, 2 * STEPS):
+        run(steps)
+        with meter() as cost:
+            run(steps)
+        found.append(cost.allocations)
+    return found
+
+
+def launches_of(short: Callable[[], Any], long: Callable[[], Any]) -> Counter[str] | str:
+    """Kernels by name that `long` launches more than `short`, as PyTorch's profiler saw them; or why it saw none."""
+    try:
+        import torch
+    except ImportError:
+        return "no profiler, torch is not installed"
+    if not torch.cuda.is_available():
+        return f"no profiler, torch {torch.__version__} sees no CUDA GPU"
+    torch.cuda.init()
+    kernels_of(short)  # the first profile of a process may miss what runs while it begins
+    found = kernels_of(long)
+    found.subtract(kernels_of(short))
+    return found if found.total() else "the profiler saw no kernel of CuPy's"
+
+
+def kernels_of(run: Callable[[], Any]) -> Counter[str]:
+    """Kernels that ran on the GPU meanwhile, by name, whoever launched them."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    # With ProfilerActivity.CUDA alone it refuses to start on a machine without a GPU.
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    return Counter(event["name"] for event in events if event.get("cat") == "kernel")
+
+
+def calibrate(cupy: Any, out: Path) -> bool:
+    """Compare the fake GPU with the real one, print what differs and write all of it; tells whether nothing does."""
+    from . import calibration
+
+    outcome = calibration.compare(cupy, calibration.hook(cupy))
+    print("the fake GPU beside CuPy:")
+    print(calibration.table(outcome), flush=True)
+    results = {"machine": bench.machine(xpnet.__version__), "operations": outcome}
+    write_aside(out, (json.dumps(results, indent=1) + "\n").encode())
+    return not any(said["differs"] for said in outcome.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

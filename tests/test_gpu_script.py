@@ -1,0 +1,175 @@
+"""`ci/gpu`: one line where there is no GPU; and, with the fake GPU in CuPy's place, its own comparisons."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import fakecupy
+import numpy as np
+import pytest
+
+if str(Path(__file__).resolve().parents[1]) not in sys.path:  # where benchmarks/ is
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import calibration, gpu
+from benchmarks.peers.systems import xpnet_engine, xpnet_replay
+from benchmarks.peers.works import WORKS, make_data, make_order, reference
+
+ROOT = gpu.ROOT
+
+
+class Hook:
+    """Stands for CuPy's MemoryHook: told of allocations that the fake counts, and of one where CUB makes some."""
+
+    def __enter__(self):
+        self._measured = fakecupy.counts.measure()
+        self._cost = self._measured.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._measured.__exit__(None, None, None)
+        for _ in range(self._cost.allocations + self._cost.cub):
+            self.malloc_postprocess(size=4)
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """The fake GPU, found where CuPy is looked for."""
+    monkeypatch.setattr(fakecupy.cuda, "MemoryHook", Hook, raising=False)
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    return fakecupy
+
+
+@pytest.mark.parametrize("options", [(), ("--bench",)], ids=["checks", "bench"])
+def test_without_a_gpu_it_says_so_in_one_line(options, tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ModuleNotFoundError('none here', name='cupy')")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    before = sorted(gpu.RESULTS.iterdir())
+    run = subprocess.run([str(ROOT / "ci" / "gpu"), *options], capture_output=True, text=True, cwd=tmp_path, timeout=60,
+                         env={**os.environ, "PATH": path, "PYTHONPATH": str(tmp_path)})  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count("\n") == 1
+    assert run.stdout.startswith("no GPU, so nothing was run: CuPy is not installed; for a CUDA GPU install")
+    assert sorted(gpu.RESULTS.iterdir()) == before
+
+
+def test_all_checks_run_and_one_that_fails_is_named(cupy, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path)
+    monkeypatch.setattr(gpu, "suite_passes", lambda: True)  # the suite within the suite
+    monkeypatch.setattr(gpu, "counts_hold", lambda backend: 1 / 0)
+    assert gpu.main([]) == 1
+    said = capsys.readouterr()
+    assert "ZeroDivisionError" in said.err
+    assert said.out.startswith("Fake GPU, CuPy 14.2.0") and said.out.endswith("failed: launches and allocations\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["fake_gpu_calibration_fake-gpu.json"]
+
+
+def test_calibration_finds_what_differs_and_nothing_else(cupy, tmp_path, capsys):
+    out = tmp_path / "calibration.json"
+    assert gpu.calibrate(cupy, out)
+    assert f"all {len(calibration.CASES)} operations are alike" in capsys.readouterr().out
+    names = {name: getattr(cupy, name) for name in dir(cupy) if not name.startswith("_")}
+    other = SimpleNamespace(**names | {
+        "zeros": lambda *given, **named: cupy.ones(*given, **named),  # other values
+        "exp": lambda x: cupy.exp(cupy.exp(x)) * 0 + cupy.exp(x),  # more allocations
+        "full": lambda *given, **named: cupy.full(*given, **named).reshape(-1),  # another shape
+        "arange": lambda *given, **named: [][0],  # an error
+    })  # fmt: skip
+    assert not gpu.calibrate(other, out)
+    said = json.loads(out.read_text())["operations"]
+    differs = {name: case["differs"] for name, case in said.items() if case["differs"]}
+    assert differs == {"zeros": ["values"], "exp": ["allocations"], "full": ["shape", "F"],
+                       "arange": ["error", "shape", "dtype", "C", "F", "allocations"]}  # fmt: skip
+    assert said["zeros"]["real"]["shape"] == [3, 2] and said["arange"]["real"]["error"] == "IndexError"
+    assert "| zeros | values |" in capsys.readouterr().out
+
+
+def test_counts_are_compared(cupy, fake_gpu, monkeypatch, capsys):
+    if not calibration.can_run_kernels():
+        pytest.skip("no C++ compiler: generated CUDA kernels cannot run on the fake GPU")
+    monkeypatch.setattr(gpu, "STEPS", 2)
+    monkeypatch.setattr(gpu, "launches_of", lambda short, long: "no profiler")
+    assert gpu.counts_hold(fake_gpu)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition(":")[0] for line in lines] == [f"- {name}" for name in gpu.PROGRAMS]
+    for line in lines:
+        assert "not compared: no profiler; allocations in 2 and 4 steps [2, 2], on the fake GPU [2, 2]" in line
+
+    # A profiler's answer, as the fake counts launches; then one kernel too many.
+    def seen(short, long, more=0):
+        counted = []
+        for run in (short, long):
+            with fakecupy.counts.measure() as cost:
+                run()
+            counted.append(cost.named("launches"))
+        few, many = counted
+        found = gpu.Counter({name: many[name] - few.get(name, 0) for name in many})
+        found["gather"] += more
+        return found
+
+    monkeypatch.setattr(gpu, "PROGRAMS", {"SGD": gpu.PROGRAMS["SGD"]})
+    monkeypatch.setattr(gpu, "launches_of", seen)
+    assert gpu.counts_hold(fake_gpu)
+    assert "the library's 8, for 8 products" in capsys.readouterr().out
+    monkeypatch.setattr(gpu, "launches_of", lambda short, long: seen(short, long, more=gpu.STEPS))
+    assert not gpu.counts_hold(fake_gpu)
+
+
+def test_profile_of_work_without_a_gpu_has_no_kernels():
+    torch = pytest.importorskip("torch")
+    assert not gpu.kernels_of(lambda: torch.ones(3).sum())
+
+
+def test_missing_packages_leave_out_the_files_that_import_them(monkeypatch, capsys):
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None if name == "sklearn" else "found")
+    asked = []
+
+    def run(command, **named):
+        asked.append((command, named))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    assert gpu.suite_passes()
+    ((command, named),) = asked
+    left_out = {Path(part).name for part in command if part.startswith("--ignore=")}
+    assert "test_metrics.py" in left_out and "test_program.py" not in left_out
+    assert named["env"]["XPNET_REQUIRE_GPU"] == "1"
+    assert "not installed: sklearn; " in capsys.readouterr().out
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    assert gpu.suite_passes() and len(asked) == 1
+    assert capsys.readouterr().out == "the tests were not run: pytest is not installed\n"
+
+
+@pytest.mark.parametrize("module", [xpnet_engine, xpnet_replay])
+def test_systems_of_xpnet_train_on_a_gpu_as_the_reference_does(module, cupy):
+    if not calibration.can_run_kernels():
+        pytest.skip("no C++ compiler: generated CUDA kernels cannot run on the fake GPU")
+    work = WORKS[5]
+    data = make_data(work)
+    assert module.System.unusable("cuda") is None
+    system = module.System(work, data, 1, "cuda")
+    for _ in range(2):  # from the initial weights each time
+        system.reset()
+        loss = system.run(make_order(work.checked_steps * work.batch))
+        assert loss == pytest.approx(reference(work, data)["loss_sum"], rel=1e-4)
+    assert all(isinstance(W, np.ndarray) for W, _ in system.parameters())
+
+
+def test_bench_times_the_systems_of_a_device_and_names_those_it_cannot(tmp_path, capsys):
+    out = tmp_path / "times.json"
+    names = ["xpnet", "xpnet-calls", "torch", "torch-compile", "torch-graph", "jax", "jax-scan"]
+    status = gpu.time_systems("cpu", out, "--works", "3", "--systems", ",".join(names), "--rounds", "1",
+                              "--seconds", "0.001", "--threads", "1")  # fmt: skip
+    results = json.loads(out.read_text())
+    systems = results["works"]["3"]["systems"]
+    assert status == 0, capsys.readouterr()
+    assert sorted([*systems, *results["left_out"]]) == sorted(names)
+    assert {"xpnet", "xpnet-calls"} <= set(systems) and "torch-graph" in results["left_out"]
+    wanted = reference(WORKS[3], make_data(WORKS[3]))
+    for said in systems.values():
+        assert said["loss_after"] == pytest.approx(wanted["loss_after"], rel=1e-3) and said["seconds"][0] > 0
