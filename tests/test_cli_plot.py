@@ -145,6 +145,17 @@ def test_the_data_of_a_run_may_have_moved(capsys, titles):
     assert set(titles) == set(OF_THE_PLANE)
 
 
+def test_a_run_of_a_table_is_drawn_with_the_names_of_its_classes(capsys, monkeypatch):
+    rows = [f"{x / 10},{'red' if x % 2 else 'blue'}" for x in range(40)]
+    Path("table.csv").write_text("\n".join(["x,colour", *rows]) + "\n")
+    assert main(["train", "table.csv", "--target", "colour", "--epochs", "1", "--out", "run"]) == 0
+    shown = []
+    monkeypatch.setattr(plots, "save", lambda ax, path: shown.append((path.stem, ax)))
+    assert main(["plot", "run"]) == 0
+    confusion = dict(shown)["confusion"]
+    assert [label.get_text() for label in confusion.get_xticklabels()] == ["blue", "red"]
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 

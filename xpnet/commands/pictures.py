@@ -40,18 +40,20 @@ def _pictures(history: Sequence[Record], network: Network, data: Data) -> Iterat
     part, dataset = _judge(data)
     if not dataset.is_classification:
         return
-    for name, ax in _classified(network, dataset):
+    names = None if data.table is None else [str(label) for label in data.table.target.classes]
+    for name, ax in _classified(network, dataset, names):
         ax.set_title(f"{part}: {title}" if (title := ax.get_title()) else part)
         yield name, ax
     if _holds_images(dataset):
         yield "weights", plots.first_layer_weights(network)
 
 
-def _classified(network: Network, dataset: Dataset) -> Iterator[tuple[str, Axes]]:
-    yield "confusion", plots.confusion_matrix(network, dataset)
+def _classified(network: Network, dataset: Dataset, names: Sequence[str] | None) -> Iterator[tuple[str, Axes]]:
+    """Those of a classifier; names: of the classes, where they are known."""
+    yield "confusion", plots.confusion_matrix(network, dataset, names=names)
     if dataset.n_features == 2:
-        yield "samples", plots.scatter(dataset)
-        yield "regions", plots.decision_regions(network, dataset)
+        yield "samples", plots.scatter(dataset, names=names)
+        yield "regions", plots.decision_regions(network, dataset, names=names)
         yield "misclassified", plots.misclassified(network, dataset)
     if _holds_images(dataset):
         yield "digits", plots.digits(network, dataset)
