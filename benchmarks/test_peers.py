@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from xpnet import plots
+
 if str(Path(__file__).parent) not in sys.path:  # pytest's importlib mode does not put it there
     sys.path.insert(0, str(Path(__file__).parent))
 
@@ -60,6 +62,23 @@ def test_command_measures_and_prints_its_file_again(tmp_path):
 def test_checked_steps_change_the_loss_so_that_agreement_means_something(key):
     losses = reference(WORKS[key], make_data(WORKS[key]))
     assert losses["loss_after"] < 0.98 * losses["loss_before"]
+
+
+def test_the_picture_has_a_point_a_system_and_work(tmp_path, monkeypatch, capsys):
+    file, axes = ROOT / "benchmarks/results/peers-amd-epyc-2-cores.json", []
+    monkeypatch.setattr(plots, "save", lambda ax, path: axes.append((ax, path)))
+    assert main(["--table", str(file), "--plot", str(tmp_path / "peers.png")]) == 0
+    ((ax, path),) = axes
+    results = json.loads(file.read_text())
+    assert path == tmp_path / "peers.png" and len(ax.get_yticks()) == len(results["works"])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["PyTorch", "torch.compile", "scikit-learn", "JAX, jit", "JAX, scan"]
+    first = results["works"]["1"]["systems"]
+    middle = report.ratio(first["torch"]["seconds"], first["xpnet"]["seconds"])[0]
+    assert ax.containers[0].lines[0].get_xdata()[0] == middle
+    with pytest.raises(SystemExit):
+        main(["--plot", "alone.png"])
+    assert "give both" in capsys.readouterr().err
 
 
 def test_whatever_cannot_be_timed_is_named():

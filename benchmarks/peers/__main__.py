@@ -13,7 +13,7 @@ import xpnet
 from xpnet import bench
 from xpnet.model_file import write_aside
 
-from . import report
+from . import picture, report
 from .systems import SYSTEMS, SYSTEMS_OF
 from .turns import command, measure
 from .works import WORKS, WORKS_OF
@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             results = json.loads(options.table.read_text(encoding="utf-8"))
             print(report.tables(results))
+            if options.plot is not None:
+                picture.draw(results, options.plot)
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"{options.table} is not a file that --out wrote ({type(error).__name__}: {error})", file=sys.stderr)
             return 2
@@ -66,7 +68,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=_whole, default=2, help="of every system (default 2)")
     parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")
     parser.add_argument("--table", type=Path, help="measure nothing; print the tables of this JSON file")
+    parser.add_argument("--plot", type=Path, help="with --table: draw the ratios into this .png or .svg file")
     options = parser.parse_args(arguments)
+    if options.plot is not None and options.table is None:
+        parser.error("--plot draws what --table FILE.json holds; give both")
     if options.out is not None and not options.out.parent.is_dir():
         parser.error(f"--out {options.out}: there is no directory {options.out.parent}; make it first")
     if options.threads > (cores := os.cpu_count() or 1):
