@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xpnet.custom import CustomActivation, CustomLoss
     from xpnet.data import Dataset, standardize
     from xpnet.dropout import Dropout
-    from xpnet.estimators import MLPClassifier, MLPRegressor, from_sklearn
+    from xpnet.estimators import MLPClassifier, MLPRegressor, from_sklearn  # noqa: F401  they need an extra
     from xpnet.gradcheck import check_gradients, numerical_gradient
     from xpnet.layers import Activation, Dense
     from xpnet.losses import Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy

@@ -15,30 +15,34 @@ from copy import copy
 from typing import Any
 
 import numpy as np
-
-try:
-    from sklearn.base import BaseEstimator, is_classifier
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.metrics import accuracy_score, check_scoring, r2_score
-    from sklearn.model_selection import train_test_split
-    from sklearn.utils import check_random_state, column_or_1d
-    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-except ImportError as error:
-    raise ImportError("xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
-                      f"({error}); pip install 'xpnet[sklearn]'") from error  # fmt: skip
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, check_scoring, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 from xpnet.callbacks import Callback
-from xpnet.data import Dataset
 from xpnet.estimator_bridge import to_sklearn
-from xpnet.estimator_data import check_device, check_sides, dataset_of, dense, float_type, imported, on_host, row_parts, side_of
+from xpnet.estimator_data import (
+    check_device,
+    check_sides,
+    dataset_of,
+    dense,
+    float_type,
+    imported,
+    on_host,
+    row_parts,
+    side_of,
+)
 from xpnet.estimator_fitting import Reporter, StopRule, fit_lbfgs
 from xpnet.estimator_options import OUT_ACTIVATIONS, check_settings, loss_of_kind, make_network, make_optimizer
 from xpnet.losses import Loss, loss_of
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer, Snapshot
 from xpnet.schedules import Schedule
-from xpnet.training import epochs, step
+from xpnet.training import step, train
 
 Array = Any
 AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn
@@ -188,8 +192,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.network_ = make_network(self, X.shape[1], Y.shape[1], loss, backend, rng)
         self.out_activation_ = OUT_ACTIVATIONS.get(self.network_.architecture.loss.name, "identity")
         self.n_layers_, self.n_outputs_ = len(self.network_.architecture.dense) + 1, Y.shape[1]
-        self.n_iter_, self.t_, self.loss_curve_ = 0, 0, []
-        self.best_loss_, self.validation_scores_, self.best_validation_score_ = np.inf, [], -np.inf
+        self.n_iter_, self.t_ = 0, 0
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: list[float] = []
+        self.best_loss_, self.best_validation_score_ = np.inf, -np.inf
         self._optimizer: Optimizer | None = None
 
     def _check_loss(self, loss: Loss) -> None:
@@ -205,10 +211,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
             return min(AUTO_BATCH, n_samples)
-        if self.batch_size > n_samples:
-            warnings.warn(f"batch_size is {self.batch_size}, larger than the {n_samples} samples; a step takes them "
-                          "all", stacklevel=4)  # fmt: skip
-        return min(int(self.batch_size), n_samples)
+        size = int(self.batch_size)
+        if size > n_samples:
+            warnings.warn(f"batch_size is {size}, larger than the {n_samples} samples; a step takes them all",
+                          stacklevel=4)  # fmt: skip
+        return min(size, n_samples)
 
     def _train(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, held_out: Any, rng: Any) -> None:
         """Run the epochs of a stochastic solver."""
@@ -220,17 +227,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         score = None if held_out is None else self._scorer(*held_out)
         rule = StopRule(self, self._optimizer, n_samples, n_steps / (n_samples * mean_weight), score)
         watchers = [rule, *([Reporter(self, sys.stdout)] if self.verbose else []), *(self.callbacks or ())]
-        record = {}
         try:
-            for record in epochs(
+            records = train(
                 network, dataset, self._optimizer, epochs=self.max_iter, batch_size=batch, shuffle=self.shuffle,
                 seed=int(rng.randint(2**31 - 1)), callbacks=watchers,
-            ):  # fmt: skip
-                pass
+            )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)
             return
-        if "stopped" not in record:
+        if "stopped" not in records[-1]:
             warnings.warn(f"max_iter={self.max_iter} epochs are over and the training has not converged; raise "
                           "max_iter, or learning_rate_init", ConvergenceWarning, stacklevel=3)  # fmt: skip
 
@@ -261,17 +266,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _scorer(self, X: Any, y: np.ndarray, sample_weight: Any) -> Callable[[], float]:
         """Return a function that scores the network as it is on these rows."""
-        weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
-        if self.scoring is None:
-            metric = accuracy_score if is_classifier(self) else r2_score
-
-            def default_score() -> float:
-                return float(metric(y, on_host(self._predicted(X), self.network_.backend), **weighted))
-
-            return default_score
+        if self.scoring is None:  # as `score`, without its checks
+            return lambda: self._judged(on_host(self._predicted(X), self.network_.backend), y, sample_weight)
         judge = object.__new__(type(self))  # without the names of columns, which X has no longer
         judge.__dict__.update({name: value for name, value in vars(self).items() if name != "feature_names_in_"})
         scorer, X = check_scoring(judge, self.scoring), on_host(X, self.network_.backend)
+        weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         return lambda: float(scorer(judge, X, y, **weighted))
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
@@ -288,7 +288,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self._optimizer is None:
             mean_weight = 1.0 if weights is None else float(weights.mean())
             self._optimizer = make_optimizer(self, self.max_iter * -(-n_samples // batch), mean_weight)
-        seed = vars(self).setdefault("_step_seed", int(rng.randint(2**31 - 1)))  # of dropout's masks
+        seed = self.__dict__.setdefault("_step_seed", int(rng.randint(2**31 - 1)))  # of dropout's masks
         order, total = rng.permutation(n_samples) if self.shuffle else np.arange(n_samples), 0.0
         for start in range(0, n_samples, batch):
             part = order[start : start + batch]
@@ -327,7 +327,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return X
 
     def _outputs(self, X: Any, linked: bool) -> Any:
-        """The network's outputs (n_samples, n_outputs) for checked rows, on their side; linked: probabilities, rates."""
+        """The outputs (n_samples, n_outputs) for checked rows, on their side; linked: probabilities, rates."""
         backend, on_cpu = self.network_.backend, side_of(X) == "cpu"
         infer = self.network_.predict if linked else self.network_.forward
         parts = [infer(part.T).T for part in row_parts(X, backend)]
@@ -339,6 +339,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
     def _predicted(self, X: Any) -> Any:
+        raise NotImplementedError
+
+    def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
         raise NotImplementedError
 
     @property

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnet.backend import select_backend
@@ -33,11 +34,11 @@ def take_over(estimator: Any, fitted: Any) -> Any:
         network.parameters.weights, network.parameters.biases, coefs, fitted.intercepts_, strict=True
     ):
         W[...], b[...] = backend.to_device(coef.T), backend.to_device(intercept.reshape(-1, 1))
-    for name, start in (("validation_scores_", []), ("loss_curve_", [])):
-        setattr(estimator, name, list(getattr(estimator, name, None) or start))
-    for name, start in (("best_loss_", float("inf")), ("best_validation_score_", -float("inf"))):
+    for name in ("validation_scores_", "loss_curve_"):  # None, or not there, where there are none
+        setattr(estimator, name, list(getattr(estimator, name, None) or ()))
+    for name, worst in (("best_loss_", math.inf), ("best_validation_score_", -math.inf)):
         found = getattr(estimator, name, None)
-        setattr(estimator, name, start if found is None else found)
+        setattr(estimator, name, worst if found is None else found)
     estimator._optimizer = None
     return estimator
 

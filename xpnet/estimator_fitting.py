@@ -27,7 +27,7 @@ SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that is no larger ends the training
 
 def penalty(network: Network, alpha: float) -> float:
     """Return alpha / 2 * sum W^2, biases left out: what the optimizer's `l2_summed` is the gradient of."""
-    weights = network.parameters.flat[: network.architecture.layout.n_weights]
+    weights = network.parameters.flat[: network.parameters.layout.n_weights]
     return 0.5 * alpha * float(weights.dot(weights))
 
 

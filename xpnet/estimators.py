@@ -10,20 +10,25 @@ from typing import Any
 
 import numpy as np
 
+try:
+    from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
+    from sklearn.preprocessing import LabelBinarizer
+    from sklearn.utils import compute_sample_weight
+    from sklearn.utils.metaestimators import available_if
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+    from sklearn.utils.validation import check_is_fitted
+except ImportError as error:
+    raise ImportError("xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
+                      f"({error}); pip install 'xpnet[sklearn]'") from error  # fmt: skip
+
 from xpnet.callbacks import Callback
-from xpnet.estimator_base import BaseMLP, is_stochastic  # says what is missing where there is no scikit-learn
+from xpnet.estimator_base import BaseMLP, is_stochastic
 from xpnet.estimator_bridge import take_over
 from xpnet.estimator_data import side_of
 from xpnet.estimator_options import OUT_ACTIVATIONS, loss_of_kind
 from xpnet.losses import Loss
+from xpnet.metrics import r2
 from xpnet.schedules import Schedule
-
-from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
-from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import compute_sample_weight
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
-from sklearn.utils.validation import check_is_fitted
 
 __all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn"]
 
@@ -100,6 +105,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                              f"{self.classes_!r}")  # fmt: skip
         return self._partial_fit(X, y, sample_weight)
 
+    def decision_function(self, X: Any) -> Any:
+        """Return the last layer's outputs before the link, above 0 for yes: (n_samples, n_classes), or (n_samples,)
+        of two classes, on the side of X."""
+        check_is_fitted(self)
+        outputs = self._outputs(self._rows(X), linked=False) - self.network_.architecture.loss.threshold
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
@@ -152,6 +164,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             return self.classes_[self.network_.backend.to_host(labels)]
         return xp.asarray(self.classes_).take(labels)
 
+    def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        """The accuracy; of several labels all must be right."""
+        right = (predicted == y).reshape(len(y), -1).all(axis=1)
+        return float(np.average(right, weights=weights))
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
@@ -177,6 +194,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _predicted(self, X: Any) -> Any:
         outputs = self._outputs(X, linked=True)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        """R^2."""
+        return r2(predicted.reshape(len(y), -1).T, y.reshape(len(y), -1).T, weights)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -126,7 +126,8 @@ class Optimizer(ABC):
 
     def __init__(
         self, lr: float | Schedule, *, l1: float = 0.0, l2: float = 0.0, l2_summed: float = 0.0,
-        clip_value: float | None = None, clip_norm: float | None = None, max_norm: float | None = None, ema: float | None = None,
+        clip_value: float | None = None, clip_norm: float | None = None, max_norm: float | None = None,
+        ema: float | None = None,
     ) -> None:  # fmt: skip
         self._left = Snapshot(None, 0, None, None)
         self._ema_start = 0
