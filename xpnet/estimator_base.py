@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score, check_scoring, r2_score
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -309,12 +309,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._predicted(self._rows(X))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy, or the coefficient of determination R^2 of a regressor."""
+    def _score(self, metric: Callable[..., float], X: Any, y: Any, sample_weight: Any) -> float:
+        """What scikit-learn's metric says of the predictions for X; only predictions and y come from a GPU."""
+        check_is_fitted(self)
         check_sides(X=X, y=y, sample_weight=sample_weight)
-        metric, backend = (accuracy_score if is_classifier(self) else r2_score), self.network_.backend
-        found, y, weights = (on_host(array, backend) for array in (self.predict(X), y, sample_weight))
-        return float(metric(y, found, sample_weight=weights))
+        arrays = (y, self.predict(X), sample_weight)
+        y, predicted, weights = (on_host(array, self.network_.backend) for array in arrays)
+        return float(metric(y, predicted, sample_weight=weights))
 
     def _rows(self, X: Any) -> Any:
         """Check rows to predict, and return them where they lie."""

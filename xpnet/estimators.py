@@ -12,6 +12,7 @@ import numpy as np
 
 try:
     from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
+    from sklearn.metrics import accuracy_score, r2_score
     from sklearn.preprocessing import LabelBinarizer
     from sklearn.utils import compute_sample_weight
     from sklearn.utils.metaestimators import available_if
@@ -105,6 +106,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                              f"{self.classes_!r}")  # fmt: skip
         return self._partial_fit(X, y, sample_weight)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on rows X and labels y; of several labels all must be right."""
+        return self._score(accuracy_score, X, y, sample_weight)
+
     def decision_function(self, X: Any) -> Any:
         """Return the last layer's outputs before the link, above 0 for yes: (n_samples, n_classes), or (n_samples,)
         of two classes, on the side of X."""
@@ -187,6 +192,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train for one epoch over these samples, going on from the last call or fit, and return self."""
         return self._partial_fit(X, y, sample_weight)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 on rows X and targets y, the mean over the outputs."""
+        return self._score(r2_score, X, y, sample_weight)
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
         return y.reshape(len(y), -1)
