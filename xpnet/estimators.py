@@ -1,6 +1,8 @@
 """`MLPClassifier` and `MLPRegressor`: xpnet behind scikit-learn's interface, with scikit-learn's names and meanings.
 
 They need the extra: pip install 'xpnet[sklearn]'. What they share is in `xpnet.estimator_base`.
+Threads: only BLAS has any. A search with n_jobs=n runs in joblib's processes (loky), which give each BLAS 1/n of the
+cores, so that nothing need be set; with another joblib backend, limit them with threadpoolctl.
 """
 
 from __future__ import annotations
