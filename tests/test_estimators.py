@@ -390,6 +390,7 @@ def test_every_way_to_train_takes_rows_on_the_gpu(gpu_here):
         host = MLPRegressor(**settings).fit(DIABETES_X.astype(np.float32), DIABETES_Y)
         np.testing.assert_allclose(model.predict(X).get(), host.predict(DIABETES_X), atol=1e-3)
     assert model.partial_fit(X, y).loss_ < model.loss_curve_[0]
+    assert len(model.fit(X, y, validation=(X, y)).validation_scores_) == 4
     text = MLPClassifier(device="cuda", max_iter=2).fit(fakecupy.asarray(IRIS_X), fakecupy.asarray(IRIS_Y == 0))
     assert isinstance(text.fit(IRIS_X, BINARY_Y).predict(fakecupy.asarray(IRIS_X)), np.ndarray)
 

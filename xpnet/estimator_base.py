@@ -260,9 +260,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _checked_validation(self, X_train: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
         check_sides(X=X_train, validation=X)
-        check_sides(X=X, y=y)
-        X = self._rows(X)
-        return X, column_or_1d(y) if np.ndim(y) == 1 else np.asarray(on_host(y, self.network_.backend)), sample_weight
+        check_sides(X=X, y=y, sample_weight=sample_weight)
+        y, weights = (on_host(array, self.network_.backend) for array in (y, sample_weight))
+        return self._rows(X), np.asarray(y), weights
 
     def _scorer(self, X: Any, y: np.ndarray, sample_weight: Any) -> Callable[[], float]:
         """Return a function that scores the network as it is on these rows."""
