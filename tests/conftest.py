@@ -7,6 +7,9 @@ XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for ma
 from __future__ import annotations
 
 import os
+
+os.environ["SCIPY_ARRAY_API"] = "1"  # before any test imports SciPy: some checks of scikit-learn's skip without it
+
 import sys
 from collections.abc import Iterator
 from functools import cache

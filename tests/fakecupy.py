@@ -143,6 +143,12 @@ class ndarray:
         flags = self._host.flags
         return _Namespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous)
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA, device 0
+
+    def __dlpack__(self, *, stream: _Any = None, **keywords: _Any) -> _Any:
+        return self  # stands for a capsule, which only `from_dlpack` can open
+
     def __array__(self, dtype: _Any = None, copy: _Any = None) -> _Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
@@ -413,6 +419,13 @@ def array(a: _Any, dtype: _Any = None) -> _Any:
 
 def asarray(a: _Any, dtype: _Any = None) -> _Any:
     return a if isinstance(a, ndarray) and dtype in (None, a.dtype) else array(a, dtype)
+
+
+def from_dlpack(array: _Any, *, device: _Any = None, copy: _Any = None) -> _Any:
+    """No copy of what lies on the GPU; what does not is refused: CuPy would copy it there unasked."""
+    if not hasattr(array, "__dlpack_device__") or array.__dlpack_device__()[0] != 2:
+        raise TypeError(f"{type(array)} does not lie on the GPU")
+    return _wrap(_host(array.__dlpack__(stream=0)))
 
 
 def asnumpy(a: _Any) -> _np.ndarray:

@@ -85,8 +85,8 @@ OPTIMIZERS = {
     "--optimizer adamw --weight-decay 0.1": xpnet.AdamW(weight_decay=0.1),
     "--optimizer nadam --momentum-decay 0.01": xpnet.NAdam(momentum_decay=0.01),
     "--optimizer lion --weight-decay 0.1": xpnet.Lion(weight_decay=0.1),
-    "--l1 0.01 --l2 0.02 --clip-norm 0.5 --clip-value 0.1 --max-norm 0.9":
-        xpnet.SGD(l1=0.01, l2=0.02, clip_norm=0.5, clip_value=0.1, max_norm=0.9),
+    "--l1 0.01 --l2 0.02 --l2-summed 0.3 --clip-norm 0.5 --clip-value 0.1 --max-norm 0.9":
+        xpnet.SGD(l1=0.01, l2=0.02, l2_summed=0.3, clip_norm=0.5, clip_value=0.1, max_norm=0.9),
     "--schedule step --every 5 --factor 0.5": xpnet.SGD(schedules.Step(0.1, every=5, factor=0.5)),
     "--schedule exponential --factor 0.9 --lr 0.3": xpnet.SGD(schedules.Exponential(0.3, factor=0.9)),
     "--schedule cosine --lr-end 0.01": xpnet.SGD(schedules.Cosine(0.1, total_steps=21, lr_end=0.01)),

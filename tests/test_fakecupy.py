@@ -16,7 +16,7 @@ FLOAT_WORDS = {"add", "subtract", "multiply", "divide", "maximum", "minimum", "g
                "abs", "sign", "sqrt", "exp", "log", "log1p", "tanh"}  # fmt: skip
 WORDS = {*FLOAT_WORDS, "bitwise_xor", "right_shift"}
 HELPERS = {"matmul", "sum", "max", "argmax", "take", "empty", "zeros", "ones", "full", "arange", "array",
-           "asarray", "asnumpy", "ascontiguousarray", "concatenate", "isfinite", "all", "any", "ndarray",
+           "asarray", "asnumpy", "ascontiguousarray", "concatenate", "from_dlpack", "isfinite", "all", "any", "ndarray",
            "cuda", "RawModule", "RawKernel",
            "float32", "float64", "uint8", "uint32", "int32", "int64", "intp"}  # fmt: skip
 
@@ -558,3 +558,12 @@ def test_single_fixtures(fake_gpu, float64_cpu):
     assert fake_gpu.dtype == np.float32
     assert float64_cpu.dtype == np.float64
     assert not counts
+
+
+def test_from_dlpack_takes_what_lies_on_the_device_and_copies_nothing():
+    x = ones(2, 3)
+    with counts.measure() as cost:
+        y = cp.from_dlpack(x)
+    assert y.data.ptr == x.data.ptr and y.__dlpack_device__() == (2, 0) and not cost
+    with pytest.raises(TypeError, match="does not lie on the GPU"):
+        cp.from_dlpack(np.ones(2))

@@ -457,3 +457,12 @@ def test_only_the_rate_may_change():
     optimizer.lr = Exponential(0.1, 0.5)
     assert repr(optimizer) == "Adam(lr=Exponential(lr=0.1, factor=0.5), beta1=0.9, beta2=0.999, eps=1e-08, l2=0.1)"
     assert repr(Nesterov()) == "Nesterov(lr=0.1, momentum=0.9)"
+
+
+def test_l2_summed_is_divided_by_the_samples_of_each_step(float64_cpu):
+    X, Y = np.random.default_rng(0).standard_normal((2, 3, 8))
+    for n in (8, 5):  # another batch is another share
+        networks = [xpnet.Network([3, 3], loss="squared_error", backend=float64_cpu) for _ in range(2)]
+        for network, optimizer in zip(networks, (SGD(0.1, l2_summed=0.6), SGD(0.1, l2=0.6 / n)), strict=True):
+            xpnet.step(network, optimizer, X[:, :n], Y[:, :n])
+        np.testing.assert_allclose(*(network.parameters.flat for network in networks), rtol=1e-14)

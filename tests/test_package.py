@@ -29,7 +29,8 @@ ORDER = [
     "executors.numpy_calls", "executors.replay", "executors.grouped", "engines", "losses", "custom", "data_checks",
     "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer", "dropout", "normalization", "layers",
     "architecture", "steps", "model_file", "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed",
-    "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder", "functional", "bench", "grid",
+    "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder", "functional", "estimator_data",
+    "estimator_options", "estimator_fitting", "estimator_bridge", "estimator_base", "estimators", "bench", "grid",
     "plots.figures", "plots.speed", "plots.curves", "plots.diagram", "plots.planes", "plots.images", "plots.live",
     "plots", "table_files", "table_columns", "tables", "runs", "commands.arguments", "commands.config_file",
     "commands.tables", "commands.table_results", "commands.data", "commands.network_options",
@@ -200,8 +201,10 @@ def test_every_public_name_has_one_home():
     assert sorted(homes) == sorted(xpnet.__all__)
     (block,) = [node for node in TREES["xpnet"].body if isinstance(node, ast.If)]  # what type checkers see
     told = {node.module.removeprefix("xpnet."): {alias.name for alias in node.names} for node in block.body}
-    assert told == {home: set(names) for home, names in xpnet._HOMES.items()}
-    assert set(xpnet.__all__) <= set(dir(xpnet))
+    assert told == {home: set(names) for home, names in (xpnet._HOMES | xpnet._EXTRAS).items()}
+    extras = {name for names in xpnet._EXTRAS.values() for name in names}  # not for `import *`, they may be missing
+    assert not extras & set(xpnet.__all__) and all(inspect.getdoc(getattr(xpnet, name)) for name in extras)
+    assert extras | set(xpnet.__all__) <= set(dir(xpnet))
     assert xpnet.datasets.load_mnist and xpnet.functional.forward and xpnet.metrics.accuracy and xpnet.plots
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         xpnet.nothing  # noqa: B018

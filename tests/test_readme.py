@@ -60,7 +60,9 @@ def test_every_command_runs(folder, capsys):
         run = first
         for words in commands(block):
             if words[0] != "xpnet":
-                assert words[:2] == ["python", "-m"] and words[2].startswith("xpnet.examples."), words  # their own tests
+                assert words[:2] == ["python", "-m"] and words[2].startswith("xpnet.examples."), (
+                    words
+                )  # their own tests
                 continue
             words = [word.replace("RUN", str(run)) for word in words[1:]]
             if "there.json" in words:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xpnet.custom import CustomActivation, CustomLoss
     from xpnet.data import Dataset, standardize
     from xpnet.dropout import Dropout
+    from xpnet.estimators import MLPClassifier, MLPRegressor, from_sklearn  # noqa: F401  they need an extra
     from xpnet.gradcheck import check_gradients, numerical_gradient
     from xpnet.layers import Activation, Dense
     from xpnet.losses import Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy
@@ -56,6 +57,9 @@ _HOMES = {
     "schedules": ("Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "Schedule", "Step", "WarmUp"),
     "training": ("TrainingDiverged", "epochs", "evaluate", "step", "train"),
 }
+
+# These need an extra, so `from xpnet import *` leaves them out.
+_EXTRAS = {"estimators": ("MLPClassifier", "MLPRegressor", "from_sklearn")}
 
 _MODULES = ("datasets", "functional", "metrics", "plots")  # to be used as xpnet.datasets.load_mnist
 
@@ -117,11 +121,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"xpnet.{name}")
-    for home, names in _HOMES.items():
+    for home, names in (*_HOMES.items(), *_EXTRAS.items()):
         if name in names:
             return getattr(import_module(f"xpnet.{home}"), name)
     raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *(name for names in _EXTRAS.values() for name in names)})

@@ -92,9 +92,10 @@ class Blocks:
             size = min(self.block, self.n_samples - first)
             for name, rows in self._columns.items():
                 target = self.sources[name][0]
+                block = rows[first : first + size]
                 if name != "weights":
-                    check_range(name, rows[first : first + size], self._backend.dtype)
-                part = np.ascontiguousarray(rows[first : first + size], dtype=target.dtype)
+                    check_range(name, block, self._backend.dtype)
+                part = np.ascontiguousarray(block, dtype=target.dtype)
                 target[end : end + size] = self._backend.to_device(part, target.dtype)
                 if self._backend.device != "cpu":
                     self.bytes_uploaded += part.nbytes

@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
 
     l1: float
     l2: float
+    l2_summed: float
     clip_value: float | None
     clip_norm: float | None
     max_norm: float | None
@@ -109,6 +110,7 @@ class Optimizer(ABC):
     lr: the learning rate, a number above 0 or a schedule of `xpnet.schedules`; it may be changed between steps.
     l1, l2: add the gradient of l1 * sum |W| and of l2 / 2 * sum W^2, of weights and not of biases. The loss that is
     reported stays that of the data.  torch's `weight_decay` is l2, there for biases too.
+    l2_summed: add the gradient of l2_summed / 2 * sum W^2 / n, n the samples of the step: scikit-learn's `alpha`.
     clip_value: limit of each element of the gradient.  clip_norm: limit of its Euclidean norm, over the whole network;
     both as in torch.nn.utils, value before norm.
     max_norm: limit of the norm of each unit's incoming weights, after the update (Hinton et al. 2012).
@@ -123,14 +125,16 @@ class Optimizer(ABC):
     slots: tuple[str, ...] = ("lr",)
 
     def __init__(
-        self, lr: float | Schedule, *, l1: float = 0.0, l2: float = 0.0, clip_value: float | None = None,
-        clip_norm: float | None = None, max_norm: float | None = None, ema: float | None = None,
+        self, lr: float | Schedule, *, l1: float = 0.0, l2: float = 0.0, l2_summed: float = 0.0,
+        clip_value: float | None = None, clip_norm: float | None = None, max_norm: float | None = None,
+        ema: float | None = None,
     ) -> None:  # fmt: skip
         self._left = Snapshot(None, 0, None, None)
         self._ema_start = 0
         self.lr = lr
         self.l1 = self._checked("l1", l1, at_least=0, example=1e-4)
         self.l2 = self._checked("l2", l2, at_least=0, example=1e-4)
+        self.l2_summed = self._checked("l2_summed", l2_summed, at_least=0, example=1e-4)
         self.clip_value = None if clip_value is None else self._checked("clip_value", clip_value, above=0, example=1)
         self.clip_norm = None if clip_norm is None else self._checked("clip_norm", clip_norm, above=0, example=1)
         self.max_norm = None if max_norm is None else self._checked("max_norm", max_norm, above=0, example=3)
@@ -165,6 +169,8 @@ class Optimizer(ABC):
             updates.l1_gradient(xp, *update.weights, self.l1)
         if self.l2:
             updates.l2_gradient(xp, *update.weights, self.l2)
+        if self.l2_summed:
+            updates.l2_gradient(xp, *update.weights, self.l2_summed / recorder.batch)
         if self.clip_value is not None:
             updates.clip_value(xp, gradient, self.clip_value)
         if self.clip_norm is not None:
