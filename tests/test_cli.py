@@ -480,7 +480,11 @@ def test_no_command_prints_help(capsys):
 
 
 def test_unknown_command_and_option(capsys):
-    cases = ((["trian"], "'trian'"), (["train", "--epoch", "3"], "--epoch"), (["predict", "run"], "--input"))
+    cases = (
+        (["trian"], "'trian'"),
+        (["train", "--epoch", "3"], "--epoch"),
+        (["predict", "run", "--out", "Y.csv"], "--input"),
+    )
     for argv, found in cases:
         with pytest.raises(SystemExit) as stop:
             main(argv)

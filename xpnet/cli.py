@@ -14,7 +14,7 @@ from pathlib import Path
 import xpnet
 from xpnet.backend import BackendUnavailable
 from xpnet.commands import apply, bench, find_lr, info, train
-from xpnet.commands.arguments import UsageError
+from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
 from xpnet.commands.signals import Terminated
@@ -23,6 +23,7 @@ from xpnet.training import TrainingDiverged
 EXAMPLES = """examples:
   xpnet train                                     784-100-200-10 on the digits inside the package
   xpnet train --dataset mnist --epochs 25         on MNIST, downloaded once (extra: xpnet[download])
+  xpnet train data.csv --target price             on a table, which says the task (extra: xpnet[data])
   xpnet train --config runs/mnist-sample-20260131-120000/config.json --epochs 40
   xpnet train --resume runs/mnist-sample-20260131-120000
   xpnet find-lr --optimizer adam                  a learning rate to begin with
@@ -82,7 +83,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="xpnet", description="Train feed-forward networks on NumPy or CuPy.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip

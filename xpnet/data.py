@@ -390,38 +390,43 @@ def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
                 f"others[{position}] has {other.n_features} features, train has {train.n_features}; "
                 "standardize needs the same features everywhere. Pass datasets made from the same columns."
             )
-    mean, deviation = _mean_and_deviation(train)
+    mean, deviation = mean_and_deviation(train.samples, _factor(train))
+    deviation = np.where(deviation == 0, 1.0, deviation)
     return tuple(_standardized(dataset, mean, deviation) for dataset in (train, *others))
 
 
-def _mean_and_deviation(dataset: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return mean and standard deviation (n_features,) in float64; a constant's deviation is given as 1."""
-    lowest, highest = dataset.samples.min(axis=0), dataset.samples.max(axis=0)
-    total = np.zeros(dataset.n_features)
-    for _, block in _float64_blocks(dataset):
+def mean_and_deviation(samples: NDArray[Any], factor: float = 1.0) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean and standard deviation (n_features,) of samples (n_samples, n_features) * factor, in float64.
+
+    The deviation divides by n_samples; that of a constant feature is exactly 0.
+    """
+    lowest, highest = samples.min(axis=0), samples.max(axis=0)
+    total = np.zeros(samples.shape[1])
+    for _, block in _float64_blocks(samples, factor):
         total += block.sum(axis=0)
     # A sum rounds, so a constant is told by its extremes: otherwise 0.1 could get a deviation of 1e-17.
-    factor = 1.0 if dataset.scale is None else dataset.scale
-    mean = np.where(lowest == highest, lowest.astype(np.float64) * factor, total / dataset.n_samples)
-    squares = np.zeros(dataset.n_features)
-    for _, block in _float64_blocks(dataset):
+    mean = np.where(lowest == highest, lowest.astype(np.float64) * factor, total / len(samples))
+    squares = np.zeros(samples.shape[1])
+    for _, block in _float64_blocks(samples, factor):
         squares += np.square(block - mean).sum(axis=0)
-    deviation = np.sqrt(squares / dataset.n_samples)
-    return mean, np.where(deviation == 0, 1.0, deviation)
+    return mean, np.sqrt(squares / len(samples))
 
 
 def _standardized(dataset: Dataset, mean: NDArray[Any], deviation: NDArray[Any]) -> Dataset:
     dtype = np.float64 if dataset.samples.dtype == np.float64 else np.float32
     result = np.empty(dataset.samples.shape, dtype)
-    for rows, block in _float64_blocks(dataset):
+    for rows, block in _float64_blocks(dataset.samples, _factor(dataset)):
         result[rows] = (block - mean) / deviation
     return Dataset(result.T, dataset.Y, dataset.weights)
 
 
-def _float64_blocks(dataset: Dataset) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield (rows, features of these rows in float64, scaled) over the whole dataset."""
-    factor = 1.0 if dataset.scale is None else dataset.scale
-    step = max(1, BLOCK // dataset.n_features)
-    for start in range(0, dataset.n_samples, step):
+def _factor(dataset: Dataset) -> float:
+    return 1.0 if dataset.scale is None else dataset.scale
+
+
+def _float64_blocks(samples: NDArray[Any], factor: float) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield (rows, samples of these rows in float64, times factor) over all of them."""
+    step = max(1, BLOCK // samples.shape[1])
+    for start in range(0, len(samples), step):
         rows = slice(start, start + step)
-        yield rows, np.multiply(dataset.samples[rows], factor, dtype=np.float64)
+        yield rows, np.multiply(samples[rows], factor, dtype=np.float64)

@@ -1,4 +1,7 @@
-"""A run on disk: a directory with config.json, history.jsonl, model.safetensors and checkpoint.safetensors."""
+"""A run on disk: a directory with config.json, history.jsonl, model.safetensors and checkpoint.safetensors.
+
+Of a table it also has table.json, the preprocessing that was fitted on its training rows.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 from xpnet.model_file import write_aside
 
 CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
+TABLE = "table.json"
 
 
 def create_run(out: str | None, dataset: str) -> Path:

@@ -17,27 +17,41 @@ from xpnet.commands.arguments import UsageError, add_device
 from xpnet.commands.data import load_again, open_rows
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.report import metrics_text
+from xpnet.commands.table_results import measured_on, metrics_for, predictions
+from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
+from xpnet.data import Dataset
 from xpnet.model_file import write_aside
 from xpnet.network import Network
 from xpnet.options import check_option
-from xpnet.training import evaluate
+from xpnet.table_files import is_table, read_table, write_table
+from xpnet.tables import Preprocessing
 
 BLOCK = 1 << 14  # rows of a file in memory at a time
 
 
 def add_parsers(commands: Any) -> None:
     """Add both commands to the parser's commands."""
-    command = commands.add_parser("evaluate", help="measure a run on its data", allow_abbrev=False)
+    command = commands.add_parser("evaluate", help="measure a run on its data, or on a table", allow_abbrev=False,
+                                  usage="%(prog)s RUN [T.csv] [OPTIONS]")  # fmt: skip
+    command.word_for = "input"
     command.add_argument("directory", metavar="RUN", help="a run directory")
+    command.add_argument("--input", metavar="T.csv", help="T.csv: rows with their targets, for a run on a table "
+                         "(default: the run's own data)")  # fmt: skip
+    add_drop(command)
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
     add_metrics(command)
     command.add_argument("--json", action="store_true", help="one JSON line a part")
     add_device(command)
     command.set_defaults(run=run_evaluate)
-    command = commands.add_parser("predict", help="apply a run's model to rows of a .npy file", allow_abbrev=False)
+    command = commands.add_parser("predict", help="apply a run's model to rows of a table or a .npy file",
+                                  allow_abbrev=False, usage="%(prog)s RUN INPUT --out OUT [OPTIONS]")  # fmt: skip
+    command.word_for, command.word_needed = "input", True
     command.add_argument("directory", metavar="RUN", help="a run directory")
-    command.add_argument("--input", required=True, metavar="X.npy", help="rows (n_samples, n_features)")
-    command.add_argument("--out", required=True, metavar="Y.npy|Y.csv", help="where the rows of predictions go")
+    command.add_argument("--input", metavar="X.npy|T.csv", help="INPUT: rows (n_samples, n_features), or a table for "
+                         "a run on a table")  # fmt: skip
+    add_drop(command)
+    command.add_argument("--out", required=True, metavar="Y.npy|Y.csv|Y.parquet", help="where the rows of predictions "
+                         "go: .npy or .csv, for a table .csv or .parquet")  # fmt: skip
     command.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
     add_device(command)
     command.set_defaults(run=run_predict)
@@ -45,16 +59,15 @@ def add_parsers(commands: Any) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run `xpnet evaluate`: loss and accuracy on the samples held out and on the test set, or else on all."""
-    config = runs.read_config(arguments.directory)
-    network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
-    data = load_again(config["data"], arguments.data_dir)
-    parts = {"validation": data.validation, "test": data.test}
-    if not any(parts.values()):
-        parts = {"training": data.training}
-    for part, dataset in parts.items():
+    run = Path(arguments.directory)
+    config = runs.read_config(run)
+    network = Network.load(run / runs.MODEL, _backend_of(arguments, config))
+    table = preprocessing_of(run, config)
+    _check_table(arguments, network, table)
+    for part, dataset in _parts(arguments, config, network, table).items():
         if dataset is None:
             continue
-        measured = evaluate(network, dataset, arguments.metrics)
+        measured = measured_on(network, dataset, metrics_for(arguments.metrics, table), table)
         if arguments.json:
             print(json_line({"part": part, **measured}), flush=True)
             continue
@@ -65,15 +78,39 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _parts(
+    arguments: argparse.Namespace, config: dict[str, Any], network: Network, table: Preprocessing | None
+) -> dict[str, Dataset | None]:  # fmt: skip
+    """What a run is measured on, by name."""
+    if arguments.input is not None and table is not None:
+        path = Path(arguments.input)
+        frame = _raw_rows(arguments, table)
+        with naming(path):
+            return {path.name: table.dataset(frame, network.backend.dtype)}
+    data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
+    parts = {"validation": data.validation, "test": data.test}
+    return parts if any(parts.values()) else {"training": data.training}
+
+
 def run_predict(arguments: argparse.Namespace) -> int:
     """Run `xpnet predict`."""
-    out = Path(arguments.out)
-    if out.suffix not in (".npy", ".csv"):
-        raise UsageError(f"--out {out} ends in {out.suffix!r}; name a .npy or a .csv file")
+    out, run = Path(arguments.out), Path(arguments.directory)
     if out.resolve() == Path(arguments.input).resolve():
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
-    config = runs.read_config(arguments.directory)
-    network = Network.load(Path(arguments.directory) / runs.MODEL, _backend_of(arguments, config))
+    config = runs.read_config(run)
+    table = preprocessing_of(run, config)
+    suffixes = (".npy", ".csv") if table is None else (".csv", ".parquet")
+    if out.suffix not in suffixes:
+        raise UsageError(f"--out {out} ends in {out.suffix!r}; name a {' or a '.join(suffixes)} file")
+    network = Network.load(run / runs.MODEL, _backend_of(arguments, config))
+    _check_table(arguments, network, table)
+    if table is not None:
+        frame = _raw_rows(arguments, table)
+        with naming(Path(arguments.input)):
+            X = table.transform(frame, network.backend.dtype)
+        write_table(out, predictions(network, X, table, arguments.labels))
+        print(f"{len(frame)} predictions -> {out}")
+        return 0
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
     content = io.BytesIO()
     if out.suffix == ".npy":
@@ -85,6 +122,31 @@ def run_predict(arguments: argparse.Namespace) -> int:
     write_aside(out, content.getvalue())
     print(f"{len(results)} predictions -> {out}")
     return 0
+
+
+def _check_table(arguments: argparse.Namespace, network: Network, table: Preprocessing | None) -> None:
+    """Refuse a table for a run on other data, and a preprocessing that is not this network's."""
+    run, is_input = arguments.directory, arguments.input is not None
+    if table is None:
+        if arguments.drop is not None or (is_input and is_table(arguments.input)):
+            given = f"the table {arguments.input}" if is_input and is_table(arguments.input) else "--drop"
+            raise UsageError(f"{run} was not trained on a table, and {given} goes with one; "
+                             "give a .npy file of rows, or a run on a table")  # fmt: skip
+        if is_input and arguments.command == "evaluate":
+            raise UsageError(f"{run} was not trained on a table, and is measured on its own data; leave "
+                             f"{arguments.input} out, or say where they lie now with --data-dir")  # fmt: skip
+        return
+    if not is_input and arguments.drop is not None:
+        raise UsageError("--drop goes with the table of rows to measure; name one, or leave it out")
+    sizes = (network.architecture.n_inputs, network.architecture.n_outputs)
+    if sizes != (table.n_features, table.target.n_outputs):
+        raise ValueError(f"{Path(run) / runs.TABLE} gives {table.n_features} features and {table.target.n_outputs} "
+                         f"outputs, the model has {sizes[0]} and {sizes[1]}; train again, or restore them")  # fmt: skip
+
+
+def _raw_rows(arguments: argparse.Namespace, table: Preprocessing) -> Any:
+    path = Path(arguments.input)
+    return without(read_table(path, table.text_columns), arguments.drop, path)
 
 
 def _predictions(network: Network, path: Path, scale: float | None, as_labels: bool) -> np.ndarray:

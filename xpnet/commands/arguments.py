@@ -16,6 +16,39 @@ class UsageError(Exception):
     """The options do not fit each other."""
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser that takes one word without a flag, anywhere among the options, for the value of one of them.
+
+    word_for: that option's attribute.  word_needed: whether the option or the word must be there.
+    argparse's own optional words get lost behind options before Python 3.12.7.
+    """
+
+    word_for: str | None = None
+    word_needed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse as the base class does, and take the first word that it leaves over."""
+        found, rest = super().parse_known_args(args, namespace)
+        if self.word_for is None:
+            return found, rest
+        flag = f"--{self.word_for}"
+        if rest and not rest[0].startswith("-"):
+            if any(word == flag or word.startswith(f"{flag}=") for word in args or ()):
+                self.error(f"{rest[0]!r} and {flag} both name the data; leave one of them out")
+            try:
+                setattr(found, self.word_for, _converted(self, self.word_for, rest.pop(0)))
+            except argparse.ArgumentTypeError as error:
+                self.error(str(error))
+        if self.word_needed and getattr(found, self.word_for) is None:
+            self.error(f"the following arguments are required: a file, or {flag}")
+        return found, rest
+
+
+def _converted(parser: argparse.ArgumentParser, name: str, text: str) -> Any:
+    (action,) = [action for action in parser._actions if action.dest == name]
+    return action.type(text) if callable(action.type) else text
+
+
 def option(name: str, choices: Any) -> Callable[[str], str]:
     """Return a converter that takes one of `choices`."""
 

@@ -24,7 +24,7 @@ ROWS = 12  # of the table
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
     command = commands.add_parser("find-lr", help="search for a learning rate to begin with",
-                                  usage="%(prog)s [OPTIONS]", allow_abbrev=False)  # fmt: skip
+                                  usage="%(prog)s [DATA] [OPTIONS]", allow_abbrev=False)  # fmt: skip
     add_data(command)
     add_network(command)
     add_optimizer(command, with_rate=False)
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--plot {error}") from None
     ax = None if arguments.plot is None else plots.new_axes()
     data = load_data(arguments)
-    network = make_network(arguments, data.training)
+    network = make_network(arguments, data)
     search = find_lr(network, data.training, optimizer, lr_start=arguments.lr_start, lr_end=arguments.lr_end,
                      n_steps=arguments.steps, batch_size=arguments.batch_size, seed=arguments.seed)  # fmt: skip
     if ax is not None:

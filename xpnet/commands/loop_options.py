@@ -25,18 +25,20 @@ def add_loop(command: argparse.ArgumentParser) -> None:
                        "the weights of the best epoch")  # fmt: skip
     group.add_argument("--min-delta", type=number("0.001"), metavar="X", help="what a better value gains at least, for "
                        "--patience (default: 0)")  # fmt: skip
-    group.add_argument("--target", type=number("0.95"), metavar="SCORE", help="end at this value, or a loss that low")
+    group.add_argument(
+        "--target-score", type=number("0.95"), metavar="SCORE", help="end at this value, or a loss that low"
+    )
     group.add_argument("--monitor", metavar="KEY", help="the value: train_loss, val_loss, val_accuracy, or val_ and "
-                       "one of --metrics (default: val_loss for --patience, val_accuracy for --target)")  # fmt: skip
+                       "one of --metrics (default: val_loss for --patience, else val_accuracy)")  # fmt: skip
     group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after so long")
     group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after so many steps")
 
 
 def check_stops(arguments: argparse.Namespace) -> None:
     """Refuse what would never end a training, or has no meaning; raises UsageError."""
-    for flag, needed in (("min_delta", ["patience"]), ("monitor", ["patience", "target"])):
+    for flag, needed in (("min_delta", ["patience"]), ("monitor", ["patience", "target_score"])):
         if getattr(arguments, flag) is not None and all(getattr(arguments, other) is None for other in needed):
-            wanted = " or ".join(f"--{other}" for other in needed)
+            wanted = " or ".join(f"--{other.replace('_', '-')}" for other in needed)
             raise UsageError(f"--{flag.replace('_', '-')} goes with {wanted}; add one, or leave it out")
     if arguments.patience is not None and arguments.ema is not None:
         raise UsageError("--patience takes the weights of the best epoch and --ema their average over the run; "
@@ -71,16 +73,16 @@ def _stops(arguments: argparse.Namespace) -> list[Callback]:
             stops.append(EarlyStopping(arguments.patience, arguments.monitor or "val_loss", arguments.min_delta or 0.0))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if arguments.target is not None:
-        stops.append(StopAtScore(arguments.target, arguments.monitor or "val_accuracy"))
+    if arguments.target_score is not None:
+        stops.append(StopAtScore(arguments.target_score, arguments.monitor or "val_accuracy"))
     if arguments.max_seconds is not None or arguments.max_steps is not None:
         stops.append(Budget(arguments.max_seconds, arguments.max_steps))
     return stops
 
 
 def _monitors(arguments: argparse.Namespace) -> list[str]:
-    """What is looked at, for --patience and --target."""
-    defaults = {"patience": "val_loss", "target": "val_accuracy"}
+    """What is looked at, for --patience and --target-score."""
+    defaults = {"patience": "val_loss", "target_score": "val_accuracy"}
     return [arguments.monitor or default for flag, default in defaults.items() if getattr(arguments, flag) is not None]
 
 

@@ -18,7 +18,7 @@ from xpnet.commands.arguments import (
     size_list,
     whole,
 )
-from xpnet.data import Dataset
+from xpnet.commands.data import Data
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.losses import LOSSES, Loss
 from xpnet.network import Network
@@ -46,7 +46,7 @@ def add_network(command: argparse.ArgumentParser) -> None:
                        help="after each hidden activation, one for all or one each")  # fmt: skip
     group.add_argument("--loss", type=option("loss", LOSSES), metavar="NAME",
                        help=f"{', '.join(LOSSES)} (default: softmax_cross_entropy for classes, "
-                       "else squared_error)")  # fmt: skip
+                       "sigmoid_cross_entropy for a table's two, else squared_error)")  # fmt: skip
     group.add_argument("--huber-delta", type=number("1.0"), metavar="DELTA",
                        help="residual from which huber is linear (default: 1)")  # fmt: skip
     group.add_argument("--label-smoothing", type=number("0.1"), metavar="PART",
@@ -75,16 +75,15 @@ def check_network(arguments: argparse.Namespace) -> None:
         raise UsageError(str(error)) from None
 
 
-def make_network(arguments: argparse.Namespace, training: Dataset) -> Network:
+def make_network(arguments: argparse.Namespace, data: Data) -> Network:
     """Make the network that the options say, for these data; raises UsageError if they do not fit."""
-    backend = select_backend(arguments.device, arguments.dtype)
+    backend, training = select_backend(arguments.device, arguments.dtype), data.training
     sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
     if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
         raise UsageError(f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
                          f"features and {training.n_outputs} {'classes' if training.is_classification else 'outputs'}; "
                          "begin and end with these")  # fmt: skip
-    has_classes = training.is_classification and training.n_outputs > 1
-    loss = _loss(arguments, arguments.loss or ("softmax_cross_entropy" if has_classes else "squared_error"))
+    loss = _loss(arguments, arguments.loss or data.default_loss)
     try:
         return Network(sizes, loss=loss, backend=backend, seed=arguments.seed, **_shape(arguments))
     except ValueError as error:

@@ -27,12 +27,14 @@ from xpnet.commands.report import Report, say
 from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run
 from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, deaf
+from xpnet.commands.table_results import InUnits, measured_on, metrics_for
+from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data import Dataset
 from xpnet.evaluation import check_fit, measure
 from xpnet.memory import Held, describe_plan, memory_plan
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
-from xpnet.training import epochs, evaluate
+from xpnet.training import epochs
 
 LONG_RUN = 10**9  # stands for the number of updates until the data tell it
 
@@ -40,7 +42,7 @@ LONG_RUN = 10**9  # stands for the number of updates until the data tell it
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
     command = commands.add_parser("train", help="train a network and leave a run directory",
-                                  usage="%(prog)s [OPTIONS]", allow_abbrev=False)  # fmt: skip
+                                  usage="%(prog)s [DATA] [OPTIONS]", allow_abbrev=False)  # fmt: skip
     add_config(command)
     add_data(command)
     add_network(command)
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; what the options alone can tell is refused before anything is loaded."""
     _check_options(arguments)
     data = load_data(arguments)
-    network = make_network(arguments, data.training)
+    network = make_network(arguments, data)
     n_updates = count_updates(arguments, network, data.training)
     optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
@@ -71,10 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     _check_metrics(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
+    if arguments.resume is not None:
+        check_preprocessing(Path(arguments.resume), data.table)
     run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
-    metrics = arguments.metrics if data.validation is not None else []
+    keep_preprocessing(run, data.table)
+    metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
     report, interruption = Report(arguments.json, arguments.quiet, metrics), Interruption(run / runs.CHECKPOINT)
-    callbacks: list[Callback] = [*plateau, *stops, HistoryFile(run / runs.HISTORY), report,
+    callbacks: list[Callback] = [*_in_units(data, metrics), *plateau, *stops, HistoryFile(run / runs.HISTORY), report,
                                  make_checkpoint(arguments, run), interruption]  # fmt: skip
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
@@ -92,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             for _ in records:
                 pass
     with _averaged(network, optimizer):
-        report.summary(*_measured(arguments, network, data), network, str(run))
+        report.summary(*_measured(network, data, metrics), network, str(run))
     return 0
 
 
@@ -129,13 +134,20 @@ def _check_metrics(arguments: argparse.Namespace, network: Network, data: Data) 
             raise UsageError(f"--metrics {','.join(arguments.metrics)}: {error}") from None
 
 
+def _in_units(data: Data, metrics: list[str]) -> list[Callback]:
+    """What measures the regression of a table, whose network works in standardised targets."""
+    if data.table is None or data.validation is None or data.table.target.task != "regression":
+        return []
+    return [InUnits(data.validation, data.table, metrics)]
+
+
 def _measured(
-    arguments: argparse.Namespace, network: Network, data: Data
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    network: Network, data: Data, metrics: list[str]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:  # fmt: skip
     """Validation and test set measured with the weights that were saved."""
 
     def measured(dataset: Dataset | None) -> dict[str, Any] | None:
-        return None if dataset is None else evaluate(network, dataset, arguments.metrics)
+        return None if dataset is None else measured_on(network, dataset, metrics, data.table)
 
     return measured(data.validation), measured(data.test)
 
@@ -146,6 +158,8 @@ def _announce(
     say(network.backend.describe())
     say(f"{network.architecture}, {network.architecture.layout.count:,} parameters, {optimizer}")
     say(f"{arguments.dataset}: {data.training.n_samples} training, {data.n_validation} validation samples -> {run}")
+    for line in () if data.table is None else describe(data.table):
+        say(line)
     if data.training.is_mapped:
         say("read and shuffled in blocks: their order and the samples of those held at a time, not a full shuffle")
 

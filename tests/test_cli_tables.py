@@ -1,0 +1,428 @@
+"""The command line on tables: from raw rows to predictions, against the same by hand, and every refusal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+from sklearn.metrics import f1_score, mean_absolute_error, r2_score, roc_auc_score
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from test_cli import json_lines, names, refused, refused_by_parser, surroundings  # noqa: F401  a fixture that runs by itself
+
+from xpnet.cli import main
+
+N, N_VALIDATION = 400, 40
+SHORT = ["--epochs", "3", "--layers", "7,16,{}", "--quiet"]
+TARGETS = {"price": 1, "kind": 3, "sold": 1, "price,size": 2}
+
+
+@pytest.fixture
+def table():
+    """A mixed table: 7 features of five columns, and a target of each kind."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "size": rng.normal(120, 30, N).round(1), "rooms": rng.integers(1, 7, N),
+        "colour": rng.choice(["red", "green", "dark, blue"], N), "garden": rng.random(N) < 0.4, "same": 7,
+    })  # fmt: skip
+    frame["price"] = (3000 * frame["size"] + 2e4 * frame["rooms"] + 5e4 * (frame["colour"] == "red")).round(2)
+    frame["kind"] = np.where(frame["price"] > 4.8e5, "villa", np.where(frame["price"] > 4e5, "house", "flat"))
+    frame["sold"] = np.where(frame["garden"] ^ (frame["size"] > 120), "yes", "no")
+    return frame
+
+
+def features(training, rows):
+    """X (n, 7) in float64 by scikit-learn, fitted on the training rows."""
+    numeric, text = ["size", "rooms", "garden", "same"], ["colour"]
+    scaled = StandardScaler().fit(training[numeric].astype(float)).transform(rows[numeric].astype(float))
+    one_hot = OneHotEncoder(sparse_output=False).fit(training[text]).transform(rows[text])
+    return np.hstack([scaled[:, :2], one_hot, scaled[:, 2:]])
+
+
+def outputs(run, X):
+    """The last layer's output of a relu network with one hidden layer, in float64, from the tensors of a run."""
+    tensors = {name: value.astype(np.float64) for name, value in load_file(Path(run) / "model.safetensors").items()}
+    hidden = np.maximum(X @ tensors["layers.0.W"].T + tensors["layers.0.b"].T, 0)
+    return hidden @ tensors["layers.2.W"].T + tensors["layers.2.b"].T
+
+
+def train(table, target, *options, name="t.csv", drop=()):
+    """Train a short run on a file with these columns and no other targets, and return the frame in the file."""
+    frame = table[[column for column in table if column not in TARGETS or column == target]].drop(columns=list(drop))
+    (frame.to_csv if name.endswith("csv") else frame.to_parquet)(name, index=False)
+    short = [word.format(TARGETS[target]) for word in SHORT]
+    assert main(["train", name, "--target", target, *short, "--out", "run", *options]) == 0
+    return frame
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_regression_predicts_and_measures_in_the_units_of_its_target(table, capsys, name):
+    frame = train(table, "price", name=name)
+    assert capsys.readouterr().out.startswith("validation loss")
+    training, held_out = frame[:-N_VALIDATION], frame[-N_VALIDATION:]
+    prices = StandardScaler().fit(training[["price"]])
+    expected = prices.inverse_transform(outputs("run", features(training, frame)))[:, 0]
+
+    frame.drop(columns="price").to_csv("new.csv", index=False)
+    assert main(["predict", "run", "new.csv", "--out", "p.csv"]) == 0
+    found = pd.read_csv("p.csv")
+    assert list(found) == ["price"]
+    np.testing.assert_allclose(found["price"], expected, rtol=1e-5)
+    assert main(["predict", "run", "--out", "p.parquet", "new.csv"]) == 0
+    np.testing.assert_allclose(pd.read_parquet("p.parquet")["price"], found["price"], rtol=1e-8)
+    capsys.readouterr()
+
+    errors = expected[-N_VALIDATION:] - held_out["price"]
+    assert main(["evaluate", "run", "--json"]) == 0
+    assert main(["evaluate", "run", "new.csv", "--json"]) == 1  # it has no target
+    held_out.to_csv("held.csv", index=False)
+    assert main(["evaluate", "--json", "run", "--input", "held.csv"]) == 0
+    validation, held = json_lines(capsys.readouterr().out)
+    last = json_lines(Path("run/history.jsonl").read_text())[-1]
+    assert (validation["part"], held["part"]) == ("validation", "held.csv")
+    for measured in (validation, held, {key.removeprefix("val_"): value for key, value in last.items()}):
+        assert measured["mean_absolute_error"] == pytest.approx(abs(errors).mean(), rel=1e-4)
+        assert measured["r2"] == pytest.approx(r2_score(held_out["price"], expected[-N_VALIDATION:]), rel=1e-4)
+        assert measured["loss"] == pytest.approx(0.5 * (errors**2).mean() / prices.var_[0], rel=1e-4)
+
+
+def test_classes_are_predicted_by_their_names_with_probabilities(table, capsys):
+    frame = train(table, "kind")
+    Z = outputs("run", features(frame[:-N_VALIDATION], frame))
+    expected = np.exp(Z - Z.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    found = pd.read_csv("p.csv")
+    assert list(found) == ["kind", "probability_flat", "probability_house", "probability_villa"]
+    np.testing.assert_allclose(found.to_numpy()[:, 1:].astype(float), expected, atol=1e-5)
+    kinds = np.array(["flat", "house", "villa"])[expected.argmax(axis=1)]
+    assert list(found["kind"]) == list(kinds)
+    assert main(["predict", "run", "t.csv", "--out", "p.csv", "--labels"]) == 0
+    assert list(pd.read_csv("p.csv")) == ["kind"]
+    capsys.readouterr()
+    assert main(["evaluate", "run", "t.csv"]) == 0
+    right = int((kinds == frame["kind"]).sum())
+    assert capsys.readouterr().out.endswith(f"accuracy {right / N:.4f}  ({right} of {N})\n")
+
+
+def test_two_classes_are_one_output_and_metrics_are_of_the_second(table, capsys):
+    frame = train(table, "sold", "--metrics", "f1,roc_auc", "--class-weight", "balanced")
+    assert json.loads(Path("run/config.json").read_text())["spec"]["loss"] == "sigmoid_cross_entropy"
+    p = 1 / (1 + np.exp(-outputs("run", features(frame[:-N_VALIDATION], frame))[:, 0]))
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    found = pd.read_csv("p.csv")
+    assert list(found) == ["sold", "probability_no", "probability_yes"]
+    np.testing.assert_allclose(found["probability_yes"], p, atol=1e-5)
+    np.testing.assert_allclose(found["probability_no"], 1 - p, atol=1e-5)
+    assert list(found["sold"]) == list(np.where(p > 0.5, "yes", "no"))
+    capsys.readouterr()
+    assert main(["evaluate", "run", "t.csv", "--metrics", "f1,roc_auc", "--json"]) == 0
+    (measured,) = json_lines(capsys.readouterr().out)
+    truth = frame["sold"] == "yes"
+    assert measured["f1"] == pytest.approx(f1_score(truth, p > 0.5), rel=1e-6)
+    assert measured["roc_auc"] == pytest.approx(roc_auc_score(truth, p), rel=1e-6)
+
+
+def test_scores_without_a_link_are_no_probabilities(table):
+    frame = train(table, "sold", "--loss", "hinge")
+    Z = outputs("run", features(frame[:-N_VALIDATION], frame))[:, 0]
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    found = pd.read_csv("p.csv")
+    assert list(found) == ["sold", "output_yes"]
+    np.testing.assert_allclose(found["output_yes"], Z, atol=1e-4)
+    assert list(found["sold"]) == list(np.where(Z > 0, "yes", "no"))
+
+
+def test_several_targets(table, capsys):
+    table = table.assign(weight=2 * table["size"], **{"a, b": table["rooms"] * 1.5})
+    columns = ["size", "rooms", "colour", "garden", "same", "weight", "a, b"]
+    table[columns].to_csv("t.csv", index=False)
+    argv = ["train", "t.csv", "--epochs", "3", "--quiet", "--dtype", "float64", "--layers", "{},16,{}", "--out"]
+    assert main([word.format(7, 2) for word in argv] + ["two", "--target", "weight,same", "--drop", "a, b"]) == 1
+    assert "'same' is 7.0 in all 360 training rows" in capsys.readouterr().err
+    assert main([word.format(6, 2) for word in argv] + ["two", "--target", "weight,rooms", "--drop", "garden"]) == 0
+    assert main(["predict", "two", "t.csv", "--out", "p.csv"]) == 0
+    found = pd.read_csv("p.csv")
+    assert list(found) == ["weight", "rooms"]
+    assert mean_absolute_error(found["weight"], table["weight"]) < 0.3 * table["weight"].std()
+    assert main([word.format(8, 1) for word in argv] + ["one", "--target", "a, b"]) == 0  # a name with a comma
+
+
+def test_targets_that_the_loss_takes_as_they_are_are_not_scaled(table):
+    frame = table[["size", "rooms", "garden"]]
+    frame.to_csv("t.csv", index=False)
+    argv = [
+        "train",
+        "t.csv",
+        "--target",
+        "rooms",
+        "--task",
+        "regression",
+        "--epochs",
+        "1",
+        "--quiet",
+        "--layers",
+        "2,4,1",
+    ]
+    assert main([*argv, "--loss", "poisson", "--lr", "0.01", "--out", "run"]) == 0
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    X = (
+        StandardScaler()
+        .fit(frame[:-N_VALIDATION][["size", "garden"]].astype(float))
+        .transform(frame[["size", "garden"]].astype(float))
+    )
+    np.testing.assert_allclose(pd.read_csv("p.csv")["rooms"], np.exp(outputs("run", X))[:, 0], rtol=1e-4)
+
+
+def test_missing_values_are_imputed_where_they_were_in_training(table, capsys):
+    holes = table.copy()
+    holes.loc[[3, 390], "size"] = np.nan
+    holes.loc[[5], "colour"] = None
+    columns = ["size", "colour", "garden", "price"]
+    holes[columns].to_csv("t.csv", index=False)
+    argv = ["train", "t.csv", "--target", "price", "--epochs", "1", "--quiet", "--out", "run"]
+    refused(capsys, argv, "t.csv", "column 'size'", "1 missing value", "in row 4", "--impute mean")
+    assert names(".") == ["t.csv"]
+    assert main([*argv, "--impute", "mean"]) == 0
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    assert len(pd.read_csv("p.csv").dropna()) == N
+
+
+def test_what_training_says_of_a_table(table, capsys):
+    frame = table[["size", "colour", "same", "price"]]
+    frame.to_csv("t.csv", index=False)
+    assert main(["train", "t.csv", "--target", "price", "--epochs", "1", "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert "task: regression of 'price'; it learns the standardised target" in err
+    assert "3 columns, 2 numeric and 1 of categories, give 5 features" in err
+    assert "without effect: same" in err
+    assert "val_mean_absolute_error" in out and "val_r2" in out
+    assert names("run") == ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors", "table.json"]
+    table[["size", "kind"]].to_csv("k.csv", index=False)
+    assert main(["train", "k.csv", "--target", "kind", "--epochs", "1", "--out", "kinds"]) == 0
+    assert "task: multiclass, 'kind' is flat, house, villa" in capsys.readouterr().err
+
+
+def test_patience_and_scores_look_at_errors_in_the_units_of_the_target(table, capsys):
+    train(table, "price", "--metrics", "mean_absolute_error", "--monitor", "val_mean_absolute_error", "--target-score",
+          "1e9", "--json")  # fmt: skip
+    *_, last, summary = json_lines(capsys.readouterr().out)
+    assert last["epoch"] == 0 and "1e+09" in last["stopped"] and 1e4 < last["val_mean_absolute_error"] < 1e9
+    assert summary["val_mean_absolute_error"] == last["val_mean_absolute_error"]
+
+
+def test_a_run_on_a_table_resumes_and_repeats_to_the_same_bits(table, capsys):
+    train(table, "price", "--dropout", "0.1")
+    before = Path("run/model.safetensors").read_bytes()
+    assert main(["train", "--config", "run/config.json", "--quiet", "--out", "again"]) == 0
+    assert Path("again/model.safetensors").read_bytes() == before
+    assert Path("again/table.json").read_bytes() == Path("run/table.json").read_bytes()
+    assert main(["train", "--config", "run/config.json", "--epochs", "1", "--quiet", "--out", "short"]) == 0
+    assert main(["train", "--resume", "short", "--epochs", "3", "--quiet"]) == 0
+    assert Path("short/model.safetensors").read_bytes() == before
+    capsys.readouterr()
+    frame = pd.read_csv("t.csv")
+    frame.loc[0, "size"] += 1
+    frame.to_csv("t.csv", index=False)
+    refused(capsys, ["train", "--resume", "short", "--epochs", "4"], "table.json is not what the table gives now")
+
+
+def test_plan_and_find_lr_take_tables(table, capsys):
+    train(table, "kind", "--plan")
+    assert "training X   " in capsys.readouterr().out
+    argv = ["find-lr", "--steps", "20", "t.csv", "--target", "kind", "--json"]
+    assert main(argv) in (0, 1)
+    assert len(json_lines(capsys.readouterr().out)[0]["losses"]) > 3
+
+
+def test_a_table_that_has_moved(table, capsys):
+    train(table, "kind")
+    Path("moved").mkdir()
+    Path("t.csv").rename("moved/t.csv")
+    capsys.readouterr()
+    refused(capsys, ["evaluate", "run"], "there is no file", "t.csv")
+    assert main(["evaluate", "run", "--data-dir", "moved"]) == 0
+
+
+def test_classes_of_digits_and_categories_of_digits_stay_text(table):
+    frame = pd.DataFrame({"code": ["1", "2", "x", "y"] * 50, "y": ["a", "1", "2", "b"] * 50})
+    frame.to_csv("t.csv", index=False)
+    assert main(["train", "t.csv", "--target", "y", "--epochs", "30", "--quiet", "--out", "run"]) == 0
+    frame[frame["code"] == "1"].to_csv("ones.csv", index=False)
+    assert main(["predict", "run", "ones.csv", "--out", "p.csv"]) == 0
+    assert set(pd.read_csv("p.csv")["y"]) == {"a"}
+    frame[frame["code"] == "2"].to_csv("twos.csv", index=False)
+    assert main(["evaluate", "run", "twos.csv"]) == 0
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["t.csv"], ["t.csv is a table and needs its target", "--target COLUMN"]),
+        (["--target", "0.9"], ["--target goes with a table", "not with mnist-sample", "--target-score"]),
+        (["--drop", "a"], ["--drop goes with a table"]),
+        (["--impute", "mean"], ["--impute goes with a table"]),
+        (["--task", "binary"], ["--task goes with a table"]),
+        (["t.csv", "--target", "y", "--labels", "Y.npy"], ["--labels goes with --dataset X.npy", "t.csv"]),
+        (["t.csv", "--target", "y", "--weights", "W.npy"], ["--weights goes with --dataset X.npy"]),
+        (["t.csv", "--target", "y", "--data-dir", "D"], ["--data-dir goes with --dataset mnist"]),
+    ],
+)
+def test_options_that_do_not_fit_each_other(capsys, options, parts):
+    refused(capsys, ["train", *options], *parts, code=2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["train", "t.csv", "--dataset", "mnist"], ["'t.csv' and --dataset both name the data"]),
+        (["train", "mnst"], ["'mnist'", "a table T.csv"]),
+        (["train", "t.xlsx", "--target", "y"], ["t.xlsx", "a table T.csv"]),
+        (["train", "--target", "y", "--impute", "median"], ["impute is 'median'"]),
+        (["evaluate", "run", "t.csv", "--input", "t.csv"], ["both name the data"]),
+    ],
+)
+def test_words_that_are_no_data(capsys, argv, parts):
+    refused_by_parser(capsys, argv, *parts)
+
+
+@pytest.mark.parametrize("argv", [["train", "t.csv", "u.csv"], ["predict", "run", "t.csv", "u.csv", "--out", "p.csv"]])
+def test_a_word_too_many(capsys, argv):
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "unrecognized arguments: u.csv" in capsys.readouterr().err
+
+
+def test_data_may_be_named_without_a_flag_anywhere(capsys):
+    for argv in (["mnist-sample", "--epochs", "0"], ["--epochs", "0", "mnist-sample"]):
+        assert main(["train", *argv, "--quiet"]) == 0
+        assert "-> runs/mnist-sample" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ["is empty"]),
+        ("x,y\n", ["a header and no rows"]),
+        ("x,x,y\n1,2,3\n", ["two columns 'x'"]),
+        ("x;y\n1;2\n", ["separated by semicolons"]),
+        ("x,y\n1,2\n3\n", ["line 3 has 1 field"]),
+        ("x,z\n" + "1,2\n" * 20, ["there is no column 'y'"]),
+        ("x,y\n" + "1,2\n2,2\n" * 20, ["target 'y' is 2.0 in all 36"]),
+        ("x,y\n" + "".join(f"{i},w{i}\n" for i in range(20)), ["column 'y' has 18 different texts"]),
+        ("x,y\n" + "".join(f"{i},{'A' if i < 9 else 'B' if i < 18 else 'C'}\n" for i in range(20)),
+         ["class 'C' in row 19", "shuffled"]),
+        ("x,y\n" + "".join(f'"{i},234",{i}.5\n' for i in range(20)), ["numbers as text: '0,234' in row 1"]),
+        ("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)) + "inf,3\n", ["column 'x' is inf in row 21"]),
+        ("x,y\n" + "".join(f"2024-01-{i},{i}.5\n" for i in range(10, 30)), ["dates or times", "--drop x"]),
+        ("user id,y\n" + "".join(f"K{i},{i}.5\n" for i in range(20)), ["names the rows", "--drop 'user id'"]),
+    ],
+)  # fmt: skip
+def test_a_bad_table_leaves_no_run(capsys, content, parts):
+    Path("t.csv").write_text(content)
+    refused(capsys, ["train", "t.csv", "--target", "y"], "t.csv", *parts)
+    assert names(".") == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "code", "parts"),
+    [
+        ("validation", ["--validation", "0.001"], 2, ["--validation 0.001 of 20 samples"]),
+        ("all", ["--validation", "20"], 2, ["leaves none of the 20 samples"]),
+        ("balance", ["--class-weight", "balanced"], 2, ["needs classes, and --target y"]),
+        ("layers", ["--layers", "3,1"], 2, ["--layers goes from 3 to 1", "1 features"]),
+        ("loss", ["--loss", "hinge"], 1, ["hinge needs targets"]),
+        ("metrics", ["--metrics", "f1"], 2, ["--metrics f1"]),
+    ],
+)
+def test_options_that_the_table_cannot_have(capsys, rows, options, code, parts):
+    Path("t.csv").write_text("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)))
+    refused(capsys, ["train", "t.csv", "--target", "y", *options], *parts, code=code)
+    assert names(".") == ["t.csv"]
+
+
+@pytest.fixture
+def trained(table, capsys):
+    frame = train(table, "kind")
+    capsys.readouterr()
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda f: f.drop(columns="size"), ["no column 'size'"]),
+        (lambda f: f.assign(new=1), ["column 'new'", "--drop new"]),
+        (lambda f: f.assign(colour="purple"), ["column 'colour'", "'purple' in row 1"]),
+        (lambda f: f.assign(size="big"), ["column 'size' holds the text 'big' in row 1"]),
+        (lambda f: f.assign(rooms=None), ["column 'rooms'", "missing"]),
+        (lambda f: f[:0], ["a header and no rows"]),
+    ],
+)
+def test_rows_that_the_model_cannot_take(trained, capsys, change, parts):
+    change(trained).to_csv("new.csv", index=False)
+    for argv in (["predict", "run", "new.csv", "--out", "p.csv"], ["evaluate", "run", "new.csv"]):
+        refused(capsys, argv, "new.csv", *parts)
+    assert not Path("p.csv").exists()
+
+
+def test_extra_columns_can_be_dropped(trained, capsys):
+    trained.assign(new=1, more="a").to_csv("new.csv", index=False)
+    assert main(["predict", "run", "new.csv", "--drop", "new,more", "--out", "p.csv"]) == 0
+    assert main(["evaluate", "run", "new.csv", "--drop", "new,more"]) == 0
+    capsys.readouterr()
+    refused(capsys, ["evaluate", "run", "new.csv", "--drop", "old"], "'old'", "does not have", code=2)
+    refused(capsys, ["evaluate", "run", "--drop", "new"], "--drop goes with the table", code=2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "parts"),
+    [
+        (["predict", "run", "t.csv", "--out", "p.npy"], 2, ["ends in '.npy'", ".csv or a .parquet"]),
+        (["predict", "run", "t.csv", "--out", "t.csv"], 2, ["the input itself"]),
+        (["predict", "run", "X.npy", "--out", "p.csv"], 1, ["X.npy ends in '.npy'", "needed is a table"]),
+        (["predict", "run", "none.csv", "--out", "p.csv"], 1, ["there is no file none.csv"]),
+        (["predict", "run", "t.csv", "--out", "none/p.csv"], 1, ["none/p.csv"]),
+        (["predict", "digits", "t.csv", "--out", "p.csv"], 2, ["digits was not trained on a table"]),
+        (["predict", "digits", "X.npy", "--drop", "a", "--out", "p.csv"], 2, ["--drop goes with one"]),
+        (["evaluate", "digits", "t.csv"], 2, ["digits was not trained on a table", "t.csv"]),
+        (["evaluate", "digits", "X.npy"], 2, ["measured on its own data", "leave X.npy out"]),
+    ],
+)
+def test_commands_that_do_not_fit_the_run(trained, capsys, argv, code, parts):
+    assert main(["train", "--epochs", "0", "--layers", "784,10", "--quiet", "--out", "digits"]) == 0
+    capsys.readouterr()
+    refused(capsys, argv, *parts, code=code)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (lambda text: None, ["has no table.json"]),
+        (lambda text: text[:100], ["table.json", "no preprocessing of this version"]),
+        (lambda text: text.replace('"dark, blue",', ""), ["table.json", "colour"]),
+        (lambda text: text.replace('"dropped": []', '"dropped": ["size"]'), ["two of its columns"]),
+    ],
+)
+def test_a_preprocessing_that_is_gone_or_damaged(trained, capsys, spoil, parts):
+    path = Path("run/table.json")
+    text = spoil(path.read_text())
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    for argv in (["predict", "run", "t.csv", "--out", "p.csv"], ["evaluate", "run"]):
+        refused(capsys, argv, *parts, "train again, or restore it")
+
+
+def test_a_preprocessing_of_another_model(trained, table, capsys):
+    other = Path("run/table.json").read_text()
+    train(table, "kind", "--layers", "6,3", "--out", "other", drop=["same"])
+    Path("other/table.json").write_text(other)
+    capsys.readouterr()
+    refused(capsys, ["predict", "other", "t.csv", "--out", "p.csv"], "gives 7 features and 3 outputs", "6 and 3")

@@ -1,0 +1,80 @@
+"""What a model makes of a table, in the target's own terms: errors in its units, classes by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnet.callbacks import Callback, Record
+from xpnet.data import Dataset
+from xpnet.metrics import METRICS
+from xpnet.network import Network
+from xpnet.tables import Preprocessing
+from xpnet.training import evaluate
+
+BLOCK = 1 << 14  # rows computed at a time
+DEFAULT_METRICS = ["mean_absolute_error", "r2"]  # of a regression, whose loss is not in the target's units
+
+
+class InUnits(Callback):
+    """Measures the metrics of a regression in the target's units, before other callbacks look at a record."""
+
+    def __init__(self, dataset: Dataset, table: Preprocessing, metrics: Sequence[str]) -> None:
+        self._dataset, self._table, self._metrics = dataset, table, metrics
+
+    def on_measured(self, record: Record, network: Network) -> None:
+        measured = _in_units(network, self._dataset, self._table, self._metrics)
+        record.update({f"val_{name}": value for name, value in measured.items()})
+
+
+def measured_on(
+    network: Network, dataset: Dataset, metrics: Sequence[str], table: Preprocessing | None
+) -> dict[str, Any]:
+    """What `xpnet.evaluate` returns, the metrics of a table's regression in the target's units."""
+    if table is None or table.target.task != "regression":
+        return evaluate(network, dataset, metrics)
+    return evaluate(network, dataset) | _in_units(network, dataset, table, metrics)
+
+
+def metrics_for(metrics: list[str], table: Preprocessing | None) -> list[str]:
+    """The metrics asked for; without any those that tell of a table's regression."""
+    is_regression = table is not None and table.target.task == "regression"
+    return DEFAULT_METRICS if is_regression and not metrics else metrics
+
+
+def outputs_of(network: Network, X: np.ndarray, infer: Callable[[Any], Any]) -> np.ndarray:
+    """Return what `network.predict` or `classify` gives, (..., n), for X (n_features, n), which is on the host."""
+    backend, starts = network.backend, range(0, X.shape[1], BLOCK)
+    parts = (infer(backend.to_device(X[:, start : start + BLOCK])) for start in starts)
+    return np.concatenate([backend.to_host(part) for part in parts], axis=-1)
+
+
+def predictions(network: Network, X: np.ndarray, table: Preprocessing, labels_only: bool) -> dict[str, np.ndarray]:
+    """Return columns of predictions: values in the target's units, or the class and what the model gives each class.
+
+    These are probabilities where the loss has a link to them (the cross-entropies), otherwise the outputs.
+    """
+    target, P = table.target, outputs_of(network, X, network.predict)
+    if target.task == "regression":
+        return dict(zip(target.names, target.in_units(P), strict=True))
+    loss = network.architecture.loss
+    called = "output" if loss.link is None else "probability"
+    if target.task == "binary" and loss.link is not None:
+        P = np.stack([1.0 - P[0], P[0]])
+    columns = {target.names[0]: np.array(target.classes)[outputs_of(network, X, network.classify)]}
+    if not labels_only:
+        columns |= {f"{called}_{label}": p for label, p in zip(target.classes[-len(P) :], P, strict=True)}
+    return columns
+
+
+def _in_units(
+    network: Network, dataset: Dataset, table: Preprocessing, metrics: Sequence[str]
+) -> dict[str, float]:  # fmt: skip
+    if not metrics:
+        return {}
+    P, Y = (table.target.in_units(rows) for rows in (outputs_of(network, dataset.X, network.predict), dataset.Y))
+    if not np.isfinite(P).all():
+        return dict.fromkeys(metrics, float("nan"))
+    return {name: METRICS[name](P, Y) for name in metrics}

@@ -1,0 +1,139 @@
+"""Tables as the data of a command: their options, and the preprocessing that a run keeps."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xpnet import runs
+from xpnet.commands.arguments import UsageError, option
+from xpnet.losses import LOSSES
+from xpnet.model_file import write_aside
+from xpnet.table_files import is_table
+from xpnet.tables import TASKS, Preprocessing, fit
+
+OPTIONS = ("target", "task", "drop", "impute")
+
+
+def add_table(group: argparse._ActionsContainer) -> None:
+    """Add the options of tables."""
+    group.add_argument("--target", type=str, metavar="COLUMN", help="of a table: what to predict; several, as a,b, are "
+                       "targets of a regression")  # fmt: skip
+    group.add_argument("--task", type=option("task", TASKS), metavar="NAME", help=f"{', '.join(TASKS)} (default: what "
+                       "the target is)")  # fmt: skip
+    add_drop(group)
+    group.add_argument("--impute", type=option("impute", ("mean",)), metavar="mean", help="fill in missing features by "
+                       "their mean over the training rows (default: they are refused)")  # fmt: skip
+
+
+def add_drop(group: argparse._ActionsContainer) -> None:
+    """Add --drop."""
+    group.add_argument("--drop", type=str, metavar="COLUMN[,COLUMN...]", help="of a table: leave these columns out")
+
+
+def check_table(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not fit a table, and those of tables for other data; raises UsageError."""
+    name = arguments.dataset
+    if not is_table(name):
+        for flag in OPTIONS:
+            if getattr(arguments, flag) is not None:
+                hint = "; to end at a score, take --target-score" if flag == "target" else ""
+                raise UsageError(f"--{flag} goes with a table, a .csv or .parquet file, not with {name}; leave it "
+                                 f"out{hint}")  # fmt: skip
+        return
+    if arguments.target is None:
+        raise UsageError(f"{name} is a table and needs its target: add --target COLUMN")
+    for flag in ("labels", "weights"):
+        if getattr(arguments, flag) is not None:
+            raise UsageError(f"--{flag} goes with --dataset X.npy, and the table {name} has its columns; leave it out")
+
+
+def fit_table(arguments: argparse.Namespace, frame: Any) -> Preprocessing:
+    """Learn the preprocessing that the options say from the training rows.
+
+    The targets of a regression are standardised where the loss takes any number and the output can be any.
+    """
+    takes_any = arguments.loss is None or LOSSES[arguments.loss]().targets == "numbers"
+    return fit(frame, column_names(frame, arguments.target), column_names(frame, arguments.drop),
+               impute=arguments.impute is not None, task=arguments.task,
+               scale_target=takes_any and arguments.output == "identity")  # fmt: skip
+
+
+def column_names(frame: Any, text: str | None) -> list[str]:
+    """The names in a list with commas, or one name that has commas of its own."""
+    if text is None:
+        return []
+    return [text] if text in frame.columns else [*dict.fromkeys(part.strip() for part in text.split(","))]
+
+
+def without(frame: Any, text: str | None, path: Path) -> Any:
+    """The table without the columns that --drop names."""
+    names = column_names(frame, text)
+    unknown = [name for name in names if name not in frame.columns]
+    if unknown:
+        raise UsageError(f"--drop names the column {unknown[0]!r}, which {path} does not have; leave it out")
+    return frame.drop(columns=names)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Begin every refusal of what a table holds with the name of its file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def keep_preprocessing(run: Path, table: Preprocessing | None) -> None:
+    """Write the preprocessing into a run's directory."""
+    if table is not None:
+        write_aside(run / runs.TABLE, (table.to_json() + "\n").encode())
+
+
+def check_preprocessing(run: Path, table: Preprocessing | None) -> None:
+    """Refuse to go on with a run whose preprocessing, if it came so far as to keep one, was another."""
+    path = run / runs.TABLE
+    if table is not None and path.exists() and read_preprocessing(run) != table:
+        raise ValueError(f"{path} is not what the table gives now, which has changed since {run} began; restore the "
+                         "table, or train anew without --resume")  # fmt: skip
+
+
+def read_preprocessing(run: Path) -> Preprocessing:
+    """Read the preprocessing of a run that was trained on a table."""
+    path = run / runs.TABLE
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} was trained on a table and has no {runs.TABLE}; train again, or restore it")
+    try:
+        return Preprocessing.from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; train again, or restore it") from None
+
+
+def preprocessing_of(run: Path, config: dict[str, Any]) -> Preprocessing | None:
+    """The preprocessing of a run by its config.json, None for one that was not trained on a table."""
+    name = config["data"].get("dataset")
+    return read_preprocessing(run) if isinstance(name, str) and is_table(name) else None
+
+
+def describe(table: Preprocessing) -> Iterator[str]:
+    """Lines that say what was made of a table."""
+    target = table.target
+    names = ", ".join(map(repr, target.names))
+    if target.task == "regression":
+        scaled = (
+            ""
+            if set(target.deviations) == {1.0} and not any(target.means)
+            else ("; it learns the standardised target, losses are of that, other errors and predictions in its units")
+        )
+        yield f"task: regression of {names}{scaled}"  # fmt: skip
+    else:
+        shown = ", ".join(map(str, target.classes[:10])) + (", ..." if len(target.classes) > 10 else "")
+        yield f"task: {target.task}, {names} is {shown}"
+    n_categories = sum(column.n_features > 1 or hasattr(column, "categories") for column in table.columns)
+    yield (f"{len(table.columns)} columns, {len(table.columns) - n_categories} numeric and {n_categories} of "
+           f"categories, give {table.n_features} features")  # fmt: skip
+    if table.constant_columns:
+        yield f"constant in the training rows, so without effect: {', '.join(table.constant_columns)}"
