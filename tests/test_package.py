@@ -30,7 +30,7 @@ ORDER = [
     "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer", "dropout", "normalization", "layers",
     "architecture", "steps", "model_file", "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed",
     "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder", "functional", "bench", "grid", "plots",
-    "table_files", "table_columns", "tables", "runs", "commands.arguments", "commands.config_file", "commands.tables",
+    "table_files", "table_columns", "tables", "runs", "commands.wording", "commands.arguments", "commands.config_file", "commands.tables",
     "commands.table_results", "commands.data", "commands.network_options",
     "commands.optimizer_options", "commands.schedule_options", "commands.loop_options", "commands.report",
     "commands.signals", "commands.resume", "commands.train", "commands.find_lr", "commands.apply", "commands.bench",

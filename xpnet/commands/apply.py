@@ -19,6 +19,7 @@ from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.report import metrics_text
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
+from xpnet.commands.wording import check_writable
 from xpnet.data import Dataset
 from xpnet.model_file import write_aside
 from xpnet.network import Network
@@ -102,6 +103,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     suffixes = (".npy", ".csv") if table is None else (".csv", ".parquet")
     if out.suffix not in suffixes:
         raise UsageError(f"--out {out} ends in {out.suffix!r}; name a {' or a '.join(suffixes)} file")
+    check_writable("--out", arguments.out)
     network = Network.load(run / runs.MODEL, _backend_of(arguments, config))
     _check_table(arguments, network, table)
     if table is not None:

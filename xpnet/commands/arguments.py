@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from xpnet.backend import DEVICES
+from xpnet.commands.wording import in_options
 from xpnet.options import check_option
+
+LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 
 
 class UsageError(Exception):
@@ -56,17 +59,26 @@ def option(name: str, choices: Any) -> Callable[[str], str]:
         try:
             return check_option(name, text, choices)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise argparse.ArgumentTypeError(in_options(str(error))) from None
 
     return convert
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def whole(at_least: int) -> Callable[[str], int]:
     """Return a converter that takes a whole number of at least that."""
 
     def convert(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < at_least:
+        if not (text.isascii() and text.isdigit()):
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {at_least}")
+        if len(text.lstrip("0")) > LARGEST_DIGITS:
+            raise argparse.ArgumentTypeError(f"{_short(text)} is too large; give a whole number of at most "
+                                             f"{LARGEST_DIGITS} digits")  # fmt: skip
+        if int(text) < at_least:
+            raise argparse.ArgumentTypeError(f"{text!r} is too small; give a whole number of at least {at_least}")
         return int(text)
 
     return convert
@@ -77,6 +89,9 @@ def size_list(at_least: int, example: str) -> Callable[[str], list[int]]:
 
     def convert(text: str) -> list[int]:
         parts = text.split(",")
+        if any(re.fullmatch("[1-9][0-9]{10,}", part) for part in parts):
+            raise argparse.ArgumentTypeError(f"{_short(text)} has a size too large; write sizes of at most 10 digits "
+                                             f"as {example}")  # fmt: skip
         if len(parts) < at_least or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as {example}")
         return [int(part) for part in parts]
