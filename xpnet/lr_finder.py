@@ -86,7 +86,9 @@ def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.nda
                 yield full[start : start + CHUNK_STEPS * batch]
 
 
-def _ramp(engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def _ramp(
+    engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Run step after step until the smoothed loss runs away; return the loss and the smoothed one up to that step."""
     batch, raw, losses = engine.program.capacity, list[float](), list[float]()
     mean, weight, lowest = 0.0, 0.0, np.inf
@@ -116,7 +118,8 @@ def _falls(losses: np.ndarray, n: int) -> bool:
     if len(losses) < 2 * n:
         return False
     means = np.convolve(losses, np.full(n, 1.0 / n), "valid")
-    return bool(means[0] - means.min() > 4.0 * losses[:n].std(ddof=1) * np.sqrt(2.0 / n))
+    deviation = np.median(abs(np.diff(losses))) / 0.954  # of normal losses; neither trend nor runaway counts for much
+    return bool(means[0] - means.min() > max(4.0 * deviation * np.sqrt(2.0 / n), 1e-6 * abs(means[0])))
 
 
 def _steepest(lrs: np.ndarray, losses: np.ndarray, skip: int) -> float | None:

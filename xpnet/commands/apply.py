@@ -13,13 +13,12 @@ import xpnet
 from xpnet import runs
 from xpnet.backend import DTYPES, select_backend
 from xpnet.callbacks import json_line
-from xpnet.commands.arguments import UsageError, add_device
+from xpnet.commands.arguments import UsageError, add_device, check_writable
 from xpnet.commands.data import load_again, open_rows
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.report import metrics_text
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
-from xpnet.commands.wording import check_writable
 from xpnet.data import Dataset
 from xpnet.model_file import write_aside
 from xpnet.network import Network

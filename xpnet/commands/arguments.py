@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from xpnet.backend import DEVICES
@@ -159,6 +161,17 @@ def refuse_stray(
             others = [other for other, taken in takers.items() if flag in taken]
             raise UsageError(f"--{flag.replace('_', '-')} goes with {choice} {' or '.join(others)}, not with {name}; "
                              f"leave it out, or choose another {choice}")  # fmt: skip
+
+
+def check_writable(flag: str, text: str) -> None:
+    """Refuse a file that could not be written in the end, before anything is computed; raises UsageError or OSError."""
+    folder = Path(text).parent
+    if text == "" or Path(text).is_dir():
+        raise UsageError(f"{flag} is {text!r}, a folder; name a file")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{flag} {text}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{flag} {text}: the folder {folder} cannot be written; name another")
 
 
 def add_device(command: argparse._ActionsContainer, auto: str = "") -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import xpnet
 from xpnet import grid, plots
 from xpnet.backend import DTYPES
-from xpnet.commands.arguments import UsageError, add_device, option, positive, size_list, whole
-from xpnet.commands.wording import check_writable
+from xpnet.commands.arguments import UsageError, add_device, check_writable, option, positive, size_list, whole
 from xpnet.grid import Result
 
 WIDTHS, BATCHES = [32, 64, 128, 256, 512, 1024, 2048], [32, 128, 1024]

@@ -10,13 +10,12 @@ import numpy as np
 
 from xpnet import plots
 from xpnet.callbacks import json_line
-from xpnet.commands.arguments import UsageError, positive, whole
+from xpnet.commands.arguments import UsageError, check_writable, positive, whole
 from xpnet.commands.data import add_data, check_data, load_data
 from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
 from xpnet.commands.report import say
-from xpnet.commands.wording import check_writable
 from xpnet.lr_finder import RateSearch, find_lr
 
 ROWS = 12  # of the table
@@ -77,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _why_none(search: RateSearch, n_steps: int) -> str:
     if len(search.losses) < n_steps:
         return f"the loss ran away after {len(search.losses)} steps; lower --lr-start, or give more --steps"
-    return (f"the loss did not fall beyond its noise from {search.lrs[0]:.2g} to {search.lrs[-1]:.2g}; raise --lr-end or "
-            "--batch-size, or look for features and targets that are constant")  # fmt: skip
+    return (f"the loss did not fall beyond its noise from {search.lrs[0]:.2g} to {search.lrs[-1]:.2g}; raise --lr-end "
+            "or --batch-size, or look for features and targets that are constant")  # fmt: skip
 
 
 def _table(search: RateSearch) -> Iterator[str]:

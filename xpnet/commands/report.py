@@ -95,11 +95,11 @@ class Report(Callback):
             parts.append(f"stopped in epoch {last['epoch']} ({last['stopped']})")
         if "chosen_epoch" in last:
             parts.append(f"weights of epoch {last['chosen_epoch']}")
-        elif self._best():
-            parts.append(f"best {self.monitor} in epoch {self._best()} (*)")
         for part, measured in (("validation", validation), ("test", test)):
             if measured is not None:
                 parts += [f"{part} {told}" for told in _told(part, measured)]
+        if self._best() and not self.quiet:
+            parts.append(f"best {self.monitor} in epoch {self._best()} (*)")
         parts += [f"{seconds:.1f} s of training", f"{rate:,.0f} steps/s -> {run}"]
         print(wrapped(", ".join(parts), sys.stdout, "  "))
 

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import textwrap
-from pathlib import Path
 from typing import IO
 
 # The calls that the library's messages name, and what stands for them on a command line.
@@ -51,19 +50,8 @@ def system_message(error: OSError) -> str:
     return f"{place}{cause}; {_CURES.get(error.errno, _NO_RIGHT)}"
 
 
-def check_writable(flag: str, text: str) -> None:
-    """Refuse a file that could not be written in the end, before anything is computed; raises OSError."""
-    folder = Path(text).parent
-    if text == "" or Path(text).is_dir():
-        raise IsADirectoryError(f"{flag} is {text!r}, a folder; name a file")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{flag} {text}: there is no folder {folder}; make it first")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{flag} {text}: the folder {folder} cannot be written; name another")
-
-
 def width_of(file: IO[str]) -> int | None:
-    """Columns of the terminal that `file` is, $COLUMNS before its own; None if it is none: its lines stay as they are."""
+    """Columns of the terminal that `file` is, $COLUMNS before its own; None if it is none, whose lines stay whole."""
     return max(shutil.get_terminal_size().columns, 20) if file.isatty() else None
 
 
