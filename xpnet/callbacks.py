@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from xpnet.model_file import write_aside
 from xpnet.optimizers import Optimizer
-from xpnet.options import check_number, check_whole
+from xpnet.options import check_number, check_path, check_whole
 from xpnet.schedules import Constant
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class HistoryFile(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path("path", path, 'HistoryFile("history.jsonl")'))
         self._start = 0  # what lies before it in the file is not of this run
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
