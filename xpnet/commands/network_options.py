@@ -60,8 +60,10 @@ def add_network(command: argparse.ArgumentParser) -> None:
 
 def _output(text: str) -> str:
     if text == "softmax":
-        raise argparse.ArgumentTypeError("'softmax' is no activation here: it is in the loss, which needs the "
-                                         "plain output; leave --output out, or take --loss softmax_cross_entropy")  # fmt: skip
+        raise argparse.ArgumentTypeError(
+            "'softmax' is no activation here: it is in the loss, which needs the plain output; leave --output out, "
+            "or take --loss softmax_cross_entropy"
+        )
     return option("output", ACTIVATIONS)(text)
 
 
