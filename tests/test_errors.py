@@ -17,6 +17,7 @@ import xpnet
 from xpnet.callbacks import HistoryFile
 from xpnet.cli import main
 from xpnet.commands.wording import in_options, system_message
+from xpnet.program import RecordingError, record
 
 CHECKOUT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "xpnet"]
@@ -51,6 +52,7 @@ def resumed():
         (lambda: xpnet.Network.load(None), "path is None", "path of a file", 'Network.load("'),
         (lambda: xpnet.Checkpoint(True), "path is True (bool)", "path of a file", 'Checkpoint("'),
         (lambda: HistoryFile(1), "path is 1 (int)", "path of a file", 'HistoryFile("'),
+        (lambda: xpnet.standardize(3), "given a int", "needed are Datasets", "Dataset(X, Y)"),
         (resumed, "resume is True (bool)", "path of a file", 'resume="'),
         (lambda: network().predict(np.ones((3, 1))), "X is float64", "in float32", "network.backend.to_device(X)"),
         (lambda: network().predict([[1.0]]), "X is a builtins.list", "numpy on cpu", "network.backend.to_device(X)"),
@@ -95,6 +97,7 @@ def words(*argv):
         (rows(FLOATS * 1e300), "too large for float32", "Scale it", "--dtype float64"),
         (words("train", "--lr", "1e38", "--out", "run"), "(last fin", "epoch", "lower --lr (it is 1"),
         (words("train", "--patience", "2", "--min-delta", "-1"), "min_delta is -1", "at least 0", "--min-delta 1e-4"),
+        (words("bench", "--out", "a.yaml"), "--out a.yaml ends in '.yaml'", "name a", ".json file"),
         (words("train", "--l2", "-1"), "l2 is -1", "at least 0", "--l2"),
     ],
 )  # fmt: skip
@@ -103,6 +106,33 @@ def test_a_command_speaks_of_its_options(capfd, argv, found, needed, fix):
     line = capfd.readouterr().err.splitlines()[-1]
     says(line, "xpnet: ", found, needed, fix)
     assert not re.search(r"Errno|Dataset|xpnet\.|\w\(\w+=", line)
+
+
+@pytest.mark.parametrize(
+    ("code", "found", "needed", "fix"),
+    [
+        ("lr.T", "lr is a ", "only a matrix", "matrix_in or batch_matrix"),
+        ("xp.add(lr, out=lr)", "add was given 1 operands", "takes 2", "fewer operands"),
+        ("xp.exp(lr, out=3)", "writes to int", "must be a Buffer", "with the recorder"),
+        ("xp.add(1, 2, out=lr)", "numbers only", "buffers of one kind", "one of them at least"),
+        ("xp.add(key, -1, out=key)", "got [-1]", "0 to 2**32 - 1", "modulo 2**32"),
+        ("xp.exp(key, out=lr)", "from uint32 to float (lr)", "does not go", "another kind"),
+        ("xp.sum(X, axis=2, keepdims=True, out=lr)", "axis=2", "axis=0 or axis=1", "keepdims=True"),
+        ("xp.sum(X, axis=0, keepdims=True, out=X)", "out is X", "a vector", "make out like that"),
+        ("xp.matmul(X, 2.0, out=X)", "got 2.0", "takes matrices", "matrix_in or batch_matrix"),
+        ("xp.matmul(X, X, out=X)", "X (3, 4) times X", "does not give", "with .T"),
+        ("xp.add(X, V, out=X)", "V (5, 4)", "does not fit X (3, 4)", "give it that shape"),
+    ],
+)
+def test_a_call_that_cannot_be_recorded_says_what_can(code, found, needed, fix):
+    def build(r):
+        names = {"xp": r.xp, "lr": r["lr"], "X": r.batch_matrix("X", 3), "V": r.batch_matrix("V", 5),
+                 "key": r.flat("key", 1, "uint32")}  # fmt: skip
+        eval(code, names)
+
+    with pytest.raises(RecordingError) as error:
+        record(build, batch=4, n_parameters=16, slots=("lr",))
+    says(error, found, needed, fix)
 
 
 @pytest.mark.parametrize(
