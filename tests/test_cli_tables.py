@@ -248,14 +248,15 @@ def test_a_table_that_has_moved(table, capsys):
 
 
 def test_classes_of_digits_and_categories_of_digits_stay_text(table):
-    frame = pd.DataFrame({"code": ["1", "2", "x", "y"] * 50, "y": ["a", "1", "2", "b"] * 50})
+    """Where a file holds the digits alone, pandas would read 01 as the number 1."""
+    frame = pd.DataFrame({"code": ["01", "2.50", "x", "y"] * 50, "y": ["a", "007", "2", "b"] * 50})
     frame.to_csv("t.csv", index=False)
     assert main(["train", "t.csv", "--target", "y", "--epochs", "30", "--quiet", "--out", "run"]) == 0
-    frame[frame["code"] == "1"].to_csv("ones.csv", index=False)
-    assert main(["predict", "run", "ones.csv", "--out", "p.csv"]) == 0
-    assert set(pd.read_csv("p.csv")["y"]) == {"a"}
-    frame[frame["code"] == "2"].to_csv("twos.csv", index=False)
-    assert main(["evaluate", "run", "twos.csv"]) == 0
+    for code, label in (("01", "a"), ("2.50", "007")):
+        frame[frame["code"] == code].to_csv("part.csv", index=False)
+        assert main(["predict", "run", "part.csv", "--out", "p.csv"]) == 0
+        assert set(pd.read_csv("p.csv", dtype=str)["y"]) == {label}
+        assert main(["evaluate", "run", "part.csv"]) == 0
 
 
 # Refusals
