@@ -411,7 +411,7 @@ def test_wide_layers_are_elided_and_say_so():
     for end, unit in ((0, 0), (-1, -1)):
         colour, width = weights[ordered[0][end], ordered[1][end]]
         assert colour == (BLUE if W[unit, unit] > 0 else VERMILION)
-        assert width == pytest.approx(0.3 + 4.7 * abs(W[unit, unit]) / largest, rel=1e-5)
+        assert width == pytest.approx(0.3 + 4.7 * abs(W[unit, unit]) / largest, rel=1e-4)
     with pytest.raises(ValueError) as error:
         plots.network_graph(network, most=2)
     says(error, "most is 2", "at least 3")
