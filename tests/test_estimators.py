@@ -126,6 +126,9 @@ def test_partial_fit_goes_on_as_scikit_learn_does():
     assert labels.predict(LABELS_X).shape == LABELS_Y.shape
     labels = MLPClassifier(random_state=0).partial_fit(LABELS_X, LABELS_Y, classes=range(4))
     assert labels.predict(LABELS_X).shape == LABELS_Y.shape
+    for begun, y in ((labels, LABELS_Y[:, 0]), (MLPClassifier(max_iter=1).fit(LABELS_X, LABELS_Y[:, 0]), LABELS_Y)):
+        with pytest.raises(ValueError, match=r"y is \(120.*was begun with (one|several)"):
+            begun.partial_fit(LABELS_X, y)
     assert MLPRegressor().partial_fit(DIABETES_X, DIABETES_Y).n_iter_ == 1
     with pytest.raises(ValueError, match="must be passed on the first call"):
         MLPClassifier().partial_fit(IRIS_X, IRIS_Y)

@@ -148,6 +148,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if new_classes:
             self._binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._binarizer.classes_
+        elif type_of_target(y).startswith("multilabel") != self._is_multilabel:
+            begun, found = ("several", "one") if self._is_multilabel else ("one", "several")
+            raise ValueError(f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
+                             f"{type(self).__name__} was begun with {begun}; give y as then, or fit a new one"
+                             )  # fmt: skip
         elif unknown := sorted(set(unique_labels(y).tolist()) - set(self.classes_.tolist())):
             raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was begun with "
                              f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
