@@ -20,7 +20,7 @@ import sklearn
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.neural_network import MLPClassifier as TheirClassifier
@@ -281,6 +281,19 @@ def test_class_weight_of_partial_fit():
     )
     with pytest.raises(ValueError, match="partial_fit cannot know"):
         MLPClassifier(class_weight="balanced").partial_fit(IRIS_X, IRIS_Y, classes=[0, 1, 2])
+
+
+def test_a_fit_that_fails_leaves_nothing_half_new():
+    model = MLPClassifier(max_iter=2, random_state=0).fit(IRIS_X, IRIS_Y)
+    with pytest.raises(ValueError, match="non-zero"):
+        model.fit(IRIS_X, BINARY_Y, np.zeros(150))
+    with pytest.raises(NotFittedError):
+        model.predict(IRIS_X)
+    with pytest.raises(ValueError, match="must be passed on the first call"):
+        pickle.loads(pickle.dumps(model)).partial_fit(IRIS_X, BINARY_Y)
+    with pytest.raises(ValueError, match="max_iter"):  # refused before anything was done
+        model.fit(IRIS_X, IRIS_Y).set_params(max_iter=0).fit(IRIS_X, BINARY_Y)
+    assert set(model.predict(IRIS_X)) <= {0, 1, 2}
 
 
 # --- in scikit-learn's company ---------------------------------------------------------------------------------------

@@ -125,6 +125,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         first = not (self.warm_start and hasattr(self, "network_"))
         if not first:
             self._check_goes_on("warm_start=False")
+        else:  # what fails below must not leave the network of the last fit with this one's classes
+            for name in ("network_", "_optimizer"):
+                vars(self).pop(name, None)
         X, Y, weights, y = self._taken(X, y, sample_weight, first, first)
         rng = check_random_state(self.random_state)
         if first:

@@ -99,7 +99,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if self.class_weight == "balanced":
             raise ValueError("class_weight is 'balanced', and partial_fit cannot know how many samples of each class "
                              "will come; pass a dict of weights, such as class_weight={0: 1.0, 1: 5.0}")  # fmt: skip
-        if not hasattr(self, "classes_"):
+        if not hasattr(self, "network_"):
             if side_of(y) == "cpu" and type_of_target(y).startswith("multilabel"):
                 classes = y  # its columns are the labels
             if classes is None:
