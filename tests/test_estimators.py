@@ -296,6 +296,14 @@ def test_a_fit_that_fails_leaves_nothing_half_new():
     assert set(model.predict(IRIS_X)) <= {0, 1, 2}
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_no_class_is_made_of_nan():
+    model = MLPClassifier(max_iter=2, random_state=0, dtype="float32").fit(IRIS_X, IRIS_Y)
+    for infer in (model.predict, model.predict_proba):
+        with pytest.raises(ValueError, match="row 3 of X is NaN: its features are too large for float32"):
+            infer(np.where(np.arange(5)[:, None] == 3, 1e200, IRIS_X[:5]))
+
+
 # --- in scikit-learn's company ---------------------------------------------------------------------------------------
 
 

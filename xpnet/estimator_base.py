@@ -127,7 +127,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self._check_goes_on("warm_start=False")
         else:  # what fails below must not leave the network of the last fit with this one's classes
             for name in ("network_", "_optimizer"):
-                vars(self).pop(name, None)
+                self.__dict__.pop(name, None)
         X, Y, weights, y = self._taken(X, y, sample_weight, first, first)
         rng = check_random_state(self.random_state)
         if first:
@@ -377,7 +377,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         parts = [infer(part.T).T for part in row_parts(X, backend)]
         if on_cpu:
             parts = [backend.to_host(part) for part in parts]
-        return parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
+        outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
+        if on_cpu and (missing := np.isnan(outputs).any(axis=1)).any():  # whose largest would be the first class
+            raise ValueError(f"the network's output for row {int(missing.argmax())} of X is NaN: its features are too "
+                             f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
+                             "training, or fit again with a lower learning_rate_init")  # fmt: skip
+        return outputs
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
         raise NotImplementedError
