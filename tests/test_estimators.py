@@ -106,8 +106,9 @@ def test_several_outputs_and_rates():
     assert ours.out_activation_ == theirs.out_activation_ == "exp"
 
 
-def test_partial_fit_goes_on_as_scikit_learn_does():
-    settings = {"solver": "sgd", "shuffle": False, "random_state": 0, "batch_size": 20}
+@pytest.mark.parametrize("rates", [{}, {"learning_rate": "invscaling", "learning_rate_init": 0.3, "momentum": 0.0}])
+def test_partial_fit_goes_on_as_scikit_learn_does(rates):
+    settings = {"solver": "sgd", "shuffle": False, "random_state": 0, "batch_size": 20} | rates
     ours, theirs = MLPClassifier(**settings), TheirClassifier(**settings)
     for turn, part in enumerate((slice(0, 70), slice(60, 150), slice(20, 90))):
         classes = [0, 1, 2] if turn == 0 else None

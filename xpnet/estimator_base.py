@@ -36,7 +36,7 @@ from xpnet.estimator_data import (
     row_parts,
     side_of,
 )
-from xpnet.estimator_fitting import Reporter, StopRule, fit_lbfgs
+from xpnet.estimator_fitting import Reporter, StopRule, fit_lbfgs, scale_rate
 from xpnet.estimator_options import (
     OUT_ACTIVATIONS,
     check_settings,
@@ -341,6 +341,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             total += loss * len(part)
         self.n_iter_, self.loss_ = 1, total / n_samples
         self.t_ += n_samples
+        scale_rate(self, self._optimizer)
         self.loss_curve_.append(self.loss_)
         self.best_loss_ = min(self.best_loss_, self.loss_)
         if not np.isfinite(self.loss_):
