@@ -63,6 +63,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     dropout: a rate, or a list of one a hidden layer.  weight_decay: of adamw and lion.
     schedule: "cosine", "one_cycle" (up to max_iter), or a value of `xpnet.schedules` in place of learning_rate.
     callbacks: instances of `xpnet.Callback`.
+    Two differences: with momentum, a rate that changes ("invscaling", "adaptive") scales the steps already summed too,
+    as in PyTorch, where scikit-learn's keep the rate that they were taken with; and "adaptive" acts in fit, not in
+    partial_fit.
     Attributes as in scikit-learn; network_ is the `Network`.  loss_curve_ is the mean loss of each epoch with the
     penalty of alpha.  A pickle of an estimator on a GPU loads without one, on the CPU, with a warning.
     """
