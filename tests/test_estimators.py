@@ -20,7 +20,7 @@ import sklearn
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.neural_network import MLPClassifier as TheirClassifier
@@ -106,8 +106,9 @@ def test_several_outputs_and_rates():
     assert ours.out_activation_ == theirs.out_activation_ == "exp"
 
 
-def test_partial_fit_goes_on_as_scikit_learn_does():
-    settings = {"solver": "sgd", "shuffle": False, "random_state": 0, "batch_size": 20}
+@pytest.mark.parametrize("rates", [{}, {"learning_rate": "invscaling", "learning_rate_init": 0.3, "momentum": 0.0}])
+def test_partial_fit_goes_on_as_scikit_learn_does(rates):
+    settings = {"solver": "sgd", "shuffle": False, "random_state": 0, "batch_size": 20} | rates
     ours, theirs = MLPClassifier(**settings), TheirClassifier(**settings)
     for turn, part in enumerate((slice(0, 70), slice(60, 150), slice(20, 90))):
         classes = [0, 1, 2] if turn == 0 else None
@@ -122,7 +123,13 @@ def test_partial_fit_goes_on_as_scikit_learn_does():
         ours.partial_fit(IRIS_X, np.full(150, 7))
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
     labels = MLPClassifier(random_state=0).partial_fit(LABELS_X, LABELS_Y)  # no classes= needed
+    labels.partial_fit(LABELS_X, LABELS_Y, classes=range(4))
     assert labels.predict(LABELS_X).shape == LABELS_Y.shape
+    labels = MLPClassifier(random_state=0).partial_fit(LABELS_X, LABELS_Y, classes=range(4))
+    assert labels.predict(LABELS_X).shape == LABELS_Y.shape
+    for begun, y in ((labels, LABELS_Y[:, 0]), (MLPClassifier(max_iter=1).fit(LABELS_X, LABELS_Y[:, 0]), LABELS_Y)):
+        with pytest.raises(ValueError, match=r"y is \(120.*was begun with (one|several)"):
+            begun.partial_fit(LABELS_X, y)
     assert MLPRegressor().partial_fit(DIABETES_X, DIABETES_Y).n_iter_ == 1
     with pytest.raises(ValueError, match="must be passed on the first call"):
         MLPClassifier().partial_fit(IRIS_X, IRIS_Y)
@@ -208,11 +215,94 @@ def test_convergence():
     ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes"), ({"activation": "rely"}, "did you mean 'relu'"),
     ({"activation": ["relu", "tanh"]}, "2 items for 1 hidden"), ({"solver": "lbfgs", "dropout": 0.5}, "solver='adam'"),
     ({"weight_decay": 0.1}, "adamw"), ({"schedule": "cosine", "learning_rate": "adaptive"}, "both say the rate"),
-    ({"schedule": 3}, "xpnet.Step"), ({"device": "gpu"}, "cuda"), ({"validation_fraction": 1.0}, "below 1"),
+    ({"callbacks": xpnet.Budget(steps=1)}, "needed is a list"), ({"shuffle": "False"}, "shuffle=True or False"),
+    ({"learning_rate_init": 0}, "learning_rate_init is 0"), ({"loss": "poisson"}, "take loss='log_loss'"),
+    ({"loss": "sigmoid_cross_entropy"}, "do not add up to 1"),
+    ({"solver": "lbfgs", "callbacks": [xpnet.Budget(steps=1)]}, "epochs and steps"),
+    ({"solver": "lbfgs", "schedule": "cosine"}, "epochs and steps"), ({"schedule": 3}, "xpnet.Step"),
+    ({"device": "gpu"}, "cuda"), ({"validation_fraction": 1.0}, "below 1"),
 ])  # fmt: skip
 def test_refusals(settings, message):
     with pytest.raises((TypeError, ValueError), match=message):
         MLPClassifier(**settings).fit(IRIS_X, IRIS_Y)
+
+
+def test_losses_of_other_targets_are_refused():
+    with pytest.raises(ValueError, match="y has several labels"):
+        MLPClassifier(loss=xpnet.SoftmaxCrossEntropy()).fit(LABELS_X, LABELS_Y)
+    with pytest.raises(ValueError, match="of classes, not of numbers"):
+        MLPRegressor(loss="hinge").fit(IRIS_X, IRIS_Y == 0)
+
+
+@pytest.mark.parametrize(("validation", "message"), [
+    (IRIS_X, "validation is a ndarray; needed is"), ((IRIS_X,), "validation is a tuple"),
+    ((IRIS_X[:, :3], IRIS_Y), "expecting 4 features"), ((IRIS_X, IRIS_Y[:5]), "150 samples and y has 5"),
+    ((IRIS_X, IRIS_Y.astype(str)), "classes not in"), ((IRIS_X, IRIS_Y + 1), r"classes not in .*\[3\]"),
+    ((IRIS_X, IRIS_Y, -np.ones(150)), "Negative"), ((IRIS_X, IRIS_Y, np.ones(3)), r"\(3,\)"),
+], ids=str)  # fmt: skip
+def test_refused_validation(validation, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        MLPClassifier(max_iter=2).fit(IRIS_X, IRIS_Y, validation=validation)
+    with pytest.raises(ValueError, match="solver 'lbfgs' has none"):
+        MLPClassifier(solver="lbfgs").fit(IRIS_X, IRIS_Y, validation=validation)
+
+
+def test_validation_of_a_column_scores_as_a_row_does():
+    with pytest.warns(UserWarning, match="column-vector"):
+        model = MLPClassifier(max_iter=5).fit(IRIS_X, IRIS_Y, validation=(IRIS_X, IRIS_Y[:, None]))
+    assert model.validation_scores_[-1] == model.score(IRIS_X, IRIS_Y)
+    with pytest.raises(ValueError, match="2 outputs and that of the training 1"):
+        MLPRegressor().fit(IRIS_X, IRIS_Y, validation=(IRIS_X, IRIS_X[:, :2]))
+    with pytest.raises(ValueError, match="the weight 0"):
+        MLPClassifier(early_stopping=True).fit(IRIS_X, IRIS_Y, np.eye(1, 150)[0])
+
+
+@pytest.mark.parametrize(("changed", "named"), [
+    ({"hidden_layer_sizes": 7}, "hidden_layer_sizes"), ({"activation": "tanh"}, "activation"),
+    ({"dropout": 0.5}, "dropout"), ({"loss": "hinge"}, "loss"), ({"dtype": "float32"}, "dtype"),
+])  # fmt: skip
+def test_a_network_does_not_go_on_with_other_layers(changed, named):
+    model = MLPClassifier(max_iter=2, random_state=0, warm_start=True).fit(IRIS_X, IRIS_Y).set_params(**changed)
+    for go_on in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=f"{named}.* set anew"):
+            go_on(IRIS_X, IRIS_Y)
+    model.set_params(warm_start=False).fit(IRIS_X, IRIS_Y).partial_fit(IRIS_X, IRIS_Y)
+
+
+def test_class_weight_of_partial_fit():
+    settings, batch = {"max_iter": 2, "random_state": 0}, IRIS_Y > 0  # without the class that has a weight
+    weighted, plain = (
+        MLPClassifier(**settings, class_weight=given).partial_fit(IRIS_X[batch], IRIS_Y[batch], classes=[0, 1, 2])
+        for given in ({0: 5.0}, None)
+    )
+    np.testing.assert_array_equal(weighted.predict_proba(IRIS_X), plain.predict_proba(IRIS_X))
+    by_sample = plain.partial_fit(IRIS_X, IRIS_Y, np.where(batch, 1.0, 5.0))
+    np.testing.assert_allclose(
+        weighted.partial_fit(IRIS_X, IRIS_Y).predict_proba(IRIS_X), by_sample.predict_proba(IRIS_X), rtol=1e-12
+    )
+    with pytest.raises(ValueError, match="partial_fit cannot know"):
+        MLPClassifier(class_weight="balanced").partial_fit(IRIS_X, IRIS_Y, classes=[0, 1, 2])
+
+
+def test_a_fit_that_fails_leaves_nothing_half_new():
+    model = MLPClassifier(max_iter=2, random_state=0).fit(IRIS_X, IRIS_Y)
+    with pytest.raises(ValueError, match="non-zero"):
+        model.fit(IRIS_X, BINARY_Y, np.zeros(150))
+    with pytest.raises(NotFittedError):
+        model.predict(IRIS_X)
+    with pytest.raises(ValueError, match="must be passed on the first call"):
+        pickle.loads(pickle.dumps(model)).partial_fit(IRIS_X, BINARY_Y)
+    with pytest.raises(ValueError, match="max_iter"):  # refused before anything was done
+        model.fit(IRIS_X, IRIS_Y).set_params(max_iter=0).fit(IRIS_X, BINARY_Y)
+    assert set(model.predict(IRIS_X)) <= {0, 1, 2}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_no_class_is_made_of_nan():
+    model = MLPClassifier(max_iter=2, random_state=0, dtype="float32").fit(IRIS_X, IRIS_Y)
+    for infer in (model.predict, model.predict_proba):
+        with pytest.raises(ValueError, match="row 3 of X is NaN: its features are too large for float32"):
+            infer(np.where(np.arange(5)[:, None] == 3, 1e200, IRIS_X[:5]))
 
 
 # --- in scikit-learn's company ---------------------------------------------------------------------------------------
@@ -292,6 +382,19 @@ def test_sparse_rows_are_never_dense_all_at_once(solver, monkeypatch):
     np.testing.assert_allclose(proba, whole.predict_proba(X.toarray()), atol=1e-6)
     early = MLPClassifier(max_iter=2, early_stopping=True).fit(X.tocsc(), y)
     assert early.partial_fit is not None and len(early.validation_scores_) == 2
+
+
+def test_wide_sparse_rows_are_predicted_few_at_a_time(monkeypatch):
+    model = MLPRegressor(hidden_layer_sizes=2, max_iter=1, batch_size=8, random_state=0)
+    X = sparse.random(512, 20_000, 0.001, "csr", random_state=0)
+    model.fit(X[:8], np.arange(8.0))
+    monkeypatch.setattr("xpnet.estimator_data.POOL_BYTES", 1 << 22)  # 26 rows
+    tracemalloc.start()
+    found = model.predict(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.shape[0] * X.shape[1] * 8 / 4
+    np.testing.assert_allclose(found, model.predict(X.toarray()), rtol=1e-12)
 
 
 def test_pickles_and_copies_predict_the_same():

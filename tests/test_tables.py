@@ -286,3 +286,24 @@ def test_dropped_columns_may_be_there_or_not(frame):
     table = fit(frame[[*FEATURES, "price", "kind"]], ["price"], ["kind", "same"])
     rows = frame[["size", "rooms", "colour", "garden"]]
     np.testing.assert_array_equal(table.transform(rows), table.transform(rows.assign(kind="?", same="?", price="?")))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "boolean", "bool[pyarrow]"])
+def test_booleans_of_every_kind_are_the_same_target(frame, dtype):
+    table = fit(frame[["size", "garden"]].astype({"garden": dtype}), ["garden"])
+    assert table.target.task == "binary" and table.target.classes == (False, True)
+    assert all(type(label) is bool for label in table.target.classes)
+    np.testing.assert_array_equal(table.target.labels(frame.astype({"garden": dtype})), frame["garden"])
+
+
+@pytest.mark.parametrize("task", [None, "binary"])
+@pytest.mark.parametrize("labels", [[2**53, 2**53 + 1], [-(2**53) - 2, 0]])
+def test_classes_that_float64_does_not_tell_apart_are_refused(frame, labels, task):
+    table = frame[["size"]].assign(label=np.resize(labels, N))
+    with pytest.raises(ValueError, match=r"beyond 9007199254740992.*--task regression"):
+        fit(table, ["label"], task=task)
+
+
+def test_a_target_named_twice_is_refused(frame):
+    with pytest.raises(ValueError, match="twice"):
+        fit(frame, ["price", "price"])

@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
@@ -36,8 +36,15 @@ from xpnet.estimator_data import (
     row_parts,
     side_of,
 )
-from xpnet.estimator_fitting import Reporter, StopRule, fit_lbfgs
-from xpnet.estimator_options import OUT_ACTIVATIONS, check_settings, loss_of_kind, make_network, make_optimizer
+from xpnet.estimator_fitting import Reporter, StopRule, fit_lbfgs, scale_rate
+from xpnet.estimator_options import (
+    OUT_ACTIVATIONS,
+    check_settings,
+    loss_of_kind,
+    make_architecture,
+    make_network,
+    make_optimizer,
+)
 from xpnet.losses import Loss, loss_of
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer, Snapshot
@@ -112,7 +119,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         Warns (ConvergenceWarning) if max_iter ends the training.
         """
         check_settings(self)
+        if validation is not None and not is_stochastic(self):
+            raise ValueError("validation is scored after each epoch, and solver 'lbfgs' has none; use solver='adam', "
+                             "or call score after fit")  # fmt: skip
         first = not (self.warm_start and hasattr(self, "network_"))
+        if not first:
+            self._check_goes_on("warm_start=False")
+        else:  # what fails below must not leave the network of the last fit with this one's classes
+            for name in ("network_", "_optimizer"):
+                self.__dict__.pop(name, None)
         X, Y, weights, y = self._taken(X, y, sample_weight, first, first)
         rng = check_random_state(self.random_state)
         if first:
@@ -124,7 +139,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             return self
         held_out = None
         if validation is not None:
-            held_out = self._checked_validation(X, *validation)
+            held_out = self._checked_validation(X, validation)
         elif self.early_stopping:
             X, Y, weights, held_out = self._split(X, Y, weights, y, rng)
         self._train(X, Y, weights, held_out, rng)
@@ -152,13 +167,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        weights = sample_weight if backend is None else on_host(sample_weight, backend)
-        if weights is not None:
-            weights = _check_sample_weight(weights, np.empty((len(y), 0)), dtype=np.float64)
-            if (weights < 0).any():
-                raise ValueError("Negative values in data passed to `sample_weight`; needed are weights of at least 0")
-            if not weights.any():
-                raise ValueError("Sample weights must contain at least one non-zero number: they are all zero")
+        weights = _checked_weights(sample_weight if backend is None else on_host(sample_weight, backend), len(y))
         return X, self._targets(y, new_classes), self._weighted(y, weights), y
 
     def _backend(self, X: Any, reset: bool) -> Backend | None:
@@ -183,6 +192,21 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         elif X.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
                              f"{self.n_features_in_} features as input")  # fmt: skip
+
+    def _check_goes_on(self, cure: str) -> None:
+        """Refuse settings that a network begun with others could not follow."""
+        network = self.network_
+        backend, loss = network.backend, loss_of_kind(self.loss, self._is_multiclass)
+        same = {
+            "hidden_layer_sizes, activation, dropout or loss": network.architecture
+            == make_architecture(self, self.n_features_in_, self.n_outputs_, loss),
+            "dtype": self.dtype is None or np.dtype(self.dtype) == backend.dtype,
+            "device": self.device in ("auto", backend.device),
+        }
+        for names, is_same in same.items():
+            if not is_same:
+                raise ValueError(f"{names} was set anew after the training had begun, and it cannot go on with that; "
+                                 f"set it back, or begin anew: clone(estimator), or {cure}")  # fmt: skip
 
     def _begin(self, X: Any, Y: np.ndarray, rng: Any) -> None:
         """Make the network and set what counts up."""
@@ -249,6 +273,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"the validation set is too small, {len(held)} sample; raise validation_fraction, or give "
                              "more samples")  # fmt: skip
         picked = None if weights is None else (weights[train], weights[held])
+        if picked is not None and not all(part.any() for part in picked):
+            raise ValueError("the samples held out, or those left, all have the weight 0; pass validation=(X, y), or "
+                             "leave out the samples without weight")  # fmt: skip
         X_train, X_held = (self._picked(X, part) for part in (train, held))
         return X_train, Y[train], picked and picked[0], (X_held, y[held], picked and picked[1])
 
@@ -258,11 +285,25 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             return X[order]
         return X.take(self.network_.backend.to_device(order, np.int64), 0)
 
-    def _checked_validation(self, X_train: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def _checked_validation(self, X_train: Any, validation: Any) -> Any:
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            raise TypeError(f"validation is a {type(validation).__name__}; needed is validation=(X, y) or "
+                            "(X, y, sample_weight)")  # fmt: skip
+        X, y, sample_weight = (*validation, None)[:3]
         check_sides(X=X_train, validation=X)
         check_sides(X=X, y=y, sample_weight=sample_weight)
         y, weights = (on_host(array, self.network_.backend) for array in (y, sample_weight))
-        return self._rows(X), np.asarray(y), weights
+        X, y = self._rows(X), np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        if X.shape[0] != len(y):
+            raise ValueError(f"X of validation has {X.shape[0]} samples and y has {len(y)}; give as many of both")
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y of validation")
+        n_outputs = self._targets(y, new_classes=False).shape[1]  # refuses classes that there are not
+        if n_outputs != self.n_outputs_:
+            raise ValueError(f"y of validation has {n_outputs} outputs and that of the training {self.n_outputs_}; "
+                             "give as many")  # fmt: skip
+        return X, y, _checked_weights(weights, len(y))
 
     def _scorer(self, X: Any, y: np.ndarray, sample_weight: Any) -> Callable[[], float]:
         """Return a function that scores the network as it is on these rows."""
@@ -280,6 +321,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True; pass early_stopping=False")
         first = not hasattr(self, "network_")
+        if not first:
+            self._check_goes_on("fit")
         X, Y, weights, y = self._taken(X, y, sample_weight, first, False)
         rng, n_samples = check_random_state(self.random_state), X.shape[0]
         if first:
@@ -298,6 +341,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             total += loss * len(part)
         self.n_iter_, self.loss_ = 1, total / n_samples
         self.t_ += n_samples
+        scale_rate(self, self._optimizer)
         self.loss_curve_.append(self.loss_)
         self.best_loss_ = min(self.best_loss_, self.loss_)
         if not np.isfinite(self.loss_):
@@ -334,7 +378,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         parts = [infer(part.T).T for part in row_parts(X, backend)]
         if on_cpu:
             parts = [backend.to_host(part) for part in parts]
-        return parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
+        outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
+        if on_cpu and (missing := np.isnan(outputs).any(axis=1)).any():  # whose largest would be the first class
+            raise ValueError(f"the network's output for row {int(missing.argmax())} of X is NaN: its features are too "
+                             f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
+                             "training, or fit again with a lower learning_rate_init")  # fmt: skip
+        return outputs
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
         raise NotImplementedError
@@ -411,6 +460,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _checked_weights(weights: Any, n_samples: int) -> Any:
+    """Return sample weights (n_samples,) in float64, or None; raises ValueError for what cannot be."""
+    if weights is None:
+        return None
+    weights = _check_sample_weight(weights, np.empty((n_samples, 0)), dtype=np.float64)
+    if (weights < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`; needed are weights of at least 0")
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number: they are all zero")
+    return weights
 
 
 class _Stored:

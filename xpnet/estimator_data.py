@@ -17,7 +17,7 @@ from xpnet.feed import POOL_BYTES
 from xpnet.network import CHUNK
 
 Array = Any
-PREDICTED = 8 * CHUNK  # rows that are made dense, or copied to a GPU, at a time
+PREDICTED = 8 * CHUNK  # rows that are made dense, or copied to a GPU, at a time, of at most POOL_BYTES
 _KINDS = {1: "cpu", 2: "cuda"}  # kDLCPU and kDLCUDA of DLPack's DLDeviceType
 
 
@@ -86,7 +86,8 @@ def dataset_of(X: Array, Y: np.ndarray, weights: np.ndarray | None, backend: Bac
 def row_parts(X: Array, backend: Backend) -> Iterator[Array]:
     """Yield X part by part as rows on the backend, dense; all at once where nothing must be copied."""
     same_side = backend.owns(X)  # a sparse matrix never is
-    step = X.shape[0] if same_side else PREDICTED
+    row_bytes = max(1, X.shape[1] * backend.dtype.itemsize)
+    step = X.shape[0] if same_side else max(1, min(PREDICTED, POOL_BYTES // row_bytes))
     for start in range(0, X.shape[0], step):
         part = X if same_side else X[start : start + step]
         yield dense(part, backend)

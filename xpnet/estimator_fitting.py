@@ -31,6 +31,13 @@ def penalty(network: Network, alpha: float) -> float:
     return 0.5 * alpha * float(weights.dot(weights))
 
 
+def scale_rate(settings: Any, optimizer: Optimizer) -> None:
+    """Set the rate of "invscaling" after an epoch: learning_rate_init / (t_ + 1)^power_t, t_ the samples seen."""
+    if settings.solver == "sgd" and settings.learning_rate == "invscaling" and settings.power_t:
+        rates = InverseScaling(settings.learning_rate_init, settings.power_t)
+        optimizer.lr = float(rates.values(settings.t_, 1)[0])
+
+
 class StopRule(Callback):
     """scikit-learn's rule: more than `n_iter_no_change` epochs in turn without a gain of `tol` end the training.
 
@@ -62,9 +69,7 @@ class StopRule(Callback):
         settings.loss_curve_.append(settings.loss_)
         improved = self._has_improved(network)
         self._count = 0 if improved else self._count + 1
-        if settings.solver == "sgd" and settings.learning_rate == "invscaling" and settings.power_t:
-            rates = InverseScaling(settings.learning_rate_init, settings.power_t)
-            self._optimizer.lr = float(rates.values(settings.t_, 1)[0])
+        scale_rate(settings, self._optimizer)
         if self._count <= settings.n_iter_no_change:
             return None
         if settings.solver == "sgd" and settings.learning_rate == "adaptive" and (

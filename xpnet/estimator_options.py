@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.architecture import Architecture
 from xpnet.backend import Backend
 from xpnet.custom import CustomLoss
 from xpnet.dropout import Dropout
@@ -48,6 +49,12 @@ def check_settings(settings: Any) -> None:
     """
     check_option("solver", settings.solver, SOLVERS)
     check_option("learning_rate", settings.learning_rate, LEARNING_RATES)
+    for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum"):
+        if not isinstance(found := getattr(settings, name), (bool, np.bool_)):
+            raise TypeError(f"{name} is {found!r}; needed is {name}=True or False")
+    if not isinstance(settings.callbacks, (list, tuple, type(None))):
+        raise TypeError(f"callbacks is {settings.callbacks!r}; needed is a list: callbacks=[xpnet.Budget(seconds=60)]")
+    check_number("learning_rate_init", settings.learning_rate_init, above=0, example="learning_rate_init=0.001")
     for name in ("alpha", "tol", "power_t"):
         check_number(name, getattr(settings, name), at_least=0, example=f"{name}=0.5")
     check_number("validation_fraction", settings.validation_fraction, above=0, below=1, example="0.1")
@@ -60,6 +67,10 @@ def check_settings(settings: Any) -> None:
     if settings.solver == "lbfgs" and settings.dropout:
         raise ValueError(f"dropout is {settings.dropout} and solver 'lbfgs', whose loss may not change from call to "
                          "call; use solver='adam', or no dropout")  # fmt: skip
+    for name in ("callbacks", "schedule"):
+        if settings.solver == "lbfgs" and getattr(settings, name):
+            raise ValueError(f"{name} goes by epochs and steps, and solver 'lbfgs' has none; use solver='adam', or "
+                             f"leave {name} out")  # fmt: skip
     if settings.schedule is not None and settings.learning_rate != "constant":
         raise ValueError(f"schedule is {settings.schedule!r} and learning_rate {settings.learning_rate!r}, and both "
                          "say the rate; leave learning_rate='constant'")  # fmt: skip
@@ -73,11 +84,17 @@ def make_network(
     rng: np.random.RandomState | None,
 ) -> Network:  # fmt: skip
     """Return the network of an estimator's settings, with initial weights and biases drawn by `rng`, or anyhow."""
-    sizes = [n_features, *hidden_sizes(settings.hidden_layer_sizes), n_outputs]
-    network = Network(_layers(settings, sizes), loss=loss, backend=backend)
+    architecture = make_architecture(settings, n_features, n_outputs, loss)
+    network = Network(architecture.layers, loss=architecture.loss, backend=backend)
     if rng is not None:
-        draw_uniform(network, _activations(settings.activation, len(sizes) - 2), rng)
+        draw_uniform(network, _activations(settings.activation, len(architecture.dense) - 1), rng)
     return network
+
+
+def make_architecture(settings: Any, n_features: int, n_outputs: int, loss: str | Loss) -> Architecture:
+    """Return the layers and the loss of an estimator's settings."""
+    sizes = [n_features, *hidden_sizes(settings.hidden_layer_sizes), n_outputs]
+    return Architecture(tuple(_layers(settings, sizes)), loss)
 
 
 def _layers(settings: Any, sizes: list[int]) -> list[Any]:

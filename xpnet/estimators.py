@@ -16,7 +16,7 @@ try:
     from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
     from sklearn.metrics import accuracy_score, r2_score
     from sklearn.preprocessing import LabelBinarizer
-    from sklearn.utils import compute_sample_weight
+    from sklearn.utils import compute_class_weight, compute_sample_weight
     from sklearn.utils.metaestimators import available_if
     from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
     from sklearn.utils.validation import check_is_fitted
@@ -63,6 +63,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     dropout: a rate, or a list of one a hidden layer.  weight_decay: of adamw and lion.
     schedule: "cosine", "one_cycle" (up to max_iter), or a value of `xpnet.schedules` in place of learning_rate.
     callbacks: instances of `xpnet.Callback`.
+    Two differences: with momentum, a rate that changes ("invscaling", "adaptive") scales the steps already summed too,
+    as in PyTorch, where scikit-learn's keep the rate that they were taken with; and "adaptive" acts in fit, not in
+    partial_fit.
     Attributes as in scikit-learn; network_ is the `Network`.  loss_curve_ is the mean loss of each epoch with the
     penalty of alpha.  A pickle of an estimator on a GPU loads without one, on the CPU, with a warning.
     """
@@ -96,14 +99,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         classes: all labels that will ever come; needed at the first call, unless y is multilabel.
         """
-        if not hasattr(self, "classes_"):
-            if classes is None and side_of(y) == "cpu" and type_of_target(y).startswith("multilabel"):
-                classes = y
+        if self.class_weight == "balanced":
+            raise ValueError("class_weight is 'balanced', and partial_fit cannot know how many samples of each class "
+                             "will come; pass a dict of weights, such as class_weight={0: 1.0, 1: 5.0}")  # fmt: skip
+        if not hasattr(self, "network_"):
+            if side_of(y) == "cpu" and type_of_target(y).startswith("multilabel"):
+                classes = y  # its columns are the labels
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit: classes=np.unique(all_y)")
             self._binarizer = LabelBinarizer().fit(classes)
             self.classes_ = self._binarizer.classes_
-        elif classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
+        elif (
+            classes is not None
+            and not self._is_multilabel
+            and not np.array_equal(self.classes_, unique_labels(classes))
+        ):
             raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                              f"{self.classes_!r}")  # fmt: skip
         return self._partial_fit(X, y, sample_weight)
@@ -124,7 +134,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
         check_is_fitted(self)
         P = self._outputs(self._rows(X), linked=True)
-        if P.shape[1] > 1 or self._binarizer.y_type_.startswith("multilabel"):
+        if P.shape[1] > 1 or self._is_multilabel:
             return P
         xp = np if side_of(P) == "cpu" else self.network_.backend.xp
         return xp.concatenate([1.0 - P, P], axis=1)
@@ -141,6 +151,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if new_classes:
             self._binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._binarizer.classes_
+        elif type_of_target(y).startswith("multilabel") != self._is_multilabel:
+            begun, found = ("several", "one") if self._is_multilabel else ("one", "several")
+            raise ValueError(f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
+                             f"{type(self).__name__} was begun with {begun}; give y as then, or fit a new one"
+                             )  # fmt: skip
         elif unknown := sorted(set(unique_labels(y).tolist()) - set(self.classes_.tolist())):
             raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was begun with "
                              f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
@@ -151,17 +166,35 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _weighted(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
         if self.class_weight is None:
             return weights
-        by_class: np.ndarray = compute_sample_weight(self.class_weight, y)
+        given = self.class_weight
+        if not (isinstance(given, str) or self._is_multilabel):  # a batch need not have every class
+            given = dict(zip(self.classes_, compute_class_weight(given, classes=self.classes_, y=y), strict=True))
+        by_class: np.ndarray = compute_sample_weight(given, y)
         return by_class if weights is None else by_class * weights
+
+    def _check_loss(self, loss: Loss) -> None:
+        wrong = None
+        if loss.targets == "counts":
+            wrong = "is of counts, not of classes"
+        elif self._is_multilabel and loss.targets == "distributions":
+            wrong = "is of one class among several, and y has several labels a sample"
+        elif self._is_multiclass and loss.name == "sigmoid_cross_entropy":
+            wrong = "is of a yes or no each, whose probabilities do not add up to 1, and y has one class a sample"
+        if wrong is not None:
+            raise ValueError(f"loss {loss.name} {wrong}; take loss='log_loss'")
 
     @property
     def _is_multiclass(self) -> bool:
         return bool(self._binarizer.y_type_ == "multiclass")
 
+    @property
+    def _is_multilabel(self) -> bool:
+        return str(self._binarizer.y_type_).startswith("multilabel")
+
     def _predicted(self, X: Any) -> Any:
         outputs, is_host = self._outputs(X, linked=False), side_of(X) == "cpu"
         loss, xp = self.network_.architecture.loss, np if is_host else self.network_.backend.xp
-        if self._binarizer.y_type_.startswith("multilabel"):
+        if self._is_multilabel:
             return (outputs > loss.threshold).astype(np.int64)
         if self._is_multiclass:
             labels = outputs.argmax(axis=1)
@@ -198,6 +231,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2 on rows X and targets y, the mean over the outputs."""
         return self._score(r2_score, X, y, sample_weight)
+
+    def _check_loss(self, loss: Loss) -> None:
+        if loss.targets == "classes":
+            raise ValueError(f"loss {loss.name} is of classes, not of numbers; take loss='squared_error', or "
+                             "xpnet.MLPClassifier")  # fmt: skip
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
         return y.reshape(len(y), -1)

@@ -34,6 +34,7 @@ from xpnet.table_columns import (
 
 FORMAT = 1
 TASKS = ("regression", "binary", "multiclass")
+LARGEST = 2**53  # whole numbers up to here are told apart in float64
 FEW = 20  # whole numbers with at most so many different values are classes
 REMOVE_ROWS = "the target must be known: remove these rows, or fill them in"
 ANOTHER = "name another --target"
@@ -176,6 +177,8 @@ def fit(
     Raises ValueError for a column that cannot be used, named with the cure.
     """
     _check_columns(frame, [*target, *drop])
+    if len(set(target)) < len(target):
+        raise ValueError(f"a target is named twice among {', '.join(target)}; name each once")
     both = [name for name in target if name in drop]
     if both:
         raise ValueError(f"the target {both[0]!r} is also among the columns to drop; leave it out there")
@@ -218,20 +221,24 @@ def _inferred(frame: Any, names: Sequence[str], text: str | None) -> str:
         return "regression"
     column = frame[names[0]]
     values = np.unique(texts(column).astype(str) if text is not None else numbers(column))
-    if text is not None or column.dtype == bool:
+    if text is not None or _is_bool(column):
         return "multiclass" if len(values) > 2 else "binary"
     if column.dtype.kind in "iu":
-        if len(values) == 2:
+        n_values = column.nunique()  # of values, float64 does not tell all of the largest apart
+        if n_values == 2:
             return "binary"
-        return "multiclass" if 2 < len(values) <= min(FEW, len(column) // 2) else "regression"
+        return "multiclass" if 2 < n_values <= min(FEW, len(column) // 2) else "regression"
     return "binary" if values.tolist() == [0.0, 1.0] else "regression"
 
 
 def _classes(column: Any, is_text: bool, task: str) -> tuple[Any, ...]:
     if is_text:
         classes: tuple[Any, ...] = tuple(text_counts(column, ANOTHER))
-    elif column.dtype == bool:
+    elif _is_bool(column):
         classes = tuple(bool(value) for value in np.unique(column.to_numpy(bool)))
+    elif column.dtype.kind in "iu" and max(-int(column.min()), int(column.max())) > LARGEST:
+        raise ValueError(f"the target {column.name!r} has whole numbers beyond {LARGEST}, which cannot all be told "
+                         "apart as classes; take --task regression, or put a letter before each")  # fmt: skip
     else:
         classes = tuple(int(value) if value.is_integer() else value for value in np.unique(numbers(column)).tolist())
     if len(classes) == 1:
@@ -243,6 +250,13 @@ def _classes(column: Any, is_text: bool, task: str) -> tuple[Any, ...]:
         raise ValueError(f"the target {column.name!r} has {len(classes)} classes and the task is {task}; "
                          f"take --task {'binary' if len(classes) == 2 else 'multiclass'}")  # fmt: skip
     return classes
+
+
+def _is_bool(column: Any) -> bool:
+    """Whether a column is of booleans, those of pandas and of Arrow too."""
+    import pandas
+
+    return bool(pandas.api.types.is_bool_dtype(column.dtype)) and not hasattr(column.dtype, "categories")
 
 
 def _constant_message(name: str, value: Any, n_rows: int) -> str:
