@@ -561,7 +561,7 @@ def test_diverging_run_says_so_and_leaves_a_finite_model(capsys, options, batch_
     out, err = capsys.readouterr()
     assert re.fullmatch(r"xpnet: [^\n]+\n", err)
     assert re.search(r"\b(loss is (nan|-?inf)|not finite)\b.* step.* of epoch \d+", err)
-    for part in ("lower the learning rate", f"(it is {float(options[1]):g})"):
+    for part in ("lower --lr", f"(it is {float(options[1]):g})"):
         assert part in err
     assert names("run") == RUN_FILES
     assert json_lines(out) == json_lines(Path("run/history.jsonl").read_text())  # no summary: it did not finish

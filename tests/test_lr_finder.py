@@ -24,19 +24,19 @@ def fresh(backend):
 
 def test_the_losses_are_those_of_steps_by_hand(float64_cpu):
     data, by_hand = labelled(), fresh(float64_cpu)
-    found = find_lr(fresh(float64_cpu), data, SGD(), lr_start=1e-3, lr_end=1.0, n_steps=12, batch_size=16,
+    found = find_lr(fresh(float64_cpu), data, SGD(), lr_start=1e-3, lr_end=1.0, n_steps=40, batch_size=16,
                     smoothing=0.5, seed=3)  # fmt: skip
-    np.testing.assert_allclose(found.lrs, np.geomspace(1e-3, 1.0, 12), rtol=1e-12)
+    np.testing.assert_allclose(found.lrs, np.geomspace(1e-3, 1.0, 40), rtol=1e-12)
     rng = random_generator(3, 1)
-    order = np.concatenate([rng.permutation(64) for _ in range(3)])
+    order = np.concatenate([rng.permutation(64) for _ in range(10)])
     losses = []
     for t, lr in enumerate(found.lrs):
         part = order[16 * t : 16 * t + 16]
         losses.append(xpnet.step(by_hand, SGD(lr), data.X[:, part].copy(), data.Y[:, part].astype(float)))
-    smoothed = [np.average(losses[: t + 1], weights=0.5 ** np.arange(t + 1)[::-1]) for t in range(12)]
+    smoothed = [np.average(losses[: t + 1], weights=0.5 ** np.arange(t + 1)[::-1]) for t in range(40)]
     np.testing.assert_allclose(found.losses, smoothed, rtol=1e-10)
-    slopes = np.diff(smoothed[1:-5]) / np.diff(np.log(found.lrs[1:-5]))
-    assert found.suggestion == found.lrs[1:-5][slopes.argmin()]
+    slopes = np.diff(smoothed[4:-5]) / np.diff(np.log(found.lrs[4:-5]))
+    assert found.suggestion == found.lrs[4:-5][slopes.argmin()]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -102,3 +102,10 @@ def test_refusals(float64_cpu, changes, error, parts):
     with pytest.raises(error) as raised:
         find_lr(fresh(float64_cpu), **arguments)
     says(raised, *parts)
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+@pytest.mark.parametrize("lr_end", [1e-9, 1e-6])
+def test_a_loss_that_only_scatters_suggests_nothing(float64_cpu, batch_size, lr_end):
+    found = find_lr(fresh(float64_cpu), labelled(), SGD(), lr_start=1e-10, lr_end=lr_end, batch_size=batch_size)
+    assert len(found.losses) == 100 and found.suggestion is None

@@ -73,6 +73,6 @@ def test_every_command_runs(folder, capsys):
                 run = latest_run()
     assert n_run >= 19
     assert json.loads(Path("here.json").read_text())["points"]
-    assert len(Path("Y.csv").read_text().splitlines()) == 60
+    assert len(Path("Y.csv").read_text().splitlines()) == 1 + 60
     assert len(Path("predictions.csv").read_text().splitlines()) == 3
     capsys.readouterr()

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from xpnet.model_file import write_aside
 from xpnet.optimizers import Optimizer
-from xpnet.options import check_number, check_whole
+from xpnet.options import check_number, check_path, check_whole
 from xpnet.schedules import Constant
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class HistoryFile(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path("path", path, 'HistoryFile("history.jsonl")'))
         self._start = 0  # what lies before it in the file is not of this run
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
@@ -228,7 +228,7 @@ class EarlyStopping(Callback):
         self._forget()
 
     def on_measured(self, record: Record, network: Network) -> str | None:
-        value = _sign(self.monitor) * measure_of(record, self.monitor)
+        value = sign_of(self.monitor) * measure_of(record, self.monitor)
         if value < self._best - (self.min_delta if self._best < math.inf else 0.0):
             self._best, self._epoch, self._weights = value, record["epoch"], network.owned.copy()
         elif record["epoch"] - self._epoch >= self.patience:
@@ -265,7 +265,7 @@ class StopAtScore(Callback):
         self.monitor = monitor
 
     def on_measured(self, record: Record, network: Network) -> str | None:
-        value, sign = measure_of(record, self.monitor), _sign(self.monitor)
+        value, sign = measure_of(record, self.monitor), sign_of(self.monitor)
         return f"{self.monitor} is {value:g}, asked for {self.score:g}" if sign * value <= sign * self.score else None
 
 
@@ -326,7 +326,7 @@ def measure_of(record: Record, monitor: str) -> float:
     return float(record[monitor])
 
 
-def _sign(monitor: str) -> float:
+def sign_of(monitor: str) -> float:
     """1 where low is better, else -1."""
     return 1.0 if monitor.endswith(("loss", "error")) else -1.0
 

@@ -20,7 +20,7 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.callbacks import Callback, Record
 from xpnet.model_file import write_aside
-from xpnet.options import check_number, check_whole
+from xpnet.options import check_number, check_path, check_whole
 
 if TYPE_CHECKING:
     from xpnet.network import Network
@@ -79,7 +79,7 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], seconds: float = 30.0, steps: int | None = None) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path("path", path, 'Checkpoint("run.checkpoint")'))
         self.seconds = check_number("seconds", seconds, above=0, example='Checkpoint("run.safetensors", seconds=30)')
         self.steps = None if steps is None else check_whole("steps", steps, at_least=1)
         self._n_steps = 0
@@ -131,7 +131,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
     """Read what `save_checkpoint` wrote; raises FileNotFoundError, or ValueError in one line for any other file."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = Path(check_path("resume", path, 'train(..., resume="run.checkpoint")'))
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; train with callbacks=[Checkpoint(path)], or leave "
                                 "resume out to begin anew")  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,21 +19,22 @@ from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
 from xpnet.commands.signals import Terminated
+from xpnet.commands.wording import in_options, system_message, wrapped
 from xpnet.training import TrainingDiverged
 
-EXAMPLES = """examples:
-  xpnet train                                     784-100-200-10 on the digits inside the package
-  xpnet train --dataset mnist --epochs 25         on MNIST, downloaded once (extra: xpnet[download])
-  xpnet train data.csv --target price             on a table, which says the task (extra: xpnet[data])
-  xpnet train --config runs/mnist-sample-20260131-120000/config.json --epochs 40
-  xpnet train --resume runs/mnist-sample-20260131-120000
-  xpnet find-lr --optimizer adam                  a learning rate to begin with
-  xpnet evaluate runs/mnist-sample-20260131-120000
-  xpnet predict runs/mnist-sample-20260131-120000 --input X.npy --out Y.csv
-  xpnet plot runs/mnist-sample-20260131-120000    curves, mistakes and more as files (extra: xpnet[plot])
-  xpnet bench --out here.json                     time training steps on every device of this machine
-  xpnet info                                      versions, threads, GPU: for a bug report
-"""
+EXAMPLES = (
+    ("xpnet train", "on the digits inside the package"),
+    ("xpnet train --dataset mnist --epochs 25", "on MNIST (extra: xpnet[download])"),
+    ("xpnet train data.csv --target price", "on a table (extra: xpnet[data])"),
+    ("xpnet train --config RUN/config.json", "a run again"),
+    ("xpnet train --resume RUN", "go on with a run that was stopped"),
+    ("xpnet find-lr --optimizer adam", "a learning rate to begin with"),
+    ("xpnet evaluate RUN", "a run on the data held out"),
+    ("xpnet predict RUN X.npy --out Y.csv", "a run's model on other rows"),
+    ("xpnet plot RUN", "its curves, mistakes and more (extra: xpnet[plot])"),
+    ("xpnet bench --out here.json", "which device is faster here"),
+    ("xpnet info", "for a bug report"),
+)
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
@@ -41,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A daemon may start us with stdout or stderr closed; then there is nobody to tell.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  as long as the process
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.command is None:
-        parser.print_help()
-        return USAGE
     try:
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help()
+            return USAGE
         if getattr(arguments, "config", None) is not None:
             apply_config(arguments.parser, Path(arguments.config))
             arguments = parser.parse_args(argv)
@@ -65,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted", INTERRUPTED)
     except Terminated:
         return _fail("terminated", TERMINATED)
-    except (ValueError, TypeError, OSError, ImportError, MemoryError, BackendUnavailable, TrainingDiverged) as error:
+    except OSError as error:
+        _drop_unwritable_stdout()
+        return _fail(system_message(error), FAILURE)
+    except (ValueError, TypeError, ImportError, MemoryError, BackendUnavailable, TrainingDiverged) as error:
         _drop_unwritable_stdout()
         return _fail(str(error) or type(error).__name__, FAILURE)
 
@@ -79,17 +84,27 @@ def _drop_unwritable_stdout() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"xpnet: {' '.join(message.split())}", file=sys.stderr)
+    print(wrapped(f"xpnet: {in_options(' '.join(message.split()))}", sys.stderr), file=sys.stderr)
     return code
+
+
+def _examples() -> str:
+    """What the commands look like, each beside what it does, or above it where the terminal is narrow."""
+    column = max(len(command) for command, _ in EXAMPLES) + 5
+    is_wide = shutil.get_terminal_size().columns >= column + max(len(text) for _, text in EXAMPLES)
+    lines = (f"  {command}".ljust(column) + text if is_wide else f"  {command}\n      {text}"
+             for command, text in EXAMPLES)  # fmt: skip
+    return "\n".join(["examples (RUN is a run directory):", *lines])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
-        prog="xpnet", description="Train feed-forward networks on NumPy or CuPy.", epilog=EXAMPLES,
+        prog="xpnet", description="Train feed-forward networks on NumPy or CuPy.", epilog=_examples(),
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands",
+                                     description="xpnet COMMAND --help lists its options")  # fmt: skip
     train.add_parser(commands)
     find_lr.add_parser(commands)
     apply.add_parsers(commands)

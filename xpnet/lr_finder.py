@@ -26,7 +26,8 @@ class RateSearch:
     """What `find_lr` saw.
 
     lrs, losses: the rate and the smoothed loss of each step made.
-    suggestion: the rate where the loss fell most steeply, None if too few steps were made before it ran away.
+    suggestion: the rate where the loss fell most steeply, None if too few steps were made before it ran away,
+    or if it never fell by more than its noise.
     """
 
     lrs: np.ndarray
@@ -69,11 +70,11 @@ def find_lr(
     engine = make_engine(program, network.backend, owned, feed.sources)  # its state is zero: the optimizer's stays out
     kept = owned.copy()
     try:
-        losses = _ramp(engine, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
+        raw, losses = _ramp(engine, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
     finally:
         owned[...] = kept
     lrs = lrs[: len(losses)]
-    return RateSearch(lrs, losses, _steepest(lrs, losses, n_steps // 10))
+    return RateSearch(lrs, losses, _steepest(lrs, losses, n_steps // 10) if _falls(raw, n_steps // 10) else None)
 
 
 def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -85,9 +86,11 @@ def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.nda
                 yield full[start : start + CHUNK_STEPS * batch]
 
 
-def _ramp(engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float) -> np.ndarray:
-    """Run step after step until the smoothed loss runs away; return it for the steps before that one and for it."""
-    batch, losses = engine.program.capacity, list[float]()
+def _ramp(
+    engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run step after step until the smoothed loss runs away; return the loss and the smoothed one up to that step."""
+    batch, raw, losses = engine.program.capacity, list[float](), list[float]()
     mean, weight, lowest = 0.0, 0.0, np.inf
     while len(losses) < len(lrs):
         order = next(chunks)[: (len(lrs) - len(losses)) * batch]
@@ -97,12 +100,26 @@ def _ramp(engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothi
             mean, weight = smoothing * mean + (1.0 - smoothing) * loss, smoothing * weight + (1.0 - smoothing)
             smoothed = mean / weight
             if not np.isfinite(smoothed):
-                return np.array(losses)
+                return np.array(raw), np.array(losses)
+            raw.append(loss)
             losses.append(smoothed)
             lowest = min(lowest, smoothed)
             if smoothed > 4.0 * lowest:
-                return np.array(losses)
-    return np.array(losses)
+                return np.array(raw), np.array(losses)
+    return np.array(raw), np.array(losses)
+
+
+def _falls(losses: np.ndarray, n: int) -> bool:
+    """Whether the mean of n losses in a row is ever below that of the first n by 4 standard errors of the difference.
+
+    On losses that only scatter, the steepest fall is an accident of the batches and its rate no suggestion.
+    """
+    n = max(n, 3)
+    if len(losses) < 2 * n:
+        return False
+    means = np.convolve(losses, np.full(n, 1.0 / n), "valid")
+    deviation = np.median(abs(np.diff(losses))) / 0.954  # of normal losses; neither trend nor runaway counts for much
+    return bool(means[0] - means.min() > max(4.0 * deviation * np.sqrt(2.0 / n), 1e-6 * abs(means[0])))
 
 
 def _steepest(lrs: np.ndarray, losses: np.ndarray, skip: int) -> float | None:

@@ -20,6 +20,7 @@ from xpnet.executors.replay import Replay
 from xpnet.layer import Layer
 from xpnet.losses import Loss
 from xpnet.model_file import load_model, save_model, tensor_shapes
+from xpnet.options import check_path
 from xpnet.parameters import Layout, Parameters, random_generator
 from xpnet.program import Program
 from xpnet.steps import RecordsUpdate, evaluation_program, inference_program, training_program
@@ -155,6 +156,7 @@ class Network:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: named tensors (`layers.0.W`) and the spec."""
+        check_path("path", path, 'network.save("model.safetensors")')
         arrays = {**self.parameters.named, **self.statistics}
         tensors = {name: self.backend.to_host(arrays[name]) for name in tensor_shapes(self.architecture)}
         save_model(path, self.architecture, tensors)
@@ -172,6 +174,7 @@ class Network:
         Raises FileNotFoundError, or ValueError for a file that is truncated, hostile or not ours, and for a function
         that is missing.
         """
+        check_path("path", path, 'Network.load("model.safetensors")')
         architecture, tensors = load_model(path, functions)
         network = cls.__new__(cls)
         network._set_up(architecture, backend)
@@ -281,13 +284,13 @@ class Network:
         backend = self.backend
         if not backend.owns(array):
             side = f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
-            convert = f"pass backend.to_device({name})"
+            convert = f"pass network.backend.to_device({name})"
             if backend.device == "cpu" and hasattr(array, "get"):
                 convert = f"pass backend.to_host({name}), of the backend that it came from"
             raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
         if array.dtype != backend.dtype:
             raise TypeError(f"{name} is {array.dtype}, the network computes in {backend.dtype}; "
-                            f"pass backend.to_device({name})")  # fmt: skip
+                            f"pass network.backend.to_device({name})")  # fmt: skip
 
     def _check_array(self, name: str, array: Array, n_rows: int) -> None:
         self._check_side(name, array)

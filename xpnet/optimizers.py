@@ -5,6 +5,7 @@ The order of an update: gradient, l1 and l2, clip, the rule with its decay, max-
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -127,8 +128,9 @@ class Optimizer(ABC):
     def __init__(
         self, lr: float | Schedule, *, l1: float = 0.0, l2: float = 0.0, l2_summed: float = 0.0,
         clip_value: float | None = None, clip_norm: float | None = None, max_norm: float | None = None,
-        ema: float | None = None,
+        ema: float | None = None, **others: Any,
     ) -> None:  # fmt: skip
+        self._refuse(others)
         self._left = Snapshot(None, 0, None, None)
         self._ema_start = 0
         self.lr = lr
@@ -139,6 +141,15 @@ class Optimizer(ABC):
         self.clip_norm = None if clip_norm is None else self._checked("clip_norm", clip_norm, above=0, example=1)
         self.max_norm = None if max_norm is None else self._checked("max_norm", max_norm, above=0, example=3)
         self.ema = None if ema is None else self._checked("ema", ema, above=0, below=1, example=0.999)
+
+    def _refuse(self, others: dict[str, Any]) -> None:
+        """Name what it takes in place of a keyword that it does not; others come from elsewhere, as learning_rate."""
+        if others:
+            name = next(iter(others))
+            taken = [*list(inspect.signature(type(self).__init__).parameters)[1:-1], *Options.__annotations__]
+            cure = f"lr={others[name]!r}" if name in ("learning_rate", "rate", "eta") else "lr=0.1, l2=1e-4"
+            raise TypeError(f"{type(self).__name__} has no {name}; it takes {', '.join(taken)}: "
+                            f"{type(self).__name__}({cure})")  # fmt: skip
 
     @property
     def lr(self) -> float:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+NEAR = 0.6  # of what a name and a slip of it have in common; below it a guess misleads
 
 
 def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
@@ -18,9 +21,22 @@ def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
         return found
     text = str(found).lower()
     # "gpu" is spelled more like "cpu", the opposite of what was meant
-    near = ["cuda"] if text == "gpu" and "cuda" in choices else difflib.get_close_matches(text, choices, 1, 0.4)
+    begun = [choice for choice in choices if text and choice.startswith(text)]
+    near = begun or difflib.get_close_matches(text, choices, 1, NEAR)
+    near = ["cuda"] if text == "gpu" and "cuda" in choices else near
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{argument} is {found!r}, needed is one of {', '.join(map(repr, choices))}{hint}")
+
+
+def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str]:
+    """Return `found` if it is a path; raises TypeError for anything else, a file descriptor too.
+
+    example: a call that works, for the message.
+    """
+    if isinstance(found, (str, os.PathLike)):
+        return found
+    raise TypeError(f"{argument} is {found!r} ({type(found).__name__}); needed is the path of a file, such as "
+                    f"{example}")  # fmt: skip
 
 
 def check_whole(argument: str, found: Any, at_least: int) -> int:

@@ -48,7 +48,10 @@ class Buffer:
     def T(self) -> Buffer:
         """The transpose: the same memory, seen the other way."""
         if self.form != "matrix":
-            raise RecordingError(f"{self.name} is a {self.form}; only a matrix has a transpose here")
+            raise RecordingError(
+                f"{self.name} is a {self.form}; only a matrix has a transpose here: "
+                "make it with matrix_in or batch_matrix"
+            )
         name = self.name[:-2] if self.name.endswith("^T") else f"{self.name}^T"
         return replace(self, name=name, shape=self.shape[::-1], flipped=not self.flipped)
 
@@ -349,7 +352,10 @@ class Recorder:
     def say(self, word: str, *inputs: Any, out: Any, axis: int | None = None, keepdims: bool = False) -> None:
         """Append one call; the namespace's words come here."""
         if len(inputs) != WORDS[word]:
-            raise RecordingError(f"{word} was given {len(inputs)} operands, it takes {WORDS[word]} and out=")
+            raise RecordingError(
+                f"{word} was given {len(inputs)} operands, it takes {WORDS[word]} and out=; "
+                "make more calls of it, or fewer operands"
+            )
         _check_operands(word, inputs, out)
         operands: tuple[Operand | float | int, ...]
         if word == "matmul":
@@ -391,7 +397,9 @@ def _aligned(position: int) -> int:
 
 def _check_operands(word: str, inputs: tuple[Any, ...], out: Any) -> None:
     if not isinstance(out, Buffer):
-        raise RecordingError(f"{word} writes to {type(out).__name__}; out= must be a Buffer of this Program")
+        raise RecordingError(
+            f"{word} writes to {type(out).__name__}; out= must be a Buffer of this Program: make one with the recorder"
+        )
     kinds = {item.kind for item in inputs if isinstance(item, Buffer)}
     for item in inputs:
         # A stray np.float64 would silently turn float32 arithmetic into float64 in NumPy and CuPy alike.
@@ -400,15 +408,23 @@ def _check_operands(word: str, inputs: tuple[Any, ...], out: Any) -> None:
                 f"{word} was given {type(item).__name__}; operands are Buffers and Python numbers: use float(...)"
             )
     if len(kinds) != 1:
-        raise RecordingError(f"{word} needs buffers of one kind, got {sorted(kinds) or 'numbers only'}")
+        raise RecordingError(
+            f"{word} needs buffers of one kind, got {sorted(kinds) or 'numbers only'}; "
+            "give it one of them at least, and no other kind"
+        )
     (kind,) = kinds
     uint32_words = ("add", "multiply", "greater", *INTEGER)
     numbers = [item for item in inputs if not isinstance(item, Buffer)]
     if kind == "uint32" and not all(type(item) is int and 0 <= item < 2**32 for item in numbers):
-        raise RecordingError(f"{word} on uint32 buffers takes whole numbers from 0 to 2**32 - 1, got {numbers}")
+        raise RecordingError(
+            f"{word} on uint32 buffers takes whole numbers from 0 to 2**32 - 1, got {numbers}; take them modulo 2**32"
+        )
     allowed = word in uint32_words if kind == "uint32" else word not in INTEGER
     if not allowed or out.kind != ("float" if word == "greater" else kind):
-        raise RecordingError(f"{word} does not go from {kind} to {out.kind} ({out.name})")
+        raise RecordingError(
+            f"{word} does not go from {kind} to {out.kind} ({out.name}); "
+            "give a buffer of another kind, or use greater to leave uint32"
+        )
 
 
 def _refuse_order(word: str, item: Buffer, leader: Buffer) -> None:
@@ -446,13 +462,19 @@ def _place_elementwise(
         elif is_matrix:
             fits = len(item.shape) == 2 and all(n in (1, full) for n, full in zip(item.shape, out.shape, strict=True))
             if not fits or (item.form == "matrix" and item.shape != out.shape):
-                raise RecordingError(f"{word}: {item.name} {item.shape} does not fit {out.name} {out.shape}")
+                raise RecordingError(
+                    f"{word}: {item.name} {item.shape} does not fit {out.name} {out.shape}; "
+                    "give it that shape, or that of a row or column of it"
+                )
             if item.form == "matrix" and item.flipped != out.flipped:
                 _refuse_order(word, item, out)
             placed.append(Operand(item, _turned(item.shape, out.flipped)))
         else:
             if item.form == "matrix" or item.shape != out.shape:
-                raise RecordingError(f"{word}: {item.name} {item.shape} does not fit {out.name} {out.shape}")
+                raise RecordingError(
+                    f"{word}: {item.name} {item.shape} does not fit {out.name} {out.shape}; "
+                    "give it that shape, or that of a row or column of it"
+                )
             placed.append(Operand(item, (item.size,)))
     shape = _turned(out.shape, out.flipped) if is_matrix else (out.size,)
     return tuple(placed), Operand(out, shape)
@@ -463,7 +485,7 @@ def _place_reduction(
 ) -> tuple[tuple[Operand], Operand, int]:
     """Turn the result with the source; `out` keeps the axis with length 1."""
     if not isinstance(source, Buffer):
-        raise RecordingError(f"{word} reduces a Buffer, not the number {source}")
+        raise RecordingError(f"{word} reduces a Buffer, not the number {source}; give one as the first operand")
     if type(axis) is not int or not 0 <= axis < len(source.shape) or keepdims is not True:
         raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}")
     kept = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
@@ -471,7 +493,7 @@ def _place_reduction(
         kept = (1, 1)
     if out.shape != kept or out.form not in ("vector", "scalar"):
         raise RecordingError(f"{word} of {source.name} {source.shape} over axis {axis} gives a vector {kept}, "
-                             f"out is {out.name}, a {out.form} {out.shape}")  # fmt: skip
+                             f"out is {out.name}, a {out.form} {out.shape}; make out like that")  # fmt: skip
     if source.form != "matrix":
         if out.size > 1:
             raise RecordingError(f"{word} of the vector {source.name} {source.shape} over axis {axis} reduces nothing; "
@@ -486,10 +508,12 @@ def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, O
     """Turn the product with its destination: for a flipped one, (left right)^T = right^T left^T is what is computed."""
     for item in (left, right, out):
         if not isinstance(item, Buffer) or item.form != "matrix":
-            raise RecordingError(f"matmul takes matrices, got {getattr(item, 'name', item)!r}")
+            raise RecordingError(
+                f"matmul takes matrices, got {getattr(item, 'name', item)!r}; make it with matrix_in or batch_matrix"
+            )
     if left.shape[1] != right.shape[0] or out.shape != (left.shape[0], right.shape[1]):
         raise RecordingError(f"matmul: {left.name} {left.shape} times {right.name} {right.shape} "
-                             f"does not give {out.name} {out.shape}")  # fmt: skip
+                             f"does not give {out.name} {out.shape}; turn a factor with .T, or change out")  # fmt: skip
     if out.flipped:
         left, right = right.T, left.T
     return (_as_stored(left), _as_stored(right)), Operand(out, _turned(out.shape, out.flipped))

@@ -13,7 +13,7 @@ import xpnet
 from xpnet import runs
 from xpnet.backend import DTYPES, select_backend
 from xpnet.callbacks import json_line
-from xpnet.commands.arguments import UsageError, add_device
+from xpnet.commands.arguments import UsageError, add_device, check_writable
 from xpnet.commands.data import load_again, open_rows
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.report import metrics_text
@@ -102,6 +102,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     suffixes = (".npy", ".csv") if table is None else (".csv", ".parquet")
     if out.suffix not in suffixes:
         raise UsageError(f"--out {out} ends in {out.suffix!r}; name a {' or a '.join(suffixes)} file")
+    check_writable("--out", arguments.out)
     network = Network.load(run / runs.MODEL, backend_of(arguments, config))
     _check_table(arguments, network, table)
     if table is not None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from xpnet.backend import DEVICES
+from xpnet.commands.wording import in_options
 from xpnet.options import check_option
+
+LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 
 
 class UsageError(Exception):
@@ -56,17 +61,26 @@ def option(name: str, choices: Any) -> Callable[[str], str]:
         try:
             return check_option(name, text, choices)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise argparse.ArgumentTypeError(in_options(str(error))) from None
 
     return convert
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def whole(at_least: int) -> Callable[[str], int]:
     """Return a converter that takes a whole number of at least that."""
 
     def convert(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > 15 or int(text) < at_least:
+        if not (text.isascii() and text.isdigit()):
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {at_least}")
+        if len(text.lstrip("0")) > LARGEST_DIGITS:
+            raise argparse.ArgumentTypeError(f"{_short(text)} is too large; give a whole number of at most "
+                                             f"{LARGEST_DIGITS} digits")  # fmt: skip
+        if int(text) < at_least:
+            raise argparse.ArgumentTypeError(f"{text!r} is too small; give a whole number of at least {at_least}")
         return int(text)
 
     return convert
@@ -77,6 +91,9 @@ def size_list(at_least: int, example: str) -> Callable[[str], list[int]]:
 
     def convert(text: str) -> list[int]:
         parts = text.split(",")
+        if any(re.fullmatch("[1-9][0-9]{10,}", part) for part in parts):
+            raise argparse.ArgumentTypeError(f"{_short(text)} has a size too large; write sizes of at most 10 digits "
+                                             f"as {example}")  # fmt: skip
         if len(parts) < at_least or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as {example}")
         return [int(part) for part in parts]
@@ -144,6 +161,17 @@ def refuse_stray(
             others = [other for other, taken in takers.items() if flag in taken]
             raise UsageError(f"--{flag.replace('_', '-')} goes with {choice} {' or '.join(others)}, not with {name}; "
                              f"leave it out, or choose another {choice}")  # fmt: skip
+
+
+def check_writable(flag: str, text: str) -> None:
+    """Refuse a file that could not be written in the end, before anything is computed; raises UsageError or OSError."""
+    folder = Path(text).parent
+    if text == "" or Path(text).is_dir():
+        raise UsageError(f"{flag} is {text!r}, a folder; name a file")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{flag} {text}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{flag} {text}: the folder {folder} cannot be written; name another")
 
 
 def add_device(command: argparse._ActionsContainer, auto: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 import xpnet
 from xpnet import grid, plots
 from xpnet.backend import DTYPES
-from xpnet.commands.arguments import UsageError, add_device, option, positive, size_list, whole
+from xpnet.commands.arguments import UsageError, add_device, check_writable, option, positive, size_list, whole
 from xpnet.grid import Result
 
 WIDTHS, BATCHES = [32, 64, 128, 256, 512, 1024, 2048], [32, 128, 1024]
@@ -32,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
     command = commands.add_parser("bench", help="time training steps on every device of this machine",
-                                  allow_abbrev=False)  # fmt: skip
+                                  usage="%(prog)s [OPTIONS]", allow_abbrev=False)  # fmt: skip
     command.add_argument("--widths", type=size_list(1, "32,64,128"), metavar="N,N,...",
                          help=f"of the two hidden layers (default: {_listed(WIDTHS)})")  # fmt: skip
     command.add_argument("--batches", type=size_list(1, "32,128"), metavar="N,N,...",
@@ -79,14 +78,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--out and --plot are both {arguments.out}; name two files")
     for name in ("out", "plot"):
         text = getattr(arguments, name)
-        if text is None:
-            continue
-        if text == "" or Path(text).is_dir():
-            raise UsageError(f"--{name} is {text!r}, a folder; name a file")
-        if not Path(text).parent.is_dir():
-            raise FileNotFoundError(f"--{name} {text}: there is no folder {Path(text).parent}; make it first")
-        if not os.access(Path(text).parent, os.W_OK):
-            raise PermissionError(f"--{name} {text}: the folder {Path(text).parent} cannot be written; name another")
+        if text is not None:
+            check_writable(f"--{name}", text)
     if arguments.out is not None and Path(arguments.out).suffix != ".json":
         raise UsageError(f"--out {arguments.out} ends in {Path(arguments.out).suffix!r}; name a .json file")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.commands.arguments import UsageError
+from xpnet.options import NEAR
 
 # What a run is not repeated with: where it went and how it talked.
 NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot")
@@ -34,7 +35,7 @@ def apply_config(command: argparse.ArgumentParser, path: Path) -> None:
     for written, value in _read(path).items():
         key = written.replace("_", "-")
         if key not in actions:
-            near = difflib.get_close_matches(key, actions, 1, 0.4)
+            near = difflib.get_close_matches(key, actions, 1, NEAR)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"{path} has {written!r}, which is none of the options of {command.prog} --help{hint}")
         if actions[key].dest in values:

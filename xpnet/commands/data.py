@@ -186,6 +186,9 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> Data
     if not rows.flags.c_contiguous:
         raise ValueError(f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
                          "write it with np.save(path, np.ascontiguousarray(X))")  # fmt: skip
+    if labels.dtype.kind == "b":
+        raise ValueError(f"{labels_path} holds bool; needed are whole numbers for classes, or floats for targets: "
+                         "write it with np.save(path, Y.astype(np.int64))")  # fmt: skip
     weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
     try:
         if labels.dtype.kind in "iu" and labels.size == max(labels.shape, default=0):  # (n,), or a column of them
@@ -197,6 +200,19 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> Data
         if is_gap:
             text += " Keep the good rows of both files: keep = np.isfinite(X).all(axis=1); X[keep], Y[keep]."
         raise type(error)(f"{names}: {text}") from None
+
+
+def describe_labels(data: Data) -> str | None:
+    """A line that says what was made of a file of labels, whose type decides it; None for other data."""
+    path, training = data.source.get("labels"), data.training
+    if path is None or data.table is not None:
+        return None
+    if open_array(Path(path)).dtype.kind in "iu" and training.is_classification:
+        return f"labels: {training.n_outputs} classes"
+    hint = ""
+    if training.n_outputs == 1 and (np.floor(training.Y) == training.Y).all():
+        hint = "; they are whole: if they are classes, write them with np.save(path, Y.astype(np.int64))"
+    return f"labels: {training.n_outputs} targets a sample, numbers and not classes{hint}"
 
 
 def open_array(path: Path) -> np.ndarray:

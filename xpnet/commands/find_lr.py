@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet import plots
 from xpnet.callbacks import json_line
-from xpnet.commands.arguments import UsageError, positive, whole
+from xpnet.commands.arguments import UsageError, check_writable, positive, whole
 from xpnet.commands.data import add_data, check_data, load_data
 from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             plots.check_suffix(arguments.plot)
         except ValueError as error:
             raise UsageError(f"--plot {error}") from None
+        check_writable("--plot", arguments.plot)
     ax = None if arguments.plot is None else plots.new_axes()
     data = load_data(arguments)
     network = make_network(arguments, data)
@@ -67,10 +68,16 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(_table(search)), flush=True)
     if search.suggestion is None:
-        say(f"xpnet: no suggestion: the loss ran away after {len(search.losses)} steps; lower --lr-start, "
-            "or give more --steps")  # fmt: skip
+        say(f"xpnet: no suggestion: {_why_none(search, arguments.steps)}")
         return 1
     return 0
+
+
+def _why_none(search: RateSearch, n_steps: int) -> str:
+    if len(search.losses) < n_steps:
+        return f"the loss ran away after {len(search.losses)} steps; lower --lr-start, or give more --steps"
+    return (f"the loss did not fall beyond its noise from {search.lrs[0]:.2g} to {search.lrs[-1]:.2g}; raise --lr-end "
+            "or --batch-size, or look for features and targets that are constant")  # fmt: skip
 
 
 def _table(search: RateSearch) -> Iterator[str]:

@@ -1,31 +1,45 @@
-"""xpnet info: what a bug report needs."""
+"""xpnet info: what a bug report needs, and nothing that a stranger should not see."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import xpnet
 from xpnet import bench
 from xpnet.backend import BackendUnavailable, select_backend
+from xpnet.commands.wording import wrapped
+
+PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "pooch", "matplotlib", "scikit-learn", "numba")
+INDENT = 10
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("info", help="print versions, threads and the GPU probe", allow_abbrev=False)
+    command = commands.add_parser("info", help="versions, threads, memory and GPU, for a bug report",
+                                  allow_abbrev=False)  # fmt: skip
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     facts = bench.machine(xpnet.__version__)
+    memory = "unknown" if facts["memory"] is None else f"{facts['memory'] / 2**30:.1f} GiB"
     lines = {
         "xpnet": facts["xpnet"],
-        "python": f"{facts['python']} on {facts['system']}",
+        "python": f"{facts['python']} ({platform.python_implementation()})",
         "numpy": facts["numpy"],
-        "blas": facts["blas"],
+        "packages": ", ".join(_packages()),
+        "system": _system(facts["system"]),
         "cpu": facts["cpu"],
-        "threads": f"{facts['cores']} cores; {facts['threads']}",
+        "memory": memory,
+        "blas": facts["blas"],
+        "threads": f"{facts['cores']} cores, {_usable()} for this process; {facts['threads']}",
     }
     if facts["gpu"] is None:
         lines["gpu"] = f"none: {facts['no_gpu']}"
@@ -38,5 +52,33 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, BackendUnavailable) as error:
         lines["device"] = f"none: {error}"
     for name, text in lines.items():
-        print(f"{name:<8} {text}")
+        print(wrapped(f"{name:<{INDENT - 1}} {_without_home(text)}", sys.stdout, " " * INDENT))
     return 0
+
+
+def _packages() -> list[str]:
+    """The others that xpnet uses where they are installed, with their versions."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _system(kernel: str) -> str:
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {kernel}"
+    except (OSError, KeyError):  # not Linux, or one that does not say
+        return kernel
+
+
+def _usable() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _without_home(text: str) -> str:
+    """An error may name files; whose home they lie in is nobody's business."""
+    home = str(Path.home())
+    return text if home == "/" else text.replace(home, "~")

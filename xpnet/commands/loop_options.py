@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from xpnet.callbacks import Budget, Callback, EarlyStopping, StopAtScore
+from xpnet.callbacks import Budget, Callback, EarlyStopping, StopAtScore, sign_of
 from xpnet.commands.arguments import UsageError, name_list, number, positive, whole
 from xpnet.data import Dataset
 from xpnet.metrics import METRICS
@@ -52,7 +52,20 @@ def check_stops(arguments: argparse.Namespace) -> None:
         if monitor.startswith("val_") and arguments.validation is not None and float(arguments.validation) == 0:
             raise UsageError(f"--validation {arguments.validation} leaves nothing to measure {monitor} on; hold some "
                              "samples out, or take --monitor train_loss")  # fmt: skip
+    _check_score(arguments)
     _stops(arguments)
+
+
+def _check_score(arguments: argparse.Namespace) -> None:
+    """Refuse a score that no run can have: accuracy and its kin end at 1, losses and errors at 0."""
+    score, monitor = arguments.target_score, arguments.monitor or "val_accuracy"
+    if score is None:
+        return
+    if sign_of(monitor) < 0 and score > 1:
+        raise UsageError(f"--target-score is {score:g}, and {monitor} is at most 1; give a part such as 0.95")
+    if sign_of(monitor) > 0 and score < 0:
+        raise UsageError(f"--target-score is {score:g}, and {monitor} is at least 0; give a number above it, such as "
+                         "0.1")  # fmt: skip
 
 
 def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> list[Callback]:
@@ -64,6 +77,11 @@ def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> lis
             raise UsageError(f"val_accuracy needs classes, and {arguments.dataset} has other targets; "
                              "take another --monitor, such as val_loss")  # fmt: skip
     return _stops(arguments)
+
+
+def best_by(arguments: argparse.Namespace, validation: Dataset | None) -> str:
+    """The value by which one epoch is better than another: that of --monitor, or else a loss."""
+    return arguments.monitor or ("train_loss" if validation is None else "val_loss")
 
 
 def _stops(arguments: argparse.Namespace) -> list[Callback]:

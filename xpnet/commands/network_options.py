@@ -35,7 +35,7 @@ def add_network(command: argparse.ArgumentParser) -> None:
     group.add_argument("--activation", type=name_list("activation", ACTIVATIONS), default=["relu"],
                        metavar="NAME[,NAME...]", help="of hidden layers, one for all or one each: "
                        f"{', '.join(ACTIVATIONS)} (default: relu)")  # fmt: skip
-    group.add_argument("--output", type=option("output", ACTIVATIONS), default="identity", metavar="NAME",
+    group.add_argument("--output", type=_output, default="identity", metavar="NAME",
                        help="activation of the last layer (default: %(default)s)")  # fmt: skip
     group.add_argument("--init", type=option("init", WEIGHT_INITIALISERS), metavar="NAME",
                        help=f"of all weights: {', '.join(WEIGHT_INITIALISERS)} "
@@ -56,6 +56,15 @@ def add_network(command: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", type=option("dtype", DTYPES), default="float32", metavar="NAME",
                        help=f"{' or '.join(DTYPES)} (default: %(default)s)")  # fmt: skip
     add_device(group)
+
+
+def _output(text: str) -> str:
+    if text == "softmax":
+        raise argparse.ArgumentTypeError(
+            "'softmax' is no activation here: it is in the loss, which needs the plain output; leave --output out, "
+            "or take --loss softmax_cross_entropy"
+        )
+    return option("output", ACTIVATIONS)(text)
 
 
 def check_network(arguments: argparse.Namespace) -> None:

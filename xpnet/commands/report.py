@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from xpnet.callbacks import Callback, History, Record, json_line
+from xpnet.callbacks import Callback, History, Record, json_line, sign_of
+from xpnet.commands.wording import width_of, wrapped
 from xpnet.network import Network
 
 
 class Report(Callback):
-    """Writes each record to stdout as a table row, or as a line of JSON."""
+    """Writes each record to stdout as a table row, or as a line of JSON.
 
-    def __init__(self, as_json: bool, quiet: bool, metrics: Sequence[str]) -> None:
-        self.as_json, self.quiet, self.metrics = as_json, quiet, metrics
+    A row whose value of `monitor` is better than all before it ends in a star: the last of these is the best epoch.
+    A terminal too narrow for a row loses columns: those of speed first, then the last ones.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool, metrics: Sequence[str], monitor: str) -> None:
+        self.as_json, self.quiet, self.metrics, self.monitor = as_json, quiet, metrics, monitor
         self.records: list[Record] = []
 
     def on_resume(self, history: History) -> None:
@@ -28,27 +34,43 @@ class Report(Callback):
         elif not self.quiet:
             if record["epoch"] == 0:
                 self._print_names()
-            print(self._row(record), flush=True)
+            self._print(self._cells(record), " *" if 0 < record["epoch"] == self._best() else "")
 
     def _print_names(self) -> None:
         if not (self.as_json or self.quiet):
             metrics = [f"{name:>{width}}" for name, width in self._columns.items()]
-            names = ["epoch", "train_loss", "val_loss", "val_acc", *metrics, "steps/s", "seconds"]
-            print("  ".join(names), flush=True)
+            self._print(["epoch", "train_loss", "val_loss", "val_acc", *metrics, "steps/s", "seconds"])
+
+    def _print(self, cells: list[str], mark: str = "") -> None:
+        width = width_of(sys.stdout)
+        if width is not None and len("  ".join(cells)) + 2 > width:  # 2 for the mark
+            cells = cells[:-2]
+            while len("  ".join(cells)) + 2 > width and len(cells) > 2:
+                cells = cells[:-1]
+        print("  ".join(cells) + mark, flush=True)
+
+    def _best(self) -> int:
+        """The epoch of the best value so far, the earliest of equal ones; 0 if there is none."""
+        sign, best, epoch = sign_of(self.monitor), math.inf, 0
+        for record in self.records:
+            value = sign * record.get(self.monitor, math.inf)
+            if value < best:
+                best, epoch = value, record["epoch"]
+        return epoch
 
     @property
     def _columns(self) -> dict[str, int]:
         """The metrics' columns and their widths; accuracy has one anyway."""
         return {f"val_{name}": max(len(name) + 4, 7) for name in self.metrics if name != "accuracy"}
 
-    def _row(self, record: Record) -> str:
+    def _cells(self, record: Record) -> list[str]:
         rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
         cells = [f"{record['epoch']:>5}", _loss_cell(record["train_loss"], 10)]
         cells.append(_loss_cell(record["val_loss"], 8) if "val_loss" in record else f"{'-':>8}")
         cells.append(f"{record['val_accuracy']:>7.4f}" if "val_accuracy" in record else f"{'-':>7}")
         cells += [_loss_cell(record[name], width) for name, width in self._columns.items()]
         cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
-        return "  ".join([*cells, f"{record['seconds']:>7.2f}"])
+        return [*cells, f"{record['seconds']:>7.2f}"]
 
     def summary(
         self, validation: dict[str, Any] | None, test: dict[str, Any] | None, network: Network, run: str
@@ -76,8 +98,10 @@ class Report(Callback):
         for part, measured in (("validation", validation), ("test", test)):
             if measured is not None:
                 parts += [f"{part} {told}" for told in _told(part, measured)]
+        if self._best() and not self.quiet:
+            parts.append(f"best {self.monitor} in epoch {self._best()} (*)")
         parts += [f"{seconds:.1f} s of training", f"{rate:,.0f} steps/s -> {run}"]
-        print(", ".join(parts))
+        print(wrapped(", ".join(parts), sys.stdout, "  "))
 
 
 def metrics_text(measured: dict[str, Any]) -> str:
@@ -87,7 +111,7 @@ def metrics_text(measured: dict[str, Any]) -> str:
 
 def say(text: str) -> None:
     """Print a line of progress to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(wrapped(text, sys.stderr, "  "), file=sys.stderr, flush=True)
 
 
 def _metrics(measured: dict[str, Any] | None) -> dict[str, float]:

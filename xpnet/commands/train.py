@@ -19,8 +19,8 @@ from xpnet import plots, runs
 from xpnet.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
-from xpnet.commands.data import Data, add_data, check_data, load_data
-from xpnet.commands.loop_options import add_loop, check_stops, count_updates, make_stops
+from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data
+from xpnet.commands.loop_options import add_loop, best_by, check_stops, count_updates, make_stops
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
 from xpnet.commands.pictures import write_pictures
@@ -84,7 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
     run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
     keep_preprocessing(run, data.table)
     metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
-    report, interruption = Report(arguments.json, arguments.quiet, metrics), Interruption(run / runs.CHECKPOINT)
+    report, interruption = (
+        Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation)),
+        Interruption(run / runs.CHECKPOINT),
+    )
     callbacks: list[Callback] = [*_in_units(data, metrics), *plateau, *stops, HistoryFile(run / runs.HISTORY), report,
                                  make_checkpoint(arguments, run), interruption]  # fmt: skip
     if sys.stderr.isatty() and not arguments.quiet:
@@ -177,6 +180,9 @@ def _announce(
     say(network.backend.describe())
     say(f"{network.architecture}, {network.architecture.layout.count:,} parameters, {optimizer}")
     say(f"{arguments.dataset}: {data.training.n_samples} training, {data.n_validation} validation samples -> {run}")
+    labels = describe_labels(data)
+    if labels is not None:
+        say(labels)
     for line in () if data.table is None else describe(data.table):
         say(line)
     if data.training.is_mapped:

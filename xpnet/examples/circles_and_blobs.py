@@ -1,7 +1,8 @@
 """Two classes in the plane: what needs a hidden layer, and what does not (after tutorial 001).
 
-A network without a hidden layer draws one straight line. That parts two blobs, but no line parts a disc from the ring
-around it: there its AUC, the chance that a point of class 1 scores above one of class 0, is that of a guess.
+A network without a hidden layer draws one straight line. A line parts two blobs, but not a disc from the ring around
+it: there the AUC, the chance that a point of class 1 scores above one of class 0, stays that of a guess, 0.5. The same
+data with two hidden layers reach the target after some epochs, and training stops there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import xpnet
 from xpnet.examples.expected import compare
 
-TARGET = 0.975
+TARGET = 0.99
 
 
 def blobs(n: int, rng: np.random.Generator) -> xpnet.Dataset:
@@ -33,11 +34,11 @@ def circles(n: int, rng: np.random.Generator) -> xpnet.Dataset:
 
 
 def learn(name: str, data: xpnet.Dataset, sizes: list[int], n_epochs: int) -> float:
-    """Train a network of these sizes until its AUC on held-out points reaches the target; return that AUC."""
+    """Train a network of these sizes until its AUC on held-out points reaches the target; return its last AUC."""
     train, validation = data.split(0.25, seed=0)
     network = xpnet.Network(sizes, activation="tanh", loss="sigmoid_cross_entropy")
     history = xpnet.train(
-        network, train, xpnet.SGD(lr=0.1), epochs=n_epochs, batch_size=10, validation=validation, metrics=["roc_auc"],
+        network, train, xpnet.SGD(lr=0.03), epochs=n_epochs, batch_size=10, validation=validation, metrics=["roc_auc"],
         callbacks=[xpnet.StopAtScore(TARGET, monitor="val_roc_auc")],
     )  # fmt: skip
     end, auc = history[-1], float(history[-1]["val_roc_auc"])
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> float:
     rng = np.random.default_rng(0)
     compare("AUC", learn("blobs", blobs(1000, rng), [2, 1], n_epochs), TARGET, 1.0)
     rings = circles(1000, rng)
-    compare("AUC", learn("circles", rings, [2, 1], n_epochs), 0.4, 0.6)
+    compare("AUC", learn("circles", rings, [2, 1], n_epochs), 0.35, 0.65)  # 250 points: a guess is 0.5 +- 0.04
     return compare("AUC", learn("circles", rings, [2, 9, 6, 1], n_epochs), TARGET, 1.0)
 
 

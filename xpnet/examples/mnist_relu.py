@@ -1,7 +1,8 @@
 """784-100-200-10 with relu and softmax cross-entropy, 25 epochs: 98% on MNIST (after tutorial 004).
 
-The whole of MNIST comes from `--data DIR`, or with `--download` from $XPNET_DATA or the net, once. Without either it is
-the 5,000 digits inside the package, which take the network less far. The last samples are held out for validation.
+The 98% take the whole of MNIST: from the folder of `--data DIR`, or with `--download`, which looks in $XPNET_DATA and
+else fetches it once. Without either the network learns from the 5,000 digits inside the package and comes to 92%. The
+last digits are held out for validation: they are not trained on.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from collections.abc import Sequence
 
 import xpnet
 from xpnet import datasets
-from xpnet.examples.expected import compare
+from xpnet.examples.expected import compare, stop
 
 
 def main(argv: Sequence[str] | None = None) -> float:
     """Run the example and return the accuracy on the validation digits."""
     parser = argparse.ArgumentParser(prog="python -m xpnet.examples.mnist_relu")
-    parser.add_argument("--data", metavar="DIR", help="folder of MNIST's four IDX files")
-    parser.add_argument("--download", action="store_true", help="get MNIST (extra: xpnet[download])")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", metavar="DIR", help="folder of MNIST's four IDX files (else the package's sample)")
+    source.add_argument("--download", action="store_true", help="get MNIST (extra: xpnet[download])")
     parser.add_argument("--short", action="store_true", help="2 epochs instead of 25")
     args = parser.parse_args(argv)
-    whole = bool(args.data or args.download)
+    whole = args.download or args.data is not None
     try:
         data, test = datasets.load_mnist(args.data) if whole else datasets.load_mnist_sample()
     except (OSError, ValueError, ImportError) as error:
-        parser.error(str(error))
+        stop(parser, error)
     n_train = data.n_samples - (10_000 if whole else 500)
     train, validation = data.subset(slice(0, n_train)), data.subset(slice(n_train, None))
 
@@ -43,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> float:
 
 
 # of the sample, of the whole of MNIST
-FULL = ((0.90, 0.94), (0.979, 0.983))
-SHORT = ((0.82, 0.92), (0.95, 0.975))
+FULL = ((0.90, 0.94), (0.978, 0.984))
+SHORT = ((0.83, 0.90), (0.945, 0.975))
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,263 @@
+"""What was found, what is needed and the fix, in the words of whoever reads: calls for Python, options for a shell."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusals import says
+
+import xpnet
+from xpnet.callbacks import HistoryFile
+from xpnet.cli import main
+from xpnet.commands.wording import in_options, system_message
+from xpnet.program import RecordingError, record
+
+CHECKOUT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "xpnet"]
+CPU = xpnet.select_backend("cpu")
+SMALL = ["train", "--epochs", "2", "--layers", "784,4,10", "--out", "run"]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPNET_DEVICE", "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+
+
+def network():
+    return xpnet.Network([3, 2], loss="squared_error", backend=CPU)
+
+
+def resumed():
+    data = xpnet.Dataset(np.zeros((3, 4)), np.zeros((2, 4)))
+    return xpnet.train(
+        xpnet.Network([3, 2], loss="squared_error", backend=CPU), data, xpnet.SGD(), epochs=1, resume=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "found", "needed", "fix"),
+    [
+        (lambda: xpnet.SGD(learning_rate=0.3), "SGD has no learning_rate", "it takes lr, l1", "SGD(lr=0.3)"),
+        (lambda: xpnet.AdamW(decay=1), "AdamW has no decay", "lr, weight_decay, beta1", "AdamW(lr="),
+        (lambda: network().save(3), "path is 3 (int)", "path of a file", 'network.save("'),
+        (lambda: xpnet.Network.load(None), "path is None", "path of a file", 'Network.load("'),
+        (lambda: xpnet.Checkpoint(True), "path is True (bool)", "path of a file", 'Checkpoint("'),
+        (lambda: HistoryFile(1), "path is 1 (int)", "path of a file", 'HistoryFile("'),
+        (lambda: xpnet.standardize(3), "given a int", "needed are Datasets", "Dataset(X, Y)"),
+        (resumed, "resume is True (bool)", "path of a file", 'resume="'),
+        (lambda: network().predict(np.ones((3, 1))), "X is float64", "in float32", "network.backend.to_device(X)"),
+        (lambda: network().predict([[1.0]]), "X is a builtins.list", "numpy on cpu", "network.backend.to_device(X)"),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_is_told_with_the_call(call, found, needed, fix):
+    with pytest.raises(TypeError) as error:
+        call()
+    says(error, found, needed, fix)
+
+
+def rows(labels, *options):
+    """Write rows with these labels when called, and return the command that trains on them."""
+
+    def command():
+        np.save("X.npy", np.random.default_rng(0).random((40, 3)).astype(np.float32))
+        np.save("Y.npy", labels)
+        sizes = "3,1" if labels.dtype.kind == "f" else "3,2"
+        return ["train", "--dataset", "X.npy", "--labels", "Y.npy", "--epochs", "1", "--layers", sizes, "--out", "run",
+                *options]  # fmt: skip
+
+    return command
+
+
+FLOATS = np.linspace(-1.0, 2.0, 40)
+
+
+def words(*argv):
+    return lambda: list(argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "found", "needed", "fix"),
+    [
+        (words("train", "--target-score", "95"), "--target-score is 95", "val_accuracy is at most 1", "such as 0.95"),
+        (words("train", "--target-score", "-1", "--monitor", "val_loss"), "-1", "val_loss is at least 0", "above it"),
+        (words("train", "--out", "/proc/x"), "/proc/x: No such file", "folder", "name another place"),
+        (rows(FLOATS, "--loss", "poisson"), "has -1", "at least 0", "use --loss squared_error"),
+        (rows(FLOATS, "--loss", "sigmoid_cross_entropy"), "has -1 to 1.69", "0 to 1", "--loss squared_error"),
+        (rows(FLOATS > 0), "Y.npy holds bool", "whole numbers for classes", "Y.astype(np.int64)"),
+        (rows(np.full(40, -1)), "label -1", "whole numbers from 0", "save targets"),
+        (rows(FLOATS * 1e300), "too large for float32", "Scale it", "--dtype float64"),
+        (words("train", "--lr", "1e38", "--out", "run"), "(last fin", "epoch", "lower --lr (it is 1"),
+        (words("train", "--patience", "2", "--min-delta", "-1"), "min_delta is -1", "at least 0", "--min-delta 1e-4"),
+        (words("bench", "--out", "a.yaml"), "--out a.yaml ends in '.yaml'", "name a", ".json file"),
+        (words("train", "--l2", "-1"), "l2 is -1", "at least 0", "--l2"),
+    ],
+)  # fmt: skip
+def test_a_command_speaks_of_its_options(capfd, argv, found, needed, fix):
+    assert main(argv()) in (1, 2)
+    line = capfd.readouterr().err.splitlines()[-1]
+    says(line, "xpnet: ", found, needed, fix)
+    assert not re.search(r"Errno|Dataset|xpnet\.|\w\(\w+=", line)
+
+
+@pytest.mark.parametrize(
+    ("code", "found", "needed", "fix"),
+    [
+        ("lr.T", "lr is a ", "only a matrix", "matrix_in or batch_matrix"),
+        ("xp.add(lr, out=lr)", "add was given 1 operands", "takes 2", "fewer operands"),
+        ("xp.exp(lr, out=3)", "writes to int", "must be a Buffer", "with the recorder"),
+        ("xp.add(1, 2, out=lr)", "numbers only", "buffers of one kind", "one of them at least"),
+        ("xp.add(key, -1, out=key)", "got [-1]", "0 to 2**32 - 1", "modulo 2**32"),
+        ("xp.exp(key, out=lr)", "from uint32 to float (lr)", "does not go", "another kind"),
+        ("xp.sum(X, axis=2, keepdims=True, out=lr)", "axis=2", "axis=0 or axis=1", "keepdims=True"),
+        ("xp.sum(X, axis=0, keepdims=True, out=X)", "out is X", "a vector", "make out like that"),
+        ("xp.matmul(X, 2.0, out=X)", "got 2.0", "takes matrices", "matrix_in or batch_matrix"),
+        ("xp.matmul(X, X, out=X)", "X (3, 4) times X", "does not give", "with .T"),
+        ("xp.add(X, V, out=X)", "V (5, 4)", "does not fit X (3, 4)", "give it that shape"),
+    ],
+)
+def test_a_call_that_cannot_be_recorded_says_what_can(code, found, needed, fix):
+    def build(r):
+        names = {"xp": r.xp, "lr": r["lr"], "X": r.batch_matrix("X", 3), "V": r.batch_matrix("V", 5),
+                 "key": r.flat("key", 1, "uint32")}  # fmt: skip
+        eval(code, names)
+
+    with pytest.raises(RecordingError) as error:
+        record(build, batch=4, n_parameters=16, slots=("lr",))
+    says(error, found, needed, fix)
+
+
+@pytest.mark.parametrize(
+    ("argv", "found", "fix"),
+    [
+        (["--epochs", "9" * 30], "'999999999999999999999999999999' is too large", "at most 15 digits"),
+        (["--epochs", "-3"], "-3", "epochs"),
+        (["--batch-size", "0"], "'0' is too small", "at least 1"),
+        (["--layers", "784,99999999999,10"], "too large", "as 784,100,200,10"),
+        (["--output", "softmax"], "'softmax' is no activation here", "--loss softmax_cross_entropy"),
+    ],
+)
+def test_the_parser_says_what_is_wrong_with_a_value(capsys, argv, found, fix):
+    with pytest.raises(SystemExit):
+        main(["train", *argv])
+    usage, last = capsys.readouterr().err.splitlines()
+    assert usage == "usage: xpnet train [DATA] [OPTIONS]"
+    says(last, found, fix)
+    assert "did you mean" not in last
+
+
+def test_a_far_name_is_no_guess(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--activation", "swish"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_predictions_that_cannot_be_written_are_refused_first(capsys):
+    assert main([*SMALL, "--quiet"]) == 0
+    np.save("X.npy", np.zeros((3, 784), np.float32))
+    capsys.readouterr()
+    assert main(["predict", "run", "X.npy", "--out", "nowhere/Y.csv"]) == 1
+    says(capsys.readouterr().err.strip(), "--out nowhere/Y.csv", "no folder nowhere", "make it first")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied", "a/b"), "a/b: Permission denied; name a place that you may use"),
+        (OSError(28, "No space left on device"), "No space left on device; free some space, or name another place"),
+        (FileNotFoundError("there is no file a; write it"), "there is no file a; write it"),
+    ],
+)
+def test_errors_of_the_system_have_a_cure_and_no_number(error, text):
+    assert system_message(error) == text
+
+
+def test_text_without_calls_stays_as_it_is():
+    text = "runs/a (copy).csv: column 'x' holds 3 gaps; fill them in, or take --impute mean"
+    assert in_options(text) == text
+
+
+def test_labels_of_whole_floats_are_pointed_out(capsys):
+    assert main(rows(np.arange(40.0) % 3, "--validation", "0")()) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("labels: "))
+    says(line, "numbers and not classes", "Y.astype(np.int64)")
+
+
+def test_find_lr_on_a_flat_loss(capsys):
+    argv = ["find-lr", "--layers", "784,4,10", "--lr-start", "1e-12", "--lr-end", "1e-9"]
+    assert main(argv) == 1
+    says(capsys.readouterr().err.strip(), "no suggestion", "did not fall beyond its noise", "raise --lr-end")
+
+
+def test_the_best_epoch_is_marked(capsys):
+    assert main([*SMALL, "--epochs", "4", "--lr", "3"]) == 0
+    _, *table, summary = capsys.readouterr().out.splitlines()
+    losses = [float(row.split()[2]) for row in table]
+    better = [i for i in range(1, 5) if losses[i] < min(losses[:i])]
+    assert [i for i, row in enumerate(table) if row.endswith(" *")] == better
+    best = f"best val_loss in epoch {better[-1]} (*)" if better else "best"
+    assert (best in summary) == bool(better)
+
+
+def on_terminal(argv, columns, **more):
+    """What a command writes on a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([*COMMAND, *argv], stdin=theirs, stdout=theirs, stderr=theirs,
+                             env={**os.environ, "COLUMNS": str(columns), **more})  # fmt: skip
+    os.close(theirs)
+    parts = []
+    try:
+        while part := os.read(ours, 1 << 16):
+            parts.append(part)
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    return child.wait(60), b"".join(parts).decode()
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_terminal_is_not_overrun(columns):
+    code, text = on_terminal([*SMALL], columns, NO_COLOR="1")
+    assert code == 0 and "\x1b[3" not in text  # no colour
+    lines = [line for line in re.split(r"[\r\n]+", text) if " -> " not in line]
+    assert max(len(line) for line in lines) <= columns
+    assert ("steps/s  seconds" in text) == (columns == 80)
+    code, text = on_terminal(["--help"], columns)
+    assert (code == 0 and "xpnet train\r\n" in text) or columns == 80
+    code, text = on_terminal(["info"], columns)
+    lines = [line.strip() for line in text.split("\r\n") if len(line) > columns]
+    assert code == 0 and not any(" " in line for line in lines)  # a word may be longer
+
+
+def test_info_tells_no_home(capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(CHECKOUT))
+    monkeypatch.setenv("SECRET_TOKEN", "hush")
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert str(CHECKOUT) not in out and "hush" not in out
+    for name in ("xpnet", "python", "numpy", "packages", "system", "cpu", "memory", "blas", "threads", "device"):
+        assert re.search(rf"^{name} +\S", out, re.M)
+
+
+INTERRUPTS = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(name, *place):
+        if name == "numpy":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+runpy.run_module("xpnet", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_an_interrupt_while_importing_is_no_traceback():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "xpnet: interrupted\n")
