@@ -286,3 +286,18 @@ def test_dropped_columns_may_be_there_or_not(frame):
     table = fit(frame[[*FEATURES, "price", "kind"]], ["price"], ["kind", "same"])
     rows = frame[["size", "rooms", "colour", "garden"]]
     np.testing.assert_array_equal(table.transform(rows), table.transform(rows.assign(kind="?", same="?", price="?")))
+
+
+def test_the_cure_keeps_what_was_dropped_before(frame):
+    """Each message can be followed to the letter: the options that it names replace the ones before."""
+    rows = frame[["size", "price"]].assign(id=[f"u{i}" for i in range(N)], at="2026-01-01")
+    with pytest.raises(ValueError) as refusal:
+        fit(rows, ["price"])
+    says(refusal, "'id'", "--drop id")
+    with pytest.raises(ValueError) as refusal:
+        fit(rows, ["price"], ["id"])
+    says(refusal, "'at'", "--drop id,at")
+    assert fit(rows, ["price"], ["id", "at"]).n_features == 1
+    with pytest.raises(ValueError) as refusal:
+        fit(frame[["size", "price"]], ["price"]).transform(rows)
+    says(refusal, "'id'", "--drop id,at")
