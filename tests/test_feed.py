@@ -123,11 +123,12 @@ def test_accumulated_updates_do_not_end_with_a_pool(float64_cpu, tmp_path, small
     np.testing.assert_allclose(*(network.parameters.flat for network in networks), rtol=1e-10, atol=1e-12)
 
 
-def test_a_rate_is_found_on_a_mapped_file(float64_cpu, tmp_path, small_blocks):
+def test_a_rate_is_searched_on_a_mapped_file(float64_cpu, tmp_path, small_blocks):
     in_file, _ = mapped(tmp_path, "uint8")
     network = xpnet.Network([N_FEATURES, 3], backend=float64_cpu)
     found = xpnet.find_lr(network, in_file, xpnet.SGD(), lr_end=0.01, n_steps=200, batch_size=16)
-    assert len(found.losses) == 200 and 1e-7 < found.suggestion < 0.01
+    assert len(found.losses) == 200 and np.isfinite(found.losses).all()
+    assert found.suggestion is None  # the labels are random, so the loss only scatters
 
 
 # What a mapped Dataset is, and refuses

@@ -456,7 +456,7 @@ def test_another_dtype_is_refused_and_the_conversion_named(backend, name):
     arrays = {key: backend.to_device(value, dtype if key == name else None) for key, value in arrays.items()}
     with pytest.raises(TypeError) as error:
         network.gradients(**arrays)
-    says(error, f"{name} is {dtype}", f"computes in {backend.dtype}", f"pass backend.to_device({name})")
+    says(error, f"{name} is {dtype}", f"computes in {backend.dtype}", f"pass network.backend.to_device({name})")
     arrays[name] = backend.to_device(arrays[name])  # what the message says helps
     network.gradients(**arrays)
 
@@ -469,7 +469,7 @@ def test_host_arrays_are_refused_by_a_network_on_the_gpu(fake_gpu, method, name)
     arrays = {key: value.astype("f4") if key == name else fake_gpu.to_device(value) for key, value in arrays.items()}
     with pytest.raises(TypeError) as error:
         getattr(network, method)(**arrays)
-    says(error, f"{name} is a numpy.ndarray", "cupy on cuda", f"pass backend.to_device({name})")
+    says(error, f"{name} is a numpy.ndarray", "cupy on cuda", f"pass network.backend.to_device({name})")
 
 
 @pytest.mark.parametrize("name", ["X", "Y", "weights"])
