@@ -411,7 +411,7 @@ def test_wide_layers_are_elided_and_say_so():
     for end, unit in ((0, 0), (-1, -1)):
         colour, width = weights[ordered[0][end], ordered[1][end]]
         assert colour == (BLUE if W[unit, unit] > 0 else VERMILION)
-        assert width == pytest.approx(0.3 + 4.7 * abs(W[unit, unit]) / largest, rel=1e-4)
+        assert width == pytest.approx(0.3 + 4.7 * abs(W[unit, unit]) / largest, abs=1e-5)  # rounded above
     with pytest.raises(ValueError) as error:
         plots.network_graph(network, most=2)
     says(error, "most is 2", "at least 3")
@@ -552,12 +552,15 @@ def test_pictures_of_a_network_on_any_device(backend):
 # --- every picture ---------------------------------------------------------------------------------------------------
 
 SAMPLE = xpnet.Dataset.from_labels(np.random.default_rng(0).integers(0, 256, (784, 50), np.uint8), np.arange(50) % 10)
+HUNDRED = xpnet.Dataset.from_labels(SAMPLE.samples.T[:64], 50 + np.arange(50), n_classes=100)
+MANY = xpnet.Dataset.from_labels(np.random.default_rng(0).normal(size=(2, 100)).astype("float32"), np.arange(100))
 EVERY = {
     "loss": lambda ax=None: plots.loss_curve(HISTORY, ax),
     "scores": lambda ax=None: plots.score_curve(HISTORY, ax),
     "rates": lambda ax=None: plots.rate_search(RateSearch(np.logspace(-4, 0, 6), np.linspace(2, 1, 6), 1e-2), ax),
     "activation": lambda ax=None: plots.activation("elu", ax),
     "scatter": lambda ax=None: plots.scatter(PLANE, ax, features=(0, 1)),
+    "many classes": lambda ax=None: plots.scatter(MANY, ax),
     "regions": lambda ax=None: plots.decision_regions(halves(), PLANE, ax, features=(0, 1)),
     "misclassified": lambda ax=None: plots.misclassified(halves(), PLANE, ax, features=(0, 1)),
     "graph": lambda ax=None: plots.network_graph(xpnet.Network([784, 100, 200, 10], dropout=0.1, backend=CPU), ax),
@@ -587,6 +590,43 @@ def test_nothing_of_a_picture_is_clipped(draw):
 @pytest.mark.parametrize("draw", EVERY.values(), ids=EVERY)
 def test_lines_have_colours_that_every_kind_of_vision_tells(draw):
     assert {to_hex(line.get_color()) for line in draw().lines} <= SAFE
+
+
+def test_a_legend_of_many_classes_lists_the_first_and_the_last():
+    texts = [text.get_text() for text in plots.scatter(MANY).get_legend().get_texts()]
+    assert texts == [*(f"class {label} (1)" for label in range(24)), "(75 more)", "class 99 (1)"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "texts_of"),
+    [
+        (lambda: plots.network_graph(xpnet.Network([20, *[30] * 7, 3], normalization="batch", backend=CPU)),
+         lambda ax: ax.get_xticklabels()),
+        (lambda: plots.digits(xpnet.Network([784, 10], backend=CPU), SAMPLE, shape=(7, 112)), lambda ax: ax.texts),
+        (lambda: plots.worst_mistakes(xpnet.Network([64, 100], backend=CPU), HUNDRED), lambda ax: ax.texts),
+    ],
+    ids=["deep network", "wide images", "a hundred classes"],
+)  # fmt: skip
+def test_texts_do_not_overlap(draw, texts_of):
+    ax = draw()
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent().padded(1.5) for text in texts_of(ax)]  # with room to tell them apart
+    assert len(boxes) > 8
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+
+
+def test_a_history_of_one_record_has_one_tick():
+    ax = plots.loss_curve(History([{"epoch": 3, "train_loss": 2.0}]))
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [3]
+
+
+def test_large_counts_are_whole_numbers():
+    labels = np.repeat([0, 1], 12_345)
+    dataset = xpnet.Dataset.from_labels(np.stack([labels == 0, labels == 1]).astype("float32"), labels)
+    network = xpnet.Network([2, 2], backend=CPU)
+    network.parameters.weights[0] = np.eye(2)
+    assert [text.get_text() for text in plots.confusion_matrix(network, dataset).texts] == ["12345", "·", "·", "12345"]
 
 
 # --- a curve that grows ----------------------------------------------------------------------------------------------

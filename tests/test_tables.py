@@ -307,3 +307,18 @@ def test_classes_that_float64_does_not_tell_apart_are_refused(frame, labels, tas
 def test_a_target_named_twice_is_refused(frame):
     with pytest.raises(ValueError, match="twice"):
         fit(frame, ["price", "price"])
+
+
+def test_the_cure_keeps_what_was_dropped_before(frame):
+    """Each message can be followed to the letter: the options that it names replace the ones before."""
+    rows = frame[["size", "price"]].assign(id=[f"u{i}" for i in range(N)], at="2026-01-01")
+    with pytest.raises(ValueError) as refusal:
+        fit(rows, ["price"])
+    says(refusal, "'id'", "--drop id")
+    with pytest.raises(ValueError) as refusal:
+        fit(rows, ["price"], ["id"])
+    says(refusal, "'at'", "--drop id,at")
+    assert fit(rows, ["price"], ["id", "at"]).n_features == 1
+    with pytest.raises(ValueError) as refusal:
+        fit(frame[["size", "price"]], ["price"]).transform(rows)
+    says(refusal, "'id'", "--drop id,at")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +78,13 @@ class Category:
         out[~present] = self.frequencies
 
 
-def fit_column(column: Any, impute: bool) -> Numeric | Category:
+def fit_column(column: Any, impute: bool, dropped: Sequence[str] = ()) -> Numeric | Category:
     """Return what a column of the training rows is; raises ValueError for one that cannot be features.
 
     impute: take the mean (of the numbers, or of each category's feature) for a missing value; else one is refused.
+    dropped: columns left out so far, which the cure in a message leaves out too.
     """
-    cure = f"leave it out with --drop {shlex.quote(column.name)}"
+    cure = f"leave it out with --drop {shlex.quote(','.join([*dropped, column.name]))}"
     is_text = holds_text(column, cure)
     if not impute:
         refuse_missing(column, f"fill them in by their mean with --impute mean, remove these rows, or {cure}")

@@ -118,10 +118,10 @@ class Preprocessing:
         """
         names = [column.name for column in self.columns]
         _check_columns(frame, names)
-        for name in map(str, frame.columns):
-            if name not in (*names, *self.target.names, *self.dropped):
-                raise ValueError(f"there is a column {name!r} that the model was not trained on; leave it out with "
-                                 f"--drop {shlex.quote(name)}")  # fmt: skip
+        known = (*names, *self.target.names, *self.dropped)
+        if unknown := [name for name in map(str, frame.columns) if name not in known]:
+            raise ValueError(f"there is a column {unknown[0]!r} that the model was not trained on; leave it out with "
+                             f"--drop {shlex.quote(','.join(unknown))}")  # fmt: skip
         base, start = np.empty((len(frame), self.n_features), dtype), 0
         for column in self.columns:
             values, stop = frame[column.name], start + column.n_features
@@ -183,7 +183,7 @@ def fit(
     if both:
         raise ValueError(f"the target {both[0]!r} is also among the columns to drop; leave it out there")
     goal = fit_target(frame, target, task, scale_target)
-    columns = [fit_column(frame[name], impute) for name in frame.columns if name not in (*target, *drop)]
+    columns = [fit_column(frame[name], impute, drop) for name in frame.columns if name not in (*target, *drop)]
     if not columns:
         raise ValueError(f"no column is left beside the target {', '.join(target)}; needed is at least one feature")
     if all(column.is_constant for column in columns):

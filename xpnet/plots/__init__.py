@@ -1,8 +1,8 @@
 """Pictures of networks, runs and data, by matplotlib (extra: xpnet[plot]).
 
 Every function draws into the axes it is given as `ax`, or into new ones, and returns them. Nothing is shown and no
-state of pyplot is used, so a machine without a display will do; `save(ax, "name.png")` writes a file. What tells
-things apart is never colour alone.
+state of pyplot is used, so a machine without a display will do; `save(ax, "name.png")` writes a file. Only the
+sign of a weight is told by colour alone.
 """
 
 from __future__ import annotations

@@ -164,7 +164,9 @@ def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) ->
     chosen = history[-1].get("chosen_epoch")
     if chosen is not None:
         ax.axvline(chosen, color=GREY, linestyle=":", linewidth=1.6, label=f"weights of epoch {chosen} kept")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(set(epochs)) == 1:
+        ax.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.grid(True, alpha=0.3)
     ax.set_xlabel("epoch (0: untrained)")
     ax.legend()

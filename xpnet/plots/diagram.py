@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _THINNEST, _THICKEST = 0.3, 5.0  # lines, in points
 _UNIT_SIZE = 170.0
 _ARROW = 0.28  # length, in distances of layers
+_SPACIOUS = 6  # columns that leave room for captions of the usual size
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def network_graph(network: Network, ax: Axes | None = None, *, most: int = 11) -
     _draw_biases(ax, network, top)
     _draw_arrows(ax, columns)
     ax.set_xticks(range(len(columns)), _captions(network, columns))  # as ticks, so that room is made for them
-    ax.tick_params(length=0.0)
+    ax.tick_params(length=0.0, labelsize=min(10.0, 10.0 * _SPACIOUS / len(columns)))
     ax.yaxis.set_visible(False)
     ax.set_frame_on(False)
     ax.set_xlim(-_ARROW - 0.2, len(columns) - 1 + _ARROW + 0.2)

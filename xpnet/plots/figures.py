@@ -22,6 +22,7 @@ SUFFIXES = (".png", ".svg")
 # for a line on white. What a colour tells a marker tells too: 7 colours and 8 markers make 56 pairs.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LISTED = 26  # entries that fit beside the axes
 BLUE, VERMILION, GREY = COLOURS[0], COLOURS[1], "#767676"  # right, positive; wrong, negative; neither
 
 
@@ -60,5 +61,13 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def legend_beside(ax: Axes, **options: Any) -> None:
-    """Put the legend to the right of the axes, where it covers nothing."""
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize="small", **options)
+    """Put the legend to the right of the axes, where it covers nothing; of many entries the first ones and the last."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) > _LISTED:
+        from matplotlib.lines import Line2D
+
+        rest = len(labels) - (_LISTED - 1)
+        handles[_LISTED - 2 : -1] = [Line2D([], [], linestyle="none")]
+        labels[_LISTED - 2 : -1] = [f"({rest} more)"]
+    ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize="small",
+              **options)  # fmt: skip

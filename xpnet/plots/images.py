@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _COUNTED = 20  # classes that are few enough for a number in each cell
 _COLUMNS = 10  # images beside each other, at most
 _WITHIN = 0.995  # of the weights are within the ends of the colours
-_TEXT_ROOM, _GAP = 0.36, 0.12  # above and beside an image, of its height and width
+_TEXT_ROOM, _GAP = 0.36, 0.12  # above an image, of its longer side; beside it, of its width
+_LONG = 11  # letters over an image, from which they are drawn smaller
 
 
 def confusion_matrix(
@@ -45,7 +46,7 @@ def confusion_matrix(
     ax.figure.colorbar(image, ax=ax, label="share of the true class")
     if len(counts) <= _COUNTED:
         for (row, column), count in np.ndenumerate(counts):
-            ax.text(column, row, f"{count:.4g}" if count else "·", ha="center", va="center", fontsize="small",
+            ax.text(column, row, _counted(count), ha="center", va="center", fontsize="small",
                     color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
         slanted: dict[str, Any] = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 3 else {}))
@@ -120,9 +121,14 @@ def first_layer_weights(
     colours = LinearSegmentedColormap.from_list("sign", [VERMILION, "white", BLUE])
     image = _draw_images(ax, images, [f"{unit}" for unit in units], np.zeros(len(units), bool), cmap=colours,
                          vmin=-limit, vmax=limit)  # fmt: skip
-    ax.figure.colorbar(image, ax=ax, label="weight", extend="both")
+    ax.figure.colorbar(image, ax=ax, label="weight", extend="both", extendfrac=0.03, fraction=0.03, aspect=30)
     ax.set_title(f"weights of the first layer, {len(units)} of {len(W)} units by number")
     return ax
+
+
+def _counted(count: float) -> str:
+    """A number of samples whole, a sum of weights to 4 digits."""
+    return f"{count:.0f}" if count and count == int(count) else f"{count:.4g}" if count else "·"
 
 
 def _images_of(network: Network, dataset: Dataset, shape: tuple[int, int] | None) -> Dataset:
@@ -170,15 +176,16 @@ def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.
     n, height, width = images.shape
     n_columns = min(_COLUMNS, n)
     n_rows = -(-n // n_columns)
-    room, gap = math.ceil(_TEXT_ROOM * height), math.ceil(_GAP * width)
+    room, gap = math.ceil(_TEXT_ROOM * max(height, width)), math.ceil(_GAP * width)
     mosaic = np.full((n_rows * (height + room), n_columns * (width + gap)), np.nan)
+    size = "small" if max(map(len, texts)) <= _LONG else "x-small"
     ax.set_axis_off()
     for number, (image, text, is_framed) in enumerate(zip(images, texts, framed, strict=True)):
         row, column = divmod(number, n_columns)
         top, left = row * (height + room) + room, column * (width + gap)
         mosaic[top : top + height, left : left + width] = image
         colour = VERMILION if is_framed else "black"
-        ax.text(left + (width - 1) / 2, top - 1 - 0.05 * height, text, ha="center", va="bottom", fontsize="small",
+        ax.text(left + (width - 1) / 2, top - 1 - 0.05 * height, text, ha="center", va="bottom", fontsize=size,
                 color=colour, weight="bold" if is_framed else "normal")  # fmt: skip
         if is_framed:
             ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=1.5))
