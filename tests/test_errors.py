@@ -261,3 +261,37 @@ runpy.run_module("xpnet", run_name="__main__", alter_sys=True)
 def test_an_interrupt_while_importing_is_no_traceback():
     done = subprocess.run([sys.executable, "-c", INTERRUPTS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "xpnet: interrupted\n")
+
+
+def test_the_data_of_a_run_in_the_package_lie_nowhere_else(capsys):
+    assert main(SMALL) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--data-dir", "elsewhere"]) == 2
+    text = capsys.readouterr().err
+    assert "--data-dir is elsewhere" in text and "lie in the package" in text and "leave it out" in text
+
+
+def test_a_monitor_of_held_out_samples_needs_some(capsys):
+    assert main([*SMALL, "--validation", "0", "--patience", "2", "--monitor", "val_loss"]) == 2
+    text = capsys.readouterr().err
+    assert "--validation 0 leaves nothing to measure val_loss on" in text and "hold some samples out" in text
+    assert not Path("run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(capsys, monkeypatch):
+    assert main(SMALL) == 0
+    np.save("X.npy", np.zeros((2, 784)))
+    capsys.readouterr()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever runs the tests may write everywhere
+    assert main(["predict", "run", "--input", "X.npy", "--out", "Y.npy"]) == 1
+    text = capsys.readouterr().err
+    assert "--out Y.npy" in text and "cannot be written" in text and "name another" in text
+
+
+def test_the_functions_take_arrays_of_a_library():
+    class Strange:
+        dtype, ndim, shape = np.dtype(float), 2, (2, 1)
+
+    with pytest.raises(TypeError) as refusal:
+        xpnet.functional.loss(Strange(), Strange())
+    says(refusal, "is a Strange", "needed is a numpy", "np.asarray(")

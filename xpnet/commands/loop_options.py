@@ -71,8 +71,6 @@ def _check_score(arguments: argparse.Namespace) -> None:
 def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> list[Callback]:
     """Return the callbacks that end the training early; raises UsageError for a value that these data do not have."""
     for monitor in _monitors(arguments):
-        if monitor.startswith("val_") and validation is None:
-            raise UsageError(f"{monitor} needs samples held out, and there are none; give some with --validation")
         if monitor == "val_accuracy" and validation is not None and not validation.is_classification:
             raise UsageError(f"val_accuracy needs classes, and {arguments.dataset} has other targets; "
                              "take another --monitor, such as val_loss")  # fmt: skip
