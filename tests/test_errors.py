@@ -295,3 +295,37 @@ def test_the_functions_take_arrays_of_a_library():
     with pytest.raises(TypeError) as refusal:
         xpnet.functional.loss(Strange(), Strange())
     says(refusal, "is a Strange", "needed is a numpy", "np.asarray(")
+
+
+class OfAnotherDevice:
+    """An array of DLPack on a device that is neither a CPU nor a CUDA GPU."""
+
+    def __dlpack_device__(self):
+        return (10, 0)  # ROCm
+
+
+ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
+
+
+@pytest.mark.parametrize(
+    ("call", "found", "needed", "fix"),
+    [
+        (lambda: xpnet.MLPRegressor(early_stopping=True).fit(ROWS[:5], LABELS[:5]),
+         "1 sample", "too small", "raise validation_fraction"),
+        (lambda: xpnet.MLPClassifier(early_stopping=True).partial_fit(ROWS, LABELS, classes=[0, 1]),
+         "early_stopping=True", "does not support", "pass early_stopping=False"),
+        (lambda: xpnet.MLPRegressor().partial_fit(1e200 * ROWS, LABELS), "the loss is inf", "scale the features",
+         "lower learning_rate_init"),
+        (lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(), LABELS), "OfAnotherDevice lies on a device",
+         "needed is an array on the CPU or a CUDA GPU", "copy it to the host first"),
+        (lambda: xpnet.MLPClassifier().partial_fit(ROWS, LABELS, classes=[0, 1])
+         .partial_fit(ROWS, LABELS, classes=[0, 2]), "[0, 2]", "not the same as on last call", "was: "),
+        (lambda: xpnet.MLPClassifier().fit(ROWS, None), "y is None", "requires y", "fit(X, y)"),
+        (lambda: xpnet.plots.LiveCurve().on_train_begin(network(), 1, 1), "this is none", "draws into a notebook",
+         "xpnet.plots.loss_curve(history)"),
+    ],
+)  # fmt: skip
+def test_estimators_and_pictures_say_found_needed_and_fix(call, found, needed, fix):
+    with np.errstate(all="ignore"), pytest.raises((TypeError, ValueError, RuntimeError)) as refusal:
+        call()
+    says(refusal, found, needed, fix)
