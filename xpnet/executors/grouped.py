@@ -49,7 +49,8 @@ class Grouped(Replay):
         fixed = (device_order, rows, rows_out, *self._gathered())
         for t in range(n_steps + 1):
             m = min(capacity, n_samples - t * capacity) if t < n_steps else 0
-            n_blocks = blocks(gather_workers(self.program, self._data_types, m, t))
+            if t in (0, 1, n_steps - 1, n_steps):  # no results before step 1, fewer samples in the last, then none
+                n_blocks = blocks(gather_workers(self.program, self._data_types, m, t))
             if n_blocks:  # a Program may have nothing to move; CUDA refuses an empty grid
                 gather((n_blocks,), (BLOCK,), (*self._memory_arguments, np.int32(m), np.int32(t), *fixed))
             if t == n_steps:

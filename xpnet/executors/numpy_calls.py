@@ -163,7 +163,7 @@ def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
     for call in after:
         if call is first:  # it writes there
             return True
-        if any(_overlap(operand, first.out) for operand in call.operands):
+        if any(operand.buffer.overlaps(first.out.buffer) for operand in call.operands):
             return False
         if _same_place(call.out, first.out):
             return True
@@ -173,8 +173,3 @@ def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
 def _same_place(one: Operand, other: Operand) -> bool:
     a, b = one.buffer, other.buffer
     return (a.kind, a.offset, a.size) == (b.kind, b.offset, b.size)
-
-
-def _overlap(one: Operand, other: Operand) -> bool:
-    a, b = one.buffer, other.buffer
-    return a.kind == b.kind and a.offset < b.offset + b.size and b.offset < a.offset + a.size
