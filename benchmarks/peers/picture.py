@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import plots
+from xpnet.plots.figures import COLOURS, MARKERS, legend_beside
 
 from .report import BASE, number, ratio
 
 SYSTEMS = {"torch": "PyTorch", "torch-compile": "torch.compile", "sklearn": "scikit-learn", "jax": "JAX, jit",
            "jax-scan": "JAX, scan"}  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # as in xpnet.plots: for all kinds of colour vision
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Write the picture of what `python -m benchmarks.peers` measured to a PNG or SVG file."""
     ax = plots.new_axes()
     works = list(results["works"].values())
-    for i, ((name, label), marker, colour) in enumerate(zip(SYSTEMS.items(), MARKERS, COLOURS, strict=True)):
+    for i, ((name, label), marker, colour) in enumerate(zip(SYSTEMS.items(), MARKERS, COLOURS, strict=False)):
         points = []
         for place, work in enumerate(works):
             said, base = work["systems"].get(name, {}), work["systems"].get(BASE, {})
@@ -40,7 +39,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     ax.set_xlabel("time of a training step divided by xpnet's: right of the line xpnet is faster")
     ax.set_title(f"{machine['cpu']}, {results['settings']['threads']} threads; bars: quartiles", fontsize="medium")
     ax.grid(axis="x", color="#dddddd")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize="small")
+    legend_beside(ax)
     plots.save(ax, path)
 
 
