@@ -25,8 +25,8 @@ PACKAGE = Path(xpnet.__file__).parent
 # A module imports only from those above it. A new module needs a place here.
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
-    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "grouping", "printer", "parameters",
-    "executors.numpy_calls", "executors.replay", "executors.grouped", "engines", "losses", "custom", "data_checks",
+    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "llvm_math", "grouping", "printer",
+    "parameters", "executors.numpy_calls", "executors.replay", "executors.grouped", "engines", "losses", "custom", "data_checks",
     "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer", "dropout", "normalization", "layers",
     "architecture", "steps", "model_file", "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed",
     "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder", "functional", "estimator_data",
