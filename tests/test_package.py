@@ -25,7 +25,8 @@ PACKAGE = Path(xpnet.__file__).parent
 # A module imports only from those above it. A new module needs a place here.
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
-    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "grouping", "printer", "parameters",
+    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "blas", "code_cache", "native",
+    "grouping", "printer", "parameters",
     "executors.numpy_calls", "executors.replay", "executors.grouped", "engines", "losses", "custom", "data_checks",
     "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer", "dropout", "normalization", "layers",
     "architecture", "steps", "model_file", "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed",
@@ -140,7 +141,7 @@ def test_nothing_is_pickled(name):
 
 
 def test_import_loads_nothing_heavy():
-    heavy = ["cupy", "tqdm", "safetensors", "pooch", "requests", "matplotlib", "pandas", "sklearn", "numba", "scipy"]
+    heavy = ["cupy", "tqdm", "safetensors", "pooch", "requests", "matplotlib", "pandas", "sklearn", "llvmlite", "scipy"]
     code = "import sys; from xpnet import *; assert Network and train; "  # modules are imported on use
     code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
