@@ -17,7 +17,7 @@ from xpnet.grouping import Group, Step, direction, launches, leader
 from xpnet.llvm.nests import MATHEMATICS, Nest, place_of
 from xpnet.llvm.products import Factor, Product, needs_scratch, write_product
 from xpnet.llvm.text import Function, Metadata, literal
-from xpnet.llvm.mathematics import math_text
+from xpnet.llvm_math import definitions
 from xpnet.printer import Sizes
 from xpnet.program import Call, Operand, Program
 
@@ -91,7 +91,7 @@ def step_text(
         parts.append(printer.step("update", [unit for unit in units if unit.phase == "update"]))
     parts += [printer.run(scales), _WAIT.format(threads=threads, line=LINE, spins=SPINS)] if threads > 1 else [printer.run(scales)]
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
-    text = "\n".join([*parts, _declared(printer.real), math_text(words, dtype), *printer.metadata.lines, ""])
+    text = "\n".join([*parts, _declared(printer.real), definitions(words, dtype), *printer.metadata.lines, ""])
     return StepText(text, printer.sizes, tuple(printer.numbers))
 
 
