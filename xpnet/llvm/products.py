@@ -117,7 +117,7 @@ def _by_columns(f: Function, product: Product, right: Factor) -> None:
     n_blocks = regular // 3
     width = pieces[0][1]
     if n_blocks > 1:
-        with f.loop(0, n_blocks * 3 * width, 3 * width) as j:
+        with f.loop(0, n_blocks * 3 * width, 3 * width, as_is=True) as j:
             _column_block(f, product, right, j.index, [(i * width, width) for i in range(3)])
         pieces = pieces[n_blocks * 3 :]
     for i in range(0, len(pieces), 3):
@@ -129,7 +129,7 @@ def _column_block(
 ) -> None:
     most = {1: 8, 2: 6, 3: 4}[len(pieces)]
     for rows, first, end in _in_rows(f, product, most if is_known(product.last) else min(most, 8) // 2 * 2):
-        with f.loop(first, end, rows) as i:
+        with f.loop(first, end, rows, as_is=True) as i:
             _column_tile(f, product, right, i.index, rows, column, pieces)
 
 
@@ -147,7 +147,7 @@ def _column_tile(
             starts.append((kind, f.let(f"load {kind}, ptr {address}, align {_align(f)}")))
     left_rows = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
     right_column = f.element(f.real, right.address, column)
-    with f.loop(0, product.n_inner, carried=starts * rows) as k:
+    with f.loop(0, product.n_inner, carried=starts * rows, as_is=True) as k:
         vectors = []
         right_row = f.element(f.real, right_column, f.calculated("mul", k.index, right.rows))
         for (start, _), kind in zip(pieces, kinds, strict=True):
@@ -175,7 +175,7 @@ def _by_rows(f: Function, product: Product) -> None:
         if whole < product.n_columns:
             blocks.append((whole, product.n_columns, product.n_columns - whole))
         for start, stop, width in blocks:
-            with f.loop(start, stop, width) as j, f.loop(first, end, rows) as i:
+            with f.loop(start, stop, width, as_is=True) as j, f.loop(first, end, rows, as_is=True) as i:
                 _row_tile(f, product, i.index, rows, j.index, width)
 
 
@@ -185,7 +185,7 @@ def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns:
     kind = _vector(f, lanes)
     lefts = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
     rights = [_at(f, product.right, 0, f.calculated("add", j, column)) for column in range(columns)]
-    with f.loop(0, n_inner // lanes * lanes, lanes, carried=[(kind, "zeroinitializer")] * (rows * columns)) as k:
+    with f.loop(0, n_inner // lanes * lanes, lanes, carried=[(kind, "zeroinitializer")] * (rows * columns), as_is=True) as k:
         k.following = _row_turn(f, k.carried, lefts, rights, k.index, None)
     sums = k.carried
     if n_inner % lanes:  # the last vector begins within the one before it, and what was counted is left out

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+FEW_TURNS = 10  # of a loop: so few are written out
+_AS_IS = ('!"llvm.loop.unroll.disable"', '!"llvm.loop.vectorize.enable", i1 false')
 ADDED = "reassoc nsz contract"  # flags of an addition whose order is free; NaN and infinity stay what they are
 
 
@@ -97,11 +99,13 @@ class Function:
 
     @contextmanager
     def loop(
-        self, start: str | int, end: str | int, by: int = 1, carried: Sequence[tuple[str, str]] = (), notes: str = ""
+        self, start: str | int, end: str | int, by: int = 1, carried: Sequence[tuple[str, str]] = (), *, as_is: bool = False
     ) -> Iterator[Loop]:
         """A loop over start, start + by, ... below end.
 
-        carried: (type, first value) of what goes from turn to turn.  notes: metadata of its branch.
+        carried: (type, first value) of what goes from turn to turn.
+        as_is: LLVM is not to unroll or vectorise it, which for a tile of a product costs time and gains nothing; it
+            does so for a few turns all the same.
         """
         head, body, after = (self.new_label(name) for name in ("head", "body", "after"))
         before = self._label
@@ -120,8 +124,13 @@ class Function:
         for name, (kind, first), later in zip(found.carried, carried, found.following, strict=True):
             phis.append(f"  {name} = phi {kind} [ {first}, %{before} ], [ {later}, %{self._label} ]")
         self.lines[place:place] = phis
-        self.do(f"br label %{head}{notes}")
+        few = is_known(start) and is_known(end) and (int(end) - int(start)) // by <= FEW_TURNS
+        self.do(f"br label %{head}{self._as_is() if as_is and not few else ''}")
         self.begin(after)
+
+    def _as_is(self) -> str:
+        options = [self.metadata.node(option) for option in _AS_IS]
+        return f", !llvm.loop {self.metadata.node(', '.join(['self', *options]))}"
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
