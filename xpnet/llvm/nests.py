@@ -94,7 +94,8 @@ class Nest:
         roles = {self._role(self._call(step), operand) for step in steps
                  for operand in (*self._call(step).operands, self._call(step).out)}  # fmt: skip
         if roles <= {"matrix", "number"}:
-            self._over(*(self._f.calculated("mul", row, columns) for row in (start, end)), steps)
+            first, last = (self._f.calculated("mul", row, columns) for row in (start, end))
+            self._over(first, last, steps)
             return
         self._load_numbers(steps)
         with self._f.loop(start, end) as row:
@@ -263,11 +264,8 @@ class Nest:
     def _key(self, call: Call, operand: Operand) -> tuple[Any, ...]:
         """Where the worker finds an operand, and how that changes: with the inner loop's index, or not."""
         role, kind = self._role(call, operand), self._group.kind
-        if kind == "row" and role in ("line", "along columns"):
-            role = "worker"
-        elif kind == "column" and role in ("line", "along rows"):
-            role = "worker"
-        return (*place_of(self._program, operand.buffer)[:2], role)
+        own = {"row": ("line", "along columns"), "column": ("line", "along rows")}
+        return (*place_of(self._program, operand.buffer)[:2], "worker" if role in own.get(kind, ()) else role)
 
     def _address(self, operand: Operand, index: str) -> tuple[str, str]:
         vector, offset, _ = place = place_of(self._program, operand.buffer)

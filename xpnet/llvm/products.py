@@ -185,7 +185,9 @@ def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns:
     kind = _vector(f, lanes)
     lefts = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
     rights = [_at(f, product.right, 0, f.calculated("add", j, column)) for column in range(columns)]
-    with f.loop(0, n_inner // lanes * lanes, lanes, carried=[(kind, "zeroinitializer")] * (rows * columns), as_is=True) as k:
+    with f.loop(
+        0, n_inner // lanes * lanes, lanes, carried=[(kind, "zeroinitializer")] * (rows * columns), as_is=True
+    ) as k:
         k.following = _row_turn(f, k.carried, lefts, rights, k.index, None)
     sums = k.carried
     if n_inner % lanes:  # the last vector begins within the one before it, and what was counted is left out

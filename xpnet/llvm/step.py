@@ -22,7 +22,8 @@ from xpnet.printer import Sizes
 from xpnet.program import Call, Operand, Program
 
 # The order of the table that `run` is given: addresses and whole numbers of 8 bytes; the data of each gather follow.
-TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers", "n_samples", "flags", "pause", "gemm")
+TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers", "n_samples", "goes_on",
+         "flags", "pause", "gemm")  # fmt: skip
 LINE = 8  # places of 8 bytes from one thread's flag to the next: a cache line
 SPINS = 2000  # looks at another thread's flag before the processor is offered to others
 
@@ -76,7 +77,12 @@ class _Touch:
 
 
 def step_text(
-    program: Program, dtype: Any, scales: Mapping[str, float | None], *, threads: int = 1, library: Library | None = None
+    program: Program,
+    dtype: Any,
+    scales: Mapping[str, float | None],
+    *,
+    threads: int = 1,
+    library: Library | None = None,
 ) -> StepText:
     """Print a Program.
 
@@ -89,7 +95,11 @@ def step_text(
     parts = [printer.step("step", [unit for unit in units if unit.phase != "update" or program.accumulate == 1])]
     if program.accumulate > 1:
         parts.append(printer.step("update", [unit for unit in units if unit.phase == "update"]))
-    parts += [printer.run(scales), _WAIT.format(threads=threads, line=LINE, spins=SPINS)] if threads > 1 else [printer.run(scales)]
+    parts += (
+        [printer.run(scales), _WAIT.format(threads=threads, line=LINE, spins=SPINS)]
+        if threads > 1
+        else [printer.run(scales)]
+    )
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
     text = "\n".join([*parts, _declared(printer.real), definitions(words, dtype), *printer.metadata.lines, ""])
     return StepText(text, printer.sizes, tuple(printer.numbers))
@@ -116,7 +126,12 @@ def _with_biases(program: Program, units: list[Unit], printer: _Printer) -> list
             product = program.calls[before.group.steps[0].index]
             one, other = call.inputs
             same = isinstance(one, Operand) and _places(program, one, call.out, product.out) == 1
-            if same and isinstance(other, Operand) and direction(call, other) == "along rows" and not printer.calls_library(before):
+            if (
+                same
+                and isinstance(other, Operand)
+                and direction(call, other) == "along rows"
+                and not printer.calls_library(before)
+            ):
                 drawn[-1] = replace(before, bias=other)
                 if len(unit.group.steps) > 1:
                     drawn.append(replace(unit, group=replace(unit.group, steps=unit.group.steps[1:])))
@@ -249,7 +264,11 @@ class _Printer:
 
         left, right = call.operands
         addresses = []
-        for operand, rows in ((left, 1 if left.transposed else left.shape[1]), (right, 0), (call.out, call.out.shape[1])):
+        for operand, rows in (
+            (left, 1 if left.transposed else left.shape[1]),
+            (right, 0),
+            (call.out, call.out.shape[1]),
+        ):
             vector, offset, _ = place_of(self.program, operand.buffer)
             addresses.append(f.element(self.real, f"%{vector}", offset, f.calculated("mul", first, rows)))
         n_rows = f.let(f"sub i64 {last}, {first}") if self.threads > 1 else last
@@ -294,12 +313,14 @@ class _Printer:
         """The function that is called: all steps of a run."""
         f = Function(self.metadata, self.real)
         for i, name in enumerate(TABLE):
-            kind = "i64" if name == "n_samples" else "ptr"
+            kind = "i64" if name in ("n_samples", "goes_on") else "ptr"
             f.do(f"%{name} = load {kind}, ptr {f.element('i64', '%table', i)}")
         program = self.program
         capacity = program.capacity
         n_steps = f.let(f"udiv i64 {f.calculated('add', '%n_samples', capacity - 1)}, {capacity}")
-        sources = [f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}") for i in range(len(program.gathers))]
+        sources = [
+            f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}") for i in range(len(program.gathers))
+        ]
         with f.loop(0, n_steps) as t:
             done = f.calculated("mul", t.index, capacity)
             left = f.let(f"sub i64 %n_samples, {done}")
@@ -315,7 +336,8 @@ class _Printer:
             if program.accumulate > 1:
                 following = f.calculated("add", t.index, 1)
                 rest = f.let(f"urem i64 {following}, {program.accumulate}")
-                due = [f.let(f"icmp eq i64 {rest}, 0"), f.let(f"icmp eq i64 {following}, {n_steps}")]
+                end = f.let(f"add i64 {n_steps}, %goes_on")  # not reached if the run goes on elsewhere
+                due = [f.let(f"icmp eq i64 {rest}, 0"), f.let(f"icmp eq i64 {following}, {end}")]
                 with f.when(f.let(f"or i1 {due[0]}, {due[1]}")):
                     f.do(f"call void @update(ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, {passed})")
             self._copy(f, "rows_out", program.results, t.index, into_memory=False)

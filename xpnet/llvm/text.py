@@ -99,7 +99,13 @@ class Function:
 
     @contextmanager
     def loop(
-        self, start: str | int, end: str | int, by: int = 1, carried: Sequence[tuple[str, str]] = (), *, as_is: bool = False
+        self,
+        start: str | int,
+        end: str | int,
+        by: int = 1,
+        carried: Sequence[tuple[str, str]] = (),
+        *,
+        as_is: bool = False,
     ) -> Iterator[Loop]:
         """A loop over start, start + by, ... below end.
 
