@@ -71,9 +71,14 @@ def test_the_c_library_and_names(folder):
     assert call(native.load(TRIPLE.replace("@run", "@other"), "other")) == 42
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda code: code[:-9], lambda code: code[:-1] + b"!", lambda code: b"?" + code[1:]]
-)
+DAMAGE = {
+    "truncated": lambda code: code[:-9],
+    "flipped": lambda code: code[:-1] + bytes([code[-1] ^ 1]),
+    "wrong magic": lambda code: b"?" + code[1:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_broken_code_is_compiled_anew(folder, damage):
     native.load(TRIPLE)
     (path,) = folder.glob("*.code")
