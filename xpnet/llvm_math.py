@@ -4,20 +4,20 @@ No calls, branches, tables or declarations, and no conversion of a float to an i
 integer's range. The one flag is `contract`: a product and the sum after it may be one rounding where the target has
 such an instruction. Special values are NumPy's.
 
-Series are Taylor's, cut where the rest is below the rounding, so there are no fitted coefficients. The reductions are
-those of fdlibm (Sun Microsystems 1993; e_exp.c, s_tanh.c, e_log.c, s_log1p.c) without their branches, and of Muller et
-al., Handbook of Floating-Point Arithmetic (2nd ed. 2018), chapter 10.
+The polynomials are Taylor's series, shortened by Chebyshev's polynomials (Lanczos 1956, Applied Analysis, chapter 7).
+The reductions are those of fdlibm (Sun Microsystems 1993; e_exp.c, s_tanh.c, e_log.c, s_log1p.c) without its branches.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.polynomial import Chebyshev, Polynomial
 
 __all__ = ["definitions"]
 
@@ -54,7 +54,7 @@ class _Kind:
     bias: int
     exp_range: tuple[float, float]
     tanh_range: float
-    exp_degree: int
+    exp_terms: int
     log_terms: int
 
     @property
@@ -66,8 +66,8 @@ class _Kind:
         return int.from_bytes(struct.pack(">f" if self.name == "float" else ">d", value))
 
 
-_FLOAT = _Kind("float", "i32", 23, 127, (-104.0, 89.0), 10.0, exp_degree=7, log_terms=4)
-_DOUBLE = _Kind("double", "i64", 52, 1023, (-746.0, 710.0), 20.0, exp_degree=13, log_terms=9)
+_FLOAT = _Kind("float", "i32", 23, 127, (-104.0, 89.0), 10.0, exp_terms=5, log_terms=3)
+_DOUBLE = _Kind("double", "i64", 52, 1023, (-746.0, 710.0), 20.0, exp_terms=10, log_terms=7)
 
 
 @dataclass
@@ -105,7 +105,7 @@ class _Code:
         condition = self._new(f"fcmp {relation} {name} {a}, {self._number(b)}")
         return self._new(f"select i1 {condition}, {name} {self._number(then)}, {name} {self._number(otherwise)}")
 
-    def horner(self, x: str, coefficients: list[float]) -> str:
+    def horner(self, x: str, coefficients: Sequence[float]) -> str:
         """The polynomial with these coefficients, the constant first."""
         total: str | float = coefficients[-1]
         for coefficient in coefficients[-2::-1]:
@@ -119,13 +119,25 @@ class _Code:
         """A float as LLVM reads it without rounding: the bits of a double, also where the type is float."""
         if isinstance(value, str):
             return value
-        rounded = np.float32(value) if self.kind is _FLOAT else value
+        rounded = np.float32(value) if self.kind.name == "float" else value
         return f"0x{struct.pack('>d', rounded).hex().upper()}"
 
     def _new(self, instruction: str) -> str:
         name = f"%v{len(self.lines) + 1}"
         self.lines.append(f"  {name} = {instruction}")
         return name
+
+
+def _shortened(series: list[float], n_terms: int, domain: tuple[float, float]) -> Sequence[float]:
+    """Coefficients of a shorter polynomial, nearly as good on the domain.
+
+    Each turn takes away the highest power with the multiple of Chebyshev's polynomial that holds it, as that multiple
+    is smaller there than any other polynomial that does.
+    """
+    for n in range(len(series) - 1, n_terms - 1, -1):
+        small = Chebyshev.basis(n, domain=domain).convert(kind=Polynomial).coef
+        series = [c - series[n] / small[n] * t for c, t in zip(series[:n], small[:n], strict=True)]
+    return [float(c) for c in series]
 
 
 def _exp_parts(code: _Code, x: str) -> tuple[str, str]:
@@ -139,7 +151,8 @@ def _exp_parts(code: _Code, x: str) -> tuple[str, str]:
     n = code.subtract(shifted, shift)
     r = code.subtract(x, code.multiply(n, _LN2_HIGH))
     r = code.subtract(r, code.multiply(n, _LN2_LOW))
-    q = code.horner(r, [1 / math.factorial(k) for k in range(2, kind.exp_degree + 1)])
+    series = [1 / math.factorial(k) for k in range(2, 20)]
+    q = code.horner(r, _shortened(series, kind.exp_terms, (-math.log(2) / 2, math.log(2) / 2)))
     p = code.add(code.multiply(r, code.multiply(r, q)), r)  # e^r - 1, whose relative error is small near 0 too
     return code.bits(shifted), p
 
@@ -159,7 +172,7 @@ def _exp(code: _Code, x: str) -> str:
 
 
 def _tanh(code: _Code, x: str) -> str:
-    """t / (t + 2) with t = e^(2|x|) - 1, and the sign of x."""
+    """t / (t + 2) with t = e^(2|x|) - 1 (s_tanh.c), and the sign of x."""
     kind = code.kind
     sign = code.integer("and", code.bits(x), kind.sign_bit)
     size = code.real(code.integer("and", code.bits(x), ~kind.sign_bit))
@@ -187,7 +200,8 @@ def _log_of(code: _Code, u: str, correction: str | float, unit: str | float) -> 
     f = code.subtract(code.real(code.integer("add", rest, root)), 1.0)
     s = code.divide(f, code.add(f, 2.0))
     z = code.multiply(s, s)
-    series = code.multiply(z, code.horner(z, [2 / (2 * i + 3) for i in range(kind.log_terms)]))
+    coefficients = _shortened([2 / k for k in range(3, 41, 2)], kind.log_terms, (0, (math.sqrt(2) - 1) ** 4))
+    series = code.multiply(z, code.horner(z, coefficients))
     # 2 artanh(s) = f - f^2 / 2 + s (f^2 / 2 + series): f is exact, and the rounding of s counts little (e_log.c).
     half_square = code.multiply(code.multiply(f, 0.5), f)
     small = code.add(code.multiply(k, _LN2_LOW), correction)
