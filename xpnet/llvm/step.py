@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.grouping import Group, direction, launches, leader
+from xpnet.llvm.mathematics import definitions
 from xpnet.llvm.nests import MATHEMATICS, Nest, place_of
 from xpnet.llvm.products import Factor, Product, needs_scratch, write_product
 from xpnet.llvm.text import Function, Metadata, literal
-from xpnet.llvm_math import definitions
 from xpnet.printer import Sizes
 from xpnet.program import Call, Operand, Program
 
@@ -244,8 +244,8 @@ class _Printer:
             each = scratch_floats(self.program, 1)
             scratch = f.element(self.real, "%M", self.program.n_floats - self.program.n_owned,
                                 f.calculated("mul", "%thread", each) if self.threads > 1 else 0)  # fmt: skip
-        write_product(f, Product(one, other, f.element(self.real, f"%{vector}", offset), first, last, most_rows, n_inner,
-                                 n_columns, bias, scratch))  # fmt: skip
+        out = f.element(self.real, f"%{vector}", offset)
+        write_product(f, Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch))
 
     def _factor(self, f: Function, operand: Operand) -> Factor:
         vector, offset, _ = place_of(self.program, operand.buffer)
