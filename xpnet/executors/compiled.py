@@ -23,7 +23,7 @@ from xpnet.native import load
 from xpnet.program import Program
 
 # On two cores of an AMD EPYC, see benchmarks/README.md:
-LEAST_FLOPS = 3e6  # of a product, from which on NumPy's is faster than ours on one thread
+LEAST_FLOPS = 2e7  # of a product, from which on NumPy's is faster than ours on one thread
 TWO_THREADS = (3e6, 3e8)  # operations of a step between which two threads of ours pay; beyond, NumPy's own do
 
 

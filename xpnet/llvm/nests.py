@@ -7,6 +7,7 @@ somebody reads it later.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from xpnet.grouping import Group, Step, direction, leader
@@ -24,15 +25,17 @@ class Nest:
 
     number: gives a number of a call (index, position) in LLVM's words.
     extent: the length of an operand's axis (index, position, axis), a number or the batch length.
-    split: cuts a range of so many, in units of so many, down to what this thread does.
+    split: cuts a range of so many, in units of so many, down to what this thread does.  flat: likewise a flat vector,
+        in a block for each of its ranges.
     """
 
     def __init__(
         self, f: Function, program: Program, group: Group, *, number: Callable[[int, int], str],
         extent: Callable[[int, int, int], str], split: Callable[[str, int], tuple[str, str]],
+        flat: Callable[[str], AbstractContextManager[tuple[str, str]]],
     ) -> None:  # fmt: skip
         self._f, self._program, self._group = f, program, group
-        self._number, self._extent, self._split = number, extent, split
+        self._number, self._extent, self._split, self._flat = number, extent, split, flat
         places = [place_of(program, operand.buffer) for step in group.steps
                   for operand in (*program.calls[step.index].operands, program.calls[step.index].out)]  # fmt: skip
         self._regions = Regions(f.metadata, places)
@@ -46,8 +49,7 @@ class Nest:
         if kind == "single":
             self._segments(steps, "0")
         elif len(first.shape) == 1 and all(self._is_line(step) for step in steps):
-            start, end = self._split(self._length(steps[0], 0), 1 if first.buffer.flipped else 16)
-            self._over(start, end, steps)
+            self._lines(first, steps)
         elif kind == "element":
             self._elements()
         elif kind == "row":
@@ -79,6 +81,15 @@ class Nest:
 
     def _n_columns(self) -> str:
         return self._length(self._matrix_step(), 1)
+
+    def _lines(self, first: Operand, steps: tuple[Step, ...]) -> None:
+        """Vectors, element by element."""
+        n = self._length(steps[0], 0)
+        if first.buffer.form == "flat":
+            with self._flat(n) as (start, end):
+                self._over(start, end, steps)
+        else:
+            self._over(*self._split(n, 1 if first.buffer.flipped else 16), steps)
 
     def _over(self, start: str, end: str, steps: tuple[Step, ...]) -> None:
         """One loop over all elements."""

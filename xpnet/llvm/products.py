@@ -8,12 +8,14 @@ scheme: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication (
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from xpnet.llvm.text import ADDED, Function, is_known
 
 VECTOR_BYTES = 32  # of a vector: AVX2's; narrower machines take two registers for one
 FEW_ROWS = 8  # of a result: fewer do not repay turning the right operand
+COLUMN_UNIT = 12  # where columns may be cut: all tiles along k are as wide as one of its divisors
 LONG_INNER = 64  # length of k from which rows are multiplied with rows as they lie
 
 
@@ -30,8 +32,9 @@ class Factor:
 class Product:
     """out (n_rows, n_columns) = left (n_rows, n_inner) right (n_inner, n_columns) + bias, out in C order.
 
-    n_rows, n_inner: values of the function or numbers.  n_columns: a number.
+    n_inner: a value of the function or a number.  n_columns: a number.
     first, last: which rows of the result to compute: from first on, below last.
+    columns: likewise, where `takes_columns` allows it; None for all.
     most_rows: how many rows there can be.
     bias: address of the n_columns numbers that each row begins with, or None.
     scratch: address of n_inner * n_columns numbers for the right operand turned round, where that pays.
@@ -47,6 +50,7 @@ class Product:
     n_columns: int
     bias: str | None
     scratch: str
+    columns: tuple[str, str] | None = None
 
 
 def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> bool:
@@ -54,6 +58,12 @@ def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> boo
     if right_columns == 1 or not is_known(n_inner) or int(n_inner) >= LONG_INNER:
         return False
     return most_rows >= FEW_ROWS
+
+
+def takes_columns(right_columns: int, n_inner: str | int, n_columns: int, lanes: int) -> bool:
+    """Whether a product can be cut at multiples of `COLUMN_UNIT` columns."""
+    long = is_known(n_inner) and int(n_inner) >= max(LONG_INNER, lanes)
+    return right_columns != 1 and long and n_columns > 2 * COLUMN_UNIT
 
 
 def write_product(f: Function, product: Product) -> None:
@@ -169,14 +179,20 @@ def _column_tile(
 def _by_rows(f: Function, product: Product) -> None:
     """Rows of both operands are contiguous in k: vectors along k, summed up at the end."""
     for rows, first, end in _in_rows(f, product, 4):
-        columns = {4: 3, 3: 4, 2: 4, 1: 8}[rows]
-        whole = product.n_columns // columns * columns
-        blocks: list[tuple[int, int, int]] = [(0, whole, columns)] if whole else []
-        if whole < product.n_columns:
-            blocks.append((whole, product.n_columns, product.n_columns - whole))
-        for start, stop, width in blocks:
-            with f.loop(start, stop, width, as_is=True) as j, f.loop(first, end, rows, as_is=True) as i:
-                _row_tile(f, product, i.index, rows, j.index, width)
+        width = {4: 3, 3: 4, 2: 4, 1: 6}[rows]
+        n, rest = product.n_columns, product.n_columns % width
+        start, stop = product.columns or ("0", str(n))
+        end_of_whole: str | int = n - rest
+        if product.columns is not None and rest:
+            end_of_whole = f.let(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {n - rest})")
+        elif product.columns is not None:
+            end_of_whole = stop
+        with f.loop(start, end_of_whole, width, as_is=True) as j, f.loop(first, end, rows, as_is=True) as i:
+            _row_tile(f, product, i.index, rows, j.index, width)
+        if rest:
+            is_mine = nullcontext() if product.columns is None else f.when(f.let(f"icmp eq i64 {stop}, {n}"))
+            with is_mine, f.loop(first, end, rows, as_is=True) as i:
+                _row_tile(f, product, i.index, rows, str(n - rest), rest)
 
 
 def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns: int) -> None:

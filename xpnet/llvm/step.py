@@ -7,7 +7,8 @@ needs what another made, they wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,15 @@ import numpy as np
 from xpnet.grouping import Group, direction, launches, leader
 from xpnet.llvm.mathematics import definitions
 from xpnet.llvm.nests import MATHEMATICS, Nest, place_of
-from xpnet.llvm.products import Factor, Product, needs_scratch, write_product
+from xpnet.llvm.products import (
+    COLUMN_UNIT,
+    VECTOR_BYTES,
+    Factor,
+    Product,
+    needs_scratch,
+    takes_columns,
+    write_product,
+)
 from xpnet.llvm.text import Function, Metadata, literal
 from xpnet.printer import Sizes
 from xpnet.program import Call, Operand, Program
@@ -102,8 +111,8 @@ def step_text(
         parts.append(printer.step("update", [unit for unit in units if unit.phase == "update"]))
     parts += [printer.run(scales), *[_WAIT.format(threads=threads, line=LINE, spins=SPINS)] * (threads > 1)]
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
-    text = "\n".join([*parts, _declared(printer.real), definitions(words, dtype), *printer.metadata.lines, ""])
-    return StepText(text, printer.sizes, tuple(printer.numbers))
+    parts += [*printer.tables, _declared(printer.real), definitions(words, dtype), *printer.metadata.lines, ""]
+    return StepText("\n".join(parts), printer.sizes, tuple(printer.numbers))
 
 
 def scratch_floats(program: Program, threads: int) -> int:
@@ -152,11 +161,12 @@ class _Printer:
         self.real = "float" if dtype.itemsize == 4 else "double"
         self.metadata = Metadata()
         self.numbers: list[tuple[int, int]] = []
+        self.tables: list[str] = []
 
     def step(self, name: str, units: list[Unit]) -> str:
         """The function of a step after its gather, or of its update."""
         f = Function(self.metadata, self.real)
-        pending: list[_Touch] = []
+        pending = self._gathered()
         for unit in units:
             touches = self._touches(unit)
             if any(one.clashes(other) for one in touches for other in pending):
@@ -178,18 +188,61 @@ class _Printer:
         """This thread's part of 0 to n, cut at multiples of a unit."""
         if self.threads == 1:
             return "0", n
-        if n.startswith("%"):
-            share = f.let(f"udiv i64 {f.calculated('add', n, self.threads * unit - 1)}, {self.threads * unit}")
-            share = f.calculated("mul", share, unit)
-        else:
-            share = str(-(-int(n) // (self.threads * unit)) * unit)
+        if not n.startswith("%"):
+            return self._chosen(f, self._cuts(int(n), unit))
+        share = f.let(f"udiv i64 {f.calculated('add', n, self.threads * unit - 1)}, {self.threads * unit}")
+        share = f.calculated("mul", share, unit)
         start = f.let(f"call i64 @llvm.smin.i64(i64 {f.calculated('mul', '%thread', share)}, i64 {n})")
         end = f.let(f"call i64 @llvm.smin.i64(i64 {f.calculated('add', start, share)}, i64 {n})")
         return start, end
 
+    def _cuts(self, n: int, unit: int) -> list[int]:
+        """Where the parts of the threads begin and end; of rows of weights where products may be cut too."""
+        unit = COLUMN_UNIT if unit == 1 and n > 2 * COLUMN_UNIT else unit
+        return [round(i * n / (self.threads * unit)) * unit for i in range(self.threads)] + [n]
+
+    def _chosen(self, f: Function, cuts: list[int]) -> tuple[str, str]:
+        """Those of this thread."""
+        start, end = str(cuts[0]), str(cuts[1])
+        for i in range(1, self.threads):
+            is_mine = f.let(f"icmp eq i64 %thread, {i}")
+            start, end = (f.let(f"select i1 {is_mine}, i64 {cut}, i64 {other}")
+                          for cut, other in ((cuts[i], start), (cuts[i + 1], end)))  # fmt: skip
+        return start, end
+
+    @contextmanager
+    def _flat(self, f: Function, n: str) -> Iterator[tuple[str, str]]:
+        """A range of a flat vector of n elements; each thread runs through several.
+
+        What lies like theta is cut as the products cut its matrices, so that weights stay with the thread that has
+        them: from another core's cache they come at the speed of memory.
+        """
+        if self.threads == 1:
+            yield "0", n
+            return
+        matrices = {buffer.offset: buffer.shape for buffer in self.program.buffers.values()
+                    if buffer.kind == "float" and buffer.form == "matrix" and not buffer.flipped
+                    and buffer.offset + buffer.size <= min(int(n), self.program.n_owned)}  # fmt: skip
+        pieces, offsets = [], sorted(matrices)
+        for offset, end in zip(offsets, [*offsets[1:], None], strict=True):
+            rows, columns = matrices[offset]
+            cuts = [offset + cut * columns for cut in self._cuts(rows, 1)]
+            pieces.append(cuts if end is None else [*cuts[:-1], end])
+        start = pieces[-1][-1] if pieces else 0
+        pieces.append([start + cut for cut in self._cuts(int(n) - start, 16)])
+        numbers = [place for i in range(self.threads) for cuts in pieces for place in cuts[i : i + 2]]
+        name = f"@cuts{len(self.tables)}"
+        values = ", ".join(f"i64 {number}" for number in numbers)
+        self.tables.append(f"{name} = internal constant [{len(numbers)} x i64] [{values}]")
+        with f.loop(0, len(pieces), as_is=True) as piece:
+            number = f.calculated("add", f.calculated("mul", "%thread", len(pieces)), piece.index)
+            place = f.calculated("mul", number, 2)
+            addresses = f.element("i64", name, place), f.element("i64", name, place, 1)
+            yield f.let(f"load i64, ptr {addresses[0]}"), f.let(f"load i64, ptr {addresses[1]}")
+
     def _nest(self, f: Function, group: Group) -> None:
         nest = Nest(f, self.program, group, number=lambda *place: self._number(f, *place), extent=self._extent,
-                    split=lambda n, unit: self._split(f, n, unit))  # fmt: skip
+                    split=lambda n, unit: self._split(f, n, unit), flat=lambda n: self._flat(f, n))  # fmt: skip
         if group.kind == "single" and self.threads > 1:
             with f.when(f.let("icmp eq i64 %thread, 0")):
                 nest.write()
@@ -225,10 +278,11 @@ class _Printer:
         call = self.program.calls[index]
         left, right = call.operands
         n_rows = self._extent(index, -1, 0)
-        first, last = self._split(f, n_rows, 1)
         n_inner = self._extent(index, 0, 0 if left.transposed else 1)
+        columns = self._split(f, str(call.out.shape[1]), 1) if self._by_columns(unit) else None
+        first, last = self._split(f, n_rows, 1) if columns is None else ("0", n_rows)
         if self.calls_library(unit):
-            self._library_product(f, call, first, last, n_inner)
+            self._library_product(f, call, (first, last), columns, n_inner)
             return
         one, other = (self._factor(f, operand) for operand in (left, right))
         vector, offset, _ = place_of(self.program, call.out.buffer)
@@ -245,15 +299,29 @@ class _Printer:
             scratch = f.element(self.real, "%M", self.program.n_floats - self.program.n_owned,
                                 f.calculated("mul", "%thread", each) if self.threads > 1 else 0)  # fmt: skip
         out = f.element(self.real, f"%{vector}", offset)
-        write_product(f, Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch))
+        write_product(f, Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch, columns))
 
     def _factor(self, f: Function, operand: Operand) -> Factor:
         vector, offset, _ = place_of(self.program, operand.buffer)
         rows, columns = (1, operand.shape[1]) if operand.transposed else (operand.shape[1], 1)
         return Factor(f.element(self.real, f"%{vector}", offset), rows, columns)
 
-    def _library_product(self, f: Function, call: Call, first: str, last: str, n_inner: str) -> None:
-        """A call of cblas_?gemm, in C order, on this thread's rows."""
+    def _by_columns(self, unit: Unit) -> bool:
+        """Whether threads cut a product by its columns: where weights are more than samples, each keeps its own."""
+        if unit.group.kind != "product" or self.threads == 1:
+            return False
+        call = self.program.calls[unit.group.steps[0].index]
+        left, right = call.operands
+        if not right.transposed or left.transposed:
+            return False
+        n_inner, n_columns = right.shape[1], call.out.shape[1]
+        fits = takes_columns(n_inner, n_inner, n_columns, VECTOR_BYTES // self.dtype.itemsize)
+        return fits and right.buffer.size > left.buffer.size + call.out.buffer.size
+
+    def _library_product(
+        self, f: Function, call: Call, rows: tuple[str, str], columns: tuple[str, str] | None, n_inner: str
+    ) -> None:  # fmt: skip
+        """A call of cblas_?gemm, in C order, on this thread's rows or columns."""
         assert self.library is not None
         integer = f"i{self.library.integer_bits}"
 
@@ -264,20 +332,30 @@ class _Printer:
 
         left, right = call.operands
         addresses = []
-        for operand, rows in (
-            (left, 1 if left.transposed else left.shape[1]),
-            (right, 0),
-            (call.out, call.out.shape[1]),
-        ):
+        wide = call.out.shape[1]
+        strides = (1 if left.transposed else left.shape[1], 0, wide)
+        (start, end), n_rows, n_columns = rows, rows[1], str(wide)
+        if columns is not None:
+            (start, end), strides = columns, (0, right.shape[1], 1)
+            n_columns = f.let(f"sub i64 {end}, {start}")
+        elif self.threads > 1:
+            n_rows = f.let(f"sub i64 {end}, {start}")
+        for operand, stride in zip((left, right, call.out), strides, strict=True):
             vector, offset, _ = place_of(self.program, operand.buffer)
-            addresses.append(f.element(self.real, f"%{vector}", offset, f.calculated("mul", first, rows)))
-        n_rows = f.let(f"sub i64 {last}, {first}") if self.threads > 1 else last
+            addresses.append(f.element(self.real, f"%{vector}", offset, f.calculated("mul", start, stride)))
         turns = [112 if operand.transposed else 111 for operand in (left, right)]
         one, zero = literal(1.0), literal(0.0)
         f.do(f"call void %gemm(i32 101, i32 {turns[0]}, i32 {turns[1]}, {integer} {whole(n_rows)}, "
-             f"{integer} {call.out.shape[1]}, {integer} {whole(n_inner)}, {self.real} {one}, ptr {addresses[0]}, "
+             f"{integer} {whole(n_columns)}, {integer} {whole(n_inner)}, {self.real} {one}, ptr {addresses[0]}, "
              f"{integer} {left.shape[1]}, ptr {addresses[1]}, {integer} {right.shape[1]}, {self.real} {zero}, "
-             f"ptr {addresses[2]}, {integer} {call.out.shape[1]})")  # fmt: skip
+             f"ptr {addresses[2]}, {integer} {wide})")  # fmt: skip
+
+    def _gathered(self) -> list[_Touch]:
+        """What the threads have written before the step."""
+        slots = [_Touch(place_of(self.program, self.program.buffers[name]), "the first thread", True)
+                 for name in self.program.slots]  # fmt: skip
+        return slots + [_Touch(place_of(self.program, buffer), f"rows of {self.program.batch}", True)
+                        for _, buffer in self.program.gathers]  # fmt: skip
 
     def _touches(self, unit: Unit) -> list[_Touch]:
         """What a unit's threads touch, and which of it each has to itself."""
@@ -285,7 +363,7 @@ class _Printer:
         for step in unit.group.steps:
             call = self.program.calls[step.index]
             for operand in (*call.operands, call.out):
-                owned = self._cut(kind, call, operand)
+                owned = "" if self._by_columns(unit) else self._cut(kind, call, operand)
                 found.append(_Touch(place_of(self.program, operand.buffer), owned, operand is call.out))
         if unit.bias is not None:
             found.append(_Touch(place_of(self.program, unit.bias.buffer), "", False))
