@@ -164,7 +164,7 @@ class Program:
     @property
     def state_offset(self) -> int:
         """Where the state begins in the float arena."""
-        return _aligned(self.n_owned)
+        return aligned(self.n_owned)
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -246,13 +246,13 @@ class Recorder:
         self.statistics = self._allocate("statistics", (n_statistics,), "flat", n_statistics, align=False)
         self._n_owned = n_parameters + n_statistics
         # Where the next state goes; without `state_sizes` this run only finds out how long the two regions must be.
-        self._state_starts = {"float": _aligned(self._n_owned), "uint32": 0}
+        self._state_starts = {"float": aligned(self._n_owned), "uint32": 0}
         self._state_ends = dict(self._state_starts)
         for kind, start in self._state_starts.items():
             self._ends[kind] = start + (state_sizes or {}).get(kind, 0)
         for name in (*slots, *results):  # next to each other, so that a step copies them in one go
             self._allocate(name, (1, 1), "scalar", 1, align=False)
-        self._ends["float"] = _aligned(self._ends["float"])
+        self._ends["float"] = aligned(self._ends["float"])
 
     def __getitem__(self, name: str) -> Buffer:
         """The buffer of that name: theta, a slot, a result, or one allocated before."""
@@ -268,7 +268,7 @@ class Recorder:
     def state(self, name: str, size: int, kind: str = "float") -> Buffer:
         """A vector (size,) that lives on from step to step, zero at first: an optimizer's, or the key of a hash."""
         offset = self._state_ends[kind]
-        self._state_ends[kind] = _aligned(offset + size)
+        self._state_ends[kind] = aligned(offset + size)
         return self._keep(Buffer(name, kind, offset, (size,), "flat"))
 
     @property
@@ -340,7 +340,7 @@ class Recorder:
     ) -> Buffer:  # fmt: skip
         offset = self._ends[kind]
         end = offset + size
-        self._ends[kind] = _aligned(end) if align else end
+        self._ends[kind] = aligned(end) if align else end
         return self._keep(Buffer(name, kind, offset, shape, form, flipped))
 
     def _keep(self, buffer: Buffer) -> Buffer:
@@ -391,7 +391,8 @@ def _spoken(word: str, inputs: tuple[Any, ...], out: Buffer) -> str:
     return f"{out.name} = " + (f" {symbol} ".join(names) if symbol else f"{word}({', '.join(names)})")
 
 
-def _aligned(position: int) -> int:
+def aligned(position: int) -> int:
+    """The next position at the beginning of a cache line."""
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 

@@ -28,7 +28,7 @@ from xpnet.llvm.products import (
 )
 from xpnet.llvm.text import Function, Metadata, literal
 from xpnet.printer import Sizes
-from xpnet.program import Call, Operand, Program
+from xpnet.program import Buffer, Call, Operand, Program, aligned
 
 # The order of the table that `run` is given: addresses and whole numbers of 8 bytes; the data of each gather follow.
 TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers", "n_samples", "goes_on",
@@ -116,13 +116,31 @@ def step_text(
 
 
 def scratch_floats(program: Program, threads: int) -> int:
-    """Elements behind the float arena that products need to turn an operand round, of all threads."""
-    return threads * max((_turned(call) for call in program.calls if call.word == "matmul"), default=0)
+    """Elements that all threads need behind the float arena: for turned operands, and for samples of their own."""
+    own = sum(aligned(buffer.size) for buffer in _own_samples(program, threads))
+    return threads * _turned_floats(program) + (threads - 1) * own
+
+
+def _turned_floats(program: Program) -> int:
+    """Elements that a thread needs to turn the operand of a product round."""
+    return aligned(max((_turned(call) for call in program.calls if call.word == "matmul"), default=0))
 
 
 def _turned(call: Call) -> int:
     right = call.operands[1]
     return right.buffer.size if right.transposed else 0
+
+
+def _own_samples(program: Program, threads: int) -> list[Buffer]:
+    """The gathered buffers of which each thread gathers a copy of its own: those that only products read.
+
+    All threads read all samples there, and what another core has just written comes slower than from memory.
+    """
+    if threads == 1:
+        return []
+    others = [operand.buffer for call in program.calls
+              for operand in (call.out, *(() if call.word == "matmul" else call.operands))]  # fmt: skip
+    return [buffer for _, buffer in program.gathers if not any(buffer.overlaps(other) for other in others)]
 
 
 def _with_biases(program: Program, units: list[Unit], printer: _Printer) -> list[Unit]:
@@ -162,6 +180,7 @@ class _Printer:
         self.metadata = Metadata()
         self.numbers: list[tuple[int, int]] = []
         self.tables: list[str] = []
+        self.own_samples = _own_samples(program, threads)
 
     def step(self, name: str, units: list[Unit]) -> str:
         """The function of a step after its gather, or of its update."""
@@ -295,16 +314,30 @@ class _Printer:
             bias = f.element(self.real, f"%{place[0]}", place[1])
         scratch = "%M"
         if needs_scratch(other.columns, n_inner, most_rows):
-            each = scratch_floats(self.program, 1)
+            each = _turned_floats(self.program)
             scratch = f.element(self.real, "%M", self.program.n_floats - self.program.n_owned,
                                 f.calculated("mul", "%thread", each) if self.threads > 1 else 0)  # fmt: skip
         out = f.element(self.real, f"%{vector}", offset)
         write_product(f, Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch, columns))
 
     def _factor(self, f: Function, operand: Operand) -> Factor:
-        vector, offset, _ = place_of(self.program, operand.buffer)
         rows, columns = (1, operand.shape[1]) if operand.transposed else (operand.shape[1], 1)
-        return Factor(f.element(self.real, f"%{vector}", offset), rows, columns)
+        return Factor(self._base(f, operand.buffer), rows, columns)
+
+    def _base(self, f: Function, buffer: Buffer) -> str:
+        """The address of a buffer; of this thread's own copy, if there is one of each."""
+        vector, offset, _ = place_of(self.program, buffer)
+        shared = f.element(self.real, f"%{vector}", offset)
+        if not self._is_own(buffer):
+            return shared
+        copies = self.program.n_floats - self.program.n_owned + self.threads * _turned_floats(self.program)
+        each = sum(aligned(own.size) for own in self.own_samples)
+        before = sum(aligned(own.size) for own in self.own_samples if own.offset < buffer.offset)
+        mine = f.element(self.real, "%M", copies + before - each, f.calculated("mul", "%thread", each))
+        return f.let(f"select i1 {f.let('icmp eq i64 %thread, 0')}, ptr {shared}, ptr {mine}")
+
+    def _is_own(self, buffer: Buffer) -> bool:
+        return buffer.kind == "float" and any(buffer.offset == own.offset for own in self.own_samples)
 
     def _by_columns(self, unit: Unit) -> bool:
         """Whether threads cut a product by its columns: where weights are more than samples, each keeps its own."""
@@ -341,8 +374,7 @@ class _Printer:
         elif self.threads > 1:
             n_rows = f.let(f"sub i64 {end}, {start}")
         for operand, stride in zip((left, right, call.out), strides, strict=True):
-            vector, offset, _ = place_of(self.program, operand.buffer)
-            addresses.append(f.element(self.real, f"%{vector}", offset, f.calculated("mul", start, stride)))
+            addresses.append(f.element(self.real, self._base(f, operand.buffer), f.calculated("mul", start, stride)))
         turns = [112 if operand.transposed else 111 for operand in (left, right)]
         one, zero = literal(1.0), literal(0.0)
         f.do(f"call void %gemm(i32 101, i32 {turns[0]}, i32 {turns[1]}, {integer} {whole(n_rows)}, "
@@ -355,7 +387,7 @@ class _Printer:
         slots = [_Touch(place_of(self.program, self.program.buffers[name]), "the first thread", True)
                  for name in self.program.slots]  # fmt: skip
         return slots + [_Touch(place_of(self.program, buffer), f"rows of {self.program.batch}", True)
-                        for _, buffer in self.program.gathers]  # fmt: skip
+                        for _, buffer in self.program.gathers if not self._is_own(buffer)]  # fmt: skip
 
     def _touches(self, unit: Unit) -> list[_Touch]:
         """What a unit's threads touch, and which of it each has to itself."""
@@ -363,6 +395,8 @@ class _Printer:
         for step in unit.group.steps:
             call = self.program.calls[step.index]
             for operand in (*call.operands, call.out):
+                if self._is_own(operand.buffer):
+                    continue
                 owned = "" if self._by_columns(unit) else self._cut(kind, call, operand)
                 found.append(_Touch(place_of(self.program, operand.buffer), owned, operand is call.out))
         if unit.bias is not None:
@@ -406,9 +440,9 @@ class _Printer:
             is_full = f.let(f"icmp eq i64 {m}, {capacity}")
             numbers = f.let(f"select i1 {is_full}, ptr %numbers, ptr %last_numbers")
             self._copy(f, "rows_in", program.slots, t.index, into_memory=True)
-            start, end = self._split(f, m, 1)
+            part = self._split(f, m, 1)
             for source, (name, buffer) in zip(sources, program.gathers, strict=True):
-                self._gather(f, source, scales[name], buffer, (start, end), done)
+                self._gather(f, source, scales[name], buffer, ("0", m) if self._is_own(buffer) else part, done)
             passed = "i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
             f.do(f"call void @step(ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, {passed})")
             if program.accumulate > 1:
@@ -437,10 +471,10 @@ class _Printer:
         self, f: Function, source: str, scale: float | None, buffer: Any, rows: tuple[str, str], done: str
     ) -> None:  # fmt: skip
         """This thread's rows of the data, into a buffer; bytes are scaled."""
-        n, start = buffer.shape[0], buffer.offset - self.program.n_owned
+        n, base = buffer.shape[0], self._base(f, buffer)
         with f.loop(*rows) as row:
             sample = f.let(f"load i64, ptr {f.element('i64', '%order', done, row.index)}")
-            target = f.element(self.real, "%M", start, f.calculated("mul", row.index, n))
+            target = f.element(self.real, base, f.calculated("mul", row.index, n))
             at = f.calculated("mul", sample, n)
             kind = self.real if scale is None else "i8"
             data = f.element(kind, source, at)
