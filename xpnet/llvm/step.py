@@ -34,6 +34,7 @@ from xpnet.program import Buffer, Call, Operand, Program, aligned
 TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers", "n_samples", "goes_on",
          "flags", "pause", "gemm")  # fmt: skip
 LINE = 8  # places of 8 bytes from one thread's flag to the next: a cache line
+AHEAD_BYTES = 30_000  # of samples that are on their way from memory while others are gathered
 SPINS = 2000  # looks at another thread's flag before the processor is offered to others
 
 _STEP_ARGUMENTS = ("ptr noalias %T", "ptr noalias %M", "ptr noalias %U", "ptr %numbers", "i64 %m", "i64 %thread",
@@ -472,18 +473,43 @@ class _Printer:
     ) -> None:  # fmt: skip
         """This thread's rows of the data, into a buffer; bytes are scaled."""
         n, base = buffer.shape[0], self._base(f, buffer)
+        kind, size = (self.real, self.dtype.itemsize) if scale is None else ("i8", 1)
+        line = 64 // size
+        ahead = max(1, AHEAD_BYTES // (n * size))
+        last = f.let("sub i64 %n_samples, 1")
         with f.loop(*rows) as row:
-            sample = f.let(f"load i64, ptr {f.element('i64', '%order', done, row.index)}")
+            place = f.calculated("add", done, row.index)
+            later = f.let(f"call i64 @llvm.smin.i64(i64 {f.calculated('add', place, ahead)}, i64 {last})")
+            data, coming = (
+                f.element(
+                    kind, source, f.calculated("mul", f.let(f"load i64, ptr {f.element('i64', '%order', at)}"), n)
+                )
+                for at in (place, later)
+            )
             target = f.element(self.real, base, f.calculated("mul", row.index, n))
-            at = f.calculated("mul", sample, n)
-            kind = self.real if scale is None else "i8"
-            data = f.element(kind, source, at)
-            with f.loop(0, n) as i:
-                value = f.let(f"load {kind}, ptr {f.element(kind, data, i.index)}")
-                if scale is not None:
-                    value = f.let(f"uitofp i8 {value} to {self.real}")
-                    value = f.let(f"fmul {self.real} {value}, {literal(float(self.dtype.type(scale)))}")
-                f.do(f"store {self.real} {value}, ptr {f.element(self.real, target, i.index)}")
+            if n >= line:
+                with f.loop(0, n // line * line, line, as_is=True) as i:
+                    f.do(f"call void @llvm.prefetch.p0(ptr {f.element(kind, coming, i.index)}, i32 0, i32 2, i32 1)")
+                    self._copy_sample(
+                        f, f.element(kind, data, i.index), f.element(self.real, target, i.index), line, scale
+                    )
+            if n % line:
+                start = n // line * line
+                f.do(f"call void @llvm.prefetch.p0(ptr {f.element(kind, coming, start)}, i32 0, i32 2, i32 1)")
+                with f.loop(start, n) as i:
+                    self._copy_sample(
+                        f, f.element(kind, data, i.index), f.element(self.real, target, i.index), 1, scale
+                    )
+
+    def _copy_sample(self, f: Function, source: str, target: str, n: int, scale: float | None) -> None:
+        """n numbers of a sample, of bytes scaled."""
+        kind, own = (f"<{n} x {name}>" if n > 1 else name for name in (self.real, self.real if scale is None else "i8"))
+        value = f.let(f"load {own}, ptr {source}, align {self.dtype.itemsize if scale is None else 1}")
+        if scale is not None:
+            factor = literal(float(self.dtype.type(scale)))
+            value = f.let(f"uitofp {own} {value} to {kind}")
+            value = f.let(f"fmul {kind} {value}, {f'splat ({self.real} {factor})' if n > 1 else factor}")
+        f.do(f"store {kind} {value}, ptr {target}, align {self.dtype.itemsize}")
 
 
 def _declared(real: str) -> str:
@@ -495,6 +521,7 @@ def _declared(real: str) -> str:
         f"declare {real} @llvm.sqrt.f{bits}({real})",
         f"declare {real} @llvm.vector.reduce.fadd.v{lanes}f{bits}({real}, <{lanes} x {real}>)",
         "declare i64 @llvm.smin.i64(i64, i64)",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         "",
     ])  # fmt: skip
 
