@@ -16,7 +16,7 @@ from xpnet.program import REDUCTIONS, Buffer, Call, Operand, Program
 
 LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
-OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor", "right_shift": "lshr"}
+OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
 MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of our own, see `xpnet.llvm.mathematics`
 
 
@@ -361,8 +361,11 @@ def write_word(f: Function, word: str, kind: str, values: list[str], constants: 
     if kind == "i32":
         if word == "greater":
             return f.let(f"uitofp i1 {f.let(f'icmp ugt i32 {values[0]}, {values[1]}')} to {f.real}")
-        if word == "right_shift" and constants[1] and int(values[1]) > 31:
-            return "0"
+        if word == "right_shift":  # by 32 and more it is 0, as NumPy has it; LLVM's is undefined
+            if constants[1]:
+                return "0" if int(values[1]) > 31 else f.let(f"lshr i32 {values[0]}, {values[1]}")
+            test = f.let(f"icmp ult i32 {values[1]}, 32")
+            return f.let(f"select i1 {test}, i32 {f.let(f'lshr i32 {values[0]}, {values[1]}')}, i32 0")
         return f.let(f"{OF_UINT32[word]} i32 {values[0]}, {values[1]}")
     if word in ARITHMETIC:
         return f.let(f"{ARITHMETIC[word]} {kind} {values[0]}, {values[1]}")

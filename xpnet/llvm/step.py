@@ -37,8 +37,8 @@ LINE = 8  # places of 8 bytes from one thread's flag to the next: a cache line
 AHEAD_BYTES = 30_000  # of samples that are on their way from memory while others are gathered
 SPINS = 2000  # looks at another thread's flag before the processor is offered to others
 
-_STEP_ARGUMENTS = ("ptr noalias %T", "ptr noalias %M", "ptr noalias %U", "ptr %numbers", "i64 %m", "i64 %thread",
-                   "ptr %flags", "ptr %pause", "ptr %gemm")  # fmt: skip
+_STEP_ARGUMENTS = ("ptr {0}%T", "ptr {0}%M", "ptr {0}%U", "ptr %numbers", "i64 %m", "i64 %thread", "ptr %flags",
+                   "ptr %pause", "ptr %gemm")  # fmt: skip
 
 
 class CannotPrint(ValueError):
@@ -100,7 +100,8 @@ def step_text(
 ) -> StepText:
     """Print a Program.
 
-    dtype: np.float32 or np.float64.  scales: of the gathered data of each name: None, or the factor of uint8 ones.
+    dtype: np.float32 or np.float64.  scales: of the gathered data of each name: None, or the factor of uint8 ones;
+        empty if there is no data.
     threads: how many run it together.  library: a product to call where it is faster.
     Raises CannotPrint for what only a kernel of a user's own may say.
     """
@@ -186,7 +187,7 @@ class _Printer:
     def step(self, name: str, units: list[Unit]) -> str:
         """The function of a step after its gather, or of its update."""
         f = Function(self.metadata, self.real)
-        pending = self._gathered()
+        pending = self._filled() if name == "step" else []
         for unit in units:
             touches = self._touches(unit)
             if any(one.clashes(other) for one in touches for other in pending):
@@ -198,7 +199,16 @@ class _Printer:
             else:
                 self._nest(f, unit.group)
         self._wait(f)
-        return f.text(name, _STEP_ARGUMENTS)
+        # Nothing else may be said to reach these vectors, or LLVM would move loads across a wait.
+        alone = "noalias " if self.threads == 1 else ""
+        return f.text(name, [argument.format(alone) for argument in _STEP_ARGUMENTS])
+
+    def _filled(self) -> list[_Touch]:
+        """What is written before a step's first call: the gathered samples, by rows, and the slots."""
+        found = [_Touch(place_of(self.program, buffer), f"rows of {buffer.shape[1]}", True)
+                 for _, buffer in self.program.gathers if not self._is_own(buffer)]  # fmt: skip
+        slots = [self.program.buffers[name] for name in self.program.slots]
+        return found + [_Touch(place_of(self.program, slot), "the first thread", True) for slot in slots]
 
     def _wait(self, f: Function) -> None:
         if self.threads > 1:
@@ -383,28 +393,21 @@ class _Printer:
              f"{integer} {left.shape[1]}, ptr {addresses[1]}, {integer} {right.shape[1]}, {self.real} {zero}, "
              f"ptr {addresses[2]}, {integer} {wide})")  # fmt: skip
 
-    def _gathered(self) -> list[_Touch]:
-        """What the threads have written before the step."""
-        slots = [_Touch(place_of(self.program, self.program.buffers[name]), "the first thread", True)
-                 for name in self.program.slots]  # fmt: skip
-        return slots + [_Touch(place_of(self.program, buffer), f"rows of {self.program.batch}", True)
-                        for _, buffer in self.program.gathers if not self._is_own(buffer)]  # fmt: skip
-
     def _touches(self, unit: Unit) -> list[_Touch]:
         """What a unit's threads touch, and which of it each has to itself."""
-        kind, found = unit.group.kind, []
-        for step in unit.group.steps:
-            call = self.program.calls[step.index]
+        calls, found = [self.program.calls[step.index] for step in unit.group.steps], []
+        for call in calls:
             for operand in (*call.operands, call.out):
                 if self._is_own(operand.buffer):
                     continue
-                owned = "" if self._by_columns(unit) else self._cut(kind, call, operand)
+                owned = "" if self._by_columns(unit) else self._cut(unit.group.kind, calls, call, operand)
                 found.append(_Touch(place_of(self.program, operand.buffer), owned, operand is call.out))
         if unit.bias is not None:
             found.append(_Touch(place_of(self.program, unit.bias.buffer), "", False))
         return found
 
-    def _cut(self, kind: str, call: Call, operand: Operand) -> str:
+    def _cut(self, kind: str, calls: list[Call], call: Call, operand: Operand) -> str:
+        """By which cut, as `Nest.write` and `_product` have it, each thread has its part of an operand."""
         if kind == "single":
             return "the first thread"
         if kind == "product":
@@ -412,15 +415,16 @@ class _Printer:
             by_rows = operand is call.out or (operand is left and not left.transposed)
             return f"rows of {call.out.shape[0]}" if by_rows else ""
         first = leader(call)
+        if all(len(leader(other).shape) == 1 for other in calls):
+            kind = "row" if first.buffer.flipped else "column"
+        if first.buffer.form == "flat":
+            return f"flat of {first.shape[0]}" if operand.shape else ""
         if len(first.shape) == 1:
-            if not operand.shape:
-                return ""
-            flat = f"elements of {first.shape[0]}"
-            return f"rows of {first.shape[0]}" if first.buffer.flipped else flat
-        role = direction(call, operand)
-        if kind == "column":
-            return f"elements of {first.shape[1]}" if role in ("matrix", "along rows") else ""
-        return f"rows of {first.shape[0]}" if role in ("matrix", "along columns") else ""
+            is_cut, length = bool(operand.shape), first.shape[0]
+        else:
+            along = "along rows" if kind == "column" else "along columns"
+            is_cut, length = direction(call, operand) in ("matrix", along), first.shape[kind == "column"]
+        return f"{'elements' if kind == 'column' else 'rows'} of {length}" if is_cut else ""
 
     def run(self, scales: Mapping[str, float | None]) -> str:
         """The function that is called: all steps of a run."""
@@ -431,9 +435,8 @@ class _Printer:
         program = self.program
         capacity = program.capacity
         n_steps = f.let(f"udiv i64 {f.calculated('add', '%n_samples', capacity - 1)}, {capacity}")
-        sources = [
-            f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}") for i in range(len(program.gathers))
-        ]
+        gathers = program.gathers if scales else ()  # without data the samples were fed
+        sources = [f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}") for i in range(len(gathers))]
         with f.loop(0, n_steps) as t:
             done = f.calculated("mul", t.index, capacity)
             left = f.let(f"sub i64 %n_samples, {done}")
@@ -442,7 +445,7 @@ class _Printer:
             numbers = f.let(f"select i1 {is_full}, ptr %numbers, ptr %last_numbers")
             self._copy(f, "rows_in", program.slots, t.index, into_memory=True)
             part = self._split(f, m, 1)
-            for source, (name, buffer) in zip(sources, program.gathers, strict=True):
+            for source, (name, buffer) in zip(sources, gathers, strict=True):
                 self._gather(f, source, scales[name], buffer, ("0", m) if self._is_own(buffer) else part, done)
             passed = "i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
             f.do(f"call void @step(ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, {passed})")
