@@ -39,6 +39,7 @@ class Nest:
         places = [place_of(program, operand.buffer) for step in group.steps
                   for operand in (*program.calls[step.index].operands, program.calls[step.index].out)]  # fmt: skip
         self._regions = Regions(f.metadata, places)
+        self._moved: dict[tuple[str, int, int], str] = {}
         self._values: dict[tuple[Any, ...], str] = {}
         self._written: dict[tuple[Any, ...], tuple[Operand, str, str, int]] = {}
 
@@ -90,6 +91,14 @@ class Nest:
                 self._over(start, end, steps)
         else:
             self._over(*self._split(n, 1 if first.buffer.flipped else 16), steps)
+
+    def write_part(self, start: str, end: str, place: tuple[str, int, int], moved: str) -> None:
+        """Write calls on flat vectors for elements from start on, below end; one of them stands elsewhere.
+
+        place: of the vector.  moved: the address where its element 0 would be.
+        """
+        self._moved = {place: moved}
+        self._over(start, end, self._group.steps)
 
     def _over(self, start: str, end: str, steps: tuple[Step, ...]) -> None:
         """One loop over all elements."""
@@ -280,6 +289,8 @@ class Nest:
 
     def _address(self, operand: Operand, index: str) -> tuple[str, str]:
         vector, offset, _ = place = place_of(self._program, operand.buffer)
+        if place in self._moved:
+            return self._f.element(self._f.real, self._moved[place], index), ""
         kind = "i32" if vector == "U" else self._f.real
         return self._f.element(kind, f"%{vector}", offset, index), self._regions.notes(place)
 

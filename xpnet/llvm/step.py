@@ -7,6 +7,7 @@ needs what another made, they wait for each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 
 from xpnet.grouping import Group, direction, launches, leader
 from xpnet.llvm.mathematics import definitions
-from xpnet.llvm.nests import MATHEMATICS, Nest, place_of
+from xpnet.llvm.nests import MATHEMATICS, Nest, is_read_after, place_of
 from xpnet.llvm.products import (
     COLUMN_UNIT,
     VECTOR_BYTES,
@@ -26,7 +27,7 @@ from xpnet.llvm.products import (
     takes_columns,
     write_product,
 )
-from xpnet.llvm.text import Function, Metadata, literal
+from xpnet.llvm.text import Function, Metadata, is_known, literal
 from xpnet.printer import Sizes
 from xpnet.program import Buffer, Call, Operand, Program, aligned
 
@@ -35,6 +36,7 @@ TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers
          "flags", "pause", "gemm")  # fmt: skip
 LINE = 8  # places of 8 bytes from one thread's flag to the next: a cache line
 AHEAD_BYTES = 30_000  # of samples that are on their way from memory while others are gathered
+STRIP_UNIT, STRIP_FLOATS = 8, 8192  # a strip of gradient has a multiple of so many rows, and about so many elements
 SPINS = 2000  # looks at another thread's flag before the processor is offered to others
 
 _STEP_ARGUMENTS = ("ptr {0}%T", "ptr {0}%M", "ptr {0}%U", "ptr %numbers", "i64 %m", "i64 %thread", "ptr %flags",
@@ -72,6 +74,20 @@ class Unit:
     group: Group
     phase: str
     bias: Operand | None = None
+    update: Update | None = None
+    done: tuple[tuple[int, int], ...] = ()  # ranges of a flat vector's elements that products have updated already
+
+
+@dataclass(frozen=True)
+class Update:
+    """The update of weights, strip by strip of rows, as soon as their gradient is there.
+
+    group: its calls, on flat vectors.  gradient: the one that the product makes.  first: the matrix's first element.
+    """
+
+    group: Group
+    gradient: Buffer
+    first: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +124,7 @@ def step_text(
     found = launches(program, share=False)
     printer = _Printer(program, np.dtype(dtype), Sizes(program, found), threads, library)
     units = _with_biases(program, [Unit(group, launch.phase) for launch in found for group in launch.groups], printer)
+    units = printer.with_updates(units) if program.accumulate == 1 else units
     parts = [printer.step("step", [unit for unit in units if unit.phase != "update" or program.accumulate == 1])]
     if program.accumulate > 1:
         parts.append(printer.step("update", [unit for unit in units if unit.phase == "update"]))
@@ -120,7 +137,18 @@ def step_text(
 def scratch_floats(program: Program, threads: int) -> int:
     """Elements that all threads need behind the float arena: for turned operands, and for samples of their own."""
     own = sum(aligned(buffer.size) for buffer in _own_samples(program, threads))
-    return threads * _turned_floats(program) + (threads - 1) * own
+    return threads * (_turned_floats(program) + _strip_floats(program)) + (threads - 1) * own
+
+
+def _strip_floats(program: Program) -> int:
+    """Elements of the largest strip of a gradient's rows."""
+    rows = (call.out.shape[1] for call in program.calls if call.word == "matmul")
+    return aligned(max((_strip_rows(n) * n for n in rows), default=0))
+
+
+def _strip_rows(n_columns: int) -> int:
+    """Rows of a strip: a few tiles, that stay in a near cache."""
+    return max(STRIP_UNIT, STRIP_FLOATS // n_columns // STRIP_UNIT * STRIP_UNIT)
 
 
 def _turned_floats(program: Program) -> int:
@@ -197,7 +225,7 @@ class _Printer:
             if unit.group.kind == "product":
                 self._product(f, unit)
             else:
-                self._nest(f, unit.group)
+                self._nest(f, unit)
         self._wait(f)
         # Nothing else may be said to reach these vectors, or LLVM would move loads across a wait.
         alone = "noalias " if self.threads == 1 else ""
@@ -209,6 +237,70 @@ class _Printer:
                  for _, buffer in self.program.gathers if not self._is_own(buffer)]  # fmt: skip
         slots = [self.program.buffers[name] for name in self.program.slots]
         return found + [_Touch(place_of(self.program, slot), "the first thread", True) for slot in slots]
+
+    def with_updates(self, units: list[Unit]) -> list[Unit]:
+        """Draw the update of the weights into the products that make their gradient: it need not go through memory."""
+        for place, unit in enumerate(units):
+            for gradient in self._read_first(unit):
+                units = self._hoisted(units, place)
+                for i, product in enumerate(units[:place]):
+                    update = self._update_of(product, unit, gradient, units[i + 1 : place])
+                    if update is not None:
+                        units[i] = replace(product, update=update)
+                        size = self.program.calls[product.group.steps[0].index].out.buffer.size
+                        done = (*units[place].done, (update.first, update.first + size))
+                        units[place] = replace(units[place], done=done)
+        return units
+
+    def _read_first(self, unit: Unit) -> list[Buffer]:
+        """The flat vectors that a group of calls on such reads before it writes them."""
+        calls = [self.program.calls[step.index] for step in unit.group.steps]
+        if unit.group.kind != "element" or any(call.out.buffer.form != "flat" for call in calls):
+            return []
+        found: dict[int, Buffer] = {}
+        written: set[int] = set()
+        for call in calls:
+            for operand in call.operands:
+                if operand.shape and operand.buffer.kind == "float" and operand.buffer.offset not in written:
+                    found[operand.buffer.offset] = operand.buffer
+            written.add(call.out.buffer.offset)
+        return list(found.values())
+
+    def _hoisted(self, units: list[Unit], end: int) -> list[Unit]:
+        """Move calls on single numbers, before a place, to the front as far as what they need allows."""
+        units = list(units)
+        for i in range(1, end):
+            j = i
+            while j and units[j].group.kind == "single" and not self._clash([units[j]], [units[j - 1]]):
+                units[j - 1], units[j] = units[j], units[j - 1]
+                j -= 1
+        return units
+
+    def _clash(self, ones: list[Unit], others: list[Unit]) -> bool:
+        return any(replace(one, owned="").clashes(replace(other, owned=""))
+                   for unit in ones for one in self._touches(unit)
+                   for after in others for other in self._touches(after))  # fmt: skip
+
+    def _update_of(self, product: Unit, unit: Unit, gradient: Buffer, between: list[Unit]) -> Update | None:
+        """What a product can do of an update; None if it makes none of the gradient, or others have a say meanwhile."""
+        if product.group.kind != "product" or product.update is not None or self.calls_library(product):
+            return None
+        call = self.program.calls[product.group.steps[0].index]
+        out, first = call.out.buffer, call.out.buffer.offset - gradient.offset
+        is_part = out.kind == "float" and 0 <= first <= gradient.size - out.size and not out.flipped
+        if not is_part or is_read_after(self.program, out, unit.group.steps[-1].index):
+            return None
+        update = Update(unit.group, gradient, first)
+        changed = replace(product, update=update)
+        mine = [replace(touch, owned="") for touch in self._touches(changed)]
+        theirs = [replace(touch, owned="") for other in between for touch in self._touches(other)]
+        read = [replace(touch, owned="") for touch in self._touches(product) if not touch.writes]
+        added = mine[len(self._touches(product)) :]
+        if any(one.clashes(other) for one in mine for other in theirs) or any(
+            one.clashes(other) for one in added for other in read
+        ):
+            return None
+        return update
 
     def _wait(self, f: Function) -> None:
         if self.threads > 1:
@@ -241,13 +333,13 @@ class _Printer:
         return start, end
 
     @contextmanager
-    def _flat(self, f: Function, n: str) -> Iterator[tuple[str, str]]:
-        """A range of a flat vector of n elements; each thread runs through several.
+    def _flat(self, f: Function, n: str, done: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
+        """A range of a flat vector of n elements; each thread runs through several. done: ranges to leave out.
 
         What lies like theta is cut as the products cut its matrices, so that weights stay with the thread that has
         them: from another core's cache they come at the speed of memory.
         """
-        if self.threads == 1:
+        if self.threads == 1 and not done:
             yield "0", n
             return
         matrices = {buffer.offset: buffer.shape for buffer in self.program.buffers.values()
@@ -257,8 +349,9 @@ class _Printer:
         for offset, end in zip(offsets, [*offsets[1:], None], strict=True):
             rows, columns = matrices[offset]
             cuts = [offset + cut * columns for cut in self._cuts(rows, 1)]
-            pieces.append(cuts if end is None else [*cuts[:-1], end])
-        start = pieces[-1][-1] if pieces else 0
+            if (offset, offset + rows * columns) not in done:  # what lies between two matrices goes with the first
+                pieces.append(cuts if end is None else [*cuts[:-1], end])
+        start = offsets[-1] + math.prod(matrices[offsets[-1]]) if offsets else 0
         pieces.append([start + cut for cut in self._cuts(int(n) - start, 16)])
         numbers = [place for i in range(self.threads) for cuts in pieces for place in cuts[i : i + 2]]
         name = f"@cuts{len(self.tables)}"
@@ -270,10 +363,13 @@ class _Printer:
             addresses = f.element("i64", name, place), f.element("i64", name, place, 1)
             yield f.let(f"load i64, ptr {addresses[0]}"), f.let(f"load i64, ptr {addresses[1]}")
 
-    def _nest(self, f: Function, group: Group) -> None:
-        nest = Nest(f, self.program, group, number=lambda *place: self._number(f, *place), extent=self._extent,
-                    split=lambda n, unit: self._split(f, n, unit), flat=lambda n: self._flat(f, n))  # fmt: skip
-        if group.kind == "single" and self.threads > 1:
+    def _new_nest(self, f: Function, group: Group, done: tuple[tuple[int, int], ...] = ()) -> Nest:
+        return Nest(f, self.program, group, number=lambda *place: self._number(f, *place), extent=self._extent,
+                    split=lambda n, unit: self._split(f, n, unit), flat=lambda n: self._flat(f, n, done))  # fmt: skip
+
+    def _nest(self, f: Function, unit: Unit) -> None:
+        nest = self._new_nest(f, unit.group, unit.done)
+        if unit.group.kind == "single" and self.threads > 1:
             with f.when(f.let("icmp eq i64 %thread, 0")):
                 nest.write()
         else:
@@ -329,7 +425,31 @@ class _Printer:
             scratch = f.element(self.real, "%M", self.program.n_floats - self.program.n_owned,
                                 f.calculated("mul", "%thread", each) if self.threads > 1 else 0)  # fmt: skip
         out = f.element(self.real, f"%{vector}", offset)
-        write_product(f, Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch, columns))
+        product = Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch, columns)
+        if unit.update is None:
+            write_product(f, product)
+        else:
+            self._strips(f, product, unit.update)
+
+    def _strips(self, f: Function, product: Product, update: Update) -> None:
+        """Make a strip of the gradient, in memory of its own, and update the weights by it; and so on."""
+        rows, n = _strip_rows(product.n_columns), product.n_columns
+        each = _strip_floats(self.program)
+        place = self.program.n_floats - self.program.n_owned + self.threads * _turned_floats(self.program)
+        strip = f.element(self.real, "%M", place, f.calculated("mul", "%thread", each) if self.threads > 1 else 0)
+        whole = is_known(product.first) and is_known(product.last) and int(product.last) - int(product.first) <= rows
+        with f.loop(product.first, product.last, rows) as i:
+            end = (
+                str(product.last)
+                if whole
+                else f.let(f"call i64 @llvm.smin.i64(i64 {f.calculated('add', i.index, rows)}, i64 {product.last})")
+            )
+            before = f.let(f"sub i64 0, {f.calculated('mul', i.index, n)}")
+            out = f.let(f"getelementptr {self.real}, ptr {strip}, i64 {before}")
+            write_product(f, replace(product, first=i.index, last=end, out=out, most_rows=rows))
+            moved = f.let(f"getelementptr {self.real}, ptr {out}, i64 {-update.first}")
+            start, stop = (f.calculated("add", f.calculated("mul", row, n), update.first) for row in (i.index, end))
+            self._new_nest(f, update.group).write_part(start, stop, place_of(self.program, update.gradient), moved)
 
     def _factor(self, f: Function, operand: Operand) -> Factor:
         rows, columns = (1, operand.shape[1]) if operand.transposed else (operand.shape[1], 1)
@@ -341,7 +461,8 @@ class _Printer:
         shared = f.element(self.real, f"%{vector}", offset)
         if not self._is_own(buffer):
             return shared
-        copies = self.program.n_floats - self.program.n_owned + self.threads * _turned_floats(self.program)
+        working = _turned_floats(self.program) + _strip_floats(self.program)
+        copies = self.program.n_floats - self.program.n_owned + self.threads * working
         each = sum(aligned(own.size) for own in self.own_samples)
         before = sum(aligned(own.size) for own in self.own_samples if own.offset < buffer.offset)
         mine = f.element(self.real, "%M", copies + before - each, f.calculated("mul", "%thread", each))
@@ -404,6 +525,18 @@ class _Printer:
                 found.append(_Touch(place_of(self.program, operand.buffer), owned, operand is call.out))
         if unit.bias is not None:
             found.append(_Touch(place_of(self.program, unit.bias.buffer), "", False))
+        return found + self._update_touches(unit)
+
+    def _update_touches(self, unit: Unit) -> list[_Touch]:
+        if unit.update is None:
+            return []
+        size, found = self.program.calls[unit.group.steps[0].index].out.buffer.size, []
+        for step in unit.update.group.steps:
+            call = self.program.calls[step.index]
+            for operand in (*call.operands, call.out):
+                vector, offset, length = place_of(self.program, operand.buffer)
+                place = (vector, offset + unit.update.first, size) if operand.shape else (vector, offset, length)
+                found.append(_Touch(place, "", operand is call.out))
         return found
 
     def _cut(self, kind: str, calls: list[Call], call: Call, operand: Operand) -> str:
