@@ -1,4 +1,6 @@
-"""The backends that tests run on: a test that takes `backend` runs on each of them.
+"""The backends that tests run on, and the rule that a whole run ends with: every refusal is asserted in full.
+
+A test that takes `backend` runs on each of them.
 
 Without a GPU the parameter "gpu" is left out; tests/test_gpu_present.py alone is skipped, with the reason.
 XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for machines that should have a GPU.
@@ -25,6 +27,7 @@ if str(Path(__file__).parent) not in sys.path:  # pytest's importlib mode does n
     sys.path.insert(0, str(Path(__file__).parent))
 
 import fakecupy
+from refusals import SAID, unsaid
 
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
 
@@ -99,3 +102,22 @@ def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()
     yield
     fakecupy.counts.reset()
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether all tests of the suite were to run, so that what none of them asserted is asserted nowhere."""
+    chosen = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob", "collectonly")
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return whole and not any(config.getoption(name, None) for name in chosen)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a whole run that passed, but in which no test held some message to found, needed and fix."""
+    if session.exitstatus == 0 and _is_whole(session.config) and unsaid(SAID):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and not terminalreporter.stats.get("failed") and _is_whole(config):
+        terminalreporter.section("messages that no test holds to found, needed and fix by refusals.says")
+        terminalreporter.line("\n".join(unsaid(SAID)))

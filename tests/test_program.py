@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from refusals import says
+from refusals import refusal, says
 
 from xpnet import Activation, BatchNorm, Dense, Dropout, LayerNorm
 from xpnet.architecture import Architecture
@@ -226,7 +226,7 @@ def test_refusals(code, parts):
 
 @pytest.mark.parametrize("word", ["where", "argmax", "square", "float32", "empty", "copyto"])
 def test_words_outside_the_list_are_refused(word):
-    with pytest.raises(AttributeError, match=f"'{word}' is not a word of the Program; the words are add, .*matmul"):
+    with refusal(AttributeError, f"'{word}' is not a word of the Program", "the words are add, ", "matmul"):
         program_of(f"xp.{word}")
 
 
@@ -411,7 +411,7 @@ def test_at_the_full_batch_is_the_program_itself():
 
 @pytest.mark.parametrize("m", [0, 8, -1])
 def test_at_refuses_a_batch_that_does_not_fit(m):
-    with pytest.raises(ValueError, match=f"batch is {m}, the Program's buffers hold 1 to 7 samples"):
+    with refusal(ValueError, f"batch is {m}, ", "hold 1 to 7 samples", f"record it with batch={m}"):
         step_of([5, 4, 3], 7).at(m)
 
 

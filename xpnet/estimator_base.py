@@ -191,7 +191,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = int(X.shape[1])
         elif X.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                             f"{self.n_features_in_} features as input")  # fmt: skip
+                             f"{self.n_features_in_} features as input; give those that it was fitted on, or "
+                             "fit it anew")  # fmt: skip
 
     def _check_goes_on(self, cure: str) -> None:
         """Refuse settings that a network begun with others could not follow."""
