@@ -299,7 +299,7 @@ def test_class_weight_of_partial_fit():
 
 def test_a_fit_that_fails_leaves_nothing_half_new():
     model = MLPClassifier(max_iter=2, random_state=0).fit(IRIS_X, IRIS_Y)
-    with refusal(ValueError, "Sample weights", "at least one non-zero number", "they are all zero"):
+    with refusal(ValueError, "Sample weights", "at least one non-zero number"):
         model.fit(IRIS_X, BINARY_Y, np.zeros(150))
     with pytest.raises(NotFittedError):
         model.predict(IRIS_X)

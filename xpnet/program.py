@@ -485,8 +485,6 @@ def _place_reduction(
     word: str, source: Any, out: Buffer, axis: int | None, keepdims: bool
 ) -> tuple[tuple[Operand], Operand, int]:
     """Turn the result with the source; `out` keeps the axis with length 1."""
-    if not isinstance(source, Buffer):
-        raise RecordingError(f"{word} reduces a Buffer, not the number {source}; give one as the first operand")
     if type(axis) is not int or not 0 <= axis < len(source.shape) or keepdims is not True:
         raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}; "
                              f"write {word}({source.name}, axis=1, keepdims=True, out=...)")  # fmt: skip
