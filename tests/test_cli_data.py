@@ -152,8 +152,30 @@ def test_plan_lists_every_buffer_before_the_run(files, capsys):
     ],
 )
 def test_options_that_do_not_fit_each_other(capsys, options, parts):
-    refused(capsys, ["train", *options], *parts, code=2) def test_a_name_that_is_no_data_set_names_the_file_form(capsys): refused_by_parser(capsys, ["train", "--dataset", "mnst"], "'mnist'", "a file X.npy") @pytest.mark.parametrize( ("X", "Y", "parts"), [ (None, np.zeros(4), ["there is no file", "X.npy", "np.save"]), (np.zeros((4, 2)), None, ["there is no file", "Y.npy", "np.save"]), (np.zeros(4), np.zeros(4), ["X.npy is (4,)", "rows (n_samples, n_features)"]), (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)", "empty", "write rows (n_samples, n_features) into it"]), (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]), (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples", "Pass as many of each"]), (np.zeros((4, 2)), np.array([0, 1, -1, 2]), ["Y.npy", "label -1 at sample 2"]), (np.asfortranarray(np.ones((4, 2))), np.zeros(4), ["Fortran order", "a row cannot be read in one go", "np.ascontiguousarray(X)"]), (np.array([[0.0, 1.0], [np.inf, 2.0]]), np.zeros(2), ["feature 0, sample 1", "inf", "np.isfinite(X).all(axis=1); X[keep], Y[keep]"]), (np.ones((1, 2)), np.zeros(1),
-     ["--validation"]), ],)
+    refused(capsys, ["train", *options], *parts, code=2)
+
+
+def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
+    refused_by_parser(capsys, ["train", "--dataset", "mnst"], "'mnist'", "a file X.npy")
+
+
+@pytest.mark.parametrize(
+    ("X", "Y", "parts"),
+    [
+        (None, np.zeros(4), ["there is no file", "X.npy", "np.save"]),
+        (np.zeros((4, 2)), None, ["there is no file", "Y.npy", "np.save"]),
+        (np.zeros(4), np.zeros(4), ["X.npy is (4,)", "rows (n_samples, n_features)"]),
+        (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)", "empty", "write rows (n_samples, n_features) into it"]),
+        (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]),
+        (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples", "Pass as many of each"]),
+        (np.zeros((4, 2)), np.array([0, 1, -1, 2]), ["Y.npy", "label -1 at sample 2"]),
+        (np.asfortranarray(np.ones((4, 2))), np.zeros(4),
+         ["Fortran order", "a row cannot be read in one go", "np.ascontiguousarray(X)"]),
+        (np.array([[0.0, 1.0], [np.inf, 2.0]]), np.zeros(2),
+         ["feature 0, sample 1", "inf", "np.isfinite(X).all(axis=1); X[keep], Y[keep]"]),
+        (np.ones((1, 2)), np.zeros(1), ["--validation"]),
+    ],
+)  # fmt: skip
 def test_bad_files(capsys, tmp_path, X, Y, parts):
     for name, array in (("X.npy", X), ("Y.npy", Y)):
         if array is not None:

@@ -305,8 +305,68 @@ EARLY = {
 @pytest.mark.parametrize("options", EARLY)
 def test_refused_before_anything_is_loaded(capsys, options):
     nowhere = ["--dataset", "nowhere.npy", "--labels", "nowhere.npy"]
-    refused(capsys, ["train", *nowhere, *options.split()], *EARLY[options], code=2) def test_what_the_parser_refuses(capsys): for options, found in ( (["--dropout", "1.0"], ["'1.0'", "from 0 to below 1"]), (["--dropout", "0.2,,0.3"], ["'0.2,,0.3'", "0.2,0.5"]), (["--dropout=-0.1"], ["'-0.1'"]), (["--l2", "nan"], ["'nan'", "finite"]), (["--eps", "small"], ["'small'", "finite number"]), (["--activation", "relu,tahn"], ["'tahn'", "did you mean 'tanh'?"]), (["--optimizer", "adma"], ["'adma'", "did you mean 'adam'?"]), (["--schedule", "one_cycle"], ["'one_cycle'", "did you mean 'one-cycle'?"]), (["--normalization", "bach"], ["did you mean 'batch'?"]), (["--metrics", "f1,roc"], ["'roc'", "did you mean 'roc_auc'?"]), (["--class-weight", "equal"], ["'balanced'"]), (["--accumulate", "0"], ["whole number of at least 1"]), (["--init", "hee"], ["did you mean 'he'?"]), ): refused_by_parser(capsys, ["train", *options], options[0].partition("=")[0], *found) @pytest.mark.parametrize( ("labels", "options", "found"), [ ( "targets", "--class-weight balanced", ["--class-weight balanced needs classes", "targets.npy holds other targets", "leave it out"], ), ("targets", "--label-smoothing 0.1", ["--label-smoothing", "not with squared_error"]), ("targets", "--metrics f1", ["--metrics f1", "holds no classes"]), ( "classes", "--metrics f1 --validation 0", ["--metrics", "held out, and there are none", "give some with --validation"], ), ("classes", "--schedule plateau --validation 0", ["--schedule plateau", "--validation"]), ("classes", "--schedule one-cycle --batch-size 60 --epochs 1", ["--epochs 1 give 1", "at least 2 steps"]), ( "targets", "--target-score 0.9", ["val_accuracy needs classes", "targets.npy has other targets", "take another --monitor"], ), ("classes", "--patience 3 --validation 0", ["val_loss", "--validation"]), ("classes", "--warmup 20 --schedule cosine", ["--schedule cosine", "20", "longer"]), ], ) def test_refused_for_these_data_before_a_run_is_made(folder, capsys, labels, options, found): refused(capsys, ["train", *flags(folder, labels), *LOOP, *options.split(), "--out", "run"], *found, code=2) assert not Path("run").exists() def test_weights_go_with_a_file_and_fit_it(folder, capsys): refused(capsys,
-     ["train", "--weights", "W.npy"], "--weights goes with --dataset X.npy", "not with mnist-sample", "leave it out", code=2)
+    refused(capsys, ["train", *nowhere, *options.split()], *EARLY[options], code=2)
+
+
+def test_what_the_parser_refuses(capsys):
+    for options, found in (
+        (["--dropout", "1.0"], ["'1.0'", "from 0 to below 1"]),
+        (["--dropout", "0.2,,0.3"], ["'0.2,,0.3'", "0.2,0.5"]),
+        (["--dropout=-0.1"], ["'-0.1'"]),
+        (["--l2", "nan"], ["'nan'", "finite"]),
+        (["--eps", "small"], ["'small'", "finite number"]),
+        (["--activation", "relu,tahn"], ["'tahn'", "did you mean 'tanh'?"]),
+        (["--optimizer", "adma"], ["'adma'", "did you mean 'adam'?"]),
+        (["--schedule", "one_cycle"], ["'one_cycle'", "did you mean 'one-cycle'?"]),
+        (["--normalization", "bach"], ["did you mean 'batch'?"]),
+        (["--metrics", "f1,roc"], ["'roc'", "did you mean 'roc_auc'?"]),
+        (["--class-weight", "equal"], ["'balanced'"]),
+        (["--accumulate", "0"], ["whole number of at least 1"]),
+        (["--init", "hee"], ["did you mean 'he'?"]),
+    ):
+        refused_by_parser(capsys, ["train", *options], options[0].partition("=")[0], *found)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "found"),
+    [
+        (
+            "targets",
+            "--class-weight balanced",
+            ["--class-weight balanced needs classes", "targets.npy holds other targets", "leave it out"],
+        ),
+        ("targets", "--label-smoothing 0.1", ["--label-smoothing", "not with squared_error"]),
+        ("targets", "--metrics f1", ["--metrics f1", "holds no classes"]),
+        (
+            "classes",
+            "--metrics f1 --validation 0",
+            ["--metrics", "held out, and there are none", "give some with --validation"],
+        ),
+        ("classes", "--schedule plateau --validation 0", ["--schedule plateau", "--validation"]),
+        ("classes", "--schedule one-cycle --batch-size 60 --epochs 1", ["--epochs 1 give 1", "at least 2 steps"]),
+        (
+            "targets",
+            "--target-score 0.9",
+            ["val_accuracy needs classes", "targets.npy has other targets", "take another --monitor"],
+        ),
+        ("classes", "--patience 3 --validation 0", ["val_loss", "--validation"]),
+        ("classes", "--warmup 20 --schedule cosine", ["--schedule cosine", "20", "longer"]),
+    ],
+)
+def test_refused_for_these_data_before_a_run_is_made(folder, capsys, labels, options, found):
+    refused(capsys, ["train", *flags(folder, labels), *LOOP, *options.split(), "--out", "run"], *found, code=2)
+    assert not Path("run").exists()
+
+
+def test_weights_go_with_a_file_and_fit_it(folder, capsys):
+    refused(
+        capsys,
+        ["train", "--weights", "W.npy"],
+        "--weights goes with --dataset X.npy",
+        "not with mnist-sample",
+        "leave it out",
+        code=2,
+    )
     np.save("W.npy", np.ones(3))
     refused(capsys, ["train", *flags(folder), "--weights", "W.npy"], "W.npy", "X.npy", "(3,)")
     assert (

@@ -184,8 +184,31 @@ def test_missing_values_are_imputed_where_they_were_in_training(table, capsys):
     columns = ["size", "colour", "garden", "price"]
     holes[columns].to_csv("t.csv", index=False)
     argv = ["train", "t.csv", "--target", "price", "--epochs", "1", "--quiet", "--out", "run"]
-    refused(capsys, argv, "t.csv", "column 'size'", "1 missing value", "in row 4", "--impute mean") assert names(".") == ["t.csv"] assert main([*argv, "--impute", "mean"]) == 0 assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0 assert len(pd.read_csv("p.csv").dropna()) == N def test_what_training_says_of_a_table(table, capsys): frame = table[["size", "colour", "same", "price"]] frame.to_csv("t.csv", index=False) assert main(["train", "t.csv", "--target", "price", "--epochs", "1", "--out", "run"]) == 0 out, err = capsys.readouterr() assert "task: regression of 'price'; it learns the standardised target" in err assert "3 columns, 2 numeric and 1 of categories, give 5 features" in err assert "without effect: same" in err assert "val_mean_absolute_error" in out and "val_r2" in out assert names("run") ==
-     ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors", "table.json"] table[["size", "kind"]].to_csv("k.csv", index=False) assert main(["train", "k.csv", "--target", "kind", "--epochs", "1", "--out", "kinds"]) == 0 assert "task: multiclass, 'kind' is flat, house, villa" in capsys.readouterr().err def test_patience_and_scores_look_at_errors_in_the_units_of_the_target(table, capsys): train(table, "price", "--metrics", "mean_absolute_error", "--monitor", "val_mean_absolute_error", "--target-score", "1e9", "--json")
+    refused(capsys, argv, "t.csv", "column 'size'", "1 missing value", "in row 4", "--impute mean")
+    assert names(".") == ["t.csv"]
+    assert main([*argv, "--impute", "mean"]) == 0
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    assert len(pd.read_csv("p.csv").dropna()) == N
+
+
+def test_what_training_says_of_a_table(table, capsys):
+    frame = table[["size", "colour", "same", "price"]]
+    frame.to_csv("t.csv", index=False)
+    assert main(["train", "t.csv", "--target", "price", "--epochs", "1", "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert "task: regression of 'price'; it learns the standardised target" in err
+    assert "3 columns, 2 numeric and 1 of categories, give 5 features" in err
+    assert "without effect: same" in err
+    assert "val_mean_absolute_error" in out and "val_r2" in out
+    assert names("run") == ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors", "table.json"]
+    table[["size", "kind"]].to_csv("k.csv", index=False)
+    assert main(["train", "k.csv", "--target", "kind", "--epochs", "1", "--out", "kinds"]) == 0
+    assert "task: multiclass, 'kind' is flat, house, villa" in capsys.readouterr().err
+
+
+def test_patience_and_scores_look_at_errors_in_the_units_of_the_target(table, capsys):
+    train(table, "price", "--metrics", "mean_absolute_error", "--monitor", "val_mean_absolute_error", "--target-score",
+          "1e9", "--json")  # fmt: skip
     *_, last, summary = json_lines(capsys.readouterr().out)
     assert last["epoch"] == 0 and "1e+09" in last["stopped"] and 1e4 < last["val_mean_absolute_error"] < 1e9
     assert summary["val_mean_absolute_error"] == last["val_mean_absolute_error"]
@@ -204,8 +227,13 @@ def test_a_run_on_a_table_resumes_and_repeats_to_the_same_bits(table, capsys):
     frame = pd.read_csv("t.csv")
     frame.loc[0, "size"] += 1
     frame.to_csv("t.csv", index=False)
-    refused(capsys,
-     ["train", "--resume", "short", "--epochs", "4"], "table.json", "is not what the table gives now", "restore the table")
+    refused(
+        capsys,
+        ["train", "--resume", "short", "--epochs", "4"],
+        "table.json",
+        "is not what the table gives now",
+        "restore the table",
+    )
 
 
 def test_plan_and_find_lr_take_tables(table, capsys):
@@ -257,14 +285,127 @@ def test_classes_of_digits_and_categories_of_digits_stay_text(table):
     ],
 )
 def test_options_that_do_not_fit_each_other(capsys, options, parts):
-    refused(capsys, ["train", *options], *parts, code=2) @pytest.mark.parametrize( ("argv", "parts"), [ ( ["train", "t.csv", "--dataset", "mnist"], ["'t.csv' and --dataset", "both name the data", "leave one of them out"], ), (["train", "mnst"], ["'mnist'", "a table T.csv"]), (["train", "t.xlsx", "--target", "y"], ["t.xlsx", "a table T.csv"]), (["train", "--target", "y", "--impute", "median"], ["impute is 'median'"]), (["evaluate", "run", "t.csv", "--input", "t.csv"], ["both name the data"]), ], ) def test_words_that_are_no_data(capsys, argv, parts): refused_by_parser(capsys, argv, *parts) @pytest.mark.parametrize("argv", [["train", "t.csv", "u.csv"], ["predict", "run", "t.csv", "u.csv", "--out", "p.csv"]]) def test_a_word_too_many(capsys, argv): with pytest.raises(SystemExit): main(argv) assert "unrecognized arguments: u.csv" in capsys.readouterr().err def test_data_may_be_named_without_a_flag_anywhere(capsys): for argv in (["mnist-sample", "--epochs", "0"], ["--epochs", "0", "mnist-sample"]): assert main(["train", *argv, "--quiet"]) == 0 assert "-> runs/mnist-sample" in capsys.readouterr().out @pytest.mark.parametrize( ("content", "parts"), [ ("", ["is empty"]), ("x,y\n", ["a header and no rows"]), ("x,x,y\n1,2,3\n", ["two columns 'x'"]), ("x;y\n1;2\n", ["separated by semicolons"]), ("x,y\n1,2\n3\n", ["line 3 has 1 field"]), ("x,z\n" + "1,2\n" * 20, ["there is no column 'y'"]), ("x,y\n" + "1,2\n2,2\n" * 20, ["target 'y' is 2.0 in all 36"]), ("x,y\n" + "".join(f"{i},w{i}\n" for i in range(20)), ["column 'y' has 18 different texts"]), ("x,y\n" + "".join(f"{i},{'A' if i < 9 else 'B' if i < 18 else 'C'}\n" for i in range(20)), ["class 'C' in row 19", "shuffled"]), ("x,y\n" + "".join(f'"{i},234",{i}.5\n' for i in range(20)), ["numbers as text: '0,234' in row 1"]), ("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)) + "inf,3\n", ["column 'x' is inf in row 21"]), ("x,y\n" + "".join(f"2024-01-{i},{i}.5\n" for i in range(10, 30)), ["dates or times", "--drop x"]), ("user id,y\n" + "".join(f"K{i},{i}.5\n" for i in range(20)),
-     ["names the rows", "--drop 'user id'"]), ],)
+    refused(capsys, ["train", *options], *parts, code=2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (
+            ["train", "t.csv", "--dataset", "mnist"],
+            ["'t.csv' and --dataset", "both name the data", "leave one of them out"],
+        ),
+        (["train", "mnst"], ["'mnist'", "a table T.csv"]),
+        (["train", "t.xlsx", "--target", "y"], ["t.xlsx", "a table T.csv"]),
+        (["train", "--target", "y", "--impute", "median"], ["impute is 'median'"]),
+        (["evaluate", "run", "t.csv", "--input", "t.csv"], ["both name the data"]),
+    ],
+)
+def test_words_that_are_no_data(capsys, argv, parts):
+    refused_by_parser(capsys, argv, *parts)
+
+
+@pytest.mark.parametrize("argv", [["train", "t.csv", "u.csv"], ["predict", "run", "t.csv", "u.csv", "--out", "p.csv"]])
+def test_a_word_too_many(capsys, argv):
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "unrecognized arguments: u.csv" in capsys.readouterr().err
+
+
+def test_data_may_be_named_without_a_flag_anywhere(capsys):
+    for argv in (["mnist-sample", "--epochs", "0"], ["--epochs", "0", "mnist-sample"]):
+        assert main(["train", *argv, "--quiet"]) == 0
+        assert "-> runs/mnist-sample" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ["is empty"]),
+        ("x,y\n", ["a header and no rows"]),
+        ("x,x,y\n1,2,3\n", ["two columns 'x'"]),
+        ("x;y\n1;2\n", ["separated by semicolons"]),
+        ("x,y\n1,2\n3\n", ["line 3 has 1 field"]),
+        ("x,z\n" + "1,2\n" * 20, ["there is no column 'y'"]),
+        ("x,y\n" + "1,2\n2,2\n" * 20, ["target 'y' is 2.0 in all 36"]),
+        ("x,y\n" + "".join(f"{i},w{i}\n" for i in range(20)), ["column 'y' has 18 different texts"]),
+        ("x,y\n" + "".join(f"{i},{'A' if i < 9 else 'B' if i < 18 else 'C'}\n" for i in range(20)),
+         ["class 'C' in row 19", "shuffled"]),
+        ("x,y\n" + "".join(f'"{i},234",{i}.5\n' for i in range(20)), ["numbers as text: '0,234' in row 1"]),
+        ("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)) + "inf,3\n", ["column 'x' is inf in row 21"]),
+        ("x,y\n" + "".join(f"2024-01-{i},{i}.5\n" for i in range(10, 30)), ["dates or times", "--drop x"]),
+        ("user id,y\n" + "".join(f"K{i},{i}.5\n" for i in range(20)), ["names the rows", "--drop 'user id'"]),
+    ],
+)  # fmt: skip
 def test_a_bad_table_leaves_no_run(capsys, content, parts):
     Path("t.csv").write_text(content)
-    refused(capsys, ["train", "t.csv", "--target", "y"], "t.csv", *parts) assert names(".") == ["t.csv"] @pytest.mark.parametrize( ("rows", "options", "code", "parts"), [ ("validation", ["--validation", "0.001"], 2, ["--validation 0.001 of 20 samples"]), ("all", ["--validation", "20"], 2, ["leaves none of the 20 samples"]), ("balance", ["--class-weight", "balanced"], 2, ["needs classes, and --target y"]), ("layers", ["--layers", "3,1"], 2, ["--layers goes from 3 to 1", "1 features"]), ("loss", ["--loss", "hinge"], 1, ["hinge needs targets"]), ("metrics", ["--metrics", "f1"], 2, ["--metrics f1"]), ], ) def test_options_that_the_table_cannot_have(capsys, rows, options, code, parts): Path("t.csv").write_text("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20))) refused(capsys, ["train", "t.csv", "--target", "y", *options], *parts, code=code) assert names(".") == ["t.csv"] @pytest.fixture def trained(table, capsys): frame = train(table, "kind") capsys.readouterr() return frame @pytest.mark.parametrize( ("change", "parts"), [ (lambda f: f.drop(columns="size"), ["no column 'size'"]), (lambda f: f.assign(new=1), ["column 'new'", "--drop new"]), (lambda f: f.assign(colour="purple"), ["column 'colour'", "'purple' in row 1"]), (lambda f: f.assign(size="big"), ["column 'size' holds the text 'big' in row 1"]), (lambda f: f.assign(rooms=None), ["column 'rooms'", "missing"]), (lambda f: f[:0], ["a header and no rows"]), ], ) def test_rows_that_the_model_cannot_take(trained, capsys, change, parts): change(trained).to_csv("new.csv", index=False) for argv in (["predict", "run", "new.csv", "--out", "p.csv"], ["evaluate", "run", "new.csv"]): refused(capsys, argv, "new.csv", *parts) assert not Path("p.csv").exists() def test_extra_columns_can_be_dropped(trained, capsys): trained.assign(new=1, more="a").to_csv("new.csv", index=False) assert main(["predict", "run", "new.csv", "--drop", "new,more", "--out", "p.csv"]) == 0 assert main(["evaluate", "run", "new.csv", "--drop", "new,more"]) == 0 capsys.readouterr() refused(capsys,
-     ["evaluate", "run", "new.csv", "--drop", "old"], "--drop names the column 'old'", "does not have", "leave it out", code=2)
-    refused(capsys,
-     ["evaluate", "run", "--drop", "new"], "--drop goes with the table", "of rows to measure", "name one, or leave it out", code=2)
+    refused(capsys, ["train", "t.csv", "--target", "y"], "t.csv", *parts)
+    assert names(".") == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "code", "parts"),
+    [
+        ("validation", ["--validation", "0.001"], 2, ["--validation 0.001 of 20 samples"]),
+        ("all", ["--validation", "20"], 2, ["leaves none of the 20 samples"]),
+        ("balance", ["--class-weight", "balanced"], 2, ["needs classes, and --target y"]),
+        ("layers", ["--layers", "3,1"], 2, ["--layers goes from 3 to 1", "1 features"]),
+        ("loss", ["--loss", "hinge"], 1, ["hinge needs targets"]),
+        ("metrics", ["--metrics", "f1"], 2, ["--metrics f1"]),
+    ],
+)
+def test_options_that_the_table_cannot_have(capsys, rows, options, code, parts):
+    Path("t.csv").write_text("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)))
+    refused(capsys, ["train", "t.csv", "--target", "y", *options], *parts, code=code)
+    assert names(".") == ["t.csv"]
+
+
+@pytest.fixture
+def trained(table, capsys):
+    frame = train(table, "kind")
+    capsys.readouterr()
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda f: f.drop(columns="size"), ["no column 'size'"]),
+        (lambda f: f.assign(new=1), ["column 'new'", "--drop new"]),
+        (lambda f: f.assign(colour="purple"), ["column 'colour'", "'purple' in row 1"]),
+        (lambda f: f.assign(size="big"), ["column 'size' holds the text 'big' in row 1"]),
+        (lambda f: f.assign(rooms=None), ["column 'rooms'", "missing"]),
+        (lambda f: f[:0], ["a header and no rows"]),
+    ],
+)
+def test_rows_that_the_model_cannot_take(trained, capsys, change, parts):
+    change(trained).to_csv("new.csv", index=False)
+    for argv in (["predict", "run", "new.csv", "--out", "p.csv"], ["evaluate", "run", "new.csv"]):
+        refused(capsys, argv, "new.csv", *parts)
+    assert not Path("p.csv").exists()
+
+
+def test_extra_columns_can_be_dropped(trained, capsys):
+    trained.assign(new=1, more="a").to_csv("new.csv", index=False)
+    assert main(["predict", "run", "new.csv", "--drop", "new,more", "--out", "p.csv"]) == 0
+    assert main(["evaluate", "run", "new.csv", "--drop", "new,more"]) == 0
+    capsys.readouterr()
+    refused(
+        capsys,
+        ["evaluate", "run", "new.csv", "--drop", "old"],
+        "--drop names the column 'old'",
+        "does not have",
+        "leave it out",
+        code=2,
+    )
+    refused(
+        capsys,
+        ["evaluate", "run", "--drop", "new"],
+        "--drop goes with the table",
+        "of rows to measure",
+        "name one, or leave it out",
+        code=2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,5 +437,37 @@ def test_a_bad_table_leaves_no_run(capsys, content, parts):
 def test_commands_that_do_not_fit_the_run(trained, capsys, argv, code, parts):
     assert main(["train", "--epochs", "0", "--layers", "784,10", "--quiet", "--out", "digits"]) == 0
     capsys.readouterr()
-    refused(capsys, argv, *parts, code=code) @pytest.mark.parametrize( ("spoil", "parts"), [ (lambda text: None, ["was trained on a table", "has no table.json"]), (lambda text: text[:100], ["table.json", "no preprocessing of this version"]), (lambda text: text.replace('"dark, blue",', ""), ["table.json", "colour"]), (lambda text: text.replace('"dropped": []', '"dropped": ["size"]'), ["two of its columns"]), ], ) def test_a_preprocessing_that_is_gone_or_damaged(trained, capsys, spoil, parts): path = Path("run/table.json") text = spoil(path.read_text()) path.unlink() if text is not None: path.write_text(text) for argv in (["predict", "run", "t.csv", "--out", "p.csv"], ["evaluate", "run"]): refused(capsys, argv, *parts, "train again, or restore it") def test_a_preprocessing_of_another_model(trained, table, capsys): other = Path("run/table.json").read_text() train(table, "kind", "--layers", "6,3", "--out", "other", drop=["same"]) Path("other/table.json").write_text(other) capsys.readouterr() refused(capsys,
-     ["predict", "other", "t.csv", "--out", "p.csv"], "gives 7 features and 3 outputs", "6 and 3", "train again, or restore them")
+    refused(capsys, argv, *parts, code=code)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (lambda text: None, ["was trained on a table", "has no table.json"]),
+        (lambda text: text[:100], ["table.json", "no preprocessing of this version"]),
+        (lambda text: text.replace('"dark, blue",', ""), ["table.json", "colour"]),
+        (lambda text: text.replace('"dropped": []', '"dropped": ["size"]'), ["two of its columns"]),
+    ],
+)
+def test_a_preprocessing_that_is_gone_or_damaged(trained, capsys, spoil, parts):
+    path = Path("run/table.json")
+    text = spoil(path.read_text())
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    for argv in (["predict", "run", "t.csv", "--out", "p.csv"], ["evaluate", "run"]):
+        refused(capsys, argv, *parts, "train again, or restore it")
+
+
+def test_a_preprocessing_of_another_model(trained, table, capsys):
+    other = Path("run/table.json").read_text()
+    train(table, "kind", "--layers", "6,3", "--out", "other", drop=["same"])
+    Path("other/table.json").write_text(other)
+    capsys.readouterr()
+    refused(
+        capsys,
+        ["predict", "other", "t.csv", "--out", "p.csv"],
+        "gives 7 features and 3 outputs",
+        "6 and 3",
+        "train again, or restore them",
+    )
