@@ -257,7 +257,8 @@ def test_targets_that_the_loss_cannot_take_leave_no_run(folder, capsys):
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 EARLY = {
-    "--optimizer adam --momentum 0.9": ["--momentum", "momentum or nesterov", "not with adam"],
+    "--optimizer adam --momentum 0.9":
+     ["--momentum goes with --optimizer momentum or nesterov", "not with adam", "leave it out"],
     "--weight-decay 0.1": ["--weight-decay", "adamw or lion", "not with sgd"],
     "--optimizer lion --eps 1e-8": ["--eps", "adagrad or rmsprop", "not with lion"],
     "--loss squared_error --label-smoothing 0.1": ["--label-smoothing", "softmax_cross_entropy or", "squared_error"],
@@ -267,7 +268,7 @@ EARLY = {
     "--schedule plateau --validation 0":
      ["--schedule plateau goes by", "no samples are held out", "give some with --validation"],
     "--schedule one-cycle --epochs 0": ["--schedule one-cycle", "--epochs 0", "at least 2 steps"],
-    "--schedule cosine --epochs 0": ["--schedule cosine", "--epochs 0", "at least 1 step"],
+    "--schedule cosine --epochs 0": ["--schedule cosine", "--epochs 0", "at least 1 step", "give more epochs"],
     "--schedule one-cycle --total-steps 1": ["--total-steps", "at least 2"],
     "--schedule one-cycle --warmup 5": ["--warmup goes with --schedule ", "not with one-cycle", "leave it out"],
     "--schedule plateau --warmup 5": ["--warmup", "not with plateau"],
@@ -285,7 +286,8 @@ EARLY = {
     "--ema 1": ["ema is 1", "below 1"],
     "--normalization batch --batch-size 1":
      ["--normalization batch needs 2 samples", "--batch-size is 1", "raise it", "--normalization layer"],
-    "--layers 4,3 --dropout 0.5": ["--dropout", "--layers 4,3", "none"],
+    "--layers 4,3 --dropout 0.5":
+     ["--dropout works on hidden layers", "--layers 4,3 has none", "leave it out, or add a size"],
     "--layers 4,3 --normalization layer": ["--normalization", "--layers 4,3", "none"],
     "--layers 4,5,3 --activation relu,tanh": ["activation has 2 names for 1 hidden layers"],
     "--layers 4,5,3 --dropout 0.1,0.2":
@@ -336,7 +338,11 @@ def test_what_the_parser_refuses(capsys):
             ["--class-weight balanced needs classes", "targets.npy holds other targets", "leave it out"],
         ),
         ("targets", "--label-smoothing 0.1", ["--label-smoothing", "not with squared_error"]),
-        ("targets", "--metrics f1", ["--metrics f1", "holds no classes"]),
+        (
+            "targets",
+            "--metrics f1",
+            ["--metrics f1", "holds no classes", "needed are one-hot columns", "use labels of whole numbers"],
+        ),
         (
             "classes",
             "--metrics f1 --validation 0",
@@ -347,7 +353,7 @@ def test_what_the_parser_refuses(capsys):
         (
             "targets",
             "--target-score 0.9",
-            ["val_accuracy needs classes", "targets.npy has other targets", "take another --monitor"],
+            ["val_accuracy needs classes", "X.npy has other targets", "take another --monitor"],
         ),
         ("classes", "--patience 3 --validation 0", ["val_loss", "--validation"]),
         ("classes", "--warmup 20 --schedule cosine", ["--schedule cosine", "20", "longer"]),

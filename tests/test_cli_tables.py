@@ -349,7 +349,12 @@ def test_a_bad_table_leaves_no_run(capsys, content, parts):
         ("validation", ["--validation", "0.001"], 2, ["--validation 0.001 of 20 samples"]),
         ("all", ["--validation", "20"], 2, ["leaves none of the 20 samples"]),
         ("balance", ["--class-weight", "balanced"], 2, ["needs classes, and --target y"]),
-        ("layers", ["--layers", "3,1"], 2, ["--layers goes from 3 to 1", "1 features"]),
+        (
+            "layers",
+            ["--layers", "3,1"],
+            2,
+            ["--layers goes from 3 to 1", "t.csv has 1 features and 1 outputs", "begin and end with these"],
+        ),
         ("loss", ["--loss", "hinge"], 1, ["hinge needs targets"]),
         ("metrics", ["--metrics", "f1"], 2, ["--metrics f1"]),
     ],

@@ -179,6 +179,12 @@ def test_the_parser_says_what_is_wrong_with_a_value(capsys, argv, found, needed,
     assert "did you mean" not in last
 
 
+def test_a_command_without_its_data_names_the_flag(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "run", "--out", "Y.csv"])
+    says(capsys.readouterr().err.splitlines()[-1], "required: a file", "or --input", "name the file to read")
+
+
 def test_a_far_name_is_no_guess(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--activation", "swish"])
@@ -342,13 +348,16 @@ ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
         (lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(), LABELS), "OfAnotherDevice lies on a device",
          "needed is an array on the CPU or a CUDA GPU", "copy it to the host first"),
         (lambda: xpnet.MLPClassifier().partial_fit(ROWS, LABELS, classes=[0, 1])
-         .partial_fit(ROWS, LABELS, classes=[0, 2]), "[0, 2]", "not the same as on last call", "was: "),
+         .partial_fit(ROWS, LABELS, classes=[0, 2]), "[0, 2]", "not the same as on last call", "was: ", "give these, or leave classes out"),
+        (lambda: xpnet.MLPRegressor().coefs_, "this MLPRegressor", "is not fitted yet", "call fit first"),
+        (lambda: xpnet.MLPRegressor().fit(ROWS, LABELS, np.zeros(12)), "at least one non-zero number", "all zero",
+         "leave sample_weight out"),
         (lambda: xpnet.MLPClassifier().fit(ROWS, None), "y is None", "requires y", "fit(X, y)"),
         (lambda: xpnet.plots.LiveCurve().on_train_begin(network(), 1, 1), "this is none", "draws into a notebook",
          "xpnet.plots.loss_curve(history)"),
     ],
 )  # fmt: skip
 def test_estimators_and_pictures_say_found_needed_and_fix(call, found, needed, fix):
-    with np.errstate(all="ignore"), pytest.raises((TypeError, ValueError, RuntimeError)) as refusal:
+    with np.errstate(all="ignore"), pytest.raises((TypeError, ValueError, RuntimeError, AttributeError)) as refusal:
         call()
     says(refusal, found, needed, fix)

@@ -17,7 +17,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
-from refusals import refusal
+from refusals import refusal, says
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
@@ -275,7 +275,7 @@ def test_validation_of_a_column_scores_as_a_row_does():
 def test_a_network_does_not_go_on_with_other_layers(changed, named):
     model = MLPClassifier(max_iter=2, random_state=0, warm_start=True).fit(IRIS_X, IRIS_Y).set_params(**changed)
     for go_on in (model.fit, model.partial_fit):
-        with refusal(ValueError, named, "was set anew", "cannot go on with that", "set it back, or begin anew"):
+        with refusal(ValueError, named, "was set anew", "cannot go on with that", "begin anew: clone(estimator), or "):
             go_on(IRIS_X, IRIS_Y)
     model.set_params(warm_start=False).fit(IRIS_X, IRIS_Y).partial_fit(IRIS_X, IRIS_Y)
 
@@ -292,7 +292,11 @@ def test_class_weight_of_partial_fit():
         weighted.partial_fit(IRIS_X, IRIS_Y).predict_proba(IRIS_X), by_sample.predict_proba(IRIS_X), rtol=1e-12
     )
     with refusal(
-        ValueError, "class_weight is 'balanced'", "cannot know", "pass a dict of weights, such as class_weight={"
+        ValueError,
+        "class_weight is 'balanced'",
+        "cannot know",
+        "pass a dict of weights",
+        "class_weight={0: 1.0, 1: 5.0}",
     ):
         MLPClassifier(class_weight="balanced").partial_fit(IRIS_X, IRIS_Y, classes=[0, 1, 2])
 
@@ -420,7 +424,14 @@ def test_pickles_and_copies_predict_the_same():
 def test_missing_extra_is_named():
     code = "import sys; sys.modules['sklearn'] = None; from xpnet import *; import xpnet; xpnet.MLPClassifier"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "pip install 'xpnet[sklearn]'" in done.stderr.splitlines()[-1]
+    needed = "need scikit-learn 1.6 or newer"
+    says(
+        done.stderr.splitlines()[-1],
+        "xpnet.MLPClassifier",
+        needed,
+        "(import of sklearn",
+        "pip install 'xpnet[sklearn]'",
+    )
 
 
 # --- bridges ---------------------------------------------------------------------------------------------------------
@@ -524,6 +535,8 @@ def test_mixed_sides_name_both(gpu_here):
         model.fit(IRIS_X, y)
     with refusal(TypeError, "X is a fakecupy.ndarray on cuda", "the network is on cpu", "pass X.get()"):
         MLPClassifier(max_iter=2).fit(X, y)
+    with refusal(ValueError, "X has 150 samples", "y has 5", "give as many of both"):
+        model.fit(X, y[:5])
     fitted = MLPClassifier(max_iter=2).fit(IRIS_X, IRIS_Y)
     with refusal(TypeError, "on cuda", "on cpu", ".to('cuda')"):
         fitted.predict(X)

@@ -69,7 +69,7 @@ def test_keys_and_shapes_at_each_stage():
 def test_a_call_out_of_order_says_which_is_missing(call, missing):
     with pytest.raises(KeyError) as error:
         call(initialize_model([4, 3, 2], seed=0))
-    says(error, "the model has no ", " yet", f"call {missing}", " first")
+    says(error, "the model has no ", " yet; call ", missing, " first")
     assert not str(error.value).startswith("'")
 
 

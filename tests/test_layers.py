@@ -233,7 +233,10 @@ def test_specs_by_hand():
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
-        ("relu", ["a layer of the spec is 'relu'", "needed is a dict", 'such as {"type": "activation"']),
+        (
+            "relu",
+            ["a layer of the spec is 'relu'", "needed is a dict", 'such as {"type": "activation", "name": "relu"}'],
+        ),
         (["dense"], ["a layer of the spec is ['dense']", "dict"]),
         ({}, ["layer type is None", "'dense', 'activation'"]),
         ({"type": "conv"}, ["layer type is 'conv'", "'dense', 'activation'"]),

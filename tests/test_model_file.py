@@ -278,7 +278,10 @@ def test_a_spec_that_cannot_be(tmp_path, spec, parts):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"layers_0_W": np.zeros((3, 5), "f4")}, ["layers.0.W is F32 (3, 5)", "needs F32 or F64 (3, 4)"]),
+        (
+            {"layers_0_W": np.zeros((3, 5), "f4")},
+            ["layers.0.W is F32 (3, 5)", "needs F32 or F64 (3, 4)", "use a file that `Network.save` wrote"],
+        ),
         ({"layers_0_W": np.zeros((4, 3), "f4")}, ["layers.0.W is F32 (4, 3)", "needs F32 or F64 (3, 4)"]),
         ({"layers_0_W": np.zeros(12, "f4")}, ["layers.0.W is F32 (12,)", "needs F32 or F64 (3, 4)"]),
         ({"layers_2_b": np.zeros((1, 2), "f4")}, ["layers.2.b is F32 (1, 2)", "needs F32 or F64 (2, 1)"]),

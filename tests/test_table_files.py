@@ -95,6 +95,7 @@ def test_names_of_tables():
         (b"a,y\n1,2,3\n4,5,6\n", ["line 2 has 3 fields"]),  # pandas would take the first for an index
         (PLAIN + b'3,"x,4\n', ["line 4 has 2 fields"]),
         (b"a,y\n" + b"x" * 200_000 + b",1\n", ["field larger than", "double quote left open"]),
+        (b'a,y\n1, "2\n', ["that pandas can read", "EOF inside string", "DataFrame.to_csv(path, index=False)"]),
         (PLAIN.replace(b",", b";"), ["separated by semicolons", "needed are commas", "sep=';'"]),
         (PLAIN.replace(b",", b"\t"), ["separated by tabs"]),
     ],

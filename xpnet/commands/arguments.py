@@ -45,7 +45,7 @@ class CommandParser(argparse.ArgumentParser):
             except argparse.ArgumentTypeError as error:
                 self.error(str(error))
         if self.word_needed and getattr(found, self.word_for) is None:
-            self.error(f"the following arguments are required: a file, or {flag}")
+            self.error(f"the following arguments are required: a file, or {flag}; name the file to read")
         return found, rest
 
 
