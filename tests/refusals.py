@@ -18,13 +18,16 @@ SAID: set[str] = set()  # the whole texts of which `says` has asserted found, ne
 def says(error, *parts):
     """Assert that an error (as pytest.raises gives it, or its text) holds all these parts, in one line.
 
-    Three parts or more are what was found, what is needed and the fix; one test at least of each message gives them.
+    Three parts or more are what was found, what is needed and the fix, which stands in the last clause; one test at
+    least of each message gives them.
     """
     text = str(getattr(error, "value", error))
     missing = [part for part in parts if part not in text]
     assert not missing, f"{missing} not in: {text}"
     assert "\n" not in text
-    if len(parts) >= 3:
+    start = max(text.rfind(mark) for mark in ("; ", ". ", ": "))
+    start = text.rfind(", ") if start < 0 else start
+    if len(parts) >= 3 and any(text.rfind(part) + len(part) > start + 2 for part in parts):
         SAID.add(text)
 
 

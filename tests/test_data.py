@@ -160,7 +160,7 @@ def test_repr_names_shapes_types_and_extras():
         ),
         (np.zeros((60, 7)), np.zeros((60, 10)), ["X is (60, 7)", "Y is (60, 10)", "pass X.T and Y.T"]),
         (np.zeros((7, 60)), np.zeros((1, 59)), ["60 and 59 samples", "one column of Y for each column of X"]),
-        (np.zeros(5), np.zeros(5), ["X is (5,)", "(n_features, n_samples)", "X.reshape(1, -1) if"]),
+        (np.zeros(5), np.zeros(5), ["X is (5,)", "(n_features, n_samples)", "One sample: pass X.reshape(-1, 1)"]),
         (np.zeros((28, 28, 60)), np.zeros(60), ["X is (28, 28, 60)", "X.reshape(-1, 60)"]),
         (np.zeros((60, 28, 28)), np.zeros(60), ["X is (60, 28, 28)", "X.reshape(60, -1).T"]),
         (np.zeros((3, 5)), np.zeros((1, 1, 5)), ["Y is (1, 1, 5)", "(n_outputs, n_samples)", "Y.reshape"]),
@@ -547,7 +547,7 @@ def test_standardize_over_several_blocks(monkeypatch):
 def test_standardize_needs_the_same_features():
     with pytest.raises(ValueError) as error:
         standardize(Dataset(uniform(4, 5), np.ones(5)), Dataset(uniform(3, 5), np.ones(5)))
-    says(error, "others[0] has 3 features", "train has 4", "same features")
+    says(error, "others[0] has 3 features", "train has 4", "Pass datasets made from the same columns")
 
 
 # upload

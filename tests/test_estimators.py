@@ -429,7 +429,7 @@ def test_missing_extra_is_named():
         done.stderr.splitlines()[-1],
         "xpnet.MLPClassifier",
         needed,
-        "(import of sklearn",
+        "No module named",
         "pip install 'xpnet[sklearn]'",
     )
 
