@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # before any test imports SciPy: some checks of scikit-learn's skip without it
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores that others use too, its threads spin
 
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ if str(Path(__file__).parent) not in sys.path:  # pytest's importlib mode does n
 import fakecupy
 from refusals import SAID, unsaid
 
+LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
 
 
@@ -111,13 +113,22 @@ def _is_whole(config: pytest.Config) -> bool:
     return whole and not any(config.getoption(name, None) for name in chosen)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a worker of pytest-xdist has asserted."""
+    SAID.update(getattr(node, "workeroutput", {}).get("said", ()))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a whole run that passed, but in which no test held some message to found, needed and fix."""
-    if session.exitstatus == 0 and _is_whole(session.config) and unsaid(SAID):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["said"] = sorted(SAID)
+    elif session.exitstatus == 0 and _is_whole(session.config) and (left := unsaid(SAID)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.stash[LEFT] = left
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    if exitstatus == pytest.ExitCode.TESTS_FAILED and not terminalreporter.stats.get("failed") and _is_whole(config):
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if LEFT in config.stash:
         terminalreporter.section("messages that no test holds to found, needed and fix by refusals.says")
-        terminalreporter.line("\n".join(unsaid(SAID)))
+        terminalreporter.line("\n".join(config.stash[LEFT]))

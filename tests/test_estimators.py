@@ -332,10 +332,11 @@ def blas_threads(estimator, X, y):
     return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
 
 
-def test_a_search_over_two_workers_does_not_oversubscribe():
+def test_a_search_over_two_workers_does_not_oversubscribe(monkeypatch):
     """joblib's loky gives each of n workers 1/n of the cores: neither we nor the user need set a limit."""
     from joblib import cpu_count
 
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")  # that of conftest.py, which the workers would inherit
     search = GridSearchCV(
         make_pipeline(StandardScaler(), MLPClassifier(max_iter=3, random_state=0)),
         {"mlpclassifier__alpha": [1e-4, 1e-2], "mlpclassifier__hidden_layer_sizes": [(5,)]},
