@@ -174,7 +174,8 @@ class Program:
     def at(self, batch: int) -> Program:
         """The same Program on the first `batch` samples of the same buffers."""
         if not 1 <= batch <= self.capacity:
-            raise ValueError(f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples")
+            raise ValueError(f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples; ask for one "
+                             f"of these, or record it with batch={batch}")  # fmt: skip
         return self if batch == self.batch else self.rerecord(batch)
 
     def describe(self) -> str:
@@ -485,10 +486,9 @@ def _place_reduction(
     word: str, source: Any, out: Buffer, axis: int | None, keepdims: bool
 ) -> tuple[tuple[Operand], Operand, int]:
     """Turn the result with the source; `out` keeps the axis with length 1."""
-    if not isinstance(source, Buffer):
-        raise RecordingError(f"{word} reduces a Buffer, not the number {source}; give one as the first operand")
     if type(axis) is not int or not 0 <= axis < len(source.shape) or keepdims is not True:
-        raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}")
+        raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}; "
+                             f"write {word}({source.name}, axis=1, keepdims=True, out=...)")  # fmt: skip
     kept = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
     if source.form == "flat":
         kept = (1, 1)
