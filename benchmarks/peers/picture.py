@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import plots
-from xpnet.plots.figures import COLOURS, MARKERS, legend_beside
+from xpnet.plots.figures import COLOURS, MARKERS, legend_beside, new_figure
 
 from .report import BASE, number, ratio
 
@@ -16,8 +16,8 @@ SYSTEMS = {"torch": "PyTorch", "torch-compile": "torch.compile", "sklearn": "sci
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Write the picture of what `python -m benchmarks.peers` measured to a PNG or SVG file."""
-    ax = plots.new_axes()
     works = list(results["works"].values())
+    ax = new_figure(height=max(5.5, 0.75 * len(works))).add_subplot()
     for i, ((name, label), marker, colour) in enumerate(zip(SYSTEMS.items(), MARKERS, COLOURS, strict=False)):
         points = []
         for place, work in enumerate(works):
