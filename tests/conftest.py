@@ -94,6 +94,14 @@ def float64_cpu() -> Backend:
     return select_backend("cpu", "float64")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled code is kept in a folder of the session's, not in that of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XPNET_CACHE", str(tmp_path_factory.mktemp("code")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()

@@ -1044,6 +1044,16 @@ def test_info_survives_a_device_that_cannot_be_had(capsys, monkeypatch, device):
     assert info(capsys)["device"].startswith("none: ")
 
 
+def test_info_on_compiled_code(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path))
+    version = importlib.metadata.version("llvmlite")
+    assert info(capsys)["compiled"] == f"llvmlite {version}; cache {tmp_path}: 0 files, 0.0 MiB"
+    monkeypatch.setattr(sys, "path", [])  # nothing is installed
+    monkeypatch.setenv("XPNET_CACHE", "")
+    assert main(["info"]) == 0
+    assert "compiled  llvmlite is not installed: pip install 'xpnet[jit]'; no cache" in capsys.readouterr().out
+
+
 def test_python_m_xpnet_is_the_command():
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"xpnet {xpnet.__version__}\n", "")

@@ -239,11 +239,13 @@ def test_a_terminal_is_not_overrun(columns):
 
 def test_info_tells_no_home(capsys, monkeypatch):
     monkeypatch.setenv("HOME", str(CHECKOUT))
+    monkeypatch.setenv("XPNET_CACHE", str(CHECKOUT / "code"))
     monkeypatch.setenv("SECRET_TOKEN", "hush")
     assert main(["info"]) == 0
     out = capsys.readouterr().out
     assert str(CHECKOUT) not in out and "hush" not in out
-    for name in ("xpnet", "python", "numpy", "packages", "system", "cpu", "memory", "blas", "threads", "device"):
+    for name in ("xpnet", "python", "numpy", "packages", "system", "cpu", "memory", "blas", "threads", "compiled",
+                 "device"):  # fmt: skip
         assert re.search(rf"^{name} +\S", out, re.M)
 
 

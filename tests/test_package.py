@@ -25,15 +25,16 @@ PACKAGE = Path(xpnet.__file__).parent
 # A module imports only from those above it. A new module needs a place here.
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
-    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "grouping", "printer", "parameters",
-    "executors.numpy_calls", "executors.replay", "executors.grouped", "engines", "losses", "custom", "data_checks",
-    "data", "datasets.idx", "datasets.mnist", "datasets", "metrics", "layer", "dropout", "normalization", "layers",
-    "architecture", "steps", "model_file", "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed",
-    "evaluation", "memory", "checkpoint", "epoch", "training", "lr_finder", "functional", "estimator_data",
-    "estimator_options", "estimator_fitting", "estimator_bridge", "estimator_base", "estimators", "bench", "grid",
-    "plots.figures", "plots.speed", "plots.curves", "plots.diagram", "plots.planes", "plots.images", "plots.live",
-    "plots", "table_files", "table_columns", "tables", "runs", "commands.wording", "commands.arguments",
-    "commands.config_file", "commands.tables", "commands.table_results", "commands.data", "commands.network_options",
+    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "blas", "code_cache", "native",
+    "llvm_math", "grouping", "printer", "parameters", "executors.numpy_calls", "executors.replay",
+    "executors.grouped", "engines", "losses", "custom", "data_checks", "data", "datasets.idx", "datasets.mnist",
+    "datasets", "metrics", "layer", "dropout", "normalization", "layers", "architecture", "steps", "model_file",
+    "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed", "evaluation", "memory", "checkpoint",
+    "epoch", "training", "lr_finder", "functional", "estimator_data", "estimator_options", "estimator_fitting",
+    "estimator_bridge", "estimator_base", "estimators", "bench", "grid", "plots.figures", "plots.speed",
+    "plots.curves", "plots.diagram", "plots.planes", "plots.images", "plots.live", "plots", "table_files",
+    "table_columns", "tables", "runs", "commands.wording", "commands.arguments", "commands.config_file",
+    "commands.tables", "commands.table_results", "commands.data", "commands.network_options",
     "commands.optimizer_options", "commands.schedule_options", "commands.loop_options", "commands.report",
     "commands.signals", "commands.resume", "commands.pictures", "commands.train", "commands.find_lr",
     "commands.apply", "commands.plot", "commands.bench", "commands.info", "cli", "__main__", "examples.expected",
@@ -140,7 +141,7 @@ def test_nothing_is_pickled(name):
 
 
 def test_import_loads_nothing_heavy():
-    heavy = ["cupy", "tqdm", "safetensors", "pooch", "requests", "matplotlib", "pandas", "sklearn", "numba", "scipy"]
+    heavy = ["cupy", "tqdm", "safetensors", "pooch", "requests", "matplotlib", "pandas", "sklearn", "llvmlite", "scipy"]
     code = "import sys; from xpnet import *; assert Network and train; "  # modules are imported on use
     code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -89,14 +89,16 @@ Workers = tuple[Any, ...]  # a kind of group and which workers they are: groups 
 Choices = dict[Workers, tuple[Access, ...]]
 
 
-def launches(program: Program, phase: str | None = None) -> tuple[Launch, ...]:
+def launches(program: Program, phase: str | None = None, *, share: bool = True) -> tuple[Launch, ...]:
     """Return the launches of a step after its gather, or those of one phase, in order.
+
+    share: whether there are so many workers, as on a GPU, that a long line is shared out among them.
 
     The numbers of their calls hold for every batch size of the Program: what can be joined in the full batch can be
     joined in a part of it.
     """
     phases = program.phases if phase is None else (phase,)
-    return tuple(launch for name in phases for launch in _launches(program, name))
+    return tuple(launch for name in phases for launch in _launches(program, name, share))
 
 
 def describe(program: Program) -> str:
@@ -111,10 +113,10 @@ def describe(program: Program) -> str:
     return "\n".join(lines)
 
 
-def _launches(program: Program, phase: str) -> Iterator[Launch]:
+def _launches(program: Program, phase: str, share: bool) -> Iterator[Launch]:
     """Put each group into the earliest launch whose results and operands, and those of all after it, it lets alone."""
     made: list[tuple[list[Group], list[Access]]] = []
-    for group, accesses in _groups(program, phase):
+    for group, accesses in _groups(program, phase, share):
         place = len(made)
         if group.kind != "product":
             for i in range(len(made) - 1, -1, -1):
@@ -158,10 +160,10 @@ class _Open:
         return Group(workers[0], tuple(self.steps)), self.choices[workers]
 
 
-def _groups(program: Program, phase: str) -> Iterator[tuple[Group, list[Access]]]:
+def _groups(program: Program, phase: str, share: bool) -> Iterator[tuple[Group, list[Access]]]:
     """Cut the calls of a phase into groups, in order, each as long as can be."""
     current = _Open()
-    for step, choices in _steps(program, phase):
+    for step, choices in _steps(program, phase, share):
         left = current.joined(choices)
         if not left:
             yield current.close()
@@ -176,20 +178,20 @@ def _groups(program: Program, phase: str) -> Iterator[tuple[Group, list[Access]]
         yield current.close()
 
 
-def _steps(program: Program, phase: str) -> Iterator[tuple[Step, Choices]]:
+def _steps(program: Program, phase: str, share: bool) -> Iterator[tuple[Step, Choices]]:
     """Each call of a phase with the workers that could carry it out; a long sum is two."""
     for index, call in enumerate(program.calls):
         if call.phase != phase:
             continue
-        if shares(call) > 1:
+        if share and shares(call) > 1:
             source = _access(call.operands[0])
             sums = Access(("partial sums", index), 1, owned="vector", writes=True)
             yield Step(index, "partial", shares(call)), {("partial", index): (source, sums)}
-            (workers,) = _choices(call)
+            (workers,) = _choices(call, share)
             out = _access(call.out, owned="vector", writes=True)
             yield Step(index, "final", shares(call)), {workers: (replace(sums, writes=False), out)}
         else:
-            yield Step(index), _choices(call)
+            yield Step(index), _choices(call, share)
 
 
 def shares(call: Call) -> int:
@@ -203,12 +205,12 @@ def shares(call: Call) -> int:
     return LINE_SHARES if shape[call.axis] > LONG_LINE else 1
 
 
-def _choices(call: Call) -> Choices:
+def _choices(call: Call, share: bool) -> Choices:
     if call.word == "matmul":
         return {("product",): (*map(_access, call.operands), _access(call.out, writes=True))}
     source = leader(call)
     if source.buffer.form == "matrix":
-        return _matrix_choices(call, source)
+        return _matrix_choices(call, source, share)
     out = _access(call.out, "vector", writes=True)
     if call.word in REDUCTIONS:
         return {("single",): (_access(source), out)}
@@ -221,7 +223,7 @@ def _choices(call: Call) -> Choices:
     return {("column", *lane): accesses, ("row", *lane): accesses}
 
 
-def _matrix_choices(call: Call, source: Operand) -> Choices:
+def _matrix_choices(call: Call, source: Operand, share: bool) -> Choices:
     """Of a call on a matrix and vectors along it: workers for its elements, its rows or its columns in memory."""
     rows, columns = source.shape
     flipped, reduces = source.buffer.flipped, call.word in REDUCTIONS
@@ -234,7 +236,7 @@ def _matrix_choices(call: Call, source: Operand) -> Choices:
     for workers, (length, owned_vectors) in kinds.items():
         if reduces and workers[0] != ("column" if call.axis == 0 else "row"):
             continue
-        if not reduces and length > LONG_LINE:
+        if share and not reduces and length > LONG_LINE:
             continue
         accesses = []
         for operand in (*call.operands, call.out):

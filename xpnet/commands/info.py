@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import xpnet
-from xpnet import bench
+from xpnet import bench, code_cache
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.commands.wording import wrapped
 
-PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "pooch", "matplotlib", "scikit-learn", "numba")
+PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "pooch", "matplotlib", "scikit-learn")
 INDENT = 10
 
 
@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         "blas": facts["blas"],
         "threads": f"{facts['cores']} cores, {_usable()} for this process; {facts['threads']}",
     }
+    lines["compiled"] = f"{_llvmlite()}; {code_cache.describe()}"
     if facts["gpu"] is None:
         lines["gpu"] = f"none: {facts['no_gpu']}"
     else:
@@ -65,6 +66,13 @@ def _packages() -> list[str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _llvmlite() -> str:
+    try:
+        return f"llvmlite {metadata.version('llvmlite')}"
+    except metadata.PackageNotFoundError:
+        return "llvmlite is not installed: pip install 'xpnet[jit]'"
 
 
 def _system(kernel: str) -> str:

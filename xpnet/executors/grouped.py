@@ -72,18 +72,6 @@ class Grouped(Replay):
             arguments += [source] if scale is None else [source, self.backend.dtype.type(scale)]
         return arguments
 
-    def _check_data(self) -> None:
-        """Refuse data that the gather would misread: it knows neither strides nor other types."""
-        dtype = self.backend.dtype
-        for name, buffer in self.program.gathers if self._data else ():
-            source, scale = self._data[name]
-            fits = source.shape[1:] == buffer.shape[:1] and source.flags.c_contiguous
-            if not fits or source.dtype != (dtype if scale is None else np.uint8):
-                order = "C-contiguous" if source.flags.c_contiguous else "not C-contiguous"
-                raise TypeError(f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; needed is a "
-                                f"C-contiguous array (n_samples, {buffer.shape[0]}) of {dtype}, or of uint8 with a "
-                                "scale: xp.ascontiguousarray(rows, dtype)")  # fmt: skip
-
     def _extra_floats(self, program: Program) -> int:
         return partial_sums(program)
 

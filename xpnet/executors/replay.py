@@ -243,6 +243,18 @@ class Replay:
                 raise IndexError(f"order has {found}, {name} has samples 0 to {len(source) - 1}")
         return order
 
+    def _check_data(self) -> None:
+        """Refuse data that a gather in generated code would misread: it knows neither strides nor other types."""
+        dtype = self.backend.dtype
+        for name, buffer in self.program.gathers if self._data else ():
+            source, scale = self._data[name]
+            fits = source.shape[1:] == buffer.shape[:1] and source.flags.c_contiguous
+            if not fits or source.dtype != (dtype if scale is None else np.uint8):
+                order = "C-contiguous" if source.flags.c_contiguous else "not C-contiguous"
+                raise TypeError(f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; needed is a "
+                                f"C-contiguous array (n_samples, {buffer.shape[0]}) of {dtype}, or of uint8 with a "
+                                "scale: xp.ascontiguousarray(rows, dtype)")  # fmt: skip
+
     def _upload(self, order: np.ndarray, rows_in: np.ndarray, n_steps: int) -> tuple[Any, Any]:
         """Move indices and slot rows to the device in ONE transfer, as one block of bytes seen twice."""
         n_slots = len(self.program.slots)

@@ -1,0 +1,133 @@
+"""The matrix product that NumPy itself calls: its address, for compiled code, and its number of threads.
+
+Nothing is loaded: the BLAS is the one that NumPy's own extension module is linked to. What is not OpenBLAS is not used,
+since only there the width of an integer and the threads can be asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROW_MAJOR, COLUMN_MAJOR, NO_TRANS, TRANS = 101, 102, 111, 112  # of CBLAS
+
+# (before, behind) the names of OpenBLAS: NumPy's wheels, 64-bit builds, 32-bit wheels, distributions and conda.
+_AFFIXES = (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", ""))
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """cblas_sgemm or cblas_dgemm: C = alpha op(A) op(B) + beta C (Dongarra et al. 1990, level 3 BLAS).
+
+    address: void f(int order, int trans_a, int trans_b, I m, I n, I k, T alpha, const T *A, I lda, const T *B, I ldb,
+        T beta, T *C, I ldc), with T the float type and I an integer of `integer_bits` bits; order and trans are enums.
+    integer_bits: 64 or 32.
+    """
+
+    address: int
+    integer_bits: int
+    _get_threads: Callable[[], int] = field(repr=False)
+    _set_threads: Callable[[int], None] = field(repr=False)
+
+    def threads(self) -> int:
+        """Return the number of threads that a product may use."""
+        return self._get_threads()
+
+    def set_threads(self, n: int) -> None:
+        """Set it, for all of NumPy's products in this process."""
+        self._set_threads(n)
+
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """Products on one thread within the block, on as many as before after it, also when it raises.
+
+        The number is the process's: blocks in several Python threads at once would give back each other's.
+        """
+        before = self.threads()
+        self.set_threads(1)
+        try:
+            yield
+        finally:
+            self.set_threads(before)
+
+
+def numpy_gemm(dtype: Any, libraries: Sequence[Any] | None = None) -> Gemm | None:
+    """Return the product that NumPy uses for matrices of `dtype`, float32 or float64; None where it is not found.
+
+    libraries: loaded libraries (`ctypes.CDLL`) to search in place of NumPy's.  A product that gives a wrong result in
+    any of CBLAS's layouts is as good as none.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype is {dtype}, a product of BLAS takes float32 or float64; give one of these")
+    for library, (before, behind) in product(_numpy_libraries() if libraries is None else libraries, _AFFIXES):
+        names = (f"{before}cblas_{'s' if dtype == np.float32 else 'd'}gemm{behind}",
+                 *(f"{before}openblas_{name}{behind}" for name in ("get_config", "get_num_threads", "set_num_threads")),
+                 )  # fmt: skip
+        functions = [getattr(library, name, None) for name in names]
+        if all(functions):
+            found = _gemm(*functions)
+            if _is_right(found, dtype):
+                return found
+    return None
+
+
+def _gemm(gemm: Any, get_config: Any, get_threads: Any, set_threads: Any) -> Gemm:
+    get_config.restype, get_config.argtypes = ctypes.c_char_p, []
+    get_threads.restype, get_threads.argtypes = ctypes.c_int, []
+    set_threads.restype, set_threads.argtypes = None, [ctypes.c_int]
+    # The build says it, the names do not: some distributions build for 64 bits under the plain names.
+    bits = 64 if b"USE64BITINT" in get_config() else 32
+    address = ctypes.cast(gemm, ctypes.c_void_p).value
+    assert address is not None
+    return Gemm(address, bits, get_threads, set_threads)
+
+
+def _numpy_libraries() -> list[Any]:
+    """The library that holds NumPy's products, as far as it is loaded already; a list of at most a few."""
+    if sys.platform == "win32":  # a library is searched without those that it is linked to; numpy has loaded them all
+        folder = Path(np.__file__).parents[1] / "numpy.libs"
+        return [ctypes.CDLL(str(path)) for path in folder.glob("*openblas*.dll")]
+    path = getattr(sys.modules.get("numpy._core._multiarray_umath"), "__file__", None)
+    libraries = []
+    with suppress(OSError, TypeError):  # an extension that is linked into the interpreter has no file
+        # A symbol is sought in this module and in what it is linked to; RTLD_NOLOAD: only if it is in memory.
+        libraries.append(ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY) if path else None)
+    return [library for library in libraries if library is not None]
+
+
+def _is_right(gemm: Gemm, dtype: np.dtype) -> bool:
+    """Whether (2, 3) by (3, 2) comes out right, in every layout, inside wider arrays, and with nothing else written."""
+    integer = ctypes.c_int64 if gemm.integer_bits == 64 else ctypes.c_int32
+    real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+    enum, array = ctypes.c_int, ctypes.c_void_p
+    call = ctypes.CFUNCTYPE(None, enum, enum, enum, integer, integer, integer, real, array, integer, array, integer,
+                            real, array, integer)(gemm.address)  # fmt: skip
+    A, B = np.arange(1.0, 7.0).reshape(2, 3), np.array([[2.0, -1.0], [0.0, 3.0], [-4.0, 5.0]])
+    for order, trans_a, trans_b in product((ROW_MAJOR, COLUMN_MAJOR), (NO_TRANS, TRANS), (NO_TRANS, TRANS)):
+        a, b = _stored(A, order, trans_a, dtype), _stored(B, order, trans_b, dtype)
+        c = np.full((2, 5), 7.0, dtype)
+        call(order, trans_a, trans_b, 2, 2, 3, 2.0, a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], 1.0,
+             c.ctypes.data, c.shape[1])  # fmt: skip
+        expected = np.full((2, 5), 7.0)
+        expected[:, :2] += 2.0 * (A @ B if order == ROW_MAJOR else (A @ B).T)
+        if not np.array_equal(c, expected):  # small whole numbers: exact in any order of the sum
+            return False
+    return True
+
+
+def _stored(matrix: np.ndarray, order: int, trans: int, dtype: np.dtype) -> np.ndarray:
+    """The matrix as CBLAS wants it: rows of memory, two places wider than needed, these NaN."""
+    rows = matrix if (order == ROW_MAJOR) == (trans == NO_TRANS) else matrix.T
+    wide = np.full((rows.shape[0], rows.shape[1] + 2), np.nan, dtype)
+    wide[:, : rows.shape[1]] = rows
+    return wide

@@ -1,0 +1,125 @@
+"""The compiled engine: a run of steps as one call of machine code, printed from the Program and compiled by LLVM.
+
+The gather, every phase and the slots are inside, so that a step costs no Python at all. The arithmetic of elements is
+the reference engine's to the bit; sums, products, exponentials and hyperbolic tangents round in other places.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.blas import numpy_gemm
+from xpnet.executors.replay import Replay
+from xpnet.llvm.step import LINE, TABLE, Library, scratch_floats, step_text
+from xpnet.native import load
+from xpnet.program import Program
+
+# On two cores of an AMD EPYC, see benchmarks/README.md:
+LEAST_FLOPS = 3e6  # of a product, from which on NumPy's is faster than ours on one thread
+TWO_THREADS = (3e6, 3e8)  # operations of a step between which two threads of ours pay; beyond, NumPy's own do
+
+
+def threads_for(program: Program, backend: Backend) -> int:
+    """How many threads should run a step of this Program together: two where they pay and there are cores for them."""
+    gemm = numpy_gemm(backend.dtype)
+    least, most = TWO_THREADS
+    pays = least <= sum(call.flops for call in program.calls) <= most
+    if not pays or not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        return 1
+    return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who gave BLAS one thread wants one
+
+
+class Compiled(Replay):
+    """Runs a Program on the CPU as machine code; whatever is not a run of steps goes as in `Replay`.
+
+    The arguments are those of `Replay`.  threads: how many run a step together.
+    Raises ImportError without llvmlite: pip install 'xpnet[jit]'.
+    """
+
+    def __init__(
+        self, program: Program, backend: Backend, owned: Any,
+        data: Mapping[str, tuple[Any, float | None]] | None = None, threads: int = 1,
+    ) -> None:  # fmt: skip
+        self.threads = threads
+        super().__init__(program, backend, owned, data)
+        self._check_data()
+        self._gemm = numpy_gemm(backend.dtype)
+        library = None if self._gemm is None else Library(self._gemm.integer_bits, LEAST_FLOPS)
+        scales = {name: scale for name, (_, scale) in self._data.items()}
+        self._text = step_text(program, backend.dtype, scales, threads=threads, library=library)
+        self.native = load(self._text.text)
+        # ctypes lets other Python threads run meanwhile.
+        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.native.address)
+        self._flags = np.zeros(LINE * threads, np.int64)
+        self._numbers_of: dict[int, np.ndarray | None] = {}
+
+    def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
+        """See `Replay.run`; a last step of a length that the text does not hold for goes as there."""
+        capacity, rest = self.program.capacity, len(order) % self.program.capacity
+        if rest and self._numbers(rest) is None:
+            n_whole = len(order) // capacity
+            whole = self._run(order[: n_whole * capacity], rows_in[:n_whole], goes_on=True)
+            return np.concatenate([whole, super().run(order[n_whole * capacity :], rows_in[n_whole:])])
+        return self._run(order, rows_in)
+
+    def _run(self, order: np.ndarray, rows_in: np.ndarray, goes_on: bool = False) -> np.ndarray:
+        """Run these steps; an update that is not due after the last one is made, unless the run goes on elsewhere."""
+        capacity, n_samples = self.program.capacity, len(order)
+        order, rows = self._upload(self._check_order(order), rows_in, -(-n_samples // capacity))
+        rows_out = np.empty((len(rows_in), len(self.program.results)), self.backend.dtype)
+        rows = rows_out if rows is None else rows  # not read without slots
+        numbers = [self._numbers(m) for m in (capacity, n_samples % capacity or capacity)]
+        table = {
+            "T": self._owned, "M": self._floats, "U": self._uints, "order": order, "rows_in": rows,
+            "rows_out": rows_out, "numbers": numbers[0], "last_numbers": numbers[1], "n_samples": n_samples,
+            "goes_on": int(goes_on), "flags": self._flags, "pause": _address(_sched_yield()),
+            "gemm": self._gemm.address if self._gemm else 0,
+        }  # fmt: skip
+        values = [table[name] for name in TABLE] + [self._data[name][0] for name, _ in self.program.gathers]
+        self._call_function(np.array([item if isinstance(item, int) else item.ctypes.data for item in values]))
+        return rows_out.astype(np.float64)
+
+    def _call_function(self, table: np.ndarray) -> None:
+        """Run on all threads, the last of which is this one."""
+        address = table.ctypes.data
+        if self.threads == 1:
+            self._function(address, 0)
+            return
+        others = [threading.Thread(target=self._function, args=(address, i)) for i in range(1, self.threads)]
+        with self._gemm.one_thread() if self._gemm is not None else nullcontext():
+            for thread in others:
+                thread.start()
+            self._function(address, 0)
+            for thread in others:
+                thread.join()
+
+    def _numbers(self, batch: int) -> np.ndarray | None:
+        """The numbers that depend on the batch length, for this one; None if the text does not hold for it."""
+        if batch not in self._numbers_of:
+            program, places = self.program.at(batch), self._text.numbers
+            values = [program.calls[index].inputs[position] for index, position in places]
+            fits = self._text.sizes.hold_for(program)
+            self._numbers_of[batch] = np.array([*values, 0.0], self.backend.dtype) if fits else None
+        return self._numbers_of[batch]
+
+    def _extra_floats(self, program: Program) -> int:
+        return scratch_floats(program, self.threads)
+
+
+def _sched_yield() -> Any:
+    """The C library's function that offers the processor to others."""
+    return ctypes.CDLL(None).sched_yield
+
+
+def _address(function: Any) -> int:
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return address

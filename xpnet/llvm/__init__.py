@@ -1,0 +1,1 @@
+"""Print a Program as LLVM's intermediate representation: the text that the compiled engine turns into machine code."""

@@ -1,0 +1,192 @@
+"""Write functions of LLVM's intermediate representation as text: values, loops, and what overlaps in memory.
+
+Nothing here knows a Program. A value is assigned once and named %1, %2, ...; names and numbers made here are all that
+enters the text. The language: https://llvm.org/docs/LangRef.html.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+FEW_TURNS = 10  # of a loop: so few are written out
+_AS_IS = ('!"llvm.loop.unroll.disable"', '!"llvm.loop.vectorize.enable", i1 false')
+ADDED = "reassoc nsz contract"  # flags of an addition whose order is free; NaN and infinity stay what they are
+
+
+class Metadata:
+    """The numbered notes at the end of a module."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def node(self, content: str) -> str:
+        """A note !{...}; "self" in the content is the note itself, which makes it unlike all others."""
+        name = f"!{len(self.lines)}"
+        is_distinct = "self" in content
+        self.lines.append(f"{name} = {'distinct ' * is_distinct}!{{{content.replace('self', name)}}}")
+        return name
+
+
+@dataclass
+class Loop:
+    """A loop that is being written: its index, and the values that it carries from turn to turn.
+
+    carried: their names, within the loop and after it.  following: what they are in the next turn; the body sets it.
+    """
+
+    index: str
+    carried: list[str]
+    following: list[str] = field(default_factory=list)
+
+
+class Function:
+    """The body of one function, written line by line."""
+
+    def __init__(self, metadata: Metadata, real: str) -> None:
+        self.metadata, self.real = metadata, real
+        self.lines: list[str] = []
+        self.stack: list[str] = []  # memory of the function's own, which must be asked for in its first block
+        self._n_values = self._n_labels = 0
+        self._label = "entry"
+
+    def let(self, expression: str) -> str:
+        """Assign a new value and return its name."""
+        self._n_values += 1
+        name = f"%v{self._n_values}"
+        self.lines.append(f"  {name} = {expression}")
+        return name
+
+    def do(self, line: str) -> None:
+        """A line that gives no value."""
+        self.lines.append(f"  {line}")
+
+    def own(self, kind: str) -> str:
+        """Memory for one number (or vector) of the function's own."""
+        name = f"%own{len(self.stack)}"
+        self.stack.append(f"  {name} = alloca {kind}")
+        return name
+
+    def begin(self, label: str) -> None:
+        """Begin a block."""
+        self.lines.append(f"{label}:")
+        self._label = label
+
+    def new_label(self, name: str) -> str:
+        """A label that is not there yet."""
+        self._n_labels += 1
+        return f"{name}{self._n_labels}"
+
+    def element(self, kind: str, base: str, *offsets: str | int) -> str:
+        """The address of an element of that kind behind a base address."""
+        address = base
+        for offset in offsets:
+            if offset not in (0, "0"):
+                address = self.let(f"getelementptr inbounds {kind}, ptr {address}, i64 {offset}")
+        return address
+
+    def calculated(self, word: str, left: str | int, right: str | int) -> str:
+        """A sum ("add") or product ("mul") of whole numbers; of known ones it is known."""
+        if is_known(left) and is_known(right):
+            return str(int(left) + int(right) if word == "add" else int(left) * int(right))
+        if word == "add" and "0" in (str(left), str(right)):
+            return str(right if str(left) == "0" else left)
+        if word == "mul" and "1" in (str(left), str(right)):
+            return str(right if str(left) == "1" else left)
+        return self.let(f"{word} nsw i64 {left}, {right}")
+
+    @contextmanager
+    def loop(
+        self,
+        start: str | int,
+        end: str | int,
+        by: int = 1,
+        carried: Sequence[tuple[str, str]] = (),
+        *,
+        as_is: bool = False,
+    ) -> Iterator[Loop]:
+        """A loop over start, start + by, ... below end.
+
+        carried: (type, first value) of what goes from turn to turn.
+        as_is: LLVM is not to unroll or vectorise it, which for a tile of a product costs time and gains nothing; it
+            does so for a few turns all the same.
+        """
+        head, body, after = (self.new_label(name) for name in ("head", "body", "after"))
+        before = self._label
+        self.do(f"br label %{head}")
+        self.begin(head)
+        place = len(self.lines)
+        self._n_values += 1 + len(carried)
+        names = [f"%v{self._n_values - i}" for i in range(1 + len(carried))]
+        found = Loop(names[0], names[1:])
+        more = self.let(f"icmp slt i64 {found.index}, {end}")
+        self.do(f"br i1 {more}, label %{body}, label %{after}")
+        self.begin(body)
+        yield found
+        following = self.let(f"add nsw i64 {found.index}, {by}")
+        phis = [f"  {found.index} = phi i64 [ {start}, %{before} ], [ {following}, %{self._label} ]"]
+        for name, (kind, first), later in zip(found.carried, carried, found.following, strict=True):
+            phis.append(f"  {name} = phi {kind} [ {first}, %{before} ], [ {later}, %{self._label} ]")
+        self.lines[place:place] = phis
+        few = is_known(start) and is_known(end) and (int(end) - int(start)) // by <= FEW_TURNS
+        self.do(f"br label %{head}{self._as_is() if as_is and not few else ''}")
+        self.begin(after)
+
+    def _as_is(self) -> str:
+        options = [self.metadata.node(option) for option in _AS_IS]
+        return f", !llvm.loop {self.metadata.node(', '.join(['self', *options]))}"
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What is done only if a condition (i1) holds."""
+        then, after = self.new_label("then"), self.new_label("after")
+        self.do(f"br i1 {condition}, label %{then}, label %{after}")
+        self.begin(then)
+        yield
+        self.do(f"br label %{after}")
+        self.begin(after)
+
+    def text(self, name: str, arguments: Iterable[str], linkage: str = "internal ", notes: str = "nounwind") -> str:
+        """The whole function; it returns nothing."""
+        head = f"define {linkage}void @{name}({', '.join(arguments)}) {notes} {{"
+        return "\n".join([head, "entry:", *self.stack, *self.lines, "  ret void", "}", ""])
+
+
+def is_known(value: str | int) -> bool:
+    """Whether a whole number is written out, and not a value of the function."""
+    return isinstance(value, int) or not value.startswith("%")
+
+
+def literal(value: float) -> str:
+    """A floating-point number, exactly as it is: the bits of its double, also for a float."""
+    (bits,) = struct.unpack("<Q", struct.pack("<d", value))
+    return f"0x{bits:016X}"
+
+
+class Regions:
+    """Tells LLVM which places in memory do not overlap, within one nest of loops.
+
+    A place is (vector, first element, size). See "noalias and alias.scope metadata" in the language's reference.
+    """
+
+    def __init__(self, metadata: Metadata, places: Iterable[tuple[str, int, int]]) -> None:
+        self._places = list(dict.fromkeys(places))
+        self._notes: dict[tuple[str, int, int], str] = {}
+        domain = metadata.node("self")
+        scopes = [metadata.node(f"self, {domain}") for _ in self._places]
+        for mine, scope in zip(self._places, scopes, strict=True):
+            apart = [its for other, its in zip(self._places, scopes, strict=True) if not _overlap(mine, other)]
+            self._notes[mine] = f", !alias.scope {metadata.node(scope)}"
+            if apart:
+                self._notes[mine] += f", !noalias {metadata.node(', '.join(apart))}"
+
+    def notes(self, place: tuple[str, int, int]) -> str:
+        """What to write behind a load or store of that place."""
+        return self._notes[place]
+
+
+def _overlap(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
+    start, end = max(one[1], other[1]), min(one[1] + one[2], other[1] + other[2])
+    return one[0] == other[0] and start < end
