@@ -16,15 +16,13 @@ if str(Path(__file__).parent) not in sys.path:  # pytest's importlib mode does n
 
 from peers import drawn, picture, report
 from peers.__main__ import main
-from peers.systems import SYSTEMS, load, xpnet_engine
+from peers.systems import SYSTEMS, load
 from peers.turns import ROOT, disagreement, measure
 from peers.worker import Job
 from peers.works import WORKS, Work, make_data, reference
 
-from xpnet.executors.replay import Replay
-
 QUICK = {"rounds": 1, "seconds": 0.001, "threads": 1, "pause": 0.0}
-INSTALLED = ("xpnet", "numpy-plain", "numpy-inplace")
+INSTALLED = ("xpnet", "xpnet-calls", "numpy-plain", "numpy-inplace")
 
 
 def worker(system, before=""):
@@ -158,22 +156,16 @@ def test_every_kind_of_drawn_work_agrees_with_the_reference(name, hidden, loss):
     assert disagreement(Job(load(name), work, 0.001, 1, "cpu").answer, wanted, strictness=10.0) is None
 
 
-def test_xpnet_takes_the_engine_of_a_long_run_and_xpnet_calls_takes_none(monkeypatch):
-    asked = []
-
-    def offers_a_choice(program, backend, owned, data=None, engine="auto"):
-        asked.append(engine)
-        return Replay(program, backend, owned, data)
-
-    monkeypatch.setattr(xpnet_engine, "make_engine", offers_a_choice)
+def test_xpnet_is_the_engine_of_a_long_run_and_xpnet_calls_is_replay(monkeypatch):
+    pytest.importorskip("llvmlite")
     data = make_data(WORKS[3])
-    for found, engine in ((None, "replay"), (True, "compiled")):
-        monkeypatch.setattr(xpnet_engine.importlib.util, "find_spec", lambda name, found=found: found)
-        load("xpnet")(WORKS[3], data, 1, "cpu")
-        assert asked.pop() == engine
-    assert xpnet_engine.engine_of_a_long_run("cuda") == "auto"
-    replays = load("xpnet-calls")(WORKS[3], data, 1, "cpu")
-    assert replays.cost()["engine"] == "Replay" and not asked
+    systems = {name: load(name)(WORKS[3], data, 1, "cpu") for name in ("xpnet", "xpnet-calls")}
+    assert {name: system.cost()["engine"] for name, system in systems.items()} == {
+        "xpnet": "Compiled", "xpnet-calls": "Replay"
+    }  # fmt: skip
+    assert "llvmlite" in systems["xpnet"].versions()
+    monkeypatch.setattr("xpnet.engines.find_spec", lambda name: None)
+    assert load("xpnet")(WORKS[3], data, 1, "cpu").cost()["engine"] == "Replay"
 
 
 def test_first_steps_begin_with_empty_code_caches_and_again_with_what_the_first_left():

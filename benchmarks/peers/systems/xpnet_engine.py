@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +10,12 @@ import numpy as np
 
 import xpnet
 from xpnet.backend import Backend, BackendUnavailable
-from xpnet.engines import make_engine
+from xpnet.engines import choose_engine, make_engine
 from xpnet.program import Program
 
 from ..works import Data, Parameters, Work, initial_parameters
 
-
-def engine_of_a_long_run(device: str) -> str:
-    """Name the engine: on a CPU compiled code, if what compiles is installed; on a GPU there is no choice."""
-    if device != "cpu":
-        return "auto"
-    return "compiled" if importlib.util.find_spec("llvmlite") else "replay"
+LONG_RUN = 10**6  # steps: of so many any compiling repays
 
 
 class System:
@@ -32,11 +25,8 @@ class System:
     def make_engine(
         program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]]
     ) -> Any:
-        """Return what runs the Program; it has the attributes of `Replay`."""
-        choice: dict[str, str] = {}
-        if "engine" in inspect.signature(make_engine).parameters:
-            choice["engine"] = engine_of_a_long_run(backend.device)
-        return make_engine(program, backend, owned, data, **choice)
+        """Return the engine that a long run of the Program takes."""
+        return make_engine(program, backend, owned, data, choose_engine("auto", program, backend, LONG_RUN))
 
     @staticmethod
     def unusable(device: str) -> str | None:
