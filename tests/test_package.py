@@ -26,8 +26,9 @@ PACKAGE = Path(xpnet.__file__).parent
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
     "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "blas", "code_cache", "native",
-    "llvm_math", "grouping", "printer", "parameters", "executors.numpy_calls", "executors.replay",
-    "executors.grouped", "engines", "losses", "custom", "data_checks", "data", "datasets.idx", "datasets.mnist",
+    "grouping", "printer", "llvm.text", "llvm.products", "llvm.nests", "llvm.mathematics", "llvm.step", "parameters",
+    "executors.numpy_calls", "executors.replay", "executors.grouped", "executors.compiled", "engines", "losses",
+    "custom", "data_checks", "data", "datasets.idx", "datasets.mnist",
     "datasets", "metrics", "layer", "dropout", "normalization", "layers", "architecture", "steps", "model_file",
     "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed", "evaluation", "memory", "checkpoint",
     "epoch", "training", "lr_finder", "functional", "estimator_data", "estimator_options", "estimator_fitting",
@@ -41,7 +42,7 @@ ORDER = [
     "examples.functional_loop", "examples.circles_and_blobs", "examples.digits_sgd", "examples.layer_list",
     "examples.mnist_relu", "examples.cpu_or_gpu", "examples.custom_activation",
 ]  # fmt: skip
-EMPTY = ("kernels", "executors", "commands", "examples")  # packages whose __init__ is a docstring alone
+EMPTY = ("kernels", "llvm", "executors", "commands", "examples")  # packages whose __init__ is a docstring alone
 COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}
 EXAMPLES = {f"xpnet.{name}" for name in ORDER if name.startswith("examples.")}
 NAMES = ["xpnet", *(f"xpnet.{name}" for name in (*EMPTY, *ORDER))]

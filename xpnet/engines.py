@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -10,6 +11,7 @@ from xpnet.backend import Backend
 from xpnet.executors.compiled import Compiled, threads_for
 from xpnet.executors.grouped import Grouped
 from xpnet.executors.replay import Replay
+from xpnet.llvm.step import CannotPrint
 from xpnet.options import check_option
 from xpnet.program import Program
 
@@ -52,10 +54,15 @@ def make_engine(
 ) -> Replay:  # fmt: skip
     """Return an engine for a Program on that backend; the first arguments are those of `Replay`.
 
-    engine: what `choose_engine` said; "" for the one that needs no preparation.
+    engine: what `choose_engine` said; "" for the one that needs no preparation. What cannot be compiled, such as a
+    kernel of a user's own may be, is replayed, with a warning.
     """
     if engine == "compiled":
-        return Compiled(program, backend, owned, data, threads_for(program, backend))
+        try:
+            return Compiled(program, backend, owned, data, threads_for(program, backend))
+        except CannotPrint as reason:
+            warnings.warn(f"{reason}: this cannot be compiled, engine='replay' runs it", stacklevel=2)
+            return Replay(program, backend, owned, data)
     if engine == "grouped" or (not engine and backend.device != "cpu"):
         return Grouped(program, backend, owned, data)
     return Replay(program, backend, owned, data)

@@ -44,6 +44,8 @@ class Compiled(Replay):
     Raises ImportError without llvmlite: pip install 'xpnet[jit]'.
     """
 
+    name = "compiled"
+
     def __init__(
         self, program: Program, backend: Backend, owned: Any,
         data: Mapping[str, tuple[Any, float | None]] | None = None, threads: int = 1,

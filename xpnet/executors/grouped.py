@@ -25,6 +25,8 @@ class Grouped(Replay):
     keeps them on disk.
     """
 
+    name = "grouped"
+
     def __init__(
         self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
     ) -> None:

@@ -42,9 +42,13 @@ class BoundStep:
 class Replay:
     """Runs a Program on one backend by calling its list.
 
+    name: of the engine, as records tell it.
+
     owned: the network's flat vector (theta, then statistics); it is used in place, everything else is allocated here.
     data: name -> (array (n_samples, n), scale or None) for the Program's gathers; not needed for `feed`.
     """
+
+    name = "replay"
 
     def __init__(
         self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None

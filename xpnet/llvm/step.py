@@ -7,17 +7,17 @@ needs what another made, they wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from xpnet.grouping import Group, Step, direction, launches, leader
+from xpnet.grouping import Group, direction, launches, leader
+from xpnet.llvm.mathematics import definitions
 from xpnet.llvm.nests import MATHEMATICS, Nest, place_of
 from xpnet.llvm.products import Factor, Product, needs_scratch, write_product
 from xpnet.llvm.text import Function, Metadata, literal
-from xpnet.llvm_math import definitions
 from xpnet.printer import Sizes
 from xpnet.program import Call, Operand, Program
 
@@ -29,6 +29,10 @@ SPINS = 2000  # looks at another thread's flag before the processor is offered t
 
 _STEP_ARGUMENTS = ("ptr noalias %T", "ptr noalias %M", "ptr noalias %U", "ptr %numbers", "i64 %m", "i64 %thread",
                    "ptr %flags", "ptr %pause", "ptr %gemm")  # fmt: skip
+
+
+class CannotPrint(ValueError):
+    """A Program that the text cannot say; the message names the call."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class StepText:
 
 @dataclass(frozen=True)
 class Unit:
-    """What threads do between two possible waits: a group; a product perhaps begins with a bias that was added to it."""
+    """What threads do between two possible waits: a group. A product perhaps begins with the bias that follows it."""
 
     group: Group
     phase: str
@@ -88,6 +92,7 @@ def step_text(
 
     dtype: np.float32 or np.float64.  scales: of the gathered data of each name: None, or the factor of uint8 ones.
     threads: how many run it together.  library: a product to call where it is faster.
+    Raises CannotPrint for what only a kernel of a user's own may say.
     """
     found = launches(program, share=False)
     printer = _Printer(program, np.dtype(dtype), Sizes(program, found), threads, library)
@@ -95,11 +100,7 @@ def step_text(
     parts = [printer.step("step", [unit for unit in units if unit.phase != "update" or program.accumulate == 1])]
     if program.accumulate > 1:
         parts.append(printer.step("update", [unit for unit in units if unit.phase == "update"]))
-    parts += (
-        [printer.run(scales), _WAIT.format(threads=threads, line=LINE, spins=SPINS)]
-        if threads > 1
-        else [printer.run(scales)]
-    )
+    parts += [printer.run(scales), *[_WAIT.format(threads=threads, line=LINE, spins=SPINS)] * (threads > 1)]
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
     text = "\n".join([*parts, _declared(printer.real), definitions(words, dtype), *printer.metadata.lines, ""])
     return StepText(text, printer.sizes, tuple(printer.numbers))
@@ -122,16 +123,13 @@ def _with_biases(program: Program, units: list[Unit], printer: _Printer) -> list
         before = drawn[-1] if drawn else None
         step = unit.group.steps[0]
         call = program.calls[step.index]
-        if before is not None and before.group.kind == "product" and call.word == "add":
+        if before is not None and (before.group.kind, before.phase, call.word) == ("product", unit.phase, "add"):
             product = program.calls[before.group.steps[0].index]
             one, other = call.inputs
-            same = isinstance(one, Operand) and _places(program, one, call.out, product.out) == 1
-            if (
-                same
-                and isinstance(other, Operand)
-                and direction(call, other) == "along rows"
-                and not printer.calls_library(before)
-            ):
+            is_same = isinstance(one, Operand) and _places(program, one, call.out, product.out) == 1
+            is_bias = isinstance(other, Operand) and direction(call, other) == "along rows"
+            if is_same and is_bias and not printer.calls_library(before):
+                assert isinstance(other, Operand)
                 drawn[-1] = replace(before, bias=other)
                 if len(unit.group.steps) > 1:
                     drawn.append(replace(unit, group=replace(unit.group, steps=unit.group.steps[1:])))
@@ -207,7 +205,7 @@ class _Printer:
         value: Any = call.inputs[position]
         if call.operands[0].buffer.kind == "uint32":
             if self.sizes.varies(index, position):
-                raise NotImplementedError
+                raise CannotPrint(f"{call.text} has a number that depends on the batch length")
             return str(value)
         if self.sizes.varies(index, position):
             if (index, position) not in self.numbers:
@@ -232,25 +230,27 @@ class _Printer:
         if self.calls_library(unit):
             self._library_product(f, call, first, last, n_inner)
             return
-        factors = []
-        for operand in (left, right):
-            vector, offset, _ = place_of(self.program, operand.buffer)
-            n = operand.shape[1]
-            rows, columns = (1, n) if operand.transposed else (n, 1)
-            factors.append(Factor(f.element(self.real, f"%{vector}", offset), rows, columns))
+        one, other = (self._factor(f, operand) for operand in (left, right))
         vector, offset, _ = place_of(self.program, call.out.buffer)
         n_columns, most_rows = call.out.shape[1], call.out.shape[0]
+        if self._extent(index, -1, 1) != str(n_columns):
+            raise CannotPrint(f"{call.text} has as many features as the batch has samples")
         bias = None
         if unit.bias is not None:
             place = place_of(self.program, unit.bias.buffer)
             bias = f.element(self.real, f"%{place[0]}", place[1])
         scratch = "%M"
-        if needs_scratch(factors[1].columns, n_inner, most_rows):
+        if needs_scratch(other.columns, n_inner, most_rows):
             each = scratch_floats(self.program, 1)
             scratch = f.element(self.real, "%M", self.program.n_floats - self.program.n_owned,
                                 f.calculated("mul", "%thread", each) if self.threads > 1 else 0)  # fmt: skip
-        write_product(f, Product(*factors, f.element(self.real, f"%{vector}", offset), first, last, most_rows, n_inner,
-                                 n_columns, bias, scratch))  # fmt: skip
+        out = f.element(self.real, f"%{vector}", offset)
+        write_product(f, Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch))
+
+    def _factor(self, f: Function, operand: Operand) -> Factor:
+        vector, offset, _ = place_of(self.program, operand.buffer)
+        rows, columns = (1, operand.shape[1]) if operand.transposed else (operand.shape[1], 1)
+        return Factor(f.element(self.real, f"%{vector}", offset), rows, columns)
 
     def _library_product(self, f: Function, call: Call, first: str, last: str, n_inner: str) -> None:
         """A call of cblas_?gemm, in C order, on this thread's rows."""
@@ -331,7 +331,7 @@ class _Printer:
             start, end = self._split(f, m, 1)
             for source, (name, buffer) in zip(sources, program.gathers, strict=True):
                 self._gather(f, source, scales[name], buffer, (start, end), done)
-            passed = f"i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
+            passed = "i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
             f.do(f"call void @step(ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, {passed})")
             if program.accumulate > 1:
                 following = f.calculated("add", t.index, 1)

@@ -143,7 +143,7 @@ def _shortened(series: list[float], n_terms: int, domain: tuple[float, float]) -
 def _exp_parts(code: _Code, x: str) -> tuple[str, str]:
     """Integer bits that end in n + 2 bias, and p, so that e^x = 2^n (1 + p), with |x - n ln 2| at most ln 2 / 2.
 
-    Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the last bits (Muller et al., section 10.2).
+    Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the last bits.
     """
     kind = code.kind
     shift = 1.5 * 2.0**kind.mantissa + 2 * kind.bias

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from xpnet.llvm_math import definitions
+from xpnet.llvm.mathematics import definitions
 
 llvm = pytest.importorskip("llvmlite.binding")
 
