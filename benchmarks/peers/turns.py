@@ -46,6 +46,7 @@ def environment(threads: int, device: str) -> dict[str, str]:
     return {
         **os.environ,
         **{f"{name}_NUM_THREADS": count for name in names},
+        "PYTHONDONTWRITEBYTECODE": "",  # modules of an installed library are compiled, so are ours on a second start
         **places,
         "NPROC": count,  # XLA sizes its pool by this one, or the next
         "PJRT_NPROC": count,
