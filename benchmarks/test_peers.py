@@ -126,6 +126,7 @@ def test_the_picture_has_room_for_works_drawn_at_random(tmp_path, monkeypatch):
     (ax,) = axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["5-3-2\nbatch 7"] * 12
     assert ax.figure.get_figheight() == 9
+    assert [ax.xaxis.get_major_formatter()(value) for value in (0.1, 1, 100, 1000)] == ["0.1", "1", "100", "1,000"]
 
 
 def test_drawn_works_are_the_seeds_and_can_be_checked(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 from xpnet import plots
 from xpnet.plots.figures import COLOURS, MARKERS, legend_beside, new_figure
 
-from .report import BASE, number, ratio
+from .report import BASE, ratio
 
 SYSTEMS = {"torch": "PyTorch", "torch-compile": "torch.compile", "sklearn": "scikit-learn", "jax": "JAX, jit",
            "jax-scan": "JAX, scan"}  # fmt: skip
@@ -33,7 +33,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     ax.set_xscale("log")
     ax.set_yticks(range(len(works)), [_label(work["name"]) for work in works])
     ax.invert_yaxis()
-    ax.xaxis.set_major_formatter(lambda value, _: number(value).rstrip("0").rstrip("."))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     ax.xaxis.set_minor_formatter(lambda value, _: "")
     machine = results["machine"]
     ax.set_xlabel("time of a training step divided by xpnet's: right of the line xpnet is faster")
