@@ -31,7 +31,7 @@ def check_engine(engine: str, device: str) -> str:
     check_option("engine", engine, ENGINES)
     if engine == "compiled" and device != "cpu":
         raise ValueError(f"engine is 'compiled', which is code for the CPU, and the device is {device}; "
-                         "use engine='auto', or select_backend('cpu')")  # fmt: skip
+                         "leave it out, or take select_backend('cpu')")  # fmt: skip
     if engine == "compiled":
         check_llvm()
     return engine
