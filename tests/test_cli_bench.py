@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 
 import fakecupy
 import pytest
@@ -58,10 +59,10 @@ def test_a_tiny_grid_leaves_json_and_a_picture_and_prints_a_table(capsys):
     out, err = capsys.readouterr()
     assert err == "timing 2 points on cpu\n"
     header, first, second, last = out.splitlines()
-    assert header.split() == ["batch", "width", "device", "step", "quartiles", "samples/s", "GFLOP/s", "of", "limit"]
+    assert " ".join(header.split()) == "batch width device engine step quartiles samples/s GFLOP/s of limit"
     found = grid.read("bench.json")
     for line, p in zip((first, second), found["points"], strict=True):
-        assert line.split()[:3] == [str(p["batch"]), str(p["width"]), p["device"]]
+        assert line.split()[:4] == [str(p["batch"]), str(p["width"]), p["device"], "replay"]
         assert f"{p['samples_per_second']:,.0f}" in line and f"{p['of_flops_limit']:.1%}" in line
     assert [(p["width"], p["batch"]) for p in found["points"]] == [(4, 8), (8, 8)]
     assert (found["features"], found["dtype"]) == (6, "float32")
@@ -78,6 +79,17 @@ def test_json_is_one_line_and_equals_the_file(capsys):
     assert found == grid.read("x.json") and found["dtype"] == "float64"
 
 
+def test_the_engine_is_named(capsys, monkeypatch):
+    assert main([*TINY, "--engine", "compiled", "--out", "b.json", "--plot", "b.svg"]) == 0
+    assert [line.split()[3] for line in capsys.readouterr().out.splitlines()[1:3]] == ["compiled", "compiled"]
+    assert {p["engine"] for p in grid.read("b.json")["points"]} == {"compiled"}
+    assert "cpu compiled, batch 8" in Path("b.svg").read_text()
+    assert main([*TINY, "--quiet", "--out", "a.json"]) == main(["bench", "--compare", "a.json", "b.json"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:3] == ["a: a.json", "b: b.json, compiled on the CPU"]
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    refused(capsys, [*TINY, "--engine", "compiled"], "needs llvmlite", "pip install 'xpnet[jit]'")
+
+
 def test_without_a_gpu_it_says_why_in_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setenv("XPNET_DEVICE", "auto")
@@ -92,7 +104,8 @@ def test_two_devices_make_a_crossover(capsys, two_devices, monkeypatch):
     assert main([*TINY, "--out", "x.json"]) == 0
     out, err = capsys.readouterr()
     assert err == "timing 2 points on cpu and cuda\n"
-    assert [line.split()[2] for line in out.splitlines()[1:5]] == ["cpu", "cuda", "cpu", "cuda"]
+    assert [line.split()[2:4] for line in out.splitlines()[1:5]] == [["cpu", "replay"], ["cuda", "grouped"]] * 2
+    refused(capsys, [*TINY, "--device", "cuda", "--engine", "compiled"], "leave it out, or take --device cpu")
     assert re.fullmatch(r"batch 8: the GPU is (not )?ahead [^\n]+", out.splitlines()[5])
     found = grid.read("x.json")
     assert set(found["limits"]) == {"cpu", "cuda"} and found["machine"]["gpu"] == "Fake GPU"
@@ -176,7 +189,7 @@ def test_compare_refuses_files_that_are_no_results(capsys, tmp_path):
 @pytest.mark.parametrize(
     "given",
     [["--widths", "4"], ["--batches", "4"], ["--features", "4"], ["--dtype", "float32"], ["--device", "cpu"],
-     ["--repeats", "1"], ["--seconds", "1"], ["--out", "x.json"], ["--quiet"]],
+     ["--repeats", "1"], ["--seconds", "1"], ["--engine", "replay"], ["--out", "x.json"], ["--quiet"]],
 )  # fmt: skip
 def test_compare_takes_no_option_of_measuring(capsys, never_timed, given):
     refused(
@@ -228,6 +241,7 @@ def test_without_matplotlib_nothing_is_timed(capsys, monkeypatch, never_timed):
         (["--seconds", "-1"], "'-1'"),
         (["--dtype", "half"], "float32"),
         (["--device", "gpu"], "'cuda'"),
+        (["--engine", "auto"], "needed is one of 'replay', 'compiled'"),
         (["--compare", "a.json"], "2 arguments"),
     ],
 )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
+import fakecupy
 import numpy as np
 import pytest
 from test_cli import refused, surroundings  # noqa: F401  a fixture that runs by itself
 
+from xpnet.callbacks import read_history
 from xpnet.cli import main
 
 TINY = """
@@ -78,6 +82,31 @@ def test_the_config_of_a_run_repeats_it_from_any_folder(more, monkeypatch, tmp_p
     assert options("b") == options(first)
     assert main(["train", "--config", str(first / "config.json"), "--quiet", "--seed", "4", "--out", "c"]) == 0
     assert model("c") != model(first)
+
+
+def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
+    """A run of 8 steps, which "auto" would replay."""
+    text = TINY.replace("quiet = true", 'engine = "compiled"')
+    assert main([*write(text), "--out", "a"]) == 0
+    assert re.search(r", compiled engine on \d threads? -> a$", capsys.readouterr().out.splitlines()[-1])
+    assert main(["train", "--config", "a/config.json", "--json", "--out", "b"]) == 0
+    *records, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["engine"] for record in [*records, summary]} == {"compiled"} and summary["threads"] >= 1
+    assert [record["engine"] for record in read_history("b/history.jsonl")] == ["compiled"] * 3
+    assert model("a") == model("b") and options("a") == options("b") and options("a")["engine"] == "compiled"
+    assert main([*write(text), "--engine", "auto", "--out", "c"]) == 0  # the command line wins
+    assert ", replay engine -> c" in capsys.readouterr().out
+    assert main(["train", "--resume", "b", "--epochs", "3", "--quiet"]) == 0
+    assert ", compiled engine on " in capsys.readouterr().out
+    assert read_history("b/history.jsonl").column("engine") == ["compiled"] * 4
+    refused(capsys, ["train", "--resume", "c", "--engine", "compiled"], "leave --engine out", code=2)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "llvmlite", None)
+        refused(capsys, [*write(text), "--dataset", "nowhere.npy", "--out", "d"], "needs llvmlite",
+                "pip install 'xpnet[jit]'")  # fmt: skip
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    refused(capsys, [*write(text), "--device", "cuda", "--out", "d"], "code for the CPU", "take --device cpu")
+    assert not Path("d").exists()
 
 
 def test_names_of_files_may_hold_any_letter(tmp_path):

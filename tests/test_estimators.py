@@ -229,11 +229,37 @@ def test_convergence():
      ["callbacks goes by epochs and steps", "solver 'lbfgs' has none", "use solver='adam', or leave callbacks out"]),
     ({"solver": "lbfgs", "schedule": "cosine"}, ["epochs and steps"]),
     ({"schedule": 3}, ["schedule is 3", "needed is ", "xpnet.Step(0.1, every=1000)"]),
+    ({"engine": "compile"}, ["engine is 'compile'", "did you mean 'compiled'"]),
+    ({"solver": "lbfgs", "engine": "compiled"}, ["engine", "runs steps, and solver 'lbfgs' has none"]),
     ({"device": "gpu"}, ["cuda"]), ({"validation_fraction": 1.0}, ["below 1"]),
 ])  # fmt: skip
 def test_refusals(settings, parts):
     with refusal((TypeError, ValueError), *parts):
         MLPClassifier(**settings).fit(IRIS_X, IRIS_Y)
+
+
+def test_the_engine_of_a_fit(monkeypatch):
+    """By max_iter, whatever ends the fit before; the same numbers but for rounding; partial_fit is replayed."""
+
+    class Engines(xpnet.Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_epoch_end(self, record, network):
+            self.seen.append(record["engine"])
+
+    monkeypatch.setattr(xpnet.engines, "COMPILE_SECONDS", (1.0, 0.0))
+    monkeypatch.setattr(xpnet.engines, "GAIN_SECONDS", 1e-3)
+    models = []
+    for max_iter, engine, name in ((2, "auto", "replay"), (1000, "auto", "compiled"), (1000, "replay", "replay")):
+        engines = Engines()
+        model = MLPClassifier((7,), max_iter=max_iter, engine=engine, callbacks=[xpnet.Budget(steps=9), engines],
+                              batch_size=50, random_state=0)  # fmt: skip
+        models.append(model.fit(IRIS_X, IRIS_Y))
+        assert set(engines.seen) == {name} and model.get_params()["engine"] == engine
+    _, compiled, replayed = models
+    np.testing.assert_allclose(outputs(compiled, IRIS_X), outputs(replayed, IRIS_X), rtol=0, atol=1e-9)
+    assert np.isfinite(outputs(compiled.partial_fit(IRIS_X, IRIS_Y), IRIS_X)).all()
 
 
 def test_losses_of_other_targets_are_refused():

@@ -82,6 +82,13 @@ def test_devices_take_turns_at_the_same_point(one_second, fake_gpu):
     assert fakecupy.counts.synchronizations == 2 and fakecupy.counts.reads == 2  # a chunk is one read
     assert fakecupy.counts.named("launches")["gather"] == 2 * (32 + 1)  # a step each, and the last results
     assert grid.crossover(found) == {8: 4}
+    assert [p["engine"] for p in found["points"]] == ["replay", "grouped"] * 2
+    found = measure([select_backend("cpu"), fake_gpu], engine="compiled")
+    assert [p["engine"] for p in found["points"]] == ["compiled", "grouped"]
+    with pytest.raises(ValueError, match=r"'compiled', which is code for the CPU, and the device is cuda"):
+        measure([fake_gpu], engine="compiled")
+    with pytest.raises(ValueError, match=r"engine is 'auto', needed is one of 'replay', 'compiled'"):
+        measure([select_backend("cpu")], engine="auto")
 
 
 def test_a_step_too_large_to_share_a_chunk_is_timed_alone(one_second, monkeypatch):
@@ -89,18 +96,20 @@ def test_a_step_too_large_to_share_a_chunk_is_timed_alone(one_second, monkeypatc
     assert measure([select_backend("cpu")])["points"][0]["seconds"] == 1.0
 
 
-def test_what_is_timed_is_training(monkeypatch):
+@pytest.mark.parametrize("engine", ["replay", "compiled"])
+def test_what_is_timed_is_training(monkeypatch, engine):
     """Steps of the engine that training uses: they gather, they change the weights, and the weights stay finite."""
     engines = []
 
-    def spy(program, backend, theta, data):
+    def spy(program, backend, theta, data, engine):
         engines.append((program, theta, theta.copy()))
-        return make_engine(program, backend, theta, data)
+        return make_engine(program, backend, theta, data, engine)
 
     monkeypatch.setattr(grid, "make_engine", spy)
-    measure([select_backend("cpu", "float64")], repeats=1, seconds=1e-6)
+    (found,) = measure([select_backend("cpu", "float64")], repeats=1, seconds=1e-6, engine=engine)["points"]
     ((program, theta, before),) = engines
     assert np.isfinite(theta).all() and (theta != before).any()
+    assert found["engine"] == engine and ("threads" in found) == (engine == "compiled")
     assert program.phases == ("gradient", "update") and [name for name, _ in program.gathers] == ["X", "Y"]
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from xpnet.network import Network
 
 Record = dict[str, Any]
-NO_MEASURES = ("epoch", "steps", "seconds", "bytes_uploaded", "stopped", "chosen_epoch")  # keys of a record
+# Keys of a record.
+NO_MEASURES = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")
 
 
 class History(list[Record]):

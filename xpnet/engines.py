@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from xpnet.backend import Backend
@@ -12,6 +11,7 @@ from xpnet.executors.compiled import Compiled, threads_for
 from xpnet.executors.grouped import Grouped
 from xpnet.executors.replay import Replay
 from xpnet.llvm.step import CannotPrint
+from xpnet.native import check_llvm
 from xpnet.options import check_option
 from xpnet.program import Program
 
@@ -23,29 +23,49 @@ COMPILE_SECONDS = (0.2, 0.012)  # of any Program, and of each of its calls
 MOST_SAMPLES = 4096  # a step: of more, columns are added up in better order by NumPy, and calls cost nothing
 
 
-def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int) -> str:
-    """Return "replay" or "compiled" for a run of so many steps; on a GPU "grouped".
+def check_engine(engine: str, device: str) -> str:
+    """Return `engine` if it is "auto", or the name of an engine that this device and this installation have.
 
-    engine: "auto", or the name of one. "auto" compiles if that repays, by the number of steps and of the Program's
-    calls alone, so that the same training takes the same engine every time; and if llvmlite is there.
     Raises ValueError for another name or device, ImportError if compiled code is asked for and llvmlite is not there.
     """
     check_option("engine", engine, ENGINES)
-    if backend.device != "cpu":
-        if engine == "compiled":
-            raise ValueError(f"engine is 'compiled', which is code for the CPU, and the backend is {backend.device}; "
-                             "use engine='auto', or a backend of select_backend('cpu')")  # fmt: skip
-        return "grouped" if engine == "auto" else engine
-    if engine != "auto":
-        if engine == "compiled" and find_spec("llvmlite") is None:
-            raise ImportError("engine is 'compiled', which needs llvmlite, and that is not installed. "
-                              "Run: pip install 'xpnet[jit]', or use engine='replay'")  # fmt: skip
+    if engine == "compiled" and device != "cpu":
+        raise ValueError(f"engine is 'compiled', which is code for the CPU, and the device is {device}; "
+                         "leave it out, or take select_backend('cpu')")  # fmt: skip
+    if engine == "compiled":
+        check_llvm()
+    return engine
+
+
+def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int) -> str:
+    """Return "replay" or "compiled" for a run of so many steps; for "auto" on a GPU "grouped".
+
+    engine: "auto", or the name of one, checked by `check_engine`. "auto" compiles if that repays, by the number of
+    steps and of the Program's calls alone, so that the same training takes the same engine every time; and if llvmlite
+    is there.
+    """
+    if check_engine(engine, backend.device) != "auto":
         return engine
+    if backend.device != "cpu":
+        return "grouped"
     base, each = COMPILE_SECONDS
     n_calls = len(program.calls)
     repays = n_steps * n_calls * GAIN_SECONDS > base + each * n_calls
-    is_there = repays and program.capacity <= MOST_SAMPLES and find_spec("llvmlite") is not None
-    return "compiled" if is_there else "replay"
+    return "compiled" if repays and program.capacity <= MOST_SAMPLES and _can_compile() else "replay"
+
+
+def go_on_with(engine: str, found: Any, backend: Backend) -> str:
+    """Return the engine for a run that goes on from one that `found` ran: for "auto" that one, if the device has it.
+
+    Two engines round in other places, so that with another one it would not end with the same bits.
+    Raises ImportError if it was compiled and llvmlite is not there.
+    """
+    if engine != "auto" or found not in ("replay", "compiled") or (found == "compiled" and backend.device != "cpu"):
+        return engine
+    try:
+        return check_engine(found, backend.device)
+    except ImportError as error:
+        raise ImportError(f"the run to go on with was compiled, and {error}") from None
 
 
 def make_engine(
@@ -54,8 +74,8 @@ def make_engine(
 ) -> Replay:  # fmt: skip
     """Return an engine for a Program on that backend; the first arguments are those of `Replay`.
 
-    engine: what `choose_engine` said; "" for the one that needs no preparation. What cannot be compiled, such as a
-    kernel of a user's own may be, is replayed, with a warning.
+    engine: what `choose_engine` said; "" for the one that needs no preparation, as single steps, measures and
+    predictions have it. What cannot be compiled, such as a kernel of a user's own may be, is replayed, with a warning.
     """
     if engine == "compiled":
         try:
@@ -66,3 +86,16 @@ def make_engine(
     if engine == "grouped" or (not engine and backend.device != "cpu"):
         return Grouped(program, backend, owned, data)
     return Replay(program, backend, owned, data)
+
+
+def told(engine: Replay) -> dict[str, Any]:
+    """Return what a record says of the engine: its name, and the threads of one that has its own."""
+    return {"engine": engine.name} | ({"threads": engine.threads} if isinstance(engine, Compiled) else {})
+
+
+def _can_compile() -> bool:
+    try:
+        check_llvm()
+    except ImportError:
+        return False
+    return True

@@ -20,6 +20,7 @@ from xpnet.feed import feed_of
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer, Snapshot
 from xpnet.parameters import random_generator
+from xpnet.program import Program
 from xpnet.schedules import Constant, Schedule
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
@@ -32,13 +33,17 @@ class TrainingDiverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How the samples are taken: batch a step, accumulate steps an update, n_used samples an epoch."""
+    """How the samples are taken: batch a step, accumulate steps an update, n_used samples an epoch.
+
+    engine: what runs the steps, as `xpnet.engines.choose_engine` said.
+    """
 
     batch: int
     accumulate: int
     n_used: int
     shuffle: bool
     seed: int
+    engine: str
 
     @property
     def n_steps(self) -> int:
@@ -49,17 +54,16 @@ class Settings:
 class Runner:
     """Runs the epochs of one training, one after the other, and can tell and take up where it stands.
 
-    feed, engine: what gathers the samples, and what runs the steps over them.  progress: of the epoch.
+    program: of a step.  feed, engine: what gathers the samples, and what runs the steps over them.
+    progress: of the epoch.
     """
 
     def __init__(
-        self, network: Network, optimizer: Optimizer, dataset: Dataset, settings: Settings,
+        self, network: Network, optimizer: Optimizer, dataset: Dataset, program: Program, settings: Settings,
         callbacks: Sequence[Callback],
     ) -> None:  # fmt: skip
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
-        program = network.training_program(settings.batch, optimizer, "weights" in self.feed.sources, settings.seed,
-                                           settings.accumulate)  # fmt: skip
-        self.engine = make_engine(program, network.backend, network.owned, self.feed.sources)
+        self.engine = make_engine(program, network.backend, network.owned, self.feed.sources, settings.engine)
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         self._fit = fit_of(network, optimizer, dataset, settings)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
@@ -255,6 +259,7 @@ def fit_of(network: Network, optimizer: Optimizer, dataset: Dataset, settings: S
         "accumulate": settings.accumulate,
         "shuffle": settings.shuffle,
         "seed": settings.seed,
+        "engine": settings.engine,
         "optimizer": _described(optimizer),
         "initial lr": f"{optimizer.lr}" if _has_constant_lr(optimizer) else _described(optimizer.schedule),
     }

@@ -73,7 +73,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10, max_fun: int = 15000,
         device: str = "cpu", dtype: Any = None, dropout: float | Sequence[float] | None = None,
         weight_decay: float | None = None, schedule: str | Schedule | None = None,
-        callbacks: Sequence[Callback] | None = None,
+        callbacks: Sequence[Callback] | None = None, engine: str = "auto",
     ) -> None:  # fmt: skip
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -106,6 +106,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.callbacks = callbacks
+        self.engine = engine
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: Any = None) -> Any:
         """Train on rows X (n_samples, n_features) and targets y, and return self.
@@ -255,7 +256,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         try:
             records = train(
                 network, dataset, self._optimizer, epochs=self.max_iter, batch_size=batch, shuffle=self.shuffle,
-                seed=int(rng.randint(2**31 - 1)), callbacks=watchers,
+                seed=int(rng.randint(2**31 - 1)), callbacks=watchers, engine=self.engine,
             )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)

@@ -17,6 +17,7 @@ from xpnet.architecture import Architecture
 from xpnet.backend import Backend
 from xpnet.custom import CustomLoss
 from xpnet.dropout import Dropout
+from xpnet.engines import ENGINES
 from xpnet.layers import Activation, Dense
 from xpnet.losses import Loss
 from xpnet.network import Network
@@ -49,6 +50,7 @@ def check_settings(settings: Any) -> None:
     """
     check_option("solver", settings.solver, SOLVERS)
     check_option("learning_rate", settings.learning_rate, LEARNING_RATES)
+    check_option("engine", settings.engine, ENGINES)
     for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum"):
         if not isinstance(found := getattr(settings, name), (bool, np.bool_)):
             raise TypeError(f"{name} is {found!r}; needed is {name}=True or False")
@@ -67,6 +69,9 @@ def check_settings(settings: Any) -> None:
     if settings.solver == "lbfgs" and settings.dropout:
         raise ValueError(f"dropout is {settings.dropout} and solver 'lbfgs', whose loss may not change from call to "
                          "call; use solver='adam', or no dropout")  # fmt: skip
+    if settings.solver == "lbfgs" and settings.engine == "compiled":
+        raise ValueError("engine is 'compiled', which runs steps, and solver 'lbfgs' has none; use solver='adam', or "
+                         "engine='auto'")  # fmt: skip
     for name in ("callbacks", "schedule"):
         if settings.solver == "lbfgs" and getattr(settings, name):
             raise ValueError(f"{name} goes by epochs and steps, and solver 'lbfgs' has none; use solver='adam', or "

@@ -1,8 +1,9 @@
 """`MLPClassifier` and `MLPRegressor`: xpnet behind scikit-learn's interface, with scikit-learn's names and meanings.
 
 They need the extra: pip install 'xpnet[sklearn]'. What they share is in `xpnet.estimator_base`.
-Threads: only BLAS has any. A search with n_jobs=n runs in joblib's processes (loky), which give each BLAS 1/n of the
-cores, so that nothing need be set; with another joblib backend, limit them with threadpoolctl.
+Threads: BLAS has some, and compiled steps have at most as many. A search with n_jobs=n runs in joblib's processes
+(loky), which give each BLAS 1/n of the cores, so that nothing need be set; with another joblib backend, limit them with
+threadpoolctl.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     dropout: a rate, or a list of one a hidden layer.  weight_decay: of adamw and lion.
     schedule: "cosine", "one_cycle" (up to max_iter), or a value of `xpnet.schedules` in place of learning_rate.
     callbacks: instances of `xpnet.Callback`.
+    engine: "auto", "replay" or "compiled", what runs the steps of fit, as in `xpnet.train`, by max_iter epochs.
+    partial_fit, whose calls are few steps each, and "lbfgs" are always replayed.
     Two differences: with momentum, a rate that changes ("invscaling", "adaptive") scales the steps already summed too,
     as in PyTorch, where scikit-learn's keep the rate that they were taken with; and "adaptive" acts in fit, not in
     partial_fit.
@@ -80,7 +83,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         scoring: Any = None, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
         n_iter_no_change: float = 10, max_fun: int = 15000, device: str = "cpu", dtype: Any = None,
         dropout: float | Sequence[float] | None = None, weight_decay: float | None = None,
-        schedule: str | Schedule | None = None, callbacks: Sequence[Callback] | None = None,
+        schedule: str | Schedule | None = None, callbacks: Sequence[Callback] | None = None, engine: str = "auto",
     ) -> None:  # fmt: skip
         super().__init__(
             hidden_layer_sizes, activation, solver=solver, alpha=alpha, batch_size=batch_size,
@@ -89,7 +92,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             momentum=momentum, nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping,
             validation_fraction=validation_fraction, scoring=scoring, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
             n_iter_no_change=n_iter_no_change, max_fun=max_fun, device=device, dtype=dtype, dropout=dropout,
-            weight_decay=weight_decay, schedule=schedule, callbacks=callbacks,
+            weight_decay=weight_decay, schedule=schedule, callbacks=callbacks, engine=engine,
         )  # fmt: skip
         self.class_weight = class_weight
 

@@ -19,15 +19,18 @@ import numpy as np
 from xpnet import bench
 from xpnet.architecture import Architecture
 from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
-from xpnet.engines import make_engine
+from xpnet.engines import check_engine, make_engine, told
+from xpnet.executors.replay import Replay
 from xpnet.model_file import write_aside
 from xpnet.network import Network
 from xpnet.optimizers import SGD
+from xpnet.options import check_option
 from xpnet.program import Program
 from xpnet.steps import training_program
 
 FORMAT = 1
 N_CLASSES = 10
+CPU_ENGINES = ("replay", "compiled")
 Result = dict[str, Any]
 
 # Steps share a call of `run`, its upload and its read, as those of training do. At most so many, and fewer of large
@@ -62,19 +65,24 @@ def measure(
     features: int = 784,
     repeats: int = 9,
     seconds: float = 0.05,
+    engine: str = "replay",
     tell: Callable[[list[dict[str, Any]]], object] = lambda points: None,
 ) -> Result:
     """Time a training step of features-width-width-10 for each width and batch size; the backends take turns.
 
     The network is relu with softmax cross-entropy and SGD, the step gathers its batch from synthetic data, and runs in
     chunks, as in training.  version: of xpnet.  repeats, seconds: as for `xpnet.bench.take_turns`.
+    engine: "replay" or "compiled", on the CPU; compiling is not timed. A GPU always has its own.
     tell: called with the points of each width and batch size when they are measured.
     Returns {"format", "machine", "dtype", "features", "limits": {device: {"flops", "bytes"}}, "points"}. A point holds
-    device, width, batch, seconds (of one step, median), spread (their quartiles), samples_per_second,
-    flops_per_second (counted from the Program) and of_flops_limit (the share of the device's limit).
-    Raises MemoryError before anything is timed if the largest network would not fit half of the memory.
+    device, engine, threads (of a compiled one), width, batch, seconds (of one step, median), spread (their quartiles),
+    samples_per_second, flops_per_second (counted from the Program) and of_flops_limit (share of the device's limit).
+    Raises MemoryError before anything is timed if the largest network would not fit half of the memory, ValueError or
+    ImportError if there is no such engine.
     """
     widths, batches = sorted(set(widths)), sorted(set(batches))
+    engines = {b.device: engine if b.device == "cpu" else "" for b in backends}
+    check_engine(check_option("engine", engine, CPU_ENGINES), "cpu" if "cpu" in engines else backends[0].device)
     _check_memory(widths[-1], batches[-1], features, backends[0].dtype.itemsize)
     limits = {backend.device: bench.limits(backend, repeats=repeats, seconds=seconds) for backend in backends}
     X, Y, _ = bench.synthetic_data(features, N_CLASSES, batches[-1], 1)
@@ -86,10 +94,15 @@ def measure(
             flops = sum(call.flops for call in program.calls)
             steps = max(1, min(_CHUNK_STEPS, _CHUNK_FLOPS // flops))
             order = np.random.default_rng(0).integers(0, len(X), steps * batch)
-            works = {b.device: _chunk(program, b, data[b.device], order, [features, width, width]) for b in backends}
+            runs = {
+                b.device: _engine(program, b, data[b.device], [features, width, width], engines[b.device])
+                for b in backends
+            }
+            works = {b.device: _chunk(runs[b.device], b, order) for b in backends}
             times = bench.take_turns(works, repeats=repeats, seconds=seconds)
             found = [
-                _point(device, width, batch, [chunk / steps for chunk in chunks], flops, limits[device]["flops"])
+                {"device": device, **told(runs[device]), "width": width, "batch": batch}
+                | _rates([chunk / steps for chunk in chunks], batch, flops, limits[device]["flops"])
                 for device, chunks in times.items()
             ]
             points += found
@@ -144,6 +157,11 @@ def compare(a: Result, b: Result) -> list[dict[str, Any]]:
     return rows
 
 
+def is_compiled(result: Result) -> bool:
+    """Whether the CPU's points are those of compiled steps."""
+    return any(point.get("engine") == "compiled" for point in result["points"])
+
+
 def write(path: str | os.PathLike[str], result: Result) -> None:
     """Write a result as JSON, whole or not at all."""
     write_aside(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
@@ -170,20 +188,21 @@ def _program(features: int, width: int, batch: int) -> Program:
     return training_program(architecture, batch, SGD(), False)
 
 
-def _chunk(
-    program: Program, backend: Backend, data: Mapping[str, Any], order: np.ndarray, sizes: list[int]
-) -> bench.Work:
-    """Training steps through all of `order` as one piece of work."""
+def _engine(program: Program, backend: Backend, data: Mapping[str, Any], sizes: list[int], engine: str) -> Replay:
     network = Network([*sizes, N_CLASSES], backend=backend)
-    engine = make_engine(program, backend, network.parameters.flat, data)
-    rows = SGD(_LEARNING_RATE).slot_rows(len(order) // program.batch)
+    return make_engine(program, backend, network.parameters.flat, data, engine)
+
+
+def _chunk(engine: Replay, backend: Backend, order: np.ndarray) -> bench.Work:
+    """Training steps through all of `order` as one piece of work."""
+    rows = SGD(_LEARNING_RATE).slot_rows(len(order) // engine.program.batch)
     return bench.Work(lambda: engine.run(order, rows), backend.synchronize)
 
 
-def _point(device: str, width: int, batch: int, seconds: list[float], flops: int, flops_limit: float) -> dict[str, Any]:
+def _rates(seconds: list[float], batch: int, flops: int, flops_limit: float) -> dict[str, Any]:
     quartiles = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
     median = quartiles[1]
-    return {"device": device, "width": width, "batch": batch, "seconds": median, "spread": [quartiles[0], quartiles[2]],
+    return {"seconds": median, "spread": [quartiles[0], quartiles[2]],
             "samples_per_second": batch / median, "flops_per_second": flops / median,
             "of_flops_limit": flops / median / flops_limit}  # fmt: skip
 
@@ -246,6 +265,8 @@ def _point_fault(point: Any) -> str | None:
         return f"has no {missing[0]!r}"
     if point["device"] not in ("cpu", "cuda"):
         return f"has the device {point['device']!r}, needed is 'cpu' or 'cuda'"
+    if not isinstance(point.get("engine", ""), str):  # files of before engines had names lack it
+        return f"has the engine {point['engine']!r}, needed is a name"
     for name in _NUMBERS:
         if not _is_positive(point[name]):
             return f"has {point[name]!r} as {name!r}, needed is a finite number above 0"

@@ -68,6 +68,11 @@ def load(text: str, name: str = "run") -> Native:
     return Native(library[name], source, time.perf_counter() - start, (library, jit))
 
 
+def check_llvm() -> None:
+    """Raise ImportError, with the command that helps, if there is no llvmlite that can compile."""
+    _llvm()
+
+
 def _llvm() -> Any:
     try:
         import llvmlite.binding as llvm

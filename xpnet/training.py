@@ -17,12 +17,14 @@ from typing import Any
 from xpnet.callbacks import Callback, History, Record
 from xpnet.checkpoint import Moment, check_resume, is_last, load_checkpoint
 from xpnet.data import Dataset
+from xpnet.engines import choose_engine, go_on_with, told
 from xpnet.epoch import Runner, Settings, TrainingDiverged, fit_of
 from xpnet.evaluation import Evaluator, Judge, check_fit, check_metrics
 from xpnet.network import Network, feed_samples
 from xpnet.normalization import MINIMUM_BATCH, check_batch, left_out
 from xpnet.optimizers import Optimizer
 from xpnet.options import check_whole
+from xpnet.program import Program
 
 __all__ = ["TrainingDiverged", "epochs", "evaluate", "step", "train"]
 
@@ -40,6 +42,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     accumulate: int = 1,
     metrics: Iterable[str] = (),
+    engine: str = "auto",
     resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
@@ -52,22 +55,27 @@ def train(
     as large, in the memory of a small one. The update at the end of an epoch may have fewer.
     metrics: names of functions in `xpnet.metrics` to measure on the validation set, in records as val_roc_auc, ...;
     NaN if a prediction is not finite, which `EarlyStopping` takes for no better.
+    engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, with
+    the extra `jit`), whose sums and products round in other places. "auto" compiles where there are steps enough to
+    repay it, by the epochs asked for and the network alone. With the same engine on as many threads the same seed gives
+    the same bits.
     resume: a file that the callback `Checkpoint` wrote. The run goes on from there, to the weights and records that it
     would have had: pass the same data and arguments again, the lr that it began with too (a schedule is compared by its
-    public attributes). epochs may be another number, down to the epoch that the file is within or after. Of a run that
-    has ended, nothing is left to do.
+    public attributes). epochs may be another number, down to the epoch that the file is within or after; engine="auto"
+    takes the engine that the run had. Of a run that has ended, nothing is left to do.
     The optimizer keeps its state: training the same network again goes on where it stopped.
     A record holds epoch, train_loss (mean over the epoch's steps; of the untrained network: over the data), val_loss
-    and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU); the last one
-    perhaps stopped, the reason of a callback that ended the training, and chosen_epoch, see `EarlyStopping`.
-    Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, TrainingDiverged
-    if the loss stops being finite.
+    and val_accuracy (where they apply), steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine
+    ("replay", "compiled", or on a GPU "grouped"), threads (of compiled steps); the last one perhaps stopped, the reason
+    of a callback that ended the training, and chosen_epoch, see `EarlyStopping`.
+    Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, ImportError for
+    "compiled" without llvmlite, TrainingDiverged if the loss stops being finite.
     After Ctrl-C the network holds the weights it had reached. Where that falls within a chunk of steps, the weights and
     the optimizer's state have updates that `optimizer.steps_done` does not count; a `Checkpoint` holds no such moment.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
     records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
-                              accumulate, metrics, resume)  # fmt: skip
+                              accumulate, metrics, engine, resume)  # fmt: skip
     return History(records)
 
 
@@ -84,11 +92,12 @@ def epochs(
     callbacks: Sequence[Callback] = (),
     accumulate: int = 1,
     metrics: Iterable[str] = (),
+    engine: str = "auto",
     resume: str | os.PathLike[str] | None = None,
 ) -> Iterator[Record]:
     """The generator under `train`: the same arguments, checked at once; yields each record when its epoch is over."""
     return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
-                           accumulate, metrics, resume)  # fmt: skip
+                           accumulate, metrics, engine, resume)  # fmt: skip
 
 
 def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = None, *, seed: int = 0) -> float:
@@ -96,7 +105,7 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
     Targets are not checked, as `train` checks them: softmax_cross_entropy needs columns of Y that sum to 1.
-    seed: of dropout's masks, which go on from call to call.
+    seed: of dropout's masks, which go on from call to call.  It is always replayed: a step more or less repays no code.
     """
     _check_optimizer(optimizer)
     batch = network.check_samples(X, Y, weights)
@@ -123,7 +132,7 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts. A sample whose true
     class scores no higher than another counts as wrong here; `classify` and the metrics take the first of equal ones.
     metrics: names of functions in `xpnet.metrics`, such as ("roc_auc", "f1"); NaN if a prediction is not finite.
-    Raises ValueError for an unknown one.
+    Raises ValueError for an unknown one.  It is always replayed, so that it tells the same of any run's weights.
     """
     check_fit(network, dataset, "dataset")
     return Judge(network, dataset, metrics).evaluate()
@@ -132,7 +141,7 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
 def _checked_epochs(
     network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch_size: int | None, shuffle: bool,
     seed: int, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int, metrics: Iterable[str],
-    resume: str | os.PathLike[str] | None,
+    engine: str, resume: str | os.PathLike[str] | None,
 ) -> Iterator[Record]:  # fmt: skip
     """Refuse what cannot work now, not at the first `next`."""
     check_fit(network, dataset, "dataset")
@@ -158,11 +167,20 @@ def _checked_epochs(
         if not isinstance(callback, Callback):
             raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
     n_used = _samples_used(network, dataset.n_samples, batch)
-    settings, moment = Settings(batch, accumulate, n_used, shuffle, check_whole("seed", seed, at_least=0)), None
+    seed, moment, found = check_whole("seed", seed, at_least=0), None, None
     if resume is not None:
         moment = load_checkpoint(resume)
-        check_resume(resume, moment, n_epochs, fit_of(network, optimizer, dataset, settings), callbacks)
-    return _epochs(network, dataset, optimizer, n_epochs, settings, validation, metrics, callbacks, moment)
+        found = moment.fit.get("engine")
+    program = network.training_program(batch, optimizer, dataset.weights is not None, seed, accumulate)
+    asked = go_on_with(engine, found, network.backend)
+    chosen = choose_engine(asked, program, network.backend, n_epochs * -(-n_used // batch))
+    settings = Settings(batch, accumulate, n_used, shuffle, seed, chosen)
+    if resume is not None and moment is not None:
+        fit = fit_of(network, optimizer, dataset, settings)
+        if engine == "auto":  # the one that it had, but on another device, where the bits are others anyway
+            del fit["engine"]
+        check_resume(resume, moment, n_epochs, fit, callbacks)
+    return _epochs(network, dataset, optimizer, n_epochs, program, settings, validation, metrics, callbacks, moment)
 
 
 def _samples_used(network: Network, n_samples: int, batch: int) -> int:
@@ -178,10 +196,10 @@ def _samples_used(network: Network, n_samples: int, batch: int) -> int:
 
 
 def _epochs(
-    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, settings: Settings,
+    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, program: Program, settings: Settings,
     validation: Dataset | None, metrics: Iterable[str], callbacks: Sequence[Callback], moment: Moment | None,
 ) -> Iterator[Record]:  # fmt: skip
-    runner = Runner(network, optimizer, dataset, settings, callbacks)
+    runner = Runner(network, optimizer, dataset, program, settings, callbacks)
     untrained = Evaluator(network, dataset, runner.feed)
     judge = None if validation is None else Judge(network, validation, metrics)
     senders = [sender for sender in (runner.feed, runner.engine, untrained, judge) if sender is not None]
@@ -193,7 +211,7 @@ def _epochs(
             callback.on_train_begin(network, n_epochs, settings.n_steps)
         if moment is None:
             measured = {"train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
-            record = {"epoch": 0, **measured, "bytes_uploaded": _bytes(senders)}
+            record = {"epoch": 0, **measured, "bytes_uploaded": _bytes(senders), **told(runner.engine)}
             history = [record]
             _report(record, None, n_epochs, network, callbacks)
             runner.pause(history)
@@ -211,7 +229,7 @@ def _epochs(
             progress = runner.progress
             record = {"epoch": progress.epoch, "train_loss": progress.loss / progress.weight, **_judged(judge),
                       "steps": progress.step, "seconds": progress.seconds,
-                      "bytes_uploaded": _bytes(senders) - before}  # fmt: skip
+                      "bytes_uploaded": _bytes(senders) - before, **told(runner.engine)}  # fmt: skip
             history.append(record)
             runner.begin(record["epoch"] + 1)
             _report(record, reason, n_epochs, network, callbacks)

@@ -14,6 +14,7 @@ import xpnet
 from xpnet import grid, plots
 from xpnet.backend import DTYPES
 from xpnet.commands.arguments import UsageError, add_device, check_writable, option, positive, size_list, whole
+from xpnet.engines import check_engine
 from xpnet.grid import Result
 
 WIDTHS, BATCHES = [32, 64, 128, 256, 512, 1024, 2048], [32, 128, 1024]
@@ -25,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "float32",
     "repeats": 9,
     "seconds": 0.05,
+    "engine": "replay",
 }
 
 
@@ -39,6 +41,9 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--features", type=whole(1), metavar="N", help="inputs of the network (default: 784)")
     command.add_argument("--dtype", type=option("dtype", DTYPES), metavar="NAME",
                          help=f"{' or '.join(DTYPES)} (default: float32)")  # fmt: skip
+    command.add_argument("--engine", type=option("engine", grid.CPU_ENGINES), metavar="NAME",
+                         help="what runs the steps on the CPU: replay, or compiled (extra: xpnet[jit]), without the "
+                         "time that compiling takes (default: replay)")  # fmt: skip
     command.add_argument("--repeats", type=whole(1), metavar="N", help="turns of each device at a point (default: 9)")
     command.add_argument("--seconds", type=positive("0.05"), metavar="S", help="of a turn, about (default: 0.05)")
     command.add_argument("--out", metavar="FILE.json", help="where the result goes, for --compare")
@@ -92,6 +97,7 @@ def _measure(arguments: argparse.Namespace, ax: Any) -> None:
                for name, default in DEFAULTS.items()}  # fmt: skip
     dtype, widths, batches = options.pop("dtype"), set(options.pop("widths")), set(options.pop("batches"))
     backends = grid.backends(arguments.device, dtype)
+    check_engine(options["engine"], backends[0].device)  # the CPU's, where it is timed
     total = len(widths) * len(batches)
     with _progress(arguments.quiet, total, [backend.device for backend in backends]) as done:
         result = grid.measure(
@@ -127,10 +133,11 @@ def _progress(quiet: bool, total: int, devices: list[str]) -> Iterator[Any]:
 
 def _table(result: Result) -> Iterator[str]:
     rates = f"{'samples/s':>11} {'GFLOP/s':>9} {'of limit':>8}"
-    yield f"{'batch':>7} {'width':>7}  device {'step':>9}  {'quartiles':<22} {rates}"
+    yield f"{'batch':>7} {'width':>7}  device engine   {'step':>9}  {'quartiles':<22} {rates}"
     for point in result["points"]:
         low, high = point["spread"]
-        yield (f"{point['batch']:>7} {point['width']:>7}  {point['device']:<6} {_time(point['seconds']):>9}  "
+        yield (f"{point['batch']:>7} {point['width']:>7}  {point['device']:<6} {point['engine']:<8} "
+               f"{_time(point['seconds']):>9}  "
                f"{_time(low) + ' to ' + _time(high):<22} {point['samples_per_second']:>11,.0f} "
                f"{point['flops_per_second'] / 1e9:>9,.1f} {point['of_flops_limit']:>8.1%}")  # fmt: skip
 
@@ -170,7 +177,8 @@ def _compare(arguments: argparse.Namespace, ax: Any) -> None:
     if arguments.json:
         print(json.dumps({"a": a["machine"], "b": b["machine"], "rows": rows}, allow_nan=False), flush=True)
         return
-    print(f"a: {arguments.compare[0]}\nb: {arguments.compare[1]}")
+    for letter, path, result in zip("ab", arguments.compare, (a, b), strict=True):
+        print(f"{letter}: {path}{', compiled on the CPU' if grid.is_compiled(result) else ''}")
     print(f"{'batch':>7} {'width':>7}  {'devices':<18} {'a samples/s':>13} {'b samples/s':>13} {'b / a':>8}")
     one_device = len({device for row in rows for device in row["devices"]}) == 1  # then the best is that one
     for row in rows:

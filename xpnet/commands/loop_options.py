@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from xpnet.callbacks import Budget, Callback, EarlyStopping, StopAtScore, sign_of
-from xpnet.commands.arguments import UsageError, name_list, number, positive, whole
+from xpnet.commands.arguments import UsageError, name_list, number, option, positive, whole
 from xpnet.data import Dataset
+from xpnet.engines import ENGINES
 from xpnet.metrics import METRICS
 from xpnet.network import Network
 from xpnet.normalization import left_out
@@ -20,6 +21,10 @@ def add_loop(command: argparse.ArgumentParser) -> None:
     add_batch_size(group)
     group.add_argument("--accumulate", type=whole(1), default=1, metavar="K",
                        help="batches to an update (default: %(default)s)")  # fmt: skip
+    group.add_argument("--engine", type=option("engine", ENGINES), default="auto", metavar="NAME",
+                       help="what runs the steps on a CPU: replay calls NumPy, compiled is machine code made for this "
+                       "network (extra: xpnet[jit]), auto compiles where the run is long enough to repay it (default: "
+                       "%(default)s)")  # fmt: skip
     add_metrics(group)
     group.add_argument("--patience", type=whole(1), metavar="N", help="end after N epochs without a better value, with "
                        "the weights of the best epoch")  # fmt: skip

@@ -86,7 +86,7 @@ class Report(Callback):
                    for name, value in _metrics(measured).items()},
                 "train_loss": self.records[-1]["train_loss"], "seconds": seconds, "steps_per_second": rate,
                 "backend": network.backend.name, "run": run,
-                **{name: self.records[-1].get(name) for name in ("stopped", "chosen_epoch")},
+                **{name: self.records[-1].get(name) for name in ("engine", "threads", "stopped", "chosen_epoch")},
             }  # fmt: skip
             print(json_line(line), flush=True)
             return
@@ -100,7 +100,7 @@ class Report(Callback):
                 parts += [f"{part} {told}" for told in _told(part, measured)]
         if self._best() and not self.quiet:
             parts.append(f"best {self.monitor} in epoch {self._best()} (*)")
-        parts += [f"{seconds:.1f} s of training", f"{rate:,.0f} steps/s -> {run}"]
+        parts += [f"{seconds:.1f} s of training", f"{rate:,.0f} steps/s", f"{_engine(last)} -> {run}"]
         print(wrapped(", ".join(parts), sys.stdout, "  "))
 
 
@@ -127,6 +127,12 @@ def _told(part: str, measured: dict[str, Any]) -> list[str]:
     else:
         told = [f"accuracy {measured['accuracy']:.4f}"]
     return told + [f"{name} {value:.4f}" for name, value in _metrics(measured).items()]
+
+
+def _engine(record: Record) -> str:
+    """What ran the steps, such as "compiled engine on 2 threads"."""
+    n = record.get("threads")
+    return f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
 
 
 def _loss_cell(loss: float, width: int) -> str:

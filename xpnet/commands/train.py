@@ -31,6 +31,7 @@ from xpnet.commands.signals import Interruption, Terminated, deaf
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data import Dataset
+from xpnet.engines import check_engine
 from xpnet.evaluation import check_fit, measure
 from xpnet.memory import Held, describe_plan, memory_plan
 from xpnet.network import Network
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
     stops = make_stops(arguments, data.validation)
     check_fit(network, data.training, arguments.dataset)
+    check_engine(arguments.engine, network.backend.device)
     _check_metrics(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
@@ -96,7 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
         # A checkpoint that does not fit is refused here, before anything of the run is written over.
         records = epochs(network, data.training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
                          seed=arguments.seed, validation=data.validation, callbacks=callbacks,
-                         accumulate=arguments.accumulate, metrics=metrics, resume=resume)  # fmt: skip
+                         accumulate=arguments.accumulate, metrics=metrics, engine=arguments.engine,
+                         resume=resume)  # fmt: skip
         keep_epochs(arguments, run)
         model = run / runs.MODEL
         ending = _model_saved_at_the_end(network, optimizer, model, report)
@@ -136,6 +139,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     check_data(arguments)
     check_network(arguments)
     check_stops(arguments)
+    check_engine(arguments.engine, "cpu")  # which device it is will be known later
     lr = make_rate(arguments, default_rate(arguments), LONG_RUN if arguments.epochs else 0)
     optimizer = make_optimizer(arguments, lr)
     may_validate = arguments.validation is None or float(arguments.validation) > 0

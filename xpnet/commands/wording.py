@@ -18,7 +18,8 @@ _CALLS = (
     (r"select_backend\(dtype='(\w+)'\)", r"--dtype \1"),
     (r"add it to train\(\.\.\., metrics=\.\.\.\)", "add it to --metrics"),
     (r"lower the learning rate", "lower --lr"),
-    (r"\b(loss|output|activation|init|device)=['\"](\w+)['\"]", r"--\1 \2"),
+    (r"select_backend\('(\w+)'\)", r"--device \1"),
+    (r"\b(loss|output|activation|init|device|engine)=['\"](\w+)['\"]", r"--\1 \2"),
 )
 # Such as EarlyStopping(min_delta=1e-4), or Adam(lr=0.1).
 _EXAMPLE = re.compile(r"\b(?:[A-Z]\w*|find_lr)\((?:[^()=]*, )?([a-z]\w*)=([^()]*)\)")

@@ -56,12 +56,13 @@ def _draw_line(ax: Axes, result: Result, which: int | None, device: str, batch: 
     if not points:
         return
     points.sort(key=lambda point: point["width"])
+    compiled = " compiled" if points[0].get("engine") == "compiled" else ""
     colour = COLOURS[number % len(COLOURS)]
     ax.plot(
         [point["width"] for point in points], [point["samples_per_second"] for point in points],
         color=colour, marker=MARKERS[number % len(MARKERS)], markersize=6.0, linewidth=1.6,
         linestyle=_LINES[device, which or 0], markerfacecolor="white" if which else colour,
-        label=f"{'' if which is None else 'ab'[which] + ': '}{device}, batch {batch:,}",
+        label=f"{'' if which is None else 'ab'[which] + ': '}{device}{compiled}, batch {batch:,}",
     )  # fmt: skip
 
 
