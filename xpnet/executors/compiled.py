@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -93,18 +93,29 @@ class Compiled(Replay):
         return rows_out.astype(np.float64)
 
     def _call_function(self, table: np.ndarray) -> None:
-        """Run on all threads, the last of which is this one."""
+        """Run on all threads; those that have begun come to their end before an interrupt is raised."""
         address = table.ctypes.data
         if self.threads == 1:
             self._function(address, 0)
             return
-        others = [threading.Thread(target=self._function, args=(address, i)) for i in range(1, self.threads)]
+        # One that began alone would wait for the others for ever, so all begin or none.
+        gate = threading.Barrier(self.threads)
+
+        def work(i: int) -> None:
+            with suppress(threading.BrokenBarrierError):
+                gate.wait()
+                self._function(address, i)
+
+        workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
         with self._gemm.one_thread() if self._gemm is not None else nullcontext():
-            for thread in others:
-                thread.start()
-            self._function(address, 0)
-            for thread in others:
-                thread.join()
+            try:
+                for worker in workers:
+                    worker.start()
+            except BaseException:
+                gate.abort()
+                raise
+            finally:
+                _join(workers)
 
     def _numbers(self, batch: int) -> np.ndarray | None:
         """The numbers that depend on the batch length, for this one; None if the text does not hold for it."""
@@ -117,6 +128,19 @@ class Compiled(Replay):
 
     def _extra_floats(self, program: Program) -> int:
         return scratch_floats(program, self.threads)
+
+
+def _join(workers: list[threading.Thread]) -> None:
+    """Wait until they have ended, however often somebody interrupts; then let the interrupt through."""
+    interrupt: KeyboardInterrupt | None = None
+    for worker in workers:
+        while worker.is_alive():
+            try:
+                worker.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _sched_yield() -> int:
