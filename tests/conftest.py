@@ -1,4 +1,6 @@
-"""The backends that tests run on: a test that takes `backend` runs on each of them.
+"""The backends that tests run on, and the rule that a whole run ends with: every refusal is asserted in full.
+
+A test that takes `backend` runs on each of them.
 
 Without a GPU the parameter "gpu" is left out; tests/test_gpu_present.py alone is skipped, with the reason.
 XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for machines that should have a GPU.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # before any test imports SciPy: some checks of scikit-learn's skip without it
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores that others use too, its threads spin
 
 import sys
 from collections.abc import Iterator
@@ -25,7 +28,9 @@ if str(Path(__file__).parent) not in sys.path:  # pytest's importlib mode does n
     sys.path.insert(0, str(Path(__file__).parent))
 
 import fakecupy
+from refusals import SAID, unsaid
 
+LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
 
 
@@ -107,3 +112,31 @@ def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()
     yield
     fakecupy.counts.reset()
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether all tests of the suite were to run, so that what none of them asserted is asserted nowhere."""
+    chosen = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob", "collectonly")
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return whole and not any(config.getoption(name, None) for name in chosen)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a worker of pytest-xdist has asserted."""
+    SAID.update(getattr(node, "workeroutput", {}).get("said", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a whole run that passed, but in which no test held some message to found, needed and fix."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["said"] = sorted(SAID)
+    elif session.exitstatus == 0 and _is_whole(session.config) and (left := unsaid(SAID)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.stash[LEFT] = left
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if LEFT in config.stash:
+        terminalreporter.section("messages that no test holds to found, needed and fix by refusals.says")
+        terminalreporter.line("\n".join(config.stash[LEFT]))

@@ -967,7 +967,8 @@ def test_config_that_holds_nonsense(run, capsys, section, key, value):
     config["data"]["dataset"] = "mnist" if key == "data_dir" else "mnist-sample"
     config[section][key] = value
     (run / "config.json").write_text(json.dumps(config))
-    refused(capsys, ["evaluate", run], key)
+    parts = ["leaves none of the 5000 samples", "restore config.json"] if value == 5000 else []
+    refused(capsys, ["evaluate", run], key, *parts)
 
 
 @pytest.mark.parametrize("section", [None, [], "cpu", {}])

@@ -174,9 +174,9 @@ def test_with_one_device_the_best_is_not_said_twice(capsys, tmp_path):
 
 def test_compare_refuses_files_that_are_no_results(capsys, tmp_path):
     a, bad = write(tmp_path / "a.json", ("cpu", 64, 32, 1000)), tmp_path / "bad.json"
-    refused(capsys, ["bench", "--compare", a, bad], "there is no file", bad)
+    refused(capsys, ["bench", "--compare", a, bad], "there is no file", bad, f"`xpnet bench --out {bad}` writes one")
     bad.write_text("{")
-    refused(capsys, ["bench", "--compare", bad, a], bad, "is not JSON")
+    refused(capsys, ["bench", "--compare", bad, a], bad, "is not JSON", f"write it with `xpnet bench --out {bad}`")
     bad.write_text(json.dumps(result()))
     refused(capsys, ["bench", "--compare", a, bad], bad, "no points")
     other = write(tmp_path / "other.json", ("cpu", 64, 32, 1), dtype="float64")
@@ -192,15 +192,22 @@ def test_compare_refuses_files_that_are_no_results(capsys, tmp_path):
      ["--repeats", "1"], ["--seconds", "1"], ["--engine", "replay"], ["--out", "x.json"], ["--quiet"]],
 )  # fmt: skip
 def test_compare_takes_no_option_of_measuring(capsys, never_timed, given):
-    refused(capsys, ["bench", "--compare", "a.json", "b.json", *given], "--compare", given[0], code=2)
+    refused(
+        capsys,
+        ["bench", "--compare", "a.json", "b.json", *given],
+        "--compare ",
+        f"takes no {given[0]}",
+        "leave one of them out",
+        code=2,
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "parts", "code"),
     [
         (["--plot", "x.jpg"], ("--plot x.jpg", ".png", ".svg"), 2),
-        (["--plot", "x.png", "--out", "x.png"], ("--out and --plot", "x.png"), 2),
-        (["--out", "."], ("--out", "folder"), 2),
+        (["--plot", "x.png", "--out", "x.png"], ("--out and --plot", "are both x.png", "name two files"), 2),
+        (["--out", "."], ("--out is '.'", "a folder", "name a file"), 2),
         (["--out", ""], ("--out", "name a file"), 2),
         (["--out", "none/x.json"], ("--out none/x.json", "no folder none"), 1),
         (["--plot", "none/x.png"], ("--plot none/x.png", "no folder none"), 1),
@@ -230,7 +237,7 @@ def test_without_matplotlib_nothing_is_timed(capsys, monkeypatch, never_timed):
         (["--batches", ""], "'' is not a list of sizes"),
         (["--repeats", "0"], "at least 1"),
         (["--features", "1.5"], "whole number"),
-        (["--seconds", "nan"], "'nan' is not a finite number above 0, such as 0.05"),
+        (["--seconds", "nan"], "'nan' is not a finite number above 0; write one such as 0.05"),
         (["--seconds", "-1"], "'-1'"),
         (["--dtype", "half"], "float32"),
         (["--device", "gpu"], "'cuda'"),

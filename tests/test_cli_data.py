@@ -88,7 +88,14 @@ def test_predict_does_not_overwrite_its_input(files, tmp_path, capsys):
     options = files("classes")
     assert main(["train", *options, "--epochs", "0", "--quiet", "--out", "run"]) == 0
     capsys.readouterr()
-    refused(capsys, ["predict", "run", "--input", options[1], "--out", options[1]], "the input itself", code=2)
+    refused(
+        capsys,
+        ["predict", "run", "--input", options[1], "--out", options[1]],
+        "is the input itself",
+        "would be overwritten",
+        "name another file",
+        code=2,
+    )
 
 
 def test_without_validation_evaluate_measures_the_training_data(files, capsys):
@@ -135,8 +142,11 @@ def test_plan_lists_every_buffer_before_the_run(files, capsys):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--dataset", "X.npy"], ["X.npy is a file and needs its labels", "--labels Y.npy"]),
-        (["--labels", "Y.npy"], ["--labels goes with --dataset X.npy", "mnist-sample has labels of its own"]),
+        (["--dataset", "X.npy"], ["--dataset X.npy", "is a file and needs its labels", "add --labels Y.npy"]),
+        (
+            ["--labels", "Y.npy"],
+            ["--labels goes with --dataset X.npy", "mnist-sample has labels of its own", "leave it out"],
+        ),
         (["--data-dir", "D"], ["--data-dir goes with", "mnist-sample", "leave it out"]),
         (["--dataset", "X.npy", "--labels", "Y.npy", "--data-dir", "D"], ["--data-dir goes with", "X.npy"]),
     ],
@@ -155,11 +165,12 @@ def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
         (None, np.zeros(4), ["there is no file", "X.npy", "np.save"]),
         (np.zeros((4, 2)), None, ["there is no file", "Y.npy", "np.save"]),
         (np.zeros(4), np.zeros(4), ["X.npy is (4,)", "rows (n_samples, n_features)"]),
-        (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)", "empty"]),
+        (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)", "empty", "write rows (n_samples, n_features) into it"]),
         (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]),
-        (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples"]),
+        (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples", "Pass as many of each"]),
         (np.zeros((4, 2)), np.array([0, 1, -1, 2]), ["Y.npy", "label -1 at sample 2"]),
-        (np.asfortranarray(np.ones((4, 2))), np.zeros(4), ["Fortran order", "np.ascontiguousarray(X)"]),
+        (np.asfortranarray(np.ones((4, 2))), np.zeros(4),
+         ["Fortran order", "a row cannot be read in one go", "np.ascontiguousarray(X)"]),
         (np.array([[0.0, 1.0], [np.inf, 2.0]]), np.zeros(2),
          ["feature 0, sample 1", "inf", "np.isfinite(X).all(axis=1); X[keep], Y[keep]"]),
         (np.ones((1, 2)), np.zeros(1), ["--validation"]),
@@ -183,7 +194,10 @@ def test_a_run_whose_file_has_gone_and_one_without_labels(files, capsys, tmp_pat
     (tmp_path / "X.npy").rename(tmp_path / "elsewhere.npy")
     refused(capsys, ["evaluate", "run"], "there is no file", "X.npy")
     config = json.loads(Path("run/config.json").read_text())
-    for labels, parts in ((None, ["no labels for"]), (3, ["labels is 3", "null or a path"])):
+    for labels, parts in (
+        (None, ["the config of the run", "has no labels for"]),
+        (3, ["labels is 3", "null or a path"]),
+    ):
         config["data"]["labels"] = labels
         Path("run/config.json").write_text(json.dumps(config))
         refused(capsys, ["evaluate", "run"], *parts, "train again, or restore it")
@@ -191,4 +205,4 @@ def test_a_run_whose_file_has_gone_and_one_without_labels(files, capsys, tmp_pat
 
 def test_a_validation_part_that_rounds_to_no_sample_is_refused(files, capsys):
     options = ["train", *files("classes"), "--validation", "0.0001"]
-    refused(capsys, options, "--validation 0.0001 of 400 samples", "give more, or 0 for none", code=2)
+    refused(capsys, options, "--validation 0.0001 of 400 samples", "is none", "give more, or 0 for none", code=2)

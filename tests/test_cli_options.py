@@ -257,20 +257,22 @@ def test_targets_that_the_loss_cannot_take_leave_no_run(folder, capsys):
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 EARLY = {
-    "--optimizer adam --momentum 0.9": ["--momentum", "momentum or nesterov", "not with adam"],
+    "--optimizer adam --momentum 0.9":
+     ["--momentum goes with --optimizer momentum or nesterov", "not with adam", "leave it out"],
     "--weight-decay 0.1": ["--weight-decay", "adamw or lion", "not with sgd"],
     "--optimizer lion --eps 1e-8": ["--eps", "adagrad or rmsprop", "not with lion"],
     "--loss squared_error --label-smoothing 0.1": ["--label-smoothing", "softmax_cross_entropy or", "squared_error"],
     "--loss poisson --huber-delta 1": ["--huber-delta", "--loss huber", "not with poisson"],
     "--loss huber --huber-delta 0": ["delta of huber is 0", "above 0"],
     "--loss sigmoid_cross_entropy --label-smoothing 1": ["smoothing", "1", "below 1"],
-    "--schedule plateau --validation 0": ["--schedule plateau", "--validation"],
+    "--schedule plateau --validation 0":
+     ["--schedule plateau goes by", "no samples are held out", "give some with --validation"],
     "--schedule one-cycle --epochs 0": ["--schedule one-cycle", "--epochs 0", "at least 2 steps"],
-    "--schedule cosine --epochs 0": ["--schedule cosine", "--epochs 0", "at least 1 step"],
+    "--schedule cosine --epochs 0": ["--schedule cosine", "--epochs 0", "at least 1 step", "give more epochs"],
     "--schedule one-cycle --total-steps 1": ["--total-steps", "at least 2"],
-    "--schedule one-cycle --warmup 5": ["--warmup", "not with one-cycle"],
+    "--schedule one-cycle --warmup 5": ["--warmup goes with --schedule ", "not with one-cycle", "leave it out"],
     "--schedule plateau --warmup 5": ["--warmup", "not with plateau"],
-    "--schedule step": ["--schedule step needs --every"],
+    "--schedule step": ["--schedule step", "needs --every", "add it"],
     "--schedule exponential": ["--schedule exponential needs --factor"],
     "--schedule exponential --factor 1.5": ["--schedule exponential", "1.5", "at most 1"],
     "--schedule constant --factor 0.5": ["--factor goes with --schedule step or exponential or plateau", "constant"],
@@ -282,15 +284,18 @@ EARLY = {
     "--l2 -0.1": ["l2 is -0.1", "at least 0"],
     "--clip-norm 0": ["clip_norm is 0", "above 0"],
     "--ema 1": ["ema is 1", "below 1"],
-    "--normalization batch --batch-size 1": ["--normalization batch", "--batch-size is 1"],
-    "--layers 4,3 --dropout 0.5": ["--dropout", "--layers 4,3", "none"],
+    "--normalization batch --batch-size 1":
+     ["--normalization batch needs 2 samples", "--batch-size is 1", "raise it", "--normalization layer"],
+    "--layers 4,3 --dropout 0.5":
+     ["--dropout works on hidden layers", "--layers 4,3 has none", "leave it out, or add a size"],
     "--layers 4,3 --normalization layer": ["--normalization", "--layers 4,3", "none"],
     "--layers 4,5,3 --activation relu,tanh": ["activation has 2 names for 1 hidden layers"],
-    "--layers 4,5,3 --dropout 0.1,0.2": ["dropout has 2 rates for 1 hidden layers"],
-    "--monitor val_loss": ["--monitor goes with --patience or --target-score"],
+    "--layers 4,5,3 --dropout 0.1,0.2":
+     ["dropout has 2 rates", "for 1 hidden layers", "give one rate for all, or one per hidden layer"],
+    "--monitor val_loss": ["--monitor goes with", "--patience or --target-score", "add one, or leave it out"],
     "--min-delta 0.1 --target-score 0.9": ["--min-delta goes with --patience"],
     "--patience 3 --ema 0.9": ["--patience", "--ema", "leave one"],
-    "--patience 3 --monitor val_f1": ["--monitor is 'val_f1'", "--metrics"],
+    "--patience 3 --monitor val_f1": ["--monitor is 'val_f1'", "needed is one of", "more come with --metrics"],
     "--patience 3 --monitor val_los": ["'val_los'", "did you mean 'val_loss'?"],
     "--patience 3 --validation 0": ["--validation 0", "val_loss", "--monitor train_loss"],
     "--target-score 0.9 --validation 0.0": ["--validation 0.0", "val_accuracy"],
@@ -328,13 +333,29 @@ def test_what_the_parser_refuses(capsys):
 @pytest.mark.parametrize(
     ("labels", "options", "found"),
     [
-        ("targets", "--class-weight balanced", ["--class-weight balanced needs classes", "targets.npy"]),
+        (
+            "targets",
+            "--class-weight balanced",
+            ["--class-weight balanced needs classes", "targets.npy holds other targets", "leave it out"],
+        ),
         ("targets", "--label-smoothing 0.1", ["--label-smoothing", "not with squared_error"]),
-        ("targets", "--metrics f1", ["--metrics f1", "holds no classes"]),
-        ("classes", "--metrics f1 --validation 0", ["--metrics", "--validation"]),
+        (
+            "targets",
+            "--metrics f1",
+            ["--metrics f1", "holds no classes", "needed are one-hot columns", "use labels of whole numbers"],
+        ),
+        (
+            "classes",
+            "--metrics f1 --validation 0",
+            ["--metrics", "held out, and there are none", "give some with --validation"],
+        ),
         ("classes", "--schedule plateau --validation 0", ["--schedule plateau", "--validation"]),
         ("classes", "--schedule one-cycle --batch-size 60 --epochs 1", ["--epochs 1 give 1", "at least 2 steps"]),
-        ("targets", "--target-score 0.9", ["val_accuracy needs classes", "--monitor"]),
+        (
+            "targets",
+            "--target-score 0.9",
+            ["val_accuracy needs classes", "X.npy has other targets", "take another --monitor"],
+        ),
         ("classes", "--patience 3 --validation 0", ["val_loss", "--validation"]),
         ("classes", "--warmup 20 --schedule cosine", ["--schedule cosine", "20", "longer"]),
     ],
@@ -345,7 +366,14 @@ def test_refused_for_these_data_before_a_run_is_made(folder, capsys, labels, opt
 
 
 def test_weights_go_with_a_file_and_fit_it(folder, capsys):
-    refused(capsys, ["train", "--weights", "W.npy"], "--weights goes with --dataset X.npy", "mnist-sample", code=2)
+    refused(
+        capsys,
+        ["train", "--weights", "W.npy"],
+        "--weights goes with --dataset X.npy",
+        "not with mnist-sample",
+        "leave it out",
+        code=2,
+    )
     np.save("W.npy", np.ones(3))
     refused(capsys, ["train", *flags(folder), "--weights", "W.npy"], "W.npy", "X.npy", "(3,)")
     assert (
@@ -392,7 +420,7 @@ def test_find_lr_without_a_suggestion(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        ("--lr-start 1 --lr-end 0.1", ["--lr-end is 0.1", "--lr-start 1"]),
+        ("--lr-start 1 --lr-end 0.1", ["--lr-end is 0.1", "--lr-start 1", "needed is a rate above the first"]),
         ("--plot rates.jpg", ["--plot rates.jpg", ".png"]),
         ("--momentum 0.9", ["--momentum", "not with sgd"]),
     ],

@@ -167,7 +167,7 @@ def test_no_such_run(capsys):
     ("spoil", "parts"),
     [
         (lambda run: (run / "model.safetensors").unlink(), ["model.safetensors", "has not ended", "train --resume"]),
-        (lambda run: (run / "history.jsonl").unlink(), ["no history.jsonl", "train again"]),
+        (lambda run: (run / "history.jsonl").unlink(), ["has no history.jsonl", "train again", "or restore it"]),
         (lambda run: (run / "history.jsonl").write_text(""), ["history.jsonl", "no records", "train again"]),
         (lambda run: (run / "history.jsonl").write_text('{"a": 1}\n'), ["history.jsonl", "no records", "train again"]),
         (lambda run: (run / "history.jsonl").write_text('{"epoch": 0}\n'), ["needed is a loss"]),
@@ -185,7 +185,9 @@ def test_a_run_that_is_not_whole(digits_run, tmp_path, capsys, spoil, parts):
 
 def test_a_place_that_is_a_file_and_a_format_that_is_none(digits_run, capsys):
     Path("taken").write_text("precious")
-    refused(capsys, ["plot", digits_run[0], "--out", "taken"], "--out taken is a file", "name a folder")
+    refused(
+        capsys, ["plot", digits_run[0], "--out", "taken"], "--out taken", "is a file", "name a folder, or leave it out"
+    )
     assert Path("taken").read_text() == "precious"
     refused_by_parser(capsys, ["plot", "run", "--format", "pgn"], "'pgn'", "did you mean 'png'")
 
@@ -194,5 +196,5 @@ def test_without_matplotlib_nothing_is_trained_or_loaded(digits_run, capsys, mon
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
     for argv in (["train", *SMALL, "--plot", "--out", "run"], ["plot", digits_run[0], "--out", "out"]):
-        refused(capsys, argv, "matplotlib", "pip install 'xpnet[plot]'")
+        refused(capsys, argv, "pictures need matplotlib", "not installed", "pip install 'xpnet[plot]'")
     assert not names(".")

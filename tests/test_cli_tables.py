@@ -227,7 +227,13 @@ def test_a_run_on_a_table_resumes_and_repeats_to_the_same_bits(table, capsys):
     frame = pd.read_csv("t.csv")
     frame.loc[0, "size"] += 1
     frame.to_csv("t.csv", index=False)
-    refused(capsys, ["train", "--resume", "short", "--epochs", "4"], "table.json is not what the table gives now")
+    refused(
+        capsys,
+        ["train", "--resume", "short", "--epochs", "4"],
+        "table.json",
+        "is not what the table gives now",
+        "restore the table",
+    )
 
 
 def test_plan_and_find_lr_take_tables(table, capsys):
@@ -265,12 +271,15 @@ def test_classes_of_digits_and_categories_of_digits_stay_text(table):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["t.csv"], ["t.csv is a table and needs its target", "--target COLUMN"]),
+        (["t.csv"], ["t.csv is a table", "needs its target", "add --target COLUMN"]),
         (["--target", "0.9"], ["--target goes with a table", "not with mnist-sample", "--target-score"]),
         (["--drop", "a"], ["--drop goes with a table"]),
         (["--impute", "mean"], ["--impute goes with a table"]),
         (["--task", "binary"], ["--task goes with a table"]),
-        (["t.csv", "--target", "y", "--labels", "Y.npy"], ["--labels goes with --dataset X.npy", "t.csv"]),
+        (
+            ["t.csv", "--target", "y", "--labels", "Y.npy"],
+            ["--labels goes with --dataset X.npy", "the table t.csv has its columns", "leave it out"],
+        ),
         (["t.csv", "--target", "y", "--weights", "W.npy"], ["--weights goes with --dataset X.npy"]),
         (["t.csv", "--target", "y", "--data-dir", "D"], ["--data-dir goes with --dataset mnist"]),
     ],
@@ -282,7 +291,10 @@ def test_options_that_do_not_fit_each_other(capsys, options, parts):
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        (["train", "t.csv", "--dataset", "mnist"], ["'t.csv' and --dataset both name the data"]),
+        (
+            ["train", "t.csv", "--dataset", "mnist"],
+            ["'t.csv' and --dataset", "both name the data", "leave one of them out"],
+        ),
         (["train", "mnst"], ["'mnist'", "a table T.csv"]),
         (["train", "t.xlsx", "--target", "y"], ["t.xlsx", "a table T.csv"]),
         (["train", "--target", "y", "--impute", "median"], ["impute is 'median'"]),
@@ -337,7 +349,12 @@ def test_a_bad_table_leaves_no_run(capsys, content, parts):
         ("validation", ["--validation", "0.001"], 2, ["--validation 0.001 of 20 samples"]),
         ("all", ["--validation", "20"], 2, ["leaves none of the 20 samples"]),
         ("balance", ["--class-weight", "balanced"], 2, ["needs classes, and --target y"]),
-        ("layers", ["--layers", "3,1"], 2, ["--layers goes from 3 to 1", "1 features"]),
+        (
+            "layers",
+            ["--layers", "3,1"],
+            2,
+            ["--layers goes from 3 to 1", "t.csv has 1 features and 1 outputs", "begin and end with these"],
+        ),
         ("loss", ["--loss", "hinge"], 1, ["hinge needs targets"]),
         ("metrics", ["--metrics", "f1"], 2, ["--metrics f1"]),
     ],
@@ -378,8 +395,22 @@ def test_extra_columns_can_be_dropped(trained, capsys):
     assert main(["predict", "run", "new.csv", "--drop", "new,more", "--out", "p.csv"]) == 0
     assert main(["evaluate", "run", "new.csv", "--drop", "new,more"]) == 0
     capsys.readouterr()
-    refused(capsys, ["evaluate", "run", "new.csv", "--drop", "old"], "'old'", "does not have", code=2)
-    refused(capsys, ["evaluate", "run", "--drop", "new"], "--drop goes with the table", code=2)
+    refused(
+        capsys,
+        ["evaluate", "run", "new.csv", "--drop", "old"],
+        "--drop names the column 'old'",
+        "does not have",
+        "leave it out",
+        code=2,
+    )
+    refused(
+        capsys,
+        ["evaluate", "run", "--drop", "new"],
+        "--drop goes with the table",
+        "of rows to measure",
+        "name one, or leave it out",
+        code=2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -392,8 +423,20 @@ def test_extra_columns_can_be_dropped(trained, capsys):
         (["predict", "run", "t.csv", "--out", "none/p.csv"], 1, ["none/p.csv"]),
         (["predict", "digits", "t.csv", "--out", "p.csv"], 2, ["digits was not trained on a table"]),
         (["predict", "digits", "X.npy", "--drop", "a", "--out", "p.csv"], 2, ["--drop goes with one"]),
-        (["evaluate", "digits", "t.csv"], 2, ["digits was not trained on a table", "t.csv"]),
-        (["evaluate", "digits", "X.npy"], 2, ["measured on its own data", "leave X.npy out"]),
+        (
+            ["evaluate", "digits", "t.csv"],
+            2,
+            [
+                "digits was not trained on a table",
+                "t.csv goes with one",
+                "give a .npy file of rows, or a run on a table",
+            ],
+        ),
+        (
+            ["evaluate", "digits", "X.npy"],
+            2,
+            ["digits was not trained on a table", "measured on its own data", "leave X.npy out"],
+        ),
     ],
 )
 def test_commands_that_do_not_fit_the_run(trained, capsys, argv, code, parts):
@@ -405,7 +448,7 @@ def test_commands_that_do_not_fit_the_run(trained, capsys, argv, code, parts):
 @pytest.mark.parametrize(
     ("spoil", "parts"),
     [
-        (lambda text: None, ["has no table.json"]),
+        (lambda text: None, ["was trained on a table", "has no table.json"]),
         (lambda text: text[:100], ["table.json", "no preprocessing of this version"]),
         (lambda text: text.replace('"dark, blue",', ""), ["table.json", "colour"]),
         (lambda text: text.replace('"dropped": []', '"dropped": ["size"]'), ["two of its columns"]),
@@ -426,4 +469,10 @@ def test_a_preprocessing_of_another_model(trained, table, capsys):
     train(table, "kind", "--layers", "6,3", "--out", "other", drop=["same"])
     Path("other/table.json").write_text(other)
     capsys.readouterr()
-    refused(capsys, ["predict", "other", "t.csv", "--out", "p.csv"], "gives 7 features and 3 outputs", "6 and 3")
+    refused(
+        capsys,
+        ["predict", "other", "t.csv", "--out", "p.csv"],
+        "gives 7 features and 3 outputs",
+        "6 and 3",
+        "train again, or restore them",
+    )

@@ -149,14 +149,14 @@ def test_save_and_load(tmp_path):
     [
         (None, ["loss is 'log_cosh'", "functions={'log_cosh': your CustomLoss}"]),
         ({"log_cosh": LOG_COSH}, ["activation is 'swish2'", "functions={'swish2': your CustomActivation}"]),
-        ({"log_cosh": SWISH2}, ["functions['log_cosh'] is", "needed is the CustomLoss of that name"]),
-        (["zz"], ["functions is ['zz']", "needed is a dict"]),
+        ({"log_cosh": SWISH2}, ["functions['log_cosh'] is", "needed is the CustomLoss", "of that name"]),
+        (["zz"], ["functions is ['zz']", "needed is a dict", "functions={'mine': mine}"]),
         (
             {
                 **FUNCTIONS,
                 "swish2": CustomActivation("other", swish2, swish2_backward, from_input=True, scratch=["matrix"]),
             },
-            ["functions['swish2'] is the CustomActivation called 'other'", "called 'swish2'"],
+            ["functions['swish2'] is the CustomActivation called 'other'", "called 'swish2'", "under its own name"],
         ),
         ({**FUNCTIONS, "swish2": swish2}, ["functions['swish2'] is", "needed is the CustomActivation of that name"]),
     ],
@@ -324,13 +324,14 @@ def reads_out(xp, A, out, work, row):
         (lambda: CustomActivation("a", tanh_of_out, tanh_backward),
          ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"]),
         (lambda: CustomActivation("a", spoils_Z, doubled_Z, from_input=True),
-         ["forward of activation 'a' writes into Z", "write into out"]),
+         ["forward of activation 'a' writes into Z", "must stay as it is", "write into out", "and the scratch given"]),
         (lambda: CustomActivation("a", shifted, tanh_backward), ["forward of activation 'a' writes into Z"]),
         (lambda: CustomActivation("a", square, spoils_its_trace, from_input=True),
          ["backward of activation 'a' writes into Z", "write into out"]),
         (lambda: CustomActivation("a", capped, relu_backward), ["backward of activation 'a'", "relative error"]),
         (lambda: CustomActivation("a", capped, relu_backward, kinks=(0.0, 6.0)), ["relative error"]),
-        (lambda: CustomLoss("b", squared_error, link=reads_out, threshold=0.0), ["link of loss 'b' gives NaN"]),
+        (lambda: CustomLoss("b", squared_error, link=reads_out, threshold=0.0),
+         ["link of loss 'b' gives NaN", "needed is a link that is defined there", "only after it has written them"]),
         (lambda: CustomActivation("a", square, lambda xp, Z, dA, out: xp.multiply(Z, dA, out=out), from_input=True),
          ["backward of activation 'a'", "relative error 5.0e-01", "at most 1e-07"]),
         (lambda: CustomActivation("a", square, wrong_in_place), ["backward of activation 'a'", "relative error"]),
@@ -341,16 +342,20 @@ def reads_out(xp, A, out, work, row):
         (lambda: CustomActivation("a", lambda xp, Z: xp.exp(Z, out=Z), square_backward),
          ["'a' cannot be recorded", "positional arguments", "forward(xp, Z, out, *scratch)"]),
         (lambda: CustomActivation("a", lambda xp, Z, out: Z, square_backward, from_input=True),
-         ["'a' writes nothing into A", "out="]),
-        (lambda: CustomActivation("relu", square, square_backward), ["'relu' is one of xpnet's own", "another name"]),
-        (lambda: CustomActivation("", square, square_backward), ["name of the activation is ''"]),
-        (lambda: CustomActivation("a", square, square_backward, scratch=("vector",)), ["'matrix' and 'row'"]),
+         ["'a' writes nothing into A", "needed is forward(", "with out="]),
+        (lambda: CustomActivation("relu", square, square_backward),
+         ["the activation 'relu'", "is one of xpnet's own", "give yours another name"]),
+        (lambda: CustomActivation("", square, square_backward),
+         ["name of the activation is ''", "needed is a text", "such as 'mine'"]),
+        (lambda: CustomActivation("a", square, square_backward, scratch=("vector",)),
+         ["scratch of activation 'a' is", "needed is a tuple", "of 'matrix' and 'row'"]),
         (lambda: CustomLoss("b", half_squared), ["gradient of loss 'b'", "relative error", "at most 1e-07"]),
         (lambda: CustomLoss("b", wrong_where_negative), ["gradient of loss 'b'", "relative error"]),
         (lambda: CustomLoss("b", writing), ["pair of loss 'b' writes into Y", "dA and work"]),
         (lambda: CustomLoss("b", lambda xp, A, Y, L, dA, work: xp.subtract(A, Y, out=dA)), ["nothing into L"]),
         (lambda: CustomLoss("b", lambda A, Y: A - Y), ["'b' cannot be recorded", "pair(xp, A, Y, L, dA, work)"]),
-        (lambda: CustomLoss("b", log_cosh, link=logistic), ["'b' has a link and no threshold", "threshold=0.0"]),
+        (lambda: CustomLoss("b", log_cosh, link=logistic),
+         ["'b' has a link and no threshold", "needed is where", "threshold=0.0"]),
         (lambda: CustomLoss("b", log_cosh, threshold=np.nan), ["threshold of loss 'b' is nan", "finite number"]),
         (lambda: CustomLoss("huber", log_cosh), ["'huber' is one of xpnet's own"]),
     ],
@@ -365,11 +370,11 @@ def test_two_functions_of_one_name_are_refused():
     other = CustomActivation("swish2", square, square_backward, from_input=True)
     with pytest.raises(ValueError) as error:
         Network([2, 3, 3, 1], activation=[SWISH2, other], loss=LOG_COSH, backend=CPU)
-    says(error, "two activations of your own are called 'swish2'", "another name")
+    says(error, "two activations of your own", "are called 'swish2'", "give one another name")
     Network([2, 3, 3, 1], activation=[SWISH2, SWISH2], loss=LOG_COSH, backend=CPU)
     with pytest.raises(ValueError) as error:
         Network([2, 3, 1], activation=SWISH2, loss=CustomLoss("swish2", log_cosh), backend=CPU)
-    says(error, "an activation and the loss of your own are both called 'swish2'", "another name")
+    says(error, "an activation and the loss of your own", "both called 'swish2'", "give one another name")
     Network([2, 3, 1], activation="relu", loss=CustomLoss("relu", log_cosh), backend=CPU)  # xpnet's is never looked up
 
 

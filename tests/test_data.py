@@ -147,16 +147,24 @@ def test_repr_names_shapes_types_and_extras():
 @pytest.mark.parametrize(
     ("X", "Y", "parts"),
     [
-        (np.zeros((60, 7)), np.zeros((10, 60)), ["X is (60, 7); one sample is one column: pass X.T"]),
+        (
+            np.zeros((60, 7)),
+            np.zeros((10, 60)),
+            ["X looks row-wise: X is (60, 7)", "one sample is one column", "pass X.T"],
+        ),
         (np.zeros((60, 7)), np.zeros(60), ["X is (60, 7)", "60 samples", "pass X.T"]),
-        (np.zeros((7, 60)), np.zeros((60, 10)), ["Y is (60, 10); one sample is one column: pass Y.T"]),
+        (
+            np.zeros((7, 60)),
+            np.zeros((60, 10)),
+            ["Y looks row-wise: Y is (60, 10)", "one sample is one column", "pass Y.T"],
+        ),
         (np.zeros((60, 7)), np.zeros((60, 10)), ["X is (60, 7)", "Y is (60, 10)", "pass X.T and Y.T"]),
         (np.zeros((7, 60)), np.zeros((1, 59)), ["60 and 59 samples", "one column of Y for each column of X"]),
-        (np.zeros(5), np.zeros(5), ["X is (5,)", "(n_features, n_samples)", "X.reshape(1, -1)"]),
+        (np.zeros(5), np.zeros(5), ["X is (5,)", "(n_features, n_samples)", "One sample: pass X.reshape(-1, 1)"]),
         (np.zeros((28, 28, 60)), np.zeros(60), ["X is (28, 28, 60)", "X.reshape(-1, 60)"]),
         (np.zeros((60, 28, 28)), np.zeros(60), ["X is (60, 28, 28)", "X.reshape(60, -1).T"]),
         (np.zeros((3, 5)), np.zeros((1, 1, 5)), ["Y is (1, 1, 5)", "(n_outputs, n_samples)", "Y.reshape"]),
-        (np.zeros((3, 0)), np.zeros(0), ["X is (3, 0)", "at least one sample"]),
+        (np.zeros((3, 0)), np.zeros(0), ["X is (3, 0)", "needs at least one sample", "Check the selection or file"]),
         (np.zeros((0, 5)), np.zeros(5), ["X is (0, 5)", "one feature"]),
         (np.zeros((3, 5)), np.zeros((0, 5)), ["Y is (0, 5)", "one output"]),
     ],
@@ -285,7 +293,7 @@ def test_from_labels_hands_on_weights_and_scale():
             [0, 1, 9, 10],
             10,
             ValueError,
-            ["label 10 at sample 3, but n_classes=10 allows 0 to 9", "n_classes=11"],
+            ["label 10 at sample 3", "n_classes=10 allows 0 to 9", "Pass n_classes=11 or more"],
         ),
         ([0, -1, 1, 1], None, ValueError, ["label -1 at sample 1", "whole numbers from 0", "np.unique"]),
         ([0, 1, 1.5, 1], None, ValueError, ["label 1.5 at sample 2", "whole numbers", "Dataset(X, Y)"]),
@@ -379,7 +387,7 @@ def test_subset_keeps_the_scale_and_finds_classes_anew():
     [
         ([0, 10], ValueError, ["index 10", "10 samples", "0 to 9"]),
         ([0, -11], ValueError, ["index -11", "10 samples"]),
-        ([], ValueError, ["holds no sample", "at least one of the 10"]),
+        ([], ValueError, ["subset([])", "holds no sample", "choose at least one of the 10"]),
         (slice(5, 5), ValueError, ["slice(5, 5, None)", "holds no sample"]),
         ([0.0, 1.0], TypeError, ["float64", "integers", "np.flatnonzero(mask)"]),
         (np.ones(10, bool), TypeError, ["bool", "np.flatnonzero(mask)"]),
@@ -539,7 +547,7 @@ def test_standardize_over_several_blocks(monkeypatch):
 def test_standardize_needs_the_same_features():
     with pytest.raises(ValueError) as error:
         standardize(Dataset(uniform(4, 5), np.ones(5)), Dataset(uniform(3, 5), np.ones(5)))
-    says(error, "others[0] has 3 features", "train has 4", "same features")
+    says(error, "others[0] has 3 features", "train has 4", "Pass datasets made from the same columns")
 
 
 # upload
@@ -628,9 +636,9 @@ def test_balanced_classes_weigh_the_same():
     ("class_weight", "parts"),
     [
         ("balansed", ["class_weight is 'balansed'", "did you mean 'balanced'?"]),
-        ({3: 1.0}, ["the label 3", "0 to 2"]),
+        ({3: 1.0}, ["class_weight has the label 3", "Y holds the labels 0 to 2", "leave it out"]),
         ({"a": 1.0}, ["the label 'a'", "0 to 2"]),
-        ([1, 2], ["class_weight is (2,)", "(3,)"]),
+        ([1, 2], ["class_weight is (2,)", "needed is (3,)", "pass a dict"]),
         ([1, -2, 1], ["weight"]),
         ({0: float("nan")}, ["weight"]),
         ({0: 0, 1: 0, 2: 0}, ["weight", "zero"]),

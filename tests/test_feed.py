@@ -175,17 +175,17 @@ def test_refusals(float64_cpu, tmp_path):
     in_file, in_memory = mapped(tmp_path)
     with pytest.raises(ValueError) as refusal:
         in_file.split(0.1)
-    says(refusal, "mapped file", "subset(slice")
+    says(refusal, "split would copy", "out of a mapped file", "dataset.subset(slice(0, n))")
     for datasets in ((in_file,), (in_memory, in_file)):
         with pytest.raises(ValueError) as refusal:
             xpnet.standardize(*datasets)
-        says(refusal, "mapped file", "write a standardized file")
+        says(refusal, "standardize would hold", "of a mapped file in memory", "write a standardized file")
     with pytest.raises(ValueError) as refusal:
         xpnet.train(xpnet.Network([N_FEATURES, 3], backend=float64_cpu), in_file, xpnet.SGD(), epochs=1)
     says(refusal, "batch_size is None", "mapped file", "batch_size=128")
     with pytest.raises(ValueError) as refusal:
         Dataset(np.load(tmp_path / "rows.npy", mmap_mode="r"), np.zeros(N_FEATURES))
-    says(refusal, "does not hold samples as rows", "np.save(path, np.ascontiguousarray(X.T))")
+    says(refusal, "X is a memmap", "does not hold samples as rows", "np.save(path, np.ascontiguousarray(X.T))")
     rows = np.load(tmp_path / "rows.npy")
     rows[17, 2] = np.nan
     np.save(tmp_path / "nan.npy", rows)

@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from refusals import refusal
 
 from xpnet import (
     Huber,
@@ -170,7 +171,7 @@ def test_it_moves_the_parameters_by_h_and_wastes_nothing_on_the_padding(monkeypa
 def test_float32_is_refused_and_the_fix_named():
     net = Network([4, 3], backend=select_backend("cpu", "float32"))
     X, Y = np.zeros((4, 2), np.float32), np.full((3, 2), 1 / 3, np.float32)
-    with pytest.raises(TypeError, match=r"float32.*need float64.*select_backend\(dtype='float64'\)"):
+    with refusal(TypeError, "float32", "need float64", "select_backend(dtype='float64')"):
         check_gradients(net, X, Y)
 
 
@@ -201,7 +202,7 @@ def test_a_kink_everywhere_is_said_and_theta_restored():
     # All weights 0: every unit sits on the kink of relu, and each direction moves it to one side or the other.
     net, (X, Y, _) = network("relu", output="identity"), samples("squared_error", 3, 7)
     net.parameters.flat[...] = 0.0
-    with pytest.raises(RuntimeError, match=r"100 random directions all met a kink; use fewer samples, a smaller h"):
+    with refusal(RuntimeError, "100 random directions", "all met a kink", "use fewer samples, a smaller h"):
         check_gradients(net, X, Y)
     assert not net.parameters.flat.any()
 

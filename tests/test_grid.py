@@ -192,7 +192,10 @@ def test_compare_joins_same_devices_and_the_best_of_each():
     [
         ({"dtype": "float64"}, ("float32", "float64", "--dtype")),
         ({"features": 20}, ("784", "20", "--features")),
-        ({"points": [point("cpu", 32, 32, 1)]}, ("in common", "--widths")),
+        (
+            {"points": [point("cpu", 32, 32, 1)]},
+            ("the two results", "no width and batch size in common", "measure both with the same --widths"),
+        ),
     ],
 )
 def test_compare_refuses_what_does_not_compare(changed, parts):
@@ -260,10 +263,10 @@ def test_a_file_that_is_not_json_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError) as error:
         grid.read(path)
-    says(error, "x.json is not JSON", "xpnet bench --out")
+    says(error, "x.json", "is not JSON", "write it with `xpnet bench --out")
     with pytest.raises(FileNotFoundError) as missing:
         grid.read(tmp_path / "none.json")
-    says(missing, "there is no file", "xpnet bench --out")
+    says(missing, "there is no file", "none.json", "`xpnet bench --out")
 
 
 def test_a_whole_file_is_not_refused(tmp_path):

@@ -132,15 +132,33 @@ def test_no_area_without_both_classes():
     [
         (partial(metrics.accuracy, np.ones((2, 5)), np.ones((5, 2))), ["(2, 5)", "(5, 2)", "a sample is a column"]),
         (partial(metrics.r2, np.ones(5), np.ones(5)), ["(5,)", "(n_outputs, n_samples)"]),
-        (partial(metrics.r2, np.full((1, 2), np.nan), np.ones((1, 2))), ["NaN or infinity"]),
-        (partial(metrics.r2, np.ones((1, 2)), np.ones((1, 2)), np.ones(3)), ["weights is (3,)", "(2,)"]),
+        (
+            partial(metrics.r2, np.full((1, 2), np.nan), np.ones((1, 2))),
+            ["hold NaN or infinity", "needs finite numbers", "a lower learning rate, or remove the samples"],
+        ),
+        (
+            partial(metrics.r2, np.ones((1, 2)), np.ones((1, 2)), np.ones(3)),
+            ["weights is (3,)", "needed is (2,)", "one finite number >= 0 a sample"],
+        ),
         (partial(metrics.r2, np.ones((1, 2)), np.ones((1, 2)), np.zeros(2)), ["weights", "not all zero"]),
-        (partial(metrics.f1, np.ones((3, 2)), np.eye(3)[:, :2], average="binary"), ["3 classes", "'macro'"]),
+        (
+            partial(metrics.f1, np.ones((3, 2)), np.eye(3)[:, :2], average="binary"),
+            ["average is 'binary'", "for 3 classes", "needed is one of 'macro'"],
+        ),
         (partial(metrics.f1, np.ones((3, 2)), np.eye(3)[:, :2], average="makro"), ["did you mean 'macro'?"]),
-        (partial(metrics.f1, np.ones((3, 2)), np.ones((3, 2))), ["no classes", "Dataset.from_labels"]),
-        (partial(metrics.roc_auc, np.ones((1, 2)), np.full((1, 2), 0.5)), ["0 and 1", "Dataset.from_labels"]),
+        (
+            partial(metrics.f1, np.ones((3, 2)), np.ones((3, 2))),
+            ["Y holds no classes", "needed are one-hot columns", "use Dataset.from_labels"],
+        ),
+        (
+            partial(metrics.roc_auc, np.ones((1, 2)), np.full((1, 2), 0.5)),
+            ["Y holds other numbers than 0 and 1", "roc_auc needs classes", "Dataset.from_labels(X, labels)"],
+        ),
         (partial(metrics.accuracy, np.ones((1, 2)), np.ones((1, 2)), threshold="base"), ["'base_rate'"]),
-        (partial(metrics.top_k_accuracy, np.ones((3, 2)), np.eye(3)[:, :2], k=4), ["k is 4", "3 outputs"]),
+        (
+            partial(metrics.top_k_accuracy, np.ones((3, 2)), np.eye(3)[:, :2], k=4),
+            ["k is 4", "there are 3 outputs", "needed are at least 2, and k of them at most"],
+        ),
         (partial(metrics.top_k_accuracy, np.ones((1, 2)), np.ones((1, 2))), ["1 outputs", "at least 2"]),
     ],
 )
@@ -188,7 +206,7 @@ def test_evaluate_refuses_unknown_metrics():
     says(error, "metric is 'roc_auk'", "did you mean 'roc_auc'?")
     with pytest.raises(TypeError) as error:
         xpnet.evaluate(network, dataset, metrics="f1")
-    says(error, "metrics is the text 'f1'", "metrics=('f1',)")
+    says(error, "metrics is the text 'f1'", "needed is a list of names", "metrics=('f1',)")
 
 
 def test_predictions_that_are_not_finite_do_not_end_a_sound_training(tmp_path):

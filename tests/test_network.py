@@ -428,7 +428,7 @@ def test_one_row_of_numbers_for_a_single_input_or_output(float64_cpu):
         ((7, 3), ["Y is (7, 3)", "one sample is one column", "pass Y.T"]),
         ((2, 7), ["Y is (2, 7)", "needed is (3, n_samples)", "one row per output"]),
         ((7,), ["Y is (7,)", "needed is (3, n_samples)"]),
-        ((3, 6), ["X has 7 samples (columns) and Y has 6", "give as many of both"]),
+        ((3, 6), ["X has 7 samples (columns)", "Y has 6", "give as many of both"]),
     ],
     ids=str,
 )
@@ -445,7 +445,7 @@ def test_weights_of_a_wrong_shape(float64_cpu, method, shape):
     network = Network([5, 3], backend=float64_cpu)
     with pytest.raises(ValueError) as error:
         getattr(network, method)(np.zeros((5, 7)), np.zeros((3, 7)), np.ones(shape))
-    says(error, f"weights is {shape}", "(7,)", "one number a sample")
+    says(error, f"weights is {shape}", "needed is (7,), one number a sample", "weights.reshape(7)")
 
 
 @pytest.mark.parametrize("name", ["X", "Y", "weights"])
@@ -518,10 +518,10 @@ def test_weights_by_hand_are_checked(backend, bad):
     for call in (network.gradients, network.evaluate_loss):
         with pytest.raises(ValueError) as refusal:
             call(X, Y, weights)
-        says(refusal, "weights hold a number below 0, infinity or NaN", "the weight 0")
+        says(refusal, "weights hold a number below 0, infinity or NaN", "needed are finite ones", "the weight 0")
 
 
 def test_a_backend_by_name_is_refused():
     with pytest.raises(TypeError) as refusal:
         Network([2, 1], loss="squared_error", backend="cpu")
-    says(refusal, "backend is 'cpu'", "select_backend('cpu')")
+    says(refusal, "backend is 'cpu'", "needed is what select_backend returns", "select_backend('cpu')")

@@ -384,7 +384,7 @@ def test_a_negative_variance_is_refused(tmp_path):
     network.save(path)
     with pytest.raises(ValueError) as error:
         Network.load(path, CPU)
-    says(error, str(path), "layers.1.running_variance", "below 0")
+    says(error, f"{path}: tensor layers.1.running_variance", "numbers below 0", "train the model again")
 
 
 def test_a_file_without_its_statistics_is_refused(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from refusals import says
 
 from xpnet.parameters import (
     BIAS_INITIALISERS,
@@ -48,8 +49,7 @@ def test_absurd_widths_are_refused_before_memory_is_asked_for():
     for shapes in ([(1, 2**31 - 64)], [(10**9, 10**9)], [(10**30, 1)]):
         with pytest.raises(ValueError) as error:
             Layout.of(dense(shapes))
-        for part in ("the network has", "parameters", "2,147,483,647", "narrower"):
-            assert part in str(error.value)
+        says(error, "the network has", "parameters", "2,147,483,647", "narrower")
 
 
 def test_views_write_through(backend):
@@ -97,7 +97,7 @@ def test_streams_depend_on_seed_and_purpose():
 def test_bad_seeds(seed, error, parts):
     with pytest.raises(error) as raised:
         random_generator(seed, 0)
-    assert all(part in str(raised.value) for part in parts)
+    says(raised, *parts)
 
 
 @pytest.mark.parametrize(

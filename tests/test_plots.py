@@ -171,7 +171,10 @@ def test_scores_of_a_run():
         (lambda: plots.score_curve(HISTORY, names=["val_acuracy"]), ["'val_acuracy'", "did you mean 'val_accuracy'"]),
         (lambda: plots.activation("sigmoide"), ["'sigmoide'", "did you mean 'sigmoid'"]),
         (lambda: plots.activation("log_softmax"), ["log_softmax", "all outputs", "activation('sigmoid')"]),
-        (lambda: plots.activation("relu", low=1, high=1), ["from 1 to 1", "low=-6, high=6"]),
+        (
+            lambda: plots.activation("relu", low=1, high=1),
+            ["the range is from 1 to 1", "needed are finite numbers, the lower first", "low=-6, high=6"],
+        ),
     ],
 )
 def test_curves_that_cannot_be_drawn_are_refused(draw, parts):
@@ -183,7 +186,7 @@ def test_curves_that_cannot_be_drawn_are_refused(draw, parts):
 def test_a_text_in_place_of_names_is_refused():
     with pytest.raises(TypeError) as error:
         plots.score_curve(HISTORY, names="val_accuracy")
-    says(error, "'val_accuracy'", "names=['val_accuracy']")
+    says(error, "names is the text 'val_accuracy'", "needed is a list", "names=['val_accuracy']")
 
 
 def softplus(Z):
@@ -321,15 +324,27 @@ def test_right_and_wrong_differ_by_colour_and_by_shape():
 @pytest.mark.parametrize(
     ("draw", "parts"),
     [
-        (lambda: plots.scatter(PLANE), ["3 features", "features=(0, 1)"]),
-        (lambda: plots.scatter(PLANE, features=(1, 1)), ["(1, 1)", "two different", "0 to 2"]),
+        (lambda: plots.scatter(PLANE), ["the data set has 3 features", "a plane has 2", "features=(0, 1)"]),
+        (
+            lambda: plots.scatter(PLANE, features=(1, 1)),
+            ["features is (1, 1)", "two different ones, from 0 to 2", "features=(0, 1)"],
+        ),
         (lambda: plots.scatter(PLANE, features=(0, 3)), ["(0, 3)", "0 to 2"]),
-        (lambda: plots.scatter(PLANE, features=(0, -1)), ["(0, -1)", "0 to 2"]),
+        (
+            lambda: plots.scatter(PLANE, features=(0, -1)),
+            ["features is (0, -1)", "needed are two, from 0 to 2", "features=(0, 1)"],
+        ),
         (lambda: plots.scatter(PLANE, features=(0, 1, 2)), ["(0, 1, 2)", "needed are two"]),
         (lambda: plots.scatter(PLANE, features=1), ["features is 1", "features=(0, 1)"]),
-        (lambda: plots.scatter(PLANE, features=(0, 1), names=["one"]), ["['one']", "2 classes"]),
+        (
+            lambda: plots.scatter(PLANE, features=(0, 1), names=["one"]),
+            ["names is ['one']", "the data set has 2 classes", "give a list of 2 names"],
+        ),
         (lambda: plots.scatter(PLANE, features=(0, 1), n=0), ["n is 0", "at least 1"]),
-        (lambda: plots.scatter(xpnet.Dataset(np.ones((1, 3)), [0.0, 1, 1])), ["1 feature", "np.vstack"]),
+        (
+            lambda: plots.scatter(xpnet.Dataset(np.ones((1, 3)), [0.0, 1, 1])),
+            ["the data set has 1 feature", "a plane needs 2", "np.vstack([X, x2])"],
+        ),
         (lambda: plots.scatter(xpnet.Dataset(np.ones((2, 3)), [0.5, 1, 1])), ["no classes", "from_labels"]),
         (lambda: plots.decision_regions(xpnet.Network([2, 2], backend=CPU), PLANE), ["3 features", "expects 2"]),
         (lambda: plots.misclassified(xpnet.Network([3, 5], backend=CPU), PLANE), ["2 outputs", "expects 5"]),
@@ -713,7 +728,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     for draw in EVERY.values():
         with pytest.raises(ImportError) as error:
             draw()
-        says(error, "matplotlib", "pip install 'xpnet[plot]'")
+        says(error, "pictures need matplotlib", "not installed", "pip install 'xpnet[plot]'")
 
 
 def test_pyplot_is_left_alone(tmp_path):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from refusals import says
+from refusals import refusal, says
 
 from xpnet import Activation, BatchNorm, Dense, Dropout, LayerNorm
 from xpnet.architecture import Architecture
@@ -166,7 +166,7 @@ def test_every_operand_lies_c_ordered_in_its_buffer():
     [
         # operands
         ("xp.multiply(Z, __import__('numpy').float64(2), out=Z)", ["multiply", "float64", "Python numbers", "float("]),
-        ("xp.multiply(Z, True, out=Z)", ["multiply", "bool", "Python numbers"]),
+        ("xp.multiply(Z, True, out=Z)", ["multiply", "bool", "Python numbers", "use float(...)"]),
         ("xp.add(Z, __import__('numpy').ones(2), out=Z)", ["add", "ndarray", "Buffers"]),
         ("xp.add(Z, None, out=Z)", ["add", "NoneType", "Buffers"]),
         ("xp.add(1.0, 2.0, out=Z)", ["add", "numbers only", "buffers of one kind"]),
@@ -184,7 +184,10 @@ def test_every_operand_lies_c_ordered_in_its_buffer():
         ("xp.matmul(W, b, out=A)", ["matmul", "matrices", "'b'"]),
         ("xp.matmul(W, X, out=row)", ["matmul", "matrices", "'row'"]),
         ("xp.matmul(W, 2.0, out=A)", ["matmul", "matrices", "2.0"]),
-        ("xp.sum(Z, axis=0, keepdims=True, out=b)", ["sum", "Z (2, 5)", "axis 0", "(1, 5)", "b", "(2, 1)"]),
+        (
+            "xp.sum(Z, axis=0, keepdims=True, out=b)",
+            ["sum", "Z (2, 5)", "axis 0", "(1, 5)", "b", "(2, 1)", "make out like that"],
+        ),
         ("xp.max(Z, axis=1, keepdims=True, out=A)", ["max", "(2, 1)", "A", "matrix"]),
         # orientation: W lies as it is seen, a batch buffer the other way round
         ("xp.add(M, Z, out=M)", ["add", "Z (2, 5)", "M (2, 5)", "the other way round", "same orientation"]),
@@ -226,7 +229,7 @@ def test_refusals(code, parts):
 
 @pytest.mark.parametrize("word", ["where", "argmax", "square", "float32", "empty", "copyto"])
 def test_words_outside_the_list_are_refused(word):
-    with pytest.raises(AttributeError, match=f"'{word}' is not a word of the Program; the words are add, .*matmul"):
+    with refusal(AttributeError, f"'{word}' is not a word of the Program", "the words are add, ", "matmul"):
         program_of(f"xp.{word}")
 
 
@@ -411,7 +414,7 @@ def test_at_the_full_batch_is_the_program_itself():
 
 @pytest.mark.parametrize("m", [0, 8, -1])
 def test_at_refuses_a_batch_that_does_not_fit(m):
-    with pytest.raises(ValueError, match=f"batch is {m}, the Program's buffers hold 1 to 7 samples"):
+    with refusal(ValueError, f"batch is {m}, ", "hold 1 to 7 samples", f"record it with batch={m}"):
         step_of([5, 4, 3], 7).at(m)
 
 

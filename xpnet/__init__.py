@@ -124,7 +124,7 @@ def __getattr__(name: str) -> Any:
     for home, names in (*_HOMES.items(), *_EXTRAS.items()):
         if name in names:
             return getattr(import_module(f"xpnet.{home}"), name)
-    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}; take one of dir(xpnet)")
 
 
 def __dir__() -> list[str]:

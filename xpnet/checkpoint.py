@@ -161,10 +161,10 @@ def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
         raise ValueError(f"its counts are {counts}, needed are whole numbers")
     for number in (progress.loss, progress.weight, progress.seconds, progress.last_finite, facts["lr"]):
         if number is not None and not math.isfinite(number):
-            raise ValueError(f"it holds the number {number}")
+            raise ValueError(f"it holds the number {number}, needed are finite ones")
     history = [dict(record) for record in facts["history"]]
     if [record["epoch"] for record in history] != list(range(len(history))) or not history:
-        raise ValueError("the epochs of its history do not follow each other from 0")
+        raise ValueError("the epochs of its history do not follow each other, needed are 0, 1, 2 and so on")
     return Moment(
         fit=dict(facts["fit"]), progress=progress, steps_done=facts["steps_done"],
         last_good_steps=facts["last_good_steps"], lr=facts["lr"],

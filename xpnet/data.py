@@ -258,7 +258,9 @@ class Dataset:
             unknown = [label for label in class_weight if not (isinstance(label, (int, np.integer))
                                                                and 0 <= label < n_classes)]  # fmt: skip
             if unknown:
-                raise ValueError(f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}")
+                raise ValueError(
+                    f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}; leave it out"
+                )
             for label, weight in class_weight.items():
                 per_class[label] = weight
         else:

@@ -192,7 +192,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = int(X.shape[1])
         elif X.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                             f"{self.n_features_in_} features as input")  # fmt: skip
+                             f"{self.n_features_in_} features as input; give those that it was fitted on, or "
+                             "fit it anew")  # fmt: skip
 
     def _check_goes_on(self, cure: str) -> None:
         """Refuse settings that a network begun with others could not follow."""
@@ -467,11 +468,12 @@ def _checked_weights(weights: Any, n_samples: int) -> Any:
     """Return sample weights (n_samples,) in float64, or None; raises ValueError for what cannot be."""
     if weights is None:
         return None
+    if np.size(weights) and not np.asarray(weights, np.float64).any():  # scikit-learn's own message names no fix
+        raise ValueError("Sample weights must contain at least one non-zero number: they are all zero; leave "
+                         "sample_weight out to count all samples alike")  # fmt: skip
     weights = _check_sample_weight(weights, np.empty((n_samples, 0)), dtype=np.float64)
     if (weights < 0).any():
         raise ValueError("Negative values in data passed to `sample_weight`; needed are weights of at least 0")
-    if not weights.any():
-        raise ValueError("Sample weights must contain at least one non-zero number: they are all zero")
     return weights
 
 

@@ -118,7 +118,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             and not np.array_equal(self.classes_, unique_labels(classes))
         ):
             raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
-                             f"{self.classes_!r}")  # fmt: skip
+                             f"{self.classes_!r}; give these, or leave classes out")  # fmt: skip
         return self._partial_fit(X, y, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

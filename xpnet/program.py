@@ -164,7 +164,7 @@ class Program:
     @property
     def state_offset(self) -> int:
         """Where the state begins in the float arena."""
-        return _aligned(self.n_owned)
+        return aligned(self.n_owned)
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -174,7 +174,8 @@ class Program:
     def at(self, batch: int) -> Program:
         """The same Program on the first `batch` samples of the same buffers."""
         if not 1 <= batch <= self.capacity:
-            raise ValueError(f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples")
+            raise ValueError(f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples; ask for one "
+                             f"of these, or record it with batch={batch}")  # fmt: skip
         return self if batch == self.batch else self.rerecord(batch)
 
     def describe(self) -> str:
@@ -246,13 +247,13 @@ class Recorder:
         self.statistics = self._allocate("statistics", (n_statistics,), "flat", n_statistics, align=False)
         self._n_owned = n_parameters + n_statistics
         # Where the next state goes; without `state_sizes` this run only finds out how long the two regions must be.
-        self._state_starts = {"float": _aligned(self._n_owned), "uint32": 0}
+        self._state_starts = {"float": aligned(self._n_owned), "uint32": 0}
         self._state_ends = dict(self._state_starts)
         for kind, start in self._state_starts.items():
             self._ends[kind] = start + (state_sizes or {}).get(kind, 0)
         for name in (*slots, *results):  # next to each other, so that a step copies them in one go
             self._allocate(name, (1, 1), "scalar", 1, align=False)
-        self._ends["float"] = _aligned(self._ends["float"])
+        self._ends["float"] = aligned(self._ends["float"])
 
     def __getitem__(self, name: str) -> Buffer:
         """The buffer of that name: theta, a slot, a result, or one allocated before."""
@@ -268,7 +269,7 @@ class Recorder:
     def state(self, name: str, size: int, kind: str = "float") -> Buffer:
         """A vector (size,) that lives on from step to step, zero at first: an optimizer's, or the key of a hash."""
         offset = self._state_ends[kind]
-        self._state_ends[kind] = _aligned(offset + size)
+        self._state_ends[kind] = aligned(offset + size)
         return self._keep(Buffer(name, kind, offset, (size,), "flat"))
 
     @property
@@ -340,7 +341,7 @@ class Recorder:
     ) -> Buffer:  # fmt: skip
         offset = self._ends[kind]
         end = offset + size
-        self._ends[kind] = _aligned(end) if align else end
+        self._ends[kind] = aligned(end) if align else end
         return self._keep(Buffer(name, kind, offset, shape, form, flipped))
 
     def _keep(self, buffer: Buffer) -> Buffer:
@@ -391,7 +392,8 @@ def _spoken(word: str, inputs: tuple[Any, ...], out: Buffer) -> str:
     return f"{out.name} = " + (f" {symbol} ".join(names) if symbol else f"{word}({', '.join(names)})")
 
 
-def _aligned(position: int) -> int:
+def aligned(position: int) -> int:
+    """The next position at the beginning of a cache line."""
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 
@@ -484,10 +486,9 @@ def _place_reduction(
     word: str, source: Any, out: Buffer, axis: int | None, keepdims: bool
 ) -> tuple[tuple[Operand], Operand, int]:
     """Turn the result with the source; `out` keeps the axis with length 1."""
-    if not isinstance(source, Buffer):
-        raise RecordingError(f"{word} reduces a Buffer, not the number {source}; give one as the first operand")
     if type(axis) is not int or not 0 <= axis < len(source.shape) or keepdims is not True:
-        raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}")
+        raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}; "
+                             f"write {word}({source.name}, axis=1, keepdims=True, out=...)")  # fmt: skip
     kept = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
     if source.form == "flat":
         kept = (1, 1)

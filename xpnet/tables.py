@@ -162,7 +162,8 @@ class Preprocessing:
             return made
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"it holds no preprocessing of this version ({type(error).__name__}: "
-                             f"{' '.join(str(error).split())})") from None  # fmt: skip
+                             f"{' '.join(str(error).split())}); needed is what Preprocessing.to_json writes: fit one "
+                             "anew") from None  # fmt: skip
 
 
 def fit(
@@ -295,22 +296,24 @@ def _check(made: Preprocessing) -> None:
     target, names = made.target, [column.name for column in made.columns]
     every = [*names, *target.names, *made.dropped]
     if not names or not target.names or not all(isinstance(name, str) for name in every):
-        raise ValueError("the names of its columns are missing or no text")
+        raise ValueError("the names of its columns are missing or no text, needed is a text for each")
     if len(set(every)) != len(every):
-        raise ValueError("two of its columns have the same name")
+        raise ValueError("two of its columns have the same name, needed is one of its own for each")
     check_option("task", target.task, TASKS)
     n_classes = {"regression": 0, "binary": 2}.get(target.task, max(3, len(target.classes)))
     n_scales = len(target.names) if target.task == "regression" else 0
-    if (len(target.classes), len(target.means), len(target.deviations)) != (n_classes, n_scales, n_scales):
-        raise ValueError(f"its classes, means or deviations are not those of {target.task}")
+    found, needed = tuple(map(len, (target.classes, target.means, target.deviations))), (n_classes, n_scales, n_scales)
+    if found != needed:
+        raise ValueError(f"it has {found} classes, means and deviations, a target of {target.task} needs {needed}")
     for column in made.columns:
         _check_column(column)
     if not all(_is_number(value) for value in target.means) or not all(
         _is_number(value) and value > 0 for value in target.deviations
     ):
-        raise ValueError("the scale of its target is no finite number")
+        raise ValueError("the scale of its target is no finite number, or no deviation above 0, needed are such")
     if not all(isinstance(label, (str, int, float)) for label in target.classes) or type(made.impute) is not bool:
-        raise ValueError("its classes are no texts and numbers, or impute is neither true nor false")
+        raise ValueError("its classes are neither texts nor numbers, or impute neither true nor false, needed is one "
+                         "of these each")  # fmt: skip
 
 
 def _check_column(column: Numeric | Category) -> None:
@@ -320,7 +323,8 @@ def _check_column(column: Numeric | Category) -> None:
         right = len(column.categories) == len(column.frequencies) > 0 and all(map(_is_number, column.frequencies))
         right = right and all(isinstance(category, str) for category in column.categories)
     if not right:
-        raise ValueError(f"its column {column.name!r} has numbers that cannot be")
+        raise ValueError(f"its column {column.name!r} has numbers that cannot be, needed are a finite mean and a "
+                         "deviation of at least 0, or a finite frequency for each text")  # fmt: skip
 
 
 def _is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ from xpnet import bench
 from xpnet.model_file import write_aside
 
 from . import picture, report
+from .drawn import draw
 from .systems import SYSTEMS, SYSTEMS_OF
 from .turns import command, measure
 from .works import WORKS, WORKS_OF
@@ -33,10 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         return 0
     commands = {name: command(name, options.device) for name in options.systems or SYSTEMS_OF[options.device]}
-    works = options.works or WORKS_OF[options.device]
+    works = {str(key): WORKS[key] for key in options.works or WORKS_OF[options.device]}
+    works |= draw(options.random, options.random_seed)
     settings = {"rounds": options.rounds, "seconds": options.seconds, "threads": options.threads,
-                "device": options.device}  # fmt: skip
+                "device": options.device, "first_steps": options.first_steps}  # fmt: skip
     results = measure(commands, works, **settings, say=lambda text: print(text, file=sys.stderr, flush=True))
+    settings |= {"random": options.random, "random_seed": options.random_seed}
     results = {"machine": machine(results), "settings": settings, **results}
     print(report.tables(results))
     if options.out is not None:
@@ -61,10 +64,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         epilog="works: " + "; ".join(f"{key}: {work}" for key, work in WORKS.items()),
     )
     parser.add_argument("--works", type=_works, help="numbers, such as 1,2 (default: the device's)")
+    parser.add_argument("--random", type=_count, default=0, help="time so many works drawn at random too (default 0)")
+    parser.add_argument("--random-seed", type=_count, default=0, help="of what is drawn (default 0)")
     parser.add_argument("--systems", type=_systems, help=f"of {','.join(SYSTEMS)} (default: the device's)")
     parser.add_argument("--device", choices=list(SYSTEMS_OF), default="cpu", help="where the work is done")
     parser.add_argument("--rounds", type=_whole, default=9, help="turns of each system (default 9)")
     parser.add_argument("--seconds", type=_seconds, default=0.2, help="about how long a turn is (default 0.2)")
+    parser.add_argument("--first-steps", type=_count, default=0,
+                        help="time the first step of a new process too, so many times (default 0)")  # fmt: skip
     parser.add_argument("--threads", type=_whole, default=2, help="of every system (default 2)")
     parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")
     parser.add_argument("--table", type=Path, help="measure nothing; print the tables of this JSON file")
@@ -93,10 +100,14 @@ def _one_of(item: str, allowed: list[str]) -> str:
     return item
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def _whole(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, least=0)
 
 
 def _seconds(text: str) -> float:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import plots
-from xpnet.plots.figures import COLOURS, MARKERS, legend_beside
+from xpnet.plots.figures import COLOURS, MARKERS, legend_beside, new_figure
 
-from .report import BASE, number, ratio
+from .report import BASE, ratio
 
 SYSTEMS = {"torch": "PyTorch", "torch-compile": "torch.compile", "sklearn": "scikit-learn", "jax": "JAX, jit",
            "jax-scan": "JAX, scan"}  # fmt: skip
@@ -16,8 +16,8 @@ SYSTEMS = {"torch": "PyTorch", "torch-compile": "torch.compile", "sklearn": "sci
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Write the picture of what `python -m benchmarks.peers` measured to a PNG or SVG file."""
-    ax = plots.new_axes()
     works = list(results["works"].values())
+    ax = new_figure(height=max(5.5, 0.75 * len(works))).add_subplot()
     for i, ((name, label), marker, colour) in enumerate(zip(SYSTEMS.items(), MARKERS, COLOURS, strict=False)):
         points = []
         for place, work in enumerate(works):
@@ -33,7 +33,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     ax.set_xscale("log")
     ax.set_yticks(range(len(works)), [_label(work["name"]) for work in works])
     ax.invert_yaxis()
-    ax.xaxis.set_major_formatter(lambda value, _: number(value).rstrip("0").rstrip("."))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     ax.xaxis.set_minor_formatter(lambda value, _: "")
     machine = results["machine"]
     ax.set_xlabel("time of a training step divided by xpnet's: right of the line xpnet is faster")

@@ -7,6 +7,7 @@ from statistics import median, quantiles
 from typing import Any
 
 BASE = "xpnet"
+PEERS = ("torch", "torch-compile", "torch-graph", "jax", "jax-scan", "sklearn")  # that others wrote
 
 
 def ratio(system: Sequence[float], base: Sequence[float]) -> tuple[float, float, float]:
@@ -32,7 +33,13 @@ def tables(results: dict[str, Any]) -> str:
     parts = [_heading(results), "Microseconds a step, median:", _times(results, names)]
     if BASE in names:
         parts += ["Time of each system divided by xpnet's, median of the rounds' ratios (quartiles); above 1, "
-                  "xpnet is faster:", _ratios(results, [name for name in names if name != BASE])]  # fmt: skip
+                  "xpnet is faster. The best peer is the fastest by median of the systems that others wrote:",
+                  _ratios(results, [name for name in names if name != BASE])]  # fmt: skip
+    timed = [name for name in names if any(_first_step(work, name) for work in results["works"].values())]
+    for since, words in (("imported", "the library's import"), ("started", "the start of the process")):
+        if timed:
+            parts += [f"Milliseconds from {words} to the end of the first step with empty code caches (again, with "
+                      "those filled), median:", _first_steps(results, timed, since)]  # fmt: skip
     parts += _failures(results)
     return "\n\n".join(parts)
 
@@ -44,6 +51,10 @@ def _heading(results: dict[str, Any]) -> str:
         f"{machine['blas']}; {settings['threads']} threads, {settings['rounds']} rounds of {settings['seconds']} s; "
         + ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
     )
+    engines = {said["engine"] for work in results["works"].values() for name, said in work["systems"].items()
+               if name == BASE and "engine" in said}  # fmt: skip
+    if engines:
+        text += f"; xpnet's engine is {' or '.join(sorted(engines))}"
     limits = [limit for work in results["works"].values() for limit in work["limits"] if limit]
     if limits:
         product, copy = (median(limit[name] for limit in limits) / 1e9 for name in ("flops", "bytes"))
@@ -81,16 +92,43 @@ def _share(work: dict[str, Any]) -> str:
 def _ratios(results: dict[str, Any], names: list[str]) -> str:
     rows = []
     for key, work in results["works"].items():
-        cells, base = [f"{key}. {work['name']}"], _seconds(work, BASE)
+        cells = [f"{key}. {work['name']}"]
+        cells += [_ratio(work, name) or _why_not(work, name) or _why_not(work, BASE) for name in names]
+        best = best_peer(work)
+        rows.append([*cells, f"{best}: {_ratio(work, best)}" if best else ""])
+    return _markdown(["work", *names, "best peer"], rows)
+
+
+def best_peer(work: dict[str, Any]) -> str | None:
+    """Return which of the systems that others wrote has the least median time; None if none or not xpnet was timed."""
+    medians = {name: median(times) for name in PEERS if (times := _seconds(work, name))}
+    return min(medians, key=medians.__getitem__) if medians and _seconds(work, BASE) else None
+
+
+def _ratio(work: dict[str, Any], name: str) -> str:
+    """A system's time over xpnet's: median and quartiles; nothing if one of them was not timed."""
+    times, base = _seconds(work, name), _seconds(work, BASE)
+    if not times or not base:
+        return ""
+    middle, lower, upper = (number(value) for value in ratio(times, base))
+    return f"{middle} ({lower} to {upper})"
+
+
+def _first_steps(results: dict[str, Any], names: list[str], since: str) -> str:
+    rows = []
+    for key, work in results["works"].items():
+        cells = [f"{key}. {work['name']}"]
         for name in names:
-            times = _seconds(work, name)
-            if times and base:
-                middle, lower, upper = (number(value) for value in ratio(times, base))
-                cells.append(f"{middle} ({lower} to {upper})")
-            else:
-                cells.append(_why_not(work, name) or _why_not(work, BASE))
+            times = _first_step(work, name)
+            cold, again = (median(one[since] for one in times[kind]) * 1e3 if times else 0.0
+                           for kind in ("cold", "again"))  # fmt: skip
+            cells.append(f"{number(cold)} ({number(again)})" if times else _why_not(work, name))
         rows.append(cells)
     return _markdown(["work", *names], rows)
+
+
+def _first_step(work: dict[str, Any], name: str) -> dict[str, list[dict[str, float]]]:
+    return work["systems"].get(name, {}).get("first_step", {})
 
 
 def _failures(results: dict[str, Any]) -> list[str]:

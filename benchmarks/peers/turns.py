@@ -11,10 +11,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .works import WORKS, make_data, reference
+from .works import Work, make_data, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-3  # of a loss, relative to the float64 reference
@@ -45,20 +46,34 @@ def environment(threads: int, device: str) -> dict[str, str]:
     return {
         **os.environ,
         **{f"{name}_NUM_THREADS": count for name in names},
+        "PYTHONDONTWRITEBYTECODE": "",  # modules of an installed library are compiled, so are ours on a second start
         **places,
         "NPROC": count,  # XLA sizes its pool by this one, or the next
         "PJRT_NPROC": count,
     }
 
 
-class Worker:
-    """A process that answers a line of JSON for each line of JSON."""
+def code_caches(folder: str) -> dict[str, str]:
+    """The variables that keep compiled code in this folder; JAX keeps none unless it is told to."""
+    return {
+        "XPNET_CACHE": f"{folder}/xpnet",
+        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "CUPY_CACHE_DIR": f"{folder}/cupy",
+        "CUDA_CACHE_PATH": f"{folder}/cuda",
+    }
 
-    def __init__(self, arguments: Sequence[str], threads: int, device: str) -> None:
+
+class Worker:
+    """A process that answers a line of JSON for each line of JSON.  variables: of its environment, besides."""
+
+    def __init__(
+        self, arguments: Sequence[str], threads: int, device: str, variables: Mapping[str, str] | None = None
+    ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
-            env=environment(threads, device), preexec_fn=_on_cores(threads),
+            env={**environment(threads, device), **(variables or {})}, preexec_fn=_on_cores(threads),
         )  # fmt: skip
         try:
             self.greeting = self._answer()
@@ -143,32 +158,43 @@ class Workers:
 
 def measure(
     commands: Mapping[str, Sequence[str]],
-    works: Sequence[int],
+    works: Mapping[str, Work],
     *,
     rounds: int,
     seconds: float,
     threads: int,
     device: str = "cpu",
     pause: float = 0.25,
+    first_steps: int = 0,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Check and time every system at every work; returns {"works", "left_out"}, ready for JSON.
 
     commands: system -> command line of its worker on that device.  seconds: about how long a turn is.  pause: seconds
-    before each turn, in which the threads of the last one stop spinning.  say: is told what happens.
+    before each turn, in which the threads of the last one stop spinning.  first_steps: how often to
+    time the first step of a new process.  say: is told what happens.
     Ctrl-C ends it with the works that are done.
     works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}.
+    Among it is, if it was timed, "first_step": {"cold", "again"}, each a list of {"started", "imported"}: seconds since
+    the process began and since the library was imported, with empty code caches and then with those just filled.
     works[work]["limits"] is {"flops", "bytes"} a second of a large product and a large copy, measured in each round.
     """
     results: dict[str, Any] = {}
     with Workers(commands, threads, device) as workers:
         try:
-            for key in works:
-                say(f"work {key}: {WORKS[key]}")
-                systems = _set_up(workers, list(commands), key, seconds, threads, say)
+            for key, work in works.items():
+                say(f"work {key}: {work}")
+                systems = _set_up(workers, list(commands), work, seconds, threads, say)
                 limits = _take_turns(workers, systems, rounds, pause)
-                work = {"name": str(WORKS[key]), "origin": WORKS[key].origin}
-                results[str(key)] = {**work, "systems": systems, "limits": limits}
+                for _ in range(first_steps):
+                    _take_first_steps(commands, systems, work, threads, device)
+                results[key] = {
+                    "name": str(work),
+                    "origin": work.origin,
+                    "lr": work.lr,
+                    "systems": systems,
+                    "limits": limits,
+                }
         except KeyboardInterrupt:
             say("interrupted: what was measured of the works before this one is kept")
         left_out = workers.left_out
@@ -176,14 +202,14 @@ def measure(
 
 
 def _set_up(
-    workers: Workers, names: list[str], key: int, seconds: float, threads: int, say: Callable[[str], None]
+    workers: Workers, names: list[str], work: Work, seconds: float, threads: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Let every system check itself at a work; returns what each said, or why it failed."""
     systems: dict[str, Any] = {}
-    wanted = reference(WORKS[key], make_data(WORKS[key]))
+    wanted = reference(work, make_data(work))
     for name in names:
         systems[name] = {"seconds": []}
-        answer = _attempt(workers, systems, name, do="set_up", work=key, seconds=seconds, threads=threads)
+        answer = _attempt(workers, systems, name, do="set_up", work=asdict(work), seconds=seconds, threads=threads)
         if name in workers.left_out:
             del systems[name]
         elif answer is not None:
@@ -212,6 +238,38 @@ def _take_turns(workers: Workers, systems: dict[str, Any], rounds: int, pause: f
     return limits
 
 
+def _take_first_steps(
+    commands: Mapping[str, Sequence[str]], systems: dict[str, Any], work: Work, threads: int, device: str
+) -> None:
+    """Time each system's first step in a new process whose code caches are empty, and in one more with what it left."""
+    for name in [name for name in systems if "failed" not in systems[name]]:
+        kept = systems[name].setdefault("first_step", {"cold": [], "again": []})
+        # What a compiler of PyTorch still writes when its process has ended must not end this one.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            try:
+                for times in kept.values():
+                    times.append(first_step(commands[name], work, threads, device, code_caches(folder)))
+            except WorkerFailed as failure:
+                systems[name] = {"failed": f"the first step of a new process: {failure}"}
+
+
+def first_step(
+    arguments: Sequence[str], work: Work, threads: int, device: str, variables: Mapping[str, str]
+) -> dict[str, float]:
+    """Return {"started", "imported"}: seconds of a new worker until its first step is done.
+
+    Its data are made, and the request is read, while nobody counts.
+    """
+    began = time.perf_counter()
+    worker = Worker(arguments, threads, device, variables)
+    greeted = time.perf_counter() - began
+    try:
+        said = worker.ask(do="first_step", work=asdict(work), threads=threads)
+    finally:
+        worker.close()
+    return {"started": greeted + said["seconds"], "imported": said["found_device"] + said["seconds"]}
+
+
 def _limits(workers: Workers, systems: dict[str, Any]) -> dict[str, Any]:
     """What the device does at its best, by one of the workers."""
     for name in ("xpnet", "numpy-inplace"):
@@ -231,8 +289,11 @@ def _attempt(workers: Workers, systems: dict[str, Any], name: str, **request: An
         return None
 
 
-def disagreement(found: Mapping[str, Any], wanted: Mapping[str, float]) -> str | None:
-    """Say how a system's losses differ from the reference's, or None if they agree or cannot be compared."""
+def disagreement(found: Mapping[str, Any], wanted: Mapping[str, float], strictness: float = 1.0) -> str | None:
+    """Say how a system's losses differ from the reference's, or None if they agree or cannot be compared.
+
+    strictness: the tolerances are divided by it.
+    """
     if "loss_sum" not in found:
         return None
     fall, wanted_fall = (losses["loss_before"] - losses["loss_after"] for losses in (found, wanted))
@@ -241,7 +302,7 @@ def disagreement(found: Mapping[str, Any], wanted: Mapping[str, float]) -> str |
         ("loss_after", found["loss_after"], wanted["loss_after"], TOLERANCE),
         ("the fall of the loss", fall, wanted_fall, DROP_TOLERANCE),
     ):
-        if not abs(value - expected) <= tolerance * abs(expected):  # so that NaN disagrees
+        if not abs(value - expected) <= tolerance / strictness * abs(expected):  # so that NaN disagrees
             return f"{name} after the checked steps is {value:.6g}, the float64 reference has {expected:.6g}"
     return None
 

@@ -1,7 +1,8 @@
 """One system in a process of its own, told what to do by lines of JSON.
 
 `python -m benchmarks.peers.worker SYSTEM DEVICE` says first whether it can work there, and then answers one line a
-line: {"do": "set_up", ...}, {"do": "turn"}, {"do": "limits"}. An exception is an answer too, {"error": ...}; the
+line: {"do": "set_up", ...}, {"do": "turn"}, {"do": "limits"}, and where nothing was asked before, {"do": "first_step",
+...}. An exception is an answer too, {"error": ...}; the
 process goes on.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import sys
 import time
@@ -16,7 +18,7 @@ import traceback
 from typing import Any, TextIO
 
 from .systems import System, load
-from .works import N_SAMPLES, WORKS, initial_parameters, make_data, make_order, mean_loss
+from .works import N_SAMPLES, Data, Work, initial_parameters, make_data, make_order, mean_loss
 
 MOST_STEPS = 1 << 20
 
@@ -24,8 +26,8 @@ MOST_STEPS = 1 << 20
 class Job:
     """A system at one work: checked, and told how many steps make a turn."""
 
-    def __init__(self, system: type[System], work: int, seconds: float, threads: int, device: str) -> None:
-        self.work, self.data = WORKS[work], make_data(WORKS[work])
+    def __init__(self, system: type[System], work: Work, seconds: float, threads: int, device: str) -> None:
+        self.work, self.data = work, make_data(work)
         self.system = system(self.work, self.data, threads, device)
         self.unit = N_SAMPLES if self.system.whole_epochs else self.work.batch
         self.answer: dict[str, Any] = {"versions": self.system.versions()}
@@ -74,8 +76,22 @@ class Job:
 
     def time(self, order: Any) -> float:
         started = time.perf_counter()
-        self.system.run(order)
-        return time.perf_counter() - started
+        loss_sum = self.system.run(order)
+        elapsed = time.perf_counter() - started
+        if not math.isfinite(loss_sum):  # numbers that are none may take another time
+            raise ArithmeticError(f"the loss is {loss_sum} after {len(order) // self.work.batch} steps")
+        return elapsed
+
+
+def first_step(system: type[System], work: Work, data: Data, threads: int, device: str) -> float:
+    """Return the seconds until the first step is done, by a system of whose package nothing but the import was used."""
+    order = make_order(work.batch)
+    started = time.perf_counter()
+    trained = system(work, data, threads, device)
+    trained.reset()  # of a system that trains whole epochs this is a step already
+    if not trained.whole_epochs:
+        trained.run(order)
+    return time.perf_counter() - started
 
 
 def machine_limits(device: str) -> dict[str, float]:
@@ -100,7 +116,9 @@ def serve(name: str, device: str, requests: TextIO, answers: TextIO) -> None:
         if root in ("benchmarks", "peers", "xpnet"):
             raise
         return answer({"missing": f"{root} is not installed"})
+    started = time.perf_counter()
     reason = system.unusable(device)
+    found_device = time.perf_counter() - started
     if reason is not None:
         return answer({"missing": reason})
     answer({"ready": name})
@@ -110,8 +128,13 @@ def serve(name: str, device: str, requests: TextIO, answers: TextIO) -> None:
         try:
             if request["do"] == "set_up":
                 job = None  # frees the last work's memory before the next one's is taken
-                job = Job(system, request["work"], request["seconds"], request["threads"], device)
+                work = Work.of_json(request["work"])
+                job = Job(system, work, request["seconds"], request["threads"], device)
                 answer(job.answer)
+            elif request["do"] == "first_step":
+                work = Work.of_json(request["work"])
+                seconds = first_step(system, work, make_data(work), request["threads"], device)
+                answer({"found_device": found_device, "seconds": seconds})
             elif request["do"] == "limits":
                 answer(machine_limits(device))
             else:

@@ -5,7 +5,9 @@ Samples are rows here, (n_samples, n): the layout in which xpnet, too, keeps its
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,11 @@ class Work:
     lr: float
     origin: str
     checked_steps: int = CHECKED_STEPS
+
+    @classmethod
+    def of_json(cls, fields: Mapping[str, Any]) -> Work:
+        """Return the work whose `dataclasses.asdict` went through JSON, which knows no tuples."""
+        return cls(**{**fields, "sizes": tuple(fields["sizes"])})
 
     def __str__(self) -> str:
         loss = {"squared_error": "squared error", "softmax_cross_entropy": "softmax cross-entropy"}[self.loss]
@@ -69,7 +76,7 @@ WORKS_OF = {"cpu": (1, 2, 3, 4, 5, 6, 7), "cuda": (5, 8, 9, 10)}
 class Data:
     """X (n_samples, n_inputs) in [0, 1) and Y (n_samples, n_outputs), float32.
 
-    Y is one-hot where the last layer is a classifier's, and random numbers for the wide regression.
+    Y is one-hot where the last layer is a classifier's or has 10 units, and random numbers for other regressions.
     """
 
     X: np.ndarray
@@ -83,8 +90,8 @@ def make_data(work: Work) -> Data:
     n_outputs = work.sizes[-1]
     if n_outputs == 1:  # exclusive or of the two halves of the unit square, as small examples have it
         Y = ((X[:, :1] > 0.5) != (X[:, 1:2] > 0.5)).astype(np.float32)
-    elif n_outputs == 10:
-        Y = np.eye(10, dtype=np.float32)[rng.integers(0, 10, N_SAMPLES)]
+    elif n_outputs == 10 or work.loss == "softmax_cross_entropy":
+        Y = np.eye(n_outputs, dtype=np.float32)[rng.integers(0, n_outputs, N_SAMPLES)]
     else:
         Y = rng.random((N_SAMPLES, n_outputs), dtype=np.float32)
     return Data(X, Y)
@@ -114,24 +121,22 @@ def mean_loss(work: Work, parameters: Parameters, data: Data) -> float:
     return _loss_and_slope(work, _forward(work, wide, data.X[:N_FIXED].astype(float))[-1], Y)[0]
 
 
-def reference(work: Work, data: Data) -> dict[str, float]:
+def reference(work: Work, data: Data, dtype: Any = np.float64) -> dict[str, float]:
     """Train the checked steps in float64, and say what every system must agree with.
 
     loss_sum: sum of the steps' losses.  loss_before, loss_after: mean loss on the fixed samples.
+    dtype: another one shows what rounding does to a work.
     """
-    parameters = [(W.astype(float), b.astype(float)) for W, b in initial_parameters(work)]
+    parameters = [(W.astype(dtype), b.astype(dtype)) for W, b in initial_parameters(work)]
     loss_before, loss_sum = mean_loss(work, parameters, data), 0.0
     for samples in make_order(work.checked_steps * work.batch).reshape(work.checked_steps, work.batch):
-        outputs = _forward(work, parameters, data.X[samples].astype(float))
-        loss, D = _loss_and_slope(work, outputs[-1], data.Y[samples].astype(float))
+        outputs = _forward(work, parameters, data.X[samples].astype(dtype))
+        loss, D = _loss_and_slope(work, outputs[-1], data.Y[samples].astype(dtype))
         loss_sum += loss
         updated = []
         for i in reversed(range(len(parameters))):
             W, b = parameters[i]
-            if (work.hidden if i < len(parameters) - 1 else work.output) == "sigmoid":
-                D = D * outputs[i + 1] * (1.0 - outputs[i + 1])
-            elif i < len(parameters) - 1:
-                D = np.where(outputs[i + 1] > 0.0, D, 0.0)
+            D = D * _slope(work.hidden if i < len(parameters) - 1 else work.output, outputs[i + 1])
             updated.append((W - work.lr * D.T @ outputs[i], b - work.lr * D.sum(0)))
             D = D @ W
         parameters = updated[::-1]
@@ -145,8 +150,14 @@ def _forward(work: Work, parameters: Parameters, X: np.ndarray) -> list[np.ndarr
         Z = outputs[-1] @ W.T + b
         name = work.hidden if i < len(parameters) - 1 else work.output
         outputs.append({"sigmoid": lambda Z: 1.0 / (1.0 + np.exp(-Z)), "relu": lambda Z: np.maximum(Z, 0.0),
-                        "identity": lambda Z: Z}[name](Z))  # fmt: skip
+                        "tanh": np.tanh, "identity": lambda Z: Z}[name](Z))  # fmt: skip
     return outputs
+
+
+def _slope(name: str, A: np.ndarray) -> np.ndarray:
+    """Return the derivative of an activation, from its output."""
+    return {"sigmoid": lambda A: A * (1.0 - A), "relu": lambda A: (A > 0.0).astype(A.dtype),
+            "tanh": lambda A: 1.0 - A * A, "identity": np.ones_like}[name](A)  # fmt: skip
 
 
 def _loss_and_slope(work: Work, A: np.ndarray, Y: np.ndarray) -> tuple[float, np.ndarray]:

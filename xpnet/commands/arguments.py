@@ -45,7 +45,7 @@ class CommandParser(argparse.ArgumentParser):
             except argparse.ArgumentTypeError as error:
                 self.error(str(error))
         if self.word_needed and getattr(found, self.word_for) is None:
-            self.error(f"the following arguments are required: a file, or {flag}")
+            self.error(f"the following arguments are required: a file, or {flag}; name the file to read")
         return found, rest
 
 
@@ -75,7 +75,8 @@ def whole(at_least: int) -> Callable[[str], int]:
 
     def convert(text: str) -> int:
         if not (text.isascii() and text.isdigit()):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {at_least}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {at_least}; write its "
+                                             f"digits, such as {max(at_least, 10)}")  # fmt: skip
         if len(text.lstrip("0")) > LARGEST_DIGITS:
             raise argparse.ArgumentTypeError(f"{_short(text)} is too large; give a whole number of at most "
                                              f"{LARGEST_DIGITS} digits")  # fmt: skip
@@ -110,7 +111,7 @@ def positive(example: str) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0, such as {example}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0; write one such as {example}")
         return value
 
     return convert
@@ -125,7 +126,7 @@ def number(example: str) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number, such as {example}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number; write one such as {example}")
         return value
 
     return convert
@@ -138,7 +139,9 @@ def rates(text: str) -> list[float]:
     except ValueError:
         values = [math.nan]
     if not all(0 <= value < 1 for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0 to below 1, or several as 0.2,0.5")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a rate from 0 to below 1; write one as 0.5, or several as 0.2,0.5"
+        )
     return values
 
 

@@ -36,8 +36,8 @@ def apply_config(command: argparse.ArgumentParser, path: Path) -> None:
         key = written.replace("_", "-")
         if key not in actions:
             near = difflib.get_close_matches(key, actions, 1, NEAR)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"{path} has {written!r}, which is none of the options of {command.prog} --help{hint}")
+            hint = f"did you mean {near[0]!r}?" if near else "leave it out"
+            raise UsageError(f"{path} has {written!r}, which is none of the options of {command.prog} --help; {hint}")
         if actions[key].dest in values:
             raise UsageError(f"{path} says {key} twice, with - and with _; leave one of them out")
         try:
@@ -67,7 +67,8 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(text) if is_json else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
-        raise UsageError(f"--config {path} is not {'JSON' if is_json else 'TOML'}: {cause}") from None
+        kind, cure = ("JSON", "restore it") if is_json else ("TOML", "write lines such as batch-size = 32")
+        raise UsageError(f"--config {path} is not {kind} ({cause}); {cure}") from None
     if not is_json:
         return found
     options = found.get("options") if isinstance(found, dict) else None
@@ -81,20 +82,20 @@ def _converted(action: argparse.Action, value: Any) -> Any:
     """What the flag would be, had the value been typed behind it."""
     if action.nargs == 0:  # a switch
         if not isinstance(value, bool):
-            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is true or false")
+            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is true or false; write one of these")
         return value
     items = value if isinstance(value, list) else [value]
     if not items or not all(isinstance(item, (str, int, float)) and not isinstance(item, bool) for item in items):
-        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is {action.metavar or 'text'}")
+        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is {action.metavar or 'text'}; write it like that")
     if action.type is None:
         if not isinstance(value, str):
-            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is text in quotes")
+            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is text; write it in quotes")
         return value
     convert: Any = action.type
     converted = convert(",".join(map(str, items)))
     first = converted[0] if isinstance(converted, list) else converted
     if isinstance(first, (int, float)) and isinstance(items[0], str):
-        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is a number without quotes")
+        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is a number; write it without quotes")
     return converted
 
 

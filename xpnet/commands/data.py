@@ -279,5 +279,7 @@ def _part(text: str) -> str:
     except ValueError:
         value = -1.0
     if not (0.0 <= value < 1.0 or (value >= 1.0 and value.is_integer())):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of samples nor a fraction below 1")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of samples nor a fraction below 1; write one such as 1000 or 0.1"
+        )
     return text

@@ -23,7 +23,7 @@ from xpnet.native import load
 from xpnet.program import Program
 
 # On two cores of an AMD EPYC, see benchmarks/README.md:
-LEAST_FLOPS = 3e6  # of a product, from which on NumPy's is faster than ours on one thread
+LEAST_FLOPS = 2e7  # of a product, from which on NumPy's is faster than ours on one thread
 TWO_THREADS = (3e6, 3e8)  # operations of a step between which two threads of ours pay; beyond, NumPy's own do
 
 
@@ -68,6 +68,8 @@ class Compiled(Replay):
         capacity, rest = self.program.capacity, len(order) % self.program.capacity
         if rest and self._numbers(rest) is None:
             n_whole = len(order) // capacity
+            if n_whole == 0:
+                return super().run(order, rows_in)
             whole = self._run(order[: n_whole * capacity], rows_in[:n_whole], goes_on=True)
             return np.concatenate([whole, super().run(order[n_whole * capacity :], rows_in[n_whole:])])
         return self._run(order, rows_in)
@@ -82,10 +84,11 @@ class Compiled(Replay):
         table = {
             "T": self._owned, "M": self._floats, "U": self._uints, "order": order, "rows_in": rows,
             "rows_out": rows_out, "numbers": numbers[0], "last_numbers": numbers[1], "n_samples": n_samples,
-            "goes_on": int(goes_on), "flags": self._flags, "pause": _address(_sched_yield()),
+            "goes_on": int(goes_on), "flags": self._flags, "pause": _sched_yield() if self.threads > 1 else 0,
             "gemm": self._gemm.address if self._gemm else 0,
         }  # fmt: skip
-        values = [table[name] for name in TABLE] + [self._data[name][0] for name, _ in self.program.gathers]
+        gathers = self.program.gathers if self._data else ()
+        values = [table[name] for name in TABLE] + [self._data[name][0] for name, _ in gathers]
         self._call_function(np.array([item if isinstance(item, int) else item.ctypes.data for item in values]))
         return rows_out.astype(np.float64)
 
@@ -116,12 +119,8 @@ class Compiled(Replay):
         return scratch_floats(program, self.threads)
 
 
-def _sched_yield() -> Any:
-    """The C library's function that offers the processor to others."""
-    return ctypes.CDLL(None).sched_yield
-
-
-def _address(function: Any) -> int:
-    address = ctypes.cast(function, ctypes.c_void_p).value
+def _sched_yield() -> int:
+    """The address of the C library's function that offers the processor to others."""
+    address = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value
     assert address is not None
     return address

@@ -244,7 +244,7 @@ class Replay:
         for name, (source, _) in self._data.items():
             if low < 0 or high >= len(source):
                 found = f"{low} to {high}" if order.size else "nothing"
-                raise IndexError(f"order has {found}, {name} has samples 0 to {len(source) - 1}")
+                raise IndexError(f"order has {found}, {name} has samples 0 to {len(source) - 1}; choose among these")
         return order
 
     def _check_data(self) -> None:

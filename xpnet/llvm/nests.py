@@ -7,6 +7,7 @@ somebody reads it later.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from xpnet.grouping import Group, Step, direction, leader
@@ -15,7 +16,7 @@ from xpnet.program import REDUCTIONS, Buffer, Call, Operand, Program
 
 LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
-OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor", "right_shift": "lshr"}
+OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
 MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of our own, see `xpnet.llvm.mathematics`
 
 
@@ -24,18 +25,21 @@ class Nest:
 
     number: gives a number of a call (index, position) in LLVM's words.
     extent: the length of an operand's axis (index, position, axis), a number or the batch length.
-    split: cuts a range of so many, in units of so many, down to what this thread does.
+    split: cuts a range of so many, in units of so many, down to what this thread does.  flat: likewise a flat vector,
+        in a block for each of its ranges.
     """
 
     def __init__(
         self, f: Function, program: Program, group: Group, *, number: Callable[[int, int], str],
         extent: Callable[[int, int, int], str], split: Callable[[str, int], tuple[str, str]],
+        flat: Callable[[str], AbstractContextManager[tuple[str, str]]],
     ) -> None:  # fmt: skip
         self._f, self._program, self._group = f, program, group
-        self._number, self._extent, self._split = number, extent, split
+        self._number, self._extent, self._split, self._flat = number, extent, split, flat
         places = [place_of(program, operand.buffer) for step in group.steps
                   for operand in (*program.calls[step.index].operands, program.calls[step.index].out)]  # fmt: skip
         self._regions = Regions(f.metadata, places)
+        self._moved: dict[tuple[str, int, int], str] = {}
         self._values: dict[tuple[Any, ...], str] = {}
         self._written: dict[tuple[Any, ...], tuple[Operand, str, str, int]] = {}
 
@@ -46,8 +50,7 @@ class Nest:
         if kind == "single":
             self._segments(steps, "0")
         elif len(first.shape) == 1 and all(self._is_line(step) for step in steps):
-            start, end = self._split(self._length(steps[0], 0), 1 if first.buffer.flipped else 16)
-            self._over(start, end, steps)
+            self._lines(first, steps)
         elif kind == "element":
             self._elements()
         elif kind == "row":
@@ -79,6 +82,23 @@ class Nest:
 
     def _n_columns(self) -> str:
         return self._length(self._matrix_step(), 1)
+
+    def _lines(self, first: Operand, steps: tuple[Step, ...]) -> None:
+        """Vectors, element by element."""
+        n = self._length(steps[0], 0)
+        if first.buffer.form == "flat":
+            with self._flat(n) as (start, end):
+                self._over(start, end, steps)
+        else:
+            self._over(*self._split(n, 1 if first.buffer.flipped else 16), steps)
+
+    def write_part(self, start: str, end: str, place: tuple[str, int, int], moved: str) -> None:
+        """Write calls on flat vectors for elements from start on, below end; one of them stands elsewhere.
+
+        place: of the vector.  moved: the address where its element 0 would be.
+        """
+        self._moved = {place: moved}
+        self._over(start, end, self._group.steps)
 
     def _over(self, start: str, end: str, steps: tuple[Step, ...]) -> None:
         """One loop over all elements."""
@@ -269,6 +289,8 @@ class Nest:
 
     def _address(self, operand: Operand, index: str) -> tuple[str, str]:
         vector, offset, _ = place = place_of(self._program, operand.buffer)
+        if place in self._moved:
+            return self._f.element(self._f.real, self._moved[place], index), ""
         kind = "i32" if vector == "U" else self._f.real
         return self._f.element(kind, f"%{vector}", offset, index), self._regions.notes(place)
 
@@ -350,8 +372,11 @@ def write_word(f: Function, word: str, kind: str, values: list[str], constants: 
     if kind == "i32":
         if word == "greater":
             return f.let(f"uitofp i1 {f.let(f'icmp ugt i32 {values[0]}, {values[1]}')} to {f.real}")
-        if word == "right_shift" and constants[1] and int(values[1]) > 31:
-            return "0"
+        if word == "right_shift":  # by 32 and more it is 0, as NumPy has it; LLVM's is undefined
+            if constants[1]:
+                return "0" if int(values[1]) > 31 else f.let(f"lshr i32 {values[0]}, {values[1]}")
+            test = f.let(f"icmp ult i32 {values[1]}, 32")
+            return f.let(f"select i1 {test}, i32 {f.let(f'lshr i32 {values[0]}, {values[1]}')}, i32 0")
         return f.let(f"{OF_UINT32[word]} i32 {values[0]}, {values[1]}")
     if word in ARITHMETIC:
         return f.let(f"{ARITHMETIC[word]} {kind} {values[0]}, {values[1]}")

@@ -7,13 +7,15 @@ scheme: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from xpnet.llvm.text import ADDED, Function, is_known
 
 VECTOR_BYTES = 32  # of a vector: AVX2's; narrower machines take two registers for one
 FEW_ROWS = 8  # of a result: fewer do not repay turning the right operand
+COLUMN_UNIT = 12  # where columns may be cut: all tiles along k are as wide as one of its divisors
 LONG_INNER = 64  # length of k from which rows are multiplied with rows as they lie
 
 
@@ -30,8 +32,9 @@ class Factor:
 class Product:
     """out (n_rows, n_columns) = left (n_rows, n_inner) right (n_inner, n_columns) + bias, out in C order.
 
-    n_rows, n_inner: values of the function or numbers.  n_columns: a number.
+    n_inner: a value of the function or a number.  n_columns: a number.
     first, last: which rows of the result to compute: from first on, below last.
+    columns: likewise, where `takes_columns` allows it; None for all.
     most_rows: how many rows there can be.
     bias: address of the n_columns numbers that each row begins with, or None.
     scratch: address of n_inner * n_columns numbers for the right operand turned round, where that pays.
@@ -47,6 +50,7 @@ class Product:
     n_columns: int
     bias: str | None
     scratch: str
+    columns: tuple[str, str] | None = None
 
 
 def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> bool:
@@ -54,6 +58,12 @@ def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> boo
     if right_columns == 1 or not is_known(n_inner) or int(n_inner) >= LONG_INNER:
         return False
     return most_rows >= FEW_ROWS
+
+
+def takes_columns(right_columns: int, n_inner: str | int, n_columns: int, lanes: int) -> bool:
+    """Whether a product can be cut at multiples of `COLUMN_UNIT` columns."""
+    long = is_known(n_inner) and int(n_inner) >= max(LONG_INNER, lanes)
+    return right_columns != 1 and long and n_columns > 2 * COLUMN_UNIT
 
 
 def write_product(f: Function, product: Product) -> None:
@@ -90,24 +100,35 @@ def _pieces(n: int, lanes: int) -> list[tuple[int, int]]:
     return [(start, width) for start in (starts if n % width == 0 else [*starts, n - width])]
 
 
-def _in_rows(f: Function, product: Product, most: int) -> Iterator[tuple[int, str | int, str | int]]:
-    """Cut the rows into tiles: (rows of a tile, first row, row to end before), for tiles of most rows, then fewer."""
+def _in_rows(
+    f: Function, product: Product, allowed: Sequence[int]
+) -> Iterator[tuple[int, str | int, str | int]]:  # fmt: skip
+    """Cut the rows into tiles: (rows of a tile, first row, row to end before), the tallest first.
+
+    allowed: how many rows a tile may have, falling to 1. As few heights are taken as do: each is code of its own.
+    """
     first, last = product.first, product.last
-    rows = min(most, 1 << (product.most_rows.bit_length() - 1)) if not is_known(last) else most
-    while rows:
-        if is_known(first) and is_known(last):
-            n = (int(last) - int(first)) // rows
-            if n:
-                end: str | int = int(first) + n * rows
+    if is_known(first) and is_known(last):
+        for rows in allowed:
+            end = int(first) + (int(last) - int(first)) // rows * rows
+            if end > int(first):
                 yield rows, first, end
-                first = end
-            rows = min(rows - 1, int(last) - int(first))
-        else:
-            length = f.calculated("add", last, f.let(f"sub i64 0, {first}"))
-            rest = f.let(f"urem i64 {length}, {rows}")
-            end = f.let(f"sub nsw i64 {last}, {rest}")
-            yield rows, first, end
-            first, rows = end, rows // 2
+            first = end
+        return
+    for rows in _heights(allowed, product.most_rows):
+        length = last if first in (0, "0") else f.let(f"sub nsw i64 {last}, {first}")
+        rest = f.let(f"urem i64 {length}, {rows}")
+        end_of_tiles = f.let(f"sub nsw i64 {last}, {rest}")
+        yield rows, first, end_of_tiles
+        first = end_of_tiles
+
+
+def _heights(allowed: Sequence[int], n_rows: int) -> list[int]:
+    """Heights of tiles for at most so many rows: one that divides them, or the tallest and its half; and one row."""
+    fitting = [rows for rows in allowed if rows <= n_rows]
+    even = [rows for rows in fitting if n_rows % rows == 0 and 2 * rows > fitting[0]]
+    tall = even[:1] or [fitting[0], *(rows for rows in fitting if 2 * rows == fitting[0])]
+    return tall if tall[-1] == 1 else [*tall, 1]
 
 
 def _by_columns(f: Function, product: Product, right: Factor) -> None:
@@ -127,8 +148,8 @@ def _by_columns(f: Function, product: Product, right: Factor) -> None:
 def _column_block(
     f: Function, product: Product, right: Factor, column: str | int, pieces: list[tuple[int, int]]
 ) -> None:
-    most = {1: 8, 2: 6, 3: 4}[len(pieces)]
-    for rows, first, end in _in_rows(f, product, most if is_known(product.last) else min(most, 8) // 2 * 2):
+    most = {1: 8, 2: 6, 3: 4}[len(pieces)]  # so that the sums of a tile and what they need fit 16 registers
+    for rows, first, end in _in_rows(f, product, range(most, 0, -1)):
         with f.loop(first, end, rows, as_is=True) as i:
             _column_tile(f, product, right, i.index, rows, column, pieces)
 
@@ -168,15 +189,21 @@ def _column_tile(
 
 def _by_rows(f: Function, product: Product) -> None:
     """Rows of both operands are contiguous in k: vectors along k, summed up at the end."""
-    for rows, first, end in _in_rows(f, product, 4):
-        columns = {4: 3, 3: 4, 2: 4, 1: 8}[rows]
-        whole = product.n_columns // columns * columns
-        blocks: list[tuple[int, int, int]] = [(0, whole, columns)] if whole else []
-        if whole < product.n_columns:
-            blocks.append((whole, product.n_columns, product.n_columns - whole))
-        for start, stop, width in blocks:
-            with f.loop(start, stop, width, as_is=True) as j, f.loop(first, end, rows, as_is=True) as i:
-                _row_tile(f, product, i.index, rows, j.index, width)
+    for rows, first, end in _in_rows(f, product, (4, 2, 1)):
+        width = {4: 3, 2: 4, 1: 6}[rows]
+        n, rest = product.n_columns, product.n_columns % width
+        start, stop = product.columns or ("0", str(n))
+        end_of_whole: str | int = n - rest
+        if product.columns is not None and rest:
+            end_of_whole = f.let(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {n - rest})")
+        elif product.columns is not None:
+            end_of_whole = stop
+        with f.loop(start, end_of_whole, width, as_is=True) as j, f.loop(first, end, rows, as_is=True) as i:
+            _row_tile(f, product, i.index, rows, j.index, width)
+        if rest:
+            is_mine = nullcontext() if product.columns is None else f.when(f.let(f"icmp eq i64 {stop}, {n}"))
+            with is_mine, f.loop(first, end, rows, as_is=True) as i:
+                _row_tile(f, product, i.index, rows, str(n - rest), rest)
 
 
 def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns: int) -> None:
@@ -228,16 +255,10 @@ def _row_turn(
 def _summed(f: Function, vectors: list[str], lanes: int) -> str:
     """The sums of four, two or one vectors, as one vector of as many numbers (of one: the number)."""
     kind = _vector(f, lanes)
-    if len(vectors) in (1, 3):
-        zero = "0x8000000000000000"
-        totals = [f.let(f"call {ADDED} {f.real} @llvm.vector.reduce.fadd.{_suffix(f, lanes)}({f.real} {zero}, "
-                        f"{kind} {vector})") for vector in vectors]  # fmt: skip
-        if len(vectors) == 1:
-            return totals[0]
-        gathered = "poison"
-        for i, total in enumerate(totals):
-            gathered = f.let(f"insertelement {_vector(f, 3)} {gathered}, {f.real} {total}, i64 {i}")
-        return gathered
+    if len(vectors) == 1:
+        zero = "0x8000000000000000"  # -0.0, which changes nothing
+        return f.let(f"call {ADDED} {f.real} @llvm.vector.reduce.fadd.{_suffix(f, lanes)}({f.real} {zero}, "
+                     f"{kind} {vectors[0]})")  # fmt: skip
     step = 1
     while len(vectors) > 1:  # neighbours are added, two vectors becoming one
         vectors = [_paired(f, one, other, lanes, step) for one, other in zip(vectors[::2], vectors[1::2], strict=True)]

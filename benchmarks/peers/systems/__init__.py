@@ -22,11 +22,12 @@ SYSTEMS = {
     "jax-scan": "jax_scan",
     "sklearn": "sklearn_fit",
 }
-# What is timed on each device unless told otherwise. On a CPU xpnet's engine makes its calls one by one anyway.
+# What is timed on each device unless told otherwise.
 SYSTEMS_OF = {
-    "cpu": ("xpnet", "numpy-plain", "numpy-inplace", "torch", "torch-compile", "jax", "jax-scan", "sklearn"),
+    "cpu": ("xpnet", "xpnet-calls", "numpy-plain", "numpy-inplace", "torch", "torch-compile", "jax", "jax-scan",
+            "sklearn"),
     "cuda": ("xpnet", "xpnet-calls", "torch", "torch-compile", "torch-graph", "jax", "jax-scan"),
-}
+}  # fmt: skip
 
 
 class System(Protocol):

@@ -14,7 +14,7 @@ from ..works import Data, Parameters, Work, initial_parameters
 
 def training_step(work: Work):
     """Return step(layers, X, Y, samples) -> (layers, loss)."""
-    activations = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "identity": lambda Z: Z}
+    activations = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda Z: Z}
 
     def loss(layers, x, y):
         for i, (W, b) in enumerate(layers):

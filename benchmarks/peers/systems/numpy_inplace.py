@@ -72,11 +72,13 @@ class System:
     def steps(self, batches: np.ndarray) -> float:
         """Run a step for each row of `batches`; returns the sum of the samples' losses."""
         add, subtract, multiply, maximum, greater = np.add, np.subtract, np.multiply, np.maximum, np.greater
+        tanh = np.tanh
         zero, one, rate = constant(0.0), constant(1.0), constant(self.work.lr / self.work.batch)
         take_X, take_Y, xb, yb = self.X.take, self.Y.take, self.xb, self.yb
         theta, gradient, output, slope = self.theta, self.gradient, self.output, self.slope
         forward_views, backward_views, loss = self.forward_views, self.backward_views, self.loss()
-        sigmoid_hidden, sigmoid_output = self.work.hidden == "sigmoid", self.work.output == "sigmoid"
+        sigmoid_hidden, tanh_hidden = self.work.hidden == "sigmoid", self.work.hidden == "tanh"
+        sigmoid_output = self.work.output == "sigmoid"
         total = 0.0
         for samples in batches:
             take_X(samples, 0, xb, "clip")
@@ -84,8 +86,10 @@ class System:
             for dot, V, b, A, is_hidden in forward_views:
                 dot(V, A)
                 add(A, b, A)
-                if sigmoid_hidden:
+                if sigmoid_hidden and (is_hidden or sigmoid_output):
                     sigmoid(A, one)
+                elif tanh_hidden and is_hidden:
+                    tanh(A, A)
                 elif is_hidden:
                     maximum(A, zero, out=A)
             total += loss()
@@ -99,6 +103,8 @@ class System:
                 D_dot(V_T, D_below)
                 if sigmoid_hidden:
                     sigmoid_slope(A_below, D_below, scratch, one)
+                elif tanh_hidden:
+                    tanh_slope(A_below, D_below, scratch, one)
                 else:
                     greater(A_below, zero, scratch)
                     multiply(D_below, scratch, D_below)
@@ -149,4 +155,11 @@ def sigmoid_slope(A: np.ndarray, D: np.ndarray, scratch: np.ndarray, one: np.nda
     """D = D A (1 - A), in place."""
     np.subtract(one, A, scratch)
     np.multiply(scratch, A, scratch)
+    np.multiply(D, scratch, D)
+
+
+def tanh_slope(A: np.ndarray, D: np.ndarray, scratch: np.ndarray, one: np.ndarray) -> None:
+    """D = D (1 - A^2), in place."""
+    np.multiply(A, A, scratch)
+    np.subtract(one, scratch, scratch)
     np.multiply(D, scratch, D)

@@ -16,6 +16,10 @@ def sigma_prime(x):
     return sigma(x) * (1 - sigma(x))
 
 
+def tanh_prime(x):
+    return 1 - np.tanh(x) ** 2
+
+
 def relu(x):
     return np.maximum(0, x)
 
@@ -39,7 +43,8 @@ class System:
     def __init__(self, work: Work, data: Data, threads: int, device: str) -> None:
         self.work = work
         self.X, self.Y = np.ascontiguousarray(data.X.T), np.ascontiguousarray(data.Y.T)
-        self.f, self.f_prime = (sigma, sigma_prime) if work.hidden == "sigmoid" else (relu, relu_prime)
+        functions = {"sigmoid": (sigma, sigma_prime), "tanh": (np.tanh, tanh_prime), "relu": (relu, relu_prime)}
+        self.f, self.f_prime = functions[work.hidden]
 
     def reset(self) -> None:
         self.weights, self.biases = [], []

@@ -48,7 +48,7 @@ class System:
             name = work.hidden if i < len(work.sizes) - 2 else work.output
             layers += [
                 nn.Linear(n_in, n_out, device=device),
-                {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "identity": nn.Identity}[name](),
+                {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "identity": nn.Identity}[name](),
             ]
         self.linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self.model = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))

@@ -1,19 +1,32 @@
-"""xpnet as `xpnet.train` runs it: the engine that it takes for the device, on a whole chunk of steps."""
+"""xpnet as `xpnet.train` runs it when there is much to do: a long run's engine, on a whole chunk of steps."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 import xpnet
-from xpnet.backend import BackendUnavailable
-from xpnet.engines import make_engine
+from xpnet.backend import Backend, BackendUnavailable
+from xpnet.engines import choose_engine, make_engine
+from xpnet.program import Program
 
 from ..works import Data, Parameters, Work, initial_parameters
+
+LONG_RUN = 10**6  # steps: of so many any compiling repays
 
 
 class System:
     comparable, whole_epochs = True, False
-    make_engine = staticmethod(make_engine)
+
+    @staticmethod
+    def make_engine(
+        program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]]
+    ) -> Any:
+        """Return the engine that a long run of the Program takes."""
+        return make_engine(program, backend, owned, data, choose_engine("auto", program, backend, LONG_RUN))
 
     @staticmethod
     def unusable(device: str) -> str | None:
@@ -49,8 +62,11 @@ class System:
 
     def versions(self) -> dict[str, str]:
         xp = self.network.backend.xp
-        return {"xpnet": xpnet.__version__, "numpy": np.__version__, xp.__name__: xp.__version__}
+        llvmlite = sys.modules.get("llvmlite")  # only if the engine has taken it
+        compiler = {"llvmlite": llvmlite.__version__} if llvmlite else {}
+        return {"xpnet": xpnet.__version__, "numpy": np.__version__, xp.__name__: xp.__version__, **compiler}
 
-    def cost(self) -> dict[str, int]:
-        """FLOPs of a step and its calls, counted from the Program."""
-        return {"flops": sum(call.flops for call in self.program.calls), "calls": len(self.program.calls)}
+    def cost(self) -> dict[str, Any]:
+        """FLOPs of a step and its calls, counted from the Program; and which engine makes them."""
+        calls = self.program.calls
+        return {"flops": sum(call.flops for call in calls), "calls": len(calls), "engine": type(self.engine).__name__}
