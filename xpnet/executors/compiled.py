@@ -93,18 +93,36 @@ class Compiled(Replay):
         return rows_out.astype(np.float64)
 
     def _call_function(self, table: np.ndarray) -> None:
-        """Run on all threads, the last of which is this one."""
-        address = table.ctypes.data
+        """Run on all threads, the first of which is this one."""
         if self.threads == 1:
-            self._function(address, 0)
+            self._function(table.ctypes.data, 0)
             return
-        others = [threading.Thread(target=self._function, args=(address, i)) for i in range(1, self.threads)]
+        shares, done = [threading.Lock() for _ in range(self.threads)], threading.Semaphore(0)
+
+        def run(thread: int) -> None:
+            if shares[thread].acquire(blocking=False):  # whoever comes first
+                self._function(table.ctypes.data, thread)
+                done.release()
+
+        def start() -> None:
+            for thread in range(1, self.threads):
+                threading.Thread(target=run, args=(thread,)).start()
+
+        def finish() -> None:
+            run(0)
+            for _ in shares:
+                done.acquire()
+
         with self._gemm.one_thread() if self._gemm is not None else nullcontext():
-            for thread in others:
-                thread.start()
-            self._function(address, 0)
-            for thread in others:
-                thread.join()
+            try:
+                start()
+            except RuntimeError:  # the system has no more threads
+                raise
+            except BaseException:  # Ctrl-C: a thread that has begun waits for all the others, so none may be missing
+                start()
+                finish()
+                raise
+            finish()
 
     def _numbers(self, batch: int) -> np.ndarray | None:
         """The numbers that depend on the batch length, for this one; None if the text does not hold for it."""
