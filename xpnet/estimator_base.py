@@ -468,7 +468,8 @@ def _checked_weights(weights: Any, n_samples: int) -> Any:
     """Return sample weights (n_samples,) in float64, or None; raises ValueError for what cannot be."""
     if weights is None:
         return None
-    if np.size(weights) and not np.asarray(weights, np.float64).any():  # scikit-learn's own message names no fix
+    given = np.asarray(weights, np.float64)
+    if given.size and not given.any():  # scikit-learn's own message names no fix
         raise ValueError("Sample weights must contain at least one non-zero number: they are all zero; leave "
                          "sample_weight out to count all samples alike")  # fmt: skip
     weights = _check_sample_weight(weights, np.empty((n_samples, 0)), dtype=np.float64)

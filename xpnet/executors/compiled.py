@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -93,36 +93,29 @@ class Compiled(Replay):
         return rows_out.astype(np.float64)
 
     def _call_function(self, table: np.ndarray) -> None:
-        """Run on all threads, the first of which is this one."""
+        """Run on all threads; those that have begun come to their end before an interrupt is raised."""
+        address = table.ctypes.data
         if self.threads == 1:
-            self._function(table.ctypes.data, 0)
+            self._function(address, 0)
             return
-        shares, done = [threading.Lock() for _ in range(self.threads)], threading.Semaphore(0)
+        # One that began alone would wait for the others for ever, so all begin or none.
+        gate = threading.Barrier(self.threads)
 
-        def run(thread: int) -> None:
-            if shares[thread].acquire(blocking=False):  # whoever comes first
-                self._function(table.ctypes.data, thread)
-                done.release()
+        def work(i: int) -> None:
+            with suppress(threading.BrokenBarrierError):
+                gate.wait()
+                self._function(address, i)
 
-        def start() -> None:
-            for thread in range(1, self.threads):
-                threading.Thread(target=run, args=(thread,)).start()
-
-        def finish() -> None:
-            run(0)
-            for _ in shares:
-                done.acquire()
-
+        workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
         with self._gemm.one_thread() if self._gemm is not None else nullcontext():
             try:
-                start()
-            except RuntimeError:  # the system has no more threads
+                for worker in workers:
+                    worker.start()
+            except BaseException:
+                gate.abort()
                 raise
-            except BaseException:  # Ctrl-C: a thread that has begun waits for all the others, so none may be missing
-                start()
-                finish()
-                raise
-            finish()
+            finally:
+                _join(workers)
 
     def _numbers(self, batch: int) -> np.ndarray | None:
         """The numbers that depend on the batch length, for this one; None if the text does not hold for it."""
@@ -135,6 +128,19 @@ class Compiled(Replay):
 
     def _extra_floats(self, program: Program) -> int:
         return scratch_floats(program, self.threads)
+
+
+def _join(workers: list[threading.Thread]) -> None:
+    """Wait until they have ended, however often somebody interrupts; then let the interrupt through."""
+    interrupt: KeyboardInterrupt | None = None
+    for worker in workers:
+        while worker.is_alive():
+            try:
+                worker.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _sched_yield() -> int:
