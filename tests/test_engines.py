@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 
@@ -241,6 +242,38 @@ def test_ctrl_c_is_heard_between_chunks(float64_cpu):
         xpnet.train(network, labelled(2000), optimizer, epochs=10**8, batch_size=5, engine="compiled",
                     callbacks=[Begun()])  # fmt: skip
     assert np.isfinite(network.owned).all()
+
+
+INTERRUPTED = """
+import threading
+import numpy as np, xpnet
+from xpnet import engines
+
+engines.threads_for = lambda program, backend: 2
+rng, start, started = np.random.default_rng(0), threading.Thread.start, []
+
+def interrupted(thread):
+    start(thread)
+    started.append(thread)
+    if len(started) == 2:
+        raise KeyboardInterrupt
+
+threading.Thread.start = interrupted
+network = xpnet.Network([6, 7, 3], backend=xpnet.select_backend("cpu"))
+dataset = xpnet.Dataset.from_labels(rng.random((6, 200)), rng.integers(0, 3, 200), 3)
+try:
+    xpnet.train(network, dataset, xpnet.SGD(), epochs=3, batch_size=5, engine="compiled")
+except KeyboardInterrupt:
+    for thread in started:
+        thread.join()
+    print(np.isfinite(network.owned).all())
+"""
+
+
+def test_ctrl_c_while_threads_start_leaves_none_waiting():
+    """In a process of its own: a thread that waits for ever would keep it from ending."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
 
 
 # --- going on --------------------------------------------------------------------------------------------------------
