@@ -8,7 +8,7 @@ import re
 from itertools import combinations
 from typing import Any
 
-from xpnet.llvm.step import TABLE
+from xpnet.llvm.run import TABLE
 
 _SIZES = {"float": 4, "double": 8, "i8": 1, "i32": 4, "i64": 8, "ptr": 8}
 _SHARED = ("T", "M", "U", "rows_out")  # what more than one thread may reach, and one may write
@@ -16,7 +16,7 @@ _FUNCTION = re.compile(r"^define [^@]*void @(\w+)\((.*?)\) [^{]*\{\n(.*?)^\}", r
 _PATTERNS = {
     name: re.compile(pattern)
     for name, pattern in {
-        "element": r"(%\w+) = getelementptr inbounds (\w+), ptr (\S+), i64 (\S+)",
+        "element": r"(%\w+) = getelementptr (?:inbounds )?(\w+), ptr (\S+), i64 (\S+)",
         "load": r"(%\w+) = load (<.*?>|\w+), ptr ([^\s,]+)",
         "store": r"store (<.*?>|\w+) .*, ptr ([^\s,]+)",
         "own": r"(%\w+) = alloca",
@@ -24,7 +24,7 @@ _PATTERNS = {
         "whole": r"(%\w+) = (add|sub|mul|udiv|urem)(?: nsw)? i64 (\S+), (\S+)",
         "compare": r"(%\w+) = icmp (eq|slt) i64 (\S+), (\S+)",
         "either": r"(%\w+) = or i1 (%\w+), (%\w+)",
-        "choose": r"(%\w+) = select i1 (%\w+), ptr (%\w+), ptr (%\w+)",
+        "choose": r"(%\w+) = select i1 (%\w+), (?:ptr|i64) (\S+), (?:ptr|i64) (\S+)",
         "branch": r"br i1 (%\w+), label %(\w+), label %(\w+)",
         "go": r"br label %(\w+)",
         "wait": r"call void @wait\(",
@@ -32,6 +32,7 @@ _PATTERNS = {
         "return": r"ret void",
     }.items()
 }
+_TABLE = re.compile(r"^@(\w+) = internal constant \[\d+ x i64\] \[(.*)\]$", re.MULTILINE)
 _PHI = re.compile(r"(%\w+) = phi i64 (.*)")
 _FROM = re.compile(r"\[ (\S+), %(\w+) \]")
 _CALCULATED = {
@@ -48,6 +49,9 @@ class Text:
     def __init__(self, text: str, item_size: int) -> None:
         self._item_size = item_size
         self._functions = {}
+        self._tables = {
+            name: [int(part.split()[-1]) for part in values.split(",")] for name, values in _TABLE.findall(text)
+        }
         for name, arguments, body in _FUNCTION.findall(text):
             if name in ("run", "step", "update"):
                 self._functions[name] = ([part.split()[-1] for part in arguments.split(",")], _blocks(body))
@@ -60,7 +64,7 @@ class Text:
         known = {"n_samples": len(order), "goes_on": 0}
         table = [known.get(name, (name, 0)) for name in TABLE] + [("data", 0)] * 9
         found: Phases = [(set(), set())]
-        self._follow("run", [("table", 0), thread], {"table": table, "order": order}, found)
+        self._follow("run", [("table", 0), thread], {"table": table, "order": order, **self._tables}, found)
         return found
 
     def _follow(self, name: str, values: list[Any], memory: dict[str, Any], found: Phases) -> None:
@@ -68,7 +72,7 @@ class Text:
         known: dict[str, Any] = dict(zip(arguments, values, strict=True))
 
         def value(word: str) -> Any:
-            return known[word] if word[0] == "%" else int(word)
+            return known[word] if word[0] == "%" else (word[1:], 0) if word[0] == "@" else int(word)
 
         def touch(kind: str, address: tuple[str, int], writes: bool) -> None:
             region, start = address
@@ -84,14 +88,14 @@ class Text:
             for what, parts in lines:
                 if what == "element":
                     result, kind, base, offset = parts
-                    region, start = known[base]
+                    region, start = value(base)
                     known[result] = region, start + _SIZES[kind] * value(offset)
                 elif what == "load":
                     result, kind, address = parts
-                    region, start = known[address]
+                    region, start = value(address)
                     if region in memory:
                         known[result] = memory[region][start // 8]
-                    touch(kind, known[address], False)
+                    touch(kind, (region, start), False)
                 elif what == "store":
                     touch(parts[0], known[parts[1]], True)
                 elif what == "own":
@@ -104,7 +108,8 @@ class Text:
                     if parts[1] in known:  # else it is of floats
                         known[parts[0]] = known[parts[1]] or known[parts[2]]
                 elif what == "choose":
-                    known[parts[0]] = known[parts[2]] if known[parts[1]] else known[parts[3]]
+                    if parts[1] in known:  # else it is of floats
+                        known[parts[0]] = value(parts[2] if known[parts[1]] else parts[3])
                 elif what == "wait":
                     found.append((set(), set()))
                 elif what == "call":

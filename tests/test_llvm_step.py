@@ -12,14 +12,15 @@ from random_programs import random_program
 
 from xpnet import select_backend
 from xpnet.llvm.nests import is_read_after, place_of
-from xpnet.llvm.step import CannotPrint, step_text
+from xpnet.llvm.run import program_text
+from xpnet.llvm.step import CannotPrint
 from xpnet.program import Program, RecordingError, record
 
 
 def text_of(feature, batch, threads, dtype="float32"):
     program = program_of(feature, network_of(feature, select_backend("cpu", dtype)), batch)
     scales = {name: 1 / 255 if name == "X" and feature.get("uint8") else None for name, _ in program.gathers}
-    return step_text(program, dtype, scales, threads=threads).text
+    return program_text(program, dtype, scales, threads=threads).text
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -43,7 +44,7 @@ def printed(seed, threads):
     """A random program's text with one step for each length of the batch; None where it cannot be printed."""
     program = random_program(seed)
     try:
-        return program, step_text(program, "float64", {}, threads=threads)
+        return program, program_text(program, "float64", {}, threads=threads)
     except CannotPrint as reason:
         assert "depends on the batch length" in str(reason)
         return program, None
@@ -144,7 +145,7 @@ def test_the_same_program_has_the_same_text_and_names_do_not_enter_it():
             column = recorder.column_in(recorder.theta, name, 0, 3)
             recorder.xp.exp(column, out=column)
 
-    texts = [step_text(record(lambda r, name=name: build(r, name), batch=2, n_parameters=3), "float64", {}).text
+    texts = [program_text(record(lambda r, name=name: build(r, name), batch=2, n_parameters=3), "float64", {}).text
              for name in ("b", 'b"\n}\ndefine void @run() { ret void }\n; %é')]  # fmt: skip
     assert texts[0] == texts[1] and "é" not in texts[0]
 
@@ -164,4 +165,4 @@ def test_what_cannot_be_printed_is_said():
 
     for build, words in ((of_uint32, "U = add|depends on the batch length"), (of_columns, "as many features")):
         with pytest.raises(CannotPrint, match=words):
-            step_text(record(build, batch=4, n_parameters=1), "float32", {})
+            program_text(record(build, batch=4, n_parameters=1), "float32", {})

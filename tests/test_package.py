@@ -27,7 +27,8 @@ PACKAGE = Path(xpnet.__file__).parent
 ORDER = [
     "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
     "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "blas", "code_cache", "native",
-    "grouping", "printer", "llvm.text", "llvm.products", "llvm.nests", "llvm.mathematics", "llvm.step", "parameters",
+    "grouping", "printer", "llvm.text", "llvm.products", "llvm.nests", "llvm.mathematics", "llvm.plan",
+    "llvm.step", "llvm.run", "parameters",
     "executors.numpy_calls", "executors.replay", "executors.grouped", "executors.compiled", "engines", "losses",
     "custom", "data_checks", "data", "datasets.idx", "datasets.mnist",
     "datasets", "metrics", "layer", "dropout", "normalization", "layers", "architecture", "steps", "model_file",

@@ -18,7 +18,8 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.blas import numpy_gemm
 from xpnet.executors.replay import Replay
-from xpnet.llvm.step import LINE, TABLE, Library, scratch_floats, step_text
+from xpnet.llvm.run import FLAG, TABLE, program_text
+from xpnet.llvm.step import Library
 from xpnet.native import load
 from xpnet.program import Program
 
@@ -50,17 +51,16 @@ class Compiled(Replay):
         self, program: Program, backend: Backend, owned: Any,
         data: Mapping[str, tuple[Any, float | None]] | None = None, threads: int = 1,
     ) -> None:  # fmt: skip
-        self.threads = threads
+        self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
+        library = None if self._gemm is None else Library(self._gemm.integer_bits, LEAST_FLOPS)
+        scales = {name: scale for name, (_, scale) in (data or {}).items()}
+        self._text = program_text(program, backend.dtype, scales, threads=threads, library=library)
         super().__init__(program, backend, owned, data)
         self._check_data()
-        self._gemm = numpy_gemm(backend.dtype)
-        library = None if self._gemm is None else Library(self._gemm.integer_bits, LEAST_FLOPS)
-        scales = {name: scale for name, (_, scale) in self._data.items()}
-        self._text = step_text(program, backend.dtype, scales, threads=threads, library=library)
         self.native = load(self._text.text)
         # ctypes lets other Python threads run meanwhile.
         self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.native.address)
-        self._flags = np.zeros(LINE * threads, np.int64)
+        self._flags = np.zeros(FLAG * threads, np.int64)
         self._numbers_of: dict[int, np.ndarray | None] = {}
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ class Compiled(Replay):
         return self._numbers_of[batch]
 
     def _extra_floats(self, program: Program) -> int:
-        return scratch_floats(program, self.threads)
+        return self._text.extra_floats
 
 
 def _join(workers: list[threading.Thread]) -> None:

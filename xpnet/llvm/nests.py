@@ -17,6 +17,7 @@ from xpnet.program import REDUCTIONS, Buffer, Call, Operand, Program
 LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
+Place = tuple[str, int, int]  # a vector (T, M or U), first element, length
 MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of our own, see `xpnet.llvm.mathematics`
 
 
@@ -335,7 +336,7 @@ def _is_inner(place: tuple[Any, ...]) -> bool:
     return place[2] in ("matrix", "along rows", "along columns", "line")
 
 
-def place_of(program: Program, buffer: Buffer) -> tuple[str, int, int]:
+def place_of(program: Program, buffer: Buffer) -> Place:
     """Which vector a buffer lies in (T, M or U), where it begins, and its length."""
     if buffer.kind == "uint32":
         return "U", buffer.offset, buffer.size

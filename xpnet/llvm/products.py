@@ -61,10 +61,9 @@ def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> boo
     return most_rows >= FEW_ROWS
 
 
-def takes_columns(right_columns: int, n_inner: str | int, n_columns: int, lanes: int) -> bool:
-    """Whether a product can be cut at multiples of `COLUMN_UNIT` columns."""
-    long = is_known(n_inner) and int(n_inner) >= max(LONG_INNER, lanes)
-    return right_columns != 1 and long and n_columns > 2 * COLUMN_UNIT
+def takes_columns(n_inner: int, n_columns: int) -> bool:
+    """Whether a product with a right operand that lies turned can be cut at multiples of `COLUMN_UNIT` columns."""
+    return n_inner >= LONG_INNER and n_columns > 2 * COLUMN_UNIT
 
 
 def write_product(f: Function, product: Product) -> None:
