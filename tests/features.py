@@ -6,6 +6,7 @@ import numpy as np
 
 import xpnet
 from xpnet import losses, optimizers
+from xpnet.engines import make_engine
 from xpnet.kernels.activations import ACTIVATIONS
 
 OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "NAdam", "Lion")
@@ -69,3 +70,23 @@ def data_of(feature, network, n, seed=3):
     X = rng.integers(256, size=(n, sizes[0])).astype(np.uint8) if uint8 else rng.standard_normal((n, sizes[0]))
     Y = np.eye(sizes[1])[rng.integers(sizes[1], size=n)] if sizes[1] > 1 else rng.integers(2, size=(n, 1)).astype(float)
     return X, (1 / 255 if uint8 else None), Y, rng.integers(1, 5, size=(n, 1)) / 2
+
+
+def run_steps(feature, backend, batch, n_samples, make=make_engine):
+    """All that training leaves after the steps through so many samples: owned, state, keys, results.
+
+    make: an engine of (program, backend, owned, data).
+    """
+    network = network_of(feature, backend)
+    optimizer, program = optimizer_of(feature), program_of(feature, network, batch)
+    X, scale, Y, weights = data_of(feature, network, n_samples)
+    data = {"X": (backend.to_device(X, X.dtype if scale else None), scale), "Y": (backend.to_device(Y), None)}
+    if feature.get("weighted"):
+        data["weights"] = (backend.to_device(weights), None)
+    engine = make(program, backend, network.owned, data)
+    optimizer.attach(network, engine)
+    accumulate, n_steps = feature.get("accumulate", 1), -(-n_samples // batch)
+    rows = optimizer.slot_rows(-(-n_steps // accumulate)).repeat(accumulate, axis=0)[:n_steps]
+    results = engine.run(np.random.default_rng(0).permutation(n_samples), rows)
+    arrays = [network.owned, engine.state, engine.keys]
+    return [*(backend.to_host(array) for array in arrays), results]

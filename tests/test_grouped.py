@@ -8,7 +8,7 @@ import fakecupy
 import hostcuda
 import numpy as np
 import pytest
-from features import FEATURES, data_of, network_of, optimizer_of, program_of
+from features import FEATURES, data_of, network_of, optimizer_of, program_of, run_steps
 from random_programs import one_by_one, random_program
 from refusals import refusal
 
@@ -31,31 +31,14 @@ def pair(request):
     return select_backend("cpu", request.param), Backend("cupy", "cuda", fakecupy, np.dtype(request.param), "fake")
 
 
-def run(feature, backend, batch, n_samples):
-    """All that training leaves after the steps through so many samples: owned, state, keys, results."""
-    network = network_of(feature, backend)
-    optimizer, program = optimizer_of(feature), program_of(feature, network, batch)
-    X, scale, Y, weights = data_of(feature, network, n_samples)
-    data = {"X": (backend.to_device(X, X.dtype if scale else None), scale), "Y": (backend.to_device(Y), None)}
-    if feature.get("weighted"):
-        data["weights"] = (backend.to_device(weights), None)
-    engine = make_engine(program, backend, network.owned, data)
-    optimizer.attach(network, engine)
-    accumulate, n_steps = feature.get("accumulate", 1), -(-n_samples // batch)
-    rows = optimizer.slot_rows(-(-n_steps // accumulate)).repeat(accumulate, axis=0)[:n_steps]
-    results = engine.run(np.random.default_rng(0).permutation(n_samples), rows)
-    arrays = [network.owned, engine.state, engine.keys]
-    return [*(backend.to_host(array) for array in arrays), results]
-
-
 @pytest.mark.parametrize("name", FEATURES)
 def test_equals_the_calls_one_by_one(name, pair, monkeypatch):
     """Three steps, the last of another length: theta, statistics, state, keys, results; whichever thread is first."""
     cpu, gpu = pair
-    expected = run(FEATURES[name], cpu, 8, 21)
-    forwards = run(FEATURES[name], gpu, 8, 21)
+    expected = run_steps(FEATURES[name], cpu, 8, 21)
+    forwards = run_steps(FEATURES[name], gpu, 8, 21)
     monkeypatch.setattr(hostcuda, "call", partial(hostcuda.call, stride=-1))
-    backwards = run(FEATURES[name], gpu, 8, 21)
+    backwards = run_steps(FEATURES[name], gpu, 8, 21)
     for one, other, reverse in zip(expected, forwards, backwards, strict=True):
         assert one.shape == other.shape and np.isfinite(one).all()
         scale = max(np.abs(one).max(initial=0), 1e-3)
@@ -67,7 +50,7 @@ def test_equals_the_calls_one_by_one(name, pair, monkeypatch):
 @pytest.mark.parametrize("name", ["loss softmax_cross_entropy", "layer normalization", "dropout", "one wide",
                                   "one layer, one input, one output"])  # fmt: skip
 def test_every_batch_size(name, batch, pair):
-    expected, found = (run(FEATURES[name], backend, batch, 2 * batch + batch // 2) for backend in pair)
+    expected, found = (run_steps(FEATURES[name], backend, batch, 2 * batch + batch // 2) for backend in pair)
     for one, other in zip(expected, found, strict=True):
         limit = 3 * TOLERANCES[str(pair[0].dtype)] * max(1, np.abs(one).max(initial=0))
         np.testing.assert_allclose(other, one, rtol=0, atol=limit)
@@ -76,7 +59,7 @@ def test_every_batch_size(name, batch, pair):
 def test_one_text_serves_every_batch_size(fake_gpu):
     """m and the numbers that depend on it are arguments: nothing is compiled anew for a short batch."""
     hostcuda.load.cache_clear()
-    run(FEATURES["dropout, batch normalization, Adam"], fake_gpu, 8, 8 * 3 + 5)
+    run_steps(FEATURES["dropout, batch normalization, Adam"], fake_gpu, 8, 8 * 3 + 5)
     assert hostcuda.load.cache_info().misses == 1
 
 

@@ -40,6 +40,42 @@ def test_threads_with_nothing_to_do(batch):
         assert conflicts(text.every(list(range(batch + batch // 2)), 2)) == []
 
 
+def test_gathered_samples_and_slots_are_there_when_the_first_call_reads_them():
+    """A sum over the batch, by whichever thread has the feature, and a rate that the first thread copies."""
+
+    def build(recorder):
+        X, b = recorder.batch_matrix("X", 33), recorder.column_in(recorder.theta, "b", 0, 33)
+        recorder.gather("X", X)
+        recorder.xp.multiply(recorder.theta, recorder["rate"], out=recorder.theta)
+        recorder.xp.sum(X, axis=1, out=b, keepdims=True)
+
+    program = record(build, batch=4, n_parameters=33, slots=("rate",))
+    text = Text(step_text(program, "float32", {"X": None}, threads=2).text, 4)
+    assert conflicts(text.every(list(range(8)), 2)) == []
+
+
+def test_a_rows_worker_and_an_elements_worker_are_not_the_same():
+    """Lengths of rows, of which threads take halves, then used by an optimizer that cuts at multiples of 16."""
+
+    def build(recorder):
+        W = recorder.matrix_in(recorder.theta, "W", 0, (20, 3))
+        sums, roots = (recorder.column_in(recorder.flat(f"{name}s", 20), name, 0, 20) for name in ("sum", "root"))
+        recorder.xp.sum(W, axis=1, out=sums, keepdims=True)
+        recorder.xp.sqrt(sums, out=roots)
+        with recorder.phase("update"):
+            recorder.xp.add(roots, 1.0, out=roots)
+
+    program = record(build, batch=1, n_parameters=60)
+    text = Text(step_text(program, "float32", {}, threads=2).text, 4)
+    assert conflicts(text.every([0], 2)) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_only_one_thread_has_the_vectors_to_itself(threads):
+    """`noalias` says that nobody else writes there, so that LLVM may move a load to before a wait."""
+    assert ("ptr noalias %M" in text_of({}, 4, threads)) == (threads == 1)
+
+
 def printed(seed, threads):
     """A random program's text with one step for each length of the batch; None where it cannot be printed."""
     program = random_program(seed)
