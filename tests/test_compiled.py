@@ -34,7 +34,7 @@ DTYPES = tuple(TOLERANCES)
 @pytest.fixture
 def quick(monkeypatch):
     """The text as it stands: hardly a tenth of the time of optimised code, which is compared for fewer Programs."""
-    monkeypatch.setattr(native, "_SPEED_LEVEL", 0)
+    monkeypatch.setattr(native, "_speed_level", lambda text: 0)
     monkeypatch.setattr(native, "_MACHINE", native._MACHINE | {"opt": 0})
 
 

@@ -131,7 +131,7 @@ def shapes_of_known_rows():
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_small_shapes(dtype, monkeypatch):
     """A part of the grid, unoptimised, which takes a second of compiling."""
-    monkeypatch.setattr(native, "_SPEED_LEVEL", 0)
+    monkeypatch.setattr(native, "_speed_level", lambda text: 0)
     monkeypatch.setattr(native, "_MACHINE", native._MACHINE | {"opt": 0})
     shapes = [*taken(shapes_given_when_called(), 5), *taken(shapes_of_known_sums(), 19),
               *taken(shapes_of_known_rows(), 11)]  # fmt: skip

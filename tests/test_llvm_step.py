@@ -50,7 +50,7 @@ def test_gathered_samples_and_slots_are_there_when_the_first_call_reads_them():
         recorder.xp.sum(X, axis=1, out=b, keepdims=True)
 
     program = record(build, batch=4, n_parameters=33, slots=("rate",))
-    text = Text(step_text(program, "float32", {"X": None}, threads=2).text, 4)
+    text = Text(program_text(program, "float32", {"X": None}, threads=2).text, 4)
     assert conflicts(text.every(list(range(8)), 2)) == []
 
 
@@ -66,7 +66,7 @@ def test_a_rows_worker_and_an_elements_worker_are_not_the_same():
             recorder.xp.add(roots, 1.0, out=roots)
 
     program = record(build, batch=1, n_parameters=60)
-    text = Text(step_text(program, "float32", {}, threads=2).text, 4)
+    text = Text(program_text(program, "float32", {}, threads=2).text, 4)
     assert conflicts(text.every([0], 2)) == []
 
 

@@ -17,9 +17,7 @@ from xpnet.code_cache import MAGIC, open_cache
 # All that the compiler is told besides the text; it is a part of the cache's key.
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
 _PASSES = {"loop_interleaving": True, "loop_unrolling": True, "loop_vectorization": True, "slp_vectorization": True}
-# LLVM's level of effort: 3, or 1 for texts longer than this, which it compiles in two thirds of the time. Their steps
-# were as fast on an AMD EPYC; those of the smallest network were 13 % slower.
-_LONG_TEXT = 80_000
+_LONG_TEXT = 80_000  # characters
 _LLVM = 20  # of llvmlite 0.45; those before know no opaque pointers
 
 
@@ -93,8 +91,16 @@ def _key(text: str, host: _Host) -> str:
     import llvmlite
 
     versions = llvmlite.__version__, llvmlite.binding.llvm_version_info
-    parts = MAGIC.decode(), text, versions, host.triple, host.cpu, host.features, _MACHINE, _PASSES, _LONG_TEXT
+    parts = MAGIC.decode(), text, versions, host.triple, host.cpu, host.features, _MACHINE, _PASSES, _speed_level(text)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _speed_level(text: str) -> int:
+    """LLVM's level of effort: 3, or 1 for long texts, which then take two thirds of the time to compile.
+
+    Their steps were as fast on an AMD EPYC; those of the smallest network would be 13 % slower.
+    """
+    return 1 if len(text) > _LONG_TEXT else 3
 
 
 def _compile(text: str, host: _Host) -> bytes:
@@ -104,7 +110,7 @@ def _compile(text: str, host: _Host) -> bytes:
     module = llvm.parse_assembly(text, llvm.create_context())  # its own: nothing is left behind, threads do not meet
     module.triple, module.data_layout = host.triple, str(machine.target_data)
     module.verify()
-    tuning = llvm.create_pipeline_tuning_options(1 if len(text) > _LONG_TEXT else 3)
+    tuning = llvm.create_pipeline_tuning_options(_speed_level(text))
     for option, value in _PASSES.items():
         setattr(tuning, option, value)
     passes = llvm.create_pass_builder(machine, tuning)

@@ -137,6 +137,11 @@ class Sizes:
         if self._other is not None and not self._fit(program):  # of another length than batch or constant
             self._other = None
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the full batch is the only length."""
+        return self._other is None
+
     def extent(self, index: int, position: int, axis: int) -> str:
         """The length of an operand's axis in C: "m", or a number.  position: -1 for the result."""
         mine, other = (_shape_of(p, index, position) for p in (self._program, self._other or self._program))

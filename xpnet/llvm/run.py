@@ -90,7 +90,7 @@ class _Run:
             is_full = f.let(f"icmp eq i64 {m}, {capacity}")
             numbers = f.let(f"select i1 {is_full}, ptr %numbers, ptr %last_numbers")
             self._copy(f, "rows_in", program.slots, t.index, into_memory=True)
-            part = self._step.split(f, m, 1)
+            part = self._step.split(f, str(capacity) if self._step.sizes.is_fixed else m, 1)  # as the step cuts rows
             for source, (name, buffer) in zip(sources, gathers, strict=True):
                 rows = ("0", m) if self._step.plan.is_own(buffer) else part
                 self._gather(f, source, self._scales[name], buffer, rows, done)
