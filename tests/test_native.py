@@ -104,7 +104,7 @@ OTHER_HOSTS = {
     "LLVM": lambda patch: patch.setattr(llvm, "llvm_version_info", (999, 0, 0)),
     "CPU": lambda patch: patch.setattr(llvm, "get_host_cpu_name", lambda: "generic"),
     "features": lambda patch: patch.setattr(llvm, "get_host_cpu_features", lambda: type(FEATURES)()),
-    "options": lambda patch: patch.setattr(native, "_SPEED_LEVEL", 1),
+    "options": lambda patch: patch.setattr(native, "_LONG_TEXT", 1),
 }
 FEATURES = llvm.get_host_cpu_features()
 

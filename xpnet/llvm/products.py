@@ -35,7 +35,7 @@ class Product:
     n_inner: a value of the function or a number.  n_columns: a number.
     first, last: which rows of the result to compute: from first on, below last.
     columns: likewise, where `takes_columns` allows it; None for all.
-    most_rows: how many rows there can be.
+    most_rows: how many rows there can be.  multiple: of what their number is one.
     bias: address of the n_columns numbers that each row begins with, or None.
     scratch: address of n_inner * n_columns numbers for the right operand turned round, where that pays.
     """
@@ -51,6 +51,7 @@ class Product:
     bias: str | None
     scratch: str
     columns: tuple[str, str] | None = None
+    multiple: int = 1
 
 
 def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> bool:
@@ -116,6 +117,9 @@ def _in_rows(
             first = end
         return
     for rows in _heights(allowed, product.most_rows):
+        if product.multiple % rows == 0:
+            yield rows, first, last
+            return
         length = last if first in (0, "0") else f.let(f"sub nsw i64 {last}, {first}")
         rest = f.let(f"urem i64 {length}, {rows}")
         end_of_tiles = f.let(f"sub nsw i64 {last}, {rest}")

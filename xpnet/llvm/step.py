@@ -437,6 +437,8 @@ class _Printer:
         each = _strip_floats(self.program)
         place = self.program.n_floats - self.program.n_owned + self.threads * _turned_floats(self.program)
         strip = f.element(self.real, "%M", place, f.calculated("mul", "%thread", each) if self.threads > 1 else 0)
+        cuts = self._cuts(product.most_rows, 1) if self.threads > 1 else [product.most_rows]
+        multiple = math.gcd(rows, *cuts)
         whole = is_known(product.first) and is_known(product.last) and int(product.last) - int(product.first) <= rows
         with f.loop(product.first, product.last, rows) as i:
             end = (
@@ -446,7 +448,7 @@ class _Printer:
             )
             before = f.let(f"sub i64 0, {f.calculated('mul', i.index, n)}")
             out = f.let(f"getelementptr {self.real}, ptr {strip}, i64 {before}")
-            write_product(f, replace(product, first=i.index, last=end, out=out, most_rows=rows))
+            write_product(f, replace(product, first=i.index, last=end, out=out, most_rows=rows, multiple=multiple))
             moved = f.let(f"getelementptr {self.real}, ptr {out}, i64 {-update.first}")
             start, stop = (f.calculated("add", f.calculated("mul", row, n), update.first) for row in (i.index, end))
             self._new_nest(f, update.group).write_part(start, stop, place_of(self.program, update.gradient), moved)

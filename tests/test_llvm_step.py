@@ -1,0 +1,167 @@
+"""The printed step: no two threads meet at an element, and what nobody reads is all that is not stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from features import FEATURES, network_of, program_of
+from llvm_threads import Text, conflicts
+from random_programs import random_program
+
+from xpnet import select_backend
+from xpnet.llvm.nests import is_read_after, place_of
+from xpnet.llvm.step import CannotPrint, step_text
+from xpnet.program import Program, RecordingError, record
+
+
+def text_of(feature, batch, threads, dtype="float32"):
+    program = program_of(feature, network_of(feature, select_backend("cpu", dtype)), batch)
+    scales = {name: 1 / 255 if name == "X" and feature.get("uint8") else None for name, _ in program.gathers}
+    return step_text(program, dtype, scales, threads=threads).text
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_threads_do_not_meet(name):
+    """A step and a short one, by what the text reads and writes between waits."""
+    for threads in (2, 3) if name == "everything" else (2,):
+        text = Text(text_of(FEATURES[name], 4, threads), 4)
+        assert conflicts(text.every(list(range(6))[::-1], threads)) == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_threads_with_nothing_to_do(batch):
+    for width in (1, 5, 20):
+        feature = {"hidden": (width, 21 - width), "normalization": "layer", "dropout": 0.2, "weighted": True,
+                   "options": {"max_norm": 0.5, "clip_norm": 0.1}, "optimizer": "Adam"}  # fmt: skip
+        text = Text(text_of(feature, batch, 2, "float64"), 8)
+        assert conflicts(text.every(list(range(batch + batch // 2)), 2)) == []
+
+
+def printed(seed, threads):
+    """A random program's text with one step for each length of the batch; None where it cannot be printed."""
+    program = random_program(seed)
+    try:
+        return program, step_text(program, "float64", {}, threads=threads)
+    except CannotPrint as reason:
+        assert "depends on the batch length" in str(reason)
+        return program, None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_threads_do_not_meet_in_random_programs(seed):
+    for threads in (2, 3):
+        program, step = printed(seed, threads)
+        if step is None:
+            continue
+        text, harmless = Text(step.text, 8), unused(program)
+        for m in range(1, program.capacity + 1):
+            if lengths_hold(step, program, m):
+                found = conflicts(text.every(list(range(program.capacity + m)), threads))
+                assert [element for _, element in found if element not in harmless] == []
+
+
+def unused(program):
+    """Numbers that a call writes as a vector of one element: a thread without an element reads them to no end."""
+    calls = [call for call in program.calls if call.out.buffer.size == 1]
+    return {
+        place_of(program, call.out.buffer)[:2]
+        for call in calls
+        if any(operand.shape == () and operand.buffer.overlaps(call.out.buffer) for operand in call.operands)
+    }
+
+
+def lengths_hold(step, program, m):
+    try:
+        return step.sizes.hold_for(program.at(m))
+    except RecordingError:
+        return False
+
+
+@pytest.mark.parametrize("name", ["weights", "dropout, batch normalization, Adam", "option max_norm"])
+def test_without_any_of_the_waits_they_would_meet(name):
+    """So the check above notices a wait that is left out: what is before it and what is after it are then at once."""
+    text = Text(text_of(FEATURES[name] | {"hidden": (24, 20), "inputs": 18, "outputs": 17}, 4, 2), 4)
+    every = text.every(list(range(8)), 2)
+    assert len(every[0]) > 10
+    for i in range(1, len(every[0]) - 1):  # the last is for whoever reads the results
+        at_once = [[tuple(one | other for one, other in zip(*phases[i - 1 : i + 1], strict=True))] for phases in every]
+        assert conflicts(at_once), i
+
+
+# --- what is stored --------------------------------------------------------------------------------------------------
+
+
+def in_phases(program: Program, n_update: int, accumulate: int) -> Program:
+    """The last calls as an update, which does not follow every step, and some views as results and slots."""
+    n = len(program.calls) - n_update
+    calls = [replace(call, phase="update" if i >= n else "gradient") for i, call in enumerate(program.calls)]
+    scalars = [name for name, buffer in program.buffers.items()
+               if buffer.form == "scalar" and buffer.kind == "float" and buffer.offset >= program.n_owned]  # fmt: skip
+    return replace(program, calls=tuple(calls), accumulate=accumulate, results=tuple(scalars[:1]))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_not_stored_is_not_read(seed, accumulate):
+    """Element by element, through steps with and without an update, and a short last one; then a run more."""
+    program = in_phases(random_program(seed), 8, accumulate)
+    try:
+        short = in_phases(program.at(max(1, program.capacity - 1)), 8, accumulate)
+    except RecordingError:
+        short = program
+    lost = {"float": np.zeros(program.n_floats, bool), "uint32": np.zeros(program.n_uints, bool)}
+
+    def part(buffer):
+        return lost[buffer.kind][buffer.offset : buffer.offset + buffer.size]
+
+    n_lost = 0
+    for n_steps in (5, 2):
+        for t in range(1, n_steps + 1):
+            last = t == n_steps
+            for index, call in enumerate((short if last else program).calls):
+                if call.phase == "update" and t % accumulate and not last:
+                    continue
+                assert not any(part(operand.buffer).any() for operand in call.operands), call.text
+                stored = is_read_after(program, program.calls[index].out.buffer, index)
+                part(call.out.buffer)[...] = not stored
+                n_lost += not stored
+        assert not lost["float"][: program.n_owned].any()
+        assert not any(part(program.buffers[name]).any() for name in program.results)
+    assert n_lost or seed not in (0, 1)
+
+
+# --- the text --------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_program_has_the_same_text_and_names_do_not_enter_it():
+    feature = FEATURES["everything"]
+    assert text_of(feature, 8, 2) == text_of(feature, 8, 2)
+
+    def build(recorder, name):
+        with recorder.phase("gradient"):
+            column = recorder.column_in(recorder.theta, name, 0, 3)
+            recorder.xp.exp(column, out=column)
+
+    texts = [step_text(record(lambda r, name=name: build(r, name), batch=2, n_parameters=3), "float64", {}).text
+             for name in ("b", 'b"\n}\ndefine void @run() { ret void }\n; %é')]  # fmt: skip
+    assert texts[0] == texts[1] and "é" not in texts[0]
+
+
+def test_what_cannot_be_printed_is_said():
+    """Numbers of uint32 calls, and products' columns, that depend on the batch length."""
+
+    def of_uint32(recorder):
+        U = recorder.batch_matrix("U", 3, "uint32")
+        recorder.xp.add(U, recorder.batch, out=U)
+
+    def of_columns(recorder):
+        W = recorder.flat("W", 64)
+        A = recorder.matrix_in(W, "A", 0, (2, 3))
+        B = recorder.matrix_in(W, "B", 16, (3, recorder.batch))
+        recorder.xp.matmul(A, B, out=recorder.matrix_in(W, "C", 48, (2, recorder.batch)))
+
+    for build, words in ((of_uint32, "U = add|depends on the batch length"), (of_columns, "as many features")):
+        with pytest.raises(CannotPrint, match=words):
+            step_text(record(build, batch=4, n_parameters=1), "float32", {})
