@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -98,12 +98,13 @@ class Compiled(Replay):
         if self.threads == 1:
             self._function(address, 0)
             return
-        # One that began alone would wait for the others for ever, so all begin or none.
-        gate = threading.Barrier(self.threads)
+        # One that began alone would wait for the others for ever, so all begin or none, as is said once for all of
+        # them: a broken barrier may still let the last one through that came to it.
+        gate, are_there = threading.Event(), [False]
 
         def work(i: int) -> None:
-            with suppress(threading.BrokenBarrierError):
-                gate.wait()
+            gate.wait()
+            if are_there[0]:
                 self._function(address, i)
 
         workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
@@ -111,10 +112,9 @@ class Compiled(Replay):
             try:
                 for worker in workers:
                     worker.start()
-            except BaseException:
-                gate.abort()
-                raise
+                are_there[0] = True
             finally:
+                gate.set()
                 _join(workers)
 
     def _numbers(self, batch: int) -> np.ndarray | None:
