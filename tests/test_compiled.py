@@ -183,7 +183,7 @@ def test_every_batch_size(name, batch, quick):
 # --- threads ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "hidden"), [(1, (1, 20)), (2, (3, 2)), (3, (17, 5)), (16, (33, 20))])
+@pytest.mark.parametrize(("batch", "hidden"), [(1, (1, 20)), (3, (17, 2)), (16, (33, 20))])
 def test_threads_change_nothing_from_run_to_run(batch, hidden):
     """Bit by bit, twenty times; whoever comes first."""
     feature = {"hidden": hidden, "normalization": "layer", "weighted": True, "options": {"clip_norm": 0.1}}
