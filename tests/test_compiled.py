@@ -183,7 +183,7 @@ def test_every_batch_size(name, batch, quick):
 # --- threads ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "hidden"), [(1, (1, 20)), (2, (3, 2)), (3, (17, 5)), (16, (33, 20))])
+@pytest.mark.parametrize(("batch", "hidden"), [(1, (1, 20)), (3, (17, 2)), (16, (33, 20))])
 def test_threads_change_nothing_from_run_to_run(batch, hidden):
     """Bit by bit, twenty times; whoever comes first."""
     feature = {"hidden": hidden, "normalization": "layer", "weighted": True, "options": {"clip_norm": 0.1}}
@@ -247,9 +247,15 @@ def run_arenas(program: Program, floats, uints, dtype, threads=1, n_samples=None
 @pytest.mark.parametrize("stores", ["every", "needed"])
 @pytest.mark.parametrize("seed", range(12))
 def test_random_calls_on_views_that_overlap(seed, stores, monkeypatch, quick):
-    """To the bit, at each batch size; with all stores all of memory, else what outlives the step."""
+    """To the bit, at each batch size; with all stores all of memory, else what outlives the step.
+
+    Every other seed adds up in blocks of a few numbers.
+    """
     if stores == "every":
         monkeypatch.setattr(nests, "is_read_after", lambda *_: True)
+    if seed % 2:
+        monkeypatch.setattr(nests, "LONG_SUM", 3)
+        monkeypatch.setattr(nests, "LONG_COLUMN", 2)
     program, rng = random_program(seed), np.random.default_rng(seed)
     for m in range(program.capacity, 0, -1):
         try:
@@ -371,7 +377,7 @@ def test_not_a_number_reaches_the_loss(quick):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_long_sums(threads):
-    """Of a column of 10,000 samples, and of all of a million parameters."""
+    """Of a column of 10,000 samples, and of all of a million parameters; equal numbers lose most."""
     n_samples, n = 10_000, 1_000_000
 
     def build(recorder):
@@ -385,6 +391,7 @@ def test_long_sums(threads):
 
     rng, backend = np.random.default_rng(0), select_backend("cpu", "float32")
     rows, theta = rng.random((n_samples, 3), np.float32), rng.random(n, np.float32)
+    rows[:, 1] = 0.1
     program = record(build, batch=n_samples, n_parameters=n, results=("norm",))
     engine = Compiled(program, backend, theta, {"A": (rows, None)}, threads=threads)
     norm = engine.run(np.arange(n_samples), np.empty((1, 0)))

@@ -15,6 +15,7 @@ from xpnet.llvm.text import ADDED, Function, Regions, is_known, literal
 from xpnet.program import REDUCTIONS, Buffer, Call, Operand, Program
 
 LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
+LONG_COLUMN = 512  # the same of a column, whose numbers are added up one after the other and not in vectors
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
 Place = tuple[str, int, int]  # a vector (T, M or U), first element, length
@@ -249,29 +250,57 @@ class Nest:
                 continue
             totals = [step for step in steps if self._call(step).word in REDUCTIONS]
             for step in totals:
-                with f.loop(start, end) as column:
-                    address, notes = self._address(self._call(step).out, column.index)
-                    first = literal(float("-inf") if self._call(step).word == "max" else 0.0)
-                    f.do(f"store {f.real} {first}, ptr {address}{notes}")
+                self._begin_sums(step, start, end, {})
             self._load_numbers(steps)
-            with f.loop(0, length) as row:
-                at = f.calculated("mul", row.index, width)
-                with f.loop(start, end) as column:
-                    where = {"matrix": f.calculated("add", at, column.index), "along rows": column.index,
-                             "along columns": row.index}  # fmt: skip
-                    for step in steps:
-                        if step in totals:
-                            value = self._loaded(step, self._call(step).operands[0], where)
-                            self._combine(step, *self._sum_place(step, column.index, value))
-                        else:
-                            self._statement(step, where)
-                    self._store(lambda place: True, inside)
-                    self._values = {place: value for place, value in self._values.items() if place[2] == "number"}
+            for first, last, parts in self._row_blocks(length, totals, start, end):
+                with f.loop(first, last) as row:
+                    at = f.calculated("mul", row.index, width)
+                    with f.loop(start, end) as column:
+                        where = {"matrix": f.calculated("add", at, column.index), "along rows": column.index,
+                                 "along columns": row.index}  # fmt: skip
+                        for step in steps:
+                            if step in totals:
+                                value = self._loaded(step, self._call(step).operands[0], where)
+                                address, notes = self._sum_place(step, column.index, parts)
+                                self._combine(step, address, value, notes)
+                            else:
+                                self._statement(step, where)
+                        self._store(lambda place: True, inside)
+                        self._values = {place: value for place, value in self._values.items() if place[2] == "number"}
             self._values = {}
 
-    def _sum_place(self, step: Step, column: str, value: str) -> tuple[str, str, str]:
-        address, notes = self._address(self._call(step).out, column)
-        return address, value, notes
+    def _row_blocks(
+        self, length: str, totals: list[Step], start: str, end: str
+    ) -> Iterator[tuple[str, str, dict[Step, str]]]:
+        """The rows in one block; or, for sums of many, in blocks that are summed up apart: where, of each sum."""
+        f, width = self._f, self._n_columns()
+        longest = int(length) if is_known(length) else self._program.capacity
+        if not totals or longest <= LONG_COLUMN or not is_known(width):
+            yield "0", length, {}
+            return
+        parts = {step: f.own(f"[{width} x {f.real}]") for step in totals}
+        with f.loop(0, length, LONG_COLUMN) as block:
+            beyond = f.calculated("add", block.index, LONG_COLUMN)
+            last = f.let(f"call i64 @llvm.smin.i64(i64 {beyond}, i64 {length})")
+            for step in totals:
+                self._begin_sums(step, start, end, parts)
+            yield block.index, last, parts
+            for step in totals:
+                with f.loop(start, end) as column:
+                    part = f.let(f"load {f.real}, ptr {f.element(f.real, parts[step], column.index)}")
+                    address, notes = self._sum_place(step, column.index, {})
+                    self._combine(step, address, part, notes)
+
+    def _begin_sums(self, step: Step, start: str, end: str, parts: dict[Step, str]) -> None:
+        first = literal(float("-inf") if self._call(step).word == "max" else 0.0)
+        with self._f.loop(start, end) as column:
+            address, notes = self._sum_place(step, column.index, parts)
+            self._f.do(f"store {self._f.real} {first}, ptr {address}{notes}")
+
+    def _sum_place(self, step: Step, column: str, parts: dict[Step, str]) -> tuple[str, str]:
+        if step in parts:
+            return self._f.element(self._f.real, parts[step], column), ""
+        return self._address(self._call(step).out, column)
 
     def _role(self, call: Call, operand: Operand) -> str:
         """How an operand lies beside the matrix of its call; "line": an element for each worker of vectors."""
