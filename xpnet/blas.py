@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,18 @@ ROW_MAJOR, COLUMN_MAJOR, NO_TRANS, TRANS = 101, 102, 111, 112  # of CBLAS
 
 # (before, behind) the names of OpenBLAS: NumPy's wheels, 64-bit builds, 32-bit wheels, distributions and conda.
 _AFFIXES = (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", ""))
+
+
+@dataclass
+class _Inside:
+    """How many blocks of `Gemm.one_thread` there are now, and what was before the first."""
+
+    count: int = 0
+    before: int = 1
+    lock: Any = field(default_factory=threading.Lock)
+
+
+_INSIDE = _Inside()  # the process's, as the number of OpenBLAS's threads is
 
 
 @dataclass(frozen=True)
@@ -50,14 +63,21 @@ class Gemm:
     def one_thread(self) -> Iterator[None]:
         """Products on one thread within the block, on as many as before after it, also when it raises.
 
-        The number is the process's: blocks in several Python threads at once would give back each other's.
+        The number is the process's, so that of blocks in several Python threads at once the first sets it and the last
+        gives it back.
         """
-        before = self.threads()
-        self.set_threads(1)
+        with _INSIDE.lock:
+            _INSIDE.count += 1
+            if _INSIDE.count == 1:
+                _INSIDE.before = self.threads()
+                self.set_threads(1)
         try:
             yield
         finally:
-            self.set_threads(before)
+            with _INSIDE.lock:
+                _INSIDE.count -= 1
+                if not _INSIDE.count:
+                    self.set_threads(_INSIDE.before)
 
 
 def numpy_gemm(dtype: Any, libraries: Sequence[Any] | None = None) -> Gemm | None:

@@ -423,7 +423,9 @@ def write_word(f: Function, word: str, kind: str, values: list[str], constants: 
     if word == "sign":
         zero = literal(0.0)
         above, below = (f.let(f"fcmp {test} {kind} {values[0]}, {zero}") for test in ("ogt", "olt"))
-        signed = f.let(f"select i1 {below}, {kind} {literal(-1.0)}, {kind} {values[0]}")  # 0 and NaN stay
+        is_nan = f.let(f"fcmp uno {kind} {values[0]}, {zero}")
+        signed = f.let(f"select i1 {is_nan}, {kind} {values[0]}, {kind} {zero}")  # of -0.0 too it is 0.0
+        signed = f.let(f"select i1 {below}, {kind} {literal(-1.0)}, {kind} {signed}")
         return f.let(f"select i1 {above}, {kind} {literal(1.0)}, {kind} {signed}")
     assert word in MATHEMATICS, word
     return f.let(f"call {kind} @xp_{word}({kind} {values[0]})")
