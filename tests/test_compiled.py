@@ -218,6 +218,7 @@ def test_engines_share_nothing(quick):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_of_the_library(dtype, threads, monkeypatch, quick):
     monkeypatch.setattr(compiled, "LEAST_FLOPS", 0.0)
+    monkeypatch.setattr(compiled, "LEAST_FLOPS_ON_TWO", 0.0)
     backend = select_backend("cpu", dtype)
     engines = []
 

@@ -25,7 +25,7 @@ NOT_OF_THE_RUN = ("seconds", "bytes_uploaded", "engine", "threads")
 @pytest.fixture
 def cheap(monkeypatch):
     """A call saved gains 1 ms and compiling takes a second: of a Program of 20 calls, 51 steps repay it."""
-    monkeypatch.setattr(engines, "GAIN_SECONDS", 1e-3)
+    monkeypatch.setattr(engines, "GAIN_SECONDS", (1e-3, 0.0))
     monkeypatch.setattr(engines, "COMPILE_SECONDS", (1.0, 0.0))
 
 
@@ -68,9 +68,21 @@ def test_auto_counts_steps_and_calls(float64_cpu, cheap):
         assert choose_engine("compiled", program, float64_cpu, 0) == "compiled"
 
 
-def test_a_call_takes_time_to_compile_too(float64_cpu, monkeypatch):
+def test_auto_counts_operations_up_to_a_limit(float64_cpu, monkeypatch):
     program = Network([6, 7, 3], backend=float64_cpu).training_program(5, SGD(), False)
-    monkeypatch.setattr(engines, "COMPILE_SECONDS", (0.0, 100 * engines.GAIN_SECONDS))
+    flops = sum(call.flops for call in program.calls)
+    monkeypatch.setattr(engines, "GAIN_SECONDS", (0.0, 1.0))
+    monkeypatch.setattr(engines, "COMPILE_SECONDS", (10.5 * flops, 0.0))
+    chosen = [choose_engine("auto", program, float64_cpu, n) for n in (10, 11)]
+    assert chosen == ["replay", "compiled"]
+    monkeypatch.setattr(engines, "MOST_FLOPS", flops / 2)
+    chosen = [choose_engine("auto", program, float64_cpu, n) for n in (21, 22)]
+    assert chosen == ["replay", "compiled"]
+
+
+def test_a_call_takes_time_to_compile_too(float64_cpu, cheap, monkeypatch):
+    program = Network([6, 7, 3], backend=float64_cpu).training_program(5, SGD(), False)
+    monkeypatch.setattr(engines, "COMPILE_SECONDS", (0.0, 100 * 1e-3))
     chosen = [choose_engine("auto", program, float64_cpu, n) for n in (99, 101)]
     assert chosen == ["replay", "compiled"]
 

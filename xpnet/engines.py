@@ -18,8 +18,9 @@ from xpnet.program import Program
 ENGINES = ("auto", "replay", "compiled")
 
 # What a run of steps gains and costs, measured: see benchmarks/README.md.
-GAIN_SECONDS = 0.5e-6  # a recorded call, each step, that is not made from Python
-COMPILE_SECONDS = (0.2, 0.012)  # of any Program, and of each of its calls
+GAIN_SECONDS = (0.5e-6, 5e-12)  # of each recorded call of a step, and of each of its operations,
+MOST_FLOPS = 1e8  # up to so many: products of more are a library's on either engine
+COMPILE_SECONDS = (0.3, 0.03)  # of any Program, and of each of its calls
 MOST_SAMPLES = 4096  # a step: of more, columns are added up in better order by NumPy, and calls cost nothing
 
 
@@ -48,9 +49,9 @@ def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int)
         return engine
     if backend.device != "cpu":
         return "grouped"
-    base, each = COMPILE_SECONDS
-    n_calls = len(program.calls)
-    repays = n_steps * n_calls * GAIN_SECONDS > base + each * n_calls
+    n_calls, flops = len(program.calls), sum(call.flops for call in program.calls)
+    gain = GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
+    repays = n_steps * gain > COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
     return "compiled" if repays and program.capacity <= MOST_SAMPLES and _can_compile() else "replay"
 
 

@@ -23,9 +23,10 @@ from xpnet.llvm.step import Library
 from xpnet.native import load
 from xpnet.program import Program
 
-# On two cores of an AMD EPYC, see benchmarks/README.md:
-LEAST_FLOPS = 2e7  # of a product, from which on NumPy's is faster than ours on one thread
-TWO_THREADS = (3e6, 3e8)  # operations of a step between which two threads of ours pay; beyond, NumPy's own do
+# Operations of a product from which on NumPy's is faster than ours: than one thread of ours, if it may take two of its
+# own; and than two. Both, and the next, on two cores of an AMD EPYC.
+LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
+TWO_THREADS = (4e6, 2e8)  # operations of a step between which two threads of ours pay; beyond, NumPy's own do
 
 
 def threads_for(program: Program, backend: Backend) -> int:
@@ -52,7 +53,11 @@ class Compiled(Replay):
         data: Mapping[str, tuple[Any, float | None]] | None = None, threads: int = 1,
     ) -> None:  # fmt: skip
         self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
-        library = None if self._gemm is None else Library(self._gemm.integer_bits, LEAST_FLOPS)
+        library = (
+            None
+            if self._gemm is None
+            else Library(self._gemm.integer_bits, LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO)
+        )
         scales = {name: scale for name, (_, scale) in (data or {}).items()}
         self._text = program_text(program, backend.dtype, scales, threads=threads, library=library)
         super().__init__(program, backend, owned, data)

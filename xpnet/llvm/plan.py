@@ -130,7 +130,7 @@ class Plan:
 
     def calls_library(self, unit: Unit) -> bool:
         """Whether a product is left to the library."""
-        return self._library_flops is not None and self.call(unit).flops >= self._library_flops * self.threads
+        return self._library_flops is not None and self.call(unit).flops >= self._library_flops
 
     def by_columns(self, unit: Unit) -> bool:
         """Whether threads cut a product by its columns: where weights are more than samples, each keeps its own."""
