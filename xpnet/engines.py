@@ -20,7 +20,7 @@ ENGINES = ("auto", "replay", "compiled")
 # What a run of steps gains and costs, measured: see benchmarks/README.md.
 GAIN_SECONDS = (0.5e-6, 5e-12)  # of each recorded call of a step, and of each of its operations,
 MOST_FLOPS = 1e8  # up to so many: products of more are a library's on either engine
-COMPILE_SECONDS = (0.3, 0.03)  # of any Program, and of each of its calls
+COMPILE_SECONDS = (0.7, 0.008)  # of any Program, and of each of its calls
 MOST_SAMPLES = 4096  # a step: of more, columns are added up in better order by NumPy, and calls cost nothing
 
 
