@@ -165,7 +165,7 @@ def test_xpnet_is_the_engine_of_a_long_run_and_xpnet_calls_is_replay(monkeypatch
         "xpnet": "Compiled", "xpnet-calls": "Replay"
     }  # fmt: skip
     assert "llvmlite" in systems["xpnet"].versions()
-    monkeypatch.setattr("xpnet.engines.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     assert load("xpnet")(WORKS[3], data, 1, "cpu").cost()["engine"] == "Replay"
 
 
