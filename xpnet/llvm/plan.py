@@ -231,9 +231,8 @@ class Plan:
                 continue
             one, other = call.inputs
             items = [item for item in (one, call.out, self.call(before).out) if isinstance(item, Operand)]
-            is_same = (
-                len(items) == 3 and len({(place_of(self.program, item.buffer), item.shape) for item in items}) == 1
-            )
+            places = {(place_of(self.program, item.buffer), item.shape) for item in items}
+            is_same = len(items) == 3 and len(places) == 1
             is_bias = isinstance(other, Operand) and direction(call, other) == "along rows"
             if is_same and is_bias and isinstance(other, Operand) and not self.calls_library(before):
                 drawn[-1] = replace(before, bias=other)

@@ -138,7 +138,8 @@ class StepPrinter:
     def _new_nest(self, f: Function, group: Group, done: tuple[tuple[int, int], ...] = ()) -> Nest:
         text = self.plan.program.calls[group.steps[0].index].text
         return Nest(f, self.plan.program, group, number=lambda *place: self._number(f, *place), extent=self._extent,
-                    split=lambda n, unit: self.split(f, n, unit), flat=lambda n: self._flat(f, n, done, text))  # fmt: skip
+                    split=lambda n, unit: self.split(f, n, unit),
+                    flat=lambda n: self._flat(f, n, done, text))  # fmt: skip
 
     def _nest(self, f: Function, unit: Unit) -> None:
         nest = self._new_nest(f, unit.group, unit.done)
