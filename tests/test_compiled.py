@@ -231,6 +231,83 @@ def test_products_of_the_library(dtype, threads, monkeypatch, quick):
     assert engines[0]._gemm is None or "call void %gemm" in engines[0]._text.text
 
 
+# --- products of kernels of a user's own ------------------------------------------------------------------------------
+
+
+def product_into(recorder, flat, start, shape, seed=""):
+    """A matrix at a place of a flat vector, made by a product of what stands in memory."""
+    rows, columns = shape
+    A, B = (recorder.matrix_in(recorder.flat(f"in {seed}{name}{start}", 4 * n), f"{name}{start}{seed}", 0, lies)
+            for name, n, lies in (("A", rows, (rows, 4)), ("B", columns, (columns, 4))))  # fmt: skip
+    out = recorder.matrix_in(flat, f"product {start}{seed}", start, shape)
+    recorder.xp.matmul(A, B.T, out=out)
+    return out
+
+
+def shifted(recorder, shift):
+    """theta is updated by a gradient and by the same gradient some places on."""
+    xp, theta, gradient = recorder.xp, recorder.theta, recorder.flat("gradient", 256)
+    for start in (0, 64, 128):
+        product_into(recorder, gradient, start, (8, 8))
+    with recorder.phase("update"):
+        for name, start in (("one", 32), ("other", 32 + shift)):
+            xp.subtract(theta, recorder.flat_in(gradient, name, start, 192), out=theta)
+
+
+def few_rows(recorder):
+    """Of a result of so few rows the right factor is not turned round, in a strip of it neither."""
+    part, gradient = recorder.flat_in(recorder.theta, "part", 0, 80), recorder.flat("gradient", 80)
+    product_into(recorder, gradient, 0, (2, 40))
+    with recorder.phase("update"):
+        recorder.xp.subtract(part, gradient, out=part)
+
+
+def read_by_a_later_launch(recorder):
+    """A call before the update in the Program, which waits for another product, reads the gradient."""
+    xp, theta, gradient = recorder.xp, recorder.theta, recorder.flat("gradient", 64)
+    dW = product_into(recorder, gradient, 0, (8, 8))
+    first, last = recorder.flat_in(theta, "first", 0, 64), recorder.flat_in(theta, "last", 128, 64)
+    xp.multiply(last, 0.5, out=last)
+    late = product_into(recorder, recorder.flat("memory", 64), 0, (8, 8), "late")
+    later = recorder.matrix_in(recorder.flat("more", 64), "later", 0, (8, 8))
+    xp.matmul(late, late, out=later)
+    W = recorder.matrix_in(theta, "W", 64, (8, 8))
+    xp.add(dW, later, out=later)
+    xp.add(W, later, out=W)
+    xp.subtract(first, gradient, out=first)
+
+
+def bias_of_another_shape(recorder):
+    """A number for each of six columns, added to what a product made as four columns."""
+    memory = recorder.flat("memory", 24)
+    product_into(recorder, memory, 0, (6, 4))
+    seen = recorder.matrix_in(memory, "seen", 0, (4, 6)).T
+    recorder.xp.add(seen, recorder.column_in(recorder.flat("in bias", 6), "bias", 0, 6), out=seen)
+    part = recorder.flat_in(recorder.theta, "part", 0, 24)
+    recorder.xp.add(part, memory, out=part)
+
+
+BY_HAND = {
+    **{f"shifted by {shift}": partial(shifted, shift=shift) for shift in (-32, -8, 0, 3, 8, 32)},
+    "few rows": few_rows, "read by a later launch": read_by_a_later_launch,
+    "bias of another shape": bias_of_another_shape,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_is_drawn_into_products_of_a_users_own(name, threads, quick):
+    program, backend, found = record(BY_HAND[name], batch=4, n_parameters=192), select_backend("cpu", "float64"), []
+    for make in (Replay, with_threads(threads)):
+        engine, rng = make(program, backend, np.linspace(-1.0, 1.0, 192)), np.random.default_rng(0)
+        for buffer in program.buffers.values():
+            if buffer.name.startswith("in "):
+                engine._slice("float", buffer.offset, buffer.size)[...] = rng.standard_normal(buffer.size)
+        engine.run(np.arange(8), np.empty((2, 0)))
+        found.append([engine._owned])
+    agree(*found, "float64")
+
+
 # --- words -----------------------------------------------------------------------------------------------------------
 
 

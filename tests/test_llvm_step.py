@@ -12,6 +12,7 @@ from random_programs import random_program
 
 from xpnet import select_backend
 from xpnet.llvm.nests import is_read_after, place_of
+from xpnet.llvm.plan import VECTOR_UNIT, Plan
 from xpnet.llvm.run import program_text
 from xpnet.llvm.step import CannotPrint
 from xpnet.program import Program, RecordingError, record
@@ -74,6 +75,46 @@ def test_a_rows_worker_and_an_elements_worker_are_not_the_same():
 def test_only_one_thread_has_the_vectors_to_itself(threads):
     """`noalias` says that nobody else writes there, so that LLVM may move a load to before a wait."""
     assert ("ptr noalias %M" in text_of({}, 4, threads)) == (threads == 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_the_parts_of_threads_are_all_of_a_vector_and_nothing_else(threads):
+    """No part ends beyond the vector, where the next one begins, or where memory ends."""
+    plan = Plan(record(lambda recorder: None, batch=1, n_parameters=1), [], threads, None, False)
+    for unit in (1, VECTOR_UNIT):
+        for n in range(1, 100):
+            cuts = plan.cuts(n, unit)
+            assert (cuts[0], cuts[-1], len(cuts)) == (0, n, threads + 1) and cuts == sorted(cuts)
+
+
+def test_samples_that_are_read_from_their_middle_on_are_no_threads_own():
+    """A product of half of the samples, which lie elsewhere in each thread's copy."""
+
+    def build(recorder):
+        X = recorder.batch_matrix("X", 4)
+        recorder.gather("X", X)
+        half = recorder.matrix_in(X, "half", 4 * 8, (8, 4))
+        recorder.xp.matmul(half, half.T, out=recorder.matrix_in(recorder.theta, "product", 0, (8, 8)))
+
+    program = record(build, batch=16, n_parameters=64)
+    text = Text(program_text(program, "float64", {"X": None}, threads=2).text, 8)
+    assert conflicts(text.every(list(range(32)), 2)) == []
+
+
+def test_a_product_cut_by_columns_does_not_update():
+    """A thread has no whole rows of the gradient, and would update them all."""
+
+    def build(recorder):
+        gradient = recorder.flat("gradient", 4 * 64)
+        A = recorder.matrix_in(recorder.flat("a", 4 * 128), "A", 0, (4, 128))
+        B = recorder.matrix_in(recorder.flat("b", 64 * 128), "B", 0, (64, 128))
+        recorder.xp.matmul(A, B.T, out=recorder.matrix_in(gradient, "dW", 0, (4, 64)))
+        with recorder.phase("update"):
+            recorder.xp.subtract(recorder.theta, gradient, out=recorder.theta)
+
+    program = record(build, batch=1, n_parameters=4 * 64)
+    text = Text(program_text(program, "float32", {}, threads=2).text, 4)
+    assert conflicts(text.every([0], 2)) == []
 
 
 def printed(seed, threads):
@@ -204,6 +245,19 @@ def test_what_cannot_be_printed_is_said():
         B = recorder.matrix_in(W, "B", 16, (3, recorder.batch))
         recorder.xp.matmul(A, B, out=recorder.matrix_in(W, "C", 48, (2, recorder.batch)))
 
-    for build, words in ((of_uint32, "U = add|depends on the batch length"), (of_columns, "as many features")):
+    def of_rows(recorder):
+        gradient, B = recorder.flat("gradient", 64), recorder.matrix_in(recorder.flat("b", 64), "B", 0, (8, 16))
+        A = recorder.matrix_in(recorder.flat("a", 64), "A", 0, (recorder.batch, 8))
+        recorder.xp.matmul(A, B, out=recorder.matrix_in(gradient, "dW", 0, (recorder.batch, 16)))
+        with recorder.phase("update"):
+            recorder.xp.subtract(recorder.theta, gradient, out=recorder.theta)
+
+    def of_flat(recorder):
+        part = recorder.flat_in(recorder.theta, "part", 0, recorder.batch)
+        recorder.xp.add(part, 1.0, out=part)
+
+    said = {of_uint32: "U = add|depends on the batch length", of_columns: "as many features",
+            of_rows: "dW = A @ B has as many rows", of_flat: "part = .* as long as the batch"}  # fmt: skip
+    for build, words in said.items():
         with pytest.raises(CannotPrint, match=words):
-            program_text(record(build, batch=4, n_parameters=1), "float32", {})
+            program_text(record(build, batch=4, n_parameters=64), "float32", {}, threads=2)

@@ -105,7 +105,7 @@ class Plan:
     def cuts(self, n: int, unit: int) -> list[int]:
         """Where the parts of the threads begin and end; of rows of weights where products may be cut too."""
         unit = COLUMN_UNIT if unit == 1 and n > 2 * COLUMN_UNIT else unit
-        return [round(i * n / (self.threads * unit)) * unit for i in range(self.threads)] + [n]
+        return [min(n, round(i * n / (self.threads * unit)) * unit) for i in range(self.threads)] + [n]
 
     def flat_parts(self, n: int, done: tuple[tuple[int, int], ...]) -> list[list[int]]:
         """Cut a flat vector of n elements, but the ranges that are done: for each piece, the cuts of the threads.
@@ -212,9 +212,14 @@ class Plan:
 
         All threads read all samples there, and what another core has just written comes slower than from memory.
         """
-        others = [operand.buffer for call in self.program.calls
-                  for operand in (call.out, *(() if call.word == "matmul" else call.operands))]  # fmt: skip
-        return [buffer for _, buffer in self.program.gathers if not any(buffer.overlaps(other) for other in others)]
+        uses = [(call, operand) for call in self.program.calls for operand in (*call.operands, call.out)]
+
+        def suits(own: Buffer, call: Call, operand: Operand) -> bool:
+            is_read = call.word == "matmul" and operand is not call.out
+            used = operand.buffer
+            return not used.overlaps(own) or (is_read and (used.offset, used.size) == (own.offset, own.size))
+
+        return [buffer for _, buffer in self.program.gathers if all(suits(buffer, *use) for use in uses)]
 
     def _with_biases(self, units: list[Unit]) -> list[Unit]:
         """Draw the addition that follows a product, of a vector to each of its rows, into it."""
@@ -225,8 +230,9 @@ class Plan:
                 drawn.append(unit)
                 continue
             one, other = call.inputs
-            buffers = [item.buffer for item in (one, call.out, self.call(before).out) if isinstance(item, Operand)]
-            is_same = len(buffers) == 3 and len({place_of(self.program, buffer) for buffer in buffers}) == 1
+            items = [item for item in (one, call.out, self.call(before).out) if isinstance(item, Operand)]
+            places = {(place_of(self.program, item.buffer), item.shape) for item in items}
+            is_same = len(items) == 3 and len(places) == 1
             is_bias = isinstance(other, Operand) and direction(call, other) == "along rows"
             if is_same and is_bias and isinstance(other, Operand) and not self.calls_library(before):
                 drawn[-1] = replace(before, bias=other)
@@ -277,10 +283,19 @@ class Plan:
         """What a product can do of an update; None if it makes none of the gradient, or others have a say meanwhile."""
         if product.group.kind != "product" or product.update is not None or self.calls_library(product):
             return None
+        if self.by_columns(product):  # no thread has whole rows
+            return None
         out, first = self.call(product).out.buffer, self.call(product).out.buffer.offset - gradient.offset
         is_part = out.kind == "float" and 0 <= first <= gradient.size - out.size and not out.flipped
         if not is_part or is_read_after(self.program, out, unit.group.steps[-1].index):
             return None
+        # As this vector, by this update, is all that it may be read: another call may run later than its number says.
+        group = {step.index for step in unit.group.steps}
+        for index in range(product.index + 1, len(self.program.calls)):
+            for buffer in (operand.buffer for operand in self.program.calls[index].operands):
+                is_it = index in group and place_of(self.program, buffer) == place_of(self.program, gradient)
+                if buffer.overlaps(out) and not is_it:
+                    return None
         update = Update(unit.group, gradient, first)
         drawn = replace(product, update=update)
         reads = {touch.place for touch in self.touches(product) if not touch.writes}

@@ -115,12 +115,16 @@ class StepPrinter:
         return start, end
 
     @contextmanager
-    def _flat(self, f: Function, n: str, done: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
+    def _flat(
+        self, f: Function, n: str, done: tuple[tuple[int, int], ...], text: str
+    ) -> Iterator[tuple[str, str]]:  # fmt: skip
         """A range of a flat vector of n elements, but what is done; each thread runs through several."""
         threads = self.plan.threads
         if threads == 1 and not done:
             yield "0", n
             return
+        if not is_known(n):
+            raise CannotPrint(f"{text} is on flat vectors as long as the batch")
         pieces = self.plan.flat_parts(int(n), done)
         numbers = [place for i in range(threads) for cuts in pieces for place in cuts[i : i + 2]]
         name = f"@cuts{len(self.tables)}"
@@ -132,8 +136,10 @@ class StepPrinter:
             yield f.let(f"load i64, ptr {start}"), f.let(f"load i64, ptr {f.element('i64', start, 1)}")
 
     def _new_nest(self, f: Function, group: Group, done: tuple[tuple[int, int], ...] = ()) -> Nest:
+        text = self.plan.program.calls[group.steps[0].index].text
         return Nest(f, self.plan.program, group, number=lambda *place: self._number(f, *place), extent=self._extent,
-                    split=lambda n, unit: self.split(f, n, unit), flat=lambda n: self._flat(f, n, done))  # fmt: skip
+                    split=lambda n, unit: self.split(f, n, unit),
+                    flat=lambda n: self._flat(f, n, done, text))  # fmt: skip
 
     def _nest(self, f: Function, unit: Unit) -> None:
         nest = self._new_nest(f, unit.group, unit.done)
@@ -169,6 +175,8 @@ class StepPrinter:
         n_rows, n_inner = self._extent(unit.index, -1, 0), self._extent(unit.index, 0, 0 if left.transposed else 1)
         if self._extent(unit.index, -1, 1) != str(n_columns):
             raise CannotPrint(f"{call.text} has as many features as the batch has samples")
+        if unit.update is not None and not is_known(n_rows):
+            raise CannotPrint(f"{call.text} has as many rows as the batch has samples, and theta is updated by it")
         columns = self.split(f, str(n_columns), 1) if plan.by_columns(unit) else None
         first, last = self.split(f, n_rows, 1) if columns is None else ("0", n_rows)
         if plan.calls_library(unit):
@@ -195,7 +203,7 @@ class StepPrinter:
             self._strip(f, product, update, strip)
             return
         cuts = plan.cuts(product.most_rows, 1) if plan.threads > 1 else [product.most_rows]
-        product = replace(product, most_rows=rows, multiple=math.gcd(rows, *cuts))
+        product = replace(product, most_rows=min(rows, product.most_rows), multiple=math.gcd(rows, *cuts))
         with f.loop(first, last, rows) as i:
             end = f.let(f"call i64 @llvm.smin.i64(i64 {f.calculated('add', i.index, rows)}, i64 {last})")
             self._strip(f, replace(product, first=i.index, last=end), update, strip)
