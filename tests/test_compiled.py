@@ -492,7 +492,8 @@ def engine_of(X=lambda X: (X, None), Y=lambda Y: Y, batch=4, threads=1):
     ("change", "found"),
     [(lambda X: (X.T.copy().T, None), "not C-contiguous"), (lambda X: (X[:, :4].copy(), None), r"\(9, 4\)"),
      (lambda X: (X.astype(np.float64), None), "float64"), (lambda X: (X, 0.5), "scale 0.5"),
-     (lambda X: (X.astype(np.uint8), None), "uint8")],
+     (lambda X: (X.astype(np.uint8), None), "uint8"),
+     (lambda X: (np.frombuffer(b"?" + X.tobytes(), X.dtype, offset=1).reshape(X.shape), None), "or not aligned")],
 )  # fmt: skip
 def test_data_that_the_gather_would_misread_are_refused(change, found):
     with pytest.raises(TypeError, match=rf"X is .*{found}.*needed is a C-contiguous array \(n_samples, 6\) of float32"):

@@ -252,9 +252,11 @@ class Replay:
         dtype = self.backend.dtype
         for name, buffer in self.program.gathers if self._data else ():
             source, scale = self._data[name]
-            fits = source.shape[1:] == buffer.shape[:1] and source.flags.c_contiguous
+            # CuPy's arrays are always aligned, and do not say so.
+            lies = source.flags.c_contiguous and (self.backend.xp is not np or source.flags.aligned)
+            fits = source.shape[1:] == buffer.shape[:1] and lies
             if not fits or source.dtype != (dtype if scale is None else np.uint8):
-                order = "C-contiguous" if source.flags.c_contiguous else "not C-contiguous"
+                order = "C-contiguous" if lies else "not C-contiguous or not aligned"
                 raise TypeError(f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; needed is a "
                                 f"C-contiguous array (n_samples, {buffer.shape[0]}) of {dtype}, or of uint8 with a "
                                 "scale: xp.ascontiguousarray(rows, dtype)")  # fmt: skip

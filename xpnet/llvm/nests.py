@@ -19,6 +19,7 @@ LONG_COLUMN = 512  # the same of a column, whose numbers are added up one after 
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
 Place = tuple[str, int, int]  # a vector (T, M or U), first element, length
+VECTOR_UNIT = 16  # elements: vectors are cut for threads at the beginning of a cache line
 MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of our own, see `xpnet.llvm.mathematics`
 
 
@@ -92,7 +93,7 @@ class Nest:
             with self._flat(n) as (start, end):
                 self._over(start, end, steps)
         else:
-            self._over(*self._split(n, 1 if first.buffer.flipped else 16), steps)
+            self._over(*self._split(n, 1 if first.buffer.flipped else VECTOR_UNIT), steps)
 
     def write_part(self, start: str, end: str, place: tuple[str, int, int], moved: str) -> None:
         """Write calls on flat vectors for elements from start on, below end; one of them stands elsewhere.
@@ -238,7 +239,7 @@ class Nest:
     def _columns(self) -> None:
         """Loops along rows in every loop over rows: what a column's worker sums up stands in memory meanwhile."""
         f, width = self._f, self._n_columns()
-        start, end = self._split(width, 16)
+        start, end = self._split(width, VECTOR_UNIT)
         for length, inside in self._cut(self._group.steps):
             steps = tuple(inside)
             if length is None:

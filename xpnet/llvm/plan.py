@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from xpnet.grouping import Group, Launch, direction, leader
-from xpnet.llvm.nests import Place, is_read_after, place_of
+from xpnet.llvm.nests import VECTOR_UNIT, Place, is_read_after, place_of
 from xpnet.llvm.products import COLUMN_UNIT, takes_columns
 from xpnet.program import Buffer, Call, Operand, Program, aligned
 
-VECTOR_UNIT = 16  # elements: vectors are cut at the beginning of a cache line
 STRIP_UNIT, STRIP_FLOATS = 8, 8192  # a strip of gradient has a multiple of so many rows, and about so many elements
 
 
@@ -244,11 +243,11 @@ class Plan:
 
     def _with_updates(self, units: list[Unit]) -> list[Unit]:
         """Draw the update of the weights into the products that make their gradient: it need not go through memory."""
-        for place, unit in enumerate(units):
-            for gradient in self._read_first(unit):
+        for place in range(len(units)):  # what stands there stays there: only what is before it is moved
+            for gradient in self._read_first(units[place]):
                 units = self._hoisted(units, place)
                 for i, product in enumerate(units[:place]):
-                    update = self._update_of(product, unit, gradient, units[i + 1 : place])
+                    update = self._update_of(product, units[place], gradient, units[i + 1 : place])
                     if update is not None:
                         units[i] = replace(product, update=update)
                         done = (update.first, update.first + self.call(product).out.buffer.size)
@@ -283,25 +282,30 @@ class Plan:
         """What a product can do of an update; None if it makes none of the gradient, or others have a say meanwhile."""
         if product.group.kind != "product" or product.update is not None or self.calls_library(product):
             return None
-        if self.by_columns(product):  # no thread has whole rows
-            return None
         out, first = self.call(product).out.buffer, self.call(product).out.buffer.offset - gradient.offset
         is_part = out.kind == "float" and 0 <= first <= gradient.size - out.size and not out.flipped
-        if not is_part or is_read_after(self.program, out, unit.group.steps[-1].index):
+        # Threads that cut it by columns have no whole rows.
+        if not is_part or self.by_columns(product) or not self._is_all_that_reads(unit, gradient, product):
             return None
-        # As this vector, by this update, is all that it may be read: another call may run later than its number says.
-        group = {step.index for step in unit.group.steps}
-        for index in range(product.index + 1, len(self.program.calls)):
-            for buffer in (operand.buffer for operand in self.program.calls[index].operands):
-                is_it = index in group and place_of(self.program, buffer) == place_of(self.program, gradient)
-                if buffer.overlaps(out) and not is_it:
-                    return None
         update = Update(unit.group, gradient, first)
         drawn = replace(product, update=update)
         reads = {touch.place for touch in self.touches(product) if not touch.writes}
         own = any(touch.writes and any(Touch(place, "", False).clashes(replace(touch, owned="")) for place in reads)
                   for touch in self._update_touches(drawn))  # fmt: skip
         return None if own or self._clash([drawn], between) else update
+
+    def _is_all_that_reads(self, unit: Unit, gradient: Buffer, product: Unit) -> bool:
+        """Whether what a product makes is read by an update alone, as that vector.
+
+        Other calls may run later than their numbers say, so all behind the product are asked.
+        """
+        out, group = self.call(product).out.buffer, {step.index for step in unit.group.steps}
+        for index in range(product.index + 1, len(self.program.calls)):
+            for buffer in (operand.buffer for operand in self.program.calls[index].operands):
+                is_it = index in group and place_of(self.program, buffer) == place_of(self.program, gradient)
+                if buffer.overlaps(out) and not is_it:
+                    return False
+        return not is_read_after(self.program, out, unit.group.steps[-1].index)
 
     def _clash(self, ones: list[Unit], others: list[Unit]) -> bool:
         """Whether units may not change places, on any number of threads."""

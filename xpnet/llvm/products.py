@@ -70,15 +70,15 @@ def write_product(f: Function, product: Product) -> None:
     """Write the product in the way that suits its shape."""
     right, n_inner = product.right, product.n_inner
     if right.columns == 1 or product.n_columns == 1:
-        _by_columns(f, product, Factor(right.address, right.rows, 1))
+        _by_outer_products(f, product, Factor(right.address, right.rows, 1))
     elif needs_scratch(right.columns, n_inner, product.most_rows):
         turned = Factor(product.scratch, product.n_columns, 1)
         with f.loop(0, product.n_columns) as j, f.loop(0, n_inner) as k:
             value = f.let(f"load {f.real}, ptr {_at(f, right, k.index, j.index)}")
             f.do(f"store {f.real} {value}, ptr {_at(f, turned, k.index, j.index)}")
-        _by_columns(f, product, turned)
+        _by_outer_products(f, product, turned)
     elif is_known(n_inner) and int(n_inner) >= _lanes(f) and (product.left.columns, right.rows) == (1, 1):
-        _by_rows(f, product)
+        _by_dot_products(f, product)
     else:
         _one_by_one(f, product)
 
@@ -134,7 +134,7 @@ def _heights(allowed: Sequence[int], n_rows: int) -> list[int]:
     return tall if tall[-1] == 1 else [*tall, 1]
 
 
-def _by_columns(f: Function, product: Product, right: Factor) -> None:
+def _by_outer_products(f: Function, product: Product, right: Factor) -> None:
     """The right operand's rows are contiguous: vectors of columns, each times one number of the left operand."""
     pieces = _pieces(product.n_columns, _lanes(f))
     regular = len([piece for i, piece in enumerate(pieces) if piece == (i * pieces[0][1], pieces[0][1])])
@@ -190,7 +190,7 @@ def _column_tile(
             f.do(f"store {kind} {k.carried[row * len(pieces) + p]}, ptr {place}, align {_align(f)}")
 
 
-def _by_rows(f: Function, product: Product) -> None:
+def _by_dot_products(f: Function, product: Product) -> None:
     """Rows of both operands are contiguous in k: vectors along k, summed up at the end."""
     for rows, first, end in _in_rows(f, product, (4, 2, 1)):
         width = {4: 3, 2: 4, 1: 6}[rows]
