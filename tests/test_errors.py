@@ -280,6 +280,13 @@ def test_info_tells_no_home(capsys, monkeypatch):
         assert re.search(rf"^{name} +\S", out, re.M)
 
 
+def test_info_shortens_nothing_but_the_home(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "ann"))
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "anna"))
+    assert main(["info"]) == 0
+    assert f"cache {tmp_path / 'anna'}: none yet" in capsys.readouterr().out
+
+
 INTERRUPTS = """
 import os, runpy, signal, sys
 class Finder:

@@ -14,6 +14,7 @@ import xpnet
 from xpnet import grid, plots
 from xpnet.backend import DTYPES
 from xpnet.commands.arguments import UsageError, add_device, check_writable, option, positive, size_list, whole
+from xpnet.commands.report import warnings_said
 from xpnet.engines import check_engine
 from xpnet.grid import Result
 
@@ -99,7 +100,7 @@ def _measure(arguments: argparse.Namespace, ax: Any) -> None:
     backends = grid.backends(arguments.device, dtype)
     check_engine(options["engine"], backends[0].device)  # the CPU's, where it is timed
     total = len(widths) * len(batches)
-    with _progress(arguments.quiet, total, [backend.device for backend in backends]) as done:
+    with warnings_said(), _progress(arguments.quiet, total, [backend.device for backend in backends]) as done:
         result = grid.measure(
             backends, widths, batches, version=xpnet.__version__, tell=lambda points: done(), **options
         )

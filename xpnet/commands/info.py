@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -89,4 +90,4 @@ def _usable() -> int:
 def _without_home(text: str) -> str:
     """An error may name files; whose home they lie in is nobody's business."""
     home = str(Path.home())
-    return text if home == "/" else text.replace(home, "~")
+    return text if home == "/" else re.sub(rf"{re.escape(home)}(?!\w)", "~", text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from xpnet.callbacks import Callback, History, Record, json_line, sign_of
@@ -112,6 +114,15 @@ def metrics_text(measured: dict[str, Any]) -> str:
 def say(text: str) -> None:
     """Print a line of progress to stderr."""
     print(wrapped(text, sys.stderr, "  "), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """The library's warnings as lines, without the place in its source."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *place: say(f"xpnet: {message}")
+        yield
 
 
 def _metrics(measured: dict[str, Any] | None) -> dict[str, float]:

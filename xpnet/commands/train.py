@@ -6,7 +6,6 @@ import argparse
 import json
 import platform
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from xpnet.commands.loop_options import add_loop, best_by, check_stops, count_up
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
 from xpnet.commands.pictures import write_pictures
-from xpnet.commands.report import Report, say
+from xpnet.commands.report import Report, say, warnings_said
 from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run
 from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, deaf
@@ -94,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
                                  make_checkpoint(arguments, run), interruption]  # fmt: skip
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
-    with _warnings_said():
+    with warnings_said():
         # A checkpoint that does not fit is refused here, before anything of the run is written over.
         records = epochs(network, data.training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
                          seed=arguments.seed, validation=data.validation, callbacks=callbacks,
@@ -204,15 +203,6 @@ def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Opti
         print(json.dumps({"plan": buffers, "sum": sum(item.nbytes for item in plan)}), flush=True)
     else:
         print(describe_plan(plan), flush=True)
-
-
-@contextmanager
-def _warnings_said() -> Iterator[None]:
-    """The library's warnings as lines, without the place in its source."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *place: say(f"xpnet: {message}")
-        yield
 
 
 @contextmanager
