@@ -87,6 +87,16 @@ def test_a_call_takes_time_to_compile_too(float64_cpu, cheap, monkeypatch):
     assert chosen == ["replay", "compiled"]
 
 
+def test_auto_compiles_from_where_the_readme_says():
+    """784-100-200-10 at batch 32: "from 78 epochs of the sample or 7 of MNIST on"."""
+    backend = xpnet.select_backend("cpu", "float32")
+    program = Network([784, 100, 200, 10], backend=backend).training_program(32, SGD(), False)
+    for n_samples, epochs in ((4500, 78), (54000, 7)):
+        steps = -(-n_samples // 32)
+        chosen = [choose_engine("auto", program, backend, n * steps) for n in (epochs - 1, epochs)]
+        assert chosen == ["replay", "compiled"]
+
+
 def test_large_batches_are_left_to_numpy(float64_cpu, monkeypatch):
     monkeypatch.setattr(engines, "MOST_SAMPLES", 8)
     network = Network([6, 3], backend=float64_cpu)

@@ -18,6 +18,8 @@ _CALLS = (
     (r"select_backend\(dtype='(\w+)'\)", r"--dtype \1"),
     (r"add it to train\(\.\.\., metrics=\.\.\.\)", "add it to --metrics"),
     (r"lower the learning rate", "lower --lr"),
+    (r"and epochs is (\d+); give epochs=", r"and --epochs is \1; give --epochs "),
+    (r"or leave resume out", "or leave --resume out"),
     (r"select_backend\('(\w+)'\)", r"--device \1"),
     (r"\b(loss|output|activation|init|device|engine)=['\"](\w+)['\"]", r"--\1 \2"),
 )
