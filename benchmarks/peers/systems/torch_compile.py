@@ -45,6 +45,7 @@ class System:
                     parameter.sub_(slope, alpha=work.lr)
             total.add_(value)
 
+        torch._dynamo.reset()  # what it knows of the work before; after eight it would refuse to compile anew
         mode = "reduce-overhead" if device == "cuda" else None
         self.step = torch.compile(step, fullgraph=True, dynamic=False, mode=mode)
 
