@@ -176,7 +176,7 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     (["--resume", "run", "--lr", "3", "--seed", "5"], 2,
      ["--resume takes all from", "run/config.json", "leave --lr, --seed out"]),
     (["--resume", "run", "--out", "other"], 2, ["leave --out out"]),
-    (["--resume", "run", "--epochs", "0"], 1, ["within or after epoch 1, and epochs is 0; give epochs=1 or more"]),
+    (["--resume", "run", "--epochs", "0"], 1, ["within or after epoch 1, and --epochs is 0; give --epochs 1 or more"]),
     (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
     (["--resume", "grown"], 1, ["checkpoint.safetensors is of a run with n_samples 270, this one has n_samples 432"]),
 ])  # fmt: skip
