@@ -75,7 +75,7 @@ def load(text: str) -> ctypes.CDLL:
     folder = Path(_folder().name)
     stem = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
     stem.with_suffix(".cpp").write_text(_BEFORE + text + "".join(wrappers))
-    command = [path, "-shared", "-fPIC", "-O1", "-w", "-std=c++14", "-o", f"{stem}.so", f"{stem}.cpp"]
+    command = [path, "-shared", "-fPIC", "-O0", "-w", "-std=c++14", "-o", f"{stem}.so", f"{stem}.cpp"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the C++ compiler refuses the generated text:\n{done.stderr}")
