@@ -10,10 +10,9 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from features import FEATURES, OPTIMIZERS, OPTIONS, data_of, network_of, program_of, run_steps
+from features import FEATURES, OPTIMIZERS, OPTIONS, asks_for_the_length, data_of, network_of, program_of, run_steps
 from random_programs import one_by_one, random_program
 
-import xpnet
 from xpnet import losses, native, select_backend
 from xpnet.engines import make_engine
 from xpnet.executors import compiled
@@ -543,16 +542,7 @@ def test_evaluation(quick):
 @pytest.mark.parametrize("n_samples", [3, 8, 11, 14])
 def test_a_kernel_that_asks_for_the_length_of_the_batch(n_samples, quick):
     """Nobody should ask; but then what it says for that length must hold, also where an update is not due yet."""
-
-    def forward(xp, Z, out):
-        xp.multiply(Z, 2.0, out=out)
-        if Z.shape[1] == 3:
-            xp.multiply(out, 1.0, out=out)
-
-    def backward(xp, A, dA, out):
-        xp.multiply(dA, 2.0 if A.shape[1] != 2 else 2, out=out)
-
-    double = xpnet.CustomActivation("double", forward, backward)
+    double = asks_for_the_length()
     backend = select_backend("cpu", "float64")
     for accumulate in (1, 2):
         feature = {"activation": double, "accumulate": accumulate, "optimizer": "Adam"}

@@ -31,11 +31,11 @@ TWO_THREADS = (4e6, 2e8)  # operations of a step between which two threads of ou
 
 def threads_for(program: Program, backend: Backend) -> int:
     """How many threads should run a step of this Program together: two where they pay and there are cores for them."""
-    gemm = numpy_gemm(backend.dtype)
     least, most = TWO_THREADS
     pays = least <= sum(call.flops for call in program.calls) <= most
     if not pays or not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
         return 1
+    gemm = numpy_gemm(backend.dtype)
     return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who gave BLAS one thread wants one
 
 
@@ -53,11 +53,8 @@ class Compiled(Replay):
         data: Mapping[str, tuple[Any, float | None]] | None = None, threads: int = 1,
     ) -> None:  # fmt: skip
         self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
-        library = (
-            None
-            if self._gemm is None
-            else Library(self._gemm.integer_bits, LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO)
-        )
+        least_flops = LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO
+        library = None if self._gemm is None else Library(self._gemm.integer_bits, least_flops)
         scales = {name: scale for name, (_, scale) in (data or {}).items()}
         self._text = program_text(program, backend.dtype, scales, threads=threads, library=library)
         super().__init__(program, backend, owned, data)

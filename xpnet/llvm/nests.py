@@ -42,9 +42,9 @@ class Nest:
         places = [place_of(program, operand.buffer) for step in group.steps
                   for operand in (*program.calls[step.index].operands, program.calls[step.index].out)]  # fmt: skip
         self._regions = Regions(f.metadata, places)
-        self._moved: dict[tuple[str, int, int], str] = {}
+        self._moved: dict[Place, str] = {}
         self._values: dict[tuple[Any, ...], str] = {}
-        self._written: dict[tuple[Any, ...], tuple[Operand, str, str, int]] = {}
+        self._written: dict[tuple[Any, ...], tuple[Operand, str, str]] = {}
 
     def write(self) -> None:
         """Write the whole nest."""
@@ -95,7 +95,7 @@ class Nest:
         else:
             self._over(*self._split(n, 1 if first.buffer.flipped else VECTOR_UNIT), steps)
 
-    def write_part(self, start: str, end: str, place: tuple[str, int, int], moved: str) -> None:
+    def write_part(self, start: str, end: str, place: Place, moved: str) -> None:
         """Write calls on flat vectors for elements from start on, below end; one of them stands elsewhere.
 
         place: of the vector.  moved: the address where its element 0 would be.
@@ -144,7 +144,7 @@ class Nest:
         Calls share a loop, unless they need a sum that it makes.
         """
         segments: list[tuple[str | None, list[Step]]] = []
-        reduced: list[tuple[str, int, int]] = []
+        reduced: list[Place] = []
         for step in steps:
             call = self._call(step)
             length = self._inner_length(step)
@@ -218,10 +218,13 @@ class Nest:
 
     def _begin_total(self, step: Step) -> tuple[str, str]:
         """Memory for a sum or maximum, and what it begins with."""
-        first = literal(float("-inf") if self._call(step).word == "max" else 0.0)
-        total = self._f.own(self._f.real)
+        first, total = self._first(step), self._f.own(self._f.real)
         self._f.do(f"store {self._f.real} {first}, ptr {total}")
         return total, first
+
+    def _first(self, step: Step) -> str:
+        """What a sum or maximum begins with."""
+        return literal(float("-inf") if self._call(step).word == "max" else 0.0)
 
     def _add_up(self, step: Step, total: str, where: dict[str, str]) -> None:
         self._combine(step, total, self._loaded(step, self._call(step).operands[0], where))
@@ -293,7 +296,7 @@ class Nest:
                     self._combine(step, address, part, notes)
 
     def _begin_sums(self, step: Step, start: str, end: str, parts: dict[Step, str]) -> None:
-        first = literal(float("-inf") if self._call(step).word == "max" else 0.0)
+        first = self._first(step)
         with self._f.loop(start, end) as column:
             address, notes = self._sum_place(step, column.index, parts)
             self._f.do(f"store {self._f.real} {first}, ptr {address}{notes}")
@@ -350,13 +353,13 @@ class Nest:
         self._values[key] = value
         index = where.get(self._role(self._call(step), out), "0")
         self._written.pop(key, None)
-        self._written[key] = (out, index, value, step.index)
+        self._written[key] = (out, index, value)
 
     def _store(self, wanted: Callable[[tuple[Any, ...]], bool], inside: list[Step] | None = None) -> None:
         """Write what was made to its places, but what nobody reads after these calls."""
         last = (self._group.steps if inside is None else inside)[-1].index
         for key in [key for key in self._written if wanted(key)]:
-            out, index, value, _ = self._written.pop(key)
+            out, index, value = self._written.pop(key)
             if is_read_after(self._program, out.buffer, last):
                 address, notes = self._address(out, index)
                 self._f.do(f"store {self._type(out)} {value}, ptr {address}{notes}")

@@ -84,7 +84,7 @@ def write_product(f: Function, product: Product) -> None:
 
 
 def _lanes(f: Function) -> int:
-    return VECTOR_BYTES // (4 if f.real == "float" else 8)
+    return VECTOR_BYTES // f.size
 
 
 def _at(f: Function, factor: Factor, i: str | int, j: str | int) -> str:
@@ -168,14 +168,14 @@ def _column_tile(
             starts.append((kind, "zeroinitializer"))
         else:
             address = f.element(f.real, product.bias, column, start)
-            starts.append((kind, f.let(f"load {kind}, ptr {address}, align {_align(f)}")))
+            starts.append((kind, f.let(f"load {kind}, ptr {address}, align {f.size}")))
     left_rows = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
     right_column = f.element(f.real, right.address, column)
     with f.loop(0, product.n_inner, carried=starts * rows, as_is=True) as k:
         vectors = []
         right_row = f.element(f.real, right_column, f.calculated("mul", k.index, right.rows))
         for (start, _), kind in zip(pieces, kinds, strict=True):
-            vectors.append(f.let(f"load {kind}, ptr {f.element(f.real, right_row, start)}, align {_align(f)}"))
+            vectors.append(f.let(f"load {kind}, ptr {f.element(f.real, right_row, start)}, align {f.size}"))
         for row in range(rows):
             address = f.element(f.real, left_rows[row], f.calculated("mul", k.index, product.left.columns))
             number = f.let(f"load {f.real}, ptr {address}")
@@ -187,7 +187,7 @@ def _column_tile(
         address = f.element(f.real, address, column)
         for p, ((start, _), kind) in enumerate(zip(pieces, kinds, strict=True)):
             place = f.element(f.real, address, start)
-            f.do(f"store {kind} {k.carried[row * len(pieces) + p]}, ptr {place}, align {_align(f)}")
+            f.do(f"store {kind} {k.carried[row * len(pieces) + p]}, ptr {place}, align {f.size}")
 
 
 def _by_dot_products(f: Function, product: Product) -> None:
@@ -245,7 +245,7 @@ def _row_turn(
     kind = _vector(f, _lanes(f))
 
     def loaded(address: str) -> str:
-        value = f.let(f"load {kind}, ptr {f.element(f.real, address, k)}, align {_align(f)}")
+        value = f.let(f"load {kind}, ptr {f.element(f.real, address, k)}, align {f.size}")
         if mask is None:
             return value
         return f.let(f"select <{_lanes(f)} x i1> {mask}, {kind} {value}, {kind} zeroinitializer")
@@ -305,12 +305,8 @@ def _vector(f: Function, width: int) -> str:
     return f"<{width} x {f.real}>"
 
 
-def _align(f: Function) -> int:
-    return 4 if f.real == "float" else 8
-
-
 def _suffix(f: Function, width: int) -> str:
-    return f"v{width}f{32 if f.real == 'float' else 64}"
+    return f"v{width}f{8 * f.size}"
 
 
 def _mask(lanes: range | Iterator[int]) -> str:

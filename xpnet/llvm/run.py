@@ -16,6 +16,7 @@ from xpnet.grouping import launches
 from xpnet.llvm.mathematics import definitions
 from xpnet.llvm.nests import MATHEMATICS
 from xpnet.llvm.plan import Plan
+from xpnet.llvm.products import VECTOR_BYTES
 from xpnet.llvm.step import Library, StepPrinter
 from xpnet.llvm.text import Function, literal
 from xpnet.printer import Sizes
@@ -155,8 +156,8 @@ class _Run:
 
 def _declared(real: str) -> str:
     """What the functions call of LLVM's own."""
-    bits = 32 if real == "float" else 64
-    lanes = 8 if real == "float" else 4
+    size = 4 if real == "float" else 8
+    bits, lanes = 8 * size, VECTOR_BYTES // size
     return "\n".join([
         f"declare {real} @llvm.fabs.f{bits}({real})",
         f"declare {real} @llvm.sqrt.f{bits}({real})",

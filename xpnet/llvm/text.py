@@ -52,6 +52,11 @@ class Function:
         self._n_values = self._n_labels = 0
         self._label = "entry"
 
+    @property
+    def size(self) -> int:
+        """Bytes of a real number."""
+        return 4 if self.real == "float" else 8
+
     def let(self, expression: str) -> str:
         """Assign a new value and return its name."""
         self._n_values += 1
