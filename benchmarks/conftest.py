@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import xpnet
-from xpnet import bench
 from xpnet.backend import BackendUnavailable, select_backend
+from xpnet.timing import harness as bench
 
 ROWS = pytest.StashKey[list[tuple[str, float, dict[str, float]]]]()
 

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet import bench
 from xpnet.backend import Backend, BackendUnavailable, probe_gpu
-from xpnet.engines import make_engine
-from xpnet.grouping import launches
-from xpnet.model_file import write_aside
+from xpnet.engines.choice import make_engine
+from xpnet.network.model_file import write_aside
+from xpnet.program.grouping import launches
+from xpnet.timing import harness as bench
 
 from .peers.__main__ import main as peers
 

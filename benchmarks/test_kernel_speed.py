@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpnet.executors.replay import Replay
+from xpnet.engines.replay import Replay
 from xpnet.kernels.accuracy import right_class, right_side
 from xpnet.kernels.activations import (
     elu,
@@ -83,7 +83,7 @@ from xpnet.kernels.updates import (
     rmsprop,
     sgd,
 )  # fmt: skip
-from xpnet.program import record
+from xpnet.program.recorder import record
 
 SIZES = [(10, 32), (512, 128)]  # outputs, batch
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.bench import synthetic_data
-from xpnet.executors.replay import Replay
+from xpnet.engines.replay import Replay
+from xpnet.timing.harness import synthetic_data
 
 NETWORKS = {
     "2-9-6-1": ([2, 9, 6, 1], {"activation": "sigmoid", "output": "sigmoid", "loss": "squared_error"}, 32),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 import xpnet
-from xpnet import losses, optimizers
-from xpnet.engines import make_engine
+from xpnet.engines.choice import make_engine
 from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.network import losses
+from xpnet.training import optimizers
 
 OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "NAdam", "Lion")
 OPTIONS = {"l1": 0.01, "l2": 0.02, "clip_value": 0.4, "clip_norm": 0.5, "max_norm": 0.9, "ema": 0.7}

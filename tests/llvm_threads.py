@@ -8,7 +8,7 @@ import re
 from itertools import combinations
 from typing import Any
 
-from xpnet.llvm.run import TABLE
+from xpnet.engines.llvm.run import TABLE
 
 _SIZES = {"float": 4, "double": 8, "i8": 1, "i32": 4, "i64": 8, "ptr": 8}
 _SHARED = ("T", "M", "U", "rows_out")  # what more than one thread may reach, and one may write

@@ -14,10 +14,10 @@ import pytest
 from refusals import SAID, says, unsaid
 
 import xpnet
-from xpnet.callbacks import HistoryFile
 from xpnet.cli import main
 from xpnet.commands.wording import in_options, system_message
-from xpnet.program import RecordingError, record
+from xpnet.program.recorder import RecordingError, record
+from xpnet.training.callbacks import HistoryFile
 
 CHECKOUT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "xpnet"]

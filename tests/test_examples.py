@@ -9,9 +9,10 @@ import fakecupy
 import pytest
 
 import xpnet
-from xpnet import examples, functional, optimizers
+from xpnet import examples, functional
 from xpnet.backend import select_backend
 from xpnet.examples import functional_loop
+from xpnet.training import optimizers
 
 NAMES = re.findall(r"^(\w+): ", examples.__doc__, re.MULTILINE)
 

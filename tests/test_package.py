@@ -23,31 +23,12 @@ from xpnet import cli
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(xpnet.__file__).parent
 
-# A module imports only from those above it. A new module needs a place here.
-ORDER = [
-    "options", "backend", "kernels.activations", "kernels.affine", "kernels.losses", "kernels.accuracy",
-    "kernels.updates", "kernels.dropout", "kernels.normalization", "program", "blas", "code_cache", "native",
-    "grouping", "printer", "llvm.text", "llvm.products", "llvm.nests", "llvm.mathematics", "llvm.plan",
-    "llvm.step", "llvm.run", "parameters",
-    "executors.numpy_calls", "executors.replay", "executors.grouped", "executors.compiled", "engines", "losses",
-    "custom", "data_checks", "data", "datasets.idx", "datasets.mnist",
-    "datasets", "metrics", "layer", "dropout", "normalization", "layers", "architecture", "steps", "model_file",
-    "network", "gradcheck", "schedules", "optimizers", "callbacks", "feed", "evaluation", "memory", "checkpoint",
-    "epoch", "training", "lr_finder", "functional", "estimator_data", "estimator_options", "estimator_fitting",
-    "estimator_bridge", "estimator_base", "estimators", "bench", "grid", "plots.figures", "plots.speed",
-    "plots.curves", "plots.diagram", "plots.planes", "plots.images", "plots.live", "plots", "table_files",
-    "table_columns", "tables", "runs", "commands.wording", "commands.arguments", "commands.config_file",
-    "commands.tables", "commands.table_results", "commands.data", "commands.network_options",
-    "commands.optimizer_options", "commands.schedule_options", "commands.loop_options", "commands.report",
-    "commands.signals", "commands.resume", "commands.pictures", "commands.train", "commands.find_lr",
-    "commands.apply", "commands.plot", "commands.bench", "commands.info", "cli", "__main__", "examples.expected",
-    "examples.functional_loop", "examples.circles_and_blobs", "examples.digits_sgd", "examples.layer_list",
-    "examples.mnist_relu", "examples.cpu_or_gpu", "examples.custom_activation",
-]  # fmt: skip
-EMPTY = ("kernels", "llvm", "executors", "commands", "examples")  # packages whose __init__ is a docstring alone
-COMMANDS = {"xpnet.cli", *(f"xpnet.{name}" for name in ORDER if name.startswith("commands."))}
-EXAMPLES = {f"xpnet.{name}" for name in ORDER if name.startswith("examples.")}
-NAMES = ["xpnet", *(f"xpnet.{name}" for name in (*EMPTY, *ORDER))]
+# A package imports only from those before it; a module of the top level counts as a package.
+PACKAGES = (
+    *("checks", "files", "backend", "kernels", "program", "engines", "network", "data", "datasets", "tables"),
+    *("training", "functional", "estimators", "timing", "plots", "commands", "cli", "__main__", "examples"),
+)
+SPEAK = ("commands", "cli", "examples")  # they print, and may import xpnet as a user does
 
 
 def module_name(path):
@@ -55,23 +36,24 @@ def module_name(path):
 
 
 TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
-PUBLIC = [name for name in TREES if name != "xpnet.__main__"]
+NAMES = sorted(TREES)
+PUBLIC = [name for name in NAMES if name != "xpnet.__main__"]
 
 
-def imports(tree):
-    """Every import of a module, also those inside functions, but none for type checking alone."""
+def imports(tree, types=False):
+    """Every import of a module, also those inside functions; those for type checking alone only with types."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types:
             continue
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node
         else:
-            yield from imports(node)
+            yield from imports(node, types)
 
 
-def imported_names(tree):
+def imported_names(tree, types=False):
     """The full names of all modules that a tree imports, and of what it takes from them."""
-    for node in imports(tree):
+    for node in imports(tree, types):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         else:
@@ -85,30 +67,42 @@ def calls(tree, *names):
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names]
 
 
-# --- order -----------------------------------------------------------------------------------------------------------
+# --- walls -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_module_has_its_place():
-    assert sorted(TREES) == sorted(NAMES)
+def package_of(name):
+    return name.split(".")[1] if "." in name else "xpnet"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_module_imports_only_from_those_before_it(name):
-    found = {other for other in imported_names(TREES[name]) if other.partition(".")[0] == "xpnet"}
-    if name == "xpnet":
-        allowed = set(NAMES) - COMMANDS - EXAMPLES - {"xpnet.runs", "xpnet.__main__"}
-    elif name.removeprefix("xpnet.") in EMPTY:
-        allowed = set()
-    else:
-        allowed = {f"xpnet.{other}" for other in ORDER[: ORDER.index(name.removeprefix("xpnet."))]}
-        allowed |= {"xpnet"} if name in COMMANDS | EXAMPLES else set()  # for __version__; a user's way in
-    assert found <= allowed, f"{name} imports {sorted(found - allowed)}"
+def arrows(name, types=False):
+    """The modules of xpnet that a module imports."""
+    return {other for other in imported_names(TREES[name], types) if other in TREES} - {name}
+
+
+def test_every_package_has_its_place():
+    assert {package_of(name) for name in NAMES} == {"xpnet", *PACKAGES}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "xpnet"])
+def test_a_package_imports_only_from_those_before_it(name):
+    allowed = PACKAGES[: PACKAGES.index(package_of(name)) + 1] + ("xpnet",) * (package_of(name) in SPEAK)
+    assert {package_of(other) for other in arrows(name)} <= set(allowed), name
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports for type checking alone count too."""
+    after = {
+        name: {other for other in arrows(name, types=True) if other != "xpnet"} for name in NAMES if name != "xpnet"
+    }
+    while free := [name for name, others in after.items() if not others & set(after)]:
+        after = {name: others for name, others in after.items() if name not in free}
+    assert not after, f"in or above a circle: {sorted(after)}"
 
 
 # --- what no module does ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - COMMANDS - EXAMPLES))
+@pytest.mark.parametrize("name", [name for name in NAMES if package_of(name) not in SPEAK])
 def test_only_the_command_line_and_the_examples_print(name):
     assert not calls(TREES[name], "print", "sys.stdout.write", "sys.stderr.write")
 
@@ -131,7 +125,7 @@ def test_only_the_backend_imports_cupy(name):
     assert not {other for other in found if other.partition(".")[0] == "cupy"}
     dynamic = calls(TREES[name], "importlib.import_module", "import_module", "__import__")
     assert [ast.unparse(call) for call in dynamic] == (
-        ["import_module(f'xpnet.{name}')", "import_module(f'xpnet.{home}')"] if name == "xpnet" else []
+        ["import_module(f'xpnet.{_MODULES[name]}')", "import_module(f'xpnet.{_HOME[name]}')"] if name == "xpnet" else []
     )
 
 
@@ -176,7 +170,8 @@ def test_all_is_sorted_importable_and_documented(name):
         assert module.__all__
     names = list(getattr(module, "__all__", []))
     # CONSTANTS, then Classes, then functions: the order that ruff keeps.
-    assert names == sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    if name != "xpnet":  # which groups them by home
+        assert names == sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     assert len(set(names)) == len(names)
     for public in names:
         assert (inspect.getdoc(getattr(module, public)) or "").strip(), public
@@ -200,15 +195,21 @@ def test_everything_public_has_a_docstring(name):
     assert not sorted(set(missing))
 
 
-def test_every_public_name_has_one_home():
-    homes = [name for names in xpnet._HOMES.values() for name in names]
-    assert sorted(homes) == sorted(xpnet.__all__)
-    (block,) = [node for node in TREES["xpnet"].body if isinstance(node, ast.If)]  # what type checkers see
-    told = {node.module.removeprefix("xpnet."): {alias.name for alias in node.names} for node in block.body}
-    assert told == {home: set(names) for home, names in (xpnet._HOMES | xpnet._EXTRAS).items()}
-    extras = {name for names in xpnet._EXTRAS.values() for name in names}  # not for `import *`, they may be missing
-    assert not extras & set(xpnet.__all__) and all(inspect.getdoc(getattr(xpnet, name)) for name in extras)
-    assert extras | set(xpnet.__all__) <= set(dir(xpnet))
+def test_type_checkers_see_every_public_name_where_it_is():
+    """`__init__.pyi` says what the table of `__init__.py` says."""
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    told = {
+        alias.asname: (node.module, alias.name)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    names = {name: (f"xpnet.{home}", name) for name, home in xpnet._HOME.items()}
+    modules = {name: tuple(f"xpnet.{home}".rsplit(".", 1)) for name, home in xpnet._MODULES.items()}
+    assert told == names | modules
+    assert {"__version__", *told} == set(dir(xpnet))
+    extras = set(xpnet._EXTRAS["estimators"].split())  # not for `import *`, scikit-learn may be missing
+    assert set(xpnet._HOME) - set(xpnet.__all__) == extras and all(inspect.getdoc(getattr(xpnet, e)) for e in extras)
     assert xpnet.datasets.load_mnist and xpnet.functional.forward and xpnet.metrics.accuracy and xpnet.plots
     with refusal(AttributeError, "module 'xpnet'", "no attribute 'nothing'", "take one of dir(xpnet)"):
         xpnet.nothing  # noqa: B018

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.options import check_option
+from xpnet.checks import check_option
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")

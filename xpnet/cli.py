@@ -20,7 +20,7 @@ from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
 from xpnet.commands.signals import Terminated
 from xpnet.commands.wording import in_options, system_message, wrapped
-from xpnet.training import TrainingDiverged
+from xpnet.training.loop import TrainingDiverged
 
 EXAMPLES = (
     ("xpnet train", "on the digits inside the package"),

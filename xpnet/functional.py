@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.checks import check_whole
 from xpnet.kernels.activations import sigmoid, sigmoid_backward
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.kernels.losses import squared_error
 from xpnet.kernels.updates import sgd
-from xpnet.options import check_whole
-from xpnet.parameters import draw_biases, draw_weights, random_generator
+from xpnet.network.parameters import draw_biases, draw_weights, random_generator
 
 Array = Any
 Model = dict[str, Any]

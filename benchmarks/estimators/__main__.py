@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet import bench
-from xpnet.model_file import write_aside
+from xpnet.network.model_file import write_aside
+from xpnet.timing import harness as bench
 
 SETTINGS: dict[str, Any] = {"hidden_layer_sizes": (100,), "max_iter": 200}  # all else as both have it by default
 LIBRARIES = ("xpnet", "sklearn")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import xpnet
-from xpnet import bench
-from xpnet.model_file import write_aside
+from xpnet.network.model_file import write_aside
+from xpnet.timing import harness as bench
 
 from . import picture, report
 from .drawn import draw

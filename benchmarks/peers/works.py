@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-N_SAMPLES = 8192  # as in xpnet.bench: 26 MB of 784 float32 features
+N_SAMPLES = 8192  # as in xpnet.timing.harness: 26 MB of 784 float32 features
 N_FIXED = 1024  # the first samples, on which the loss is taken after the checked steps
 CHECKED_STEPS = 20
 

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet import runs
 from xpnet.backend import DTYPES, select_backend
-from xpnet.callbacks import json_line
+from xpnet.checks import check_option
+from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, add_device, check_writable
 from xpnet.commands.data import load_again, open_rows
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.report import metrics_text
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
-from xpnet.data import Dataset
-from xpnet.model_file import write_aside
-from xpnet.network import Network
-from xpnet.options import check_option
-from xpnet.table_files import is_table, read_table, write_table
-from xpnet.tables import Preprocessing
+from xpnet.data.dataset import Dataset
+from xpnet.network.model_file import write_aside
+from xpnet.network.network import Network
+from xpnet.tables.files import is_table, read_table, write_table
+from xpnet.tables.preprocessing import Preprocessing
+from xpnet.training.callbacks import json_line
 
 BLOCK = 1 << 14  # rows of a file in memory at a time
 

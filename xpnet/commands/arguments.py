@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.backend import DEVICES
+from xpnet.checks import check_option
 from xpnet.commands.wording import in_options
-from xpnet.options import check_option
 
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 

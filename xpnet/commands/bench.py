@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import xpnet
-from xpnet import grid, plots
+from xpnet import plots
 from xpnet.backend import DTYPES
 from xpnet.commands.arguments import UsageError, add_device, check_writable, option, positive, size_list, whole
 from xpnet.commands.report import warnings_said
-from xpnet.engines import check_engine
-from xpnet.grid import Result
+from xpnet.engines.choice import check_engine
+from xpnet.timing import grid
+from xpnet.timing.grid import Result
 
 WIDTHS, BATCHES = [32, 64, 128, 256, 512, 1024, 2048], [32, 128, 1024]
 # What only measuring uses. The parser's defaults are None, so that --compare can tell what was given.

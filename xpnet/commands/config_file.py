@@ -9,8 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from xpnet.checks import NEAR
 from xpnet.commands.arguments import UsageError
-from xpnet.options import NEAR
 
 # What a run is not repeated with: where it went and how it talked.
 NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot")

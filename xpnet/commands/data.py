@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from xpnet import datasets
+from xpnet.checks import check_option
 from xpnet.commands.arguments import CommandParser, UsageError, option
 from xpnet.commands.tables import OPTIONS, add_table, check_table, fit_table, naming
-from xpnet.data import Dataset
+from xpnet.data.dataset import Dataset
 from xpnet.datasets.mnist import named_directory
-from xpnet.options import check_option
-from xpnet.table_files import is_table, read_table
-from xpnet.tables import Preprocessing
+from xpnet.tables.files import is_table, read_table
+from xpnet.tables.preprocessing import Preprocessing
 
 LOADERS: dict[str, Callable[[str | None], tuple[Dataset, Dataset]]] = {
     "mnist-sample": lambda data_dir: datasets.load_mnist_sample(),

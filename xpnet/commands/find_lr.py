@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from xpnet import plots
-from xpnet.callbacks import json_line
 from xpnet.commands.arguments import UsageError, check_writable, positive, whole
 from xpnet.commands.data import add_data, check_data, load_data
 from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
 from xpnet.commands.report import say
-from xpnet.lr_finder import RateSearch, find_lr
+from xpnet.training.callbacks import json_line
+from xpnet.training.lr_finder import RateSearch, find_lr
 
 ROWS = 12  # of the table
 

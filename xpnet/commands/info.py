@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import xpnet
-from xpnet import bench, code_cache
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.commands.wording import wrapped
+from xpnet.engines.llvm import code_cache
+from xpnet.timing import harness as bench
 
 PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "pooch", "matplotlib", "scikit-learn")
 INDENT = 10

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from xpnet.callbacks import Budget, Callback, EarlyStopping, StopAtScore, sign_of
+from xpnet.checks import check_option
 from xpnet.commands.arguments import UsageError, name_list, number, option, positive, whole
-from xpnet.data import Dataset
-from xpnet.engines import ENGINES
-from xpnet.metrics import METRICS
-from xpnet.network import Network
-from xpnet.normalization import left_out
-from xpnet.options import check_option
+from xpnet.data.dataset import Dataset
+from xpnet.engines.choice import ENGINES
+from xpnet.network.network import Network
+from xpnet.network.normalization import left_out
+from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore, sign_of
+from xpnet.training.metrics import METRICS
 
 
 def add_loop(command: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from xpnet.architecture import NORMALIZATIONS, Architecture
 from xpnet.backend import DTYPES, select_backend
 from xpnet.commands.arguments import (
     UsageError,
@@ -20,9 +19,10 @@ from xpnet.commands.arguments import (
 )
 from xpnet.commands.data import Data
 from xpnet.kernels.activations import ACTIVATIONS
-from xpnet.losses import LOSSES, Loss
-from xpnet.network import Network
-from xpnet.parameters import WEIGHT_INITIALISERS
+from xpnet.network.architecture import NORMALIZATIONS, Architecture
+from xpnet.network.losses import LOSSES, Loss
+from xpnet.network.network import Network
+from xpnet.network.parameters import WEIGHT_INITIALISERS
 
 LOSS_PARAMETERS = {"huber_delta": "delta", "label_smoothing": "smoothing"}  # flag: parameter of the loss
 

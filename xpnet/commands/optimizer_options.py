@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnet.commands.arguments import UsageError, number, option, positive, refuse_stray
-from xpnet.optimizers import (
+from xpnet.training.optimizers import (
     SGD,
     AdaGrad,
     Adam,
@@ -21,7 +21,7 @@ from xpnet.optimizers import (
     Options,
     RMSProp,
 )
-from xpnet.schedules import Schedule
+from xpnet.training.schedules import Schedule
 
 # One table from name to constructor.
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpnet import plots
-from xpnet.callbacks import Record
 from xpnet.commands.data import Data
-from xpnet.data import Dataset
-from xpnet.layers import Activation
-from xpnet.network import Network
+from xpnet.data.dataset import Dataset
+from xpnet.network.layers import Activation
+from xpnet.network.network import Network
+from xpnet.training.callbacks import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

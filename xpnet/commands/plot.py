@@ -6,14 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from xpnet import plots, runs
-from xpnet.callbacks import History, read_history
+from xpnet import plots
+from xpnet.commands import runs
 from xpnet.commands.apply import backend_of
 from xpnet.commands.arguments import add_device, option
 from xpnet.commands.data import load_again
 from xpnet.commands.pictures import write_pictures
 from xpnet.commands.tables import preprocessing_of
-from xpnet.network import Network
+from xpnet.network.network import Network
+from xpnet.training.callbacks import History, read_history
 
 FORMATS = [suffix.removeprefix(".") for suffix in plots.SUFFIXES]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from xpnet.callbacks import Callback, History, Record, json_line, sign_of
 from xpnet.commands.wording import width_of, wrapped
-from xpnet.network import Network
+from xpnet.network.network import Network
+from xpnet.training.callbacks import Callback, History, Record, json_line, sign_of
 
 
 class Report(Callback):

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from xpnet import runs
 from xpnet.backend import DEVICES
-from xpnet.checkpoint import Checkpoint, check_epochs, load_checkpoint
+from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, whole
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.report import say
 from xpnet.commands.schedule_options import goes_by_epochs
-from xpnet.model_file import write_aside
+from xpnet.network.model_file import write_aside
+from xpnet.training.checkpoint import Checkpoint, check_epochs, load_checkpoint
 
 # What may stand beside --resume; all else is in the run's config.json.
 ALLOWED = ("command", "run", "parser", "resume", "json", "quiet", "plan", "plot", "device", "data_dir", "epochs",

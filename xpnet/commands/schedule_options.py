@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from xpnet.callbacks import ReduceOnPlateau
 from xpnet.commands.arguments import UsageError, number, option, refuse_stray, whole
-from xpnet.optimizers import Optimizer
-from xpnet.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
+from xpnet.training.callbacks import ReduceOnPlateau
+from xpnet.training.optimizers import Optimizer
+from xpnet.training.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
 
 # One table from name to constructor; each takes lr first.
 SCHEDULES: dict[str, Callable[..., Any]] = {

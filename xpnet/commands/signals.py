@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from xpnet.callbacks import Callback
-from xpnet.checkpoint import Moment, save_checkpoint
-from xpnet.network import Network
+from xpnet.network.network import Network
+from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoint import Moment, save_checkpoint
 
 
 class Terminated(BaseException):

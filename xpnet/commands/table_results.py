@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.callbacks import Callback, Record
-from xpnet.data import Dataset
-from xpnet.metrics import METRICS
-from xpnet.network import Network
-from xpnet.tables import Preprocessing
-from xpnet.training import evaluate
+from xpnet.data.dataset import Dataset
+from xpnet.network.network import Network
+from xpnet.tables.preprocessing import Preprocessing
+from xpnet.training.callbacks import Callback, Record
+from xpnet.training.loop import evaluate
+from xpnet.training.metrics import METRICS
 
 BLOCK = 1 << 14  # rows computed at a time
 DEFAULT_METRICS = ["mean_absolute_error", "r2"]  # of a regression, whose loss is not in the target's units

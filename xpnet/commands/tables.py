@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xpnet import runs
+from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, option
-from xpnet.losses import LOSSES
-from xpnet.model_file import write_aside
-from xpnet.table_files import is_table
-from xpnet.tables import TASKS, Preprocessing, fit
+from xpnet.network.losses import LOSSES
+from xpnet.network.model_file import write_aside
+from xpnet.tables.files import is_table
+from xpnet.tables.preprocessing import TASKS, Preprocessing, fit
 
 OPTIONS = ("target", "task", "drop", "impute")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet import plots, runs
-from xpnet.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
+from xpnet import plots
+from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data
@@ -29,13 +29,14 @@ from xpnet.commands.schedule_options import add_schedule, describe_schedule, mak
 from xpnet.commands.signals import Interruption, Terminated, deaf
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
-from xpnet.data import Dataset
-from xpnet.engines import check_engine
-from xpnet.evaluation import check_fit, measure
-from xpnet.memory import Held, describe_plan, memory_plan
-from xpnet.network import Network
-from xpnet.optimizers import Optimizer
-from xpnet.training import epochs
+from xpnet.data.dataset import Dataset
+from xpnet.engines.choice import check_engine
+from xpnet.network.network import Network
+from xpnet.training.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
+from xpnet.training.evaluation import check_fit, measure
+from xpnet.training.loop import epochs
+from xpnet.training.memory_plan import Held, describe_plan, memory_plan
+from xpnet.training.optimizers import Optimizer
 
 LONG_RUN = 10**9  # stands for the number of updates until the data tell it
 

@@ -1,4 +1,4 @@
-"""Data sets by name; every loader returns `(train, test)`, two `xpnet.data.Dataset` values.
+"""Data sets by name; every loader returns `(train, test)`, two `xpnet.data.dataset.Dataset` values.
 
 The MNIST sample ships inside the package; the full sets are read from a folder or downloaded once.
 """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xpnet.data import Dataset
+from xpnet.data.dataset import Dataset
 from xpnet.datasets.idx import read_idx
 
 if TYPE_CHECKING:

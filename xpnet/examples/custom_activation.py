@@ -1,8 +1,8 @@
 """An activation of one's own: softsign, z / (1 + |z|), whose derivative is (1 - |a|)^2.
 
-It is a pair of functions that write into arrays they are given. They use the operations listed in `xpnet.program.WORDS`
-alone, so the same pair runs on NumPy and CuPy. When the activation is made, its derivative is compared with central
-differences: the example first tries a wrong one, which is refused.
+It is a pair of functions that write into arrays they are given. They use the operations listed in
+`xpnet.program.calls.WORDS` alone, so the same pair runs on NumPy and CuPy. When the activation is made, its derivative
+is compared with central differences: the example first tries a wrong one, which is refused.
 Source: Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks.
 """
 

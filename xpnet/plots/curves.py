@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xpnet.callbacks import NO_MEASURES, Record
-from xpnet.custom import CustomActivation
-from xpnet.layers import Activation
-from xpnet.lr_finder import RateSearch
-from xpnet.options import check_option
+from xpnet.checks import check_option
+from xpnet.network.custom import CustomActivation
+from xpnet.network.layers import Activation
 from xpnet.plots.figures import BLUE, COLOURS, GREY, MARKERS, VERMILION, new_axes
+from xpnet.training.callbacks import NO_MEASURES, Record
+from xpnet.training.lr_finder import RateSearch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

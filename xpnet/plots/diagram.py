@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xpnet.layers import Activation, Dense
-from xpnet.network import Network
-from xpnet.options import check_whole
+from xpnet.checks import check_whole
+from xpnet.network.layers import Activation, Dense
+from xpnet.network.network import Network
 from xpnet.plots.figures import BLUE, GREY, VERMILION, legend_beside, new_axes
 
 if TYPE_CHECKING:

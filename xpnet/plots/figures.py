@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet.model_file import write_aside
+from xpnet.network.model_file import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

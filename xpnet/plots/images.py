@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet import metrics
-from xpnet.data import Dataset
-from xpnet.evaluation import check_fit, cut_of, outputs
-from xpnet.network import Network
-from xpnet.options import check_whole
+from xpnet.checks import check_whole
+from xpnet.data.dataset import Dataset
+from xpnet.network.network import Network
 from xpnet.plots.figures import BLUE, VERMILION, new_figure
 from xpnet.plots.planes import class_names, spaced
+from xpnet.training import metrics
+from xpnet.training.evaluation import check_fit, cut_of, outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +31,8 @@ def confusion_matrix(
 ) -> Axes:
     """Draw how many samples of each true class (row) are predicted as each class (column).
 
-    The shade is the share of the row. The counts are those of `xpnet.metrics.confusion_matrix`, weights if the data
-    set has them.  names: of the classes.
+    The shade is the share of the row. The counts are those of `xpnet.training.metrics.confusion_matrix`, weights if the
+    data set has them.  names: of the classes.
     Raises ValueError for a data set that the network cannot take or that holds no classes.
     """
     check_fit(network, dataset, "the data set")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnet.callbacks import Callback, History, Record
-from xpnet.network import Network
-from xpnet.options import check_whole
+from xpnet.checks import check_whole
+from xpnet.network.network import Network
 from xpnet.plots.curves import loss_curve, score_curve, score_names
 from xpnet.plots.figures import encoded, new_figure
+from xpnet.training.callbacks import Callback, History, Record
 
 
 class LiveCurve(Callback):

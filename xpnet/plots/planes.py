@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.data import Dataset
-from xpnet.evaluation import check_fit, outputs
-from xpnet.network import Network
-from xpnet.options import check_whole
+from xpnet.checks import check_whole
+from xpnet.data.dataset import Dataset
+from xpnet.network.network import Network
 from xpnet.plots.figures import BLUE, COLOURS, GREY, MARKERS, VERMILION, legend_beside, new_axes
+from xpnet.training.evaluation import check_fit, outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

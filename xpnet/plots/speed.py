@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from xpnet.grid import Result, compare
 from xpnet.plots.figures import COLOURS, MARKERS, legend_beside, new_axes
+from xpnet.timing.grid import Result, compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ _TITLE_WIDTH = 115  # letters
 def samples_per_second(result: Result, ax: Axes | None = None) -> Axes:
     """Draw samples per second against width, both logarithmic: a line for each device and batch size.
 
-    result: of `xpnet.grid.measure`, or of `xpnet.grid.read` for the JSON file of `xpnet bench --out`.
+    result: of `xpnet.timing.grid.measure`, or of `xpnet.timing.grid.read` for the JSON file of `xpnet bench --out`.
     ax: axes to draw into; the legend stands to the right of them.
     Raises ImportError if matplotlib is needed and not there.
     """
@@ -29,7 +29,7 @@ def samples_per_second(result: Result, ax: Axes | None = None) -> Axes:
 def comparison(a: Result, b: Result, ax: Axes | None = None) -> Axes:
     """Draw the results of two machines into one picture, as `samples_per_second` does; those of b hollow.
 
-    Raises ValueError as `xpnet.grid.compare` does.
+    Raises ValueError as `xpnet.timing.grid.compare` does.
     """
     compare(a, b)  # refuses what has nothing in common
     return _draw([a, b], ax)

@@ -10,8 +10,8 @@ import numpy as np
 
 import xpnet
 from xpnet.backend import Backend, BackendUnavailable
-from xpnet.engines import choose_engine, make_engine
-from xpnet.program import Program
+from xpnet.engines.choice import choose_engine, make_engine
+from xpnet.program.recorder import Program
 
 from ..works import Data, Parameters, Work, initial_parameters
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnet.executors.replay import Replay
+from xpnet.engines.replay import Replay
 
 from . import xpnet_engine
 

@@ -1,0 +1,198 @@
+"""xpnet train --resume: a run that was killed at any moment ends as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusals import says
+from test_cli import json_lines, names, surroundings  # noqa: F401  a fixture that runs by itself
+
+import xpnet
+from xpnet.cli import main
+from xpnet.training.checkpoint import load_checkpoint
+
+CHECKOUT = Path(__file__).parents[2]
+ALL = ["--layers", "6,8,3", "--optimizer", "adam", "--dropout", "0.3", "--normalization", "batch", "--schedule",
+       "plateau", "--plateau-patience", "2", "--patience", "30", "--batch-size", "8", "--accumulate", "2",
+       "--validation", "60", "--metrics", "f1", "--checkpoint-every", "8", "--epochs", "80"]  # fmt: skip
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    np.save("X.npy", rng.random((300, 6), dtype=np.float32))
+    np.save("Y.npy", rng.integers(0, 3, 300))
+    return ["--dataset", "X.npy", "--labels", "Y.npy"]
+
+
+def lines(run):
+    return [{**record, "seconds": 0} for record in json_lines(Path(run, "history.jsonl").read_text())]
+
+
+def same_run(a, b):
+    assert names(a) == names(b) == ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors"]
+    assert lines(a) == lines(b)
+    assert Path(a, "model.safetensors").read_bytes() == Path(b, "model.safetensors").read_bytes()
+    assert Path(a, "config.json").read_bytes() == Path(b, "config.json").read_bytes()
+
+
+def child(argv):
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "xpnet", *argv, "--quiet"], env=environment,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+
+
+def changes(path, process):
+    """Wait until the file is there and another one than now, or the process is over."""
+    before = path.stat().st_mtime_ns if path.exists() else None
+    while process.poll() is None and (not path.exists() or path.stat().st_mtime_ns == before):
+        time.sleep(0.001)
+
+
+def ended(run):
+    """Compare a run that has ended with the one that was left alone, and remove it."""
+    for left in Path(run).glob(".*"):  # what a kill in the middle of a write leaves aside
+        left.unlink()
+    same_run("whole", run)
+    shutil.rmtree(run)
+
+
+def test_twenty_kills_and_the_same_bits(data):
+    begin, checkpoint = ["train", *data, *ALL, "--out", "run"], Path("run/checkpoint.safetensors")
+    assert child([*begin[:-1], "whole"]).wait(60) == 0
+    draw, cursors, n_kills = random.Random(5), set(), 0
+    while n_kills < 20:
+        if Path("run").exists() and not Path("run/config.json").exists():
+            shutil.rmtree("run")  # killed before it was a run
+        process = child(["train", "--resume", "run"] if Path("run").exists() else begin)
+        if n_kills % 4 == 0:
+            time.sleep(0.5 * draw.random())  # also before there is a config, or a checkpoint
+        else:
+            for _ in range(draw.randint(1, 3)):
+                changes(checkpoint, process)
+            time.sleep(0.01 * draw.random())  # while it trains
+        process.kill()
+        if process.wait(60) == 0:  # it was faster than we
+            ended("run")
+            continue
+        assert process.returncode == -signal.SIGKILL
+        n_kills += 1
+        if checkpoint.exists():
+            progress = load_checkpoint(checkpoint).progress
+            cursors.add((progress.epoch, progress.step))
+    assert len(cursors) >= 10 and any(step for _, step in cursors)
+    if Path("run/config.json").exists():
+        assert child(["train", "--resume", "run"]).wait(60) == 0
+        ended("run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_of_that_very_step(data, number):
+    # Checkpoints every 30 s; "auto" would take another engine for so many epochs than for those that come about.
+    argv = ["train", *data, *ALL[:-4], "--engine", "replay", "--epochs"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = child([*argv, "100000", "--patience", "100000", "--out", "run"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    changes(Path("run/checkpoint.safetensors"), process)
+    written = Path("run/checkpoint.safetensors").stat().st_mtime_ns
+    time.sleep(0.2)
+    process.send_signal(number)
+    assert process.wait(60) == (130 if number == signal.SIGINT else 143)
+    assert Path("run/checkpoint.safetensors").stat().st_mtime_ns > written
+    moment = load_checkpoint("run/checkpoint.safetensors")
+    model = xpnet.Network.load("run/model.safetensors")
+    np.testing.assert_array_equal(moment.tensors["owned"], model.owned)  # nothing that was trained is lost
+    done = moment.progress.epoch
+    assert done > 1 and len(lines("run")) == done
+    assert main(["train", "--resume", "run", "--epochs", str(done + 2), "--quiet"]) == 0
+    assert main([*argv, str(done + 2), "--patience", "100000", "--out", "whole", "--quiet"]) == 0
+    same_run("run", "whole")
+
+
+def test_a_finished_run_says_so_and_a_model_that_is_missing_comes_back(data, capsys):
+    assert main(["train", *data, *ALL, "--patience", "3", "--out", "run"]) == 0
+    last = lines("run")[-1]
+    assert "no better val_loss in 3 epochs" in last["stopped"] and last["chosen_epoch"] == last["epoch"] - 3
+    kept = {name: Path("run", name).read_bytes() for name in names("run")}
+    capsys.readouterr()
+    Path("run/model.safetensors").unlink()
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert f"run has ended after epoch {last['epoch']}, no better val_loss" in err and "nothing is left" in err
+    assert len(out.splitlines()) == 1  # the summary
+    assert {name: Path("run", name).read_bytes() for name in names("run")} == kept
+
+
+def test_more_epochs_go_on_and_lines_after_the_checkpoint_are_dropped(data, capsys):
+    options = [*data, "--layers", "6,3", "--batch-size", "50", "--quiet", "--epochs"]
+    assert main(["train", *options, "5", "--out", "whole"]) == 0
+    assert main(["train", *options, "3", "--out", "run"]) == 0
+    with open("run/history.jsonl", "a") as file:
+        file.write(json.dumps({"epoch": 4, "train_loss": 9.0, "seconds": 1}) + '\n{"epoch": 5, "tra')
+    assert main(["train", "--resume", "run", "--epochs", "5", "--quiet", "--json"]) == 0
+    assert "goes on with epoch 4, after step 0" in capsys.readouterr().err
+    same_run("whole", "run")
+
+
+@pytest.mark.parametrize("more", [[], ["--warmup", "5"]], ids=["plain", "warm-up"])
+def test_more_epochs_where_the_rate_goes_over_the_whole_run(data, capsys, more):
+    options = [*data, "--layers", "6,3", "--epochs", "3", "--schedule", "cosine", "--quiet", *more]
+    assert main(["train", *options, "--out", "run"]) == 0
+    kept = {path: path.read_bytes() for path in Path("run").iterdir()}
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--epochs", "5", "--quiet"]) == 2
+    *usage, line = capsys.readouterr().err.splitlines()
+    assert "--schedule cosine of run goes over its 3 epochs, and --epochs is 5" in line and "leave --epochs out" in line
+    assert not any("goes on" in other for other in usage)
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept
+    assert main(["train", *options, "--total-steps", "30", "--out", "given"]) == 0  # goes by no epochs
+    assert main(["train", "--resume", "given", "--epochs", "5", "--quiet"]) == 0
+
+
+def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
+    argv = ["train", *data, "--layers", "6,3", "--epochs", "2", "--quiet", "--out"]
+    assert main([*argv, "whole"]) == main([*argv, "run"]) == 0
+    for name in ("checkpoint", "model"):
+        Path(f"run/{name}.safetensors").unlink()
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert "run has no checkpoint yet: it begins anew" in capsys.readouterr().err
+    same_run("whole", "run")
+
+
+@pytest.mark.parametrize(("options", "code", "parts"), [
+    (["--resume", "nowhere"], 1, ["nowhere is not a run directory", "config.json", "xpnet train"]),
+    (["--resume", "run", "--lr", "3", "--seed", "5"], 2,
+     ["--resume takes all from", "run/config.json", "leave --lr, --seed out"]),
+    (["--resume", "run", "--out", "other"], 2, ["leave --out out"]),
+    (["--resume", "run", "--epochs", "0"], 1, ["within or after epoch 1, and --epochs is 0; give --epochs 1 or more"]),
+    (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
+    (["--resume", "grown"], 1, ["checkpoint.safetensors is of a run with n_samples 270, this one has n_samples 432"]),
+])  # fmt: skip
+def test_refusals_are_one_line(data, capsys, options, code, parts):
+    assert main(["train", *data, "--layers", "6,3", "--epochs", "1", "--quiet", "--out", "run"]) == 0
+    for copy in ("cut", "grown"):
+        shutil.copytree("run", copy)
+    whole = Path("cut/checkpoint.safetensors").read_bytes()
+    Path("cut/checkpoint.safetensors").write_bytes(whole[:-10])
+    if "grown" in options:
+        np.save("X.npy", np.ones((480, 6), np.float32))
+        np.save("Y.npy", np.arange(480) % 3)
+    kept = {path: path.read_bytes() for path in Path("run").iterdir()}
+    capsys.readouterr()
+    assert main(["train", *options, "--quiet"]) == code
+    *more, line = capsys.readouterr().err.splitlines()
+    says(line, *parts)
+    assert "epochs" not in line or not more  # no word of a run that goes on
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept

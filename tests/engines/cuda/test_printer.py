@@ -1,0 +1,120 @@
+"""The CUDA text: what may enter it, and that its numbers are those that NumPy and CuPy compute with."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from features import FEATURES, network_of, program_of
+
+import xpnet
+from xpnet import select_backend
+from xpnet.engines.cuda.text import BLOCK, blocks, cuda_source, partial_sums, workers
+from xpnet.program.grouping import launches
+from xpnet.program.recorder import WORDS, record
+
+NUMBERS = [0.1, -0.1, 1.0, -1.0, 3, 0, 1e-30, 1e30, 1 / 3, 2**24 + 1, 1e-45, 65504.0]
+
+
+def one_call(say, batch=4):
+    def build(recorder):
+        with recorder.phase("gradient"):
+            say(recorder, recorder.xp)
+
+    return record(build, batch=batch, n_parameters=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_is_rounded_as_numpy_rounds_it(number, dtype):
+    def say(recorder, xp):
+        A = recorder.batch_matrix("A", 2)
+        xp.multiply(A, number, out=A)
+
+    text = cuda_source(one_call(say), dtype, {}).text
+    (found,) = re.findall(r"\* \(([-+.e\d]+)f?\);", text)
+    A = np.ones(1, dtype)
+    assert dtype(found) == (A * number)[0]
+    assert ("f);" in text) == (dtype is np.float32)
+
+
+@pytest.mark.parametrize("word", sorted(set(WORDS) - {"matmul"}))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_word_is_said(word, dtype):
+    kind = "uint32" if word in ("bitwise_xor", "right_shift") else "float"
+
+    def say(recorder, xp):
+        A = recorder.batch_matrix("A", 2, kind)
+        inputs = [A] * WORDS[word]
+        if word in ("sum", "max"):
+            getattr(xp, word)(A, axis=0, keepdims=True, out=recorder.batch_vector("row"))
+        else:
+            getattr(xp, word)(*inputs, out=recorder.batch_matrix("B", 2, kind))
+
+    (kernel,) = cuda_source(one_call(say), dtype, {}).kernels
+    stored = re.findall(r"[MU]\[\d+ \+ w\] = (v\d+);", kernel.text)
+    assert len(stored) == 1 and re.search(rf"\b{stored[0]}\b (\+)?= (?!0;)", kernel.text)
+
+
+def test_products_are_for_a_library_unless_their_result_may_be_one_number():
+    program = program_of({}, network_of({}, select_backend("cpu")), 8)
+    source = cuda_source(program, np.float32, {})
+    printed = [kernel is not None for kernel in source.kernels]
+    assert printed == [not launch.is_product for launch in source.launches] and len(printed) == len(launches(program))
+    one = program_of(FEATURES["one wide"], network_of(FEATURES["one wide"], select_backend("cpu")), 8)
+    source = cuda_source(one, np.float32, {})
+    products = [kernel for launch, kernel in zip(source.launches, source.kernels, strict=True) if launch.is_product]
+    assert any(kernel is not None for kernel in products) and any(kernel is None for kernel in products)
+
+
+def test_no_name_of_the_user_enters_the_text():
+    """Nor one of a buffer: what is compiled is made of words known here, and of numbers."""
+    name = 'x"); system("rm'
+    double = xpnet.CustomActivation(name, lambda xp, Z, out: xp.multiply(Z, 2.0, out=out),
+                                    lambda xp, A, dA, out: xp.multiply(dA, 2.0, out=out))  # fmt: skip
+    network = xpnet.Network([4, 5, 3], activation=double, backend=select_backend("cpu"))
+    text = cuda_source(network.training_program(8, xpnet.SGD(0.1), False), np.float32, {"X": "uint8", "Y": "f4"}).text
+    known = re.findall(
+        r"\w+",
+        """
+        extern C global void static inline device const return if for typedef int long unsigned char float real uint32
+        index larger smaller sign block blockIdx blocks workers threadIdx x w i m t T M U a b order rows_in rows_out
+        kernel gather fabsf sqrtf expf logf log1pf tanhf f e""",
+    )
+    for found in set(re.findall(r"[A-Za-z_]\w*", text)):
+        plain = found.strip("_")
+        assert plain in known or re.fullmatch(r"(kernel|v|data|scale)\d+|number\d+_\d+", plain), found
+
+
+def test_what_depends_on_the_batch_is_an_argument():
+    program = program_of({}, network_of({}, select_backend("cpu")), 8)
+    full, short = cuda_source(program, np.float32, {}), cuda_source(program.at(7), np.float32, {})
+    assert {kernel.name: kernel.numbers for kernel in full.kernels if kernel and kernel.numbers} != {}
+    assert cuda_source(program, np.float32, {}).sizes.hold_for(program.at(3)) and cuda_source(
+        program, np.float32, {}
+    ).sizes.hold_for(program.at(1))
+    assert full.launches == short.launches  # what is joined does not depend on it
+    assert "1.25e-01" not in full.text and "0.125" not in full.text
+
+
+def test_a_batch_that_cannot_be_shorter_is_taken_as_it_is():
+    """A batch norm needs two samples, so there is no second recording to compare with."""
+    feature = FEATURES["batch normalization"]
+    program = program_of(feature, network_of(feature, select_backend("cpu")), 2)
+    assert "i < 2;" in cuda_source(program, np.float32, {}).text
+    assert cuda_source(program, np.float32, {}).sizes.hold_for(program)
+
+
+def test_threads_and_blocks():
+    program = program_of({"hidden": (300, 5)}, network_of({"hidden": (300, 5)}, select_backend("cpu")), 8)
+    first = next(launch for launch in launches(program) if not launch.is_product)  # bias and activation
+    assert [workers(program, group) for group in first.groups] == [8 * 300]
+    assert [workers(program.at(3), group) for group in first.groups] == [3 * 300]
+    assert blocks([8 * 300]) == -(-8 * 300 // BLOCK) and blocks([1, 1]) == 2 and blocks([0, 257]) == 2
+
+
+def test_long_sums_ask_for_memory():
+    long = {"hidden": (60, 20), "options": {"clip_norm": 0.1}}
+    assert partial_sums(program_of(long, network_of(long, select_backend("cpu")), 8)) == 1024
+    assert partial_sums(program_of({}, network_of({}, select_backend("cpu")), 8)) == 0

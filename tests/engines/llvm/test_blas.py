@@ -1,0 +1,135 @@
+"""The product that NumPy uses: right in all layouts through its bare address, its threads given back."""
+
+from __future__ import annotations
+
+import ctypes
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.linalg
+from numpy.lib.stride_tricks import as_strided
+from threadpoolctl import threadpool_info
+
+from xpnet.engines.llvm.blas import COLUMN_MAJOR, NO_TRANS, ROW_MAJOR, TRANS, numpy_gemm
+
+REALS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
+INTEGERS = {32: ctypes.c_int32, 64: ctypes.c_int64}
+
+
+def prototype(dtype, bits):
+    real, size, enum, array = REALS[dtype], INTEGERS[bits], ctypes.c_int, ctypes.c_void_p
+    return ctypes.CFUNCTYPE(None, enum, enum, enum, size, size, size, real, array, size, array, size, real, array, size)
+
+
+def numpy_threads():
+    """Threads of NumPy's own BLAS, as threadpoolctl finds them."""
+    (pool,) = [pool for pool in threadpool_info() if Path(pool["filepath"]).parent.name == "numpy.libs"]
+    return pool["num_threads"]
+
+
+def check_products(gemm, dtype, rng):
+    """Every layout of a (5, 7) by (7, 4), each array a window of a wider one, against float64 NumPy."""
+    call = prototype(dtype, gemm.integer_bits)(gemm.address)
+    m, k, n = 5, 7, 4
+    A, B, C = rng.standard_normal((m, k)), rng.standard_normal((k, n)), rng.standard_normal((m, n))
+    for order, trans_a, trans_b in product((ROW_MAJOR, COLUMN_MAJOR), (NO_TRANS, TRANS), (NO_TRANS, TRANS)):
+
+        def store(matrix, trans, order=order):
+            matrix = matrix if trans == NO_TRANS else matrix.T
+            whole = np.full((matrix.shape[0] + 1, matrix.shape[1] + 3), 9.0, dtype, "C" if order == ROW_MAJOR else "F")
+            window = whole[: matrix.shape[0], : matrix.shape[1]]
+            window[...] = matrix
+            return window, max(whole.strides) // whole.itemsize, whole
+
+        (a, lda, _), (b, ldb, _), (c, ldc, whole) = store(A, trans_a), store(B, trans_b), store(C, NO_TRANS)
+        call(order, trans_a, trans_b, m, n, k, 0.5, a.ctypes.data, lda, b.ctypes.data, ldb, -2.0, c.ctypes.data, ldc)
+        expected = np.full(whole.shape, 9.0)
+        expected[:m, :n] = 0.5 * A @ B - 2.0 * C
+        np.testing.assert_allclose(whole, expected, rtol=0, atol=50 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_products_of_numpys_own(dtype):
+    check_products(numpy_gemm(dtype), dtype, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_a_build_with_integers_of_32_bits(dtype):
+    (path,) = {pool["filepath"] for pool in threadpool_info() if Path(pool["filepath"]).parent.name == "scipy.libs"}
+    assert scipy.linalg and "openblas" in path
+    gemm = numpy_gemm(dtype, [ctypes.CDLL(path)])
+    assert gemm.integer_bits == 32 and numpy_gemm(dtype).address != gemm.address
+    check_products(gemm, dtype, np.random.default_rng(1))
+
+
+def test_one_thread_and_back():
+    gemm = numpy_gemm("float64")
+    before = numpy_threads()
+    try:
+        gemm.set_threads(2)
+        assert (gemm.threads(), numpy_threads()) == (2, 2)
+        with gemm.one_thread():
+            assert (gemm.threads(), numpy_threads()) == (1, 1)
+            with gemm.one_thread():
+                pass
+            assert numpy_threads() == 1
+        assert numpy_threads() == 2
+        with pytest.raises(KeyError), gemm.one_thread():
+            raise KeyError
+        assert numpy_threads() == 2
+    finally:
+        gemm.set_threads(before)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_none_where_there_is_none(dtype):
+    assert numpy_gemm(dtype, []) is None
+    assert numpy_gemm(dtype, [ctypes.CDLL(None)]) is None  # the interpreter and the C library
+
+
+def stand_in(dtype, fault=None):
+    """A library whose product is written here, with plain names and integers of 64 bits; it may have a fault."""
+
+    def matrix(address, rows, columns, stride, by_rows):
+        size = (rows - 1) * stride + columns if by_rows else (columns - 1) * stride + rows
+        flat = np.frombuffer((REALS[dtype] * size).from_address(address), dtype)
+        steps = (stride, 1) if by_rows else (1, stride)
+        return as_strided(flat, (rows, columns), [step * flat.itemsize for step in steps])
+
+    def gemm(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+        by_rows = order == ROW_MAJOR
+        A = matrix(a, m, k, lda, by_rows == (trans_a == NO_TRANS))
+        B = matrix(b, k, n, ldb, by_rows == (trans_b == NO_TRANS))
+        C = matrix(c, m, n, ldc, by_rows or fault == "order")
+        C[...] = alpha * A @ B + (0.0 if fault == "beta" else beta) * C
+        if fault == "beyond":
+            REALS[dtype].from_address(c + n * C.itemsize).value = 0.0
+
+    config = ctypes.create_string_buffer(b"OpenBLAS 0.3.0 USE64BITINT")
+    names = {
+        f"cblas_{'s' if dtype == 'float32' else 'd'}gemm": prototype(dtype, 64)(gemm),
+        "openblas_get_config": ctypes.CFUNCTYPE(ctypes.c_void_p)(lambda: ctypes.addressof(config)),
+        "openblas_get_num_threads": ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3),
+        "openblas_set_num_threads": ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda n: None),
+    }
+    return SimpleNamespace(**names)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_a_wrong_product_is_as_good_as_none(dtype):
+    right = stand_in(dtype)
+    found = numpy_gemm(dtype, [right])  # its names say nothing of 64 bits, its build does
+    assert (found.integer_bits, found.threads()) == (64, 3)
+    check_products(found, dtype, np.random.default_rng(2))
+    wrong = [stand_in(dtype, fault) for fault in ("order", "beta", "beyond")]
+    assert [numpy_gemm(dtype, [library]) for library in wrong] == [None] * 3
+    assert numpy_gemm(dtype, [*wrong, right]).address == found.address
+    assert numpy_gemm("float64" if dtype == "float32" else "float32", [right]) is None
+
+
+def test_other_dtypes_are_refused():
+    with pytest.raises(ValueError, match=r"dtype is complex128.*float32 or float64"):
+        numpy_gemm(np.complex128)

@@ -1,0 +1,173 @@
+"""Printed matrix products of every small shape against NumPy's in float64."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from itertools import product as combinations
+
+import numpy as np
+import pytest
+
+from xpnet.engines.llvm import native
+from xpnet.engines.llvm.products import FEW_ROWS, LONG_INNER, Factor, Product, needs_scratch, write_product
+from xpnet.engines.llvm.text import Function, Metadata
+
+pytest.importorskip("llvmlite")
+
+MOST_ROWS, MOST_COLUMNS, MOST_INNER = 13, 37, 130
+WIDE = 140  # elements of memory from one row of a factor to the next; what is between must not matter
+INNER = [*range(1, 41), *range(64, 131)]
+TOLERANCES = {"float32": 2e-6, "float64": 4e-15}  # of the sum of absolute products
+DECLARED = """
+declare {real} @llvm.vector.reduce.fadd.v{lanes}f{bits}({real}, <{lanes} x {real}>)
+declare i64 @llvm.smin.i64(i64, i64)
+"""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is fixed in a product's text; n_rows, n_inner: None if they are given when it is called."""
+
+    n_columns: int
+    n_rows: int | None
+    n_inner: int | None
+    left_turned: bool
+    right_turned: bool
+    bias: bool
+    most_rows: int = MOST_ROWS
+
+
+@dataclass
+class Module:
+    """Many products, each a function; `run(which, arguments)` calls one of them."""
+
+    dtype: str
+    shapes: list[Shape]
+    metadata: Metadata = field(default_factory=Metadata)
+
+    def text(self) -> str:
+        real = "float" if self.dtype == "float32" else "double"
+        functions = [self._product(real, i, shape) for i, shape in enumerate(self.shapes)]
+        cases = [f"    i64 {i}, label %c{i}" for i in range(len(self.shapes))]
+        calls = [f"c{i}:\n  call void @p{i}(ptr %left, ptr %right, ptr %out, ptr %bias, ptr %scratch, i64 %first, "
+                 "i64 %last, i64 %n_inner)\n  ret void" for i in range(len(self.shapes))]  # fmt: skip
+        run = ["define void @run(i64 %which, ptr %left, ptr %right, ptr %out, ptr %bias, ptr %scratch, i64 %first, "
+               "i64 %last, i64 %n_inner) {", "  switch i64 %which, label %none [", *cases, "  ]", "none:", "  ret void",
+               *calls, "}"]  # fmt: skip
+        bits, lanes = (32, 8) if real == "float" else (64, 4)
+        declared = DECLARED.format(real=real, lanes=lanes, bits=bits)
+        return "\n".join([*functions, *run, declared, *self.metadata.lines, ""])
+
+    def _product(self, real: str, number: int, shape: Shape) -> str:
+        f = Function(self.metadata, real)
+        factors = [Factor(address, *((1, WIDE) if turned else (WIDE, 1)))
+                   for address, turned in (("%left", shape.left_turned), ("%right", shape.right_turned))]  # fmt: skip
+        first, last = ("%first", "%last") if shape.n_rows is None else ("0", str(shape.n_rows))
+        n_inner = "%n_inner" if shape.n_inner is None else str(shape.n_inner)
+        write_product(f, Product(*factors, "%out", first, last, shape.most_rows, n_inner, shape.n_columns,
+                                 "%bias" if shape.bias else None, "%scratch"))  # fmt: skip
+        arguments = ("ptr %left", "ptr %right", "ptr %out", "ptr %bias", "ptr %scratch", "i64 %first", "i64 %last",
+                     "i64 %n_inner")  # fmt: skip
+        return f.text(f"p{number}", arguments)
+
+    def check(self) -> None:
+        loaded = native.load(self.text())
+        function = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)(loaded.address)
+        rng = np.random.default_rng(0)
+        for number, shape in enumerate(self.shapes):
+            for rows in range(1, shape.most_rows + 1) if shape.n_rows is None else [shape.n_rows]:
+                for n_inner in (1, 2, 7, 19, 130) if shape.n_inner is None else [shape.n_inner]:
+                    # a part of the rows, as a thread has it; the first of them by turns
+                    first = (rows + number) % 3 if shape.n_rows is None and rows > 3 else 0
+                    self._check_one(function, number, shape, (first, rows, n_inner), rng)
+
+    def _check_one(self, function, number, shape, sizes, rng):
+        first, rows, n_inner = sizes
+        left = np.full((WIDE, WIDE), np.nan, self.dtype)
+        right = left.copy()
+        A, B = rng.standard_normal((rows, n_inner)), rng.standard_normal((n_inner, shape.n_columns))
+        A, B = A.astype(self.dtype), B.astype(self.dtype)
+        (left.T if shape.left_turned else left)[:rows, :n_inner] = A
+        (right.T if shape.right_turned else right)[:n_inner, : shape.n_columns] = B
+        bias = rng.standard_normal(shape.n_columns).astype(self.dtype)
+        out = np.full((rows + 2, shape.n_columns), 7.0, self.dtype)
+        scratch = np.full(n_inner * shape.n_columns + 1, 7.0, self.dtype)
+        arrays = [array.ctypes.data for array in (left, right, out[1:], bias, scratch)]
+        function(number, *arrays, first, rows, n_inner)
+        expected = A.astype(float) @ B + (bias if shape.bias else 0.0)
+        scale = np.abs(A).astype(float) @ np.abs(B) + np.abs(bias)
+        error = np.abs(out[1 + first : 1 + rows] - expected[first:]) / scale[first:]
+        assert error.max() <= TOLERANCES[self.dtype], (shape, sizes)
+        assert (out[: 1 + first] == 7.0).all() and (out[1 + rows :] == 7.0).all() and scratch[-1] == 7.0, shape
+
+
+def taken(shapes, step):
+    return [shape for i, shape in enumerate(shapes) if i % step == 0]
+
+
+def shapes_given_when_called():
+    """Rows and length of the sums are given; every number of columns."""
+    return [Shape(columns, None, None, left_turned, right_turned, bias)
+            for columns, left_turned, right_turned, bias in combinations(
+                range(1, MOST_COLUMNS + 1), (False, True), (False, True), (False, True))]  # fmt: skip
+
+
+def shapes_of_known_sums():
+    """The length of the sums is known, as it is for forward and backward; few and many rows."""
+    return [Shape(columns, rows, n_inner, left_turned, right_turned, bias, rows or most_rows)
+            for n_inner, (columns, rows, most_rows) in combinations(
+                INNER, [(1, None, 13), (3, None, 5), (7, None, 13), (8, 3, 0), (12, 13, 0), (37, None, 9), (5, 1, 0)])
+            for left_turned, right_turned, bias in [(False, True, n_inner % 2 == 0), (True, n_inner % 2 == 0, True),
+                                                    (False, False, False)]]  # fmt: skip
+
+
+def shapes_of_known_rows():
+    """Gradients of weights: known rows and columns, sums over the batch; every number of rows."""
+    return [Shape(columns, rows, None, True, False, False, rows)
+            for rows, columns in combinations(range(1, MOST_ROWS + 1), range(1, MOST_COLUMNS + 1))]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_small_shapes(dtype, monkeypatch):
+    """A part of the grid, unoptimised, which takes a second of compiling."""
+    monkeypatch.setattr(native, "_speed_level", lambda text: 0)
+    monkeypatch.setattr(native, "_MACHINE", native._MACHINE | {"opt": 0})
+    shapes = [*taken(shapes_given_when_called(), 5), *taken(shapes_of_known_sums(), 19),
+              *taken(shapes_of_known_rows(), 11)]  # fmt: skip
+    assert {shape.n_columns for shape in shapes} == set(range(1, MOST_COLUMNS + 1))
+    assert {shape.n_rows for shape in shapes} == {None, *range(1, MOST_ROWS + 1)}
+    Module(dtype, shapes).check()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_optimised_code(dtype):
+    Module(dtype, [*taken(shapes_given_when_called(), 67), *taken(shapes_of_known_sums(), 409),
+                   *taken(shapes_of_known_rows(), 101)]).check()  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_small_shapes_in_full(dtype, part):
+    every = [*shapes_given_when_called(), *shapes_of_known_sums(), *shapes_of_known_rows()]
+    Module(dtype, every[part::8]).check()
+
+
+def test_sums_of_not_a_number_and_infinity():
+    """What is beside the operands does not come in, what is in them does."""
+    shape = Shape(5, None, 70, False, True, False)
+    loaded = native.load(Module("float64", [shape]).text())
+    function = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)(loaded.address)
+    left, right, out = np.ones((2, WIDE)), np.ones((5, WIDE)), np.zeros((2, 5))
+    left[0, 69], right[3, 2], right[4, 69], left[1, 70] = np.nan, np.inf, -np.inf, np.nan
+    function(0, left.ctypes.data, right.ctypes.data, out.ctypes.data, 0, 0, 0, 2, 70)
+    assert np.isnan(out[0]).all()
+    np.testing.assert_array_equal(out[1], [70, 70, 70, np.inf, -np.inf])
+
+
+def test_the_right_operand_is_turned_only_where_that_is_asked_for():
+    """`needs_scratch` says how much memory is needed, before a product is written."""
+    assert needs_scratch(WIDE, LONG_INNER - 1, FEW_ROWS)
+    assert not any([needs_scratch(1, 8, 100), needs_scratch(WIDE, "%n", 100), needs_scratch(WIDE, LONG_INNER, 100),
+                    needs_scratch(WIDE, 8, FEW_ROWS - 1)])  # fmt: skip

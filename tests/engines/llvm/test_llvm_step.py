@@ -1,0 +1,263 @@
+"""The printed step: no two threads meet at an element, and what nobody reads is all that is not stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from features import FEATURES, network_of, program_of
+from llvm_threads import Text, conflicts
+from random_programs import random_program
+
+from xpnet import select_backend
+from xpnet.engines.llvm.nests import is_read_after, place_of
+from xpnet.engines.llvm.plan import VECTOR_UNIT, Plan
+from xpnet.engines.llvm.run import program_text
+from xpnet.engines.llvm.step import CannotPrint
+from xpnet.program.recorder import Program, RecordingError, record
+
+
+def text_of(feature, batch, threads, dtype="float32"):
+    program = program_of(feature, network_of(feature, select_backend("cpu", dtype)), batch)
+    scales = {name: 1 / 255 if name == "X" and feature.get("uint8") else None for name, _ in program.gathers}
+    return program_text(program, dtype, scales, threads=threads).text
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_threads_do_not_meet(name):
+    """A step and a short one, by what the text reads and writes between waits."""
+    for threads in (2, 3) if name == "everything" else (2,):
+        text = Text(text_of(FEATURES[name], 4, threads), 4)
+        assert conflicts(text.every(list(range(6))[::-1], threads)) == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_threads_with_nothing_to_do(batch):
+    for width in (1, 5, 20):
+        feature = {"hidden": (width, 21 - width), "normalization": "layer", "dropout": 0.2, "weighted": True,
+                   "options": {"max_norm": 0.5, "clip_norm": 0.1}, "optimizer": "Adam"}  # fmt: skip
+        text = Text(text_of(feature, batch, 2, "float64"), 8)
+        assert conflicts(text.every(list(range(batch + batch // 2)), 2)) == []
+
+
+def test_gathered_samples_and_slots_are_there_when_the_first_call_reads_them():
+    """A sum over the batch, by whichever thread has the feature, and a rate that the first thread copies."""
+
+    def build(recorder):
+        X, b = recorder.batch_matrix("X", 33), recorder.column_in(recorder.theta, "b", 0, 33)
+        recorder.gather("X", X)
+        recorder.xp.multiply(recorder.theta, recorder["rate"], out=recorder.theta)
+        recorder.xp.sum(X, axis=1, out=b, keepdims=True)
+
+    program = record(build, batch=4, n_parameters=33, slots=("rate",))
+    text = Text(program_text(program, "float32", {"X": None}, threads=2).text, 4)
+    assert conflicts(text.every(list(range(8)), 2)) == []
+
+
+def test_a_rows_worker_and_an_elements_worker_are_not_the_same():
+    """Lengths of rows, of which threads take halves, then used by an optimizer that cuts at multiples of 16."""
+
+    def build(recorder):
+        W = recorder.matrix_in(recorder.theta, "W", 0, (20, 3))
+        sums, roots = (recorder.column_in(recorder.flat(f"{name}s", 20), name, 0, 20) for name in ("sum", "root"))
+        recorder.xp.sum(W, axis=1, out=sums, keepdims=True)
+        recorder.xp.sqrt(sums, out=roots)
+        with recorder.phase("update"):
+            recorder.xp.add(roots, 1.0, out=roots)
+
+    program = record(build, batch=1, n_parameters=60)
+    text = Text(program_text(program, "float32", {}, threads=2).text, 4)
+    assert conflicts(text.every([0], 2)) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_only_one_thread_has_the_vectors_to_itself(threads):
+    """`noalias` says that nobody else writes there, so that LLVM may move a load to before a wait."""
+    assert ("ptr noalias %M" in text_of({}, 4, threads)) == (threads == 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_the_parts_of_threads_are_all_of_a_vector_and_nothing_else(threads):
+    """No part ends beyond the vector, where the next one begins, or where memory ends."""
+    plan = Plan(record(lambda recorder: None, batch=1, n_parameters=1), [], threads, None, False)
+    for unit in (1, VECTOR_UNIT):
+        for n in range(1, 100):
+            cuts = plan.cuts(n, unit)
+            assert (cuts[0], cuts[-1], len(cuts)) == (0, n, threads + 1) and cuts == sorted(cuts)
+
+
+def test_samples_that_are_read_from_their_middle_on_are_no_threads_own():
+    """A product of half of the samples, which lie elsewhere in each thread's copy."""
+
+    def build(recorder):
+        X = recorder.batch_matrix("X", 4)
+        recorder.gather("X", X)
+        half = recorder.matrix_in(X, "half", 4 * 8, (8, 4))
+        recorder.xp.matmul(half, half.T, out=recorder.matrix_in(recorder.theta, "product", 0, (8, 8)))
+
+    program = record(build, batch=16, n_parameters=64)
+    text = Text(program_text(program, "float64", {"X": None}, threads=2).text, 8)
+    assert conflicts(text.every(list(range(32)), 2)) == []
+
+
+def test_a_product_cut_by_columns_does_not_update():
+    """A thread has no whole rows of the gradient, and would update them all."""
+
+    def build(recorder):
+        gradient = recorder.flat("gradient", 4 * 64)
+        A = recorder.matrix_in(recorder.flat("a", 4 * 128), "A", 0, (4, 128))
+        B = recorder.matrix_in(recorder.flat("b", 64 * 128), "B", 0, (64, 128))
+        recorder.xp.matmul(A, B.T, out=recorder.matrix_in(gradient, "dW", 0, (4, 64)))
+        with recorder.phase("update"):
+            recorder.xp.subtract(recorder.theta, gradient, out=recorder.theta)
+
+    program = record(build, batch=1, n_parameters=4 * 64)
+    text = Text(program_text(program, "float32", {}, threads=2).text, 4)
+    assert conflicts(text.every([0], 2)) == []
+
+
+def printed(seed, threads):
+    """A random program's text with one step for each length of the batch; None where it cannot be printed."""
+    program = random_program(seed)
+    try:
+        return program, program_text(program, "float64", {}, threads=threads)
+    except CannotPrint as reason:
+        assert "depends on the batch length" in str(reason)
+        return program, None
+
+
+@pytest.mark.parametrize("seed", range(8, 24))
+def test_threads_do_not_meet_in_random_programs(seed):
+    for threads in (2, 3):
+        program, step = printed(seed, threads)
+        if step is None:
+            continue
+        text, harmless = Text(step.text, 8), unused(program)
+        for m in range(1, program.capacity + 1):
+            if lengths_hold(step, program, m):
+                found = conflicts(text.every(list(range(program.capacity + m)), threads))
+                assert [element for _, element in found if element not in harmless] == []
+
+
+def unused(program):
+    """Numbers that a call writes as a vector of one element: a thread without an element reads them to no end."""
+    calls = [call for call in program.calls if call.out.buffer.size == 1]
+    return {
+        place_of(program, call.out.buffer)[:2]
+        for call in calls
+        if any(operand.shape == () and operand.buffer.overlaps(call.out.buffer) for operand in call.operands)
+    }
+
+
+def lengths_hold(step, program, m):
+    try:
+        return step.sizes.hold_for(program.at(m))
+    except RecordingError:
+        return False
+
+
+@pytest.mark.parametrize(("name", "n_spare"), [
+    ("weights", 0), ("dropout, batch normalization, Adam", 0),
+    ("option max_norm", 1),  # rows of weights after an update of theta: cut alike, which the plan does not see
+])  # fmt: skip
+def test_without_any_of_the_waits_they_would_meet(name, n_spare):
+    """So the check above notices a wait that is left out: what is before it and what is after it are then at once."""
+    text = Text(text_of(FEATURES[name] | {"hidden": (24, 20), "inputs": 18, "outputs": 17}, 4, 2), 4)
+    every, spare = text.every(list(range(8)), 2), []
+    assert len(every[0]) > 10
+    n_step = (len(every[0]) - 1) // 2  # waits of a step; the last of all is for whoever reads the results
+    for i in range(1, n_step + 1):
+        at_once = [[tuple(one | other for one, other in zip(*phases[i - 1 : i + 1], strict=True))] for phases in every]
+        spare += [i] * (not conflicts(at_once))
+    assert len(spare) <= n_spare
+
+
+# --- what is stored --------------------------------------------------------------------------------------------------
+
+
+def in_phases(program: Program, n_update: int, accumulate: int) -> Program:
+    """The last calls as an update, which does not follow every step, and some views as results and slots."""
+    n = len(program.calls) - n_update
+    calls = [replace(call, phase="update" if i >= n else "gradient") for i, call in enumerate(program.calls)]
+    scalars = [name for name, buffer in program.buffers.items()
+               if buffer.form == "scalar" and buffer.kind == "float" and buffer.offset >= program.n_owned]  # fmt: skip
+    return replace(program, calls=tuple(calls), accumulate=accumulate, results=tuple(scalars[:1]))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("seed", range(8, 24))
+def test_what_is_not_stored_is_not_read(seed, accumulate):
+    """Element by element, through steps with and without an update, and a short last one; then a run more."""
+    program = in_phases(random_program(seed), 8, accumulate)
+    try:
+        short = in_phases(program.at(max(1, program.capacity - 1)), 8, accumulate)
+    except RecordingError:
+        short = program
+    lost = {"float": np.zeros(program.n_floats, bool), "uint32": np.zeros(program.n_uints, bool)}
+
+    def part(buffer):
+        return lost[buffer.kind][buffer.offset : buffer.offset + buffer.size]
+
+    n_lost = 0
+    for n_steps in (5, 2):
+        for t in range(1, n_steps + 1):
+            last = t == n_steps
+            for index, call in enumerate((short if last else program).calls):
+                if call.phase == "update" and t % accumulate and not last:
+                    continue
+                assert not any(part(operand.buffer).any() for operand in call.operands), call.text
+                stored = is_read_after(program, program.calls[index].out.buffer, index)
+                part(call.out.buffer)[...] = not stored
+                n_lost += not stored
+        assert not lost["float"][: program.n_owned].any()
+        assert not any(part(program.buffers[name]).any() for name in program.results)
+    assert n_lost or seed != 8
+
+
+# --- the text --------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_program_has_the_same_text_and_names_do_not_enter_it():
+    feature = FEATURES["everything"]
+    assert text_of(feature, 8, 2) == text_of(feature, 8, 2)
+
+    def build(recorder, name):
+        with recorder.phase("gradient"):
+            column = recorder.column_in(recorder.theta, name, 0, 3)
+            recorder.xp.exp(column, out=column)
+
+    texts = [program_text(record(lambda r, name=name: build(r, name), batch=2, n_parameters=3), "float64", {}).text
+             for name in ("b", 'b"\n}\ndefine void @run() { ret void }\n; %é')]  # fmt: skip
+    assert texts[0] == texts[1] and "é" not in texts[0]
+
+
+def test_what_cannot_be_printed_is_said():
+    """Numbers of uint32 calls, and products' columns, that depend on the batch length."""
+
+    def of_uint32(recorder):
+        U = recorder.batch_matrix("U", 3, "uint32")
+        recorder.xp.add(U, recorder.batch, out=U)
+
+    def of_columns(recorder):
+        W = recorder.flat("W", 64)
+        A = recorder.matrix_in(W, "A", 0, (2, 3))
+        B = recorder.matrix_in(W, "B", 16, (3, recorder.batch))
+        recorder.xp.matmul(A, B, out=recorder.matrix_in(W, "C", 48, (2, recorder.batch)))
+
+    def of_rows(recorder):
+        gradient, B = recorder.flat("gradient", 64), recorder.matrix_in(recorder.flat("b", 64), "B", 0, (8, 16))
+        A = recorder.matrix_in(recorder.flat("a", 64), "A", 0, (recorder.batch, 8))
+        recorder.xp.matmul(A, B, out=recorder.matrix_in(gradient, "dW", 0, (recorder.batch, 16)))
+        with recorder.phase("update"):
+            recorder.xp.subtract(recorder.theta, gradient, out=recorder.theta)
+
+    def of_flat(recorder):
+        part = recorder.flat_in(recorder.theta, "part", 0, recorder.batch)
+        recorder.xp.add(part, 1.0, out=part)
+
+    said = {of_uint32: "U = add|depends on the batch length", of_columns: "as many features",
+            of_rows: "dW = A @ B has as many rows", of_flat: "part = .* as long as the batch"}  # fmt: skip
+    for build, words in said.items():
+        with pytest.raises(CannotPrint, match=words):
+            program_text(record(build, batch=4, n_parameters=64), "float32", {}, threads=2)

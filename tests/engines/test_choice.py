@@ -1,0 +1,356 @@
+"""Which engine runs a Program, and that training means the same on each: chosen once, told, resumed, refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from refusals import says
+
+import xpnet
+from xpnet import SGD, Adam, Budget, Callback, Checkpoint, Dataset, Network, TrainingDiverged
+from xpnet.data import feed
+from xpnet.engines import choice as engines
+from xpnet.engines.choice import choose_engine, make_engine, told
+from xpnet.program.recorder import record
+from xpnet.training.checkpoint import load_checkpoint
+
+NOT_OF_THE_RUN = ("seconds", "bytes_uploaded", "engine", "threads")
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """A call saved gains 1 ms and compiling takes a second: of a Program of 20 calls, 51 steps repay it."""
+    monkeypatch.setattr(engines, "GAIN_SECONDS", (1e-3, 0.0))
+    monkeypatch.setattr(engines, "COMPILE_SECONDS", (1.0, 0.0))
+
+
+@pytest.fixture
+def without_llvmlite(monkeypatch):
+    """As where the extra is not installed."""
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+
+
+def labelled(n=23, weighted=False, dtype=float):
+    rng = np.random.default_rng(4)
+    X = rng.random((6, n)) if dtype is float else rng.integers(0, 256, (6, n), dtype=dtype)
+    return Dataset.from_labels(X, rng.integers(0, 3, n), 3, rng.random(n) + 0.1 if weighted else None)
+
+
+def trained(backend, dataset=None, optimizer=None, shape=None, **options):
+    """The network of a short training, its records without times, and the optimizer."""
+    network = Network([6, 7, 3], activation="tanh", backend=backend, seed=2, **(shape or {}))
+    optimizer = optimizer or Adam(0.01)
+    history = xpnet.train(network, dataset or labelled(), optimizer, **{"epochs": 2, "batch_size": 5, **options})
+    return network, history, optimizer
+
+
+def bits(trained):
+    network, history, optimizer = trained
+    records = [{name: value for name, value in record.items() if name != "seconds"} for record in history]
+    return network.owned.tobytes(), records, optimizer.steps_done
+
+
+# --- the choice ------------------------------------------------------------------------------------------------------
+
+
+def test_auto_counts_steps_and_calls(float64_cpu, cheap):
+    for sizes in ([6, 3], [6, 7, 3]):
+        program = Network(sizes, backend=float64_cpu).training_program(5, SGD(), False)
+        most = 1000 // len(program.calls)  # n steps gain n * calls ms, compiling takes 1000
+        assert choose_engine("auto", program, float64_cpu, most) == "replay"
+        assert choose_engine("auto", program, float64_cpu, most + 1) == "compiled"
+        assert choose_engine("replay", program, float64_cpu, 10**9) == "replay"
+        assert choose_engine("compiled", program, float64_cpu, 0) == "compiled"
+
+
+def test_auto_counts_operations_up_to_a_limit(float64_cpu, monkeypatch):
+    program = Network([6, 7, 3], backend=float64_cpu).training_program(5, SGD(), False)
+    flops = sum(call.flops for call in program.calls)
+    monkeypatch.setattr(engines, "GAIN_SECONDS", (0.0, 1.0))
+    monkeypatch.setattr(engines, "COMPILE_SECONDS", (10.5 * flops, 0.0))
+    chosen = [choose_engine("auto", program, float64_cpu, n) for n in (10, 11)]
+    assert chosen == ["replay", "compiled"]
+    monkeypatch.setattr(engines, "MOST_FLOPS", flops / 2)
+    chosen = [choose_engine("auto", program, float64_cpu, n) for n in (21, 22)]
+    assert chosen == ["replay", "compiled"]
+
+
+def test_a_call_takes_time_to_compile_too(float64_cpu, cheap, monkeypatch):
+    program = Network([6, 7, 3], backend=float64_cpu).training_program(5, SGD(), False)
+    monkeypatch.setattr(engines, "COMPILE_SECONDS", (0.0, 100 * 1e-3))
+    chosen = [choose_engine("auto", program, float64_cpu, n) for n in (99, 101)]
+    assert chosen == ["replay", "compiled"]
+
+
+def test_auto_compiles_from_where_the_readme_says():
+    """784-100-200-10 at batch 32: "from 78 epochs of the sample or 7 of MNIST on"."""
+    backend = xpnet.select_backend("cpu", "float32")
+    program = Network([784, 100, 200, 10], backend=backend).training_program(32, SGD(), False)
+    for n_samples, epochs in ((4500, 78), (54000, 7)):
+        steps = -(-n_samples // 32)
+        chosen = [choose_engine("auto", program, backend, n * steps) for n in (epochs - 1, epochs)]
+        assert chosen == ["replay", "compiled"]
+
+
+def test_large_batches_are_left_to_numpy(float64_cpu, monkeypatch):
+    monkeypatch.setattr(engines, "MOST_SAMPLES", 8)
+    network = Network([6, 3], backend=float64_cpu)
+    programs = [network.training_program(batch, SGD(), False) for batch in (8, 9)]
+    assert [choose_engine("auto", program, float64_cpu, 10**9) for program in programs] == ["compiled", "replay"]
+
+
+def test_without_llvmlite(float64_cpu, without_llvmlite):
+    program = Network([6, 3], backend=float64_cpu).training_program(5, SGD(), False)
+    assert choose_engine("auto", program, float64_cpu, 10**9) == "replay"
+    with pytest.raises(ImportError) as error:
+        trained(float64_cpu, engine="compiled")
+    says(error, "llvmlite", "is not installed", "pip install 'xpnet[jit]'")
+
+
+def test_with_an_llvmlite_that_is_too_old(float64_cpu, monkeypatch):
+    import llvmlite.binding
+
+    monkeypatch.setattr(llvmlite.binding, "llvm_version_info", (15, 0, 7))
+    program = Network([6, 3], backend=float64_cpu).training_program(5, SGD(), False)
+    assert choose_engine("auto", program, float64_cpu, 10**9) == "replay"
+    with pytest.raises(ImportError, match=r"LLVM 20 or newer, this llvmlite has 15.*--upgrade 'xpnet\[jit\]'"):
+        choose_engine("compiled", program, float64_cpu, 1)
+
+
+def test_on_a_gpu(fake_gpu):
+    program = Network([6, 3], backend=fake_gpu).training_program(5, SGD(), False)
+    assert choose_engine("auto", program, fake_gpu, 10**9) == "grouped"
+    assert choose_engine("replay", program, fake_gpu, 10**9) == "replay"
+    for engine, name in (("auto", "grouped"), ("replay", "replay")):
+        assert trained(fake_gpu, engine=engine)[1].column("engine") == [name] * 3
+    with pytest.raises(ValueError) as error:
+        trained(fake_gpu, engine="compiled")
+    says(error, "engine is 'compiled', which is code for the CPU", "the device is cuda", "select_backend('cpu')")
+
+
+def test_unknown_engines_are_refused_at_the_call(float64_cpu):
+    network = Network([6, 3], backend=float64_cpu)
+    for engine in ("compile", "grouped", "", None):
+        with pytest.raises(ValueError, match=r"engine is .*, needed is one of 'auto', 'replay', 'compiled'"):
+            xpnet.epochs(network, labelled(), SGD(), epochs=1, engine=engine)
+
+
+def test_the_choice_is_made_once_by_the_epochs_asked_for(float64_cpu, cheap):
+    """A budget that ends the run early does not change it, and neither does what was trained before."""
+    assert trained(float64_cpu, epochs=2)[1].column("engine") == ["replay"] * 3
+    history = trained(float64_cpu, epochs=200, callbacks=[Budget(steps=7)])[1]
+    assert history.column("engine") == ["compiled"] * 3 and history.column("steps") == [0, 5, 2]
+    assert all(record["threads"] >= 1 for record in history)
+    assert "threads" not in trained(float64_cpu)[1][-1]
+
+
+def test_what_cannot_be_compiled_is_replayed_with_a_warning(float64_cpu):
+    def build(recorder):
+        key = recorder.scalar_in(recorder.state("keys", 1, "uint32"), "key", 0)
+        recorder.xp.add(key, recorder.batch, out=key)
+
+    program = record(build, batch=4, n_parameters=1)
+    with pytest.warns(UserWarning, match=r"depends on the batch length.*cannot be compiled, engine='replay' runs it"):
+        engine = make_engine(program, float64_cpu, float64_cpu.zeros(1), engine="compiled")
+    engine.run(np.arange(10), np.empty((3, 0)))
+    assert told(engine) == {"engine": "replay"} and engine.keys[0] == 4 + 4 + 2
+
+
+# --- the same training -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"accumulate": 3}, {"dataset": labelled(weighted=True), "accumulate": 2}, {"dataset": labelled(dtype=np.uint8)},
+    {"shape": {"dropout": 0.3, "normalization": "batch"}, "batch_size": 7}, {"batch_size": None, "shuffle": False},
+], ids=["plain", "accumulate", "weights", "uint8", "dropout and batch norm", "all in one step"])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_compiled_training_is_replayed_training(options, dtype):
+    backend = xpnet.select_backend("cpu", dtype)
+    (replayed, records, _), (compiled, found, optimizer) = (
+        trained(backend, engine=engine, validation=labelled(9), **options) for engine in ("replay", "compiled")
+    )
+    assert found.column("engine") == ["compiled"] * 3 and records.column("engine") == ["replay"] * 3
+    tolerance = 1e-11 if dtype == "float64" else 2e-5
+    assert abs(compiled.owned - replayed.owned).max() <= tolerance * abs(replayed.owned).max()
+    assert optimizer.steps_done == trained(backend, engine="replay", **options)[2].steps_done
+    for one, other in zip(records, found, strict=True):
+        for name in set(one) - set(NOT_OF_THE_RUN):
+            assert other[name] == pytest.approx(one[name], rel=1e-3 if dtype == "float32" else 1e-9), name
+
+
+def test_a_mapped_file_is_trained_block_by_block(float64_cpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "BLOCK_BYTES", 10 * 72)
+    monkeypatch.setattr(feed, "POOL_BYTES", 2 * 10 * 72)
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "rows.npy", rng.random((103, 6)))
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    dataset = Dataset.from_labels(rows.T, rng.integers(0, 3, 103), 3, rng.random(103) + 0.1)
+    first, second = (trained(float64_cpu, dataset, engine=engine)[0].owned for engine in ("replay", "compiled"))
+    np.testing.assert_allclose(second, first, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["replay", "compiled"])
+def test_chunks_and_the_cache_change_no_bit(float64_cpu, engine, tmp_path, monkeypatch):
+    class Chunks(Callback):
+        def __init__(self, size):
+            self.size = size
+
+        def steps_ahead(self):
+            return self.size
+
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path))  # empty: the first run compiles, the others find its code
+    options = {"dataset": labelled(53), "shape": {"dropout": 0.3}, "accumulate": 2, "engine": engine}
+    first, *others = (bits(trained(float64_cpu, callbacks=[Chunks(size)], **options)) for size in (None, None, 1, 3, 7))
+    assert all(other == first for other in others)
+    assert bool(list(tmp_path.glob("*.code"))) == (engine == "compiled")
+
+
+# --- ends ------------------------------------------------------------------------------------------------------------
+
+
+def test_divergence_names_the_step_and_restores_the_last_good_weights(float64_cpu):
+    rng = np.random.default_rng(0)
+    dataset, kept, texts = Dataset(rng.standard_normal((6, 20)), rng.standard_normal(20)), {}, []
+
+    class Keep(Callback):
+        def on_epoch_end(self, record, network):
+            kept["owned"] = network.owned.copy()
+
+    for engine in ("replay", "compiled"):
+        network = Network([6, 4, 1], loss="squared_error", backend=float64_cpu)
+        with pytest.raises(TrainingDiverged) as error:
+            xpnet.train(network, dataset, SGD(1e3), epochs=50, batch_size=4, engine=engine, callbacks=[Keep()])
+        np.testing.assert_array_equal(network.owned, kept["owned"])
+        texts.append(re.search(r"(at|after) step \d+ of epoch \d+", str(error.value))[0])
+    assert texts[0] == texts[1]
+
+
+def test_an_interrupt_leaves_a_usable_network(float64_cpu):
+    ends = []
+
+    class Interrupted(Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        def on_train_end(self, network):
+            ends.append(np.isfinite(network.owned).all())
+
+    network, optimizer = Network([6, 4, 3], backend=float64_cpu), Adam()
+    options = {"epochs": 3, "batch_size": 4, "engine": "compiled"}
+    with pytest.raises(KeyboardInterrupt):
+        xpnet.train(network, labelled(), optimizer, callbacks=[Interrupted()], **options)
+    assert ends == [True] and optimizer.steps_done >= 7
+    assert xpnet.train(network, labelled(), optimizer, **options)[-1]["engine"] == "compiled"
+
+
+def test_ctrl_c_is_heard_between_chunks(float64_cpu):
+    """The signal comes while machine code runs, of a training that would take days."""
+
+    class Begun(Callback):
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+
+        def on_epoch_end(self, record, network):
+            if record["epoch"] == 0:
+                self.timer.start()
+
+    network, optimizer = Network([6, 7, 3], backend=float64_cpu), SGD(1e-6)
+    with pytest.raises(KeyboardInterrupt):
+        xpnet.train(network, labelled(2000), optimizer, epochs=10**8, batch_size=5, engine="compiled",
+                    callbacks=[Begun()])  # fmt: skip
+    assert np.isfinite(network.owned).all()
+
+
+INTERRUPTED = """
+import threading
+import numpy as np, xpnet
+from xpnet.engines import choice as engines
+
+engines.threads_for = lambda program, backend: 2
+rng, start, started = np.random.default_rng(0), threading.Thread.start, []
+
+def interrupted(thread):
+    start(thread)
+    started.append(thread)
+    if len(started) == 2:
+        raise KeyboardInterrupt
+
+threading.Thread.start = interrupted
+network = xpnet.Network([6, 7, 3], backend=xpnet.select_backend("cpu"))
+dataset = xpnet.Dataset.from_labels(rng.random((6, 200)), rng.integers(0, 3, 200), 3)
+try:
+    xpnet.train(network, dataset, xpnet.SGD(), epochs=3, batch_size=5, engine="compiled")
+except KeyboardInterrupt:
+    for thread in started:
+        thread.join()
+    print(np.isfinite(network.owned).all())
+"""
+
+
+def test_ctrl_c_while_threads_start_leaves_none_waiting():
+    """In a process of its own: a thread that waits for ever would keep it from ending."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+
+
+# --- going on --------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Kill(Callback):
+    """Ends the run after 8 steps."""
+
+    def steps_ahead(self):
+        return 8
+
+    def on_pause(self, moment):
+        if moment().progress.step + 5 * (moment().progress.epoch - 1) >= 8:
+            raise Killed
+
+
+def killed(backend, path, **options):
+    with pytest.raises(Killed):
+        trained(backend, callbacks=[Checkpoint(path, steps=1), Kill()], **options)
+    return load_checkpoint(path).fit["engine"]
+
+
+@pytest.mark.parametrize(("engine", "epochs", "others"), [("replay", 2, 80), ("compiled", 80, 3)])
+def test_a_run_goes_on_with_the_engine_that_it_had(float64_cpu, tmp_path, cheap, engine, epochs, others):
+    """Also for a number of epochs for which "auto" would by itself take the other one."""
+    path = tmp_path / "c"
+    assert killed(float64_cpu, path, epochs=epochs) == engine
+    whole = bits(trained(float64_cpu, epochs=others, engine=engine))
+    assert {record["engine"] for record in whole[1]} == {engine}
+    assert trained(float64_cpu, epochs=others)[1][-1]["engine"] != engine
+    for asked in ("auto", engine):
+        assert bits(trained(float64_cpu, epochs=others, engine=asked, resume=path)) == whole
+    other = {"replay": "compiled", "compiled": "replay"}[engine]
+    with pytest.raises(ValueError) as error:
+        trained(float64_cpu, epochs=others, engine=other, resume=path)
+    says(error, f"is of a run with engine {engine}, this one has engine {other}", "pass what that run had")
+
+
+def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, tmp_path, monkeypatch):
+    killed(float64_cpu, tmp_path / "c", engine="compiled")
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    with pytest.raises(ImportError) as error:
+        trained(float64_cpu, resume=tmp_path / "c")
+    says(error, "the run to go on with was compiled", "llvmlite", "pip install 'xpnet[jit]'")
+
+
+def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):
+    cpu = xpnet.select_backend("cpu", "float32")
+    assert killed(fake_gpu, tmp_path / "gpu") == "grouped"
+    assert killed(cpu, tmp_path / "cpu", engine="compiled") == "compiled"
+    assert trained(cpu, resume=tmp_path / "gpu", epochs=80)[1].column("engine")[-1] == "compiled"
+    assert trained(fake_gpu, resume=tmp_path / "cpu")[1].column("engine") == ["compiled", "compiled", "grouped"]

@@ -1,0 +1,606 @@
+"""The estimators against scikit-learn's own, and in its company: pipelines, searches, pickles, frames, sparse rows.
+
+Where both shuffle nothing and start from the same weights, the two must agree number by number.
+"""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import tracemalloc
+import warnings
+
+import fakecupy
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+from refusals import refusal, says
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.neural_network import MLPClassifier as TheirClassifier
+from sklearn.neural_network import MLPRegressor as TheirRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
+
+import xpnet
+from xpnet import MLPClassifier, MLPRegressor, from_sklearn
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+IRIS_X, IRIS_Y = scale(load_iris().data), load_iris().target
+DIABETES_X, DIABETES_Y = scale(load_diabetes().data), scale(load_diabetes().target)
+BINARY_Y = np.where(IRIS_Y == 0, "setosa", "other")
+LABELS_X, LABELS_Y = make_multilabel_classification(120, 10, n_classes=4, random_state=0)
+
+
+def both(ours, theirs, X, y, sample_weight=None, **settings):
+    """Fit xpnet's and scikit-learn's estimator with the same settings and return them."""
+    settings = {"random_state": 3, "max_iter": 8, "hidden_layer_sizes": (12, 7)} | settings
+    return [kind(**settings).fit(X, y, sample_weight) for kind in (ours, theirs)]
+
+
+def outputs(estimator, X):
+    return estimator.predict_proba(X) if hasattr(estimator, "predict_proba") else estimator.predict(X)
+
+
+# --- the same numbers as scikit-learn's ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [
+    {"solver": "sgd", "alpha": 0.5, "batch_size": 64},  # the last batch is short: the penalty goes by its samples
+    {"solver": "sgd", "nesterovs_momentum": False, "activation": "logistic"},
+    {"solver": "sgd", "momentum": 0.0, "activation": "tanh", "hidden_layer_sizes": 5},
+    {"solver": "adam", "activation": "identity", "alpha": 0.1, "epsilon": 1e-12},
+    {"solver": "lbfgs", "alpha": 0.3, "max_iter": 15},
+    {"solver": "sgd", "early_stopping": True, "batch_size": 50},
+    {"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.5, "momentum": 0.0, "max_iter": 60,
+     "n_iter_no_change": 2, "tol": 0.01},
+    {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.5, "momentum": 0.0},
+])  # fmt: skip
+@pytest.mark.parametrize("data", ["classes", "two classes", "labels", "numbers"])
+def test_trains_as_scikit_learn_does(settings, data):
+    kinds = (MLPRegressor, TheirRegressor) if data == "numbers" else (MLPClassifier, TheirClassifier)
+    X, y = {"classes": (IRIS_X, IRIS_Y), "two classes": (IRIS_X, BINARY_Y), "labels": (LABELS_X / 10, LABELS_Y),
+            "numbers": (DIABETES_X, DIABETES_Y)}[data]  # fmt: skip
+    ours, theirs = both(*kinds, X, y, shuffle=False, **settings)
+    np.testing.assert_allclose(outputs(ours, X), outputs(theirs, X), rtol=0, atol=1e-7)
+    if data != "numbers":
+        np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    for name in ("n_iter_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert [W.shape for W in ours.coefs_] == [W.shape for W in theirs.coefs_]
+    for found, needed in zip(ours.intercepts_, theirs.intercepts_, strict=True):
+        np.testing.assert_allclose(found, needed, atol=1e-6)
+    if settings["solver"] != "lbfgs":
+        # theirs takes the penalty before each step, ours after the epoch
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=2e-2)
+        assert ours.t_ == theirs.t_
+    if settings.get("early_stopping"):
+        np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, atol=1e-9)
+        assert ours.best_validation_score_ == pytest.approx(theirs.best_validation_score_)
+    assert ours.score(X, y) == pytest.approx(theirs.score(X, y))
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_sample_weights_as_in_scikit_learn(solver):
+    weights = np.random.default_rng(0).uniform(0.0, 4.0, len(IRIS_X))
+    settings = {"solver": solver, "alpha": 0.5, "shuffle": False, "batch_size": 150}
+    ours, theirs = both(MLPClassifier, TheirClassifier, IRIS_X, IRIS_Y, weights, **settings)
+    np.testing.assert_allclose(ours.predict_proba(IRIS_X), theirs.predict_proba(IRIS_X), atol=1e-6)
+
+
+def test_several_outputs_and_rates():
+    Y = np.stack([DIABETES_Y, DIABETES_X[:, 0] ** 2], axis=1)
+    ours, theirs = both(MLPRegressor, TheirRegressor, DIABETES_X, Y, solver="sgd", shuffle=False)
+    assert ours.predict(DIABETES_X).shape == Y.shape
+    np.testing.assert_allclose(ours.predict(DIABETES_X), theirs.predict(DIABETES_X), atol=1e-7)
+    ours, theirs = both(MLPRegressor, TheirRegressor, DIABETES_X, DIABETES_Y**2, loss="poisson", solver="sgd",
+                        shuffle=False)  # fmt: skip
+    np.testing.assert_allclose(ours.predict(DIABETES_X), theirs.predict(DIABETES_X), rtol=1e-6)
+    assert ours.out_activation_ == theirs.out_activation_ == "exp"
+
+
+@pytest.mark.parametrize("rates", [{}, {"learning_rate": "invscaling", "learning_rate_init": 0.3, "momentum": 0.0}])
+def test_partial_fit_goes_on_as_scikit_learn_does(rates):
+    settings = {"solver": "sgd", "shuffle": False, "random_state": 0, "batch_size": 20} | rates
+    ours, theirs = MLPClassifier(**settings), TheirClassifier(**settings)
+    for turn, part in enumerate((slice(0, 70), slice(60, 150), slice(20, 90))):
+        classes = [0, 1, 2] if turn == 0 else None
+        if turn == 2:  # a pickle keeps the optimizer's state
+            ours = pickle.loads(pickle.dumps(ours))
+        ours.partial_fit(IRIS_X[part], IRIS_Y[part], classes=classes)
+        theirs.partial_fit(IRIS_X[part], IRIS_Y[part], classes=classes)
+    np.testing.assert_allclose(ours.predict_proba(IRIS_X), theirs.predict_proba(IRIS_X), atol=1e-12)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-3)
+    assert ours.t_ == theirs.t_ == 230
+    with refusal(ValueError, "classes not in", "[7]", "was begun with [0 1 2]", "Fit a new one"):
+        ours.partial_fit(IRIS_X, np.full(150, 7))
+    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+    labels = MLPClassifier(random_state=0).partial_fit(LABELS_X, LABELS_Y)  # no classes= needed
+    labels.partial_fit(LABELS_X, LABELS_Y, classes=range(4))
+    assert labels.predict(LABELS_X).shape == LABELS_Y.shape
+    labels = MLPClassifier(random_state=0).partial_fit(LABELS_X, LABELS_Y, classes=range(4))
+    assert labels.predict(LABELS_X).shape == LABELS_Y.shape
+    for begun, y in ((labels, LABELS_Y[:, 0]), (MLPClassifier(max_iter=1).fit(LABELS_X, LABELS_Y[:, 0]), LABELS_Y)):
+        with refusal(ValueError, "y is (120", "MLPClassifier was begun with", "give y as then, or fit a new one"):
+            begun.partial_fit(LABELS_X, y)
+    assert MLPRegressor().partial_fit(DIABETES_X, DIABETES_Y).n_iter_ == 1
+    with refusal(ValueError, "classes must be passed", "on the first call to partial_fit", "classes=np.unique(all_y)"):
+        MLPClassifier().partial_fit(IRIS_X, IRIS_Y)
+
+
+def test_warm_start_goes_on():
+    model = MLPClassifier(warm_start=True, max_iter=5, random_state=0).fit(IRIS_X, IRIS_Y)
+    first = model.loss_
+    model.fit(IRIS_X, IRIS_Y)
+    assert len(model.loss_curve_) == 10 and model.loss_ < first and model.n_iter_ == 5
+    with pytest.raises(ValueError, match="begun with"):
+        model.fit(IRIS_X, IRIS_Y + 1)
+
+
+# --- settings of xpnet's own -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["adamw", "nadam", "lion", "rmsprop", "adagrad"])
+def test_other_solvers_learn(solver):
+    model = MLPClassifier(solver=solver, max_iter=60, learning_rate_init=0.01, random_state=0).fit(IRIS_X, IRIS_Y)
+    assert model.score(IRIS_X, IRIS_Y) > 0.93 and model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+@pytest.mark.parametrize("settings", [
+    {"activation": ["relu", "gelu"]}, {"dropout": 0.2}, {"dropout": [0.3, 0.0]}, {"schedule": "cosine"},
+    {"schedule": "one_cycle"}, {"schedule": xpnet.Step(0.02, every=20)}, {"class_weight": "balanced"},
+    {"class_weight": {0: 2.0, 1: 1.0}}, {"loss": xpnet.SoftmaxCrossEntropy(smoothing=0.1)}, {"loss": "hinge"},
+    {"dtype": "float32"}, {"solver": "adamw", "weight_decay": 0.1},
+], ids=str)  # fmt: skip
+def test_settings_change_the_model(settings):
+    common = {"hidden_layer_sizes": (20, 10), "max_iter": 40, "learning_rate_init": 0.02, "random_state": 0}
+    model = clone(MLPClassifier(**common | settings)).fit(IRIS_X, IRIS_Y)
+    plain = MLPClassifier(**common | {"solver": settings.get("solver", "adam")}).fit(IRIS_X, IRIS_Y)
+    assert model.score(IRIS_X, IRIS_Y) > 0.8
+    if settings.get("class_weight") != "balanced":  # the classes are of one size
+        assert abs(model.coefs_[0] - plain.coefs_[0]).max() > 1e-8
+    assert model.network_.backend.dtype == settings.get("dtype", "float64")
+    assert hasattr(model, "predict_proba") == (settings.get("loss") != "hinge")
+
+
+def test_class_weight_is_a_sample_weight():
+    by_class, by_sample = {"setosa": 5.0}, np.where(BINARY_Y == "setosa", 5.0, 1.0)
+    one, other = (MLPClassifier(random_state=0, max_iter=5, class_weight=given) for given in (by_class, None))
+    one.fit(IRIS_X, BINARY_Y), other.fit(IRIS_X, BINARY_Y, by_sample)
+    np.testing.assert_allclose(one.predict_proba(IRIS_X), other.predict_proba(IRIS_X), rtol=1e-12)
+
+
+def test_callbacks_validation_and_scorers(capsys):
+    seen = []
+
+    class Watch(xpnet.Callback):
+        def on_measured(self, record, network):
+            seen.append(record["epoch"])
+            return "enough" if record["epoch"] == 4 else None
+
+    model = MLPClassifier(random_state=0, callbacks=[Watch()], verbose=True)
+    model.fit(IRIS_X[:100], BINARY_Y[:100], validation=(IRIS_X[100:], BINARY_Y[100:]))
+    assert seen == [0, 1, 2, 3, 4] and model.n_iter_ == 4 and len(model.validation_scores_) == 4
+    assert model.validation_scores_[-1] == model.score(IRIS_X[100:], BINARY_Y[100:])
+    assert "stopped: enough" in capsys.readouterr().out
+
+    frame = pd.DataFrame(IRIS_X, columns=list("abcd"))
+    stopped = MLPClassifier(early_stopping=True, scoring="roc_auc", n_iter_no_change=3, random_state=0,
+                            learning_rate_init=0.05)  # fmt: skip
+    stopped.fit(frame, BINARY_Y, validation=(frame, BINARY_Y))
+    assert stopped.best_validation_score_ == roc_auc_score(BINARY_Y == "setosa", stopped.predict_proba(frame)[:, 1])
+    assert stopped.n_iter_ < 200 and stopped.best_validation_score_ == max(stopped.validation_scores_)
+
+
+def test_convergence():
+    with pytest.warns(ConvergenceWarning, match="max_iter=2 epochs are over"):
+        MLPClassifier(max_iter=2).fit(IRIS_X, IRIS_Y)
+    with pytest.warns(ConvergenceWarning, match="lbfgs ended after 2 iterations"):
+        MLPRegressor(solver="lbfgs", max_iter=2).fit(DIABETES_X, DIABETES_Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = MLPClassifier(tol=1.0, n_iter_no_change=4, random_state=0).fit(IRIS_X, IRIS_Y)
+    assert model.n_iter_ == 6  # the first is better than nothing, the next 5 are more than 4
+
+
+@pytest.mark.parametrize(("settings", "parts"), [
+    ({"solver": "adan"}, ["solver is 'adan'", "needed is one of", "did you mean 'adam'"]),
+    ({"alpha": -1}, ["alpha is -1", "at least 0"]), ({"max_iter": 0}, ["max_iter is 0", "at least 1"]),
+    ({"hidden_layer_sizes": (5, 0)}, ["hidden_layer_sizes"]), ({"activation": "rely"}, ["did you mean 'relu'"]),
+    ({"activation": ["relu", "tanh"]}, ["2 items", "for 1 hidden", "give one for all, or one per hidden layer"]),
+    ({"solver": "lbfgs", "dropout": 0.5}, ["dropout is 0.5", "may not change from call to call", "use solver='adam'"]),
+    ({"weight_decay": 0.1}, ["weight_decay is 0.1", "solver 'adam' has none", "use solver='adamw'"]),
+    ({"schedule": "cosine", "learning_rate": "adaptive"},
+     ["schedule is 'cosine'", "both say the rate", "leave learning_rate='constant'"]),
+    ({"callbacks": xpnet.Budget(steps=1)}, ["callbacks is ", "needed is a list", "[xpnet.Budget(seconds=60)]"]),
+    ({"shuffle": "False"}, ["shuffle is 'False'", "needed is", "shuffle=True or False"]),
+    ({"learning_rate_init": 0}, ["learning_rate_init is 0"]),
+    ({"loss": "poisson"}, ["loss poisson", "is of counts, not of classes", "take loss='log_loss'"]),
+    ({"loss": "sigmoid_cross_entropy"}, ["do not add up to 1"]),
+    ({"solver": "lbfgs", "callbacks": [xpnet.Budget(steps=1)]},
+     ["callbacks goes by epochs and steps", "solver 'lbfgs' has none", "use solver='adam', or leave callbacks out"]),
+    ({"solver": "lbfgs", "schedule": "cosine"}, ["epochs and steps"]),
+    ({"schedule": 3}, ["schedule is 3", "needed is ", "xpnet.Step(0.1, every=1000)"]),
+    ({"engine": "compile"}, ["engine is 'compile'", "did you mean 'compiled'"]),
+    ({"solver": "lbfgs", "engine": "compiled"}, ["engine", "runs steps, and solver 'lbfgs' has none"]),
+    ({"device": "gpu"}, ["cuda"]), ({"validation_fraction": 1.0}, ["below 1"]),
+])  # fmt: skip
+def test_refusals(settings, parts):
+    with refusal((TypeError, ValueError), *parts):
+        MLPClassifier(**settings).fit(IRIS_X, IRIS_Y)
+
+
+def test_the_engine_of_a_fit(monkeypatch):
+    """By max_iter, whatever ends the fit before; the same numbers but for rounding; partial_fit is replayed."""
+
+    class Engines(xpnet.Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_epoch_end(self, record, network):
+            self.seen.append(record["engine"])
+
+    monkeypatch.setattr(xpnet.engines.choice, "COMPILE_SECONDS", (1.0, 0.0))
+    monkeypatch.setattr(xpnet.engines.choice, "GAIN_SECONDS", (1e-3, 0.0))
+    models = []
+    for max_iter, engine, name in ((2, "auto", "replay"), (1000, "auto", "compiled"), (1000, "replay", "replay")):
+        engines = Engines()
+        model = MLPClassifier((7,), max_iter=max_iter, engine=engine, callbacks=[xpnet.Budget(steps=9), engines],
+                              batch_size=50, random_state=0)  # fmt: skip
+        models.append(model.fit(IRIS_X, IRIS_Y))
+        assert set(engines.seen) == {name} and model.get_params()["engine"] == engine
+    _, compiled, replayed = models
+    np.testing.assert_allclose(outputs(compiled, IRIS_X), outputs(replayed, IRIS_X), rtol=0, atol=1e-9)
+    assert np.isfinite(outputs(compiled.partial_fit(IRIS_X, IRIS_Y), IRIS_X)).all()
+
+
+def test_losses_of_other_targets_are_refused():
+    with pytest.raises(ValueError, match="y has several labels"):
+        MLPClassifier(loss=xpnet.SoftmaxCrossEntropy()).fit(LABELS_X, LABELS_Y)
+    with refusal(ValueError, "loss hinge", "is of classes, not of numbers", "take loss='squared_error'"):
+        MLPRegressor(loss="hinge").fit(IRIS_X, IRIS_Y == 0)
+
+
+@pytest.mark.parametrize(("validation", "parts"), [
+    (IRIS_X, ["validation is a ndarray", "needed is validation=(X, y)", "or (X, y, sample_weight)"]),
+    ((IRIS_X,), ["validation is a tuple"]), ((IRIS_X[:, :3], IRIS_Y), ["expecting 4 features"]),
+    ((IRIS_X, IRIS_Y[:5]), ["X of validation has 150 samples", "y has 5", "give as many of both"]),
+    ((IRIS_X, IRIS_Y.astype(str)), ["classes not in"]), ((IRIS_X, IRIS_Y + 1), ["classes not in", "[3]"]),
+    ((IRIS_X, IRIS_Y, -np.ones(150)), ["Negative values", "`sample_weight`", "needed are weights of at least 0"]),
+    ((IRIS_X, IRIS_Y, np.ones(3)), ["(3,)"]),
+], ids=str)  # fmt: skip
+def test_refused_validation(validation, parts):
+    with refusal((TypeError, ValueError), *parts):
+        MLPClassifier(max_iter=2).fit(IRIS_X, IRIS_Y, validation=validation)
+    with refusal(ValueError, "validation is scored after each epoch", "solver 'lbfgs' has none", "use solver='adam'"):
+        MLPClassifier(solver="lbfgs").fit(IRIS_X, IRIS_Y, validation=validation)
+
+
+def test_validation_of_a_column_scores_as_a_row_does():
+    with pytest.warns(UserWarning, match="column-vector"):
+        model = MLPClassifier(max_iter=5).fit(IRIS_X, IRIS_Y, validation=(IRIS_X, IRIS_Y[:, None]))
+    assert model.validation_scores_[-1] == model.score(IRIS_X, IRIS_Y)
+    with refusal(ValueError, "y of validation has 2 outputs", "that of the training 1", "give as many"):
+        MLPRegressor().fit(IRIS_X, IRIS_Y, validation=(IRIS_X, IRIS_X[:, :2]))
+    with refusal(ValueError, "the weight 0", "pass validation=(X, y)", "leave out the samples without weight"):
+        MLPClassifier(early_stopping=True).fit(IRIS_X, IRIS_Y, np.eye(1, 150)[0])
+
+
+@pytest.mark.parametrize(("changed", "named"), [
+    ({"hidden_layer_sizes": 7}, "hidden_layer_sizes"), ({"activation": "tanh"}, "activation"),
+    ({"dropout": 0.5}, "dropout"), ({"loss": "hinge"}, "loss"), ({"dtype": "float32"}, "dtype"),
+])  # fmt: skip
+def test_a_network_does_not_go_on_with_other_layers(changed, named):
+    model = MLPClassifier(max_iter=2, random_state=0, warm_start=True).fit(IRIS_X, IRIS_Y).set_params(**changed)
+    for go_on in (model.fit, model.partial_fit):
+        with refusal(ValueError, named, "was set anew", "cannot go on with that", "begin anew: clone(estimator), or "):
+            go_on(IRIS_X, IRIS_Y)
+    model.set_params(warm_start=False).fit(IRIS_X, IRIS_Y).partial_fit(IRIS_X, IRIS_Y)
+
+
+def test_class_weight_of_partial_fit():
+    settings, batch = {"max_iter": 2, "random_state": 0}, IRIS_Y > 0  # without the class that has a weight
+    weighted, plain = (
+        MLPClassifier(**settings, class_weight=given).partial_fit(IRIS_X[batch], IRIS_Y[batch], classes=[0, 1, 2])
+        for given in ({0: 5.0}, None)
+    )
+    np.testing.assert_array_equal(weighted.predict_proba(IRIS_X), plain.predict_proba(IRIS_X))
+    by_sample = plain.partial_fit(IRIS_X, IRIS_Y, np.where(batch, 1.0, 5.0))
+    np.testing.assert_allclose(
+        weighted.partial_fit(IRIS_X, IRIS_Y).predict_proba(IRIS_X), by_sample.predict_proba(IRIS_X), rtol=1e-12
+    )
+    with refusal(
+        ValueError,
+        "class_weight is 'balanced'",
+        "cannot know",
+        "pass a dict of weights",
+        "class_weight={0: 1.0, 1: 5.0}",
+    ):
+        MLPClassifier(class_weight="balanced").partial_fit(IRIS_X, IRIS_Y, classes=[0, 1, 2])
+
+
+def test_a_fit_that_fails_leaves_nothing_half_new():
+    model = MLPClassifier(max_iter=2, random_state=0).fit(IRIS_X, IRIS_Y)
+    with refusal(ValueError, "Sample weights", "at least one non-zero number"):
+        model.fit(IRIS_X, BINARY_Y, np.zeros(150))
+    with pytest.raises(NotFittedError):
+        model.predict(IRIS_X)
+    with pytest.raises(ValueError, match="must be passed on the first call"):
+        pickle.loads(pickle.dumps(model)).partial_fit(IRIS_X, BINARY_Y)
+    with pytest.raises(ValueError, match="max_iter"):  # refused before anything was done
+        model.fit(IRIS_X, IRIS_Y).set_params(max_iter=0).fit(IRIS_X, BINARY_Y)
+    assert set(model.predict(IRIS_X)) <= {0, 1, 2}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_no_class_is_made_of_nan():
+    model = MLPClassifier(max_iter=2, random_state=0, dtype="float32").fit(IRIS_X, IRIS_Y)
+    for infer in (model.predict, model.predict_proba):
+        with refusal(ValueError, "output for row 3 of X is NaN", "too large for float32", "scale the features"):
+            infer(np.where(np.arange(5)[:, None] == 3, 1e200, IRIS_X[:5]))
+
+
+# --- in scikit-learn's company ---------------------------------------------------------------------------------------
+
+
+def blas_threads(estimator, X, y):
+    """A scorer that returns the most threads that a BLAS would use where it is called."""
+    from threadpoolctl import threadpool_info
+
+    return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+
+def test_a_search_over_two_workers_does_not_oversubscribe(monkeypatch):
+    """joblib's loky gives each of n workers 1/n of the cores: neither we nor the user need set a limit."""
+    from joblib import cpu_count
+
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")  # that of conftest.py, which the workers would inherit
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), MLPClassifier(max_iter=3, random_state=0)),
+        {"mlpclassifier__alpha": [1e-4, 1e-2], "mlpclassifier__hidden_layer_sizes": [(5,)]},
+        scoring={"accuracy": "accuracy", "threads": blas_threads}, refit="accuracy", n_jobs=2, cv=2,
+    ).fit(IRIS_X, IRIS_Y)  # fmt: skip
+    assert 2 * search.cv_results_["mean_test_threads"].max() <= max(cpu_count(), 2)
+    assert search.best_estimator_.predict(IRIS_X).shape == IRIS_Y.shape
+
+
+def test_scores_of_folds_agree_with_scikit_learn():
+    kinds = (MLPClassifier, TheirClassifier)
+    settings = {"max_iter": 40, "learning_rate_init": 0.01, "random_state": 0}
+    ours, theirs = (cross_val_score(kind(**settings), IRIS_X, IRIS_Y, cv=3).mean() for kind in kinds)
+    assert ours == pytest.approx(theirs, abs=0.03) and ours > 0.9
+
+
+def test_metadata_routing_and_set_output():
+    weights = np.where(IRIS_Y == 2, 0.0, 1.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = MLPClassifier(max_iter=30, random_state=0, learning_rate_init=0.05).set_fit_request(sample_weight=True)
+        model = model.set_score_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
+        pipeline.set_output(transform="pandas")
+        found = cross_validate(pipeline, pd.DataFrame(IRIS_X, columns=list("abcd")), IRIS_Y, cv=2,
+                               params={"sample_weight": weights}, return_estimator=True)  # fmt: skip
+    assert found["test_score"].min() > 0.95  # the third class counts nowhere
+    for fitted in found["estimator"]:
+        assert 2 not in fitted.predict(pd.DataFrame(IRIS_X[IRIS_Y < 2], columns=list("abcd")))
+        assert list(fitted[-1].feature_names_in_) == list("abcd")
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_frames_keep_their_names(frame):
+    X = frame({name: IRIS_X[:, i] for i, name in enumerate("abcd")})
+    model = MLPClassifier(max_iter=3, random_state=0).fit(X, BINARY_Y)
+    assert list(model.feature_names_in_) == list("abcd") and model.n_features_in_ == 4
+    np.testing.assert_array_equal(model.predict(X), clone(model).fit(IRIS_X, BINARY_Y).predict(IRIS_X))
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(X[["b", "a", "c", "d"]])
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_sparse_rows_are_never_dense_all_at_once(solver, monkeypatch):
+    monkeypatch.setattr("xpnet.estimators.data.POOL_BYTES", 1 << 18)
+    monkeypatch.setattr("xpnet.data.feed.POOL_BYTES", 1 << 18)
+    monkeypatch.setattr("xpnet.data.feed.BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("xpnet.estimators.fitting.LBFGS_BLOCK", 1 << 18)
+    monkeypatch.setattr("xpnet.estimators.data.PREDICTED", 64)
+    X = sparse.random(12_000, 800, 0.005, "csr", random_state=0)
+    y = (np.asarray(X[:, :50].sum(axis=1)).ravel() > 0.2).astype(int)
+    settings = {"solver": solver, "max_iter": 3, "random_state": 0, "hidden_layer_sizes": 8, "shuffle": False}
+    model = MLPClassifier(**settings)
+    tracemalloc.start()
+    model.fit(X, y)
+    proba = model.predict_proba(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.shape[0] * X.shape[1] * 8 / 4
+    # Blocks hold whole batches, so without shuffling they are the same: only the sums of lbfgs are in another order.
+    whole = MLPClassifier(**settings | {"batch_size": 200}).fit(X.toarray(), y)
+    np.testing.assert_allclose(proba, whole.predict_proba(X.toarray()), atol=1e-6)
+    early = MLPClassifier(max_iter=2, early_stopping=True).fit(X.tocsc(), y)
+    assert early.partial_fit is not None and len(early.validation_scores_) == 2
+
+
+def test_wide_sparse_rows_are_predicted_few_at_a_time(monkeypatch):
+    model = MLPRegressor(hidden_layer_sizes=2, max_iter=1, batch_size=8, random_state=0)
+    X = sparse.random(512, 20_000, 0.001, "csr", random_state=0)
+    model.fit(X[:8], np.arange(8.0))
+    monkeypatch.setattr("xpnet.estimators.data.POOL_BYTES", 1 << 22)  # 26 rows
+    tracemalloc.start()
+    found = model.predict(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.shape[0] * X.shape[1] * 8 / 4
+    np.testing.assert_allclose(found, model.predict(X.toarray()), rtol=1e-12)
+
+
+def test_pickles_and_copies_predict_the_same():
+    model = MLPClassifier(max_iter=3, random_state=0, dropout=0.2).fit(IRIS_X, BINARY_Y)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(IRIS_X), model.predict_proba(IRIS_X))
+    assert again.get_params() == model.get_params() and not hasattr(clone(model), "network_")
+
+
+def test_missing_extra_is_named():
+    code = "import sys; sys.modules['sklearn'] = None; from xpnet import *; import xpnet; xpnet.MLPClassifier"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    needed = "need scikit-learn 1.6 or newer"
+    says(
+        done.stderr.splitlines()[-1],
+        "xpnet.MLPClassifier",
+        needed,
+        "No module named",
+        "pip install 'xpnet[sklearn]'",
+    )
+
+
+# --- bridges ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("theirs", "X", "y"), [
+    (TheirClassifier(activation="logistic"), IRIS_X, IRIS_Y), (TheirClassifier(solver="lbfgs"), IRIS_X, BINARY_Y),
+    (TheirClassifier(early_stopping=True), LABELS_X, LABELS_Y),
+    (TheirRegressor(activation="tanh"), DIABETES_X, DIABETES_Y),
+    (TheirRegressor(loss="poisson"), DIABETES_X, np.stack([DIABETES_Y**2] * 2, axis=1)),
+], ids=str)  # fmt: skip
+def test_bridges_keep_predictions(theirs, X, y):
+    theirs = clone(theirs).set_params(max_iter=8, random_state=0).fit(X, y)
+    ours = from_sklearn(theirs)
+    np.testing.assert_allclose(outputs(ours, X), outputs(theirs, X), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(outputs(ours.to_sklearn(), X), outputs(theirs, X), rtol=0, atol=1e-6)
+    fitted = clone(ours).fit(X, y)
+    np.testing.assert_allclose(outputs(fitted.to_sklearn(), X), outputs(fitted, X), rtol=0, atol=1e-6)
+    assert fitted.to_sklearn().score(X, y) == pytest.approx(fitted.score(X, y))
+    assert type(ours.to_sklearn()) is type(theirs) and ours.n_iter_ == theirs.n_iter_
+    if theirs.solver != "lbfgs":
+        ours.set_params(early_stopping=False).partial_fit(X, y), ours.to_sklearn().partial_fit(X, y)
+
+
+def test_what_scikit_learn_has_not_is_refused():
+    with pytest.raises(ValueError, match="activation of scikit-learn's estimator is 'gelu'"):
+        MLPClassifier(activation="gelu", max_iter=2).fit(IRIS_X, IRIS_Y).to_sklearn()
+    with pytest.raises(ValueError, match="loss of scikit-learn's estimator is 'huber'"):
+        MLPRegressor(loss="huber", max_iter=2).fit(DIABETES_X, DIABETES_Y).to_sklearn()
+
+
+# --- on a GPU, played by fakecupy ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu_here(monkeypatch):
+    """`device="cuda"` finds the fake GPU."""
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+
+
+class Producer:
+    """An array of another library: DLPack is all that is known of it."""
+
+    def __init__(self, array):
+        self._array = array
+
+    shape, dtype = property(lambda self: self._array.shape), property(lambda self: self._array.dtype)
+
+    def __dlpack__(self, **keywords):
+        return self._array.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, Producer], ids=["cupy", "dlpack"])
+def test_rows_on_the_gpu_stay_there(gpu_here, wrap):
+    X = np.random.default_rng(0).standard_normal((150, 400)).astype(np.float32)
+    X[:, :4] = IRIS_X
+    device_X, device_y = fakecupy.asarray(X), fakecupy.asarray(IRIS_Y)
+    settings = {"max_iter": 3, "random_state": 0, "hidden_layer_sizes": 3}
+    host = MLPClassifier(**settings).fit(X, IRIS_Y)
+    model = MLPClassifier(device="cuda", **settings)
+    with fakecupy.counts.measure() as cost:
+        model.fit(wrap(device_X), device_y)
+    assert max(cost.read_bytes, cost.upload_bytes) < X.nbytes / 10 and cost.numpy_dispatch == 0
+    with fakecupy.counts.measure() as cost:
+        proba, labels = model.predict_proba(wrap(device_X)), model.predict(wrap(device_X))
+    assert cost.read_bytes < 100 and isinstance(proba, fakecupy.ndarray) and isinstance(labels, fakecupy.ndarray)
+    np.testing.assert_allclose(proba.get(), host.predict_proba(X), atol=1e-5)
+    np.testing.assert_array_equal(labels.get(), host.predict(X))
+    assert model.score(device_X, device_y) == host.score(X, IRIS_Y)
+    assert isinstance(model.predict(X), np.ndarray)  # rows of the host come back to it
+    np.testing.assert_allclose(model.predict_log_proba(device_X).get(), host.predict_log_proba(X), atol=1e-4)
+    np.testing.assert_allclose(model.coefs_[0], host.coefs_[0], atol=1e-5)
+
+
+def test_every_way_to_train_takes_rows_on_the_gpu(gpu_here):
+    X, y = fakecupy.asarray(DIABETES_X.astype(np.float32)), fakecupy.asarray(DIABETES_Y)
+    for settings in ({"solver": "lbfgs"}, {"early_stopping": True}, {"early_stopping": True, "scoring": "r2"}, {}):
+        settings |= {"max_iter": 4, "random_state": 0}
+        model = MLPRegressor(device="cuda", **settings).fit(X, y)
+        host = MLPRegressor(**settings).fit(DIABETES_X.astype(np.float32), DIABETES_Y)
+        np.testing.assert_allclose(model.predict(X).get(), host.predict(DIABETES_X), atol=1e-3)
+    assert model.partial_fit(X, y).loss_ < model.loss_curve_[0]
+    assert len(model.fit(X, y, validation=(X, y)).validation_scores_) == 4
+    text = MLPClassifier(device="cuda", max_iter=2).fit(fakecupy.asarray(IRIS_X), fakecupy.asarray(IRIS_Y == 0))
+    assert isinstance(text.fit(IRIS_X, BINARY_Y).predict(fakecupy.asarray(IRIS_X)), np.ndarray)
+
+
+def test_mixed_sides_name_both(gpu_here):
+    X, y = fakecupy.asarray(IRIS_X), fakecupy.asarray(IRIS_Y)
+    model = MLPClassifier(device="cuda", max_iter=2)
+    with refusal(
+        TypeError, "X is a fakecupy.ndarray on cuda", "y a numpy.ndarray on cpu", "one side", "cupy.asarray(y)"
+    ):
+        model.fit(X, IRIS_Y)
+    with refusal(
+        TypeError, "X is a numpy.ndarray on cpu", "y a fakecupy.ndarray on cuda", "one side", "cupy.asarray(X)"
+    ):
+        model.fit(IRIS_X, y)
+    with refusal(TypeError, "X is a fakecupy.ndarray on cuda", "the network is on cpu", "pass X.get()"):
+        MLPClassifier(max_iter=2).fit(X, y)
+    with refusal(ValueError, "X has 150 samples", "y has 5", "give as many of both"):
+        model.fit(X, y[:5])
+    fitted = MLPClassifier(max_iter=2).fit(IRIS_X, IRIS_Y)
+    with refusal(TypeError, "on cuda", "on cpu", ".to('cuda')"):
+        fitted.predict(X)
+    for bad, *parts in (
+        (X[:, :3], "X has 3 features", "MLPClassifier is expecting 4", "give those that it was fitted on"),
+        (X[0], "X is (4,)", "needed is (n_samples, n_features)", "X.reshape(1, -1) for one sample"),
+        (fakecupy.full((2, 4), np.nan), "X holds NaN", "needed are finite numbers", "fill the gaps"),
+    ):
+        with refusal(ValueError, *parts):
+            fitted.to("cuda").predict(bad)
+
+
+def test_models_move_between_devices(gpu_here, monkeypatch):
+    model = MLPClassifier(device="cuda", max_iter=3, random_state=0).fit(IRIS_X, BINARY_Y)
+    assert model.network_.backend.device == "cuda"
+    proba, stored = model.predict_proba(IRIS_X), pickle.dumps(model)
+    assert pickle.loads(stored).network_.backend.device == "cuda"
+    assert model.to("cpu") is model and model.device == "cpu" and model.network_.backend.device == "cpu"
+    np.testing.assert_allclose(model.predict_proba(IRIS_X), proba, atol=1e-6)
+    model.partial_fit(IRIS_X, BINARY_Y)  # with the optimizer's state
+    assert model.to("cuda").network_.backend.device == "cuda"
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.warns(UserWarning, match="fitted on a GPU, and goes on on the CPU"):
+        alone = pickle.loads(stored)
+    np.testing.assert_allclose(alone.predict_proba(IRIS_X), proba, atol=1e-6)
+    assert alone.fit(IRIS_X, BINARY_Y).network_.backend.device == "cpu"
+
+
+def test_producers_on_the_host():
+    class HostProducer(Producer):
+        pass
+
+    model = MLPClassifier(max_iter=2, random_state=0).fit(HostProducer(IRIS_X), IRIS_Y)
+    np.testing.assert_array_equal(model.predict(HostProducer(IRIS_X)), model.predict(IRIS_X))
+
+
+def test_digits_are_learnt():
+    X, y = scale(load_digits().data), load_digits().target
+    model = MLPClassifier(random_state=0, max_iter=30).fit(X[:1200], y[:1200])
+    assert model.score(X[1200:], y[1200:]) > 0.9

@@ -1,0 +1,135 @@
+"""Tables on disk: what a file gives, what is written, and one line for every file that is no table."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from refusals import refusal, says
+
+from xpnet.tables.files import is_table, read_table, write_table
+
+PLAIN = b"a,b,y\n1,x,1.5\n2,z,2.5\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A function that writes bytes into a file and reads it as a table."""
+
+    def write_and_read(content, name="t.csv", **options):
+        (tmp_path / name).write_bytes(content)
+        return read_table(tmp_path / name, **options)
+
+    return write_and_read
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN,
+        b"\xef\xbb\xbf" + PLAIN,
+        PLAIN.replace(b"\n", b"\r\n"),
+        PLAIN.replace(b"\n", b"\r"),
+        PLAIN.replace(b",", b", "),
+        PLAIN.replace(b"\n", b"\n\n").rstrip(b"\n"),
+        b'"a",b,y\n1,"x",1.5\n2,z,2.5\n',
+    ],
+)
+def test_the_same_table_however_it_is_written(read, content):
+    frame = read(content)
+    assert list(frame.index) == [1, 2]
+    assert frame.to_dict("list") == {"a": [1, 2], "b": ["x", "z"], "y": [1.5, 2.5]}
+
+
+def test_a_field_in_quotes_may_hold_commas_and_line_breaks(read):
+    assert list(read(b'a,b\n1,"x, y\nz ""q"""\n2,w\n')["b"]) == ['x, y\nz "q"', "w"]
+
+
+def test_text_columns_stay_text_and_words_for_missing_are_missing(read):
+    frame = read(b"a,b\n01,NA\n2,7\n", text_columns=["a", "not there"])
+    assert list(frame["a"]) == ["01", "2"]
+    assert frame["b"].isna().tolist() == [True, False]
+
+
+def test_parquet_and_its_index(tmp_path):
+    frame = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]}, index=[7, 3])
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")
+    assert list(found.index) == [1, 2] and found.to_dict("list") == {"a": [1.5, 2.5], "b": ["x", "y"]}
+    frame.rename_axis("key").to_parquet(tmp_path / "t.parquet")
+    assert list(read_table(tmp_path / "t.parquet").columns) == ["key", "a", "b"]
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_written_columns_are_read_again(tmp_path, name):
+    columns = {"label": np.array(["a, b", "c"]), "p": np.array([0.25, 1 / 3], np.float32)}
+    write_table(tmp_path / name, columns)
+    found = read_table(tmp_path / name)
+    assert list(found["label"]) == ["a, b", "c"]
+    np.testing.assert_array_equal(found["p"].to_numpy(np.float32), columns["p"])
+    assert os.listdir(tmp_path) == [name]  # nothing temporary is left
+
+
+def test_names_of_tables():
+    assert [is_table(name) for name in ("a.csv", "a.CSV", "a.parquet", "a.npy", "csv", "a.csv.gz")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"", ["is empty", "needed are a line with the names of the columns", "a row for each sample"]),
+        (b"\n\n", ["is empty"]),
+        (b"a,b\n", ["a header and no rows", "needed is a row for each sample", "below it"]),
+        (b"a,a\n1,2\n", ["two columns 'a'", "rename"]),
+        (b",a\n0,1\n", ["column 1 has no name", "index=False"]),
+        (b"a,y\n1,\xe9\n", ["not UTF-8", "0xe9", "save it"]),
+        (PLAIN.decode().encode("utf-16"), ["not UTF-8"]),
+        (PLAIN + b"3,x\0,4\n", ["line 4 has a NUL byte", "no text", "save it as CSV in UTF-8"]),
+        (PLAIN + b"3,x\n", ["line 4 has 2 fields and the header 3", "double quotes"]),
+        (PLAIN + b"3,x,4,5\n", ["line 4 has 4 fields"]),
+        (b"a,y\n1,2,3\n4,5,6\n", ["line 2 has 3 fields"]),  # pandas would take the first for an index
+        (PLAIN + b'3,"x,4\n', ["line 4 has 2 fields"]),
+        (b"a,y\n" + b"x" * 200_000 + b",1\n", ["field larger than", "double quote left open"]),
+        (b'a,y\n1, "2\n', ["that pandas can read", "EOF inside string", "DataFrame.to_csv(path, index=False)"]),
+        (PLAIN.replace(b",", b";"), ["separated by semicolons", "needed are commas", "sep=';'"]),
+        (PLAIN.replace(b",", b"\t"), ["separated by tabs"]),
+    ],
+)
+def test_bad_csv(read, content, parts):
+    with pytest.raises(ValueError) as refusal:
+        read(content)
+    says(refusal, "t.csv", *parts)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", PLAIN])
+def test_bad_parquet(read, content):
+    with pytest.raises(ValueError) as refusal:
+        read(content, "t.parquet")
+    says(refusal, "t.parquet is not a Parquet file", "that pyarrow can read (", "DataFrame.to_parquet(path)")
+
+
+def test_no_file_and_no_table(tmp_path):
+    with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv or a .parquet file"):
+        read_table(tmp_path / "t.csv")
+    with refusal(ValueError, "ends in '.xlsx'", "needed is a table", "a .csv or .parquet file"):
+        read_table(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize("module", ["pandas", "pyarrow"])
+def test_what_is_not_installed_is_named_with_its_extra(tmp_path, module):
+    """In another process: nothing here may have imported it already."""
+    import subprocess
+
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "t.parquet")
+    code = f"import sys; sys.modules[{module!r}] = None; from xpnet.cli import main; sys.exit(main(sys.argv[1:]))"
+    argv = ["train", str(tmp_path / "t.parquet"), "--target", "a"]
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    says(
+        done.stderr.rstrip("\n"), f"need {module}", "which is not installed", "pip install 'xpnet[data]'", "or give a "
+    )

@@ -1,0 +1,628 @@
+"""Training against an independent NumPy loop, its records, its promises on a GPU, and what it refuses."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import fakecupy
+import numpy as np
+import pytest
+from features import FEATURES, data_of, network_of, optimizer_of
+from refusals import refusal, says
+
+import xpnet
+from xpnet import SGD, Callback, Dataset, Network, TrainingDiverged
+from xpnet.datasets import load_mnist
+from xpnet.network.parameters import random_generator
+
+MNIST = Path(__file__).parents[3] / "shared/data/mnist"
+
+
+def labelled(n=23, n_features=6, n_classes=3, weights=None, dtype=float):
+    rng = np.random.default_rng(4)
+    X = rng.random((n_features, n)) if dtype is float else rng.integers(0, 256, (n_features, n), dtype=dtype)
+    return Dataset.from_labels(X, rng.integers(0, n_classes, n), n_classes, weights)
+
+
+def host(network):
+    return [
+        [network.backend.to_host(array).astype(float) for array in arrays]
+        for arrays in (network.parameters.weights, network.parameters.biases)
+    ]
+
+
+def reference_step(weights, biases, X, Y, w, lr):
+    """One SGD step of a tanh network with softmax cross-entropy, samples as rows; changes the lists in place.
+
+    Returns the weighted sum of the losses, of the weights before the step.
+    """
+    outputs = [X]
+    for layer, (W, b) in enumerate(zip(weights, biases, strict=True)):
+        Z = outputs[-1] @ W.T + b.T
+        outputs.append(Z if layer == len(weights) - 1 else np.tanh(Z))
+    E = np.exp(outputs[-1])
+    P = E / E.sum(axis=1, keepdims=True)
+    losses = -np.log((P * Y).sum(axis=1))
+    delta = (P - Y) * w[:, None] / w.sum()
+    for layer in reversed(range(len(weights))):
+        before = delta @ weights[layer]
+        weights[layer] = weights[layer] - lr * delta.T @ outputs[layer]
+        biases[layer] = biases[layer] - lr * delta.sum(axis=0)[:, None]
+        delta = before * (1 - outputs[layer] ** 2)
+    return (losses * w).sum()
+
+
+def close(backend, found, wanted):
+    """Within the rounding of a few steps, relative to the largest value."""
+    tolerance = 1e-12 if backend.dtype == np.float64 else 2e-5
+    return abs(found - wanted).max() <= tolerance * max(abs(wanted).max(), 1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, None, 100])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [float, np.uint8])
+def test_an_epoch_equals_a_plain_loop(backend, batch_size, weighted, dtype):
+    n = 23
+    w = np.random.default_rng(1).random(n) + 0.1 if weighted else np.ones(n)
+    dataset = labelled(n, weights=w if weighted else None, dtype=dtype)
+    network = Network([6, 5, 3], activation="tanh", backend=backend, seed=2)
+    weights, biases = host(network)
+    history = xpnet.train(network, dataset, SGD(0.3), epochs=1, batch_size=batch_size, seed=9)
+    X, Y = dataset.samples * (dataset.scale or 1.0), dataset.targets.astype(float)
+    order, batch, total = random_generator(9, 1).permutation(n), min(batch_size or n, n), 0.0
+    for start in range(0, n, batch):
+        part = order[start : start + batch]
+        total += reference_step(weights, biases, X[part], Y[part], w[part], 0.3)
+    for found, wanted in zip([*host(network)[0], *host(network)[1]], [*weights, *biases], strict=True):
+        assert close(backend, found, wanted)
+    # the epoch's loss weighs samples, not steps: the short last step counts for what it holds
+    assert history[1]["train_loss"] == pytest.approx(total / w.sum(), rel=1e-5)
+
+
+def test_records(backend):
+    dataset, validation = labelled(23), labelled(8)
+    network = Network([6, 4, 3], backend=backend, seed=1)
+    untrained, judged = xpnet.evaluate(network, dataset), xpnet.evaluate(network, validation)
+    history = xpnet.train(network, dataset, SGD(), epochs=2, batch_size=5, validation=validation)
+    assert [record["epoch"] for record in history] == history.column("epoch") == [0, 1, 2]
+    assert history[0]["train_loss"] == pytest.approx(untrained["loss"], rel=1e-6)
+    assert history[0]["val_loss"] == pytest.approx(judged["loss"], rel=1e-6)
+    assert history[0]["val_accuracy"] == judged["accuracy"]
+    assert history.column("steps") == [0, 5, 5] and history[0]["seconds"] == 0 < history[1]["seconds"]
+    final = xpnet.evaluate(network, validation)
+    assert history[2]["val_loss"] == final["loss"] and history[2]["val_accuracy"] == final["accuracy"]
+    if backend.device == "cpu":
+        assert history.column("bytes_uploaded") == [0, 0, 0]
+    else:  # floats of both sets and the two orders; then an order and its learning rates, and validation's order
+        assert history[0]["bytes_uploaded"] == 4 * 9 * (23 + 8) + 8 * (23 + 8)
+        assert history[1]["bytes_uploaded"] == 8 * 23 + 4 * 5 + 8 * 8
+
+
+def test_a_chunk_is_one_upload_and_one_read_and_a_step_allocates_nothing(fake_gpu):
+    dataset = labelled(500)
+    network = Network([6, 4, 3], backend=fake_gpu)
+    steps = []
+
+    class Chunks(Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            counts = fakecupy.counts
+            steps.append((step, counts.uploads, counts.reads, counts.allocations, counts.hidden_copies,
+                          counts.numpy_dispatch, counts.launches))  # fmt: skip
+
+    xpnet.train(network, dataset, SGD(), epochs=1, batch_size=5, callbacks=[Chunks()])
+    changes = [[b - a for a, b in zip(*pair, strict=True)] for pair in pairwise(steps)]
+    assert steps[-1][0] == 100 and len(changes) >= 2
+    for done, uploads, reads, allocations, hidden_copies, dispatches, _ in changes:
+        # allocations: the chunk's upload and its results, however many steps it has
+        assert (uploads, reads, allocations, hidden_copies, dispatches) == (1, 1, 2, 0, 0), done
+    # The same launches for every step, and one a chunk: the rate, which does not change.
+    launches = {(change[6] - 1) / change[0] for change in changes}
+    assert len(launches) == 1 and launches.pop().is_integer()
+
+
+def test_the_same_seed_gives_the_same_bits(backend):
+    def run(seed):
+        network = Network([6, 4, 3], backend=backend, seed=seed)
+        history = xpnet.train(network, labelled(), SGD(), epochs=3, batch_size=4, seed=seed)
+        return backend.to_host(network.parameters.flat).tobytes(), history.column("train_loss")
+
+    assert run(1) == run(1)
+    assert run(1)[0] != run(2)[0]
+
+
+def test_cpu_and_gpu_see_the_same_weights_and_batches(fake_gpu):
+    networks = [Network([6, 4, 3], backend=b, seed=1) for b in (xpnet.select_backend("cpu"), fake_gpu)]
+    first = [network.backend.to_host(network.parameters.flat).copy() for network in networks]
+    assert np.array_equal(*first)
+    for network in networks:
+        xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=4, seed=3)
+    after = [network.backend.to_host(network.parameters.flat) for network in networks]
+    np.testing.assert_allclose(*after, rtol=1e-4, atol=1e-6)
+
+
+def test_without_shuffling_the_order_is_the_data_s(float64_cpu):
+    dataset, network = labelled(), Network([6, 5, 3], activation="tanh", backend=float64_cpu, seed=2)
+    weights, biases = host(network)
+    xpnet.train(network, dataset, SGD(0.3), epochs=1, batch_size=4, shuffle=False)
+    for start in range(0, 23, 4):
+        part = slice(start, start + 4)
+        size = len(dataset.samples[part])
+        reference_step(weights, biases, dataset.samples[part], dataset.targets[part], np.ones(size), 0.3)
+    assert close(float64_cpu, host(network)[0][0], weights[0])
+
+
+def test_step_is_one_update_and_returns_the_loss_before_it(backend):
+    network = Network([6, 5, 3], activation="tanh", backend=backend, seed=2)
+    optimizer = SGD(0.3)
+    for size, lr in ((7, 0.3), (4, 0.1), (7, 0.2)):
+        dataset, w = labelled(size), np.random.default_rng(size).random(size) + 0.1
+        weights, biases = host(network)
+        loss = reference_step(weights, biases, dataset.samples, dataset.targets, w, lr) / w.sum()
+        optimizer.lr = lr
+        found = xpnet.step(network, optimizer, *(backend.to_device(array) for array in (dataset.X, dataset.Y, w)))
+        assert found == pytest.approx(loss, rel=1e-5)
+        assert all(close(backend, *pair) for pair in zip(host(network)[0], weights, strict=True))
+
+
+@pytest.mark.parametrize(("sizes", "loss", "threshold"), [
+    ([6, 1], "sigmoid_cross_entropy", 0.0), ([6, 1], "squared_error", 0.5), ([6, 3], "softmax_cross_entropy", None),
+])  # fmt: skip
+@pytest.mark.parametrize("weighted", [False, True])
+def test_evaluate(backend, sizes, loss, threshold, weighted):
+    n = 2500  # more than two chunks
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((6, n)), rng.integers(0, max(2, sizes[-1]), n)
+    w = rng.random(n) if weighted else None
+    dataset = Dataset(X, labels.astype(float), w) if sizes[-1] == 1 else Dataset.from_labels(X, labels, 3, w)
+    network = Network(sizes, loss=loss, backend=backend)
+    Z = host(network)[0][0] @ X + host(network)[1][0]
+    Y = dataset.Y.astype(float)
+    if loss == "squared_error":
+        losses = 0.5 * ((Z - Y) ** 2).sum(axis=0)
+    elif sizes[-1] == 1:
+        losses = np.logaddexp(0.0, np.where(Y == 1, -Z, Z))[0]
+    else:
+        losses = np.log(np.exp(Z).sum(axis=0)) - (Z * Y).sum(axis=0)
+    right = (Z.argmax(axis=0) if threshold is None else (Z[0] > threshold)) == labels
+    found = xpnet.evaluate(network, dataset)
+    assert found["n"] == n and found["correct"] == right.sum()
+    assert found["loss"] == pytest.approx(np.average(losses, weights=w), rel=1e-5)
+    assert found["accuracy"] == pytest.approx(np.average(right, weights=w), rel=1e-5)
+
+
+def test_regression_has_no_accuracy(float64_cpu):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3, 40))
+    dataset = Dataset(X, 2.0 * X[0] - X[2])
+    network = Network([3, 1], loss="squared_error", backend=float64_cpu)
+    history = xpnet.train(network, dataset, SGD(0.3), epochs=200, validation=dataset)
+    assert set(xpnet.evaluate(network, dataset)) == {"loss", "n"} and "val_accuracy" not in history[-1]
+    assert history[-1]["val_loss"] < 1e-10  # a linear network learns a linear rule
+    np.testing.assert_allclose(network.parameters.weights[0], [[2, 0, -1]], atol=1e-4)
+
+
+@pytest.mark.parametrize("lr", [1e38, 1e6])
+def test_divergence_names_the_step_and_keeps_the_last_good_weights(backend, lr):
+    rng = np.random.default_rng(0)
+    dataset = Dataset(rng.standard_normal((3, 20)), rng.standard_normal(20))
+    network = Network([3, 4, 1], loss="squared_error", backend=backend)
+    seen = {}
+
+    class Keep(Callback):
+        def on_epoch_end(self, record, network):
+            seen["weights"] = network.backend.to_host(network.parameters.flat).copy()
+
+    with pytest.raises(TrainingDiverged, match=r"step (\d+ )?of epoch \d.*lower the learning rate") as error:
+        xpnet.train(network, dataset, SGD(lr), epochs=50, batch_size=5, callbacks=[Keep()])
+    assert f"it is {lr:g}" in str(error.value)
+    after = network.backend.to_host(network.parameters.flat)
+    assert np.isfinite(after).all() and np.array_equal(after, seen["weights"])
+
+
+def test_an_interrupt_leaves_a_usable_network_and_tells_callbacks(float64_cpu):
+    events = []
+
+    class Interrupted(Callback):
+        def on_train_begin(self, network, n_epochs, n_steps):
+            events.append(("begin", n_epochs, n_steps))
+
+        def on_chunk_end(self, epoch, step, loss):
+            assert np.isfinite(loss)
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        def on_epoch_end(self, record, network):
+            events.append(("epoch", record["epoch"]))
+
+        def on_train_end(self, network):
+            events.append("end")
+
+    network = Network([6, 4, 3], backend=float64_cpu)
+    with pytest.raises(KeyboardInterrupt):
+        xpnet.train(network, labelled(), SGD(), epochs=3, batch_size=4, callbacks=[Interrupted()])
+    assert events == [("begin", 3, 6), ("epoch", 0), ("epoch", 1), "end"]
+    assert np.isfinite(network.predict(np.ones((6, 1)))).all()
+
+
+def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
+    network, ends = Network([6, 4, 3], backend=float64_cpu), []
+
+    class End(Callback):
+        def on_train_end(self, network):
+            ends.append(True)
+
+    generator = xpnet.epochs(network, labelled(), SGD(), epochs=100, callbacks=[End()])
+    assert next(generator)["epoch"] == 0 and next(generator)["epoch"] == 1
+    generator.close()
+    assert ends == [True]
+    with pytest.raises(ValueError, match="epochs is -1"):
+        xpnet.epochs(network, labelled(), SGD(), epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "parts"),
+    [
+        ({"dataset": np.ones((6, 2))}, TypeError, ["dataset is a ndarray", "needed is a Dataset", "Dataset(X, Y)"]),
+        ({"dataset": labelled(n_features=5)}, ValueError, ["5 features", "the network expects 6", "size is 5"]),
+        ({"dataset": labelled(n_classes=4)}, ValueError, ["4 outputs", "the network expects 3", "size is 4"]),
+        ({"validation": labelled(n_classes=4)}, ValueError, ["validation has 4 outputs"]),
+        (
+            {"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 0.5))},
+            ValueError, ["each sample to sum to 1", "those of dataset do not", "use Dataset.from_labels"],
+        ),
+        (
+            {"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 2.0))},
+            ValueError, ["needs targets from 0 to 1", "dataset has 2 to 2", "loss='squared_error'"],
+        ),
+        ({"optimizer": SGD}, TypeError, ["optimizer is <class ", "SGD(lr=0.1)"]),
+        ({"optimizer": 0.1}, TypeError, ["optimizer is 0.1", "needed is one such as", "xpnet.SGD(lr=0.1)"]),
+        ({"epochs": 1.5}, TypeError, ["epochs is 1.5", "whole number"]),
+        ({"batch_size": 0}, ValueError, ["batch_size is 0", "at least 1"]),
+        ({"batch_size": 2.5}, TypeError, ["batch_size is 2.5", "whole number"]),
+        ({"seed": -1}, ValueError, ["seed is -1"]),
+        ({"metrics": ["f1"]}, ValueError, ["metrics is ['f1']", "there is no validation", "pass validation="]),
+        ({"metrics": ["f2"]}, ValueError, ["metric is 'f2'", "needed is one of"]),
+        ({"metrics": "f1"}, TypeError, ["metrics is the text 'f1'", "needed is a list of names", "metrics=('f1',)"]),
+        (
+            {"callbacks": [print]},
+            TypeError, ["callback is <built-in", "needed is an instance of", "xpnet.Callback"],
+        ),
+    ],
+)  # fmt: skip
+def test_refusals(float64_cpu, changes, error, parts):
+    network = Network([6, 4, 3], backend=float64_cpu)
+    arguments = {"dataset": labelled(), "optimizer": SGD(), "epochs": 1, **changes}
+    with refusal(error, *parts):
+        xpnet.epochs(network, arguments.pop("dataset"), arguments.pop("optimizer"), **arguments)
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not here")
+def test_two_epochs_of_mnist():
+    training, _ = load_mnist(MNIST)
+    network = Network([784, 100, 200, 10], backend=xpnet.select_backend("cpu"))
+    history = xpnet.train(network, training.subset(slice(0, 50_000)), SGD(0.1), epochs=2, batch_size=32,
+                          validation=training.subset(slice(50_000, 60_000)))  # fmt: skip
+    assert history[2]["val_accuracy"] >= 0.95
+
+
+@pytest.mark.parametrize("scale", [1e-32, 1e-50, 1e38])
+def test_the_scale_of_weights_does_not_matter(backend, scale):
+    w = np.random.default_rng(0).random(64) + 0.1
+    network = Network([6, 3], backend=backend, seed=1)
+    found, expected = (xpnet.evaluate(network, labelled(64, weights=weights)) for weights in (w * scale, w))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_callbacks_may_be_a_generator(float64_cpu):
+    seen = []
+
+    class See(Callback):
+        def on_epoch_end(self, record, network):
+            seen.append(record["epoch"])
+
+    network = Network([6, 3], backend=float64_cpu)
+    xpnet.train(network, labelled(), SGD(), epochs=1, callbacks=(callback for callback in [See()]))
+    assert seen == [0, 1]
+
+
+def test_an_interrupt_while_weights_run_away_gives_the_last_good_ones_back(float64_cpu):
+    class Interrupted(Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            network.parameters.flat[...] = np.nan
+            raise KeyboardInterrupt
+
+    network = Network([6, 3], backend=float64_cpu)
+    before = network.parameters.flat.copy()
+    with pytest.raises(KeyboardInterrupt):
+        xpnet.train(network, labelled(), SGD(), epochs=1, callbacks=[Interrupted()])
+    assert np.array_equal(network.parameters.flat, before)
+
+
+def without_seconds(history):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+
+
+def test_records_hold_these_fields_and_repeat_bit_by_bit(backend):
+    def run(**keywords):
+        network = Network([6, 4, 3], backend=backend, seed=1)
+        history = xpnet.train(network, labelled(), SGD(), epochs=3, batch_size=4, **keywords)
+        return without_seconds(history), backend.to_host(network.parameters.flat)
+
+    plain, theta = run(seed=5)
+    fields = {"epoch", "train_loss", "steps", "bytes_uploaded", "engine"}
+    assert all(set(record) - {"threads"} == fields for record in plain)
+    judged, theta_judged = run(seed=5, validation=labelled(8))
+    assert set(judged[0]) - {"threads"} == {*fields, "val_loss", "val_accuracy"}
+    assert judged == run(seed=5, validation=labelled(8))[0]
+    np.testing.assert_array_equal(theta, theta_judged)  # looking on changes nothing
+    # The training seed alone decides the order: from equal weights another one ends elsewhere.
+    other, theta_other = run(seed=6)
+    assert other[0] == plain[0] and other[1] != plain[1] and not np.array_equal(theta, theta_other)
+
+
+def test_every_epoch_has_an_order_of_its_own(float64_cpu):
+    dataset = labelled()
+
+    def weights_after_one_epoch(skip):
+        network = Network([6, 3], backend=float64_cpu, seed=1)
+        start = network.parameters.flat.copy()
+        for record in xpnet.epochs(network, dataset, SGD(), epochs=skip + 1, batch_size=4):
+            if record["epoch"] == skip:
+                network.parameters.flat[...] = start
+        return network.parameters.flat
+
+    assert not np.array_equal(weights_after_one_epoch(0), weights_after_one_epoch(1))
+
+
+def test_no_epochs_measure_the_untrained_network(backend):
+    network = Network([6, 4, 3], backend=backend, seed=1)
+    before = backend.to_host(network.parameters.flat).copy()
+    (record,) = xpnet.train(network, labelled(), SGD(), epochs=0)
+    assert record["epoch"] == 0 and record["steps"] == 0
+    np.testing.assert_array_equal(backend.to_host(network.parameters.flat), before)
+
+
+def test_callbacks_see_the_run_in_order(float64_cpu):
+    events = []
+
+    class Watch(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_train_begin(self, network, n_epochs, n_steps):
+            events.append((self.name, "begin", n_epochs, n_steps))
+
+        def on_chunk_end(self, epoch, step, loss):
+            events.append((self.name, "chunk", epoch, step, loss))
+
+        def on_epoch_end(self, record, network):
+            events.append((self.name, "epoch", record["epoch"], record["train_loss"]))
+
+        def on_train_end(self, network):
+            events.append((self.name, "end"))
+
+    network = Network([6, 3], backend=float64_cpu)
+    history = xpnet.train(network, labelled(60), SGD(), epochs=2, batch_size=1, callbacks=[Watch("a"), Watch("b")])
+    a, b = ([event[1:] for event in events if event[0] == name] for name in "ab")
+    assert a == b and [event[0] for event in events[:4]] == ["a", "b", "a", "b"]
+    assert a[0] == ("begin", 2, 60) and a[1] == ("epoch", 0, history[0]["train_loss"]) and a[-1] == ("end",)
+    for epoch in (1, 2):
+        chunks = [event for event in a if event[:2] == ("chunk", epoch)]
+        done = [0, *(event[2] for event in chunks)]
+        assert done == sorted(set(done)) and done[-1] == 60  # each step is told once, the last one too
+        mean = sum(event[3] * (after - before) for event, before, after in zip(chunks, done, done[1:], strict=False))
+        assert mean / 60 == pytest.approx(history[epoch]["train_loss"], rel=1e-12)
+
+
+def test_a_step_equals_one_step_of_train(backend):
+    dataset, networks = labelled(7), [Network([6, 5, 3], backend=backend, seed=2) for _ in range(2)]
+    history = xpnet.train(networks[0], dataset, SGD(0.3), epochs=1, shuffle=False)
+    X, Y = backend.to_device(dataset.X), backend.to_device(dataset.Y)
+    assert xpnet.step(networks[1], SGD(0.3), X, Y) == pytest.approx(history[1]["train_loss"], rel=1e-6)
+    for found, wanted in zip(host(networks[1])[0], host(networks[0])[0], strict=True):
+        assert close(backend, found, wanted)
+
+
+def test_divergence_names_the_very_step(float64_cpu):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((3, 400)), rng.standard_normal((1, 400))
+
+    def fresh():
+        return Network([3, 4, 1], loss="squared_error", backend=float64_cpu, seed=1)
+
+    network, losses = fresh(), []
+    while not losses or np.isfinite(losses[-1]):
+        part = slice(len(losses) * 2, len(losses) * 2 + 2)
+        losses.append(xpnet.step(network, SGD(5.0), X[:, part], Y[:, part]))
+    assert 2 < len(losses) < 200
+    with pytest.raises(TrainingDiverged) as error:
+        xpnet.train(fresh(), Dataset(X, Y), SGD(5.0), epochs=1, batch_size=2, shuffle=False)
+    says(error, f"at step {len(losses)} of epoch 1", f"last finite: {losses[-2]:.6g}",
+         "lower the learning rate (it is 5)", "xpnet.standardize")  # fmt: skip
+
+
+@pytest.mark.parametrize("lr", [1e39, 1e300])
+def test_a_rate_beyond_float32_diverges_like_any_other(backend, lr):
+    dataset = Dataset(np.ones((3, 4)), np.full(4, 9.0))
+    network = Network([3, 1], loss="squared_error", backend=backend)
+    with pytest.raises(TrainingDiverged):  # and no RuntimeWarning of a cast
+        xpnet.train(network, dataset, SGD(lr), epochs=20)
+    assert np.isfinite(backend.to_host(network.parameters.flat)).all()
+
+
+@pytest.mark.parametrize("hook", ["on_train_begin", "on_chunk_end", "on_epoch_end"])
+def test_whatever_a_callback_raises_all_are_told_of_the_end(float64_cpu, hook):
+    ended = []
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    failing = Callback()
+    setattr(failing, hook, fail)
+
+    class End(Callback):
+        def on_train_end(self, network):
+            ended.append(True)
+
+    network = Network([6, 3], backend=float64_cpu)
+    with pytest.raises(KeyboardInterrupt):
+        xpnet.train(network, labelled(), SGD(), epochs=2, callbacks=[failing, End()])
+    assert ended == [True]
+    assert np.isfinite(network.predict(np.ones((6, 1)))).all()
+
+
+def test_one_callback_that_fails_at_the_end_does_not_keep_the_next_from_hearing(float64_cpu):
+    ended = []
+
+    class Failing(Callback):
+        def on_train_end(self, network):
+            raise OSError("disk full")
+
+    class End(Callback):
+        def on_train_end(self, network):
+            ended.append(True)
+
+    with pytest.raises(OSError):
+        xpnet.train(Network([6, 3], backend=float64_cpu), labelled(), SGD(), epochs=1, callbacks=[Failing(), End()])
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("given", [Callback(), None], ids=["one", "None"])
+def test_callbacks_that_are_no_list(float64_cpu, given):
+    with refusal(TypeError, "callbacks is ", "needed is a list of them", "callbacks=[...]"):
+        xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(), SGD(), epochs=1, callbacks=given)
+
+
+def test_history_column():
+    history = xpnet.History([{"epoch": 0, "train_loss": 2.0}, {"epoch": 1, "train_loss": 1.0}])
+    assert history.column("train_loss") == [2.0, 1.0]
+    with pytest.raises(KeyError, match="val_loss"):
+        history.column("val_loss")
+
+
+@pytest.mark.parametrize(
+    "name", ["everything", "dropout, batch normalization, Adam", "uint8", "accumulate, weights", "all options",
+             "loss poisson, one output"]
+)  # fmt: skip
+def test_a_whole_training_on_the_fake_gpu(name, fake_gpu, tmp_path):
+    """With validation, metrics, a schedule, early stopping and checkpoints: the same course as on the CPU."""
+    feature, found = FEATURES[name], []
+
+    def run(backend, n_epochs, path, resume=None):
+        network, optimizer = network_of(feature, backend), optimizer_of(feature)
+        optimizer.lr = xpnet.training.schedules.Cosine(0.02, 30)
+        X, _, Y, weights = data_of(feature, network, 50)
+        dataset = Dataset(X.T, Y.T, weights=weights.ravel() if feature.get("weighted") else None)
+        callbacks = [xpnet.EarlyStopping(patience=9), xpnet.Checkpoint(path)]
+        history = xpnet.train(network, dataset, optimizer, epochs=n_epochs, batch_size=16, validation=dataset,
+                              accumulate=feature.get("accumulate", 1), callbacks=callbacks, resume=resume)  # fmt: skip
+        return history.column("train_loss"), history.column("val_loss"), backend.to_host(network.owned)
+
+    for backend in (xpnet.select_backend("cpu"), fake_gpu):
+        path = tmp_path / f"{backend.device}.safetensors"
+        found.append(run(backend, 3, path))
+        run(backend, 2, path)
+        assert run(backend, 3, path, resume=path)[2].tobytes() == found[-1][2].tobytes()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
+
+
+def test_uint8_data_stay_uint8_on_the_way_to_the_gpu(fake_gpu):
+    network = Network([6, 3], backend=fake_gpu)
+    history = xpnet.train(network, labelled(23, dtype=np.uint8), SGD(), epochs=1, batch_size=5)
+    assert history[0]["bytes_uploaded"] == 6 * 23 + 4 * 3 * 23 + 8 * 23  # a byte a feature, then targets and an order
+    assert fakecupy.counts.upload_bytes >= sum(history.column("bytes_uploaded"))
+
+
+def test_a_validation_set_of_other_features_is_refused(float64_cpu):
+    with pytest.raises(ValueError, match=r"validation has 5 features, the network expects 6"):
+        xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(), SGD(), epochs=1,
+                     validation=labelled(n_features=5))  # fmt: skip
+
+
+# --- accumulation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n", "batch_size", "k"), [(24, 4, 3), (23, 4, 3), (26, 4, 3), (23, 5, 2), (7, 3, 10)])
+def test_accumulated_batches_equal_a_larger_one(backend, n, batch_size, k, weighted):
+    """Exactly, with sample weights, with a short last batch, and with a short last update."""
+    weights = np.random.default_rng(0).random(n) + 0.1 if weighted else None
+    if weighted:
+        weights[:batch_size] = 0.0  # a batch that counts for nothing
+    dataset = labelled(n, weights=weights)
+    found, expected = (Network([6, 5, 3], activation="tanh", backend=backend, seed=2) for _ in range(2))
+    optimizers = [xpnet.Momentum(xpnet.training.schedules.Exponential(0.3, 0.9)) for _ in range(2)]
+    small = xpnet.train(found, dataset, optimizers[0], epochs=2, batch_size=batch_size, accumulate=k, seed=4)
+    large = xpnet.train(expected, dataset, optimizers[1], epochs=2, batch_size=batch_size * k, seed=4)
+    for pair in zip(host(found)[0] + host(found)[1], host(expected)[0] + host(expected)[1], strict=True):
+        assert close(backend, *pair)
+    assert optimizers[0].steps_done == optimizers[1].steps_done
+    assert small[2]["train_loss"] == pytest.approx(large[2]["train_loss"], rel=1e-5)
+    assert small[1]["steps"] == -(-n // min(batch_size, n))
+
+
+def test_a_chunk_holds_whole_updates(float64_cpu):
+    seen = []
+
+    class Chunks(Callback):
+        def on_chunk_end(self, epoch, step, loss):
+            seen.append((step, optimizer.steps_done))
+
+    network, optimizer = Network([6, 3], backend=float64_cpu), xpnet.Adam()
+    xpnet.train(network, labelled(500), optimizer, epochs=1, batch_size=1, accumulate=7, callbacks=[Chunks()])
+    assert seen[0] == (7, 1) and seen[-1] == (500, 72)
+    assert all(step == 7 * updates for step, updates in seen[:-1])
+
+
+def test_the_accumulating_program_tells_so(float64_cpu):
+    network = Network([6, 3], backend=float64_cpu)
+    program = network.training_program(4, SGD(), True, accumulate=3)
+    assert program.phases == ("gradient", "accumulate", "update") and program.at(2).accumulate == 3
+    assert "an update every 3 steps" in program.describe()
+    plain = network.training_program(4, SGD(), True)
+    assert plain.accumulate == 1 and plain.phases == ("gradient", "update")
+    with pytest.raises(ValueError, match="accumulate is 0"):
+        xpnet.train(network, labelled(), SGD(), epochs=1, accumulate=0)
+
+
+# --- metrics, chunks -------------------------------------------------------------------------------------------------
+
+
+def test_metrics_of_every_epoch_equal_evaluate_and_upload_nothing_anew(backend):
+    validation = labelled(2100, dtype=np.uint8)  # more than two chunks
+    network = Network([6, 4, 3], backend=backend, seed=1)
+    metrics = ("f1", "accuracy", "top_k_accuracy")
+    history = xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=5, validation=validation, metrics=metrics)
+    fields = {"epoch", "train_loss", "val_loss", "val_accuracy", "val_f1", "val_top_k_accuracy", "steps", "seconds"}
+    assert all(set(record) - {"threads"} == {*fields, "bytes_uploaded", "engine"} for record in history)
+    final = xpnet.evaluate(network, validation, metrics)
+    assert all(history[-1][f"val_{name}"] == final[name] for name in (*metrics, "loss"))
+    if backend.device != "cpu":  # an order and its rates, and validation's order: predictions are made where X lies
+        assert history[2]["bytes_uploaded"] == 8 * 23 + 4 * 5 + 8 * 2100
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_an_epoch_has_the_same_bits_however_it_is_cut(float64_cpu, weighted):
+    dataset = labelled(500, weights=np.random.default_rng(0).random(500) + 0.1 if weighted else None)
+
+    class Cut(Callback):
+        def __init__(self, steps):
+            self.steps = steps
+
+        def steps_ahead(self):
+            return self.steps
+
+    def losses(steps):
+        network = Network([6, 4, 3], backend=float64_cpu)
+        return xpnet.train(network, dataset, SGD(), epochs=2, batch_size=3, callbacks=[Cut(steps)]).column("train_loss")
+
+    assert losses(None) == losses(1) == losses(7)
+
+
+def test_large_weights_whose_sum_overflows_are_finite():
+    network = Network([2, 1], loss="squared_error", backend=xpnet.select_backend("cpu", "float32"))
+    network.parameters.flat[:2] = 3e38
+    history = xpnet.train(network, Dataset(np.zeros((2, 4)), np.zeros(4)), SGD(), epochs=1)
+    assert history[-1]["train_loss"] == 0.0

@@ -1,0 +1,69 @@
+"""A run on disk: a directory with config.json, history.jsonl, model.safetensors and checkpoint.safetensors.
+
+Of a table it also has table.json, the preprocessing that was fitted on its training rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from xpnet.network.model_file import write_aside
+
+CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
+TABLE = "table.json"
+
+
+def create_run(out: str | None, dataset: str) -> Path:
+    """Make the directory of a new run: `out`, refused if it is not empty, or runs/<dataset>-<time>."""
+    if out is not None:
+        path = Path(out)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileExistsError(f"--out {out} is not an empty directory; name another one, or remove it first")
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    stem = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1, 1000):
+        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:  # another run of the same second
+            continue
+        return path
+    raise FileExistsError(f"runs/{stem} and 999 more exist already; name a directory with --out DIR")
+
+
+def write_config(run: Path, config: dict[str, Any]) -> None:
+    """Write config.json whole or not at all."""
+    write_aside(run / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the config of a run; raises FileNotFoundError or ValueError if `run` is not one."""
+    path = Path(run) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} is not a run directory, it has no {CONFIG}; `xpnet train` makes one")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):  # nested too deep is not JSON that we wrote
+        raise ValueError(f"{path} is not JSON; train again, or restore it") from None
+    if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
+        raise ValueError(f"{path} is not the config of a run, it has no data section; train again, or restore it")
+    data = config["data"]
+    scale, n_validation = data.get("scale"), data.get("n_validation", 0)
+    is_number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
+    for name, found, is_right, needed in (
+        ("scale", scale, scale is None or (is_number and 0 < scale < math.inf), "null or a finite number above 0"),
+        ("n_validation", n_validation, type(n_validation) is int and n_validation >= 0, "a whole number of at least 0"),
+        *(
+            (key, data.get(key), data.get(key) is None or isinstance(data[key], str), "null or a path")
+            for key in ("data_dir", "labels", "weights")
+        ),
+    ):
+        if not is_right:
+            raise ValueError(f"{path}: {name} is {found!r}, needed is {needed}; train again, or restore it")
+    return config

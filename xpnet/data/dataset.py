@@ -1,0 +1,435 @@
+"""Samples and what they should give: `Dataset`, checked once, so that training need not check again.
+
+One sample is one column: X is (n_features, n_samples), Y is (n_outputs, n_samples). In memory one sample is
+contiguous: the stored bases are C-ordered (n_samples, ...) and X and Y are their transposed views, because
+gathering rows is an order of magnitude faster than gathering columns. Next on the path: `xpnet.train`, which
+uploads a Dataset once and draws its batches by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from xpnet.checks import check_option, check_whole
+from xpnet.data.checks import (
+    BLOCK,
+    check_finite,
+    check_range,
+    check_shapes,
+    checked_indices,
+    checked_labels,
+    checked_scale,
+    checked_weights,
+    feature_dtype,
+    holds_classes,
+    mapped_rows,
+    read_only,
+    real_array,
+    target_dtype,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from xpnet.backend import Backend
+
+# One-hot columns beyond this size are nearly always labels that are really identifiers.
+_MAX_ONE_HOT_BYTES = 1 << 30
+
+
+class UploadedDataset(NamedTuple):
+    """A Dataset's arrays on a backend, one sample a row (the C-ordered bases that batches are gathered from).
+
+    X (n_samples, n_features): uint8 (multiply by scale after gathering) or the backend's dtype
+    Y (n_samples, n_outputs): the backend's dtype
+    weights (n_samples, 1): the backend's dtype, or None
+    scale: factor for uint8 X, or None; nbytes: bytes that crossed to the device, 0 on the CPU
+    """
+
+    X: Any
+    Y: Any
+    weights: Any
+    scale: float | None
+    n_samples: int
+    nbytes: int
+
+
+class Dataset:
+    """Validated, immutable samples in host memory; one sample is one column.
+
+    X (n_features, n_samples): real numbers. uint8 stays uint8 and stands for X * scale; float32 and float64
+        stay; other types become float32, or float64 where float32 cannot hold them.
+    Y (n_outputs, n_samples), or (n_samples,) for one output: real numbers, stored as float32 or float64.
+    weights (n_samples,): one finite weight >= 0 a sample, not all zero; None means all equal.
+    scale: factor for uint8 X, 1/255 if not given; only for uint8.
+
+    An array whose `.T` is already C-ordered is not copied: do not change it afterwards. Raises TypeError for
+    arrays that do not hold real numbers, ValueError for shapes, NaN or infinity, bad weights and a bad scale.
+
+    X may be a `numpy.memmap` of a file larger than memory, samples as rows in the file: `Dataset(rows.T, Y)` with
+    rows = np.load(path, mmap_mode="r"). Its type stays as it is, and training reads it in blocks: see `Blocks` in
+    `xpnet.data.feed`, which shuffles less than fully. Pass np.asarray(rows).T to gather any sample from the map
+    instead.
+    """
+
+    def __init__(
+        self, X: ArrayLike, Y: ArrayLike, weights: ArrayLike | None = None, *, scale: float | None = None
+    ) -> None:
+        features, targets = real_array("X", X), real_array("Y", Y)
+        check_shapes(features, targets)
+        self._scale = checked_scale(scale, features.dtype)
+        self._is_mapped = isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None  # and no copy of a map
+        if self._is_mapped:
+            self._samples = mapped_rows(features.T)
+        else:
+            self._samples = read_only(features.T, feature_dtype(features.dtype))
+        self._targets = read_only(targets.reshape(-1, features.shape[1]).T, target_dtype(targets))
+        check_finite("X", self._samples, "feature")
+        check_finite("Y", self._targets, "output")
+        self._weights = None if weights is None else checked_weights(weights, self.n_samples)
+        self._is_classification: bool | None = None
+
+    @classmethod
+    def from_labels(
+        cls,
+        X: ArrayLike,
+        labels: ArrayLike,
+        n_classes: int | None = None,
+        weights: ArrayLike | None = None,
+        *,
+        scale: float | None = None,
+    ) -> Dataset:
+        """Return a Dataset whose Y (n_classes, n_samples) holds the labels as one-hot float32 columns.
+
+        labels (n_samples,): whole numbers 0 to n_classes - 1, of an integer or float type
+        n_classes: at least 2; None takes the largest label + 1
+        Raises TypeError for labels that are not numbers, ValueError for labels out of range or not whole.
+        """
+        numbers = checked_labels(labels)
+        largest = int(numbers.max())
+        if n_classes is None:
+            n_classes = max(2, largest + 1)
+        n_classes = check_whole("n_classes", n_classes, at_least=2)
+        if largest >= n_classes:
+            where = int(np.argmax(numbers >= n_classes))
+            raise ValueError(
+                f"label {int(numbers[where])} at sample {where}, but n_classes={n_classes} allows 0 to "
+                f"{n_classes - 1}. Pass n_classes={largest + 1} or more, or leave it out."
+            )
+        one_hot_bytes = n_classes * len(numbers) * np.dtype(np.float32).itemsize
+        if one_hot_bytes > _MAX_ONE_HOT_BYTES:
+            raise ValueError(
+                f"one-hot columns of {n_classes} classes (largest label {largest}) for {len(numbers)} "
+                f"samples would take {one_hot_bytes / 2**30:.1f} GiB; the limit is "
+                f"{_MAX_ONE_HOT_BYTES / 2**30:.0f} GiB. If the labels are identifiers, number them with "
+                "np.unique(labels, return_inverse=True)[1]."
+            )
+        targets = np.zeros((len(numbers), n_classes), np.float32)
+        targets[np.arange(len(numbers)), numbers.astype(np.intp)] = 1
+        return cls(X, targets.T, weights, scale=scale)
+
+    @property
+    def X(self) -> NDArray[Any]:
+        """The features (n_features, n_samples): a read-only view; uint8 stands for X * scale."""
+        return self._samples.T
+
+    @property
+    def Y(self) -> NDArray[Any]:
+        """The targets (n_outputs, n_samples): a read-only view, float32 or float64."""
+        return self._targets.T
+
+    @property
+    def samples(self) -> NDArray[Any]:
+        """The features as stored, (n_samples, n_features), C-ordered, read-only."""
+        return self._samples
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        """The targets as stored, (n_samples, n_outputs), C-ordered, read-only."""
+        return self._targets
+
+    @property
+    def weights(self) -> NDArray[Any] | None:
+        """The sample weights (n_samples,), read-only, or None where all samples count alike."""
+        return self._weights
+
+    @property
+    def scale(self) -> float | None:
+        """The factor that uint8 features stand for, or None where X holds floats."""
+        return self._scale
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the features lie in a mapped file, to be read in blocks."""
+        return self._is_mapped
+
+    @property
+    def n_features(self) -> int:
+        """Number of features: rows of X."""
+        return int(self._samples.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs: rows of Y."""
+        return int(self._targets.shape[1])
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples: columns of X and Y."""
+        return int(self._samples.shape[0])
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether Y holds classes: one-hot columns, or for one output only the values 0 and 1."""
+        if self._is_classification is None:
+            self._is_classification = holds_classes(self._targets)
+        return self._is_classification
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The class of every sample, (n_samples,) integers. Raises ValueError where Y holds no classes."""
+        if not self.is_classification:
+            raise ValueError(
+                f"Y is ({self.n_outputs}, {self.n_samples}) and holds no classes; labels needs one-hot "
+                "columns or one row of 0 and 1. Build the dataset with Dataset.from_labels(X, labels)."
+            )
+        if self.n_outputs == 1:
+            return self._targets[:, 0].astype(np.intp)
+        labels: NDArray[Any] = self._targets.argmax(axis=1)
+        return labels
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __repr__(self) -> str:
+        scaled = "" if self._scale is None else f" x {self._scale:.6g}"
+        classes = ", classes" if self.is_classification else ""
+        mapped = ", mapped" if self._is_mapped else ""
+        weighted = "" if self._weights is None else f", weights {self._weights.dtype}"
+        return (
+            f"Dataset(X ({self.n_features}, {self.n_samples}) {self._samples.dtype}{scaled}, "
+            f"Y ({self.n_outputs}, {self.n_samples}) {self._targets.dtype}{classes}{weighted}{mapped})"
+        )
+
+    def subset(self, indices: ArrayLike | slice) -> Dataset:
+        """Return the chosen samples as a Dataset: a view for a slice of step 1, otherwise a copy.
+
+        indices: a slice, or (n,) integers from -n_samples to n_samples - 1, in any order and also repeated
+        Raises TypeError for indices that are not integers, ValueError for a choice that is empty, out of
+        range or of samples whose weights are all zero.
+        """
+        chosen = indices if isinstance(indices, slice) else checked_indices(indices, self.n_samples)
+        part = object.__new__(Dataset)
+        part._scale = self._scale
+        part._is_mapped = self._is_mapped and isinstance(chosen, slice) and chosen.step in (None, 1)
+        part._samples = read_only(self._samples[chosen], self._samples.dtype)
+        part._targets = read_only(self._targets[chosen], self._targets.dtype)
+        part._weights = None if self._weights is None else read_only(self._weights[chosen], self._weights.dtype)
+        # A part of classes holds classes; a part of other numbers may happen to.
+        part._is_classification = self._is_classification or None
+        if part.n_samples == 0:
+            raise ValueError(f"subset({indices!r}) holds no sample; choose at least one of the {self.n_samples}.")
+        if part._weights is not None and not part._weights.any():
+            raise ValueError(
+                f"the weights of the {part.n_samples} samples chosen are all zero; at least one must be "
+                "above 0. Choose other samples, or build the Dataset without weights."
+            )
+        return part
+
+    def with_class_weight(self, class_weight: str | Mapping[int, float] | Sequence[float]) -> Dataset:
+        """Return the same samples with weights multiplied by their class's weight.
+
+        class_weight: "balanced" for n_samples / (n_classes * count), where sample weights, if there are any, are summed
+        in place of counted, and only the classes that occur count; {label: weight}, 1 for the labels left out; or one
+        weight a class.  Source: King and Zeng (2001), Logistic Regression in Rare Events Data; scikit-learn's rule.
+        Raises ValueError where Y holds no classes, or for labels and weights that cannot be.
+        """
+        labels = self.labels
+        n_classes = max(2, self.n_outputs)
+        per_class = np.ones(n_classes)
+        if isinstance(class_weight, str):
+            check_option("class_weight", class_weight, ("balanced", "or a dict or a list of weights"))
+            counts = np.bincount(labels, self._weights, n_classes)
+            present = counts > 0
+            per_class[present] = counts.sum() / (present.sum() * counts[present])
+        elif isinstance(class_weight, Mapping):
+            unknown = [label for label in class_weight if not (isinstance(label, (int, np.integer))
+                                                               and 0 <= label < n_classes)]  # fmt: skip
+            if unknown:
+                raise ValueError(
+                    f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}; leave it out"
+                )
+            for label, weight in class_weight.items():
+                per_class[label] = weight
+        else:
+            per_class = np.asarray(class_weight, np.float64)
+            if per_class.shape != (n_classes,):
+                raise ValueError(f"class_weight is {per_class.shape}, needed is ({n_classes},), one weight a class; "
+                                 "pass a dict to name some of them")  # fmt: skip
+        weighted = self.subset(slice(None))
+        weights = np.ones(self.n_samples) if self._weights is None else self._weights
+        weighted._weights = checked_weights(per_class[labels] * weights, self.n_samples)
+        return weighted
+
+    def split(self, fraction: float, seed: int = 0, stratify: bool = False) -> tuple[Dataset, Dataset]:
+        """Return (train, held_out): a random `fraction` of the samples held out, at least one on each side.
+
+        Both sides keep the samples' order; the same seed gives the same split. `stratify` holds out the same
+        fraction of every class (largest remainders make up the total).
+        Raises ValueError for a fraction outside (0, 1), a single sample, stratify without classes, or a mapped file.
+        """
+        if self._is_mapped:
+            raise ValueError(
+                f"split would copy {self.n_samples} samples out of a mapped file into memory; hold out a slice of it: "
+                "dataset.subset(slice(0, n)) and dataset.subset(slice(n, None))."
+            )
+        if not 0 < fraction < 1:
+            raise ValueError(
+                f"fraction is {fraction!r}; split needs a number between 0 and 1. To hold out n samples pass "
+                f"fraction=n / {self.n_samples}."
+            )
+        if self.n_samples < 2:
+            raise ValueError("the dataset has 1 sample; split needs at least 2, one for each side. Add samples.")
+        generator = np.random.default_rng(check_whole("seed", seed, at_least=0))
+        n_held_out = max(1, min(self.n_samples - 1, round(fraction * self.n_samples)))
+        order = generator.permutation(self.n_samples)
+        held_out = self._stratified(order, n_held_out) if stratify else order[:n_held_out]
+        is_held_out = np.zeros(self.n_samples, bool)
+        is_held_out[held_out] = True
+        return self.subset(np.flatnonzero(~is_held_out)), self.subset(np.flatnonzero(is_held_out))
+
+    def _stratified(self, order: NDArray[Any], n_held_out: int) -> NDArray[Any]:
+        """Return `n_held_out` sample indices, taken from `order` in proportion to the classes."""
+        if not self.is_classification:
+            raise ValueError(
+                f"stratify=True needs classes, but Y ({self.n_outputs}, {self.n_samples}) holds none: "
+                "neither one-hot columns nor 0 and 1. Pass stratify=False, or build the dataset with "
+                "Dataset.from_labels(X, labels)."
+            )
+        labels = self.labels[order]
+        class_sizes = np.bincount(labels)
+        # Whole-number arithmetic: quotas n_held_out * size / n_samples, exact, rounded down.
+        quotas, remainders = np.divmod(n_held_out * class_sizes, self.n_samples)
+        largest_first = np.argsort(-remainders, kind="stable")
+        quotas[largest_first[: n_held_out - quotas.sum()]] += 1
+        chosen = [order[labels == label][:quota] for label, quota in enumerate(quotas)]
+        return np.concatenate(chosen)
+
+    def batches(self, batch_size: int, seed: int | None = None) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Return an iterator of (X, Y), or (X, Y, weights) where there are weights; the last may be short.
+
+        X (n_features, batch), Y (n_outputs, batch), weights (batch,); uint8 features come scaled, as float32.
+        seed None goes through the samples in order, a number shuffles them.
+        Raises TypeError or ValueError at the call for a batch_size below 1 or a bad seed.
+        """
+        batch_size = check_whole("batch_size", batch_size, at_least=1)
+        order = None
+        if seed is not None:
+            order = np.random.default_rng(check_whole("seed", seed, at_least=0)).permutation(self.n_samples)
+        return self._batches(batch_size, order)
+
+    def _batches(self, batch_size: int, order: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], ...]]:
+        for start in range(0, self.n_samples, batch_size):
+            stop = start + batch_size
+            rows = slice(start, stop) if order is None else order[start:stop]
+            X = self._samples[rows]
+            if self._scale is not None:
+                X = np.multiply(X, self._scale, dtype=np.float32)
+            X = X.astype(feature_dtype(X.dtype), copy=False)  # a mapped file may hold other types
+            batch = (X.T, self._targets[rows].T)
+            yield batch if self._weights is None else (*batch, self._weights[rows])
+
+    def relative_weights(self) -> NDArray[Any] | None:
+        """Return the weights divided by their mean, (n_samples, 1), or None where all samples count alike.
+
+        Weighted means do not change, and no scale of the weights can leave the range of float32.
+        """
+        return None if self._weights is None else (self._weights / self._weights.mean(dtype=np.float64)).reshape(-1, 1)
+
+    def upload(self, backend: Backend) -> UploadedDataset:
+        """Return the arrays on `backend`, in its dtype (uint8 features stay uint8: a quarter of the bytes).
+
+        On the CPU an array that already has the backend's dtype is not copied.
+        """
+        keeps_bytes = self._samples.dtype == np.uint8
+        check_range("X", self._samples, backend.dtype)
+        check_range("Y", self._targets, backend.dtype)
+        X = backend.to_device(self._samples, dtype=np.dtype(np.uint8) if keeps_bytes else backend.dtype)
+        Y = backend.to_device(self._targets)
+        relative = self.relative_weights()
+        weights = None if relative is None else backend.to_device(relative)
+        nbytes = 0
+        if backend.device != "cpu":
+            n_floats = self._targets.size + (0 if self._weights is None else self._weights.size)
+            nbytes = self._samples.size * (1 if keeps_bytes else backend.dtype.itemsize)
+            nbytes += n_floats * backend.dtype.itemsize
+        return UploadedDataset(X, Y, weights, self._scale, self.n_samples, nbytes)
+
+
+def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
+    """Return (train, *others) with features shifted and scaled to train's mean 0 and standard deviation 1.
+
+    Weights do not enter; a feature that is constant in train is only centred; uint8 is multiplied by its
+    scale first. Computed in float64; the result is float32, or float64 where the input was.
+    Raises ValueError for datasets with other numbers of features, or in a mapped file.
+    """
+    for dataset in (train, *others):
+        if not isinstance(dataset, Dataset):
+            raise TypeError(
+                f"standardize was given a {type(dataset).__name__}; needed are Datasets: Dataset(X, Y), or "
+                "Dataset.from_labels(X, labels)."
+            )
+        if dataset.is_mapped:
+            raise ValueError(
+                f"standardize would hold {dataset.n_samples} samples of a mapped file in memory; write a standardized "
+                "file instead, or pass Dataset(np.array(dataset.X), dataset.Y) if they fit."
+            )
+    for position, other in enumerate(others):
+        if other.n_features != train.n_features:
+            raise ValueError(
+                f"others[{position}] has {other.n_features} features, train has {train.n_features}; "
+                "standardize needs the same features everywhere. Pass datasets made from the same columns."
+            )
+    mean, deviation = mean_and_deviation(train.samples, _factor(train))
+    deviation = np.where(deviation == 0, 1.0, deviation)
+    return tuple(_standardized(dataset, mean, deviation) for dataset in (train, *others))
+
+
+def mean_and_deviation(samples: NDArray[Any], factor: float = 1.0) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return mean and standard deviation (n_features,) of samples (n_samples, n_features) * factor, in float64.
+
+    The deviation divides by n_samples; that of a constant feature is exactly 0.
+    """
+    lowest, highest = samples.min(axis=0), samples.max(axis=0)
+    total = np.zeros(samples.shape[1])
+    for _, block in _float64_blocks(samples, factor):
+        total += block.sum(axis=0)
+    # A sum rounds, so a constant is told by its extremes: otherwise 0.1 could get a deviation of 1e-17.
+    mean = np.where(lowest == highest, lowest.astype(np.float64) * factor, total / len(samples))
+    squares = np.zeros(samples.shape[1])
+    for _, block in _float64_blocks(samples, factor):
+        squares += np.square(block - mean).sum(axis=0)
+    return mean, np.sqrt(squares / len(samples))
+
+
+def _standardized(dataset: Dataset, mean: NDArray[Any], deviation: NDArray[Any]) -> Dataset:
+    dtype = np.float64 if dataset.samples.dtype == np.float64 else np.float32
+    result = np.empty(dataset.samples.shape, dtype)
+    for rows, block in _float64_blocks(dataset.samples, _factor(dataset)):
+        result[rows] = (block - mean) / deviation
+    return Dataset(result.T, dataset.Y, dataset.weights)
+
+
+def _factor(dataset: Dataset) -> float:
+    return 1.0 if dataset.scale is None else dataset.scale
+
+
+def _float64_blocks(samples: NDArray[Any], factor: float) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield (rows, samples of these rows in float64, times factor) over all of them."""
+    step = max(1, BLOCK // samples.shape[1])
+    for start in range(0, len(samples), step):
+        rows = slice(start, start + step)
+        yield rows, np.multiply(samples[rows], factor, dtype=np.float64)

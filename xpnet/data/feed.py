@@ -1,0 +1,135 @@
+"""How samples reach an engine: the whole data set uploaded once, or a mapped file block by block.
+
+An engine gathers rows from arrays that do not change place. `Whole` fills them once; `Blocks` refills them as an epoch
+goes on, so that a file larger than memory trains. `feed_of` chooses. Training comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.data.checks import check_range
+from xpnet.data.dataset import Dataset
+
+BLOCK_BYTES = 1 << 20  # read in one go: long enough for a disk
+POOL_BYTES = 1 << 26  # held and shuffled together: 64 blocks from anywhere in the file
+
+Sources = dict[str, tuple[Any, float | None]]
+
+
+class Whole:
+    """A data set that fits: uploaded once, in an order drawn over all of its samples.
+
+    sources: name of the data -> (rows on the device, scale of uint8 ones), as `Replay` takes them.
+    n_samples: of the data set.  bytes_uploaded: to a GPU so far.
+    """
+
+    def __init__(self, dataset: Dataset, backend: Backend) -> None:
+        data = dataset.upload(backend)
+        self.sources: Sources = {"X": (data.X, data.scale), "Y": (data.Y, None)}
+        if data.weights is not None:
+            self.sources["weights"] = (data.weights, None)
+        self.n_samples, self.bytes_uploaded = data.n_samples, data.nbytes
+
+    def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
+        """Yield the one order (n_samples - skip,) of an epoch: drawn by `rng`, or the data's own.
+
+        skip: samples of the order that are over already; it is drawn as always.
+        """
+        yield _order(self.n_samples, rng)[skip:]
+
+
+class Blocks:
+    """A mapped data set, read in blocks: their order is shuffled, and the samples of all blocks held at a time.
+
+    That is not a full shuffle: two samples meet in a batch only if their blocks are held together. A block holds a
+    multiple of `batch` samples, so that an epoch has one short step at most.
+    sources, n_samples, bytes_uploaded: as for `Whole`.
+    """
+
+    def __init__(self, dataset: Dataset, backend: Backend, batch: int) -> None:
+        self._backend = backend
+        self.block, self._n_held = _blocks(dataset, backend, batch)
+        self.n_samples = dataset.n_samples
+        capacity = min(self.block * self._n_held, self.n_samples)
+        columns = {
+            "X": (dataset.samples, _feature_type(dataset, backend)),
+            "Y": (dataset.targets, backend.dtype),
+        }
+        weights = dataset.relative_weights()
+        if weights is not None:
+            columns["weights"] = (weights, backend.dtype)
+        self._columns = {name: rows for name, (rows, _) in columns.items()}
+        self.sources: Sources = {
+            name: (backend.xp.empty((capacity, rows.shape[1]), dtype=dtype), dataset.scale if name == "X" else None)
+            for name, (rows, dtype) in columns.items()
+        }
+        self.bytes_uploaded = 0
+
+    def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
+        """Load a pool of blocks after the other and yield an order over each: drawn by `rng`, or the file's own.
+
+        skip: samples that are over already; orders are drawn as always, but what is over is neither read nor yielded.
+        """
+        blocks = _order(-(-self.n_samples // self.block), rng)
+        for start in range(0, len(blocks), self._n_held):
+            pool = blocks[start : start + self._n_held]
+            size = int(np.minimum(self.block, self.n_samples - pool * self.block).sum())
+            order = _order(size, rng)
+            if skip < size:
+                self._load(pool)
+                yield order[skip:]
+            skip = max(0, skip - size)
+
+    def _load(self, blocks: np.ndarray) -> None:
+        """Fill the sources with these blocks."""
+        end = 0
+        for first in (blocks * self.block).tolist():
+            size = min(self.block, self.n_samples - first)
+            for name, rows in self._columns.items():
+                target = self.sources[name][0]
+                block = rows[first : first + size]
+                if name != "weights":
+                    check_range(name, block, self._backend.dtype)
+                part = np.ascontiguousarray(block, dtype=target.dtype)
+                target[end : end + size] = self._backend.to_device(part, target.dtype)
+                if self._backend.device != "cpu":
+                    self.bytes_uploaded += part.nbytes
+            end += size
+
+
+Feed = Whole | Blocks
+
+
+def feed_of(dataset: Dataset, backend: Backend, batch: int) -> Feed:
+    """The way that suits the data set; `batch` is the size of the steps that will run over it."""
+    return Blocks(dataset, backend, batch) if dataset.is_mapped else Whole(dataset, backend)
+
+
+def held_samples(dataset: Dataset, backend: Backend, batch: int) -> int:
+    """How many samples an engine's sources hold at a time: all, or those of a pool of blocks."""
+    if not dataset.is_mapped:
+        return dataset.n_samples
+    block, n_held = _blocks(dataset, backend, batch)
+    return min(block * n_held, dataset.n_samples)
+
+
+def _feature_type(dataset: Dataset, backend: Backend) -> np.dtype[Any]:
+    return dataset.samples.dtype if dataset.samples.dtype == np.uint8 else backend.dtype
+
+
+def _blocks(dataset: Dataset, backend: Backend, batch: int) -> tuple[int, int]:
+    """Return the samples of a block, and the blocks held at a time."""
+    n_floats = dataset.n_outputs + (dataset.weights is not None)
+    row_bytes = dataset.n_features * _feature_type(dataset, backend).itemsize + n_floats * backend.dtype.itemsize
+    block = min(-(-max(1, BLOCK_BYTES // row_bytes) // batch) * batch, dataset.n_samples)
+    n_held = min(max(1, POOL_BYTES // (block * row_bytes)), -(-dataset.n_samples // block))
+    return block, n_held
+
+
+def _order(n: int, rng: np.random.Generator | None) -> np.ndarray:
+    return np.arange(n) if rng is None else rng.permutation(n)

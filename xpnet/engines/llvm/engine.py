@@ -1,0 +1,152 @@
+"""The compiled engine: a run of steps as one call of machine code, printed from the Program and compiled by LLVM.
+
+The gather, every phase and the slots are inside, so that a step costs no Python at all. The arithmetic of elements is
+the reference engine's to the bit; sums, products, exponentials and hyperbolic tangents round in other places.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.engines.llvm.blas import numpy_gemm
+from xpnet.engines.llvm.native import load
+from xpnet.engines.llvm.run import FLAG, TABLE, program_text
+from xpnet.engines.llvm.step import Library
+from xpnet.engines.replay import Replay
+from xpnet.program.recorder import Program
+
+# Operations of a product from which on NumPy's is faster than ours: than one thread of ours, if it may take two of its
+# own; and than two. Both, and the next, on two cores of an AMD EPYC.
+LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
+TWO_THREADS = (4e6, 2e8)  # operations of a step between which two threads of ours pay; beyond, NumPy's own do
+
+
+def threads_for(program: Program, backend: Backend) -> int:
+    """How many threads should run a step of this Program together: two where they pay and there are cores for them."""
+    least, most = TWO_THREADS
+    pays = least <= sum(call.flops for call in program.calls) <= most
+    if not pays or not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        return 1
+    gemm = numpy_gemm(backend.dtype)
+    return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who gave BLAS one thread wants one
+
+
+class Compiled(Replay):
+    """Runs a Program on the CPU as machine code; whatever is not a run of steps goes as in `Replay`.
+
+    The arguments are those of `Replay`.  threads: how many run a step together.
+    Raises ImportError without llvmlite: pip install 'xpnet[jit]'.
+    """
+
+    name = "compiled"
+
+    def __init__(
+        self, program: Program, backend: Backend, owned: Any,
+        data: Mapping[str, tuple[Any, float | None]] | None = None, threads: int = 1,
+    ) -> None:  # fmt: skip
+        self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
+        least_flops = LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO
+        library = None if self._gemm is None else Library(self._gemm.integer_bits, least_flops)
+        scales = {name: scale for name, (_, scale) in (data or {}).items()}
+        self._text = program_text(program, backend.dtype, scales, threads=threads, library=library)
+        super().__init__(program, backend, owned, data)
+        self._check_data()
+        self.native = load(self._text.text)
+        # ctypes lets other Python threads run meanwhile.
+        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.native.address)
+        self._flags = np.zeros(FLAG * threads, np.int64)
+        self._numbers_of: dict[int, np.ndarray | None] = {}
+
+    def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
+        """See `Replay.run`; a last step of a length that the text does not hold for goes as there."""
+        capacity, rest = self.program.capacity, len(order) % self.program.capacity
+        if rest and self._numbers(rest) is None:
+            n_whole = len(order) // capacity
+            if n_whole == 0:
+                return super().run(order, rows_in)
+            whole = self._run(order[: n_whole * capacity], rows_in[:n_whole], goes_on=True)
+            return np.concatenate([whole, super().run(order[n_whole * capacity :], rows_in[n_whole:])])
+        return self._run(order, rows_in)
+
+    def _run(self, order: np.ndarray, rows_in: np.ndarray, goes_on: bool = False) -> np.ndarray:
+        """Run these steps; an update that is not due after the last one is made, unless the run goes on elsewhere."""
+        capacity, n_samples = self.program.capacity, len(order)
+        order, rows = self._upload(self._check_order(order), rows_in, -(-n_samples // capacity))
+        rows_out = np.empty((len(rows_in), len(self.program.results)), self.backend.dtype)
+        rows = rows_out if rows is None else rows  # not read without slots
+        numbers = [self._numbers(m) for m in (capacity, n_samples % capacity or capacity)]
+        table = {
+            "T": self._owned, "M": self._floats, "U": self._uints, "order": order, "rows_in": rows,
+            "rows_out": rows_out, "numbers": numbers[0], "last_numbers": numbers[1], "n_samples": n_samples,
+            "goes_on": int(goes_on), "flags": self._flags, "pause": _sched_yield() if self.threads > 1 else 0,
+            "gemm": self._gemm.address if self._gemm else 0,
+        }  # fmt: skip
+        gathers = self.program.gathers if self._data else ()
+        values = [table[name] for name in TABLE] + [self._data[name][0] for name, _ in gathers]
+        self._call_function(np.array([item if isinstance(item, int) else item.ctypes.data for item in values]))
+        return rows_out.astype(np.float64)
+
+    def _call_function(self, table: np.ndarray) -> None:
+        """Run on all threads; those that have begun come to their end before an interrupt is raised."""
+        address = table.ctypes.data
+        if self.threads == 1:
+            self._function(address, 0)
+            return
+        # One that began alone would wait for the others for ever, so all begin or none, as is said once for all of
+        # them: a broken barrier may still let the last one through that came to it.
+        gate, are_there = threading.Event(), [False]
+
+        def work(i: int) -> None:
+            gate.wait()
+            if are_there[0]:
+                self._function(address, i)
+
+        workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
+        with self._gemm.one_thread() if self._gemm is not None else nullcontext():
+            try:
+                for worker in workers:
+                    worker.start()
+                are_there[0] = True
+            finally:
+                gate.set()
+                _join(workers)
+
+    def _numbers(self, batch: int) -> np.ndarray | None:
+        """The numbers that depend on the batch length, for this one; None if the text does not hold for it."""
+        if batch not in self._numbers_of:
+            program, places = self.program.at(batch), self._text.numbers
+            values = [program.calls[index].inputs[position] for index, position in places]
+            fits = self._text.sizes.hold_for(program)
+            self._numbers_of[batch] = np.array([*values, 0.0], self.backend.dtype) if fits else None
+        return self._numbers_of[batch]
+
+    def _extra_floats(self, program: Program) -> int:
+        return self._text.extra_floats
+
+
+def _join(workers: list[threading.Thread]) -> None:
+    """Wait until they have ended, however often somebody interrupts; then let the interrupt through."""
+    interrupt: KeyboardInterrupt | None = None
+    for worker in workers:
+        while worker.is_alive():
+            try:
+                worker.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _sched_yield() -> int:
+    """The address of the C library's function that offers the processor to others."""
+    address = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value
+    assert address is not None
+    return address

@@ -1,0 +1,325 @@
+"""Write matrix products as loops over tiles that stay in registers.
+
+For products of a few million operations, where a library spends as long on its calls and on packing its operands. A
+tile of the result is a handful of vectors; along k each of its rows is multiplied with the columns'. Source of the
+scheme: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), section 4, without packing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from xpnet.engines.llvm.text import ADDED, Function, is_known
+
+VECTOR_BYTES = 32  # of a vector: AVX2's; narrower machines take two registers for one
+FEW_ROWS = 8  # of a result: fewer do not repay turning the right operand
+COLUMN_UNIT = 12  # where columns may be cut: all tiles along k are as wide as one of its divisors
+LONG_INNER = 64  # length of k from which rows are multiplied with rows as they lie
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A matrix in memory: element (i, j) is at address[i * rows + j * columns]."""
+
+    address: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """out (n_rows, n_columns) = left (n_rows, n_inner) right (n_inner, n_columns) + bias, out in C order.
+
+    n_inner: a value of the function or a number.  n_columns: a number.
+    first, last: which rows of the result to compute: from first on, below last.
+    columns: likewise, where `takes_columns` allows it; None for all.
+    most_rows: how many rows there can be.  multiple: of what their number is one.
+    bias: address of the n_columns numbers that each row begins with, or None.
+    scratch: address of n_inner * n_columns numbers for the right operand turned round, where that pays.
+    """
+
+    left: Factor
+    right: Factor
+    out: str
+    first: str | int
+    last: str | int
+    most_rows: int
+    n_inner: str | int
+    n_columns: int
+    bias: str | None
+    scratch: str
+    columns: tuple[str, str] | None = None
+    multiple: int = 1
+
+
+def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> bool:
+    """Whether the right operand is to be turned round."""
+    if right_columns == 1 or not is_known(n_inner) or int(n_inner) >= LONG_INNER:
+        return False
+    return most_rows >= FEW_ROWS
+
+
+def takes_columns(n_inner: int, n_columns: int) -> bool:
+    """Whether a product with a right operand that lies turned can be cut at multiples of `COLUMN_UNIT` columns."""
+    return n_inner >= LONG_INNER and n_columns > 2 * COLUMN_UNIT
+
+
+def write_product(f: Function, product: Product) -> None:
+    """Write the product in the way that suits its shape."""
+    right, n_inner = product.right, product.n_inner
+    if right.columns == 1 or product.n_columns == 1:
+        _by_outer_products(f, product, Factor(right.address, right.rows, 1))
+    elif needs_scratch(right.columns, n_inner, product.most_rows):
+        turned = Factor(product.scratch, product.n_columns, 1)
+        with f.loop(0, product.n_columns) as j, f.loop(0, n_inner) as k:
+            value = f.let(f"load {f.real}, ptr {_at(f, right, k.index, j.index)}")
+            f.do(f"store {f.real} {value}, ptr {_at(f, turned, k.index, j.index)}")
+        _by_outer_products(f, product, turned)
+    elif is_known(n_inner) and int(n_inner) >= _lanes(f) and (product.left.columns, right.rows) == (1, 1):
+        _by_dot_products(f, product)
+    else:
+        _one_by_one(f, product)
+
+
+def _lanes(f: Function) -> int:
+    return VECTOR_BYTES // f.size
+
+
+def _at(f: Function, factor: Factor, i: str | int, j: str | int) -> str:
+    """The address of an element."""
+    offsets = (f.calculated("mul", i, factor.rows), f.calculated("mul", j, factor.columns))
+    return f.element(f.real, factor.address, f.calculated("add", *offsets))
+
+
+def _pieces(n: int, lanes: int) -> list[tuple[int, int]]:
+    """Cut n columns into vectors: (first column, length). The last one may begin within the one before it."""
+    width = lanes if n >= lanes else 1 << (n.bit_length() - 1)
+    starts = list(range(0, n - width + 1, width))
+    return [(start, width) for start in (starts if n % width == 0 else [*starts, n - width])]
+
+
+def _in_rows(
+    f: Function, product: Product, allowed: Sequence[int]
+) -> Iterator[tuple[int, str | int, str | int]]:  # fmt: skip
+    """Cut the rows into tiles: (rows of a tile, first row, row to end before), the tallest first.
+
+    allowed: how many rows a tile may have, falling to 1. As few heights are taken as do: each is code of its own.
+    """
+    first, last = product.first, product.last
+    if is_known(first) and is_known(last):
+        for rows in allowed:
+            end = int(first) + (int(last) - int(first)) // rows * rows
+            if end > int(first):
+                yield rows, first, end
+            first = end
+        return
+    for rows in _heights(allowed, product.most_rows):
+        if product.multiple % rows == 0:
+            yield rows, first, last
+            return
+        length = last if first in (0, "0") else f.let(f"sub nsw i64 {last}, {first}")
+        rest = f.let(f"urem i64 {length}, {rows}")
+        end_of_tiles = f.let(f"sub nsw i64 {last}, {rest}")
+        yield rows, first, end_of_tiles
+        first = end_of_tiles
+
+
+def _heights(allowed: Sequence[int], n_rows: int) -> list[int]:
+    """Heights of tiles for at most so many rows: one that divides them, or the tallest and its half; and one row."""
+    fitting = [rows for rows in allowed if rows <= n_rows]
+    even = [rows for rows in fitting if n_rows % rows == 0 and 2 * rows > fitting[0]]
+    tall = even[:1] or [fitting[0], *(rows for rows in fitting if 2 * rows == fitting[0])]
+    return tall if tall[-1] == 1 else [*tall, 1]
+
+
+def _by_outer_products(f: Function, product: Product, right: Factor) -> None:
+    """The right operand's rows are contiguous: vectors of columns, each times one number of the left operand."""
+    pieces = _pieces(product.n_columns, _lanes(f))
+    regular = len([piece for i, piece in enumerate(pieces) if piece == (i * pieces[0][1], pieces[0][1])])
+    n_blocks = regular // 3
+    width = pieces[0][1]
+    if n_blocks > 1:
+        with f.loop(0, n_blocks * 3 * width, 3 * width, as_is=True) as j:
+            _column_block(f, product, right, j.index, [(i * width, width) for i in range(3)])
+        pieces = pieces[n_blocks * 3 :]
+    for i in range(0, len(pieces), 3):
+        _column_block(f, product, right, 0, pieces[i : i + 3])
+
+
+def _column_block(
+    f: Function, product: Product, right: Factor, column: str | int, pieces: list[tuple[int, int]]
+) -> None:
+    most = {1: 8, 2: 6, 3: 4}[len(pieces)]  # so that the sums of a tile and what they need fit 16 registers
+    for rows, first, end in _in_rows(f, product, range(most, 0, -1)):
+        with f.loop(first, end, rows, as_is=True) as i:
+            _column_tile(f, product, right, i.index, rows, column, pieces)
+
+
+def _column_tile(
+    f: Function, product: Product, right: Factor, i: str, rows: int, column: str | int, pieces: list[tuple[int, int]]
+) -> None:
+    """rows x pieces of the result."""
+    kinds = [_vector(f, width) for _, width in pieces]
+    starts = []
+    for (start, _), kind in zip(pieces, kinds, strict=True):
+        if product.bias is None:
+            starts.append((kind, "zeroinitializer"))
+        else:
+            address = f.element(f.real, product.bias, column, start)
+            starts.append((kind, f.let(f"load {kind}, ptr {address}, align {f.size}")))
+    left_rows = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
+    right_column = f.element(f.real, right.address, column)
+    with f.loop(0, product.n_inner, carried=starts * rows, as_is=True) as k:
+        vectors = []
+        right_row = f.element(f.real, right_column, f.calculated("mul", k.index, right.rows))
+        for (start, _), kind in zip(pieces, kinds, strict=True):
+            vectors.append(f.let(f"load {kind}, ptr {f.element(f.real, right_row, start)}, align {f.size}"))
+        for row in range(rows):
+            address = f.element(f.real, left_rows[row], f.calculated("mul", k.index, product.left.columns))
+            number = f.let(f"load {f.real}, ptr {address}")
+            for p, ((_, width), kind) in enumerate(zip(pieces, kinds, strict=True)):
+                many = _broadcast(f, number, width)
+                k.following.append(_multiplied(f, kind, many, vectors[p], k.carried[row * len(pieces) + p]))
+    for row in range(rows):
+        address = f.element(f.real, product.out, f.calculated("mul", f.calculated("add", i, row), product.n_columns))
+        address = f.element(f.real, address, column)
+        for p, ((start, _), kind) in enumerate(zip(pieces, kinds, strict=True)):
+            place = f.element(f.real, address, start)
+            f.do(f"store {kind} {k.carried[row * len(pieces) + p]}, ptr {place}, align {f.size}")
+
+
+def _by_dot_products(f: Function, product: Product) -> None:
+    """Rows of both operands are contiguous in k: vectors along k, summed up at the end."""
+    for rows, first, end in _in_rows(f, product, (4, 2, 1)):
+        width = {4: 3, 2: 4, 1: 6}[rows]
+        n, rest = product.n_columns, product.n_columns % width
+        start, stop = product.columns or ("0", str(n))
+        end_of_whole: str | int = n - rest
+        if product.columns is not None and rest:
+            end_of_whole = f.let(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {n - rest})")
+        elif product.columns is not None:
+            end_of_whole = stop
+        with f.loop(start, end_of_whole, width, as_is=True) as j, f.loop(first, end, rows, as_is=True) as i:
+            _row_tile(f, product, i.index, rows, j.index, width)
+        if rest:
+            is_mine = nullcontext() if product.columns is None else f.when(f.let(f"icmp eq i64 {stop}, {n}"))
+            with is_mine, f.loop(first, end, rows, as_is=True) as i:
+                _row_tile(f, product, i.index, rows, str(n - rest), rest)
+
+
+def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns: int) -> None:
+    """rows x columns of the result, each a sum along k."""
+    lanes, n_inner = _lanes(f), int(product.n_inner)
+    kind = _vector(f, lanes)
+    lefts = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
+    rights = [_at(f, product.right, 0, f.calculated("add", j, column)) for column in range(columns)]
+    with f.loop(
+        0, n_inner // lanes * lanes, lanes, carried=[(kind, "zeroinitializer")] * (rows * columns), as_is=True
+    ) as k:
+        k.following = _row_turn(f, k.carried, lefts, rights, k.index, None)
+    sums = k.carried
+    if n_inner % lanes:  # the last vector begins within the one before it, and what was counted is left out
+        fresh = ", ".join(f"i1 {'true' if lane >= lanes - n_inner % lanes else 'false'}" for lane in range(lanes))
+        sums = _row_turn(f, sums, lefts, rights, str(n_inner - lanes), f"<{fresh}>")
+    for column in range(columns):
+        total = _summed(f, [sums[row * columns + column] for row in range(rows)], lanes)
+        at_column = f.calculated("add", j, column)
+        bias = None
+        if product.bias is not None:
+            bias = f.let(f"load {f.real}, ptr {f.element(f.real, product.bias, at_column)}")
+        for row in range(rows):
+            value = total if rows == 1 else f.let(f"extractelement {_vector(f, rows)} {total}, i64 {row}")
+            if bias is not None:
+                value = f.let(f"fadd {f.real} {value}, {bias}")
+            place = f.calculated("mul", f.calculated("add", i, row), product.n_columns)
+            address = f.element(f.real, product.out, f.calculated("add", place, at_column))
+            f.do(f"store {f.real} {value}, ptr {address}")
+
+
+def _row_turn(
+    f: Function, sums: list[str], lefts: list[str], rights: list[str], k: str, mask: str | None
+) -> list[str]:  # fmt: skip
+    """One vector along k of each row and column; returns the new sums."""
+    kind = _vector(f, _lanes(f))
+
+    def loaded(address: str) -> str:
+        value = f.let(f"load {kind}, ptr {f.element(f.real, address, k)}, align {f.size}")
+        if mask is None:
+            return value
+        return f.let(f"select <{_lanes(f)} x i1> {mask}, {kind} {value}, {kind} zeroinitializer")
+
+    left, right = [loaded(address) for address in lefts], [loaded(address) for address in rights]
+    pairs = [(one, other) for one in left for other in right]
+    return [_multiplied(f, kind, one, other, total) for (one, other), total in zip(pairs, sums, strict=True)]
+
+
+def _summed(f: Function, vectors: list[str], lanes: int) -> str:
+    """The sums of four, two or one vectors, as one vector of as many numbers (of one: the number)."""
+    kind = _vector(f, lanes)
+    if len(vectors) == 1:
+        zero = "0x8000000000000000"  # -0.0, which changes nothing
+        return f.let(f"call {ADDED} {f.real} @llvm.vector.reduce.fadd.{_suffix(f, lanes)}({f.real} {zero}, "
+                     f"{kind} {vectors[0]})")  # fmt: skip
+    step = 1
+    while len(vectors) > 1:  # neighbours are added, two vectors becoming one
+        vectors = [_paired(f, one, other, lanes, step) for one, other in zip(vectors[::2], vectors[1::2], strict=True)]
+        step *= 2
+    total, width = vectors[0], lanes
+    while width > step:
+        halves = [
+            f.let(f"shufflevector {_vector(f, width)} {total}, {_vector(f, width)} poison, "
+                  f"{_mask(range(start, start + width // 2))}") for start in (0, width // 2)
+        ]  # fmt: skip
+        width //= 2
+        total = f.let(f"fadd {_vector(f, width)} {halves[0]}, {halves[1]}")
+    return total
+
+
+def _paired(f: Function, one: str, other: str, lanes: int, step: int) -> str:
+    """Sums of neighbours `step` apart, those of one vector and of the other by turns."""
+    firsts = [lane // step % 2 * lanes + lane // (2 * step) * 2 * step + lane % step for lane in range(lanes)]
+    kind = _vector(f, lanes)
+    parts = [f.let(f"shufflevector {kind} {one}, {kind} {other}, {_mask(lane + shift for lane in firsts)}")
+             for shift in (0, step)]  # fmt: skip
+    return f.let(f"fadd {kind} {parts[0]}, {parts[1]}")
+
+
+def _one_by_one(f: Function, product: Product) -> None:
+    """The plain triple loop, for small or unusual shapes."""
+    with f.loop(product.first, product.last) as i, f.loop(0, product.n_columns) as j:
+        start = "0x0000000000000000"
+        if product.bias is not None:
+            start = f.let(f"load {f.real}, ptr {f.element(f.real, product.bias, j.index)}")
+        with f.loop(0, product.n_inner, carried=[(f.real, start)]) as k:
+            one = f.let(f"load {f.real}, ptr {_at(f, product.left, i.index, k.index)}")
+            other = f.let(f"load {f.real}, ptr {_at(f, product.right, k.index, j.index)}")
+            k.following = [f.let(f"fadd {ADDED} {f.real} {k.carried[0]}, "
+                                 f"{f.let(f'fmul {ADDED} {f.real} {one}, {other}')}")]  # fmt: skip
+        place = f.calculated("add", f.calculated("mul", i.index, product.n_columns), j.index)
+        f.do(f"store {f.real} {k.carried[0]}, ptr {f.element(f.real, product.out, place)}")
+
+
+def _vector(f: Function, width: int) -> str:
+    return f"<{width} x {f.real}>"
+
+
+def _suffix(f: Function, width: int) -> str:
+    return f"v{width}f{8 * f.size}"
+
+
+def _mask(lanes: range | Iterator[int]) -> str:
+    numbers = list(lanes)
+    return f"<{len(numbers)} x i32> <{', '.join(f'i32 {lane}' for lane in numbers)}>"
+
+
+def _broadcast(f: Function, number: str, width: int) -> str:
+    kind = _vector(f, width)
+    one = f.let(f"insertelement {kind} poison, {f.real} {number}, i64 0")
+    return f.let(f"shufflevector {kind} {one}, {kind} poison, <{width} x i32> zeroinitializer")
+
+
+def _multiplied(f: Function, kind: str, one: str, other: str, total: str) -> str:
+    """one * other + total, rounded once where the machine can."""
+    return f.let(f"fadd contract {kind} {f.let(f'fmul contract {kind} {one}, {other}')}, {total}")

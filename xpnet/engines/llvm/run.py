@@ -1,0 +1,205 @@
+"""Print a Program as a module of LLVM's representation: a function that runs all steps, and what it calls.
+
+`run(table, thread)` gathers samples and slots, steps, and hands out results. It takes the addresses of everything in
+one table, so that the text depends on nothing but the Program, the types of the data and the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.engines.cuda.text import Sizes
+from xpnet.engines.llvm.mathematics import definitions
+from xpnet.engines.llvm.nests import MATHEMATICS
+from xpnet.engines.llvm.plan import Plan
+from xpnet.engines.llvm.products import VECTOR_BYTES
+from xpnet.engines.llvm.step import Library, StepPrinter
+from xpnet.engines.llvm.text import Function, literal
+from xpnet.program.grouping import launches
+from xpnet.program.recorder import Buffer, Program
+
+# The order of the table that `run` is given: addresses and whole numbers of 8 bytes; the data of each gather follow.
+TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers", "n_samples", "goes_on",
+         "flags", "pause", "gemm")  # fmt: skip
+FLAG = 8  # places of 8 bytes from one thread's flag to the next: a cache line
+LINE_BYTES = 64
+AHEAD_BYTES = 30_000  # of samples that are on their way from memory while others are gathered
+SPINS = 2000  # looks at another thread's flag before the processor is offered to others
+
+
+@dataclass(frozen=True)
+class ProgramText:
+    """The text of a Program and what goes with it.
+
+    sizes: which batch sizes it serves.  numbers: (call, operand) of those that depend on the batch length.
+    extra_floats: elements that it needs behind the float arena.
+    """
+
+    text: str
+    sizes: Sizes
+    numbers: tuple[tuple[int, int], ...]
+    extra_floats: int
+
+
+def program_text(
+    program: Program, dtype: Any, scales: Mapping[str, float | None], *, threads: int = 1,
+    library: Library | None = None,
+) -> ProgramText:  # fmt: skip
+    """Print a Program.
+
+    dtype: np.float32 or np.float64.  scales: of the gathered data of each name: None, or the factor of uint8 ones;
+    empty if there is no data.
+    threads: how many run it together.  library: a product to call where it is faster.
+    Raises CannotPrint for what only a kernel of a user's own may say.
+    """
+    found = launches(program, share=False)
+    plan = Plan(program, found, threads, library.least_flops if library else None, bool(scales))
+    step = StepPrinter(plan, np.dtype(dtype), Sizes(program, found), library)
+    parts = [step.function(name) for name in ("step", "update")[: 1 + (program.accumulate > 1)]]
+    parts.append(_Run(step, scales).function())
+    if threads > 1:
+        parts.append(_WAIT.format(threads=threads, flag=FLAG, spins=SPINS))
+    words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
+    parts += [*step.tables, _declared(step.real), definitions(words, dtype), *step.metadata.lines, ""]
+    return ProgramText("\n".join(parts), step.sizes, tuple(step.numbers), plan.extra_floats)
+
+
+class _Run:
+    """Prints the function that is called."""
+
+    def __init__(self, step: StepPrinter, scales: Mapping[str, float | None]) -> None:
+        self._step, self._scales, self._program = step, scales, step.plan.program
+        self._real, self._type = step.real, step.dtype
+
+    def function(self) -> str:
+        """All steps of a run."""
+        f, program, capacity = Function(self._step.metadata, self._real), self._program, self._program.capacity
+        for i, name in enumerate(TABLE):
+            kind = "i64" if name in ("n_samples", "goes_on") else "ptr"
+            f.do(f"%{name} = load {kind}, ptr {f.element('i64', '%table', i)}")
+        n_steps = f.let(f"udiv i64 {f.calculated('add', '%n_samples', capacity - 1)}, {capacity}")
+        gathers = program.gathers if self._scales else ()  # without data the samples were fed
+        sources = [f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}") for i in range(len(gathers))]
+        with f.loop(0, n_steps) as t:
+            done = f.calculated("mul", t.index, capacity)
+            left = f.let(f"sub i64 %n_samples, {done}")
+            m = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {capacity})")
+            is_full = f.let(f"icmp eq i64 {m}, {capacity}")
+            numbers = f.let(f"select i1 {is_full}, ptr %numbers, ptr %last_numbers")
+            self._copy(f, "rows_in", program.slots, t.index, into_memory=True)
+            part = self._step.split(f, str(capacity) if self._step.sizes.is_fixed else m, 1)  # as the step cuts rows
+            for source, (name, buffer) in zip(sources, gathers, strict=True):
+                rows = ("0", m) if self._step.plan.is_own(buffer) else part
+                self._gather(f, source, self._scales[name], buffer, rows, done)
+            passed = f"ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
+            f.do(f"call void @step({passed})")
+            if program.accumulate > 1:
+                following = f.calculated("add", t.index, 1)
+                rest = f.let(f"urem i64 {following}, {program.accumulate}")
+                end = f.let(f"add i64 {n_steps}, %goes_on")  # not reached if the run goes on elsewhere
+                due = [f.let(f"icmp eq i64 {rest}, 0"), f.let(f"icmp eq i64 {following}, {end}")]
+                with f.when(f.let(f"or i1 {due[0]}, {due[1]}")):
+                    f.do(f"call void @update({passed})")
+            self._copy(f, "rows_out", program.results, t.index, into_memory=False)
+        return f.text("run", ("ptr %table", "i64 %thread"), linkage="")
+
+    def _copy(self, f: Function, rows: str, names: tuple[str, ...], step: str, into_memory: bool) -> None:
+        """A row of slots into their place, or of results out of theirs, by the first thread."""
+        if not names:
+            return
+        with f.when(f.let("icmp eq i64 %thread, 0")):
+            place = self._program.buffers[names[0]].offset - self._program.n_owned
+            row = f.calculated("mul", step, len(names))
+            for i in range(len(names)):
+                addresses = f.element(self._real, f"%{rows}", row, i), f.element(self._real, "%M", place, i)
+                source, target = addresses if into_memory else addresses[::-1]
+                f.do(f"store {self._real} {f.let(f'load {self._real}, ptr {source}')}, ptr {target}")
+
+    def _gather(
+        self, f: Function, source: str, scale: float | None, buffer: Buffer, rows: tuple[str, str], done: str
+    ) -> None:  # fmt: skip
+        """This thread's rows of the data, into a buffer; those that come later are asked of memory meanwhile."""
+        n, base = buffer.shape[0], self._step.base(f, buffer)
+        kind, size = (self._real, self._type.itemsize) if scale is None else ("i8", 1)
+        line, last = LINE_BYTES // size, f.let("sub i64 %n_samples, 1")
+        with f.loop(*rows) as row:
+            place = f.calculated("add", done, row.index)
+            ahead = f.calculated("add", place, max(1, AHEAD_BYTES // (n * size)))
+            later = f.let(f"call i64 @llvm.smin.i64(i64 {ahead}, i64 {last})")
+            samples = [f.let(f"load i64, ptr {f.element('i64', '%order', at)}") for at in (place, later)]
+            data, coming = (f.element(kind, source, f.calculated("mul", sample, n)) for sample in samples)
+            target, whole = f.element(self._real, base, f.calculated("mul", row.index, n)), n // line * line
+            for start, end, width in ((0, whole, line), (whole, n, 1)):
+                if start < end:
+                    with f.loop(start, end, width, as_is=width > 1) as i:
+                        if width > 1 or n < line:  # of the rest of a long row, the line before has mostly brought it
+                            ask = f.element(kind, coming, i.index)
+                            f.do(f"call void @llvm.prefetch.p0(ptr {ask}, i32 0, i32 2, i32 1)")
+                        addresses = f.element(kind, data, i.index), f.element(self._real, target, i.index)
+                        self._move(f, *addresses, width, scale)
+
+    def _move(self, f: Function, source: str, target: str, n: int, scale: float | None) -> None:
+        """n numbers of a sample; of bytes scaled."""
+        kind, own = (f"<{n} x {name}>" if n > 1 else name
+                     for name in (self._real, self._real if scale is None else "i8"))  # fmt: skip
+        value = f.let(f"load {own}, ptr {source}, align {self._type.itemsize if scale is None else 1}")
+        if scale is not None:
+            factor = literal(float(self._type.type(scale)))
+            value = f.let(f"uitofp {own} {value} to {kind}")
+            value = f.let(f"fmul {kind} {value}, {f'splat ({self._real} {factor})' if n > 1 else factor}")
+        f.do(f"store {kind} {value}, ptr {target}, align {self._type.itemsize}")
+
+
+def _declared(real: str) -> str:
+    """What the functions call of LLVM's own."""
+    size = 4 if real == "float" else 8
+    bits, lanes = 8 * size, VECTOR_BYTES // size
+    return "\n".join([
+        f"declare {real} @llvm.fabs.f{bits}({real})",
+        f"declare {real} @llvm.sqrt.f{bits}({real})",
+        f"declare {real} @llvm.vector.reduce.fadd.v{lanes}f{bits}({real}, <{lanes} x {real}>)",
+        "declare i64 @llvm.smin.i64(i64, i64)",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+        "",
+    ])  # fmt: skip
+
+
+# A thread says which wait it has come to, and looks until the others have come as far.
+_WAIT = """\
+define internal void @wait(ptr %flags, i64 %thread, ptr %pause) noinline nounwind {{
+entry:
+  %place = mul nsw i64 %thread, {flag}
+  %mine = getelementptr inbounds i64, ptr %flags, i64 %place
+  %before = load i64, ptr %mine
+  %now = add i64 %before, 1
+  store atomic i64 %now, ptr %mine release, align 8
+  br label %others
+others:
+  %other = phi i64 [ 0, %entry ], [ %next, %come ]
+  %its_place = mul nsw i64 %other, {flag}
+  %its = getelementptr inbounds i64, ptr %flags, i64 %its_place
+  br label %look
+look:
+  %looks = phi i64 [ 0, %others ], [ %more, %again ], [ 0, %offer ]
+  %stands = load atomic i64, ptr %its acquire, align 8
+  %is_behind = icmp slt i64 %stands, %now
+  br i1 %is_behind, label %again, label %come
+again:
+  %more = add i64 %looks, 1
+  %is_long = icmp sgt i64 %more, {spins}
+  br i1 %is_long, label %offer, label %look
+offer:
+  %ignored = call i32 %pause()
+  br label %look
+come:
+  %next = add i64 %other, 1
+  %are_more = icmp slt i64 %next, {threads}
+  br i1 %are_more, label %others, label %over
+over:
+  ret void
+}}
+"""

@@ -1,0 +1,175 @@
+"""How NumPy says each word fastest: a Program's calls as Python callables that allocate nothing.
+
+What is measured here is NumPy's own overhead, which for small networks is most of a step: a sum is a product with ones,
+two to four times as fast as a reduction; a `greater` that writes floats would cast through buffers that NumPy
+allocates; a `maximum` with a number is several times as fast if the number fills an array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet.program.recorder import Call, Operand, Program
+
+_LONG_SUM = 4096  # elements of a vector from which NumPy's own sum costs no more than a product
+_LARGE = (
+    1 << 16
+)  # elements of a result from which a bound is a row: NumPy repeats it at little cost, and memory is spared
+
+Bound = Callable[[], Any]
+
+
+def working_sizes(program: Program) -> tuple[int, int]:
+    """What the calls need besides the Program's buffers: bytes of bools, and elements of constants."""
+    masks = [call.out.buffer.size for call in program.calls if call.word == "greater"]
+    filled: dict[float, int] = {}
+    for call in program.calls:
+        for number in _bounds(call):
+            filled[number] = max(filled.get(number, 0), _filled_size(call))
+    return max(masks, default=0), sum(filled.values())
+
+
+class NumpyCalls:
+    """Binds the calls of a Program, at any batch size up to its capacity, to arrays.
+
+    array: gives the array of an operand, always the same one for the same operand.
+    """
+
+    def __init__(self, program: Program, array: Callable[[Operand], np.ndarray]) -> None:
+        self._array, self._program = array, program
+        self._mask = np.empty(working_sizes(program)[0], np.bool_)
+        self._filled: dict[float, np.ndarray] = {}
+
+    def bind(self, calls: Sequence[Call], others: Sequence[Call] = ()) -> list[Bound]:
+        """Return what does the same as these calls one after the other; some are drawn together.
+
+        others: calls of other phases, which may read what these leave.
+        """
+        bound: list[Bound] = []
+        i = 0
+        while i < len(calls):
+            call = calls[i]
+            i += 1
+            if call.word == "multiply" and call.inputs == (call.out, 1.0):
+                continue  # the mean over a batch of one
+            if call.word != "sum":
+                bound += self._one(call)
+                continue
+            factor = _factor(call, calls[i:])
+            if factor is not None:
+                i += 1
+            if i < len(calls) and _sums_up(call, calls[i], (*calls[i + 1 :], *others, *calls[:i])):
+                bound += self._whole_sum(call, factor or 1.0, calls[i])
+                i += 1
+            else:
+                bound += self._sum(call, factor or 1.0)
+        return bound
+
+    def _one(self, call: Call) -> list[Bound]:
+        out, arrays = self._array(call.out), [self._array(operand) for operand in call.operands]
+        if call.word == "matmul":
+            return [partial(arrays[0].dot, arrays[1], out)]
+        if call.word == "max":
+            return [partial(np.maximum.reduce, arrays[0], call.axis, None, out, True)]
+        word, inputs = getattr(np, call.word), [self._input(call, item, arrays[0].dtype) for item in call.inputs]
+        if call.word in ("maximum", "minimum"):  # a positional `out` is deprecated for these two
+            return [partial(word, *inputs, out=out)]
+        if call.word == "greater":
+            mask = self._mask[: out.size].reshape(out.shape)
+            return [partial(word, *inputs, mask), partial(np.copyto, out, mask)]
+        return [partial(word, *inputs, out)]
+
+    def _input(self, call: Call, item: Operand | float, dtype: np.dtype[Any]) -> np.ndarray:
+        """An array, or a number as NumPy takes it fastest: 0-d and of the right type, or as an array full of it."""
+        if isinstance(item, Operand):
+            return self._array(item)
+        if not _bounds(call):
+            return np.array(item, dtype)
+        number = float(item)
+        shape = call.out.shape if call.out.buffer.size <= _LARGE else call.out.shape[-1:]
+        if number not in self._filled or self._filled[number].size < math.prod(shape):
+            sizes = [_filled_size(other) for other in (call, *self._program.calls) if number in _bounds(other)]
+            self._filled[number] = np.full(max(sizes), item, dtype)
+        return self._filled[number][: math.prod(shape)].reshape(shape)
+
+    def _sum(self, call: Call, factor: float) -> list[Bound]:
+        """factor times a sum over one axis."""
+        array, out = self._array(call.operands[0]), self._array(call.out)
+        if array.ndim == 1 or (call.axis == 0 and array.shape[1] == 1):
+            return _vector_sum(array.reshape(-1), factor, out)
+        if call.axis == 1:
+            return [partial(np.dot, array, np.full((array.shape[1], 1), factor, array.dtype), out)]
+        if len(array) <= _LONG_SUM:
+            return [partial(np.dot, np.full((1, len(array)), factor, array.dtype), array, out)]
+        # A product adds up row after row: of many rows, sums of blocks lose fewer digits.
+        parts = [array[start : start + _LONG_SUM] for start in range(0, len(array), _LONG_SUM)]
+        sums, ones = np.empty((len(parts), array.shape[1]), array.dtype), np.ones((1, _LONG_SUM), array.dtype)
+        bound: list[Bound] = [
+            partial(np.dot, ones[:, : len(part)], part, sums[i : i + 1]) for i, part in enumerate(parts)
+        ]
+        return [*bound, partial(np.dot, np.full((1, len(parts)), factor, array.dtype), sums, out)]
+
+    def _whole_sum(self, first: Call, factor: float, second: Call) -> list[Bound]:
+        """factor times the sum over both axes, into the second sum's place."""
+        return _vector_sum(self._array(first.operands[0]).reshape(-1), factor, self._array(second.out))
+
+
+def _vector_sum(vector: np.ndarray, factor: float, out: np.ndarray) -> list[Bound]:
+    """factor times the sum of a vector; a long one by NumPy's own sum, which loses fewer digits."""
+    if vector.size > _LONG_SUM:
+        total: list[Bound] = [partial(np.add.reduce, vector, 0, None, out.reshape(1), True)]
+        return total if factor == 1.0 else [*total, partial(np.multiply, out, np.array(factor, out.dtype), out)]
+    numbers = np.full((vector.size, 1), factor, vector.dtype)
+    return [partial(np.dot, vector.reshape(1, -1), numbers, out.reshape(1, 1))]
+
+
+def _bounds(call: Call) -> list[float]:
+    """The number that a `maximum` or `minimum` compares an array with."""
+    if call.word not in ("maximum", "minimum") or call.out.buffer.form == "scalar":
+        return []
+    return [float(item) for item in call.inputs if not isinstance(item, Operand)]
+
+
+def _filled_size(call: Call) -> int:
+    """Elements of a bound as an array, at any batch size: as many as the result has, or one row if it is large."""
+    return max(min(call.out.buffer.size, _LARGE), call.out.shape[-1])
+
+
+def _factor(call: Call, following: Sequence[Call]) -> float | None:
+    """The number that the next call multiplies this sum by, in place, if that is exact in any order: a power of two."""
+    if not following or following[0].word != "multiply" or following[0].phase != call.phase:
+        return None
+    (item, number), out = following[0].inputs, following[0].out
+    if isinstance(number, Operand) or not isinstance(item, Operand) or math.frexp(abs(number))[0] != 0.5:
+        return None
+    in_place = _same_place(item, call.out) and _same_place(out, call.out)
+    return float(number) if in_place and call.operands[0].buffer.form == "matrix" else None
+
+
+def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
+    """Whether `second` sums up what `first` left, a vector that nobody else reads before it is written again.
+
+    after: the calls from there on to `second` again, as steps follow each other; those drawn into `first` may be there.
+    """
+    if second.word != "sum" or second.phase != first.phase or first.operands[0].buffer.form != "matrix":
+        return False
+    if not _same_place(second.operands[0], first.out):
+        return False
+    for call in after:
+        if call is first:  # it writes there
+            return True
+        if any(operand.buffer.overlaps(first.out.buffer) for operand in call.operands):
+            return False
+        if _same_place(call.out, first.out):
+            return True
+    return True
+
+
+def _same_place(one: Operand, other: Operand) -> bool:
+    a, b = one.buffer, other.buffer
+    return (a.kind, a.offset, a.size) == (b.kind, b.offset, b.size)

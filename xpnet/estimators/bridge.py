@@ -1,0 +1,71 @@
+"""From a fitted estimator of scikit-learn's to xpnet's and back: settings, weights, classes and records.
+
+`xpnet.estimators.mlp.from_sklearn` and the method `to_sklearn` are the ways in.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnet.backend import select_backend
+from xpnet.checks import check_option
+from xpnet.estimators.settings import ACTIVATION_NAMES, loss_of_kind, make_network
+
+RECORDS = ("n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_",
+           "n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "feature_names_in_", "classes_")  # fmt: skip
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
+LOSSES = ("log_loss", "squared_error", "poisson")
+SOLVERS = ("lbfgs", "sgd", "adam")
+
+
+def take_over(estimator: Any, fitted: Any) -> Any:
+    """Give a new estimator what scikit-learn's fitted one has learned, and return it."""
+    for name in RECORDS:
+        if hasattr(fitted, name):
+            setattr(estimator, name, getattr(fitted, name))
+    if hasattr(fitted, "classes_"):
+        estimator._binarizer = fitted._label_binarizer
+    coefs = fitted.coefs_
+    backend = select_backend(estimator.device, coefs[0].dtype)
+    loss = loss_of_kind(estimator.loss, fitted.out_activation_ == "softmax")
+    network = estimator.network_ = make_network(estimator, coefs[0].shape[0], coefs[-1].shape[1], loss, backend, None)
+    for W, b, coef, intercept in zip(
+        network.parameters.weights, network.parameters.biases, coefs, fitted.intercepts_, strict=True
+    ):
+        W[...], b[...] = backend.to_device(coef.T), backend.to_device(intercept.reshape(-1, 1))
+    for name in ("validation_scores_", "loss_curve_"):  # None, or not there, where there are none
+        setattr(estimator, name, list(getattr(estimator, name, None) or ()))
+    for name, worst in (("best_loss_", math.inf), ("best_validation_score_", -math.inf)):
+        found = getattr(estimator, name, None)
+        setattr(estimator, name, worst if found is None else found)
+    estimator._optimizer = None
+    return estimator
+
+
+def to_sklearn(estimator: Any) -> Any:
+    """Return scikit-learn's estimator with this fitted one's settings, weights and records."""
+    from sklearn import neural_network
+
+    names = {here: there for there, here in ACTIVATION_NAMES.items()}
+    activation = estimator.activation
+    if isinstance(activation, (list, tuple)) and len(set(activation)) == 1:
+        activation = activation[0]
+    check_option("activation of scikit-learn's estimator", names.get(activation, activation), ACTIVATIONS)
+    check_option("loss of scikit-learn's estimator", estimator.loss, LOSSES)
+    made = getattr(neural_network, type(estimator).__name__)()
+    settings = estimator.get_params(deep=False)
+    settings |= {"activation": names.get(activation, activation)}
+    if estimator.solver not in SOLVERS:
+        settings["solver"] = "adam"
+    made.set_params(**{name: settings[name] for name in made.get_params() if name in settings})
+    for name in RECORDS:
+        if hasattr(estimator, name):
+            setattr(made, name, getattr(estimator, name))
+    made.coefs_ = [W.copy() for W in estimator.coefs_]
+    made.intercepts_ = [b.copy() for b in estimator.intercepts_]
+    made._best_coefs, made._best_intercepts = made.coefs_, made.intercepts_
+    made._no_improvement_count = 0
+    if hasattr(estimator, "classes_"):
+        made._label_binarizer = estimator._binarizer
+    return made

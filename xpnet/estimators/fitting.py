@@ -1,0 +1,185 @@
+"""How the estimators train: scikit-learn's rule of when to stop, as a callback of `train`, and L-BFGS through SciPy.
+
+`xpnet.estimators.mlp` holds the estimators.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.data.dataset import Dataset
+from xpnet.data.feed import feed_of
+from xpnet.kernels.updates import l2_gradient
+from xpnet.network.network import Network, feed_samples
+from xpnet.network.programs import training_program
+from xpnet.training.callbacks import Callback, Record
+from xpnet.training.optimizers import Optimizer
+from xpnet.training.schedules import InverseScaling
+
+LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes
+SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that is no larger ends the training
+
+
+def penalty(network: Network, alpha: float) -> float:
+    """Return alpha / 2 * sum W^2, biases left out: what the optimizer's `l2_summed` is the gradient of."""
+    weights = network.parameters.flat[: network.parameters.layout.n_weights]
+    return 0.5 * alpha * float(weights.dot(weights))
+
+
+def scale_rate(settings: Any, optimizer: Optimizer) -> None:
+    """Set the rate of "invscaling" after an epoch: learning_rate_init / (t_ + 1)^power_t, t_ the samples seen."""
+    if settings.solver == "sgd" and settings.learning_rate == "invscaling" and settings.power_t:
+        rates = InverseScaling(settings.learning_rate_init, settings.power_t)
+        optimizer.lr = float(rates.values(settings.t_, 1)[0])
+
+
+class StopRule(Callback):
+    """scikit-learn's rule: more than `n_iter_no_change` epochs in turn without a gain of `tol` end the training.
+
+    It looks at the training loss with its penalty, or with early stopping at the score, whose best weights come back
+    at the end. What it sees it writes into the estimator: loss_curve_, loss_, best_loss_, validation_scores_,
+    best_validation_score_, n_iter_, t_. An adaptive rate falls to a fifth in place of an end; "invscaling" is
+    learning_rate_init / (t_ + 1)^power_t, t_ the samples seen.
+    settings: the estimator.  score: of the validation samples, None where there are none.
+    penalty_share: steps of an epoch by its samples, their weights counted.
+    """
+
+    def __init__(
+        self, settings: Any, optimizer: Optimizer, n_samples: int, penalty_share: float,
+        score: Callable[[], float] | None,
+    ) -> None:  # fmt: skip
+        self._settings, self._optimizer, self._score = settings, optimizer, score
+        self._n_samples, self._penalty_share, self._count = n_samples, penalty_share, 0
+        self._best: Any = None
+
+    def on_measured(self, record: Record, network: Network) -> str | None:
+        if record["epoch"] == 0:
+            return None
+        settings = self._settings
+        settings.n_iter_ = record["epoch"]
+        settings.t_ += self._n_samples
+        settings.loss_ = record["train_loss"]
+        if settings.alpha:
+            settings.loss_ += self._penalty_share * penalty(network, settings.alpha)
+        settings.loss_curve_.append(settings.loss_)
+        improved = self._has_improved(network)
+        self._count = 0 if improved else self._count + 1
+        scale_rate(settings, self._optimizer)
+        if self._count <= settings.n_iter_no_change:
+            return None
+        if settings.solver == "sgd" and settings.learning_rate == "adaptive" and (
+            self._optimizer.lr > SMALLEST_ADAPTIVE
+        ):  # fmt: skip
+            self._optimizer.lr /= 5.0
+            self._count = 0
+            return None
+        what = "validation score" if settings.early_stopping else "training loss"
+        return f"the {what} did not gain more than tol={settings.tol:g} in {settings.n_iter_no_change} epochs"
+
+    def _has_improved(self, network: Network) -> bool:
+        settings = self._settings
+        score = None
+        if self._score is not None:
+            score = float(self._score())
+            settings.validation_scores_.append(score)
+        if not settings.early_stopping or score is None:
+            before = settings.best_loss_
+            settings.best_loss_ = min(before, settings.loss_)
+            return not settings.loss_ > before - settings.tol
+        before = settings.best_validation_score_
+        if score > before:
+            settings.best_validation_score_, self._best = score, network.owned.copy()
+        return not score < before + settings.tol
+
+    def on_train_end(self, network: Network) -> None:
+        if self._best is not None:
+            network.owned[...] = self._best
+
+
+class Reporter(Callback):
+    """Writes a line an epoch to a file; it stands behind the `StopRule`, whose numbers it tells."""
+
+    def __init__(self, settings: Any, file: IO[str]) -> None:
+        self._settings, self._file = settings, file
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        if record["epoch"] == 0:
+            return
+        settings = self._settings
+        scores = f", validation score {settings.validation_scores_[-1]:.6f}" if settings.validation_scores_ else ""
+        self._file.write(f"epoch {record['epoch']}: loss {settings.loss_:.8f}{scores}\n")
+        if "stopped" in record:
+            self._file.write(f"stopped: {record['stopped']}\n")
+
+
+class Gradient:
+    """The loss of all samples and its gradient as a function of theta, for an optimizer of SciPy's.
+
+    One recorded Program, run once, or block by block where the samples are many; the gradient of the penalty
+    alpha / 2 * sum W^2 / n is added, n the sum of the sample weights.  mean_weight: of the samples.
+    """
+
+    def __init__(self, network: Network, dataset: Dataset, alpha: float, mean_weight: float) -> None:
+        self._network, self._layout, self._backend = network, network.architecture.layout, network.backend
+        self._alpha = alpha / (dataset.n_samples * mean_weight)
+        n_block = max(1, LBFGS_BLOCK // (dataset.n_features * self._backend.dtype.itemsize))
+        self._capacity = min(n_block, dataset.n_samples)
+        self._feed = feed_of(dataset, self._backend, self._capacity)
+        self._scratch = np.empty(self._layout.n_weights)
+        self._weighted = "weights" in self._feed.sources
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the loss and its gradient (size,), both float64, at theta (size,)."""
+        network, n_weights = self._network, self._layout.n_weights
+        network.parameters.flat[...] = self._backend.to_device(theta)
+        total, weight, gradient = 0.0, 0.0, np.zeros(len(theta))
+        for loss, share, part in self._blocks():
+            total, weight = total + loss, weight + share
+            gradient += share * part
+        gradient /= weight
+        weights = theta[:n_weights]
+        l2_gradient(np, weights, gradient[:n_weights], self._scratch, self._alpha)
+        return total / weight + 0.5 * self._alpha * float(weights @ weights), gradient
+
+    def _blocks(self) -> Any:
+        """Yield of each block the sum of the losses, that of the weights, and the mean gradient in float64."""
+        key = ("gradients", self._weighted, self._capacity)
+        with self._network.engine(
+            key, lambda: training_program(self._network.architecture, self._capacity, None, self._weighted)
+        ) as engine:
+            for order in self._feed.parts(None):
+                for start in range(0, len(order), self._capacity):
+                    part = slice(start, min(start + self._capacity, len(order)))
+                    size = part.stop - start
+                    X, scale = self._feed.sources["X"]
+                    assert scale is None, "estimators train on floats"
+                    weights = self._feed.sources["weights"][0][part] if self._weighted else None
+                    feed_samples(engine, size, X[part].T, self._feed.sources["Y"][0][part].T, weights)
+                    engine.execute(size)
+                    results = engine.read_results()
+                    gradient = self._backend.to_host(engine.read("gradient", size)).astype(np.float64)
+                    yield results["loss"], results.get("weight", float(size)), gradient
+
+
+def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, mean_weight: float, warning: type[Warning]) -> None:
+    """Train by L-BFGS-B of SciPy, and write n_iter_ and loss_ into the settings, which are the estimator.
+
+    Source: Byrd, Lu, Nocedal and Zhu (1995), A Limited Memory Algorithm for Bound Constrained Optimization.
+    """
+    from scipy.optimize import minimize
+
+    backend: Backend = network.backend
+    start = backend.to_host(network.parameters.flat).astype(np.float64)
+    options = {"maxfun": settings.max_fun, "maxiter": settings.max_iter, "gtol": settings.tol}
+    function = Gradient(network, dataset, settings.alpha, mean_weight)
+    found = minimize(function, start, method="L-BFGS-B", jac=True, options=options)
+    network.parameters.flat[...] = backend.to_device(found.x)
+    settings.n_iter_, settings.loss_ = min(int(found.nit), settings.max_iter), float(found.fun)
+    if found.status != 0:
+        warnings.warn(f"lbfgs ended after {found.nit} iterations before it converged ({found.message}); raise max_iter "
+                      "or max_fun, or scale the features", warning, stacklevel=4)  # fmt: skip

@@ -1,0 +1,258 @@
+"""`MLPClassifier` and `MLPRegressor`: xpnet behind scikit-learn's interface, with scikit-learn's names and meanings.
+
+They need the extra: pip install 'xpnet[sklearn]'. What they share is in `xpnet.estimators.base`.
+Threads: BLAS has some, and compiled steps have at most as many. A search with n_jobs=n runs in joblib's processes
+(loky), which give each BLAS 1/n of the cores, so that nothing need be set; with another joblib backend, limit them with
+threadpoolctl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+try:
+    from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
+    from sklearn.metrics import accuracy_score, r2_score
+    from sklearn.preprocessing import LabelBinarizer
+    from sklearn.utils import compute_class_weight, compute_sample_weight
+    from sklearn.utils.metaestimators import available_if
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+    from sklearn.utils.validation import check_is_fitted
+except ImportError as error:
+    raise ImportError("xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
+                      f"({error}); pip install 'xpnet[sklearn]'") from error  # fmt: skip
+
+from xpnet.estimators.base import BaseMLP, is_stochastic
+from xpnet.estimators.bridge import take_over
+from xpnet.estimators.data import side_of
+from xpnet.estimators.settings import OUT_ACTIVATIONS, loss_of_kind
+from xpnet.network.losses import Loss
+from xpnet.training.callbacks import Callback
+from xpnet.training.metrics import r2
+from xpnet.training.schedules import Schedule
+
+__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn"]
+
+
+def from_sklearn(fitted: Any, device: str = "cpu") -> Any:
+    """Return xpnet's estimator with the settings, weights and predictions of scikit-learn's fitted one.
+
+    fitted: an MLPClassifier or MLPRegressor of sklearn.neural_network.  device: as for the estimators.
+    """
+    check_is_fitted(fitted)
+    kind = MLPClassifier if is_classifier(fitted) else MLPRegressor
+    return take_over(kind(**fitted.get_params(), device=device), fitted)
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    loss = loss_of_kind(estimator.loss, False)
+    return (loss if isinstance(loss, str) else loss.name) in OUT_ACTIVATIONS or estimator.loss == "log_loss"
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+    """A feed-forward network that classifies: scikit-learn's MLPClassifier, and more.
+
+    Parameters that scikit-learn has too mean what they mean there and have its defaults. What is more:
+    activation: also xpnet's names and a list of one name a hidden layer.  solver: also adamw, nadam, lion, rmsprop and
+    adagrad.  scoring: the scorer of early stopping and validation, a name or a callable; None for accuracy.
+    loss: "log_loss", "hinge", or a value such as SoftmaxCrossEntropy(smoothing=0.1).
+    class_weight: "balanced", a dict of weights by class, or None.
+    device: "cpu", "cuda" or "auto".  dtype: "float32" or "float64"; None takes that of X.
+    dropout: a rate, or a list of one a hidden layer.  weight_decay: of adamw and lion.
+    schedule: "cosine", "one_cycle" (up to max_iter), or a value of `xpnet.training.schedules` in place of
+    learning_rate.
+    callbacks: instances of `xpnet.Callback`.
+    engine: "auto", "replay" or "compiled", what runs the steps of fit, as in `xpnet.train`, by max_iter epochs.
+    partial_fit, whose calls are few steps each, and "lbfgs" are always replayed.
+    Two differences: with momentum, a rate that changes ("invscaling", "adaptive") scales the steps already summed too,
+    as in PyTorch, where scikit-learn's keep the rate that they were taken with; and "adaptive" acts in fit, not in
+    partial_fit.
+    Attributes as in scikit-learn; network_ is the `Network`.  loss_curve_ is the mean loss of each epoch with the
+    penalty of alpha.  A pickle of an estimator on a GPU loads without one, on the CPU, with a warning.
+    """
+
+    def __init__(
+        self, hidden_layer_sizes: Any = (100,), activation: Any = "relu", *, solver: str = "adam",
+        alpha: float = 0.0001, batch_size: int | str = "auto", learning_rate: str = "constant",
+        learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200,
+        loss: str | Loss = "log_loss", class_weight: Any = None, shuffle: bool = True, random_state: Any = None,
+        tol: float = 1e-4, verbose: bool = False, warm_start: bool = False, momentum: float = 0.9,
+        nesterovs_momentum: bool = True, early_stopping: bool = False, validation_fraction: float = 0.1,
+        scoring: Any = None, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
+        n_iter_no_change: float = 10, max_fun: int = 15000, device: str = "cpu", dtype: Any = None,
+        dropout: float | Sequence[float] | None = None, weight_decay: float | None = None,
+        schedule: str | Schedule | None = None, callbacks: Sequence[Callback] | None = None, engine: str = "auto",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            hidden_layer_sizes, activation, solver=solver, alpha=alpha, batch_size=batch_size,
+            learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter,
+            loss=loss, shuffle=shuffle, random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start,
+            momentum=momentum, nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, scoring=scoring, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change, max_fun=max_fun, device=device, dtype=dtype, dropout=dropout,
+            weight_decay=weight_decay, schedule=schedule, callbacks=callbacks, engine=engine,
+        )  # fmt: skip
+        self.class_weight = class_weight
+
+    @available_if(is_stochastic)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        """Train for one epoch over these samples, going on from the last call or fit, and return self.
+
+        classes: all labels that will ever come; needed at the first call, unless y is multilabel.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError("class_weight is 'balanced', and partial_fit cannot know how many samples of each class "
+                             "will come; pass a dict of weights, such as class_weight={0: 1.0, 1: 5.0}")  # fmt: skip
+        if not hasattr(self, "network_"):
+            if side_of(y) == "cpu" and type_of_target(y).startswith("multilabel"):
+                classes = y  # its columns are the labels
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit: classes=np.unique(all_y)")
+            self._binarizer = LabelBinarizer().fit(classes)
+            self.classes_ = self._binarizer.classes_
+        elif (
+            classes is not None
+            and not self._is_multilabel
+            and not np.array_equal(self.classes_, unique_labels(classes))
+        ):
+            raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                             f"{self.classes_!r}; give these, or leave classes out")  # fmt: skip
+        return self._partial_fit(X, y, sample_weight)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on rows X and labels y; of several labels all must be right."""
+        return self._score(accuracy_score, X, y, sample_weight)
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the last layer's outputs before the link, above 0 for yes: (n_samples, n_classes), or (n_samples,)
+        of two classes, on the side of X."""
+        check_is_fitted(self)
+        outputs = self._outputs(self._rows(X), linked=False) - self.network_.architecture.loss.threshold
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
+        check_is_fitted(self)
+        P = self._outputs(self._rows(X), linked=True)
+        if P.shape[1] > 1 or self._is_multilabel:
+            return P
+        xp = np if side_of(P) == "cpu" else self.network_.backend.xp
+        return xp.concatenate([1.0 - P, P], axis=1)
+
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithm of `predict_proba`; minus infinity where a probability rounds to 0."""
+        P = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(P) if side_of(P) == "cpu" else self.network_.backend.xp.log(P)
+
+    def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
+        check_classification_targets(y)
+        if new_classes:
+            self._binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._binarizer.classes_
+        elif type_of_target(y).startswith("multilabel") != self._is_multilabel:
+            begun, found = ("several", "one") if self._is_multilabel else ("one", "several")
+            raise ValueError(f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
+                             f"{type(self).__name__} was begun with {begun}; give y as then, or fit a new one"
+                             )  # fmt: skip
+        elif unknown := sorted(set(unique_labels(y).tolist()) - set(self.classes_.tolist())):
+            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was begun with "
+                             f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
+                             )  # fmt: skip
+        Y = self._binarizer.transform(y)
+        return np.asarray(Y.toarray() if hasattr(Y, "toarray") else Y)
+
+    def _weighted(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+        if self.class_weight is None:
+            return weights
+        given = self.class_weight
+        if not (isinstance(given, str) or self._is_multilabel):  # a batch need not have every class
+            given = dict(zip(self.classes_, compute_class_weight(given, classes=self.classes_, y=y), strict=True))
+        by_class: np.ndarray = compute_sample_weight(given, y)
+        return by_class if weights is None else by_class * weights
+
+    def _check_loss(self, loss: Loss) -> None:
+        wrong = None
+        if loss.targets == "counts":
+            wrong = "is of counts, not of classes"
+        elif self._is_multilabel and loss.targets == "distributions":
+            wrong = "is of one class among several, and y has several labels a sample"
+        elif self._is_multiclass and loss.name == "sigmoid_cross_entropy":
+            wrong = "is of a yes or no each, whose probabilities do not add up to 1, and y has one class a sample"
+        if wrong is not None:
+            raise ValueError(f"loss {loss.name} {wrong}; take loss='log_loss'")
+
+    @property
+    def _is_multiclass(self) -> bool:
+        return bool(self._binarizer.y_type_ == "multiclass")
+
+    @property
+    def _is_multilabel(self) -> bool:
+        return str(self._binarizer.y_type_).startswith("multilabel")
+
+    def _predicted(self, X: Any) -> Any:
+        outputs, is_host = self._outputs(X, linked=False), side_of(X) == "cpu"
+        loss, xp = self.network_.architecture.loss, np if is_host else self.network_.backend.xp
+        if self._is_multilabel:
+            return (outputs > loss.threshold).astype(np.int64)
+        if self._is_multiclass:
+            labels = outputs.argmax(axis=1)
+        else:  # of a single class, label 0 is all there is
+            labels = (outputs[:, 0] > loss.threshold).astype(np.int64) * (len(self.classes_) - 1)
+        if is_host or self.classes_.dtype.kind not in "iuf":
+            return self.classes_[self.network_.backend.to_host(labels)]
+        return xp.asarray(self.classes_).take(labels)
+
+    def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        """The accuracy; of several labels all must be right."""
+        right = (predicted == y).reshape(len(y), -1).all(axis=1)
+        return float(np.average(right, weights=weights))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+    """A feed-forward network for numbers, one or several a sample: scikit-learn's MLPRegressor, and more.
+
+    loss: "squared_error", "poisson", "absolute_error", "huber", or a value such as Huber(delta=2.0) or a `CustomLoss`.
+    The squared error of several outputs is their sum, also in loss_curve_; scikit-learn trains on the same gradient and
+    reports the mean over the outputs. scoring=None is R^2. All others: see `MLPClassifier`.
+    """
+
+    @available_if(is_stochastic)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train for one epoch over these samples, going on from the last call or fit, and return self."""
+        return self._partial_fit(X, y, sample_weight)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 on rows X and targets y, the mean over the outputs."""
+        return self._score(r2_score, X, y, sample_weight)
+
+    def _check_loss(self, loss: Loss) -> None:
+        if loss.targets == "classes":
+            raise ValueError(f"loss {loss.name} is of classes, not of numbers; take loss='squared_error', or "
+                             "xpnet.MLPClassifier")  # fmt: skip
+
+    def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
+        return y.reshape(len(y), -1)
+
+    def _predicted(self, X: Any) -> Any:
+        outputs = self._outputs(X, linked=True)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        """R^2."""
+        return r2(predicted.reshape(len(y), -1).T, y.reshape(len(y), -1).T, weights)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

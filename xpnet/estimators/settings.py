@@ -1,0 +1,179 @@
+"""scikit-learn's names for settings, turned into xpnet's networks, losses, optimizers and schedules.
+
+Initial weights are drawn as scikit-learn draws them, number by number, so that the same `random_state` starts both at
+the same point. `xpnet.estimators.mlp` holds the estimators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.checks import check_number, check_option, check_whole
+from xpnet.engines.choice import ENGINES
+from xpnet.network.architecture import Architecture
+from xpnet.network.custom import CustomLoss
+from xpnet.network.dropout import Dropout
+from xpnet.network.layers import Activation, Dense
+from xpnet.network.losses import Loss
+from xpnet.network.network import Network
+from xpnet.training.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, NAdam, Nesterov, Optimizer, RMSProp
+from xpnet.training.schedules import Cosine, OneCycle, Schedule
+
+LEARNING_RATES = ("constant", "invscaling", "adaptive")
+# scikit-learn's name first: what it is called here.
+ACTIVATION_NAMES = {"logistic": "sigmoid"}
+LOSS_NAMES = {"log_loss": ("sigmoid_cross_entropy", "softmax_cross_entropy")}  # of yes or no, of one class among many
+OUT_ACTIVATIONS = {"sigmoid_cross_entropy": "logistic", "softmax_cross_entropy": "softmax", "poisson": "exp"}
+SCHEDULES: dict[str, Callable[..., Schedule]] = {"cosine": Cosine, "one_cycle": OneCycle}
+BETAS: dict[str, Callable[..., Optimizer]] = {"adam": Adam, "nadam": NAdam}
+DECAYS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "lion": Lion}
+OTHERS: dict[str, Callable[..., Optimizer]] = {"adagrad": AdaGrad, "rmsprop": RMSProp}
+SOLVERS = ("lbfgs", "sgd", *BETAS, *DECAYS, *OTHERS)
+
+
+def hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
+    """Return the sizes as a list; raises ValueError or TypeError for one that is no whole number of at least 1."""
+    sizes = hidden_layer_sizes if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
+    return [check_whole("hidden_layer_sizes", size, at_least=1) for size in sizes]
+
+
+def check_settings(settings: Any) -> None:
+    """Raise TypeError or ValueError for settings of an estimator that cannot be; the others are checked by their users.
+
+    settings: the estimator, whose parameters are its attributes.
+    """
+    check_option("solver", settings.solver, SOLVERS)
+    check_option("learning_rate", settings.learning_rate, LEARNING_RATES)
+    check_option("engine", settings.engine, ENGINES)
+    for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum"):
+        if not isinstance(found := getattr(settings, name), (bool, np.bool_)):
+            raise TypeError(f"{name} is {found!r}; needed is {name}=True or False")
+    if not isinstance(settings.callbacks, (list, tuple, type(None))):
+        raise TypeError(f"callbacks is {settings.callbacks!r}; needed is a list: callbacks=[xpnet.Budget(seconds=60)]")
+    check_number("learning_rate_init", settings.learning_rate_init, above=0, example="learning_rate_init=0.001")
+    for name in ("alpha", "tol", "power_t"):
+        check_number(name, getattr(settings, name), at_least=0, example=f"{name}=0.5")
+    check_number("validation_fraction", settings.validation_fraction, above=0, below=1, example="0.1")
+    check_whole("max_iter", settings.max_iter, at_least=1)
+    check_whole("max_fun", settings.max_fun, at_least=1)
+    if settings.n_iter_no_change != math.inf:
+        check_whole("n_iter_no_change", settings.n_iter_no_change, at_least=1)
+    if settings.batch_size != "auto":
+        check_whole("batch_size", settings.batch_size, at_least=1)
+    if settings.solver == "lbfgs" and settings.dropout:
+        raise ValueError(f"dropout is {settings.dropout} and solver 'lbfgs', whose loss may not change from call to "
+                         "call; use solver='adam', or no dropout")  # fmt: skip
+    if settings.solver == "lbfgs" and settings.engine == "compiled":
+        raise ValueError("engine is 'compiled', which runs steps, and solver 'lbfgs' has none; use solver='adam', or "
+                         "engine='auto'")  # fmt: skip
+    for name in ("callbacks", "schedule"):
+        if settings.solver == "lbfgs" and getattr(settings, name):
+            raise ValueError(f"{name} goes by epochs and steps, and solver 'lbfgs' has none; use solver='adam', or "
+                             f"leave {name} out")  # fmt: skip
+    if settings.schedule is not None and settings.learning_rate != "constant":
+        raise ValueError(f"schedule is {settings.schedule!r} and learning_rate {settings.learning_rate!r}, and both "
+                         "say the rate; leave learning_rate='constant'")  # fmt: skip
+    if settings.weight_decay is not None and settings.solver not in DECAYS:
+        raise ValueError(f"weight_decay is {settings.weight_decay} and solver {settings.solver!r} has none; use "
+                         "solver='adamw' or 'lion', or alpha for a penalty in the loss")  # fmt: skip
+
+
+def make_network(
+    settings: Any, n_features: int, n_outputs: int, loss: str | Loss, backend: Backend,
+    rng: np.random.RandomState | None,
+) -> Network:  # fmt: skip
+    """Return the network of an estimator's settings, with initial weights and biases drawn by `rng`, or anyhow."""
+    architecture = make_architecture(settings, n_features, n_outputs, loss)
+    network = Network(architecture.layers, loss=architecture.loss, backend=backend)
+    if rng is not None:
+        draw_uniform(network, _activations(settings.activation, len(architecture.dense) - 1), rng)
+    return network
+
+
+def make_architecture(settings: Any, n_features: int, n_outputs: int, loss: str | Loss) -> Architecture:
+    """Return the layers and the loss of an estimator's settings."""
+    sizes = [n_features, *hidden_sizes(settings.hidden_layer_sizes), n_outputs]
+    return Architecture(tuple(_layers(settings, sizes)), loss)
+
+
+def _layers(settings: Any, sizes: list[int]) -> list[Any]:
+    n_hidden = len(sizes) - 2
+    names = _activations(settings.activation, n_hidden)
+    given = settings.dropout
+    rates = list(given) if isinstance(given, (list, tuple)) else [0.0 if given is None else given] * n_hidden
+    for what, found in (("activation", names), ("dropout", rates)):
+        if len(found) != n_hidden:
+            raise ValueError(f"{what} has {len(found)} items for {n_hidden} hidden layers; give one for all, or one "
+                             "per hidden layer")  # fmt: skip
+    layers: list[Any] = []
+    for (n_in, n_out), name, rate in zip(pairwise(sizes[:-1]), names, rates, strict=True):
+        layers += [Dense(n_in, n_out, init="glorot"), Activation(name), Dropout(rate)]
+    layers = [layer for layer in layers if not layer.is_identity]
+    return [*layers, Dense(sizes[-2], sizes[-1], init="glorot")]
+
+
+def _activations(activation: Any, n_hidden: int) -> list[Any]:
+    """xpnet's names of the hidden layers' activations."""
+    given = list(activation) if isinstance(activation, (list, tuple)) else [activation] * max(n_hidden, 1)
+    names = [ACTIVATION_NAMES.get(name, name) if isinstance(name, str) else name for name in given]
+    for name in names:
+        Activation(name)  # refuses an unknown one, also where there is no hidden layer
+    return names[:n_hidden] if not isinstance(activation, (list, tuple)) else names
+
+
+def draw_uniform(network: Network, activations: Sequence[Any], rng: np.random.RandomState) -> None:
+    """Draw W and b of each dense layer from U(-s, s), s = sqrt(6 / (n_in + n_out)), after a sigmoid sqrt(2 / ...).
+
+    Source: Glorot and Bengio (2010), eq. 16; the biases, the order and the factor of a sigmoid are scikit-learn's.
+    """
+    theta, backend = network.parameters, network.backend
+    followed = [*activations, activations[-1] if activations else "relu"]
+    for W, b, name in zip(theta.weights, theta.biases, followed, strict=True):
+        n_out, n_in = W.shape
+        bound = math.sqrt((2.0 if name == "sigmoid" else 6.0) / (n_in + n_out))
+        W[...] = backend.to_device(rng.uniform(-bound, bound, (n_in, n_out)).T)
+        b[...] = backend.to_device(rng.uniform(-bound, bound, n_out).reshape(-1, 1))
+
+
+def loss_of_kind(loss: Any, is_multiclass: bool) -> str | Loss:
+    """Return xpnet's loss for scikit-learn's name, or the loss as it is."""
+    if isinstance(loss, (Loss, CustomLoss)) or loss not in LOSS_NAMES:
+        return loss
+    return LOSS_NAMES[loss][is_multiclass]
+
+
+def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer:
+    """Return the optimizer of a stochastic solver.
+
+    n_steps: of the whole training at most.  mean_weight: of the samples; scikit-learn's penalty is divided by the sum
+    of the batch's sample weights.
+    """
+    solver, lr = settings.solver, settings.learning_rate_init
+    if isinstance(settings.schedule, str):
+        lr = SCHEDULES[check_option("schedule", settings.schedule, SCHEDULES)](lr, total_steps=max(n_steps, 4))
+    elif settings.schedule is not None:
+        if not isinstance(settings.schedule, Schedule):
+            raise TypeError(f"schedule is {settings.schedule!r}; needed is {' or '.join(map(repr, SCHEDULES))}, or a "
+                            "schedule such as xpnet.Step(0.1, every=1000)")  # fmt: skip
+        lr = settings.schedule
+    options: Any = {"l2_summed": settings.alpha / mean_weight}
+    if solver == "sgd":
+        if not settings.momentum:
+            return SGD(lr, **options)
+        return (Nesterov if settings.nesterovs_momentum else Momentum)(lr, momentum=settings.momentum, **options)
+    if solver in OTHERS:
+        return OTHERS[solver](lr, **options)
+    options |= {"beta1": settings.beta_1, "beta2": settings.beta_2}
+    if solver != "lion":
+        options["eps"] = settings.epsilon
+    if solver in BETAS:
+        return BETAS[solver](lr, **options)
+    if settings.weight_decay is not None:
+        options["weight_decay"] = settings.weight_decay
+    return DECAYS[solver](lr, **options)

@@ -1,1 +1,0 @@
-"""Print a Program as LLVM's intermediate representation: the text that the compiled engine turns into machine code."""

@@ -1,0 +1,201 @@
+"""What a network is, apart from its weights: a list of layers and a loss, checked as a whole.
+
+There are three ways in (sizes, layers, JSON) and one internal form, the list of layers. `Network` adds parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from xpnet.checks import check_option
+from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.network.custom import CustomActivation, CustomLoss
+from xpnet.network.dropout import Dropout
+from xpnet.network.layer import Layer
+from xpnet.network.layers import Activation, Dense, layer_from_spec, own_function
+from xpnet.network.losses import LOSSES, Loss, loss_of
+from xpnet.network.normalization import BatchNorm, LayerNorm
+from xpnet.network.parameters import Layout
+
+SPEC_FORMAT = 1
+NORMALIZATIONS: dict[str, Any] = {"batch": BatchNorm, "layer": LayerNorm}
+Function = str | CustomActivation  # what stands for an activation
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Layers and a loss, also given by its name; every Dense knows its initialiser and every size fits the next."""
+
+    layers: tuple[Layer, ...]
+    loss: Loss
+
+    def __init__(self, layers: tuple[Layer, ...], loss: str | Loss) -> None:
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "loss", loss_of(loss))
+        self._check()
+        object.__setattr__(self, "layers", _with_initialisers(self.layers))
+        self.layout  # noqa: B018  too large a network is refused here, before anything is allocated
+
+    def _check(self) -> None:
+        if not self.layers or not isinstance(self.layers[0], Dense):
+            raise ValueError("the first layer must be Dense, so that the number of inputs is known: "
+                             "begin with Dense(n_in, n_out)")  # fmt: skip
+        n_outputs = self.layers[0].n_in
+        for layer in self.layers:
+            n_outputs = layer.output_size(n_outputs)
+        _refuse_cancelled_bias(self.layers)
+        named: dict[str, Activation] = {}
+        for layer in self.layers:  # a file names functions, so a name must say which
+            if isinstance(layer, Activation) and named.setdefault(layer.name, layer) != layer:
+                raise ValueError(f"two activations of your own are called {layer.name!r}; give one another name")
+        own = [name for name, layer in named.items() if isinstance(layer.function, CustomActivation)]
+        if isinstance(self.loss, CustomLoss) and self.loss.name in own:
+            raise ValueError(f"an activation and the loss of your own are both called {self.loss.name!r}, and "
+                             "functions= could give back only one of them; give one another name")  # fmt: skip
+        last = next(layer for layer in reversed(self.layers) if not (layer.is_identity or layer.only_in_training))
+        output = last.name if isinstance(last, Activation) else "identity"
+        if self.loss.output == "identity" and output != "identity":
+            raise ValueError(f"{self.loss.name} applies its own link and needs output='identity', the last layer is "
+                             f"{output!r}; drop it, or use loss='squared_error'")  # fmt: skip
+        if self.loss.output not in (None, output):
+            raise ValueError(f"{self.loss.name} needs output={self.loss.output!r}, the last layer is {output!r}; "
+                             "change it, or use loss='softmax_cross_entropy' with output='identity'")  # fmt: skip
+        if self.loss.targets == "distributions" and n_outputs == 1:
+            raise ValueError(f"{self.loss.name} on 1 output is always 0; use loss='sigmoid_cross_entropy', "
+                             "or 2 outputs")  # fmt: skip
+
+    @classmethod
+    def of_sizes(
+        cls, sizes: Sequence[int], activation: Function | Sequence[Function], output: Function, init: str | None,
+        loss: str | Loss, dropout: float | Sequence[float] | None = None, normalization: str | None = None,
+    ) -> Architecture:  # fmt: skip
+        """Dense layers of these sizes; `activation` after each hidden one, `output` after the last.
+
+        `normalization` stands before each hidden activation, `dropout` after it.
+        """
+        if len(sizes) < 2:
+            raise ValueError(f"layers is {list(sizes)}; needed are at least inputs and outputs, such as [784, 10]")
+        n_hidden = len(sizes) - 2
+        one_for_all = isinstance(activation, (str, CustomActivation))
+        if not one_for_all and (callable(activation) or not hasattr(activation, "__iter__")):
+            raise TypeError(f"activation is {activation!r}; needed is a name such as 'relu', a list of them, or a "
+                            "CustomActivation(name, forward, backward)")  # fmt: skip
+        given: list[Any] = [activation] if one_for_all else list(activation)  # type: ignore[arg-type]
+        for name in given:
+            _check_function("activation", name)  # also where there is no hidden layer to use it
+        names = given * n_hidden if one_for_all else given
+        if len(names) != n_hidden:
+            raise ValueError(f"activation has {len(names)} names for {n_hidden} hidden layers; give one name for all, "
+                             "or one per hidden layer (the last layer's is `output`)")  # fmt: skip
+        _check_function("output", output)
+        if normalization is not None:
+            check_option("normalization", normalization, NORMALIZATIONS)
+        layers: list[Layer] = []
+        for n_in, n_out, name, rate in zip(sizes[:-2], sizes[1:-1], names, _rates(dropout, n_hidden), strict=True):
+            layers.append(Dense(n_in, n_out, init=init, bias=None if normalization == "batch" else "zeros"))
+            if normalization is not None:
+                layers.append(NORMALIZATIONS[normalization](n_out))
+            layers += [layer for layer in (Activation(name), Dropout(rate)) if not layer.is_identity]
+        layers.append(Dense(sizes[-2], sizes[-1], init=init))
+        layers += [layer for layer in [Activation(output)] if not layer.is_identity]
+        return cls(tuple(layers), loss)
+
+    @classmethod
+    def from_spec(cls, spec: Any, functions: Mapping[str, Any] | None = None) -> Architecture:
+        """Read {"format": 1, "loss": ..., "layers": [...]}; raises ValueError for anything else.
+
+        functions: the `CustomActivation` and `CustomLoss` values that the spec names, by these names.
+        """
+        if not isinstance(spec, dict):
+            raise ValueError(f"the spec is a {type(spec).__name__}; needed is a dict with format, loss and layers")
+        for key in spec:
+            check_option("key of the spec", key, ("format", "loss", "layers"))
+        if spec.get("format") is True or spec.get("format") != SPEC_FORMAT:
+            raise ValueError(f"the spec has format {spec.get('format')!r}; this version reads format {SPEC_FORMAT}")
+        layers = spec.get("layers")
+        if not isinstance(layers, list):
+            raise ValueError(f"layers of the spec is {layers!r}; needed is a list of dicts")
+        loss = own_function("loss", spec.get("loss"), CustomLoss, LOSSES, functions)
+        return cls(tuple(layer_from_spec(layer, functions) for layer in layers), loss)
+
+    def to_spec(self) -> dict[str, Any]:
+        """The architecture as a JSON-ready dict, which `from_spec` reads back."""
+        return {
+            "format": SPEC_FORMAT,
+            "loss": self.loss.to_spec(),
+            "layers": [layer.to_spec() for layer in self.layers],
+        }
+
+    @property
+    def dense(self) -> tuple[tuple[int, Dense], ...]:
+        """(index in `layers`, layer) of the dense layers."""
+        return tuple((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Dense))
+
+    @property
+    def layout(self) -> Layout:
+        """Where the parameters and running statistics of the layers lie."""
+        return Layout.of(
+            (layer.parameter_shapes() for layer in self.layers), (layer.statistic_shapes() for layer in self.layers)
+        )
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of features that the first layer takes."""
+        return self.dense[0][1].n_in
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the last layer."""
+        return self.dense[-1][1].n_out
+
+    def __str__(self) -> str:
+        sizes = "-".join(map(str, [self.n_inputs, *(layer.n_out for _, layer in self.dense)]))
+        names = list(dict.fromkeys(layer.name for layer in self.layers if isinstance(layer, Activation)))
+        names += dict.fromkeys(layer.type for layer in self.layers if not isinstance(layer, (Dense, Activation)))
+        return f"{sizes} {' '.join(names) or 'linear'}, {self.loss}"
+
+
+def _rates(dropout: float | Sequence[float] | None, n_hidden: int) -> list[float]:
+    """A rate for every hidden layer."""
+    rates = list(dropout) if isinstance(dropout, (list, tuple)) else None
+    if rates is None:
+        return [Dropout(0.0 if dropout is None else dropout).rate] * n_hidden  # type: ignore[arg-type]
+    if len(rates) != n_hidden:
+        raise ValueError(f"dropout has {len(rates)} rates for {n_hidden} hidden layers; give one rate for all, "
+                         "or one per hidden layer")  # fmt: skip
+    return rates
+
+
+def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
+    """BatchNorm subtracts the mean, and the bias with it: its gradient is rounding noise, which Adam would follow."""
+    kept = [layer for layer in layers if not layer.is_identity]
+    for layer, after in pairwise(kept):
+        if isinstance(layer, Dense) and layer.bias is not None and isinstance(after, BatchNorm):
+            raise ValueError(f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the BatchNorm({after.n}) behind it "
+                             f"cancels; write Dense({layer.n_in}, {layer.n_out}, bias=None)")  # fmt: skip
+
+
+def _with_initialisers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Settle every Dense whose `init` is None: what suits the activation that follows (see ACTIVATIONS)."""
+    settled: list[Layer] = []
+    following: Layer | None = None
+    for layer in reversed(layers):
+        if isinstance(layer, Dense) and layer.init is None:
+            layer = replace(layer, init=_suiting(following))
+        settled.append(layer)
+        if not isinstance(layer, (BatchNorm, LayerNorm, Dropout)):
+            following = layer
+    return tuple(reversed(settled))
+
+
+def _suiting(following: Layer | None) -> str:
+    function = following.function if isinstance(following, Activation) else None
+    return "glorot" if function is None else function.init
+
+
+def _check_function(argument: str, found: Any) -> None:
+    if not isinstance(found, CustomActivation):
+        check_option(argument, found, ACTIVATIONS)

@@ -1,0 +1,303 @@
+"""Activations and losses of one's own: a pair of kernels, held against central differences when it is made.
+
+A kernel is a function over an array namespace `xp` that writes into the arrays it is given and says nothing but the
+words of `xpnet.program.calls.WORDS`, each with `out=`; `xpnet.kernels.activations` and `losses` show how they look.
+Both checks record the pair as a Program, as a network does, so what passes here runs on every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import select_backend
+from xpnet.checks import check_number, check_whole
+from xpnet.engines.choice import make_engine
+from xpnet.engines.replay import Replay
+from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
+from xpnet.network.losses import LOSSES, Loss
+from xpnet.program.recorder import Program, Recorder, RecordingError, record
+
+TOLERANCE = 1e-7  # relative error of a right derivative in float64
+_STEP = 1e-5
+_BATCH = 16
+_DIRECTIONS = 4
+_MARGIN = 20.0 * _STEP  # from a kink: further than two steps go
+
+
+@dataclass(frozen=True)
+class CustomActivation(ActivationFunction):
+    """An activation of one's own: CustomActivation("double", forward, backward), then Activation(it) or activation=it.
+
+    forward(xp, Z, out, *scratch) writes A (n, batch) for Z (n, batch); `out` may be `Z` itself unless from_input.
+    backward(xp, A, dA, out, *scratch) writes dZ; with from_input it is given Z in place of A.
+    Z, unless it is `out`, and what the backward is given stay as they are. `out` and scratch hold anything at first,
+    the backward's too: layers share scratch.
+    scratch, kinks, init: as in `ActivationFunction`.  name: in specs and files, none of xpnet's own.
+    The pair is checked at once in float64. Raises ValueError where it leaves the vocabulary, or where the derivative
+    is off by more than 1e-7, which is said with the error measured.
+    """
+
+    name: str = ""
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., None],
+        backward: Callable[..., None],
+        *,
+        from_input: bool = False,
+        scratch: tuple[str, ...] = (),
+        kinks: tuple[float, ...] = (),
+        init: str = "glorot",
+    ) -> None:
+        values = {"name": name, "forward": forward, "backward": backward, "from_input": from_input,
+                  "scratch": tuple(scratch), "kinks": tuple(kinks), "init": init}  # fmt: skip
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        what = f"activation {name!r}"
+        _check_name("activation", name, ACTIVATIONS)
+        if not set(self.scratch) <= {"matrix", "row"}:
+            raise ValueError(f"scratch of {what} is {scratch!r}; needed is a tuple of 'matrix' and 'row'")
+        for n in (3, 1):
+            for in_place in (False,) if self.from_input else (False, True):
+                _check_activation(what, self, n, in_place)
+
+
+@dataclass(frozen=True)
+class CustomLoss(Loss):
+    """A loss of one's own: CustomLoss("name", pair), then loss=it.
+
+    pair(xp, A, Y, L, dA, work) writes the loss of each sample into L (1, batch) and its gradient by the last layer's
+    output A into dA, which like A, Y and work, for scratch, is (n_out, batch); it leaves A and Y as they are.
+    link(xp, A, out, work, row): from A to predictions, None where A is one; with a link the last layer must have no
+    activation.  threshold: where a single output A is cut into classes 0 and 1; 0.5, but it must be given with a link,
+    in front of which A is cut.
+    n_outputs: for the check, which is made at once in float64: targets are columns that sum to 1, half of them one-hot
+    (for one output: 0, 1 and between), A is drawn from 0 to 1, from normal numbers and from -10 to 10. Samples whose
+    loss is not finite are left out.
+    It names no kinks: `check_gradients` cannot redraw a direction that passes a kink of this loss.
+    Raises ValueError where the pair leaves the vocabulary, or where the gradient is off by more than 1e-7, which is
+    said with the error measured.
+    """
+
+    name: str
+    pair: Callable[..., None]
+    link: Callable[..., None] | None = None
+    threshold: float | None = None  # type: ignore[assignment]  # never None once made
+    n_outputs: int = 3
+
+    def __post_init__(self) -> None:
+        _check_name("loss", self.name, LOSSES)
+        if self.threshold is None and self.link is not None:
+            raise ValueError(f"loss {self.name!r} has a link and no threshold; needed is where a single output is cut "
+                             "before the link, such as threshold=0.0 for a sigmoid")  # fmt: skip
+        threshold = 0.5 if self.threshold is None else self.threshold
+        threshold = check_number(f"threshold of loss {self.name!r}", threshold, example="threshold=0.0")
+        object.__setattr__(self, "threshold", threshold)
+        _check_loss(f"loss {self.name!r}", self, check_whole("n_outputs", self.n_outputs, at_least=1))
+
+    @property
+    def output(self) -> str | None:  # type: ignore[override]
+        """A link stands in for the last layer's activation."""
+        return None if self.link is None else "identity"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """None that a spec could hold."""
+        return {}
+
+    def losses_into(self, xp: Any, A: Any, Y: Any, L: Any, dA: Any, work: Any) -> None:
+        """Write the loss of each sample into L (1, batch) and its gradient by A into dA (n_out, batch)."""
+        self.pair(xp, A, Y, L, dA, work)
+
+    def to_spec(self) -> str | dict[str, Any]:
+        """The name; `functions=` gives the pair back."""
+        return self.name
+
+
+def _check_name(kind: str, name: Any, taken: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"the name of the {kind} is {name!r}; needed is a text, such as 'mine'")
+    if name in taken:
+        raise ValueError(f"the {kind} {name!r} is one of xpnet's own; give yours another name")
+
+
+def _check_activation(what: str, function: ActivationFunction, n: int, in_place: bool) -> None:
+    """Hold sum of G * f(Z) of each sample against central differences, through the calls that a step would make."""
+    scratch = [f"scratch{i}" for i in range(len(function.scratch))]
+
+    def build(recorder: Recorder) -> None:
+        xp = recorder.xp
+        Z = recorder.batch_matrix("Z", n)
+        A = recorder.rename(Z, "A") if in_place else recorder.batch_matrix("A", n)
+        dA, dZ = recorder.batch_matrix("dA", n), recorder.batch_matrix("dZ", n)
+        works = [
+            recorder.batch_matrix(name, n) if form == "matrix" else recorder.batch_vector(name)
+            for name, form in zip(scratch, function.scratch, strict=True)
+        ]
+        with recorder.phase("forward"):
+            function.forward(xp, Z, A, *works)
+        with recorder.phase("backward"):
+            function.backward(xp, Z if function.from_input else A, dA, dZ, *works)
+
+    signature = "forward(xp, Z, out, *scratch) and backward(xp, A or Z, dA, out, *scratch)"
+    engine = _engine(what, build, signature, ("A", "dZ"))
+    rng = np.random.default_rng(0)
+    G = rng.standard_normal((n, _BATCH))
+
+    def value(Z: np.ndarray) -> np.ndarray:
+        _start(engine, Z=Z, dA=G)
+        engine.execute(_BATCH, "forward")
+        if not in_place:
+            _check_kept(what, engine, "forward", Z=Z)
+        return np.array((G * engine.read("A", _BATCH)).sum(axis=0))
+
+    def gradient(Z: np.ndarray) -> np.ndarray:
+        value(Z)
+        trace = "Z" if function.from_input else "A"
+        kept = np.array(engine.read(trace, _BATCH))
+        _spoil(engine, scratch)  # other layers have used it since
+        engine.execute(_BATCH, "backward")
+        _check_kept(what, engine, "backward", **{trace: kept})
+        return np.array(engine.read("dZ", _BATCH))
+
+    for i, Z in enumerate(_inputs(function.kinks, n, rng)):
+        error = _largest_error(value, Z, gradient(Z), rng, skip=i > 0)
+        if error is not None:
+            _refuse(what, "backward", error)
+
+
+def _inputs(kinks: tuple[float, ...], n: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Z (n, _BATCH) for the check: normal numbers, all over -10 to 10, and both sides of each kink; none on a kink."""
+    shape = (n, _BATCH)
+    inputs = [2.0 * rng.standard_normal(shape), _wide(shape, rng)]
+    sides = np.where(np.indices(shape).sum(axis=0) % 2 == 0, 1.0, -1.0)
+    inputs += [kink + sides * rng.uniform(0.01, 1.0, shape) for kink in kinks]
+    for kink in kinks:
+        inputs = [np.where(abs(Z - kink) < _MARGIN, kink + np.copysign(_MARGIN, Z - kink), Z) for Z in inputs]
+    return inputs
+
+
+def _wide(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Numbers from -10 to 10, one in each of as many equal parts."""
+    size = shape[0] * shape[1]
+    return np.array(20.0 * rng.permutation(np.arange(size) + rng.random(size)).reshape(shape) / size - 10.0)
+
+
+def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
+    """Hold the loss of each sample against central differences along random directions."""
+
+    def build(recorder: Recorder) -> None:
+        names = ("A", "Y", "dA", "work")
+        A, Y, dA, work = (recorder.batch_matrix(name, n) for name in names)
+        with recorder.phase("loss"):
+            loss.losses_into(recorder.xp, A, Y, recorder.batch_vector("L"), dA, work)
+        if loss.link is not None:
+            with recorder.phase("link"):
+                loss.link(recorder.xp, A, recorder.batch_matrix("P", n), work, recorder.batch_vector("row"))
+
+    written = ("L", "dA") if loss.link is None else ("L", "dA", "P")
+    signature = "pair(xp, A, Y, L, dA, work) and link(xp, A, out, work, row)"
+    engine = _engine(what, build, signature, written)
+    rng = np.random.default_rng(0)
+    Y = rng.uniform(0.1, 0.9, (n, _BATCH))
+    classes = rng.integers(max(n, 2), size=_BATCH // 2)  # soft and hard targets in turn
+    Y = Y / Y.sum(axis=0) if n > 1 else Y
+    Y[:, ::2] = np.eye(n)[:, classes] if n > 1 else classes
+
+    def value(A: np.ndarray) -> np.ndarray:
+        _start(engine, A=A, Y=Y)
+        engine.execute(_BATCH, "loss")
+        return np.array(engine.read("L", _BATCH)[0])
+
+    def gradient(A: np.ndarray) -> np.ndarray:
+        value(A)
+        _check_kept(what, engine, "pair", A=A, Y=Y)
+        return np.array(engine.read("dA", _BATCH))
+
+    inside = rng.uniform(0.1, 0.9, (n, _BATCH))  # where a logarithm is defined, too
+    for A in (inside, 2.0 * rng.standard_normal((n, _BATCH)), _wide((n, _BATCH), rng)):
+        error = _largest_error(value, A, gradient(A), rng, skip=True)
+        if error is not None:
+            _refuse(what, "gradient", error)
+        elif A is inside:
+            raise ValueError(f"{what} is finite for no sample of the check, A from 0.1 to 0.9 and targets from 0 to 1; "
+                             "needed is a pair that is finite there and reads dA, L and work only after it has "
+                             "written them")  # fmt: skip
+    if loss.link is not None:
+        _start(engine, A=inside)
+        engine.execute(_BATCH, "link")
+        _check_kept(what, engine, "link", A=inside)
+        if np.isnan(engine.read("P", _BATCH)).any():
+            raise ValueError(f"the link of {what} gives NaN for A from 0.1 to 0.9; needed is a link that is defined "
+                             "there and reads out, work and row only after it has written them")  # fmt: skip
+
+
+def _engine(what: str, build: Callable[[Recorder], None], signature: str, written: tuple[str, ...]) -> Replay:
+    """Record a pair and bind it to NumPy in float64; refuse what cannot be recorded."""
+    try:
+        program: Program = record(build, batch=_BATCH, n_parameters=0)
+    except (AttributeError, TypeError, RecordingError) as error:
+        raise ValueError(f"{what} cannot be recorded: {error}; needed is {signature}, in the words of "
+                         "xpnet.program.calls.WORDS with out=") from error  # fmt: skip
+    missing = [name for name in written if name not in {call.out.buffer.name for call in program.calls}]
+    if missing:
+        raise ValueError(f"{what} writes nothing into {' and '.join(missing)}; needed is {signature}, with out=")
+    backend = select_backend("cpu", "float64")
+    return make_engine(program, backend, backend.zeros(0))
+
+
+def _start(engine: Replay, **inputs: np.ndarray) -> None:
+    """Feed the inputs; all other memory is NaN, so that what reads it before it is written is found out."""
+    _spoil(engine, engine.program.buffers)
+    engine.feed(_BATCH, **inputs)
+
+
+def _spoil(engine: Replay, names: Iterable[str]) -> None:
+    for name in names:
+        engine.read(name, _BATCH)[...] = np.nan
+
+
+def _check_kept(what: str, engine: Replay, part: str, **arrays: np.ndarray) -> None:
+    for name, array in arrays.items():
+        if not np.array_equal(engine.read(name, _BATCH), array, equal_nan=True):
+            raise ValueError(f"the {part} of {what} writes into {name}, which must stay as it is; write into out (of "
+                             "a loss: dA and work) and the scratch given")  # fmt: skip
+
+
+def _largest_error(
+    value: Callable[[np.ndarray], np.ndarray], x: np.ndarray, gradient: np.ndarray, rng: np.random.Generator, skip: bool
+) -> float | None:
+    """Largest difference of a slope and v . gradient along random directions v, relative to the largest of them.
+
+    value: one number a sample (n_samples,).  x, gradient (n, n_samples).
+    skip: leave out samples where the value or a slope is not finite; None where no sample is left.
+    Slopes are Richardson's extrapolation of central differences over h and 2h, whose error is of order h^4: a steep
+    function's third derivative is not taken for a mistake. Source: Press et al., Numerical Recipes, section 5.7.
+    A slope below 1/100 of the values is lost in their rounding, and measured against that.
+    """
+    V, h = rng.standard_normal((_DIRECTIONS, *x.shape)), _STEP
+    values = value(x)
+    with np.errstate(all="ignore"):
+        slopes = np.array([
+            (8.0 * (value(x + h * v) - value(x - h * v)) - (value(x + 2.0 * h * v) - value(x - 2.0 * h * v)))
+            / (12.0 * h) for v in V
+        ])  # fmt: skip
+        expected = (V * gradient).sum(axis=1)
+        errors = abs(slopes - expected)
+    kept = np.isfinite(values) & np.isfinite(slopes).all(axis=0) if skip else np.ones(len(values), dtype=bool)
+    if not kept.any():
+        return None
+    sizes = (abs(slopes[:, kept]).max(), abs(expected[:, kept]).max(), 0.01 * abs(values[kept]).max(), 1e-12)
+    return float(errors[:, kept].max() / np.max(sizes))
+
+
+def _refuse(what: str, part: str, error: float) -> None:
+    if not error <= TOLERANCE:  # NaN too
+        unwritten = "; NaN comes, too, of out or scratch read before it is written" if np.isnan(error) else ""
+        raise ValueError(f"the {part} of {what} disagrees with central differences: relative error {error:.1e}, "
+                         f"needed is at most {TOLERANCE:g}; correct one of the two{unwritten}")  # fmt: skip

@@ -1,0 +1,257 @@
+"""The layers a network is made of: immutable descriptions that say which kernels they run.
+
+A layer holds no parameters and no state. `forward_into` and `backward_into` are what a network records; `initialize`,
+`forward` and `backward` let a layer be used alone. `Dropout`, `BatchNorm` and `LayerNorm` have modules of their own.
+The network comes next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xpnet.checks import check_option, check_whole
+from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
+from xpnet.kernels.affine import affine, affine_backward
+from xpnet.network.custom import CustomActivation
+from xpnet.network.dropout import Dropout
+from xpnet.network.layer import Array, Layer
+from xpnet.network.normalization import BatchNorm, LayerNorm
+from xpnet.network.parameters import BIAS_INITIALISERS, WEIGHT_INITIALISERS, Shape, draw_biases, draw_weights
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """Z = W X + b, every output connected with every input.
+
+    n_in, n_out: number of inputs and outputs.
+    init: "normal", "inverse_sqrt", "glorot", "he" or "lecun"; None lets the network choose after the activation
+    that follows (alone: "glorot").  bias: "zeros", "normal" or a number to begin with, None for no bias, as before a
+    BatchNorm.
+    """
+
+    n_in: int
+    n_out: int
+    init: str | None = None
+    bias: str | float | None = "zeros"
+
+    type: ClassVar[str] = "dense"
+
+    @property
+    def needs_input(self) -> bool:
+        """The backward reads X."""
+        return True
+
+    def __post_init__(self) -> None:
+        for name in ("n_in", "n_out"):
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), at_least=1))
+        if self.init is not None:
+            check_option("Dense init", self.init, WEIGHT_INITIALISERS)
+        if self.bias is not None and self.bias not in BIAS_INITIALISERS:
+            object.__setattr__(self, "bias", _constant_bias(self.bias))
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """W and, unless there is none, b."""
+        weights = {"W": (self.n_out, self.n_in)}
+        return weights if self.bias is None else {**weights, "b": (self.n_out, 1)}
+
+    def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw {"W": (n_out, n_in), "b": (n_out, 1)} in float64 on the host, without b if there is none."""
+        W = draw_weights(self.init or "glorot", self.n_in, self.n_out, rng)
+        return {"W": W} if self.bias is None else {"W": W, "b": draw_biases(self.bias, self.n_out, rng)}
+
+    def output_size(self, n_in: int) -> int:
+        """Number of outputs when fed `n_in` features; raises ValueError if it takes another number."""
+        if n_in != self.n_in:
+            raise ValueError(f"Dense({self.n_in}, {self.n_out}) follows a layer with {n_in} outputs; "
+                             f"write Dense({n_in}, {self.n_out})")  # fmt: skip
+        return self.n_out
+
+    def forward_into(self, xp: Any, params: dict[str, Array], X: Array, out: Array) -> None:
+        """Write Z (n_out, batch) for X (n_in, batch) into `out`."""
+        affine(xp, params["W"], params.get("b"), X, out)
+
+    def backward_into(
+        self, xp: Any, params: dict[str, Array], trace: Array, dZ: Array, grads: dict[str, Array], dX: Array | None
+    ) -> None:
+        """Write the gradients for dZ (n_out, batch) into grads["W"], grads["b"] and, unless None, dX (n_in, batch)."""
+        affine_backward(xp, params["W"], trace, dZ, grads["W"], grads.get("b"), dX)
+
+    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, Array]:
+        """Return Z (n_out, batch) and the trace for `backward`, for X (n_in, batch)."""
+        self.output_size(X.shape[0])
+        Z = xp.empty((self.n_out, X.shape[1]), dtype=X.dtype)
+        self.forward_into(xp, params, X, Z)
+        return Z, X
+
+    def backward(
+        self, params: dict[str, Array], trace: Array, dZ: Array, xp: Any = np
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return dX (n_in, batch) and {"W": dW, "b": db}, summed over the batch, for dZ (n_out, batch)."""
+        dX = xp.empty(trace.shape, dtype=trace.dtype)
+        grads = {name: xp.empty(value.shape, dtype=value.dtype) for name, value in params.items()}
+        self.backward_into(xp, params, trace, dZ, grads, dX)
+        return dX, grads
+
+    def to_spec(self) -> dict[str, Any]:
+        """The layer as a JSON-ready dict."""
+        return {"type": "dense", "n_in": self.n_in, "n_out": self.n_out, "init": self.init, "bias": self.bias}
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """A = f(Z).  name: one of `xpnet.kernels.activations.ACTIVATIONS`, such as "relu", or a `CustomActivation`.
+
+    function: what the name stands for, None for "identity".
+    """
+
+    name: str
+    function: ActivationFunction | None = field(init=False, repr=False)
+
+    type: ClassVar[str] = "activation"
+
+    def __init__(self, name: str | CustomActivation) -> None:
+        if isinstance(name, CustomActivation):
+            function: ActivationFunction | None = name
+            name = name.name
+        else:
+            function = ACTIVATIONS[check_option("activation", name, ACTIVATIONS)]
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "function", function)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the output is the input, so that nothing need be computed."""
+        return self.function is None
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether the backward reads Z, which then may not be overwritten."""
+        return self.function is not None and self.function.from_input
+
+    @property
+    def needs_output(self) -> bool:
+        """Whether the backward reads A."""
+        return not self.needs_input
+
+    @property
+    def scratch(self) -> tuple[str, ...]:
+        """The arrays that the kernels need on the way, see `ActivationFunction`."""
+        return () if self.function is None else self.function.scratch
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Values of Z where the slope, or its derivative, jumps."""
+        return () if self.function is None else self.function.kinks
+
+    def forward_into(self, xp: Any, params: dict[str, Array], Z: Array, out: Array) -> None:
+        """Write A for Z, both (n, batch), into `out`."""
+        if self.function is not None:
+            self.function.forward(xp, Z, out, *params.get("scratch", ()))
+
+    def backward_into(
+        self, xp: Any, params: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
+    ) -> None:
+        """Write dZ for dA, both (n, batch), into dX."""
+        if self.function is not None:
+            self.function.backward(xp, trace, dA, dX, *params.get("scratch", ()))
+
+    def forward(self, params: dict[str, Array], Z: Array, xp: Any = np) -> tuple[Array, Array]:
+        """Return A and the trace for `backward`, both (n, batch), for Z (n, batch)."""
+        A = Z.copy()
+        with np.errstate(over="ignore"):  # the sigmoid's exp(-Z) may be infinite, and A 0
+            self.forward_into(xp, {"scratch": self._scratch(xp, Z)}, Z, A)
+        return A, Z if self.needs_input else A
+
+    def backward(
+        self, params: dict[str, Array], trace: Array, dA: Array, xp: Any = np
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return dZ (n, batch) and {} for dA (n, batch)."""
+        dZ = dA.copy()
+        with np.errstate(over="ignore"):
+            self.backward_into(xp, {"scratch": self._scratch(xp, dA)}, trace, dA, {}, dZ)
+        return dZ, {}
+
+    def _scratch(self, xp: Any, like: Array) -> list[Array]:
+        shapes = {"matrix": tuple(like.shape), "row": (1, like.shape[1])}
+        return [xp.empty(shapes[form], dtype=like.dtype) for form in self.scratch]
+
+    def to_spec(self) -> dict[str, Any]:
+        """The layer as a JSON-ready dict."""
+        return {"type": "activation", "name": self.name}
+
+
+# type: (class, keys that must be there, keys that may be)
+_LAYERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
+    "dense": (Dense, ("n_in", "n_out"), ("init", "bias")),
+    "activation": (Activation, ("name",), ()),
+    "dropout": (Dropout, ("rate",), ()),
+    "batch_norm": (BatchNorm, ("n",), ("momentum", "eps")),
+    "layer_norm": (LayerNorm, ("n",), ("eps",)),
+}
+
+
+def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> Layer:
+    """Make a layer of a dict such as {"type": "dense", "n_in": 784, "n_out": 100, "init": "he"}.
+
+    functions: activations of one's own by name.
+    Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
+    """
+    if not isinstance(spec, dict):
+        raise ValueError(f"a layer of the spec is {spec!r}; needed is a dict such as "
+                         '{"type": "activation", "name": "relu"}')  # fmt: skip
+    kind = check_option("layer type", spec.get("type"), _LAYERS)
+    layer_class, needed, optional = _LAYERS[kind]
+    for key in spec:
+        check_option(f"key of a {kind} layer", key, ("type", *needed, *optional))
+    missing = [key for key in needed if key not in spec]
+    if missing:
+        raise ValueError(f"the {kind} layer {spec} lacks a key; needed: {' and '.join(needed)}")
+    values = {key: value for key, value in spec.items() if key != "type"}
+    if kind == "activation":
+        values["name"] = own_function("activation", values["name"], CustomActivation, ACTIVATIONS, functions)
+    try:
+        layer: Layer = layer_class(**values)
+    except TypeError as error:  # a value of the wrong type is a bad spec, not a bug of the caller's
+        raise ValueError(str(error)) from None
+    return layer
+
+
+def own_function(
+    kind: str, name: Any, needed: type, known: Collection[str], functions: Mapping[str, Any] | None
+) -> Any:
+    """Return functions[name] where that is there, else the name; refuse what is neither xpnet's own nor there."""
+    if not isinstance(functions, (Mapping, type(None))):
+        raise ValueError(f"functions is {functions!r}; needed is a dict of your own activations and losses by name: "
+                         "functions={'mine': mine}")  # fmt: skip
+    if not isinstance(name, str) or name in known:
+        return name
+    if functions is None or name not in functions:
+        try:
+            return check_option(kind, name, known)
+        except ValueError as error:
+            raise ValueError(f"{error}; if it is one of your own, pass functions={{{name!r}: your "
+                             f"{needed.__name__}}}") from None  # fmt: skip
+    if not isinstance(functions[name], needed):
+        raise ValueError(f"functions[{name!r}] is {functions[name]!r}; needed is the {needed.__name__} of that name")
+    if functions[name].name != name:
+        raise ValueError(f"functions[{name!r}] is the {needed.__name__} called {functions[name].name!r}; needed is the "
+                         f"one called {name!r}: give each under its own name")  # fmt: skip
+    return functions[name]
+
+
+def _constant_bias(bias: Any) -> float:
+    if isinstance(bias, str):
+        check_option("Dense bias", bias, (*BIAS_INITIALISERS, "or a finite number"))
+    try:
+        value = math.nan if isinstance(bias, bool) else float(bias)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"Dense bias is {bias!r}; needed is a finite number, 'zeros' or 'normal', "
+                         "or None for no bias")  # fmt: skip
+    return value

@@ -1,0 +1,239 @@
+"""The losses that a network can be trained with: which kernel, which link, which targets, and the loss's parameters.
+
+A loss is a small frozen value, such as `Huber(delta=2.0)`; its name alone stands for it with its default parameters.
+The equations are in `xpnet.kernels.losses`, a loss of one's own is a `xpnet.CustomLoss`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from xpnet.checks import check_option
+from xpnet.kernels import losses as kernels
+
+Array = Any
+
+
+class Loss:
+    """A loss and what goes with it; a subclass sets what differs.
+
+    name: in specs and messages.  kernel(xp, A, Y, L, dA, work, **parameters): one of `xpnet.kernels.losses`.
+    link(xp, A, out, work, row): from the last layer's output to predictions, None where that output is one.
+    output: the activation that the last layer must have, None for any.
+    threshold: where a single output of the last layer is cut into classes 0 and 1.
+    targets: what Y must hold: "numbers", "counts" (>= 0), "probabilities" (0 to 1), "distributions" (these, and each
+    column sums to 1) or "classes" (0 or 1).
+    """
+
+    name: str
+    kernel: Callable[..., None]
+    link: Callable[..., None] | None = None
+    output: str | None = None
+    threshold: float = 0.5
+    targets: str = "numbers"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The loss's parameters by name, such as {"delta": 1.0}."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    def losses_into(self, xp: Any, A: Array, Y: Array, L: Array, dA: Array, work: Array) -> None:
+        """Write the loss of each sample into L (1, batch) and its gradient by A into dA (n_out, batch)."""
+        self.kernel(xp, A, Y, L, dA, work, **self.parameters)
+
+    def sides(self, A: Any, Y: Any) -> list[Any]:
+        """For each kink, where A lies above it, for host arrays (n_out, n_samples): [] for a smooth loss."""
+        return []
+
+    def to_spec(self) -> str | dict[str, Any]:
+        """The name, or with parameters that are not the defaults {"name": "huber", "delta": 2.0}."""
+        changed = {field.name: getattr(self, field.name) for field in fields(self)  # type: ignore[arg-type]
+                   if getattr(self, field.name) != field.default}  # fmt: skip
+        return {"name": self.name, **changed} if changed else self.name
+
+    def __str__(self) -> str:
+        spec = self.to_spec()
+        if isinstance(spec, str):
+            return spec
+        return f"{self.name}({', '.join(f'{key}={value:g}' for key, value in spec.items() if key != 'name')})"
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """Half the squared error, summed over the outputs."""
+
+    name = "squared_error"
+    kernel = staticmethod(kernels.squared_error)
+
+
+@dataclass(frozen=True)
+class AbsoluteError(Loss):
+    """The absolute error, summed over the outputs: its minimum is the median."""
+
+    name = "absolute_error"
+    kernel = staticmethod(kernels.absolute_error)
+
+    def sides(self, A: Any, Y: Any) -> list[Any]:
+        """Whether A > Y."""
+        return [A > Y]
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """The squared error up to a residual of `delta`, the absolute error beyond; delta > 0."""
+
+    delta: float = 1.0
+
+    name = "huber"
+    kernel = staticmethod(kernels.huber)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "delta", _number("delta of huber", self.delta, "above 0, such as 1.0"))
+        limits = np.finfo(np.float32)  # in which a smaller one is 0, and a larger one infinite
+        if not float(limits.tiny) <= self.delta <= float(limits.max):
+            raise ValueError(f"delta of huber is {self.delta:g}; needed is a number above 0 that float32 can hold, "
+                             "1.2e-38 to 3.4e38, such as Huber(delta=1.0)")  # fmt: skip
+
+    def sides(self, A: Any, Y: Any) -> list[Any]:
+        """Whether the residual lies above -delta, and above delta."""
+        residual = A - Y
+        return [residual > -self.delta, residual > self.delta]
+
+
+@dataclass(frozen=True)
+class Poisson(Loss):
+    """The negative log likelihood of counts whose log rate is the last layer's output; predictions are rates.
+
+    Rates are capped at exp(80); above, the gradient goes on with that value.
+    """
+
+    name = "poisson"
+    kernel = staticmethod(kernels.poisson)
+    link = staticmethod(kernels.rate_link)
+    output = "identity"
+    threshold = math.log(0.5)
+    targets = "counts"
+
+
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """The hinge loss for targets 0 and 1: one output, or one score a class against the rest; predictions are scores."""
+
+    name = "hinge"
+    kernel = staticmethod(kernels.hinge)
+    threshold = 0.0
+    targets = "classes"
+
+    def sides(self, A: Any, Y: Any) -> list[Any]:
+        """Whether the margin lies above 1."""
+        return [(2.0 * Y - 1.0) * A > 1.0]
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """Cross-entropy of softmax(Z) with the targets; one class a sample.
+
+    smoothing: from 0 to below 1; every class gets smoothing / n_outputs of the target, the true one keeps the rest.
+    The loss reported, in evaluation too, is the smoothed one, as in PyTorch (CrossEntropyLoss) and Keras.
+    """
+
+    smoothing: float = 0.0
+
+    name = "softmax_cross_entropy"
+    kernel = staticmethod(kernels.softmax_cross_entropy)
+    link = staticmethod(kernels.softmax)
+    output = "identity"
+    threshold = 0.0
+    targets = "distributions"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "smoothing", _smoothing(self))
+
+
+@dataclass(frozen=True)
+class SigmoidCrossEntropy(Loss):
+    """Cross-entropy of sigmoid(Z) with the targets, summed over the outputs, each a yes or no of its own.
+
+    smoothing: from 0 to below 1; targets move towards 1/2 by that part of the way, as in Keras (BinaryCrossentropy).
+    The loss reported, in evaluation too, is the smoothed one.
+    """
+
+    smoothing: float = 0.0
+
+    name = "sigmoid_cross_entropy"
+    kernel = staticmethod(kernels.sigmoid_cross_entropy)
+    link = staticmethod(kernels.sigmoid_link)
+    output = "identity"
+    threshold = 0.0
+    targets = "probabilities"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "smoothing", _smoothing(self))
+
+
+@dataclass(frozen=True)
+class NegativeLogLikelihood(Loss):
+    """Minus the log probability of the target, for log probabilities: it needs output="log_softmax", as in PyTorch.
+
+    The two together are softmax_cross_entropy, which is one kernel and cheaper; predictions are probabilities.
+    """
+
+    name = "negative_log_likelihood"
+    kernel = staticmethod(kernels.negative_log_likelihood)
+    link = staticmethod(kernels.exp_link)
+    output = "log_softmax"
+    threshold = math.log(0.5)
+    targets = "distributions"
+
+
+# One table from name to class.
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "squared_error": SquaredError,
+    "softmax_cross_entropy": SoftmaxCrossEntropy,
+    "sigmoid_cross_entropy": SigmoidCrossEntropy,
+    "absolute_error": AbsoluteError,
+    "huber": Huber,
+    "poisson": Poisson,
+    "hinge": Hinge,
+    "negative_log_likelihood": NegativeLogLikelihood,
+}
+
+
+def loss_of(found: Any) -> Loss:
+    """Return the loss that a name, a spec such as {"name": "huber", "delta": 1.0}, or a Loss says.
+
+    Raises ValueError for anything else, naming the nearest name.
+    """
+    if isinstance(found, type) and issubclass(found, Loss):
+        raise ValueError(f"loss is the class {found.__name__}; needed is a value of it: {found.__name__}()")
+    if isinstance(found, Loss):
+        return found
+    if not isinstance(found, dict):
+        return LOSSES[check_option("loss", found, LOSSES)]()
+    make = LOSSES[check_option("loss", found.get("name"), LOSSES)]
+    parameters = {key: value for key, value in found.items() if key != "name"}
+    for key in parameters:
+        check_option(f"key of the loss {found['name']}", key, ("name", *make().parameters))
+    return make(**parameters)
+
+
+def _number(name: str, found: Any, needed: str) -> float:
+    try:
+        value = math.nan if isinstance(found, (bool, str)) else float(found)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {found!r}; needed is a number {needed}")
+    return value
+
+
+def _smoothing(loss: SoftmaxCrossEntropy | SigmoidCrossEntropy) -> float:
+    value = _number(f"smoothing of {loss.name}", loss.smoothing, "from 0 to below 1, such as 0.1")
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"smoothing of {loss.name} is {value:g}; needed is a number from 0 to below 1, such as 0.1")
+    return value

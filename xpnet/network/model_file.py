@@ -1,0 +1,108 @@
+"""Models on disk: named tensors and the spec in one safetensors file, written aside and renamed. Never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.network.architecture import Architecture
+
+
+def write_aside(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that it is there whole or not at all: a temporary neighbour, fsync, rename."""
+    path = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # Name the file that was asked for, not the temporary one.
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+def save_model(path: str | os.PathLike[str], architecture: Architecture, tensors: dict[str, np.ndarray]) -> None:
+    """Write the spec and the named tensors (`layers.0.W`, ...) to `path`, replacing it in one move."""
+    from safetensors.numpy import save  # heavy enough to be imported on use
+
+    # One key only: with more, safetensors writes them in an order that changes from file to file.
+    metadata = {"spec": json.dumps(architecture.to_spec())}
+    write_aside(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
+
+
+def load_model(
+    path: str | os.PathLike[str], functions: Mapping[str, Any] | None = None
+) -> tuple[Architecture, dict[str, np.ndarray]]:
+    """Read what `save_model` wrote: the architecture and its tensors; functions: activations and losses of one's own.
+
+    Everything is checked before a tensor is read: the header against the file's size (by safetensors), the names,
+    shapes and types against the spec. Raises FileNotFoundError, or ValueError in one line for any other file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}; `Network.save` and `xpnet train` write one")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            architecture = _read_spec(path, file.metadata(), functions)
+            expected = tensor_shapes(architecture)
+            _check_tensors(path, file, expected)
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); save the model again") from None
+    for name, value in tensors.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{path}: tensor {name} holds NaN or infinity; the model is of no use, train it again")
+        if name.endswith("running_variance") and value.min() < 0.0:
+            raise ValueError(f"{path}: tensor {name} holds numbers below 0, a variance has none; train the model again")
+    return architecture, tensors
+
+
+def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
+    """Name and shape of every tensor of a model file; the number in a name is the layer's index in the spec."""
+    layout = architecture.layout
+    return {place.path: place.shape for place in (*layout.places, *layout.statistics)}
+
+
+def _read_spec(path: Path, metadata: dict[str, str] | None, functions: Mapping[str, Any] | None) -> Architecture:
+    if not metadata or "spec" not in metadata:
+        raise ValueError(f"{path} is a safetensors file but not an xpnet model: it has no spec; "
+                         "use a file that `Network.save` wrote")  # fmt: skip
+    try:
+        spec = json.loads(metadata["spec"])
+    except (ValueError, RecursionError):  # also a number of thousands of digits
+        raise ValueError(
+            f"{path}: its spec is not JSON that can be read; use a file that `Network.save` wrote"
+        ) from None
+    try:
+        return Architecture.from_spec(spec, functions)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, int]]) -> None:
+    names = set(file.keys())
+    if names != set(expected):
+        missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
+        raise ValueError(f"{path} does not fit its spec: tensors missing {missing[:3]}, not expected {extra[:3]}; "
+                         "use a file that `Network.save` wrote")  # fmt: skip
+    for name, shape in expected.items():
+        part = file.get_slice(name)
+        found, dtype = tuple(part.get_shape()), part.get_dtype()
+        if found != shape or dtype not in ("F32", "F64"):
+            raise ValueError(f"{path}: tensor {name} is {dtype} {found}, its spec needs F32 or F64 {shape}; "
+                             "use a file that `Network.save` wrote")  # fmt: skip

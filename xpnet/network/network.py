@@ -1,0 +1,359 @@
+"""A feed-forward network: an architecture, its parameters, and what can be asked of the two.
+
+One sample is one column: X is (n_features, n_samples). Every method takes arrays of the network's own backend and
+returns fresh ones. Training lives in `xpnet.training.loop`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend, select_backend
+from xpnet.checks import check_path
+from xpnet.engines.choice import make_engine
+from xpnet.engines.replay import Replay
+from xpnet.network.architecture import Architecture, Function
+from xpnet.network.layer import Layer
+from xpnet.network.losses import Loss
+from xpnet.network.model_file import load_model, save_model, tensor_shapes
+from xpnet.network.parameters import Layout, Parameters, random_generator
+from xpnet.network.programs import RecordsUpdate, evaluation_program, inference_program, training_program
+from xpnet.program.recorder import Program
+
+Array = Any
+CHUNK = 1024  # samples that inference and evaluation hold at a time
+_IDLE_ENGINES = 8
+
+
+class Network:
+    """A network of dense layers on one backend.
+
+    layers: sizes ([784, 100, 200, 10], with `activation`, `output` and `init`), or layers
+    ([Dense(784, 100), Activation("relu"), ...]); `Network.from_spec` reads JSON.
+    activation: for all hidden layers or a list of one each (default "relu").  output: the last layer's (default
+    "identity"): names of `xpnet.kernels.activations.ACTIVATIONS`, or `CustomActivation` values.
+    loss: a name of `xpnet.network.losses.LOSSES`, a value such as `Huber(delta=2.0)`, or a `CustomLoss`.
+    init: initialiser of all weights, None for the one that suits each activation.
+    normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each hidden activation,
+    one for all or a list of one each; both go with sizes.
+    backend: from `select_backend`; None selects one.  seed: of the initial weights, the same on every device.
+    parameters: the `Parameters`, weights and biases as one flat vector with views.
+    statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} where there are none.
+    owned: all that training changes, the vector of the parameters followed by that of the statistics.
+    Raises ValueError for sizes, names or combinations that cannot work.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int] | Sequence[Layer],
+        *,
+        activation: Function | Sequence[Function] | None = None,
+        output: Function | None = None,
+        loss: str | Loss = "softmax_cross_entropy",
+        init: str | None = None,
+        normalization: str | None = None,
+        dropout: float | Sequence[float] | None = None,
+        backend: Backend | None = None,
+        seed: int = 0,
+    ) -> None:
+        architecture = _architecture(layers, loss, activation=activation, output=output, init=init,
+                                     normalization=normalization, dropout=dropout)  # fmt: skip
+        self._set_up(architecture, backend)
+        rng = random_generator(seed, 0)
+        self._fill(
+            (f"layers.{i}.{name}", value)
+            for i, layer in enumerate(architecture.layers) if layer.parameter_shapes()
+            for name, value in layer.initialize(rng).items()
+        )  # fmt: skip
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: dict[str, Any],
+        *,
+        backend: Backend | None = None,
+        seed: int = 0,
+        functions: Mapping[str, Any] | None = None,
+    ) -> Network:
+        """Make a network of a JSON-ready dict, as `to_spec` returns it:
+
+        {"format": 1, "loss": "softmax_cross_entropy", "layers": [{"type": "dense", "n_in": 784, "n_out": 100,
+        "init": "he"}, {"type": "activation", "name": "relu"}, ...]}, the loss perhaps {"name": "huber", "delta": 2.0}.
+        functions: the `CustomActivation` and `CustomLoss` values that the spec names, by these names.
+        Raises ValueError for any other spec, or a function that is missing.
+        """
+        architecture = Architecture.from_spec(spec, functions)
+        return cls(architecture.layers, loss=architecture.loss, backend=backend, seed=seed)
+
+    def to_spec(self) -> dict[str, Any]:
+        """The architecture as a JSON-ready dict, initialisers included; `from_spec` reads it back."""
+        return self.architecture.to_spec()
+
+    def forward(self, X: Array) -> Array:
+        """Return the last layer's output (n_outputs, n_samples), before any link, for X (n_inputs, n_samples)."""
+        return self._infer("forward", X)[0]
+
+    def predict(self, X: Array) -> Array:
+        """Return predictions (n_outputs, n_samples): probabilities after a cross-entropy, rates, else the outputs."""
+        return self._infer("predict", X)[0]
+
+    def classify(self, X: Array) -> Array:
+        """Return a label (n_samples,) per sample: the highest output, or 0 and 1 where there is one output."""
+        outputs = self.forward(X)
+        if len(outputs) > 1:
+            return outputs.argmax(axis=0)
+        return (outputs[0] > self.architecture.loss.threshold).astype(np.int64)
+
+    def activations(self, X: Array, *, training: bool = False) -> list[Array]:
+        """Return the output (n, n_samples) of every layer in `layers`: Z of a dense one, A of an activation.
+
+        training: as in a training step on these samples, see `evaluate_loss`.
+        """
+        return self._infer("activations", X, training)
+
+    def evaluate_loss(self, X: Array, Y: Array, weights: Array | None = None, *, training: bool = False) -> float:
+        """Return the mean loss over the samples; Y (n_outputs, n_samples), weights (n_samples,) or None.
+
+        training: as in a training step on these samples as one batch, with the masks of dropout that `gradients` has
+        and the batch's own statistics; this is the function whose gradient `gradients` returns. Nothing moves on.
+        """
+        n_samples = self.check_samples(X, Y, weights)
+        weighted, total, total_weight = weights is not None, 0.0, 0.0
+        capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
+        with self.engine(
+            ("evaluate_loss", weighted, capacity, seed),
+            lambda: evaluation_program(self.architecture, capacity, weighted, False, seed),
+        ) as engine:
+            for part, size in _chunks(n_samples, engine.program.capacity):
+                feed_samples(engine, size, X[:, part], Y[:, part], None if weights is None else weights[part])
+                engine.execute(size)
+                results = engine.read_results()
+                total += results["loss"]
+                total_weight += results.get("weight", size)
+        return total / total_weight
+
+    def gradients(self, X: Array, Y: Array, weights: Array | None = None) -> Parameters:
+        """Return the gradient of the mean loss as `Parameters`; the samples are taken as one batch.
+
+        Targets are not checked, as `train` checks them: softmax_cross_entropy needs columns of Y that
+        sum to 1, without which this is not its loss's gradient.
+        Dropout has the same masks at every call, and no running statistics move. Raises ValueError for one sample
+        and a BatchNorm.
+        """
+        n_samples = self.check_samples(X, Y, weights)
+        with self.engine(
+            ("gradients", weights is not None, n_samples),
+            lambda: training_program(self.architecture, n_samples, None, weights is not None),
+        ) as engine:
+            feed_samples(engine, n_samples, X, Y, weights)
+            engine.execute(n_samples)
+            return Parameters(self.architecture.layout, engine.read("gradient", n_samples).copy())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a safetensors file: named tensors (`layers.0.W`) and the spec."""
+        check_path("path", path, 'network.save("model.safetensors")')
+        arrays = {**self.parameters.named, **self.statistics}
+        tensors = {name: self.backend.to_host(arrays[name]) for name in tensor_shapes(self.architecture)}
+        save_model(path, self.architecture, tensors)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: Backend | None = None,
+        functions: Mapping[str, Any] | None = None,
+    ) -> Network:
+        """Read a network that `save` wrote, on any backend and in its dtype.
+
+        functions: the `CustomActivation` and `CustomLoss` values that it was made with, by their names.
+        Raises FileNotFoundError, or ValueError for a file that is truncated, hostile or not ours, and for a function
+        that is missing.
+        """
+        check_path("path", path, 'Network.load("model.safetensors")')
+        architecture, tensors = load_model(path, functions)
+        network = cls.__new__(cls)
+        network._set_up(architecture, backend)
+        dtype = network.backend.dtype
+        for name, value in tensors.items():
+            if abs(value).max() > np.finfo(dtype).max:
+                raise ValueError(f"{path}: tensor {name} has values too large for {dtype}; "
+                                 "load it with select_backend(dtype='float64')")  # fmt: skip
+        network._fill(tensors.items())
+        return network
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, in order."""
+        return self.architecture.layers
+
+    def __repr__(self) -> str:
+        return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
+
+    @contextmanager
+    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Iterator[Replay]:
+        """Lend an engine for a Program, kept under `key` for the next time.
+
+        Whoever holds it is its only user, so that two threads may use one network at once.
+        """
+        engine = self._take_idle(key) or make_engine(build(), self.backend, self.owned)
+        yield engine
+        self._idle.append((key, engine))
+        del self._idle[:-_IDLE_ENGINES]
+
+    def _take_idle(self, key: tuple[Any, ...]) -> Replay | None:
+        for entry in tuple(self._idle):
+            if entry[0] == key:
+                try:
+                    self._idle.remove(entry)
+                except ValueError:  # another thread was faster
+                    continue
+                return entry[1]
+        return None
+
+    def training_program(
+        self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
+    ) -> Program:
+        """The Program of one training step, seed that of dropout's masks; `describe()` tells it in text."""
+        return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
+
+    def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
+        self.architecture = architecture
+        if backend is not None and not isinstance(backend, Backend):
+            raise TypeError(f"backend is {backend!r}; needed is what select_backend returns: "
+                            "backend=xpnet.select_backend('cpu')")  # fmt: skip
+        self.backend = select_backend() if backend is None else backend
+        layout = architecture.layout
+        self.owned = self.backend.zeros(layout.size + layout.n_statistics)
+        self.parameters = Parameters(layout, self.owned[: layout.size])
+        self.statistics = _statistics(layout, self.owned)
+        self.step_keys: Array | None = None  # how far `xpnet.step` has come in the masks of dropout
+        self._idle: list[tuple[tuple[Any, ...], Replay]] = []
+
+    def _fill(self, values: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Move initial or loaded parameters and statistics, one by one by name, to a GPU in one copy."""
+        layout, on_cpu = self.architecture.layout, self.backend.device == "cpu"
+        host = self.owned if on_cpu else np.zeros(layout.size + layout.n_statistics, self.backend.dtype)
+        arrays = {**Parameters(layout, host[: layout.size]).named, **_statistics(layout, host)}
+        for name, value in values:
+            arrays[name][...] = value
+        if not on_cpu:
+            self.owned[...] = self.backend.to_device(host)
+
+    def _infer(self, kind: str, X: Array, training: bool = False) -> list[Array]:
+        n_samples = self.check_samples(X)
+        capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
+        names = [f"output{i}" for i in range(len(self.layers) if kind == "activations" else 1)]
+        with self.engine(
+            (kind, capacity, seed), lambda: inference_program(self.architecture, capacity, kind, seed)
+        ) as engine:
+            sizes = [engine.program.buffers[name].shape[0] for name in names]
+            results = [self.backend.xp.empty((n_samples, size), dtype=self.backend.dtype).T for size in sizes]
+            for part, size in _chunks(n_samples, capacity):
+                engine.feed(size, X=X[:, part])
+                engine.execute(size)
+                for name, result in zip(names, results, strict=True):
+                    result[:, part] = engine.read(name, size)
+        return results
+
+    def check_samples(self, X: Array, Y: Array | None = None, weights: Array | None = None) -> int:
+        """Refuse arrays of the wrong side, dtype or shape; returns the number of samples."""
+        self._check_array("X", X, self.architecture.n_inputs)
+        n_samples = int(X.shape[1])
+        if Y is not None:
+            self._check_array("Y", Y, self.architecture.n_outputs)
+            if Y.shape[1] != n_samples:
+                raise ValueError(f"X has {n_samples} samples (columns) and Y has {Y.shape[1]}; give as many of both")
+        if weights is not None:
+            self._check_side("weights", weights)
+            if tuple(weights.shape) != (n_samples,):
+                raise ValueError(f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
+                                 f"reshape it with weights.reshape({n_samples})")  # fmt: skip
+            values = self.backend.to_host(weights)
+            if not (values.min() >= 0.0 and values.max() < np.inf):  # so that NaN fails too
+                raise ValueError("weights hold a number below 0, infinity or NaN; needed are finite ones of at least "
+                                 "0: give a sample that should not count the weight 0")  # fmt: skip
+        return n_samples
+
+    def _check_side(self, name: str, array: Array) -> None:
+        """Refuse what is not an array of the network's library and dtype."""
+        backend = self.backend
+        if not backend.owns(array):
+            side = f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
+            convert = f"pass network.backend.to_device({name})"
+            if backend.device == "cpu" and hasattr(array, "get"):
+                convert = f"pass backend.to_host({name}), of the backend that it came from"
+            raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
+        if array.dtype != backend.dtype:
+            raise TypeError(f"{name} is {array.dtype}, the network computes in {backend.dtype}; "
+                            f"pass network.backend.to_device({name})")  # fmt: skip
+
+    def _check_array(self, name: str, array: Array, n_rows: int) -> None:
+        self._check_side(name, array)
+        shape = tuple(array.shape)
+        if len(shape) == 2 and shape[0] == n_rows and shape[1] > 0:
+            return
+        raise ValueError(_shape_message(name, shape, n_rows))
+
+
+def feed_samples(engine: Replay, size: int, X: Array, Y: Array, weights: Array | None) -> None:
+    """Put one batch into the buffers of a Program that gathers X, Y and perhaps weights."""
+    if weights is None:
+        engine.feed(size, X=X, Y=Y)
+    else:
+        engine.feed(size, X=X, Y=Y, w=weights.reshape(1, size))
+
+
+def _statistics(layout: Layout, owned: Array) -> dict[str, Array]:
+    return {place.path: place.view(owned[layout.size :]) for place in layout.statistics}
+
+
+def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architecture:
+    """Sizes and what goes with them, or layers."""
+    if isinstance(layers, (str, dict)) or not isinstance(layers, Sequence):
+        raise TypeError(f"layers is a {type(layers).__name__}; needed are sizes such as [784, 100, 10], or layers; "
+                        "a spec goes to Network.from_spec(spec)")  # fmt: skip
+    if all(isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in layers):
+        sizes = [int(item) for item in layers]
+        defaults = {"activation": "relu", "output": "identity"}
+        given = {name: value for name, value in with_sizes.items() if value is not None}
+        return Architecture.of_sizes(sizes, loss=loss, **{"init": None, **defaults, **given})
+    if not all(isinstance(item, Layer) for item in layers):
+        found = sorted({type(item).__name__ for item in layers})
+        raise TypeError(f"layers holds {found}; give sizes only, or layers such as Dense and Activation only, "
+                        "or use Network.from_spec for dicts")  # fmt: skip
+    for name, value in with_sizes.items():
+        if value is not None:
+            raise ValueError(f"{name}={value!r} goes with sizes; with layers, put it into them: "
+                             'Dense(784, 100, init="he"), Activation("relu"), Dropout(0.5)')  # fmt: skip
+    return Architecture(tuple(layers), loss)
+
+
+def _shape_message(name: str, shape: tuple[int, ...], n_rows: int) -> str:
+    wanted = f"{name} is {shape}, needed is ({n_rows}, n_samples)"
+    if len(shape) == 2 and shape[1] == n_rows:
+        return f"{name} is {shape}; one sample is one column: pass {name}.T"
+    if len(shape) == 1 and n_rows == 1:
+        return f"{wanted}; one sample is one column: pass {name}.reshape(1, -1)"
+    if len(shape) == 1 and shape[0] == n_rows:
+        return f"{wanted}; one sample is one column: pass {name}.reshape({n_rows}, 1)"
+    if len(shape) > 2 and int(np.prod(shape[:-1])) == n_rows:
+        return f"{wanted}; flatten it with {name}.reshape({n_rows}, -1)"
+    if len(shape) > 2 and int(np.prod(shape[1:])) == n_rows:
+        return f"{wanted}; flatten it with {name}.reshape({shape[0]}, -1).T"
+    return f"{wanted} with at least one sample; give one row per {'feature' if name == 'X' else 'output'}"
+
+
+def _capacity(n_samples: int) -> int:
+    """Buffer size for inference: the next power of two, at most CHUNK, so that few different ones are kept."""
+    return min(CHUNK, 1 << (n_samples - 1).bit_length())
+
+
+def _chunks(n_samples: int, capacity: int) -> Iterator[tuple[slice, int]]:
+    for start in range(0, n_samples, capacity):
+        stop = min(start + capacity, n_samples)
+        yield slice(start, stop), stop - start

@@ -1,0 +1,224 @@
+"""Batch and layer normalization as layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xpnet.checks import check_whole
+from xpnet.kernels.normalization import (
+    batch_norm_backward,
+    batch_norm_inference,
+    layer_norm_backward,
+    normalize,
+    scale_and_shift,
+    update_running,
+)
+from xpnet.network.layer import Array, Layer, allocate_working
+from xpnet.network.parameters import Shape
+
+MINIMUM_BATCH = 2  # the variance of one sample is 0, whatever the sample
+
+
+@dataclass(frozen=True)
+class _Normalization(Layer):
+    """What the two have in common: n features, each with its own scale gamma and offset beta."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n", check_whole("n", self.n, at_least=1))
+
+    def _check_number(self, name: str, at_least: float, at_most: float, needed: str) -> None:
+        found = getattr(self, name)
+        try:
+            number = math.nan if isinstance(found, (bool, str)) else float(found)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not at_least <= number <= at_most:
+            raise ValueError(f"{self._called} {name} is {found!r}; needed is a {needed}: leave it out for the default")
+        object.__setattr__(self, name, number)
+
+    def _check_eps(self) -> None:
+        # float32 takes a smaller one for 0, and a feature that never changes would be 0 / 0
+        limits = np.finfo(np.float32)
+        self._check_number("eps", float(limits.tiny), float(limits.max),
+                           "finite number above 0 that float32 can hold, 1.2e-38 or more")  # fmt: skip
+
+    @property
+    def _called(self) -> str:
+        return type(self).__name__
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """gamma and beta, (n, 1) each."""
+        return {"gamma": (self.n, 1), "beta": (self.n, 1)}
+
+    def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return {"gamma": ones, "beta": zeros}, (n, 1) each; nothing is drawn."""
+        return {"gamma": np.ones((self.n, 1)), "beta": np.zeros((self.n, 1))}
+
+    def output_size(self, n_in: int) -> int:
+        """As many outputs as inputs; raises ValueError if they are not n."""
+        if n_in != self.n:
+            raise ValueError(f"{self._called}({self.n}) follows a layer with {n_in} outputs; "
+                             f"write {self._called}({n_in})")  # fmt: skip
+        return n_in
+
+    def backward(
+        self, params: dict[str, Array], trace: dict[str, Array], dY: Array, xp: Any = np
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return dX (n, batch) and {"gamma": dgamma, "beta": dbeta}, summed over the batch, for dY (n, batch)."""
+        dX = xp.empty(dY.shape, dtype=dY.dtype)
+        grads = {name: xp.empty(shape, dtype=dY.dtype) for name, shape in self.parameter_shapes().items()}
+        self.backward_into(xp, params | trace, dY, dY, grads, dX)
+        return dX, grads
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Normalization):
+    """Y = gamma * (X - mean) / sqrt(variance + eps) + beta, mean and variance of each feature over the batch.
+
+    n: number of features.  Predictions use running statistics instead, which training steps move by
+    running = (1 - momentum) * running + momentum * batch's (the convention of PyTorch), with the unbiased variance,
+    n_samples - 1 below. Sample weights do not enter the statistics. A training step needs two samples or more.
+    Raises ValueError for n, momentum (above 0, at most 1) or eps (above 0, in float32) that cannot be.
+    Source: Ioffe and Szegedy (2015), Batch Normalization, algorithms 1 and 2.
+    """
+
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    type: ClassVar[str] = "batch_norm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_number("momentum", math.ulp(0.0), 1.0, "number above 0 and at most 1")
+        self._check_eps()
+
+    def statistic_shapes(self) -> dict[str, Shape]:
+        """running_mean and running_variance, (n, 1) each."""
+        return {"running_mean": (self.n, 1), "running_variance": (self.n, 1)}
+
+    def working(self, training: bool) -> dict[str, str]:
+        """The batch's statistics and the normalized values, or a scratch column."""
+        columns = {"mean": "column", "variance": "column", "inverse": "column", "scale": "column"}
+        return {"xhat": "matrix", **columns} if training else {"scale": "column"}
+
+    def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return gamma and running_variance of ones, beta and running_mean of zeros, (n, 1) each; nothing is drawn."""
+        statistics = {"running_mean": np.zeros((self.n, 1)), "running_variance": np.ones((self.n, 1))}
+        return {**super().initialize(rng), **statistics}
+
+    def forward_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
+        """Write Y for X, both (n, batch), into `out`, by the running statistics."""
+        batch_norm_inference(
+            xp, X, arrays["gamma"], arrays["beta"], arrays["running_mean"], arrays["running_variance"], self.eps,
+            arrays["scale"], out,
+        )  # fmt: skip
+
+    def train_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
+        """Write Y for X, both (n, batch), into `out`, by the batch's own statistics."""
+        normalize(xp, X, 1, self.eps, arrays["mean"], arrays["variance"], arrays["inverse"], arrays["xhat"], out)
+        scale_and_shift(xp, arrays["xhat"], arrays["gamma"], arrays["beta"], out)
+
+    def backward_into(
+        self, xp: Any, arrays: dict[str, Array], trace: Array, dY: Array, grads: dict[str, Array], dX: Array | None
+    ) -> None:
+        """Write the gradients for dY (n, batch) into grads["gamma"], grads["beta"] and dX (n, batch)."""
+        batch_norm_backward(
+            xp, arrays["gamma"], arrays["xhat"], arrays["inverse"], dY, grads["gamma"], grads["beta"], dX,
+            arrays["scale"],
+        )  # fmt: skip
+
+    def advance_into(self, xp: Any, arrays: dict[str, Array]) -> None:
+        """Move the running statistics towards the batch's."""
+        batch = arrays["xhat"].shape[1]
+        update_running(xp, arrays["running_mean"], arrays["mean"], self.momentum, 1.0)
+        update_running(xp, arrays["running_variance"], arrays["variance"], self.momentum, batch / max(batch - 1, 1))
+
+    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
+        """Return Y and the trace for `backward`, as in training, for X (n, batch).
+
+        `forward_into` is the form for predictions.  Raises ValueError for another n or a batch of one.
+        """
+        self.output_size(X.shape[0])
+        check_batch([self], X.shape[1])
+        trace = allocate_working(self, self.n, X.shape[1], xp, X.dtype)
+        Y = xp.empty(X.shape, dtype=X.dtype)
+        self.train_into(xp, params | trace, X, Y)
+        return Y, trace
+
+    def advance(self, params: dict[str, Array], trace: dict[str, Array], xp: Any = np) -> None:
+        """Used alone: move the running statistics in `params` on in place, once for each trace of `forward`."""
+        self.advance_into(xp, params | trace)
+
+    def to_spec(self) -> dict[str, Any]:
+        """The layer as a JSON-ready dict."""
+        return {"type": "batch_norm", "n": self.n, "momentum": self.momentum, "eps": self.eps}
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Normalization):
+    """Y = gamma * (X - mean) / sqrt(variance + eps) + beta, mean and variance of each sample over its n features.
+
+    n: number of features.  It keeps no statistics: training and prediction are the same.
+    Raises ValueError for n or eps (above 0, in float32) that cannot be.
+    Source: Ba, Kiros and Hinton (2016), Layer Normalization.
+    """
+
+    eps: float = 1e-5
+
+    type: ClassVar[str] = "layer_norm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_eps()
+
+    def working(self, training: bool) -> dict[str, str]:
+        """Each sample's statistics, the normalized values and, for the backward, scratch."""
+        arrays = {"mean": "row", "inverse": "row", "xhat": "matrix"}
+        return {**arrays, "work": "matrix"} if training else arrays
+
+    def forward_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
+        """Write Y for X, both (n, batch), into `out`."""
+        inverse = arrays["inverse"]  # the variance itself is not needed again
+        normalize(xp, X, 0, self.eps, arrays["mean"], inverse, inverse, arrays["xhat"], out)
+        scale_and_shift(xp, arrays["xhat"], arrays["gamma"], arrays["beta"], out)
+
+    def backward_into(
+        self, xp: Any, arrays: dict[str, Array], trace: Array, dY: Array, grads: dict[str, Array], dX: Array | None
+    ) -> None:
+        """Write the gradients for dY (n, batch) into grads["gamma"], grads["beta"] and dX (n, batch)."""
+        layer_norm_backward(
+            xp, arrays["gamma"], arrays["xhat"], arrays["inverse"], dY, grads["gamma"], grads["beta"], dX,
+            arrays["mean"], arrays["work"],
+        )  # fmt: skip
+
+    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
+        """Return Y and the trace for `backward`, for X (n, batch); raises ValueError for another n."""
+        self.output_size(X.shape[0])
+        trace = allocate_working(self, self.n, X.shape[1], xp, X.dtype)
+        Y = xp.empty(X.shape, dtype=X.dtype)
+        self.forward_into(xp, params | trace, X, Y)
+        return Y, trace
+
+    def to_spec(self) -> dict[str, Any]:
+        """The layer as a JSON-ready dict."""
+        return {"type": "layer_norm", "n": self.n, "eps": self.eps}
+
+
+def check_batch(layers: Any, batch: int) -> None:
+    """Refuse a training step of fewer samples than its layers need."""
+    for layer in layers:
+        if isinstance(layer, BatchNorm) and batch < MINIMUM_BATCH:
+            raise ValueError(f"a training step has {batch} sample and BatchNorm({layer.n}) needs {MINIMUM_BATCH} or "
+                             f"more; use batch_size=2 or more, or LayerNorm({layer.n})")  # fmt: skip
+
+
+def left_out(layers: Any, n_samples: int, batch: int) -> int:
+    """How many samples an epoch leaves out: those of a last step that is too small for a BatchNorm, else none."""
+    short = n_samples % batch
+    return short if short < MINIMUM_BATCH and any(isinstance(layer, BatchNorm) for layer in layers) else 0

@@ -1,0 +1,300 @@
+"""The Programs of a network: how its layers and its loss are recorded for training, evaluation and prediction.
+
+Names in a Program count dense layers from 1, as the books do: Z1 = W1 X + b1, A1 = f(Z1), and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from xpnet.kernels.accuracy import right_class, right_side
+from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
+from xpnet.kernels.updates import accumulate, accumulated_mean
+from xpnet.network.architecture import Architecture
+from xpnet.network.layer import Layer
+from xpnet.network.layers import Dense
+from xpnet.network.normalization import check_batch
+from xpnet.network.parameters import Place, random_generator
+from xpnet.program.recorder import Buffer, Program, Recorder, record
+
+
+class RecordsUpdate(Protocol):
+    """What a Program needs of an optimizer: its slots' names, and the calls of its update."""
+
+    slots: tuple[str, ...]
+
+    def record(self, recorder: Recorder, gradient: Buffer, n_weights: int, matrices: Sequence[Buffer]) -> None:
+        """Record the update of theta by the gradient, which may be overwritten.
+
+        n_weights: elements of theta before the biases.  matrices: W (n_out, n_in) of each dense layer.
+        """
+        ...
+
+
+def training_program(
+    architecture: Architecture, batch: int, optimizer: RecordsUpdate | None, weighted: bool, seed: int = 0,
+    n_accumulated: int = 1,
+) -> Program:  # fmt: skip
+    """gather | gradient (forward, loss, backward) | update; without an optimizer it ends at the gradient.
+
+    seed: of dropout's masks.  Only with an optimizer do masks and running statistics move on from step to step.
+    n_accumulated: batches to an update, by the mean over all their samples: gradient | accumulate | update.
+    Results of a step: loss, the SUM over the batch; and weight, the sum of the sample weights, where there are any.
+    Raises ValueError if a layer needs a larger batch, also for a smaller one (`Program.at`).
+    """
+    layout = architecture.layout
+
+    def build(recorder: Recorder) -> None:
+        gradient = recorder.flat("gradient", layout.size)
+        with recorder.phase("gradient"):
+            arrays = _arrays(recorder, architecture)
+            grads = _views(recorder, gradient, architecture, layout.places, "d")
+            outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
+            dA = _loss(recorder, architecture, outputs[-1], weighted, with_accuracy=False)
+            _backward(recorder, architecture, arrays, grads, outputs, dA)
+            if optimizer is not None:
+                for layer, works_on in zip(architecture.layers, arrays, strict=True):
+                    if not layer.is_identity:
+                        layer.advance_into(recorder.xp, works_on)
+        if optimizer is not None:
+            if n_accumulated > 1:
+                _accumulate(recorder, gradient, weighted)
+            with recorder.phase("update"):
+                matrices = [works_on["W"] for works_on in arrays if "W" in works_on]
+                optimizer.record(recorder, gradient, layout.n_weights, matrices)
+
+    return record(
+        build,
+        batch=batch,
+        n_parameters=layout.size,
+        n_statistics=layout.n_statistics,
+        slots=optimizer.slots if optimizer is not None else (),
+        results=("loss", "weight") if weighted else ("loss",),
+        accumulate=n_accumulated,
+    )
+
+
+def _accumulate(recorder: Recorder, gradient: Buffer, weighted: bool) -> None:
+    """Record the sum over batches, and the mean that an update begins with."""
+    xp, total = recorder.xp, recorder.flat("accumulated", gradient.size)
+    total_weight = recorder.scalar_in(recorder.flat("accumulated weight", 1), "samples", 0)
+    weight = recorder["weight"] if weighted else float(recorder.batch)
+    with recorder.phase("accumulate"):
+        accumulate(xp, gradient, weight, total, total_weight)
+    with recorder.phase("update"):
+        accumulated_mean(xp, total, total_weight, gradient)
+
+
+def evaluation_program(
+    architecture: Architecture, batch: int, weighted: bool, with_accuracy: bool, seed: int | None = None
+) -> Program:
+    """gather | forward and loss; results: loss, weight (weighted), correct and correct_weight (with_accuracy).
+
+    seed: None to measure as predictions are made; a number for the forward pass of a training step with that seed.
+    """
+
+    def build(recorder: Recorder) -> None:
+        with recorder.phase("evaluate"):
+            arrays = _arrays(recorder, architecture)
+            outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
+            _loss(recorder, architecture, outputs[-1], weighted, with_accuracy)
+
+    results = ["loss"] + ["weight"] * weighted + ["correct"] * with_accuracy
+    results += ["correct_weight"] * (weighted and with_accuracy)
+    layout = architecture.layout
+    return record(
+        build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics, results=tuple(results)
+    )
+
+
+def inference_program(architecture: Architecture, batch: int, kind: str, seed: int | None = None) -> Program:
+    """forward only; the buffers called output0, output1, ... hold what was asked for.
+
+    kind: "forward" (the last layer's output), "predict" (through the loss's link), "activations" (every layer's).
+    seed: as for `evaluation_program`.
+    """
+
+    def build(recorder: Recorder) -> None:
+        arrays = _arrays(recorder, architecture)
+        with recorder.phase("forward"):
+            outputs = _forward(recorder, architecture, arrays, overwrite=kind != "activations", seed=seed)
+            link = architecture.loss.link
+            wanted = outputs[1:] if kind == "activations" else outputs[-1:]
+            if kind == "predict" and link is not None:
+                P = recorder.batch_matrix("P", architecture.n_outputs)
+                work = recorder.batch_matrix("work", architecture.n_outputs)
+                link(recorder.xp, outputs[-1], P, work, recorder.batch_vector("row"))
+                wanted = [P]
+        for i, buffer in enumerate(wanted):
+            recorder.rename(buffer, f"output{i}")
+
+    layout = architecture.layout
+    return record(build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics)
+
+
+def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, Any]]:
+    """What each layer works on, by name: its parameters and its running statistics."""
+    layout = architecture.layout
+    params = _views(recorder, recorder.theta, architecture, layout.places, "")
+    statistics = _views(recorder, recorder.statistics, architecture, layout.statistics, "")
+    return [one | other for one, other in zip(params, statistics, strict=True)]
+
+
+def _views(
+    recorder: Recorder, flat: Buffer, architecture: Architecture, places: tuple[Place, ...], prefix: str
+) -> list[dict[str, Any]]:
+    """{"W": ..., "b": ...} of each layer in theta, in the gradient or in the statistics."""
+    numbers = _numbering(architecture)
+    views: list[dict[str, Any]] = [{} for _ in numbers]
+    for place in places:
+        name = _free_name(recorder, f"{prefix}{place.name}{numbers[place.layer]}")
+        if place.name == "W":
+            views[place.layer]["W"] = recorder.matrix_in(flat, name, place.offset, place.shape)
+        else:
+            views[place.layer][place.name] = recorder.column_in(flat, name, place.offset, place.shape[0])
+    return views
+
+
+def _working(recorder: Recorder, layer: Layer, n: int, number: int, training: bool) -> dict[str, Buffer]:
+    """The working arrays of a layer of n features."""
+    made: dict[str, Buffer] = {}
+    for name, form in layer.working(training).items():
+        label = _free_name(recorder, f"{name}{number}")
+        if form == "row":
+            made[name] = recorder.batch_vector(label)
+        elif form == "column":
+            made[name] = recorder.column_in(recorder.flat(f"{label} memory", n), label, 0, n)
+        else:
+            made[name] = recorder.batch_matrix(label, n, "uint32" if form == "bits" else "float")
+    return made
+
+
+def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int) -> dict[str, Any]:
+    """Counters for a random layer of n features: of each place, of the step, and how far a step goes.
+
+    A short batch goes as far as a full one, so that a step's counters depend on nothing but how many came before it.
+    """
+    start, multiplier = (int(value) for value in masks.integers(2**32, size=2))
+    multiplier |= 1  # odd: no two of 2^32 counters are equal
+    keys = recorder.state(_free_name(recorder, f"keys{number}"), 1, "uint32")
+    return {
+        "index": recorder.constant(_free_name(recorder, f"index{number}"), n, start, multiplier),
+        "key": recorder.scalar_in(keys, _free_name(recorder, f"key{number}"), 0),
+        "stride": multiplier * n * recorder.capacity % 2**32,
+    }
+
+
+def _numbering(architecture: Architecture) -> list[int]:
+    """For each layer the number of dense layers up to and with it."""
+    numbers, count = [], 0
+    for layer in architecture.layers:
+        count += isinstance(layer, Dense)
+        numbers.append(count)
+    return numbers
+
+
+def _forward(
+    recorder: Recorder, architecture: Architecture, arrays: list[dict[str, Any]], overwrite: bool, seed: int | None
+) -> list[Buffer]:
+    """Record the forward pass; returns X and the output of every layer, and adds their working arrays to `arrays`.
+
+    A layer may write over its input if no backward reads that: A1 = relu(Z1) lies where Z1 was.
+    seed: of dropout's masks in training; None for the forward pass of predictions.
+    """
+    masks = None if seed is None else random_generator(seed, 2)
+    if masks is not None:
+        check_batch(architecture.layers, recorder.batch)
+    X = recorder.batch_matrix("X", architecture.n_inputs)
+    recorder.gather("X", X)
+    outputs, size = [X], architecture.n_inputs
+    before: Any = None
+    for layer, works_on, number in zip(architecture.layers, arrays, _numbering(architecture), strict=True):
+        size = layer.output_size(size)
+        if layer.is_identity or (layer.only_in_training and masks is None):
+            outputs.append(outputs[-1])
+            continue
+        name = _free_name(recorder, f"{'Z' if isinstance(layer, Dense) else 'A'}{number}")
+        may_overwrite = overwrite and not layer.needs_input and before is not None and not before.needs_output
+        out = recorder.rename(outputs[-1], name) if may_overwrite else recorder.batch_matrix(name, size)
+        works_on["scratch"] = _scratch(recorder, layer, size)
+        works_on |= _working(recorder, layer, size, number, masks is not None)
+        if masks is not None and layer.is_random:
+            works_on |= _counter(recorder, masks, size, number)
+        forward_into = layer.forward_into if masks is None else layer.train_into
+        forward_into(recorder.xp, works_on, outputs[-1], out)
+        outputs.append(out)
+        before = layer
+    return outputs
+
+
+def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: bool, with_accuracy: bool) -> Buffer:
+    """Record the loss and what is counted; returns its gradient by the last layer's output, of the batch's mean."""
+    xp, n_outputs = recorder.xp, architecture.n_outputs
+    loss = architecture.loss
+    Y = recorder.batch_matrix("Y", n_outputs)
+    recorder.gather("Y", Y)
+    L = recorder.batch_vector("L")
+    dA = recorder.batch_matrix(f"d{A.name}", n_outputs)
+    work = recorder.batch_matrix("work", n_outputs)
+    w = recorder.batch_vector("w") if weighted else None
+    if w is not None:
+        recorder.gather("weights", w)
+    if with_accuracy:
+        right = recorder.batch_vector("right")
+        if n_outputs == 1:
+            right_side(xp, A, Y, loss.threshold, work, dA, right)
+        else:
+            right_class(xp, A, Y, work, right)
+        xp.sum(right, axis=1, keepdims=True, out=recorder["correct"])
+        if w is not None:
+            xp.multiply(right, w, out=right)
+            xp.sum(right, axis=1, keepdims=True, out=recorder["correct_weight"])
+    loss.losses_into(xp, A, Y, L, dA, work)
+    if w is None:
+        mean_over_batch(xp, L, dA, recorder["loss"])
+    else:
+        weighted_mean_over_batch(xp, L, w, dA, recorder["loss"], recorder["weight"])
+    return dA
+
+
+def _backward(
+    recorder: Recorder,
+    architecture: Architecture,
+    arrays: list[dict[str, Any]],
+    grads: list[dict[str, Any]],
+    outputs: list[Buffer],
+    gradient: Buffer,
+) -> None:
+    """Record the backward pass, from the gradient by the last output down to the first layer's parameters."""
+    for i in range(len(architecture.layers) - 1, -1, -1):
+        layer, inputs = architecture.layers[i], outputs[i]
+        if layer.is_identity:
+            continue
+        dX = None  # nobody needs the gradient by the data
+        if i > 0:
+            dX = recorder.batch_matrix(_free_name(recorder, f"d{inputs.name}"), inputs.shape[0])
+        trace = inputs if layer.needs_input else outputs[i + 1]
+        layer.backward_into(recorder.xp, arrays[i], trace, gradient, grads[i], dX)
+        if dX is not None:
+            gradient = dX
+
+
+def _scratch(recorder: Recorder, layer: Layer, size: int) -> list[Buffer]:
+    """The scratch of a layer's kernels; all layers of one width share it, as each uses it at another time."""
+    buffers = []
+    for i, form in enumerate(layer.scratch):
+        name = f"scratch{i + 1} {size if form == 'matrix' else form}"
+        if name in recorder:
+            buffers.append(recorder[name])
+        else:
+            buffers.append(recorder.batch_matrix(name, size) if form == "matrix" else recorder.batch_vector(name))
+    return buffers
+
+
+def _free_name(recorder: Recorder, name: str) -> str:
+    while name in recorder:  # such as a second activation after one dense layer
+        name += "'"
+    return name

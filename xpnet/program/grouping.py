@@ -1,0 +1,274 @@
+"""Join the calls of a Program into as few kernels as can be: the one grouping pass of all engines that generate code.
+
+A GROUP is a run of calls that independent workers can carry out, each on elements of its own: a worker per element, per
+row or per column of the matrices as they lie in memory. A product is a group of its own. A LAUNCH holds the groups that
+do not touch each other's results, so that one kernel can carry them all. `launches` returns them in order; printing
+them as code comes next, in `xpnet.engines.cuda.text`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from xpnet.program.recorder import REDUCTIONS, Call, Operand, Program
+
+# A worker goes along its row or column one element after the other; of longer ones than these the sums are shared out,
+# and everything else is left to a worker an element, or too few workers would do too much each.
+LONG_LINE, LINE_SHARES = 256, 128  # elements of a row or column; workers that share its sum
+LONG_VECTOR, VECTOR_SHARES = 1024, 1024  # of a vector that is summed up to one number; there a loop only reads
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call in its group, by its number in the Program.
+
+    part: "whole"; or of a long sum "partial", by many workers, and "final", of what they found.
+    shares: how many workers share each of its sums.
+    """
+
+    index: int
+    part: str = "whole"
+    shares: int = 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Calls for the same workers.
+
+    kind: what a worker owns: an "element", a "row" or a "column" of memory, the "single" numbers of the network, a
+    "partial" sum; or "product", which is for a library.
+    """
+
+    kind: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Groups of one phase that one kernel can carry out in any order, or one product."""
+
+    phase: str
+    groups: tuple[Group, ...]
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a matrix product."""
+        return self.groups[0].kind == "product"
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a call does to one buffer under one choice of workers.
+
+    place: arena and first element.  owned: as what each worker reaches elements of its own, that no other does: of a
+    "matrix" or a "vector"; "" where it reaches those of others. Which ones follows from that, the workers, the place
+    and the size.
+    """
+
+    place: tuple[Any, int]
+    size: int
+    owned: str
+    writes: bool = False
+
+    def clashes(self, other: Access) -> bool:
+        """Whether one must be over, for all workers, before the other begins."""
+        if not (self.writes or other.writes) or not self.overlaps(other):
+            return False
+        same = (self.place, self.size, self.owned) == (other.place, other.size, other.owned)
+        return not (same and self.owned)
+
+    def overlaps(self, other: Access) -> bool:
+        """Whether an element is in both."""
+        (kind, start), (other_kind, other_start) = self.place, other.place
+        return kind == other_kind and start < other_start + other.size and other_start < start + self.size
+
+
+Workers = tuple[Any, ...]  # a kind of group and which workers they are: groups of equal workers may join
+Choices = dict[Workers, tuple[Access, ...]]
+
+
+def launches(program: Program, phase: str | None = None, *, share: bool = True) -> tuple[Launch, ...]:
+    """Return the launches of a step after its gather, or those of one phase, in order.
+
+    share: whether there are so many workers, as on a GPU, that a long line is shared out among them.
+
+    The numbers of their calls hold for every batch size of the Program: what can be joined in the full batch can be
+    joined in a part of it.
+    """
+    phases = program.phases if phase is None else (phase,)
+    return tuple(launch for name in phases for launch in _launches(program, name, share))
+
+
+def describe(program: Program) -> str:
+    """Return the launches of a step as text, after `Program.describe`: a line a launch, and what each group calls."""
+    found = launches(program)
+    lines = [f"batch {program.batch}, {len(program.calls)} calls in {len(found)} launches and the gather"]
+    for number, launch in enumerate(found, 1):
+        lines.append(f"{number:>3}  {launch.phase}")
+        for group in launch.groups:
+            said = [program.calls[step.index].text + f" ({step.part})" * (step.part != "whole") for step in group.steps]
+            lines.append(f"       {group.kind}: {'; '.join(said)}")
+    return "\n".join(lines)
+
+
+def _launches(program: Program, phase: str, share: bool) -> Iterator[Launch]:
+    """Put each group into the earliest launch whose results and operands, and those of all after it, it lets alone."""
+    made: list[tuple[list[Group], list[Access]]] = []
+    for group, accesses in _groups(program, phase, share):
+        place = len(made)
+        if group.kind != "product":
+            for i in range(len(made) - 1, -1, -1):
+                if _depends(accesses, made[i][1]):
+                    break
+                if made[i][0][0].kind != "product":
+                    place = i
+        if place == len(made):
+            made.append(([], []))
+        made[place][0].append(group)
+        made[place][1].extend(accesses)
+    return (Launch(phase, tuple(groups)) for groups, _ in made)
+
+
+def _depends(ones: Sequence[Access], others: Sequence[Access]) -> bool:
+    return any((one.writes or other.writes) and one.overlaps(other) for one in ones for other in others)
+
+
+@dataclass
+class _Open:
+    """The group that is being filled: what its workers may still be, and what they touch under each choice."""
+
+    steps: list[Step] = field(default_factory=list)
+    choices: dict[Workers, list[Access]] = field(default_factory=dict)
+
+    def joined(self, choices: Choices) -> dict[Workers, list[Access]]:
+        """The choices that are left with one more call; none if it cannot join."""
+        if not self.steps:
+            return {workers: list(accesses) for workers, accesses in choices.items()}
+        return {
+            workers: [*self.choices[workers], *accesses]
+            for workers, accesses in choices.items()
+            if workers in self.choices
+            and not any(one.clashes(other) for one in accesses for other in self.choices[workers])
+        }
+
+    def close(self) -> tuple[Group, list[Access]]:
+        """The group, with as many workers as can be."""
+        kinds = ("element", "column", "row", "single", "partial", "product")
+        workers = min(self.choices, key=lambda workers: kinds.index(workers[0]))
+        return Group(workers[0], tuple(self.steps)), self.choices[workers]
+
+
+def _groups(program: Program, phase: str, share: bool) -> Iterator[tuple[Group, list[Access]]]:
+    """Cut the calls of a phase into groups, in order, each as long as can be."""
+    current = _Open()
+    for step, choices in _steps(program, phase, share):
+        left = current.joined(choices)
+        if not left:
+            yield current.close()
+            current = _Open()
+            left = current.joined(choices)
+        current.steps.append(step)
+        current.choices = left
+        if step.part == "partial" or ("product",) in left:
+            yield current.close()
+            current = _Open()
+    if current.steps:
+        yield current.close()
+
+
+def _steps(program: Program, phase: str, share: bool) -> Iterator[tuple[Step, Choices]]:
+    """Each call of a phase with the workers that could carry it out; a long sum is two."""
+    for index, call in enumerate(program.calls):
+        if call.phase != phase:
+            continue
+        if share and shares(call) > 1:
+            source = _access(call.operands[0])
+            sums = Access(("partial sums", index), 1, owned="vector", writes=True)
+            yield Step(index, "partial", shares(call)), {("partial", index): (source, sums)}
+            (workers,) = _choices(call, share)
+            out = _access(call.out, owned="vector", writes=True)
+            yield Step(index, "final", shares(call)), {workers: (replace(sums, writes=False), out)}
+        else:
+            yield Step(index), _choices(call, share)
+
+
+def shares(call: Call) -> int:
+    """How many workers share each sum (or maximum) of a call; 1 if it is not a long one."""
+    if call.word not in REDUCTIONS:
+        return 1
+    shape = call.operands[0].shape
+    if len(shape) == 1:
+        return VECTOR_SHARES if shape[0] > LONG_VECTOR else 1
+    assert call.axis is not None
+    return LINE_SHARES if shape[call.axis] > LONG_LINE else 1
+
+
+def _choices(call: Call, share: bool) -> Choices:
+    if call.word == "matmul":
+        return {("product",): (*map(_access, call.operands), _access(call.out, writes=True))}
+    source = leader(call)
+    if source.buffer.form == "matrix":
+        return _matrix_choices(call, source, share)
+    out = _access(call.out, "vector", writes=True)
+    if call.word in REDUCTIONS:
+        return {("single",): (_access(source), out)}
+    accesses = (*(_access(operand, "vector" if operand.shape else "") for operand in call.operands), out)
+    if call.out.buffer.form == "scalar":
+        return {("single",): accesses}
+    if source.buffer.form == "flat":
+        return {("element", "flat", source.buffer.size): accesses}
+    lane = (source.buffer.flipped, source.buffer.size)  # a vector over samples, or over features
+    return {("column", *lane): accesses, ("row", *lane): accesses}
+
+
+def _matrix_choices(call: Call, source: Operand, share: bool) -> Choices:
+    """Of a call on a matrix and vectors along it: workers for its elements, its rows or its columns in memory."""
+    rows, columns = source.shape
+    flipped, reduces = source.buffer.flipped, call.word in REDUCTIONS
+    kinds: dict[Workers, tuple[int, str]] = {  # how long a worker's loop is, and which vectors it owns an element of
+        ("element", rows, columns, flipped): (1, ""),
+        ("column", not flipped, columns): (rows, "along rows"),
+        ("row", flipped, rows): (columns, "along columns"),
+    }
+    choices: Choices = {}
+    for workers, (length, owned_vectors) in kinds.items():
+        if reduces and workers[0] != ("column" if call.axis == 0 else "row"):
+            continue
+        if share and not reduces and length > LONG_LINE:
+            continue
+        accesses = []
+        for operand in (*call.operands, call.out):
+            lies = direction(call, operand)
+            owned = "matrix" if lies == "matrix" else "vector" if lies == owned_vectors else ""
+            accesses.append(_access(operand, owned, operand is call.out))
+        choices[workers] = tuple(accesses)
+    return choices
+
+
+def leader(call: Call) -> Operand:
+    """The operand whose shape says what the workers of a call may be."""
+    return call.operands[0] if call.word in REDUCTIONS else call.out
+
+
+def direction(call: Call, operand: Operand) -> str:
+    """How an operand lies beside the matrix of a call: "matrix", like it; "along rows", "along columns"; or a "number".
+
+    "along rows": a vector of a number for each column, as a row has them. By what the call and the buffer declare: with
+    a batch of one, or one feature, a shape tells nothing.
+    """
+    matrix, buffer = leader(call), operand.buffer
+    if call.word in REDUCTIONS and operand is call.out:
+        return "along rows" if call.axis == 0 else "along columns"
+    if buffer.form == "matrix":
+        return "matrix"
+    if not operand.shape:
+        return "number"
+    lies, axis = ("along columns", 0) if buffer.flipped == matrix.buffer.flipped else ("along rows", 1)
+    return lies if operand.shape[axis] == matrix.shape[axis] else "number"  # a vector of one element, for all
+
+
+def _access(operand: Operand, owned: str = "", writes: bool = False) -> Access:
+    buffer = operand.buffer
+    return Access((buffer.kind, buffer.offset), buffer.size, owned, writes)

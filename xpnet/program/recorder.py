@@ -1,0 +1,525 @@
+"""Record the kernels of one step once, as a list of calls on buffers whose place in memory is known.
+
+`Recorder.xp` is an array namespace that executes nothing: each word (`xp.matmul`, `xp.add`, ...) is appended to a list
+with its operands, normalised so that memory is always read in C order. The list is a `Program`; executors run it (see
+`xpnet.engines.replay`). Recording is the only time that Python looks at shapes.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+# The whole vocabulary: word -> number of operands. Each engine must know each word, so growing it is a decision.
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater")
+UNARY = ("abs", "sign", "sqrt", "exp", "log", "log1p", "tanh")
+INTEGER = ("bitwise_xor", "right_shift")
+REDUCTIONS = ("sum", "max")
+WORDS = {**dict.fromkeys(BINARY + INTEGER, 2), **dict.fromkeys(UNARY, 1), **dict.fromkeys(REDUCTIONS, 1), "matmul": 2}
+
+ALIGNMENT = 16  # elements of 4 bytes or more: at least 64 bytes, a cache line
+ITEM_SIZE = 4  # bytes per element in describe(); a float64 run doubles it
+_SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">", "matmul": "@"}
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A named place in a Program's memory, seen by the math as an array of `shape`.
+
+    offset: first element in the arena of its kind ("float" or "uint32").
+    form: "matrix", "vector" ((n, 1) or (1, n)), "flat" ((n,)) or "scalar" ((1, 1)). It is declared and never read off
+    the shape: with one output or a batch of one, a shape tells nothing.
+    flipped: memory holds the transpose, C-ordered. So is every buffer with a batch axis: a sample is contiguous.
+    """
+
+    name: str
+    kind: str
+    offset: int
+    shape: tuple[int, ...]
+    form: str
+    flipped: bool = False
+
+    @property
+    def T(self) -> Buffer:
+        """The transpose: the same memory, seen the other way."""
+        if self.form != "matrix":
+            raise RecordingError(
+                f"{self.name} is a {self.form}; only a matrix has a transpose here: "
+                "make it with matrix_in or batch_matrix"
+            )
+        name = self.name[:-2] if self.name.endswith("^T") else f"{self.name}^T"
+        return replace(self, name=name, shape=self.shape[::-1], flipped=not self.flipped)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def overlaps(self, other: Buffer) -> bool:
+        """Whether an element is in both."""
+        start, end = max(self.offset, other.offset), min(self.offset + self.size, other.offset + other.size)
+        return self.kind == other.kind and start < end
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An array as an executor binds it: C-ordered memory of `shape` at the buffer's place, transposed if said so."""
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One recorded word with its operands in memory order.
+
+    axis: of a reduction, in memory order; `out` keeps that axis with length 1.
+    phase: the part of the step it belongs to.  text: the call as the kernel said it.
+    kernel, equation: the function that said it and the first line of its docstring.
+    """
+
+    word: str
+    inputs: tuple[Operand | float | int, ...]
+    out: Operand
+    axis: int | None
+    phase: str
+    text: str
+    kernel: str
+    equation: str
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: 2 n k m of a product, one per element read or written of anything else."""
+        if self.word == "matmul":
+            left = self.inputs[0]
+            assert isinstance(left, Operand)
+            inner = left.shape[0] if left.transposed else left.shape[1]
+            return 2 * self.out.buffer.size * inner
+        return max(math.prod(operand.shape) for operand in (*self.operands, self.out))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written if nothing stays in cache, in float32."""
+        return ITEM_SIZE * sum(math.prod(operand.shape) for operand in (*self.operands, self.out))
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The inputs that are arrays."""
+        return tuple(item for item in self.inputs if isinstance(item, Operand))
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A uint32 buffer that holds start + k * multiplier, modulo 2^32, in its k-th element in memory.
+
+    size: elements to fill, those of all samples that the buffer can hold.
+    """
+
+    buffer: Buffer
+    size: int
+    start: int
+    multiplier: int
+
+
+class RecordingError(TypeError):
+    """A kernel said something that the Program cannot hold; the message names the word and the operand."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The recorded calls of one step and the memory they need.
+
+    batch: samples a step.  capacity: samples that the buffers hold.  calls: in order, phase by phase.
+    gathers: (name of the data, buffer) filled before the first call.
+    constants: what the executor fills once, before the first step.
+    slots, results: names of the 1-element buffers that the host fills before, and reads after, each step.
+    buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
+    n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
+    n_floats, n_uints: length of the two arenas.
+    accumulate: steps to an update; the phase "update" runs after every so many, and after the last one.
+    """
+
+    batch: int
+    capacity: int
+    calls: tuple[Call, ...]
+    gathers: tuple[tuple[str, Buffer], ...]
+    constants: tuple[Constant, ...]
+    slots: tuple[str, ...]
+    results: tuple[str, ...]
+    buffers: dict[str, Buffer]
+    n_owned: int
+    n_state: int
+    n_keys: int
+    n_floats: int
+    n_uints: int
+    accumulate: int
+    rerecord: Callable[[int], Program] = field(repr=False)
+
+    @property
+    def state_offset(self) -> int:
+        """Where the state begins in the float arena."""
+        return aligned(self.n_owned)
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Names of the phases that have calls, in order."""
+        return tuple(dict.fromkeys(call.phase for call in self.calls))
+
+    def at(self, batch: int) -> Program:
+        """The same Program on the first `batch` samples of the same buffers."""
+        if not 1 <= batch <= self.capacity:
+            raise ValueError(f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples; ask for one "
+                             f"of these, or record it with batch={batch}")  # fmt: skip
+        return self if batch == self.batch else self.rerecord(batch)
+
+    def describe(self) -> str:
+        """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
+        lines = [f"batch {self.batch}, {len(self.calls)} calls a step, {self.n_floats:,} floats"]
+        if self.accumulate > 1:
+            lines[0] += f", an update every {self.accumulate} steps"
+        lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
+        for constant in self.constants:
+            lines.append(f"constant {constant.buffer.name} {constant.buffer.shape} = "
+                         f"{constant.start} + k * {constant.multiplier}")  # fmt: skip
+        previous: tuple[str, str] | None = None
+        for call in self.calls:
+            if (call.phase, call.kernel) != previous:
+                lines.append(f"{call.phase:<8} {call.kernel}: {call.equation}")
+                previous = (call.phase, call.kernel)
+            shape = str(call.out.buffer.shape)
+            lines.append(f"           {call.text:<28} {shape:<14} {call.flops:>12,} flop {call.bytes:>12,} bytes")
+        flops, size = sum(call.flops for call in self.calls), sum(call.bytes for call in self.calls)
+        lines.append(f"sum: {flops:,} flop, {size:,} bytes a step")
+        return "\n".join(lines)
+
+
+def record(
+    build: Callable[[Recorder], None],
+    *,
+    batch: int,
+    n_parameters: int,
+    n_statistics: int = 0,
+    slots: tuple[str, ...] = (),
+    results: tuple[str, ...] = (),
+    accumulate: int = 1,
+) -> Program:
+    """Run `build` with a Recorder and return what it said as a Program for `batch` samples.
+
+    build: calls kernels with `recorder.xp`; it is called again for each other batch size (`Program.at`), and must
+    allocate the same buffers then. It is called twice if it asks for state, which must lie before all else.
+    """
+
+    def at(m: int) -> Program:
+        recorder = Recorder(m, batch, n_parameters, n_statistics, slots, results)
+        build(recorder)
+        if any(recorder.state_sizes.values()):
+            sizes = recorder.state_sizes
+            recorder = Recorder(m, batch, n_parameters, n_statistics, slots, results, sizes)
+            build(recorder)
+        return recorder.finish(at, accumulate)
+
+    return at(batch)
+
+
+class Recorder:
+    """Hands out buffers and collects the calls made on them through `xp`."""
+
+    def __init__(
+        self, batch: int, capacity: int, n_parameters: int, n_statistics: int, slots: tuple[str, ...],
+        results: tuple[str, ...], state_sizes: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.batch, self.capacity = batch, capacity
+        self.xp = _Namespace(self)
+        self._calls: list[Call] = []
+        self._gathers: list[tuple[str, Buffer]] = []
+        self._constants: list[Constant] = []
+        self._buffers: dict[str, Buffer] = {}
+        self._ends = {"float": 0, "uint32": 0}
+        self._phase = "gradient"
+        self._slots, self._results = slots, results
+        self.theta = self._allocate("theta", (n_parameters,), "flat", n_parameters, align=False)
+        self.statistics = self._allocate("statistics", (n_statistics,), "flat", n_statistics, align=False)
+        self._n_owned = n_parameters + n_statistics
+        # Where the next state goes; without `state_sizes` this run only finds out how long the two regions must be.
+        self._state_starts = {"float": aligned(self._n_owned), "uint32": 0}
+        self._state_ends = dict(self._state_starts)
+        for kind, start in self._state_starts.items():
+            self._ends[kind] = start + (state_sizes or {}).get(kind, 0)
+        for name in (*slots, *results):  # next to each other, so that a step copies them in one go
+            self._allocate(name, (1, 1), "scalar", 1, align=False)
+        self._ends["float"] = aligned(self._ends["float"])
+
+    def __getitem__(self, name: str) -> Buffer:
+        """The buffer of that name: theta, a slot, a result, or one allocated before."""
+        return self._buffers[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._buffers
+
+    def rename(self, buffer: Buffer, name: str) -> Buffer:
+        """The same memory under another name, for a value that overwrites the one before it."""
+        return self._keep(replace(buffer, name=name))
+
+    def state(self, name: str, size: int, kind: str = "float") -> Buffer:
+        """A vector (size,) that lives on from step to step, zero at first: an optimizer's, or the key of a hash."""
+        offset = self._state_ends[kind]
+        self._state_ends[kind] = aligned(offset + size)
+        return self._keep(Buffer(name, kind, offset, (size,), "flat"))
+
+    @property
+    def state_sizes(self) -> dict[str, int]:
+        """Elements of state asked for so far, by kind."""
+        return {kind: end - self._state_starts[kind] for kind, end in self._state_ends.items()}
+
+    def flat(self, name: str, size: int, kind: str = "float") -> Buffer:
+        """A vector (size,) that has no batch axis, such as the gradient."""
+        return self._allocate(name, (size,), "flat", size, kind)
+
+    def matrix_in(self, flat: Buffer, name: str, offset: int, shape: tuple[int, int]) -> Buffer:
+        """A matrix that lies in a flat vector from element `offset` on, C-ordered."""
+        return self._keep(Buffer(name, flat.kind, flat.offset + offset, shape, "matrix"))
+
+    def flat_in(self, flat: Buffer, name: str, offset: int, size: int) -> Buffer:
+        """A part (size,) of a flat vector, from element `offset` on."""
+        return self._keep(Buffer(name, flat.kind, flat.offset + offset, (size,), "flat"))
+
+    def column_in(self, flat: Buffer, name: str, offset: int, length: int) -> Buffer:
+        """A column (length, 1) that lies in a flat vector from element `offset` on."""
+        return self._keep(Buffer(name, flat.kind, flat.offset + offset, (length, 1), "vector"))
+
+    def scalar_in(self, flat: Buffer, name: str, offset: int) -> Buffer:
+        """A number (1, 1) that lies in a flat vector at element `offset`; it goes with arrays of every shape."""
+        return self._keep(Buffer(name, flat.kind, flat.offset + offset, (1, 1), "scalar"))
+
+    def batch_matrix(self, name: str, n_features: int, kind: str = "float") -> Buffer:
+        """A matrix (n_features, batch), a sample contiguous in memory."""
+        size = n_features * self.capacity
+        return self._allocate(name, (n_features, self.batch), "matrix", size, kind, flipped=True)
+
+    def batch_vector(self, name: str) -> Buffer:
+        """A row (1, batch): one number a sample."""
+        return self._allocate(name, (1, self.batch), "vector", self.capacity, flipped=True)
+
+    def constant(self, name: str, n_features: int, start: int, multiplier: int) -> Buffer:
+        """A uint32 matrix (n_features, batch), filled once: start + k * multiplier, k counting sample by sample."""
+        buffer = self.batch_matrix(name, n_features, "uint32")
+        self._constants.append(Constant(buffer, n_features * self.capacity, start, multiplier))
+        return buffer
+
+    def gather(self, name: str, buffer: Buffer) -> None:
+        """Fill `buffer` with the step's samples of the data called `name`, before the first call."""
+        self._gathers.append((name, buffer))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Calls made inside belong to that phase."""
+        outer, self._phase = self._phase, name
+        yield
+        self._phase = outer
+
+    def finish(self, rerecord: Callable[[int], Program], accumulate: int) -> Program:
+        """Return what was recorded as a Program."""
+        for call in self._calls:  # not before: only now is it known where state ends
+            _refuse_overlap(call)
+        return Program(
+            batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
+            constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers,
+            n_owned=self._n_owned, n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"],
+            n_floats=self._ends["float"], n_uints=self._ends["uint32"], accumulate=accumulate,
+            rerecord=rerecord,
+        )  # fmt: skip
+
+    def _allocate(
+        self, name: str, shape: tuple[int, ...], form: str, size: int, kind: str = "float", flipped: bool = False,
+        align: bool = True,
+    ) -> Buffer:  # fmt: skip
+        offset = self._ends[kind]
+        end = offset + size
+        self._ends[kind] = aligned(end) if align else end
+        return self._keep(Buffer(name, kind, offset, shape, form, flipped))
+
+    def _keep(self, buffer: Buffer) -> Buffer:
+        if buffer.name in self._buffers:
+            raise RecordingError(f"there is a buffer called {buffer.name!r} already; give this one another name")
+        self._buffers[buffer.name] = buffer
+        return buffer
+
+    def say(self, word: str, *inputs: Any, out: Any, axis: int | None = None, keepdims: bool = False) -> None:
+        """Append one call; the namespace's words come here."""
+        if len(inputs) != WORDS[word]:
+            raise RecordingError(
+                f"{word} was given {len(inputs)} operands, it takes {WORDS[word]} and out=; "
+                "make more calls of it, or fewer operands"
+            )
+        _check_operands(word, inputs, out)
+        operands: tuple[Operand | float | int, ...]
+        if word == "matmul":
+            operands, result = _place_product(inputs[0], inputs[1], out)
+        elif word in REDUCTIONS:
+            operands, result, axis = _place_reduction(word, inputs[0], out, axis, keepdims)
+        else:
+            operands, result = _place_elementwise(word, inputs, out)
+        frame = sys._getframe(1)  # the kernel that said the word: its name and first line explain the call
+        kernel = frame.f_code.co_name
+        equation = (getattr(frame.f_globals.get(kernel), "__doc__", None) or "").strip().partition("\n")[0]
+        text = _spoken(word, inputs, out)
+        self._calls.append(Call(word, operands, result, axis, self._phase, text, kernel, equation))
+
+
+class _Namespace:
+    """The array namespace that kernels see while they are recorded: the words, and nothing else."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        for word in WORDS:
+            setattr(self, word, partial(recorder.say, word))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{name!r} is not a word of the Program; the words are {', '.join(WORDS)}")
+
+
+def _spoken(word: str, inputs: tuple[Any, ...], out: Buffer) -> str:
+    names = [
+        item.name if isinstance(item, Buffer) else f"{item:.9g}" if type(item) is float else str(item)
+        for item in inputs
+    ]
+    symbol = _SYMBOLS.get(word)
+    return f"{out.name} = " + (f" {symbol} ".join(names) if symbol else f"{word}({', '.join(names)})")
+
+
+def aligned(position: int) -> int:
+    """The next position at the beginning of a cache line."""
+    return -(-position // ALIGNMENT) * ALIGNMENT
+
+
+def _check_operands(word: str, inputs: tuple[Any, ...], out: Any) -> None:
+    if not isinstance(out, Buffer):
+        raise RecordingError(
+            f"{word} writes to {type(out).__name__}; out= must be a Buffer of this Program: make one with the recorder"
+        )
+    kinds = {item.kind for item in inputs if isinstance(item, Buffer)}
+    for item in inputs:
+        # A stray np.float64 would silently turn float32 arithmetic into float64 in NumPy and CuPy alike.
+        if not isinstance(item, Buffer) and type(item) not in (float, int):
+            raise RecordingError(
+                f"{word} was given {type(item).__name__}; operands are Buffers and Python numbers: use float(...)"
+            )
+    if len(kinds) != 1:
+        raise RecordingError(
+            f"{word} needs buffers of one kind, got {sorted(kinds) or 'numbers only'}; "
+            "give it one of them at least, and no other kind"
+        )
+    (kind,) = kinds
+    uint32_words = ("add", "multiply", "greater", *INTEGER)
+    numbers = [item for item in inputs if not isinstance(item, Buffer)]
+    if kind == "uint32" and not all(type(item) is int and 0 <= item < 2**32 for item in numbers):
+        raise RecordingError(
+            f"{word} on uint32 buffers takes whole numbers from 0 to 2**32 - 1, got {numbers}; take them modulo 2**32"
+        )
+    allowed = word in uint32_words if kind == "uint32" else word not in INTEGER
+    if not allowed or out.kind != ("float" if word == "greater" else kind):
+        raise RecordingError(
+            f"{word} does not go from {kind} to {out.kind} ({out.name}); "
+            "give a buffer of another kind, or use greater to leave uint32"
+        )
+
+
+def _refuse_order(word: str, item: Buffer, leader: Buffer) -> None:
+    raise RecordingError(
+        f"{word}: {item.name} {item.shape} lies in memory the other way round than {leader.name} {leader.shape}; "
+        "give both the same orientation"
+    )
+
+
+def _refuse_overlap(call: Call) -> None:
+    """An element may be written over what it alone is made of; else the result would depend on which is first."""
+    out = call.out.buffer
+    for buffer in (operand.buffer for operand in call.operands):
+        same = (buffer.offset, buffer.size) == (out.offset, out.size)
+        if buffer.overlaps(out) and (not same or call.word in REDUCTIONS or call.word == "matmul"):
+            raise RecordingError(f"{call.text}: {buffer.name} {buffer.shape} shares memory with {out.name} {out.shape} "
+                                 "that is written; write into a buffer of its own")  # fmt: skip
+
+
+def _turned(shape: tuple[int, ...], turn: bool) -> tuple[int, ...]:
+    return shape[::-1] if turn else shape
+
+
+def _place_elementwise(
+    word: str, inputs: tuple[Any, ...], out: Buffer
+) -> tuple[tuple[Operand | float | int, ...], Operand]:
+    """Turn all operands with the destination; vectors of its length become flat."""
+    placed: list[Operand | float | int] = []
+    is_matrix = out.form == "matrix"
+    for item in inputs:
+        if not isinstance(item, Buffer):
+            placed.append(item)
+        elif item.form == "scalar" and out.form != "scalar":
+            placed.append(Operand(item, ()))
+        elif is_matrix:
+            fits = len(item.shape) == 2 and all(n in (1, full) for n, full in zip(item.shape, out.shape, strict=True))
+            if not fits or (item.form == "matrix" and item.shape != out.shape):
+                raise RecordingError(
+                    f"{word}: {item.name} {item.shape} does not fit {out.name} {out.shape}; "
+                    "give it that shape, or that of a row or column of it"
+                )
+            if item.form == "matrix" and item.flipped != out.flipped:
+                _refuse_order(word, item, out)
+            placed.append(Operand(item, _turned(item.shape, out.flipped)))
+        else:
+            if item.form == "matrix" or item.shape != out.shape:
+                raise RecordingError(
+                    f"{word}: {item.name} {item.shape} does not fit {out.name} {out.shape}; "
+                    "give it that shape, or that of a row or column of it"
+                )
+            placed.append(Operand(item, (item.size,)))
+    shape = _turned(out.shape, out.flipped) if is_matrix else (out.size,)
+    return tuple(placed), Operand(out, shape)
+
+
+def _place_reduction(
+    word: str, source: Any, out: Buffer, axis: int | None, keepdims: bool
+) -> tuple[tuple[Operand], Operand, int]:
+    """Turn the result with the source; `out` keeps the axis with length 1."""
+    if type(axis) is not int or not 0 <= axis < len(source.shape) or keepdims is not True:
+        raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}; "
+                             f"write {word}({source.name}, axis=1, keepdims=True, out=...)")  # fmt: skip
+    kept = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
+    if source.form == "flat":
+        kept = (1, 1)
+    if out.shape != kept or out.form not in ("vector", "scalar"):
+        raise RecordingError(f"{word} of {source.name} {source.shape} over axis {axis} gives a vector {kept}, "
+                             f"out is {out.name}, a {out.form} {out.shape}; make out like that")  # fmt: skip
+    if source.form != "matrix":
+        if out.size > 1:
+            raise RecordingError(f"{word} of the vector {source.name} {source.shape} over axis {axis} reduces nothing; "
+                                 f"needed is axis={1 - axis}, its length")  # fmt: skip
+        return (Operand(source, (source.size,)),), Operand(out, (1,)), 0
+    memory_axis = 1 - axis if source.flipped else axis
+    operand = Operand(source, _turned(source.shape, source.flipped))
+    return (operand,), Operand(out, _turned(kept, source.flipped)), memory_axis
+
+
+def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, Operand], Operand]:
+    """Turn the product with its destination: for a flipped one, (left right)^T = right^T left^T is what is computed."""
+    for item in (left, right, out):
+        if not isinstance(item, Buffer) or item.form != "matrix":
+            raise RecordingError(
+                f"matmul takes matrices, got {getattr(item, 'name', item)!r}; make it with matrix_in or batch_matrix"
+            )
+    if left.shape[1] != right.shape[0] or out.shape != (left.shape[0], right.shape[1]):
+        raise RecordingError(f"matmul: {left.name} {left.shape} times {right.name} {right.shape} "
+                             f"does not give {out.name} {out.shape}; turn a factor with .T, or change out")  # fmt: skip
+    if out.flipped:
+        left, right = right.T, left.T
+    return (_as_stored(left), _as_stored(right)), Operand(out, _turned(out.shape, out.flipped))
+
+
+def _as_stored(buffer: Buffer) -> Operand:
+    """An operand of a product: C-ordered memory and whether to transpose it."""
+    return Operand(buffer, _turned(buffer.shape, buffer.flipped), transposed=buffer.flipped)

@@ -1,0 +1,1 @@
+"""Timing: the harness that takes turns, the grid of `xpnet bench`, and facts about the machine."""

@@ -1,0 +1,283 @@
+"""The grid behind `xpnet bench`: training steps over widths and batch sizes, on every device that there is.
+
+`measure` fills a result, a JSON-ready dict; `crossover` says where the GPU overtakes the CPU, `compare` joins the
+results of two machines, `write` and `read` keep them in files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
+from xpnet.checks import check_option
+from xpnet.engines.choice import check_engine, make_engine, told
+from xpnet.engines.replay import Replay
+from xpnet.network.architecture import Architecture
+from xpnet.network.model_file import write_aside
+from xpnet.network.network import Network
+from xpnet.network.programs import training_program
+from xpnet.program.recorder import Program
+from xpnet.timing import harness as bench
+from xpnet.training.optimizers import SGD
+
+FORMAT = 1
+N_CLASSES = 10
+CPU_ENGINES = ("replay", "compiled")
+Result = dict[str, Any]
+
+# Steps share a call of `run`, its upload and its read, as those of training do. At most so many, and fewer of large
+# ones: a call is the least that can be timed.
+_CHUNK_STEPS, _CHUNK_FLOPS = 32, 10**10
+_LEARNING_RATE = 1e-3  # small, so that thousands of steps on noise stay finite
+_MEMORY_SHARE = 0.5
+_NUMBERS = ("width", "batch", "seconds", "samples_per_second", "flops_per_second", "of_flops_limit")
+
+
+def backends(device: str | None, dtype: str) -> list[Backend]:
+    """Return the CPU and, if one works, the GPU for "auto"; else the one device that was asked for.
+
+    device: as for `select_backend`; None reads XPNET_DEVICE.
+    Raises ValueError for an unknown device or dtype, BackendUnavailable if "cuda" cannot be had.
+    """
+    if asked_device(device)[0] != "auto":
+        return [select_backend(device, dtype)]
+    cpu = select_backend("cpu", dtype)
+    try:
+        return [cpu, select_backend("cuda", dtype)]
+    except BackendUnavailable:
+        return [cpu]
+
+
+def measure(
+    backends: Sequence[Backend],
+    widths: Iterable[int],
+    batches: Iterable[int],
+    *,
+    version: str,
+    features: int = 784,
+    repeats: int = 9,
+    seconds: float = 0.05,
+    engine: str = "replay",
+    tell: Callable[[list[dict[str, Any]]], object] = lambda points: None,
+) -> Result:
+    """Time a training step of features-width-width-10 for each width and batch size; the backends take turns.
+
+    The network is relu with softmax cross-entropy and SGD, the step gathers its batch from synthetic data, and runs in
+    chunks, as in training.  version: of xpnet.  repeats, seconds: as for `xpnet.timing.harness.take_turns`.
+    engine: "replay" or "compiled", on the CPU; compiling is not timed. A GPU always has its own.
+    tell: called with the points of each width and batch size when they are measured.
+    Returns {"format", "machine", "dtype", "features", "limits": {device: {"flops", "bytes"}}, "points"}. A point holds
+    device, engine, threads (of a compiled one), width, batch, seconds (of one step, median), spread (their quartiles),
+    samples_per_second, flops_per_second (counted from the Program) and of_flops_limit (share of the device's limit).
+    Raises MemoryError before anything is timed if the largest network would not fit half of the memory, ValueError or
+    ImportError if there is no such engine.
+    """
+    widths, batches = sorted(set(widths)), sorted(set(batches))
+    engines = {b.device: engine if b.device == "cpu" else "" for b in backends}
+    check_engine(check_option("engine", engine, CPU_ENGINES), "cpu" if "cpu" in engines else backends[0].device)
+    _check_memory(widths[-1], batches[-1], features, backends[0].dtype.itemsize)
+    limits = {backend.device: bench.limits(backend, repeats=repeats, seconds=seconds) for backend in backends}
+    X, Y, _ = bench.synthetic_data(features, N_CLASSES, batches[-1], 1)
+    data = {b.device: {"X": (b.to_device(X), None), "Y": (b.to_device(Y), None)} for b in backends}
+    points: list[dict[str, Any]] = []
+    for batch in batches:
+        for width in widths:
+            program = _program(features, width, batch)
+            flops = sum(call.flops for call in program.calls)
+            steps = max(1, min(_CHUNK_STEPS, _CHUNK_FLOPS // flops))
+            order = np.random.default_rng(0).integers(0, len(X), steps * batch)
+            runs = {
+                b.device: _engine(program, b, data[b.device], [features, width, width], engines[b.device])
+                for b in backends
+            }
+            works = {b.device: _chunk(runs[b.device], b, order) for b in backends}
+            times = bench.take_turns(works, repeats=repeats, seconds=seconds)
+            found = [
+                {"device": device, **told(runs[device]), "width": width, "batch": batch}
+                | _rates([chunk / steps for chunk in chunks], batch, flops, limits[device]["flops"])
+                for device, chunks in times.items()
+            ]
+            points += found
+            tell(found)
+    return {"format": FORMAT, "machine": bench.machine(version), "dtype": str(backends[0].dtype), "features": features,
+            "limits": limits, "points": points}  # fmt: skip
+
+
+def crossover(result: Result) -> dict[int, int | None]:
+    """Return for each batch size the smallest width from which on the GPU wins, and stays ahead up to the widest.
+
+    None stands for "never"; a batch size that only one device was timed at is left out.
+    """
+    found: dict[int, int | None] = {}
+    for batch, by_width in _by_batch(result).items():
+        both = {width: rates for width, rates in by_width.items() if {"cpu", "cuda"} <= set(rates)}
+        if not both:
+            continue
+        found[batch] = None
+        for width in sorted(both, reverse=True):
+            if both[width]["cuda"] <= both[width]["cpu"]:
+                break
+            found[batch] = width
+    return found
+
+
+def compare(a: Result, b: Result) -> list[dict[str, Any]]:
+    """Join the results of two machines by width and batch size.
+
+    Returns rows {"batch", "width", "join", "devices", "a", "b", "ratio"}: samples per second of each and b / a.
+    join: "cpu" or "cuda", the same device of both, or "best", the faster device of each; devices: the two of the row.
+    Raises ValueError if the results are of different networks or float types, or have no point in common.
+    """
+    for name in ("dtype", "features"):
+        if a[name] != b[name]:
+            raise ValueError(f"{name} of the first result is {a[name]}, of the second {b[name]}; only equal ones "
+                             f"compare: measure both with the same --{name}")  # fmt: skip
+    rows = []
+    ours, theirs = _by_batch(a), _by_batch(b)
+    for batch in sorted(set(ours) & set(theirs)):
+        for width in sorted(set(ours[batch]) & set(theirs[batch])):
+            first, second = ours[batch][width], theirs[batch][width]
+            joins = {device: (device, device) for device in sorted(set(first) & set(second))}
+            joins["best"] = (max(first, key=first.__getitem__), max(second, key=second.__getitem__))
+            for join, (device_a, device_b) in joins.items():
+                rates = first[device_a], second[device_b]
+                rows.append({"batch": batch, "width": width, "join": join, "devices": [device_a, device_b],
+                             "a": rates[0], "b": rates[1], "ratio": rates[1] / rates[0]})  # fmt: skip
+    if not rows:
+        raise ValueError("the two results have no width and batch size in common; "
+                         "measure both with the same --widths and --batches")  # fmt: skip
+    return rows
+
+
+def is_compiled(result: Result) -> bool:
+    """Whether the CPU's points are those of compiled steps."""
+    return any(point.get("engine") == "compiled" for point in result["points"])
+
+
+def write(path: str | os.PathLike[str], result: Result) -> None:
+    """Write a result as JSON, whole or not at all."""
+    write_aside(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read(path: str | os.PathLike[str]) -> Result:
+    """Read what `write` wrote; raises FileNotFoundError, or ValueError in one line for any other file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; `xpnet bench --out {path}` writes one")
+    try:
+        result = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):  # also bytes that are no text, and what is nested too deep
+        raise ValueError(f"{path} is not JSON; write it with `xpnet bench --out {path}`") from None
+    fault = _fault(result)
+    if fault is not None:
+        raise ValueError(f"{path}: {fault}; write it with `xpnet bench --out {path}`")
+    return result
+
+
+def _program(features: int, width: int, batch: int) -> Program:
+    sizes = [features, width, width, N_CLASSES]
+    architecture = Architecture.of_sizes(sizes, "relu", "identity", None, "softmax_cross_entropy")
+    return training_program(architecture, batch, SGD(), False)
+
+
+def _engine(program: Program, backend: Backend, data: Mapping[str, Any], sizes: list[int], engine: str) -> Replay:
+    network = Network([*sizes, N_CLASSES], backend=backend)
+    return make_engine(program, backend, network.parameters.flat, data, engine)
+
+
+def _chunk(engine: Replay, backend: Backend, order: np.ndarray) -> bench.Work:
+    """Training steps through all of `order` as one piece of work."""
+    rows = SGD(_LEARNING_RATE).slot_rows(len(order) // engine.program.batch)
+    return bench.Work(lambda: engine.run(order, rows), backend.synchronize)
+
+
+def _rates(seconds: list[float], batch: int, flops: int, flops_limit: float) -> dict[str, Any]:
+    quartiles = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    median = quartiles[1]
+    return {"seconds": median, "spread": [quartiles[0], quartiles[2]],
+            "samples_per_second": batch / median, "flops_per_second": flops / median,
+            "of_flops_limit": flops / median / flops_limit}  # fmt: skip
+
+
+def _check_memory(width: int, batch: int, features: int, item_size: int) -> None:
+    """Refuse what would drive the machine out of memory; the weights are drawn on the host, whatever the device."""
+    total = bench.memory()
+    if total is None:
+        return
+    program = _program(features, width, batch)
+    n_data = max(bench.N_SAMPLES, batch) * (features + N_CLASSES)
+    needed = (program.n_floats + 2 * program.n_owned + 2 * n_data) * item_size
+    if needed > _MEMORY_SHARE * total:
+        raise MemoryError(f"width {width} at batch {batch} with {features} features needs about {needed / 1e9:.1f} GB, "
+                          f"this machine has {total / 1e9:.1f} GB and half of it is used at most; "
+                          "give smaller --widths, --batches or --features")  # fmt: skip
+
+
+def _by_batch(result: Result) -> dict[int, dict[int, dict[str, float]]]:
+    """Samples per second by batch size, width and device."""
+    found: dict[int, dict[int, dict[str, float]]] = {}
+    for point in result["points"]:
+        by_width = found.setdefault(point["batch"], {})
+        by_width.setdefault(point["width"], {})[point["device"]] = point["samples_per_second"]
+    return dict(sorted(found.items()))
+
+
+def _fault(result: Any) -> str | None:
+    """Say what keeps a JSON value from being a result, or None."""
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        found = result.get("format") if isinstance(result, dict) else type(result).__name__
+        return f"its format is {found!r}, needed is {FORMAT}"
+    kinds = {"machine": dict, "dtype": str, "features": int, "limits": dict, "points": list}
+    for name, kind in kinds.items():
+        if name not in result:
+            return f"it has no {name!r}"
+        if not isinstance(result[name], kind):
+            return f"its {name!r} is {type(result[name]).__name__}, needed is {kind.__name__}"
+    if result["dtype"] not in DTYPES:
+        return f"its dtype is {result['dtype']!r}, needed is one of {', '.join(DTYPES)}"
+    for device, limit in result["limits"].items():
+        for name in ("flops", "bytes"):
+            if not isinstance(limit, dict) or not _is_positive(limit.get(name)):
+                return f"its limit {name!r} of {device} is not a finite number above 0"
+    if not result["points"]:
+        return "it has no points"
+    for number, point in enumerate(result["points"]):
+        fault = _point_fault(point)
+        if fault is not None:
+            return f"point {number} {fault}"
+    keys = {(point["device"], point["width"], point["batch"]) for point in result["points"]}
+    return None if len(keys) == len(result["points"]) else "it has a point twice"
+
+
+def _point_fault(point: Any) -> str | None:
+    if not isinstance(point, dict):
+        return f"is {type(point).__name__}, needed is an object"
+    missing = [name for name in ("device", *_NUMBERS, "spread") if name not in point]
+    if missing:
+        return f"has no {missing[0]!r}"
+    if point["device"] not in ("cpu", "cuda"):
+        return f"has the device {point['device']!r}, needed is 'cpu' or 'cuda'"
+    if not isinstance(point.get("engine", ""), str):  # files of before engines had names lack it
+        return f"has the engine {point['engine']!r}, needed is a name"
+    for name in _NUMBERS:
+        if not _is_positive(point[name]):
+            return f"has {point[name]!r} as {name!r}, needed is a finite number above 0"
+    for name in ("width", "batch"):
+        if type(point[name]) is not int:
+            return f"has {point[name]!r} as {name!r}, needed is a whole number"
+    spread = point["spread"]
+    if not isinstance(spread, list) or len(spread) != 2 or not all(map(_is_positive, spread)):
+        return "has a 'spread' that is not two finite numbers above 0"
+    return None
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf

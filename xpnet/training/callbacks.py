@@ -1,0 +1,367 @@
+"""What watches a training run and ends it: records, history file, progress bar, early stopping, budgets.
+
+A callback sees and writes; the training loop neither prints nor opens files. `Checkpoint` is in
+`xpnet.training.checkpoint`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from xpnet.checks import check_number, check_path, check_whole
+from xpnet.network.model_file import write_aside
+from xpnet.training.optimizers import Optimizer
+from xpnet.training.schedules import Constant
+
+if TYPE_CHECKING:
+    from xpnet.network.network import Network
+    from xpnet.training.checkpoint import Moment
+
+Record = dict[str, Any]
+# Keys of a record.
+NO_MEASURES = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")
+
+
+class History(list[Record]):
+    """The records of a run, one dict an epoch; the first is the untrained network's."""
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one field, epoch by epoch; raises KeyError if there is no such field."""
+        return [record[name] for record in self]
+
+
+class Callback:
+    """Base of all callbacks; every method does nothing unless overridden.
+
+    A text that `on_chunk_end` or `on_measured` returns ends the training and is the reason that the last record gives
+    as `stopped`; that record is measured and told like any other.
+    """
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        """Called once, before record 0; `n_steps` is the number of steps an epoch."""
+
+    def on_resume(self, history: History) -> None:
+        """Called after `on_train_begin` and `load_state` where a run goes on: its records so far, told no more."""
+
+    def steps_ahead(self) -> int | None:
+        """Return how many steps the next chunk may have at most, None for any number; it has whole updates."""
+        return None
+
+    def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
+        """Called a few times a second: `step` steps of the epoch are done, `loss` is the mean of the last ones."""
+        return None
+
+    def on_measured(self, record: Record, network: Network) -> str | None:
+        """Called with every record before any callback is told of it."""
+        return None
+
+    def on_last_record(self, record: Record) -> None:
+        """Called with the last record before any callback is told of it, to add to it."""
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        """Called with every record, the untrained network's first."""
+
+    def on_pause(self, moment: Callable[[], Moment]) -> None:
+        """Called after chunks and records, when the run could be left; `moment()` is what it needs to go on."""
+
+    def on_train_end(self, network: Network) -> None:
+        """Called once at the end, also after an error or an interrupt."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what it must know to go on with a run: numbers and texts, or arrays of the network's backend."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned, after `on_train_begin`."""
+
+
+class HistoryFile(Callback):
+    """Appends every record to a file as one line of JSON, at once, so that a killed run keeps its epochs.
+
+    A run that goes on finds the lines of its records, without those that came after its checkpoint; if the file is
+    gone, it is made anew. What a crash left of a last line is removed before a run appends to it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(check_path("path", path, 'HistoryFile("history.jsonl")'))
+        self._start = 0  # what lies before it in the file is not of this run
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        _mend_last_line(self.path)
+        self._start = self.path.stat().st_size if self.path.exists() else 0
+
+    def on_resume(self, history: History) -> None:
+        before = self.path.read_bytes()[: self._start] if self._start and self.path.exists() else b""
+        self._start = len(before)
+        write_aside(self.path, before + "".join(json_line(record) + "\n" for record in history).encode())
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json_line(record) + "\n")
+
+    def state(self) -> dict[str, Any]:
+        return {"start": self._start}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._start = state["start"]
+
+
+def json_line(record: Record) -> str:
+    """The record as strict JSON, which knows neither NaN nor infinity: they become null."""
+    return json.dumps({
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    })  # fmt: skip
+
+
+def _mend_last_line(path: Path) -> None:
+    """End the file with a newline: what `read_history` leaves out goes, a whole record gets the one it lacks."""
+    content = path.read_bytes() if path.is_file() else b""
+    start = content.rfind(b"\n") + 1
+    if start == len(content):
+        return
+    try:
+        json.loads(content[start:])
+        write_aside(path, content + b"\n")
+    except ValueError:
+        write_aside(path, content[:start])
+
+
+def read_history(path: str | os.PathLike[str]) -> History:
+    """Read what `HistoryFile` wrote; a last line that was cut off by a crash is left out.
+
+    Raises FileNotFoundError, or ValueError naming the line that is not a record.
+    """
+    lines = Path(path).read_bytes().split(b"\n")  # json decodes each, so that a torn one is told from the others
+    history = History()
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if number == len(lines):  # no newline after it: the writer was stopped in the middle
+                break
+            raise ValueError(f"{path}: line {number} is not JSON; remove it, or train again") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}: line {number} is not a record; remove it, or train again")
+        history.append(record)
+    return history
+
+
+class ReduceOnPlateau(Callback):
+    """Multiplies the optimizer's rate by `factor` when the loss has not fallen for more than `patience` epochs.
+
+    It looks at val_loss, or at train_loss where nothing is validated. An epoch counts as better if its loss is below
+    the best so far by more than threshold * |best|; a reduction begins the count anew, and goes no lower than lr_min.
+    Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down; torch
+    takes best * (1 - threshold), which for a negative loss would call a higher one better.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
+        lr_min: float = 0.0,
+    ) -> None:  # fmt: skip
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer is {optimizer!r}; needed is the one that trains: ReduceOnPlateau(optimizer)")
+        if not isinstance(optimizer.schedule, Constant):
+            raise ValueError(f"the rate follows {optimizer.schedule}, which a reduction would end; "
+                             "give the optimizer a number as lr, or leave ReduceOnPlateau out")  # fmt: skip
+        call = "ReduceOnPlateau(optimizer, "
+        self.optimizer = optimizer
+        self.factor = check_number("factor", factor, above=0, below=1, example=f"{call}factor=0.1)")
+        self.patience = check_whole("patience", patience, at_least=0)
+        self.threshold = check_number("threshold", threshold, at_least=0, below=1, example=f"{call}threshold=1e-4)")
+        self.lr_min = check_number("lr_min", lr_min, at_least=0, example=f"{call}lr_min=1e-6)")
+        self._best, self._n_bad = math.inf, 0
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._best, self._n_bad = math.inf, 0
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        if record["epoch"] == 0:  # untrained: a loss before the first epoch is no plateau
+            return
+        loss = record["val_loss"] if "val_loss" in record else record["train_loss"]
+        gain = self.threshold * abs(self._best) if self._best < math.inf else 0.0
+        if loss < self._best - gain:
+            self._best, self._n_bad = loss, 0
+            return
+        self._n_bad += 1
+        reduced = max(self.optimizer.lr * self.factor, self.lr_min)
+        if self._n_bad > self.patience:
+            self._n_bad = 0
+            if reduced < self.optimizer.lr:
+                self.optimizer.lr = reduced
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self._best, "n_bad": self._n_bad}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._best, self._n_bad = state["best"], state["n_bad"]
+
+
+class EarlyStopping(Callback):
+    """Ends the training after `patience` epochs without a better value; the network gets the best epoch's weights.
+
+    It gets them too, running statistics included, if the training ends in any other way but by an error or an
+    interrupt. The last record names that epoch as `chosen_epoch`, which may be 0, the untrained network's.
+    monitor: a measure of the records, such as "train_loss", "val_f1"; losses and errors are better low, all others
+    high.  min_delta: what a better value must gain at least.  A value that is NaN is no better.
+    Raises ValueError at record 0 for a measure that it has not.
+    Source: Goodfellow, Bengio and Courville (2016), Deep Learning, algorithm 7.1.
+    """
+
+    def __init__(self, patience: int = 10, monitor: str = "val_loss", min_delta: float = 0.0) -> None:
+        self.patience = check_whole("patience", patience, at_least=1)
+        self.monitor = monitor
+        self.min_delta = check_number("min_delta", min_delta, at_least=0, example="EarlyStopping(min_delta=1e-4)")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._best, self._epoch, self._is_over = math.inf, 0, False
+        self._weights: Any = None  # on the device
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._forget()
+
+    def on_measured(self, record: Record, network: Network) -> str | None:
+        value = sign_of(self.monitor) * measure_of(record, self.monitor)
+        if value < self._best - (self.min_delta if self._best < math.inf else 0.0):
+            self._best, self._epoch, self._weights = value, record["epoch"], network.owned.copy()
+        elif record["epoch"] - self._epoch >= self.patience:
+            return f"no better {self.monitor} in {self.patience} epochs"
+        return None
+
+    def on_last_record(self, record: Record) -> None:
+        self._is_over = True
+        if self._weights is not None:
+            record["chosen_epoch"] = self._epoch
+
+    def on_train_end(self, network: Network) -> None:
+        if self._is_over and self._weights is not None:
+            network.owned[...] = self._weights
+        self._weights = None
+
+    def state(self) -> dict[str, Any]:
+        state = {"best": self._best, "epoch": self._epoch}
+        return state if self._weights is None else {**state, "weights": self._weights}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._best, self._epoch, self._weights = state["best"], state["epoch"], state.get("weights")
+
+
+class StopAtScore(Callback):
+    """Ends the training as soon as a record, be it the untrained network's, has the score, or a loss that low.
+
+    monitor: a measure of the records, as in `EarlyStopping`.
+    Source: tutorial 001, which looks at the accuracy on the training data; this one takes the validation's.
+    """
+
+    def __init__(self, score: float, monitor: str = "val_accuracy") -> None:
+        self.score = check_number("score", score, example="StopAtScore(0.95)")
+        self.monitor = monitor
+
+    def on_measured(self, record: Record, network: Network) -> str | None:
+        value, sign = measure_of(record, self.monitor), sign_of(self.monitor)
+        return f"{self.monitor} is {value:g}, asked for {self.score:g}" if sign * value <= sign * self.score else None
+
+
+class Budget(Callback):
+    """Ends the training, also within an epoch, after so many seconds or steps.
+
+    seconds: from the beginning, validation included; looked at a few times a second.  steps: exactly so many, with
+    `accumulate` to the end of the update. A run that goes on counts what it had spent.
+    """
+
+    def __init__(self, seconds: float | None = None, steps: int | None = None) -> None:
+        if seconds is None and steps is None:
+            raise TypeError("Budget needs seconds or steps: Budget(seconds=60) or Budget(steps=1000)")
+        self.seconds = seconds
+        if seconds is not None:
+            self.seconds = check_number("seconds", seconds, above=0, example="Budget(seconds=60)")
+        self.steps = None if steps is None else check_whole("steps", steps, at_least=1)
+        self._n_steps, self._done, self._started, self._spent = 0, 0, 0.0, 0.0
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._n_steps, self._done, self._started, self._spent = n_steps, 0, time.monotonic(), 0.0
+
+    def steps_ahead(self) -> int | None:
+        return None if self.steps is None else self.steps - self._done
+
+    def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
+        self._done = (epoch - 1) * self._n_steps + step
+        return self._overdrawn()
+
+    def on_measured(self, record: Record, network: Network) -> str | None:
+        return self._overdrawn()
+
+    def _overdrawn(self) -> str | None:
+        if self.steps is not None and self._done >= self.steps:
+            return f"budget of {self.steps} steps"
+        if self.seconds is not None and self._elapsed() >= self.seconds:
+            return f"budget of {self.seconds:g} s"
+        return None
+
+    def _elapsed(self) -> float:
+        return self._spent + time.monotonic() - self._started
+
+    def state(self) -> dict[str, Any]:
+        return {"spent": self._elapsed(), "done": self._done}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._spent, self._done = state["spent"], state["done"]
+
+
+def measure_of(record: Record, monitor: str) -> float:
+    """Return a record's measure of that name; raises ValueError that names those there are."""
+    measures = [name for name in record if name not in NO_MEASURES]
+    if monitor not in measures:
+        is_validated = any(name.startswith("val_") for name in measures)
+        cure = "add it to train(..., metrics=...)" if is_validated else "validate: train(..., validation=...)"
+        raise ValueError(f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or "
+                         f"{cure}")  # fmt: skip
+    return float(record[monitor])
+
+
+def sign_of(monitor: str) -> float:
+    """1 where low is better, else -1."""
+    return 1.0 if monitor.endswith(("loss", "error")) else -1.0
+
+
+class ProgressBar(Callback):
+    """A live bar of the epoch's steps, gone when the epoch is over.  file: a terminal."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+        self._bar: Any = None
+        self._n_steps = 0
+        self._n_epochs = 0
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._n_epochs, self._n_steps = n_epochs, n_steps
+
+    def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
+        from tqdm import tqdm  # costs half of `import numpy`
+
+        if self._bar is None:
+            title = f"epoch {epoch}/{self._n_epochs}"
+            self._bar = tqdm(total=self._n_steps, desc=title, unit="step", leave=False, file=self.file)
+        self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+        return None
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        self._close()
+
+    def on_train_end(self, network: Network) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,234 @@
+"""A training run at one moment, on disk: all that it needs to go on as if it had never stopped.
+
+One safetensors file: arrays as named tensors, all else as JSON in its metadata. It is written aside and renamed, so it
+is there whole or not at all. `xpnet.training.epoch` makes a `Moment` and goes back to one. Never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.checks import check_number, check_path, check_whole
+from xpnet.network.model_file import write_aside
+from xpnet.training.callbacks import Callback, Record
+
+if TYPE_CHECKING:
+    from xpnet.network.network import Network
+
+FORMAT = 1
+EPOCH_SECONDS = 1.0  # the ends of shorter epochs share a checkpoint
+
+
+@dataclass
+class Progress:
+    """How far an epoch has come: steps and samples of its order, the sums of its loss, seconds spent.
+
+    order: state of the generator before the epoch's order was drawn, None without shuffling.
+    """
+
+    epoch: int
+    order: Any
+    step: int = 0
+    samples: int = 0
+    loss: float = 0.0
+    weight: float = 0.0
+    last_finite: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A run between two steps, on the host.
+
+    fit: what a run that goes on from here must have in common with it, by name.
+    steps_done, last_good_steps: updates of the optimizer, now and at the beginning of the epoch.  lr: None if it
+    follows a schedule.  callbacks: name and state of those that have one.
+    tensors: owned, state and keys, now and (last_good.) at the beginning of the epoch; arrays of callbacks.
+    """
+
+    fit: dict[str, Any]
+    progress: Progress
+    steps_done: int
+    last_good_steps: int
+    lr: float | None
+    callbacks: list[tuple[str, dict[str, Any]]]
+    history: list[Record]
+    tensors: dict[str, np.ndarray] = field(repr=False)
+
+    def is_over(self, n_epochs: int) -> bool:
+        """Whether a run of so many epochs ends here."""
+        return is_last(self.history[-1], n_epochs)
+
+
+class Checkpoint(Callback):
+    """Keeps a file from which `train(..., resume=path)` goes on exactly: to the same weights and records, bit by bit.
+
+    It is written at the beginning, every `seconds`, at the end of every epoch that lasted a second, and at the end of
+    the training; with `steps` every so many steps instead (with `accumulate`, at the end of the update) and at the
+    end of every epoch.  The file before is replaced in one move; weights that are not finite are never written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], seconds: float = 30.0, steps: int | None = None) -> None:
+        self.path = Path(check_path("path", path, 'Checkpoint("run.checkpoint")'))
+        self.seconds = check_number("seconds", seconds, above=0, example='Checkpoint("run.safetensors", seconds=30)')
+        self.steps = None if steps is None else check_whole("steps", steps, at_least=1)
+        self._n_steps = 0
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._n_steps, self._done, self._written, self._wait = n_steps, 0, -math.inf, self.seconds
+        self._next = self.steps
+
+    def steps_ahead(self) -> int | None:
+        return None if self._next is None else self._next - self._done
+
+    def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
+        self._done = (epoch - 1) * self._n_steps + step
+        self._wait = self.seconds if self.steps is None else math.inf  # with steps no clock
+        return None
+
+    def on_epoch_end(self, record: Record, network: Network) -> None:
+        self._wait = EPOCH_SECONDS if self.steps is None else 0.0
+
+    def on_last_record(self, record: Record) -> None:
+        self._written = -math.inf
+
+    def on_pause(self, moment: Callable[[], Moment]) -> None:
+        if self._next is not None and self._done >= self._next:
+            self._written = -math.inf
+        if time.monotonic() - self._written >= self._wait:
+            save_checkpoint(self.path, moment())
+            self._written = time.monotonic()
+        if self.steps is not None:
+            self._next = (self._done // self.steps + 1) * self.steps
+
+
+def is_last(record: Record, n_epochs: int) -> bool:
+    """Whether a run of so many epochs ends with this record."""
+    return "stopped" in record or record["epoch"] >= n_epochs
+
+
+def save_checkpoint(path: str | os.PathLike[str], moment: Moment) -> None:
+    """Write a moment to `path`, replacing it in one move."""
+    from safetensors.numpy import save  # heavy enough to be imported on use
+
+    facts = vars(moment) | {"progress": vars(moment.progress), "format": FORMAT}  # asdict would copy the tensors
+    tensors = facts.pop("tensors")
+    # One key only: with more, safetensors writes them in an order that changes from file to file.
+    write_aside(path, save(tensors, {"checkpoint": json.dumps(facts)}))
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
+    """Read what `save_checkpoint` wrote; raises FileNotFoundError, or ValueError in one line for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(check_path("resume", path, 'train(..., resume="run.checkpoint")'))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; train with callbacks=[Checkpoint(path)], or leave "
+                                "resume out to begin anew")  # fmt: skip
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("checkpoint")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); begin anew without resume") from None
+    if text is None:
+        raise ValueError(f"{path} is a safetensors file but no checkpoint; name one that `Checkpoint` wrote")
+    try:
+        return _moment(json.loads(text), tensors)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        cause = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path} is no checkpoint that can be read ({type(error).__name__}: {cause}); "
+                         "begin anew without resume") from None  # fmt: skip
+
+
+def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
+    """Check the facts of a file; raises many an error."""
+    if facts["format"] != FORMAT:
+        raise ValueError(f"its format is {facts['format']!r}, needed is {FORMAT}")
+    progress = Progress(**facts["progress"])
+    counts = (progress.epoch, progress.step, progress.samples, facts["steps_done"], facts["last_good_steps"])
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError(f"its counts are {counts}, needed are whole numbers")
+    for number in (progress.loss, progress.weight, progress.seconds, progress.last_finite, facts["lr"]):
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"it holds the number {number}, needed are finite ones")
+    history = [dict(record) for record in facts["history"]]
+    if [record["epoch"] for record in history] != list(range(len(history))) or not history:
+        raise ValueError("the epochs of its history do not follow each other, needed are 0, 1, 2 and so on")
+    return Moment(
+        fit=dict(facts["fit"]), progress=progress, steps_done=facts["steps_done"],
+        last_good_steps=facts["last_good_steps"], lr=facts["lr"],
+        callbacks=[(str(name), dict(state)) for name, state in facts["callbacks"]], history=history, tensors=tensors,
+    )  # fmt: skip
+
+
+def check_epochs(path: str | os.PathLike[str], moment: Moment, n_epochs: int) -> None:
+    """Refuse fewer epochs than the moment has begun: its weights are already those of a longer run."""
+    begun = moment.progress.epoch - (moment.progress.step == 0)
+    if n_epochs < begun:
+        raise ValueError(f"{path} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
+                         f"give epochs={begun} or more, or leave resume out to begin anew")  # fmt: skip
+
+
+def check_resume(
+    path: str | os.PathLike[str], moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: Sequence[Callback]
+) -> None:
+    """Refuse a moment of a run that this one cannot go on from; names what was found and what is needed."""
+    check_epochs(path, moment, n_epochs)
+    for name, needed in fit.items():
+        found = moment.fit.get(name)
+        if found != needed:
+            raise ValueError(f"{path} is of a run with {name} {found}, this one has {name} {needed}; "
+                             "pass what that run had, or leave resume out to begin anew")  # fmt: skip
+    found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
+    if found != needed:
+        raise ValueError(f"{path} has the memory of the callbacks {', '.join(found) or 'none'}; this run has "
+                         f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
+                         "order")  # fmt: skip
+
+
+def states_of(
+    callbacks: Sequence[Callback], backend: Backend
+) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, np.ndarray]]:
+    """Return (name, state) of the callbacks that have one, and the arrays of these states, on the host, by name."""
+    found, arrays = list[tuple[str, dict[str, Any]]](), dict[str, np.ndarray]()
+    for callback in callbacks:
+        if not _has_state(callback):
+            continue
+        state = callback.state()
+        ours = {name: value for name, value in state.items() if backend.owns(value)}
+        arrays |= {f"callbacks.{len(found)}.{name}": backend.to_host(value) for name, value in ours.items()}
+        found.append((type(callback).__name__, {name: state[name] for name in state if name not in ours}))
+    return found, arrays
+
+
+def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend) -> None:
+    """Give each callback its state and its arrays back; raises ValueError for a state that it cannot take up."""
+    stateful = (callback for callback in callbacks if _has_state(callback))
+    for number, (callback, (name, state)) in enumerate(zip(stateful, moment.callbacks, strict=True)):
+        start = f"callbacks.{number}."
+        arrays = {
+            key.removeprefix(start): backend.to_device(array, array.dtype)
+            for key, array in moment.tensors.items()
+            if key.startswith(start)
+        }
+        try:
+            callback.load_state(state | arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the checkpoint's state of {name} cannot be taken up ({type(error).__name__}: {error}); "
+                             "begin anew without resume") from error  # fmt: skip
+
+
+def _has_state(callback: Callback) -> bool:
+    """By its class: a state that is empty at one moment is one all the same."""
+    return type(callback).state is not Callback.state

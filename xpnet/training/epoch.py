@@ -1,0 +1,273 @@
+"""The epoch under `xpnet.training.loop`: steps in chunks, the guard against divergence, and where a run can be left."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xpnet.data.dataset import Dataset
+from xpnet.data.feed import feed_of
+from xpnet.engines.choice import make_engine
+from xpnet.network.network import Network
+from xpnet.network.parameters import random_generator
+from xpnet.program.recorder import Program
+from xpnet.training.callbacks import Callback, History, Record
+from xpnet.training.checkpoint import Moment, Progress, load_states, states_of
+from xpnet.training.optimizers import Optimizer, Snapshot
+from xpnet.training.schedules import Constant, Schedule
+
+CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
+LAST_GOOD = "last_good."  # how the names of tensors of an epoch's beginning start
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the samples are taken: batch a step, accumulate steps an update, n_used samples an epoch.
+
+    engine: what runs the steps, as `xpnet.engines.choice.choose_engine` said.
+    """
+
+    batch: int
+    accumulate: int
+    n_used: int
+    shuffle: bool
+    seed: int
+    engine: str
+
+    @property
+    def n_steps(self) -> int:
+        """Steps an epoch."""
+        return -(-self.n_used // self.batch)
+
+
+class Runner:
+    """Runs the epochs of one training, one after the other, and can tell and take up where it stands.
+
+    program: of a step.  feed, engine: what gathers the samples, and what runs the steps over them.
+    progress: of the epoch.
+    """
+
+    def __init__(
+        self, network: Network, optimizer: Optimizer, dataset: Dataset, program: Program, settings: Settings,
+        callbacks: Sequence[Callback],
+    ) -> None:  # fmt: skip
+        self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
+        self.engine = make_engine(program, network.backend, network.owned, self.feed.sources, settings.engine)
+        self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
+        self._fit = fit_of(network, optimizer, dataset, settings)
+        self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
+        self._leaves_out = settings.n_used < dataset.n_samples
+        self._last_good, self._last_state = network.owned.copy(), optimizer.snapshot()
+        self.begin(1)
+
+    def begin(self, epoch: int) -> None:
+        """Stand before that epoch; what the network holds now is its last good state."""
+        self._optimizer.attach(self._network, self.engine)
+        self._last_good[...] = self._network.owned
+        del self._last_state  # before the next one is made
+        self._last_state = self._optimizer.snapshot()
+        self.progress = Progress(epoch, None if self._rng is None else dict(self._rng.bit_generator.state))
+
+    def run(self, history: list[Record]) -> str | None:
+        """Run the epoch, or what is left of it; returns why it ended early, if a callback said so.
+
+        history: the records so far.  If the training diverges, network and optimizer go back to the last good state.
+        """
+        try:
+            reason = self._run(history)
+            self._check_weights()
+            return reason
+        except BaseException as error:  # Ctrl-C may come while the loss runs away
+            if isinstance(error, TrainingDiverged) or not self._is_finite():
+                self._network.owned[...] = self._last_good
+                self._optimizer.restore(self._last_state)
+            raise
+
+    def _run(self, history: list[Record]) -> str | None:
+        progress, program = self.progress, self.engine.program
+        batch, accumulate = program.capacity, program.accumulate
+        size, started = accumulate, time.perf_counter()
+        for order in self.feed.parts(self._rng, progress.samples):  # one, or one a pool of blocks of a mapped file
+            first, n_samples, position = progress.samples, len(order), 0
+            order = order[: n_samples - n_samples % batch * self._leaves_out]
+            while position < len(order):
+                chunk_started, step = time.perf_counter(), progress.step
+                part = order[position : position + self._chunk_size(size) * batch]
+                mean = self._run_chunk(part)
+                position += len(part)
+                progress.samples = first + position
+                reasons = [callback.on_chunk_end(progress.epoch, progress.step, mean) for callback in self._callbacks]
+                now = time.perf_counter()
+                progress.seconds += now - started
+                reason = next((text for text in reasons if text is not None), None)
+                if reason is not None:
+                    return reason
+                self.pause(history)
+                started = time.perf_counter()
+                # The first chunk also binds the Program, so its time says little: grow by 8 at most.
+                fitting = (progress.step - step) * CHUNK_SECONDS / max(now - chunk_started, 1e-9)
+                size = accumulate * max(1, int(min(8 * size, fitting)) // accumulate)
+            progress.samples = first + n_samples
+        return None
+
+    def _chunk_size(self, size: int) -> int:
+        """Steps of the next chunk: `size`, or as many as callbacks allow, in whole updates."""
+        accumulate = self.engine.program.accumulate
+        limits = (callback.steps_ahead() for callback in self._callbacks)
+        steps = min([size, *(limit for limit in limits if limit is not None)])
+        return accumulate * max(1, -(-steps // accumulate))
+
+    def _run_chunk(self, part: np.ndarray) -> float:
+        """Run the steps over these samples and add up their losses; returns the mean loss."""
+        progress, program, optimizer = self.progress, self.engine.program, self._optimizer
+        batch, accumulate = program.capacity, program.accumulate
+        count = -(-len(part) // batch)
+        n_updates = -(-count // accumulate)
+        optimizer.attach(self._network, self.engine)
+        rows_out = self.engine.run(part, optimizer.slot_rows(n_updates).repeat(min(accumulate, count), axis=0)[:count])
+        optimizer.advance(n_updates)
+        results = dict(zip(program.results, rows_out.T, strict=True))
+        n_samples = np.full(count, float(batch))
+        n_samples[-1] = len(part) - (count - 1) * batch
+        losses, weights = results["loss"], results.get("weight", n_samples)
+        self._check_losses(losses / weights)
+        progress.loss, progress.weight = _add_up(progress.loss, losses), _add_up(progress.weight, weights)
+        progress.step += count
+        return float(losses.sum() / weights.sum())
+
+    def pause(self, history: list[Record]) -> None:
+        """Tell the callbacks that the run could be left here, after these records."""
+        for callback in self._callbacks:
+            callback.on_pause(lambda: self.moment(history))
+
+    def moment(self, history: list[Record]) -> Moment:
+        """Return where the run stands, after these records; raises TrainingDiverged in place of such a state."""
+        self._check_weights()
+        optimizer, last_state = self._optimizer, self._last_state
+        callbacks, tensors = states_of(self._callbacks, self._network.backend)
+        tensors |= self._tensors("", self._network.owned, optimizer.snapshot())
+        if self.progress.step:
+            tensors |= self._tensors(LAST_GOOD, self._last_good, last_state)
+        return Moment(
+            fit=self._fit, progress=replace(self.progress), steps_done=optimizer.steps_done,
+            last_good_steps=last_state.steps_done, lr=optimizer.lr if _has_constant_lr(optimizer) else None,
+            callbacks=callbacks, history=list(history), tensors=tensors,
+        )  # fmt: skip
+
+    def _tensors(self, start: str, owned: Any, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        arrays = {"owned": owned, "state": snapshot.state, "keys": snapshot.keys}
+        return {start + name: self._network.backend.to_host(array) for name, array in arrays.items()}
+
+    def restore(self, moment: Moment) -> None:
+        """Stand where that moment was, the callbacks too.
+
+        Raises ValueError, before network or optimizer are changed, if its arrays or its states of callbacks do not fit.
+        """
+        owned, now = self._taken(moment, "", moment.steps_done)
+        last_good, last_state = owned, now
+        if moment.progress.step:
+            last_good, last_state = self._taken(moment, LAST_GOOD, moment.last_good_steps)
+        if self._rng is not None:
+            try:
+                self._rng.bit_generator.state = moment.progress.order
+            except (ValueError, TypeError, KeyError):
+                raise ValueError("the checkpoint's state of the generator is of another one; begin anew without "
+                                 "resume") from None  # fmt: skip
+        load_states(self._callbacks, moment, self._network.backend)
+        self._network.owned[...], self._last_good[...] = owned, last_good
+        self._optimizer.restore(now)
+        self._optimizer.attach(self._network, self.engine)
+        if moment.lr is not None:
+            self._optimizer.lr = moment.lr
+        self._last_state, self.progress = last_state, replace(moment.progress)
+        for callback in self._callbacks:
+            callback.on_resume(History(moment.history))
+
+    def _taken(self, moment: Moment, start: str, steps_done: int) -> tuple[Any, Snapshot]:
+        """Return the owned vector and the optimizer's snapshot of a moment, on the device."""
+        network, engine, arrays = self._network, self.engine, dict[str, Any]()
+        for name, like in {"owned": network.owned, "state": engine.state, "keys": engine.keys}.items():
+            array = moment.tensors.get(start + name)
+            if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
+                found = "no such tensor" if array is None else f"{array.dtype} {array.shape}"
+                raise ValueError(f"the checkpoint's {start}{name} is {found}, needed is {like.dtype} {like.shape}; "
+                                 "begin anew without resume")  # fmt: skip
+            if not np.isfinite(array).all() and name == "owned":
+                raise ValueError("the checkpoint's weights are not finite; begin anew without resume")
+            arrays[name] = network.backend.to_device(array, array.dtype)
+        return arrays["owned"], Snapshot(weakref.ref(network), steps_done, arrays["state"], arrays["keys"])
+
+    def _check_losses(self, losses: np.ndarray) -> None:
+        """Remember the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
+        progress, bad = self.progress, np.flatnonzero(~np.isfinite(losses))
+        if len(bad) == 0:
+            progress.last_finite = float(losses[-1])
+            return
+        first = int(bad[0])
+        last = float(losses[first - 1]) if first else progress.last_finite
+        before = "none in this epoch" if last is None else f"{last:.6g}"
+        raise TrainingDiverged(f"the loss is {losses[first]} at step {progress.step + first + 1} of epoch "
+                               f"{progress.epoch} (last finite: {before}); {self._cure()}")  # fmt: skip
+
+    def _check_weights(self) -> None:
+        """The last update of a chunk has no loss after it that would tell."""
+        if not self._is_finite():
+            progress = self.progress
+            before = "" if progress.last_finite is None else f" (last finite loss: {progress.last_finite:.6g})"
+            raise TrainingDiverged(f"the weights are not finite after step {progress.step} of epoch {progress.epoch}"
+                                   f"{before}; {self._cure()}")  # fmt: skip
+
+    def _is_finite(self) -> bool:
+        owned = self._network.owned
+        with np.errstate(all="ignore"):  # a sum of large numbers may overflow where none of them is infinite
+            return math.isfinite(float(owned.sum())) or bool(np.isfinite(self._network.backend.to_host(owned)).all())
+
+    def _cure(self) -> str:
+        return f"lower the learning rate (it is {self._optimizer.lr:g}) or scale the inputs with xpnet.standardize"
+
+
+def _add_up(total: float, values: np.ndarray) -> float:
+    """The sum from left to right: the same bits however a run is cut into chunks."""
+    return float(np.add.accumulate(np.concatenate([[total], values]))[-1])
+
+
+def _has_constant_lr(optimizer: Optimizer) -> bool:
+    return isinstance(optimizer.schedule, Constant)
+
+
+def fit_of(network: Network, optimizer: Optimizer, dataset: Dataset, settings: Settings) -> dict[str, Any]:
+    """Return what a run must have in common with the one that it goes on from, by name, ready for JSON."""
+    return {
+        "network": str(network.architecture),
+        "architecture": json.dumps(network.to_spec()),
+        "dtype": str(network.backend.dtype),
+        "n_samples": dataset.n_samples,
+        "sample weights": dataset.weights is not None,
+        "mapped file": dataset.is_mapped,
+        "batch_size": settings.batch,
+        "accumulate": settings.accumulate,
+        "shuffle": settings.shuffle,
+        "seed": settings.seed,
+        "engine": settings.engine,
+        "optimizer": _described(optimizer),
+        "initial lr": f"{optimizer.lr}" if _has_constant_lr(optimizer) else _described(optimizer.schedule),
+    }
+
+
+def _described(value: Any) -> str:
+    """Type and settings: the same text in every process, for a user's own class too, whose repr has an address."""
+    if not isinstance(value, (Optimizer, Schedule)):
+        return str(getattr(value, "__qualname__", value))  # a function, by its name
+    settings = [f"{name}={_described(item)}" for name, item in vars(value).items() if not name.startswith("_")]
+    return f"{type(value).__name__}({', '.join(settings)})"

@@ -1,0 +1,175 @@
+"""Measure a network on a data set: does the set fit, and what are its loss and accuracy.
+
+`xpnet.training.loop` lets a `Judge` validate after each epoch; `measure` adds the metrics of `xpnet.training.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from xpnet.checks import check_option
+from xpnet.data.dataset import Dataset
+from xpnet.data.feed import Feed, feed_of
+from xpnet.engines.choice import make_engine
+from xpnet.network.losses import Loss
+from xpnet.network.network import CHUNK, Network
+from xpnet.network.programs import evaluation_program
+from xpnet.training.metrics import METRICS, THRESHOLD_METRICS
+
+
+class Evaluator:
+    """Evaluates one data set, again and again."""
+
+    def __init__(self, network: Network, dataset: Dataset, feed: Feed) -> None:
+        with_accuracy = dataset.is_classification
+        batch = min(CHUNK, dataset.n_samples)
+        program = evaluation_program(network.architecture, batch, "weights" in feed.sources, with_accuracy)
+        self._engine = make_engine(program, network.backend, network.owned, feed.sources)
+        self._feed = feed
+
+    @property
+    def bytes_uploaded(self) -> int:
+        """Bytes that evaluations have sent to a GPU so far."""
+        return self._engine.bytes_uploaded
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
+        n_samples, program = self._feed.n_samples, self._engine.program
+        totals = np.zeros(len(program.results))
+        for order in self._feed.parts(None):
+            totals += self._engine.run(order, np.empty((-(-len(order) // program.capacity), 0))).sum(axis=0)
+        sums = dict(zip(program.results, totals.tolist(), strict=True))
+        total_weight = sums.get("weight", float(n_samples))
+        measured: dict[str, Any] = {"loss": sums["loss"] / total_weight, "n": n_samples}
+        if "correct" in sums:
+            measured["accuracy"] = sums.get("correct_weight", sums["correct"]) / total_weight
+            measured["correct"] = round(sums["correct"])
+        return measured
+
+
+class Judge:
+    """Validates: the loss, the accuracy where it applies and the metrics of one data set, again and again."""
+
+    def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
+        self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
+        self._feed = feed_of(dataset, network.backend, CHUNK)
+        self._evaluator = Evaluator(network, dataset, self._feed)
+
+    @property
+    def bytes_uploaded(self) -> int:
+        """Bytes that have gone to a GPU so far, those of the data set included."""
+        return self._feed.bytes_uploaded + self._evaluator.bytes_uploaded
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
+        measured = self._evaluator.evaluate()
+        more = measure(self._network, self._dataset, self._metrics, self._feed)
+        return measured | {name: value for name, value in more.items() if name not in measured}
+
+
+def check_metrics(metrics: Iterable[str]) -> list[str]:
+    """Return the names as a list; raises ValueError for an unknown one, TypeError for one text."""
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is the text {metrics!r}; needed is a list of names: metrics=({metrics!r},)")
+    return [check_option("metric", name, METRICS) for name in metrics]
+
+
+def measure(
+    network: Network, dataset: Dataset, metrics: Iterable[str], feed: Feed | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Return {name: value} of metrics on the network's predictions, weighted where the data set has weights.
+
+    metrics: names of `xpnet.training.metrics.METRICS`. Those of classes judge the last layer's output, before any link,
+    as `Network.classify` and the accuracy do: a single output is cut at the loss's threshold.
+    feed: of the data set, where there is one already.
+    A metric is NaN if an output is not finite, so that a training goes on; `xpnet.training.metrics` itself refuses it.
+    Raises ValueError for an unknown name.
+    """
+    names = check_metrics(metrics)
+    if not names:
+        return {}
+    feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
+    loss = network.architecture.loss
+    measured: dict[str, Any] = {}
+    fetched: dict[Any, np.ndarray] = {}
+    for name in names:
+        cuts = name in THRESHOLD_METRICS
+        infer = network.forward if cuts or loss.link is None else network.predict
+        if infer not in fetched:
+            fetched[infer] = outputs(network, dataset, infer, feed)
+        if not np.isfinite(fetched[infer]).all():
+            measured[name] = float("nan")
+            continue
+        cut = {"threshold": cut_of(network)} if cuts else {}
+        measured[name] = METRICS[name](fetched[infer], dataset.Y, dataset.weights, **cut)
+    return measured
+
+
+def outputs(
+    network: Network, dataset: Dataset, infer: Callable[[Any], Any], feed: Feed | None = None
+) -> np.ndarray:  # fmt: skip
+    """Return what a method of the network gives for all samples, in their order, on the host.
+
+    infer: such as network.predict, (n_outputs, n_samples), or network.classify, (n_samples,).
+    feed: of the data set, where there is one already.
+    """
+    feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
+    return np.concatenate(list(_outputs(network, feed, infer)), axis=-1)
+
+
+def cut_of(network: Network) -> float:
+    """Where a single output is cut into classes 0 and 1, before any link; rounded as the outputs are."""
+    return float(network.backend.dtype.type(network.architecture.loss.threshold))
+
+
+def _outputs(network: Network, feed: Feed, infer: Callable[[Any], Any]) -> Iterator[np.ndarray]:
+    """What `infer` gives on the host, of the samples where they lie, in the data set's order."""
+    backend = network.backend
+    for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
+        rows, scale = feed.sources["X"]
+        for start in range(0, len(order), CHUNK):
+            part = rows[start : min(start + CHUNK, len(order))]
+            if scale is not None:
+                part = part.astype(backend.dtype)
+                part *= scale
+            yield backend.to_host(infer(part.T))
+
+
+def check_fit(network: Network, dataset: Dataset, name: str) -> None:
+    """Refuse a data set that this network and its loss cannot take."""
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
+                        "Dataset.from_labels(X, labels)")  # fmt: skip
+    architecture = network.architecture
+    for what, found, needed in (
+        ("features", dataset.n_features, architecture.n_inputs),
+        ("outputs", dataset.n_outputs, architecture.n_outputs),
+    ):
+        if found != needed:
+            end = "first" if what == "features" else "last"
+            raise ValueError(f"{name} has {found} {what}, the network expects {needed}; "
+                             f"make a network whose {end} size is {found}")  # fmt: skip
+    _check_targets(architecture.loss, dataset.Y, name)
+
+
+def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:
+    """Refuse targets that the loss has no meaning for."""
+    if loss.targets == "numbers":
+        return
+    if loss.targets == "counts":
+        if Y.min() < 0.0:
+            raise ValueError(f"{loss.name} needs targets of at least 0, {name} has {Y.min():g}; "
+                             "use loss='squared_error'")  # fmt: skip
+        return
+    if Y.min() < 0.0 or Y.max() > 1.0:
+        raise ValueError(f"{loss.name} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
+                         "use Dataset.from_labels, or loss='squared_error'")  # fmt: skip
+    if loss.targets == "classes" and not ((Y == 0.0) | (Y == 1.0)).all():
+        raise ValueError(f"{loss.name} needs targets 0 and 1 only, {name} has others between; "
+                         "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip
+    if loss.targets == "distributions" and abs(Y.sum(axis=0) - 1.0).max() > 1e-3:
+        raise ValueError(f"{loss.name} needs the targets of each sample to sum to 1, those of {name} do not; "
+                         "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip

@@ -1,0 +1,130 @@
+"""Find a learning rate: raise it from step to step over many powers of ten and watch the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.checks import check_number, check_whole
+from xpnet.data.dataset import Dataset
+from xpnet.data.feed import Feed, feed_of
+from xpnet.engines.choice import make_engine
+from xpnet.engines.replay import Replay
+from xpnet.network.network import Network
+from xpnet.network.parameters import random_generator
+from xpnet.training.evaluation import check_fit
+from xpnet.training.optimizers import Optimizer
+
+CHUNK_STEPS = 10  # between two looks at the loss
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """What `find_lr` saw.
+
+    lrs, losses: the rate and the smoothed loss of each step made.
+    suggestion: the rate where the loss fell most steeply, None if too few steps were made before it ran away,
+    or if it never fell by more than its noise.
+    """
+
+    lrs: np.ndarray
+    losses: np.ndarray
+    suggestion: float | None
+
+
+def find_lr(
+    network: Network,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    *,
+    lr_start: float = 1e-7,
+    lr_end: float = 10.0,
+    n_steps: int = 100,
+    batch_size: int = 32,
+    smoothing: float = 0.98,
+    seed: int = 0,
+) -> RateSearch:
+    """Train for up to `n_steps` with a rate that grows exponentially from lr_start to lr_end; return what was seen.
+
+    The steps are replayed: they are too few to repay compiling.
+    The optimizer begins anew for it; its own rate, its state and the network's weights are afterwards what they were.
+    smoothing: decay of the average of the losses, corrected for its start.  It stops once the smoothed loss is above
+    4 times the lowest, or not finite.
+    Source: Smith (2017), section 3.3, with fastai's limits and its rule "steep": the most negative slope of the loss by
+    log(lr), without the first tenth of the steps and the last 5. The rate is a starting point, not an optimum.
+    Raises ValueError or TypeError if the arguments do not fit each other.
+    """
+    check_fit(network, dataset, "dataset")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
+    lr_start = check_number("lr_start", lr_start, above=0, example="find_lr(..., lr_start=1e-7)")
+    lr_end = check_number("lr_end", lr_end, above=lr_start, example="find_lr(..., lr_start=1e-7, lr_end=10)")
+    n_steps = check_whole("n_steps", n_steps, at_least=10)
+    batch = min(check_whole("batch_size", batch_size, at_least=1), dataset.n_samples)
+    smoothing = check_number("smoothing", smoothing, at_least=0, below=1, example="find_lr(..., smoothing=0.98)")
+    lrs = lr_start * (lr_end / lr_start) ** (np.arange(n_steps) / (n_steps - 1))
+    feed, owned = feed_of(dataset, network.backend, batch), network.owned
+    program = network.training_program(batch, optimizer, "weights" in feed.sources, seed)
+    engine = make_engine(program, network.backend, owned, feed.sources)  # its state is zero: the optimizer's stays out
+    kept = owned.copy()
+    try:
+        raw, losses = _ramp(engine, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
+    finally:
+        owned[...] = kept
+    lrs = lrs[: len(losses)]
+    return RateSearch(lrs, losses, _steepest(lrs, losses, n_steps // 10) if _falls(raw, n_steps // 10) else None)
+
+
+def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Orders of a few full batches each, epoch after epoch without an end."""
+    while True:
+        for order in feed.parts(rng):
+            full = order[: len(order) // batch * batch]
+            for start in range(0, len(full), CHUNK_STEPS * batch):
+                yield full[start : start + CHUNK_STEPS * batch]
+
+
+def _ramp(
+    engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run step after step until the smoothed loss runs away; return the loss and the smoothed one up to that step."""
+    batch, raw, losses = engine.program.capacity, list[float](), list[float]()
+    mean, weight, lowest = 0.0, 0.0, np.inf
+    while len(losses) < len(lrs):
+        order = next(chunks)[: (len(lrs) - len(losses)) * batch]
+        rows = engine.run(order, lrs[len(losses) :][: len(order) // batch, None])
+        results: dict[str, Any] = dict(zip(engine.program.results, rows.T, strict=True))
+        for loss in results["loss"] / results.get("weight", batch):
+            mean, weight = smoothing * mean + (1.0 - smoothing) * loss, smoothing * weight + (1.0 - smoothing)
+            smoothed = mean / weight
+            if not np.isfinite(smoothed):
+                return np.array(raw), np.array(losses)
+            raw.append(loss)
+            losses.append(smoothed)
+            lowest = min(lowest, smoothed)
+            if smoothed > 4.0 * lowest:
+                return np.array(raw), np.array(losses)
+    return np.array(raw), np.array(losses)
+
+
+def _falls(losses: np.ndarray, n: int) -> bool:
+    """Whether the mean of n losses in a row is ever below that of the first n by 4 standard errors of the difference.
+
+    On losses that only scatter, the steepest fall is an accident of the batches and its rate no suggestion.
+    """
+    n = max(n, 3)
+    if len(losses) < 2 * n:
+        return False
+    means = np.convolve(losses, np.full(n, 1.0 / n), "valid")
+    deviation = np.median(abs(np.diff(losses))) / 0.954  # of normal losses; neither trend nor runaway counts for much
+    return bool(means[0] - means.min() > max(4.0 * deviation * np.sqrt(2.0 / n), 1e-6 * abs(means[0])))
+
+
+def _steepest(lrs: np.ndarray, losses: np.ndarray, skip: int) -> float | None:
+    lrs, losses = lrs[skip:-5], losses[skip:-5]
+    if len(losses) < 2:
+        return None
+    return float(lrs[np.diff(losses).argmin()])  # the rates are evenly spaced on the log scale

@@ -1,0 +1,152 @@
+"""What a training run will hold in memory, buffer by buffer, told before it starts.
+
+Sizes are read off the data sets and off the very Programs that training will run. Left out are Python, the libraries,
+vectors of a layer's width or a batch's length, what is copied for a moment, by a checkpoint, by metrics, and what
+compiled steps need beside the buffers: their code, and for each thread at most one turned operand of a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.data.dataset import Dataset
+from xpnet.data.feed import held_samples
+from xpnet.engines.cuda.text import partial_sums
+from xpnet.engines.numpy_calls import working_sizes
+from xpnet.network.network import CHUNK, Network
+from xpnet.network.programs import RecordsUpdate, evaluation_program
+from xpnet.program.recorder import Program
+
+
+@dataclass(frozen=True)
+class Held:
+    """A named piece of memory.  place: "host" or "device", the same on a CPU.  note: its shape, or why it is there."""
+
+    name: str
+    nbytes: int
+    place: str
+    note: str
+
+
+def memory_plan(
+    network: Network,
+    dataset: Dataset,
+    optimizer: RecordsUpdate,
+    *,
+    batch_size: int | None = None,
+    validation: Dataset | None = None,
+    others: Iterable[Dataset] = (),
+    accumulate: int = 1,
+    early_stopping: bool = False,
+) -> list[Held]:
+    """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
+
+    others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether an `EarlyStopping`
+    keeps the best weights.
+    """
+    n_samples = dataset.n_samples
+    batch = n_samples if batch_size is None else min(batch_size, n_samples)
+    program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate=accumulate)
+    itemsize, owned = network.backend.dtype.itemsize, program.n_owned
+    held = _data("training", dataset)
+    held += [item for part in others for item in _data("other", part)]
+    held += _feed("training", network, dataset, batch * accumulate)
+    held.append(Held("theta", owned * itemsize, "device", f"{network.architecture.layout.count:,} parameters"))
+    held.append(Held("last good theta", owned * itemsize, "device", "the snapshot of an epoch's beginning"))
+    if early_stopping:
+        held.append(Held("best theta", owned * itemsize, "device", "of the best epoch so far"))
+    held.append(Held("last good state", program.n_state * itemsize, "device", "the optimizer's, of that moment"))
+    held += _buffers("step", network, program, dataset)
+    held += _evaluation("record 0", network, dataset)
+    held.append(
+        Held("order", 8 * held_samples(dataset, network.backend, batch * accumulate), "host", "indices of the samples")
+    )
+    if validation is not None:
+        held += _data("validation", validation)
+        held += _feed("validation", network, validation, CHUNK)
+        held += _evaluation("validation", network, validation)
+    return [item for item in held if item.nbytes]
+
+
+def describe_plan(plan: list[Held]) -> str:
+    """Return the plan as a table, a line a buffer, and its sum."""
+    width = max(len(item.name) for item in plan)
+    lines = [f"{item.name:<{width}}  {_mebibytes(item.nbytes)}  {item.place:<6}  {item.note}".rstrip() for item in plan]
+    return "\n".join([*lines, f"{'sum':<{width}}  {_mebibytes(sum(item.nbytes for item in plan))}"])
+
+
+def _mebibytes(nbytes: int) -> str:
+    return f"{nbytes / 2**20:>12,.3f} MiB"
+
+
+def _data(name: str, dataset: Dataset) -> list[Held]:
+    rows = {"X": dataset.samples, "Y": dataset.targets}
+    if dataset.is_mapped:
+        del rows["X"]  # the file's pages come and go as the system likes
+    if dataset.weights is not None:
+        rows["weights"] = dataset.weights
+    return [
+        Held(f"{name} {key}", array.nbytes, "host", f"{array.dtype} {array.T.shape}") for key, array in rows.items()
+    ]
+
+
+def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[Held]:
+    """The copies that batches are gathered from: on a GPU, of a mapped file, or where the type changes."""
+    backend = network.backend
+    n_held = held_samples(dataset, backend, batch)
+    needs_copy = backend.device != "cpu" or dataset.is_mapped
+    columns: list[tuple[str, int, np.dtype[Any]]] = [
+        ("X", dataset.n_features, dataset.samples.dtype), ("Y", dataset.n_outputs, dataset.targets.dtype)
+    ]  # fmt: skip
+    if dataset.weights is not None:
+        columns.append(("weights", 1, np.dtype(np.object_)))  # always copied: divided by their mean
+    held = []
+    if dataset.is_mapped and dataset.weights is not None:
+        held.append(Held(f"{name} weights by their mean", 8 * dataset.n_samples, "host", "float64"))
+    for key, n, stored in columns:
+        dtype = stored if stored == np.uint8 else backend.dtype
+        if needs_copy or dtype != stored:
+            note = f"{dtype} ({n}, {n_held})" + (", blocks held at a time" if dataset.is_mapped else "")
+            held.append(Held(f"{name} {key}, to gather from", n * n_held * dtype.itemsize, "device", note))
+    return held
+
+
+def _evaluation(name: str, network: Network, dataset: Dataset) -> list[Held]:
+    batch, weighted = min(CHUNK, dataset.n_samples), dataset.weights is not None
+    program = evaluation_program(network.architecture, batch, weighted, dataset.is_classification)
+    return _buffers(name, network, program, dataset)
+
+
+def _buffers(name: str, network: Network, program: Program, dataset: Dataset) -> list[Held]:
+    """The buffers of a Program, those that share memory on one line, and what its engine adds."""
+    itemsize = network.backend.dtype.itemsize
+    places: dict[tuple[str, int], list[Any]] = {}
+    covered = 0
+    for buffer in sorted(program.buffers.values(), key=lambda buffer: (buffer.kind, buffer.offset, -buffer.size)):
+        if buffer.kind == "float" and buffer.offset < program.n_owned:
+            continue
+        key = (buffer.kind, buffer.offset)
+        if key not in places and buffer.kind == "float" and buffer.offset < covered:
+            continue  # a view into a longer one, such as dW1 in the gradient
+        places.setdefault(key, []).append(buffer)
+        if buffer.kind == "float":
+            covered = max(covered, buffer.offset + buffer.size)
+    held = []
+    for (kind, _), buffers in places.items():
+        names = ", ".join(dict.fromkeys(buffer.name for buffer in buffers if buffer.size == buffers[0].size))
+        size = buffers[0].size * (itemsize if kind == "float" else 4)
+        held.append(Held(f"{name} {names}", size, "device", f"{buffers[0].shape}"))
+    if network.backend.device == "cpu":
+        mask, constants = working_sizes(program)
+        held.append(Held(f"{name} mask", mask, "device", "where `greater` puts its bools"))
+        held.append(Held(f"{name} constants", constants * itemsize, "device", "numbers of `maximum` as arrays"))
+        if dataset.scale is not None:
+            staged = program.capacity * dataset.n_features
+            held.append(Held(f"{name} X in uint8", staged, "device", "gathered, not yet scaled"))
+    else:
+        held.append(Held(f"{name} partial sums", partial_sums(program) * itemsize, "device", "of long vectors"))
+    return held

@@ -1,0 +1,202 @@
+"""What is measured on predictions: accuracy, ROC AUC, precision, recall, F1, R^2 and errors, in float64 on the host.
+
+One sample is one column: P, the predictions, and Y, the targets, are (n_outputs, n_samples); weights (n_samples,) or
+None. Classes are one-hot columns, or 0 and 1 where there is one output, which `threshold` cuts: above it is class 1.
+A weight k equals k copies of the sample. The definitions are scikit-learn's (Pedregosa et al., 2011), for all classes
+that Y has a row for, whether or not they occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnet.checks import check_option, check_whole
+
+Array = Any
+AVERAGES = ("binary", "macro", "micro", "weighted")
+
+
+def accuracy(P: Array, Y: Array, weights: Array = None, *, threshold: float | str = 0.5) -> float:
+    """Return the part of the samples whose class is predicted; of equal predictions the first counts.
+
+    threshold: of a single output; "base_rate" for the mean of Y, the decision boundary of tutorial 001.
+    """
+    counts = confusion_matrix(P, Y, weights, threshold=threshold)
+    return float(np.trace(counts) / counts.sum())
+
+
+def top_k_accuracy(P: Array, Y: Array, weights: Array = None, *, k: int = 2) -> float:
+    """Return the part of the samples whose class is among the k highest predictions; of equal ones the last count.
+
+    k: from 1 to n_outputs, of which there are at least 2.
+    """
+    P, Y, w = _checked(P, Y, weights)
+    true, n_classes = _true_class(Y), len(Y)
+    k = check_whole("k", k, at_least=1)
+    if n_classes == 1 or k > n_classes:
+        raise ValueError(f"k is {k} and there are {n_classes} outputs; needed are at least 2, and k of them at most")
+    score = P[true, np.arange(P.shape[1])]
+    later = np.arange(n_classes)[:, None] > true
+    above = ((score < P) | ((score == P) & later)).sum(axis=0)
+    return _mean((above < k).astype(np.float64), w)
+
+
+def roc_auc(P: Array, Y: Array, weights: Array = None) -> float:
+    """Return the area under the ROC curve; of several outputs the mean over each against the rest (macro).
+
+    It is the probability that a sample of the class is predicted higher than one that is not, ties counting a half.
+    NaN where an output has no sample of its class, or none of the others. Several yes-or-no outputs may be given too.
+    Source: Fawcett (2006), An introduction to ROC analysis.
+    """
+    P, Y, w = _checked(P, Y, weights)
+    if not ((Y == 0.0) | (Y == 1.0)).all():
+        raise ValueError("Y holds other numbers than 0 and 1; roc_auc needs classes: Dataset.from_labels(X, labels)")
+    return float(np.mean([_binary_auc(p, y, w) for p, y in zip(P, Y, strict=True)]))
+
+
+def confusion_matrix(P: Array, Y: Array, weights: Array = None, *, threshold: float | str = 0.5) -> np.ndarray:
+    """Return C (n_classes, n_classes): C[i, j] is the weight of the samples of class i predicted as class j."""
+    P, Y, w = _checked(P, Y, weights)
+    true, n_classes = _true_class(Y), max(2, len(Y))
+    predicted = P.argmax(axis=0) if len(P) > 1 else (P[0] > _cut(threshold, Y, w)).astype(np.intp)
+    return np.bincount(true * n_classes + predicted, w, n_classes**2).reshape(n_classes, n_classes)
+
+
+def precision(
+    P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5
+) -> float:
+    """Return the part of the samples predicted as a class that are of it; 0 where none was predicted.
+
+    average: "binary" (class 1; the default of one output), "macro" (mean over the classes; the default of several),
+    "micro" (all samples together) or "weighted" (mean weighted by the classes' weights in Y).
+    """
+    right, predicted, true = _counts(P, Y, weights, threshold)
+    return _averaged(right, predicted, true, average or _default(P))
+
+
+def recall(
+    P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5
+) -> float:
+    """Return the part of a class's samples that are predicted as it, 0 where there are none; average: see precision."""
+    right, _, true = _counts(P, Y, weights, threshold)
+    return _averaged(right, true, true, average or _default(P))
+
+
+def f1(P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5) -> float:
+    """Return the harmonic mean of precision and recall, 0 where both are; average: see precision."""
+    right, predicted, true = _counts(P, Y, weights, threshold)
+    return _averaged(2.0 * right, predicted + true, true, average or _default(P))
+
+
+def r2(P: Array, Y: Array, weights: Array = None) -> float:
+    """Return 1 - sum (Y - P)^2 / sum (Y - mean Y)^2, the mean over the outputs.
+
+    An output that is constant in Y gives 1 where the predictions are right, else 0. NaN for a single sample.
+    """
+    P, Y, w = _checked(P, Y, weights)
+    if Y.shape[1] < 2:
+        return float("nan")
+    residual = (Y - P) ** 2 @ w
+    total = (Y - (Y @ w / w.sum())[:, None]) ** 2 @ w
+    scores = np.where(residual == 0.0, 1.0, 0.0)
+    counted = Y[:, w > 0.0]  # by equality: the mean of equal numbers is rounded, and their variance then is not 0
+    varies = (counted.max(axis=1) > counted.min(axis=1)) & (total != 0.0) & (residual != 0.0)
+    scores[varies] = 1.0 - residual[varies] / total[varies]
+    return float(scores.mean())
+
+
+def mean_absolute_error(P: Array, Y: Array, weights: Array = None) -> float:
+    """Return the mean of |P - Y| over samples and outputs."""
+    P, Y, w = _checked(P, Y, weights)
+    return _mean(abs(P - Y).mean(axis=0), w)
+
+
+def mean_squared_error(P: Array, Y: Array, weights: Array = None) -> float:
+    """Return the mean of (P - Y)^2 over samples and outputs."""
+    P, Y, w = _checked(P, Y, weights)
+    return _mean(((P - Y) ** 2).mean(axis=0), w)
+
+
+# What `evaluate` takes by name: functions that return a number.
+METRICS: dict[str, Callable[..., float]] = {
+    "accuracy": accuracy,
+    "top_k_accuracy": top_k_accuracy,
+    "roc_auc": roc_auc,
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+    "r2": r2,
+    "mean_absolute_error": mean_absolute_error,
+    "mean_squared_error": mean_squared_error,
+}
+THRESHOLD_METRICS = ("accuracy", "precision", "recall", "f1")  # those that cut a single output
+
+
+def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P, Y and weights in float64; refuse what does not fit."""
+    P, Y = np.asarray(P, np.float64), np.asarray(Y, np.float64)
+    if P.ndim != 2 or P.shape != Y.shape or P.size == 0:
+        raise ValueError(f"the predictions are {P.shape} and Y is {Y.shape}; needed is (n_outputs, n_samples) for "
+                         "both: a sample is a column, pass .T of rows")  # fmt: skip
+    if not (np.isfinite(P).all() and np.isfinite(Y).all()):
+        raise ValueError("the predictions or Y hold NaN or infinity; a metric needs finite numbers: train again with "
+                         "a lower learning rate, or remove the samples")  # fmt: skip
+    w = np.ones(P.shape[1]) if weights is None else np.asarray(weights, np.float64)
+    if w.shape != (P.shape[1],) or not np.isfinite(w).all() or w.min() < 0.0 or not w.any():
+        raise ValueError(f"weights is {w.shape}; needed is ({P.shape[1]},), one finite number >= 0 a sample, "
+                         "not all zero")  # fmt: skip
+    return P, Y, w
+
+
+def _true_class(Y: np.ndarray) -> np.ndarray:
+    if not ((Y == 0.0) | (Y == 1.0)).all() or (len(Y) > 1 and (Y.sum(axis=0) != 1.0).any()):
+        raise ValueError("Y holds no classes: needed are one-hot columns, or one row of 0 and 1; "
+                         "use Dataset.from_labels(X, labels)")  # fmt: skip
+    return np.asarray(Y.argmax(axis=0) if len(Y) > 1 else Y[0].astype(np.intp))
+
+
+def _cut(threshold: float | str, Y: np.ndarray, w: np.ndarray) -> float:
+    if isinstance(threshold, str):
+        check_option("threshold", threshold, ("base_rate", "or a number"))
+        return _mean(Y[0], w)
+    return float(threshold)
+
+
+def _mean(values: np.ndarray, w: np.ndarray) -> float:
+    return float(values @ w / w.sum())
+
+
+def _binary_auc(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
+    """Weight of the pairs in the right order, ties half, by the weight of all pairs."""
+    _, group = np.unique(p, return_inverse=True)
+    positive, negative = np.bincount(group, w * y), np.bincount(group, w * (1.0 - y))
+    pairs = positive.sum() * negative.sum()
+    below = np.cumsum(negative) - negative / 2.0
+    return float(positive @ below / pairs) if pairs > 0.0 else float("nan")
+
+
+def _counts(P: Array, Y: Array, weights: Array, threshold: float | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each class the weight of samples rightly predicted as it, predicted as it, and of it."""
+    C = confusion_matrix(P, Y, weights, threshold=threshold)
+    return np.diagonal(C), C.sum(axis=0), C.sum(axis=1)
+
+
+def _default(P: Array) -> str:
+    return "binary" if len(P) == 1 else "macro"
+
+
+def _averaged(part: np.ndarray, whole: np.ndarray, true: np.ndarray, average: str) -> float:
+    """part / whole of the classes, 0 where whole is 0, brought to one number."""
+    check_option("average", average, AVERAGES)
+    if average == "micro":
+        part, whole = part.sum(keepdims=True), whole.sum(keepdims=True)
+    scores = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0.0)
+    if average == "binary":
+        if len(scores) != 2:
+            raise ValueError(f"average is 'binary' for {len(scores)} classes; needed is one of 'macro', 'micro', "
+                             "'weighted'")  # fmt: skip
+        return float(scores[1])
+    return _mean(scores, true) if average == "weighted" else float(scores.mean())
