@@ -27,7 +27,7 @@ import numpy as np
 import xpnet
 from xpnet.backend import Backend, BackendUnavailable, probe_gpu
 from xpnet.engines.choice import make_engine
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 from xpnet.program.grouping import launches
 from xpnet.timing import harness as bench
 
@@ -219,7 +219,7 @@ def calibrate(cupy: Any, out: Path) -> bool:
     print("the fake GPU beside CuPy:")
     print(calibration.table(outcome), flush=True)
     results = {"machine": bench.machine(xpnet.__version__), "operations": outcome}
-    write_aside(out, (json.dumps(results, indent=1) + "\n").encode())
+    write_atomically(out, (json.dumps(results, indent=1) + "\n").encode())
     return not any(said["differs"] for said in outcome.values())
 
 

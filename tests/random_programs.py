@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.program.recorder import BINARY, INTEGER, REDUCTIONS, Operand, Program, Recorder, RecordingError, record
+from xpnet.program.calls import BINARY, INTEGER, REDUCTIONS, Operand, Program, RecordingError
+from xpnet.program.recorder import Recorder, record
 
 _SIZE = 40  # of theta, and of a flat vector; most views begin where another one does
 # Of whole numbers these make numbers that float64 holds exactly: engines must agree to the bit.

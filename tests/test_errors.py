@@ -16,7 +16,8 @@ from refusals import SAID, says, unsaid
 import xpnet
 from xpnet.cli import main
 from xpnet.commands.wording import in_options, system_message
-from xpnet.program.recorder import RecordingError, record
+from xpnet.program.calls import RecordingError
+from xpnet.program.recorder import record
 from xpnet.training.callbacks import HistoryFile
 
 CHECKOUT = Path(__file__).parents[1]

@@ -21,11 +21,12 @@ _HOMES = {
     "network.losses": "Huber SigmoidCrossEntropy SoftmaxCrossEntropy",
     "network.network": "Network",
     "network.normalization": "BatchNorm LayerNorm",
-    "training.callbacks": "Budget Callback EarlyStopping History HistoryFile ReduceOnPlateau StopAtScore",
+    "training.callbacks": "Budget Callback EarlyStopping HistoryFile ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",
     "training.loop": "TrainingDiverged epochs evaluate step train",
     "training.lr_finder": "RateSearch find_lr",
     "training.optimizers": "SGD AdaGrad Adam AdamW Lion Momentum NAdam Nesterov Optimizer RMSProp",
+    "training.records": "History",
     "training.schedules": "Constant Cosine Exponential InverseScaling OneCycle Schedule Step WarmUp",
 }
 _EXTRAS = {

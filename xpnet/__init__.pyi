@@ -28,7 +28,6 @@ from xpnet.training import schedules as schedules
 from xpnet.training.callbacks import Budget as Budget
 from xpnet.training.callbacks import Callback as Callback
 from xpnet.training.callbacks import EarlyStopping as EarlyStopping
-from xpnet.training.callbacks import History as History
 from xpnet.training.callbacks import HistoryFile as HistoryFile
 from xpnet.training.callbacks import ReduceOnPlateau as ReduceOnPlateau
 from xpnet.training.callbacks import StopAtScore as StopAtScore
@@ -50,6 +49,7 @@ from xpnet.training.optimizers import NAdam as NAdam
 from xpnet.training.optimizers import Nesterov as Nesterov
 from xpnet.training.optimizers import Optimizer as Optimizer
 from xpnet.training.optimizers import RMSProp as RMSProp
+from xpnet.training.records import History as History
 from xpnet.training.schedules import Constant as Constant
 from xpnet.training.schedules import Cosine as Cosine
 from xpnet.training.schedules import Exponential as Exponential

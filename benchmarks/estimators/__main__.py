@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 from xpnet.timing import harness as bench
 
 SETTINGS: dict[str, Any] = {"hidden_layer_sizes": (100,), "max_iter": 200}  # all else as both have it by default
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     }  # fmt: skip
     print(table(results))
     if options.out is not None:
-        write_aside(options.out, (json.dumps(results, indent=1) + "\n").encode())
+        write_atomically(options.out, (json.dumps(results, indent=1) + "\n").encode())
     return 0
 
 

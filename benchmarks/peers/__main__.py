@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import xpnet
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 from xpnet.timing import harness as bench
 
 from . import picture, report
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = {"machine": machine(results), "settings": settings, **results}
     print(report.tables(results))
     if options.out is not None:
-        write_aside(options.out, (json.dumps(results, indent=1) + "\n").encode())
+        write_atomically(options.out, (json.dumps(results, indent=1) + "\n").encode())
     failed = any("failed" in said for work in results["works"].values() for said in work["systems"].values())
     return 1 if failed or len(results["works"]) < len(works) else 0
 

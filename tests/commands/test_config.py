@@ -13,7 +13,7 @@ import pytest
 from test_cli import refused, surroundings  # noqa: F401  a fixture that runs by itself
 
 from xpnet.cli import main
-from xpnet.training.callbacks import read_history
+from xpnet.training.records import read_history
 
 TINY = """
 dataset = "X.npy"

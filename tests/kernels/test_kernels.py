@@ -70,7 +70,7 @@ from xpnet.kernels.normalization import (
 )
 from xpnet.kernels.updates import sgd
 from xpnet.network.losses import LOSSES, Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy
-from xpnet.program.recorder import WORDS
+from xpnet.program.calls import WORDS
 
 # NumPy, but only the Program's words: a kernel that says another one fails in every test below.
 XP = SimpleNamespace(**{word: getattr(np, word) for word in WORDS})

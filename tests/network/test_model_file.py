@@ -358,6 +358,6 @@ def test_a_header_that_declares_more_than_the_file_holds_costs_nothing(tmp_path)
 def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path):
     (tmp_path / "target").write_bytes(b"old")
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    model_file.write_aside(tmp_path / "link", b"new")
+    model_file.write_atomically(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == b"new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]

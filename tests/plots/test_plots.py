@@ -17,8 +17,8 @@ from test_grid import result
 import xpnet
 from xpnet import plots
 from xpnet.kernels.activations import ACTIVATIONS
-from xpnet.training.callbacks import History
 from xpnet.training.lr_finder import RateSearch
+from xpnet.training.records import History
 
 RATES = [(device, width, batch, 1000 * batch / width * (2 if device == "cuda" else 1))
          for batch in (8, 1024) for width in (64, 32, 128) for device in ("cpu", "cuda")]  # fmt: skip

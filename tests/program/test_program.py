@@ -15,7 +15,8 @@ from xpnet.engines.replay import Replay
 from xpnet.network.architecture import Architecture
 from xpnet.network.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from xpnet.network.programs import evaluation_program, inference_program, training_program
-from xpnet.program.recorder import WORDS, Operand, RecordingError, record
+from xpnet.program.calls import WORDS, Operand, RecordingError
+from xpnet.program.recorder import record
 from xpnet.training.optimizers import SGD
 
 

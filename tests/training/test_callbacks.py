@@ -11,7 +11,8 @@ from refusals import refusal, says
 
 import xpnet
 from xpnet import SGD, Budget, Callback, Dataset, EarlyStopping, Network, StopAtScore
-from xpnet.training.callbacks import History, HistoryFile, ProgressBar, ReduceOnPlateau, json_line, read_history
+from xpnet.training.callbacks import HistoryFile, ProgressBar, ReduceOnPlateau
+from xpnet.training.records import History, json_line, read_history
 from xpnet.training.schedules import Cosine
 
 

@@ -29,8 +29,8 @@ from xpnet import (
     TrainingDiverged,
     feed,
 )
-from xpnet.training.callbacks import read_history
-from xpnet.training.checkpoint import Moment, Progress, load_checkpoint, save_checkpoint
+from xpnet.training.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.training.records import Moment, Progress, read_history
 from xpnet.training.schedules import Cosine, Schedule, WarmUp
 
 

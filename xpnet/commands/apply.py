@@ -20,11 +20,11 @@ from xpnet.commands.report import metrics_text
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
 from xpnet.data.dataset import Dataset
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 from xpnet.network.network import Network
 from xpnet.tables.files import is_table, read_table, write_table
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.training.callbacks import json_line
+from xpnet.training.records import json_line
 
 BLOCK = 1 << 14  # rows of a file in memory at a time
 
@@ -120,7 +120,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
         header = "label" if arguments.labels else ",".join(f"output_{i}" for i in range(results.shape[1]))
         pattern = "%d" if arguments.labels else "%.9g"
         np.savetxt(content, results, delimiter=",", header=header, comments="", fmt=pattern)
-    write_aside(out, content.getvalue())
+    write_atomically(out, content.getvalue())
     print(f"{len(results)} predictions -> {out}")
     return 0
 

@@ -15,8 +15,8 @@ from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
 from xpnet.commands.report import say
-from xpnet.training.callbacks import json_line
 from xpnet.training.lr_finder import RateSearch, find_lr
+from xpnet.training.records import json_line
 
 ROWS = 12  # of the table
 

@@ -10,8 +10,9 @@ from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import ENGINES
 from xpnet.network.network import Network
 from xpnet.network.normalization import left_out
-from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore, sign_of
+from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
 from xpnet.training.metrics import METRICS
+from xpnet.training.records import sign_of
 
 
 def add_loop(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from xpnet.commands.data import Data
 from xpnet.data.dataset import Dataset
 from xpnet.network.layers import Activation
 from xpnet.network.network import Network
-from xpnet.training.callbacks import Record
+from xpnet.training.records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from xpnet.commands.data import load_again
 from xpnet.commands.pictures import write_pictures
 from xpnet.commands.tables import preprocessing_of
 from xpnet.network.network import Network
-from xpnet.training.callbacks import History, read_history
+from xpnet.training.records import History, read_history
 
 FORMATS = [suffix.removeprefix(".") for suffix in plots.SUFFIXES]
 

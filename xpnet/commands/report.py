@@ -11,7 +11,8 @@ from typing import Any
 
 from xpnet.commands.wording import width_of, wrapped
 from xpnet.network.network import Network
-from xpnet.training.callbacks import Callback, History, Record, json_line, sign_of
+from xpnet.training.callbacks import Callback
+from xpnet.training.records import History, Record, json_line, sign_of
 
 
 class Report(Callback):

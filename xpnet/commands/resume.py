@@ -12,7 +12,7 @@ from xpnet.commands.arguments import UsageError, whole
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.report import say
 from xpnet.commands.schedule_options import goes_by_epochs
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 from xpnet.training.checkpoint import Checkpoint, check_epochs, load_checkpoint
 
 # What may stand beside --resume; all else is in the run's config.json.
@@ -63,7 +63,7 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
     path = run / runs.CHECKPOINT
     if not path.is_file():
         say(f"{run} has no checkpoint yet: it begins anew")
-        write_aside(run / runs.HISTORY, b"")
+        write_atomically(run / runs.HISTORY, b"")
         return run, None
     moment = load_checkpoint(path)
     check_epochs(path, moment, arguments.epochs)

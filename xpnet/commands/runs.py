@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 
 CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
 TABLE = "table.json"
@@ -39,7 +39,7 @@ def create_run(out: str | None, dataset: str) -> Path:
 
 def write_config(run: Path, config: dict[str, Any]) -> None:
     """Write config.json whole or not at all."""
-    write_aside(run / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write_atomically(run / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from types import FrameType
 
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
-from xpnet.training.checkpoint import Moment, save_checkpoint
+from xpnet.training.checkpoint import save_checkpoint
+from xpnet.training.records import Moment
 
 
 class Terminated(BaseException):

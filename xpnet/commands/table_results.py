@@ -10,9 +10,10 @@ import numpy as np
 from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.training.callbacks import Callback, Record
+from xpnet.training.callbacks import Callback
 from xpnet.training.loop import evaluate
 from xpnet.training.metrics import METRICS
+from xpnet.training.records import Record
 
 BLOCK = 1 << 14  # rows computed at a time
 DEFAULT_METRICS = ["mean_absolute_error", "r2"]  # of a regression, whose loss is not in the target's units

@@ -10,8 +10,8 @@ from typing import Any
 
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, option
+from xpnet.files import write_atomically
 from xpnet.network.losses import LOSSES
-from xpnet.network.model_file import write_aside
 from xpnet.tables.files import is_table
 from xpnet.tables.preprocessing import TASKS, Preprocessing, fit
 
@@ -90,7 +90,7 @@ def naming(path: Path) -> Iterator[None]:
 def keep_preprocessing(run: Path, table: Preprocessing | None) -> None:
     """Write the preprocessing into a run's directory."""
     if table is not None:
-        write_aside(run / runs.TABLE, (table.to_json() + "\n").encode())
+        write_atomically(run / runs.TABLE, (table.to_json() + "\n").encode())
 
 
 def check_preprocessing(run: Path, table: Preprocessing | None) -> None:

@@ -13,7 +13,7 @@ from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
 from xpnet.engines.llvm.step import CannotPrint
 from xpnet.engines.replay import Replay
-from xpnet.program.recorder import Program
+from xpnet.program.calls import Program
 
 ENGINES = ("auto", "replay", "compiled")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.program.recorder import Call, Operand, Program
+from xpnet.program.calls import Call, Operand, Program
 
 _LONG_SUM = 4096  # elements of a vector from which NumPy's own sum costs no more than a product
 _LARGE = (

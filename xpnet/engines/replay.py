@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.engines.numpy_calls import NumpyCalls
-from xpnet.program.recorder import Call, Constant, Operand, Program
+from xpnet.program.calls import Call, Constant, Operand, Program
 
 _ITERATOR_BYTES = 2048  # what NumPy's iterators may allocate where operands broadcast; 8192 elements, if not told
 _KEPT_BATCH_SIZES = 8  # bound lists kept besides the full batch; an epoch needs one, for its last step

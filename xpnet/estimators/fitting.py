@@ -17,8 +17,9 @@ from xpnet.data.feed import feed_of
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
-from xpnet.training.callbacks import Callback, Record
+from xpnet.training.callbacks import Callback
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.records import Record
 from xpnet.training.schedules import InverseScaling
 
 LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes

@@ -15,11 +15,11 @@ import numpy as np
 
 from xpnet.backend import select_backend
 from xpnet.checks import check_number, check_whole
-from xpnet.engines.choice import make_engine
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.network.losses import LOSSES, Loss
-from xpnet.program.recorder import Program, Recorder, RecordingError, record
+from xpnet.program.calls import Program, RecordingError
+from xpnet.program.recorder import Recorder, record
 
 TOLERANCE = 1e-7  # relative error of a right derivative in float64
 _STEP = 1e-5
@@ -248,7 +248,7 @@ def _engine(what: str, build: Callable[[Recorder], None], signature: str, writte
     if missing:
         raise ValueError(f"{what} writes nothing into {' and '.join(missing)}; needed is {signature}, with out=")
     backend = select_backend("cpu", "float64")
-    return make_engine(program, backend, backend.zeros(0))
+    return Replay(program, backend, backend.zeros(0))
 
 
 def _start(engine: Replay, **inputs: np.ndarray) -> None:

@@ -5,33 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xpnet.files import write_atomically
 from xpnet.network.architecture import Architecture
-
-
-def write_aside(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that it is there whole or not at all: a temporary neighbour, fsync, rename."""
-    path = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:
-            # Name the file that was asked for, not the temporary one.
-            raise type(error)(error.errno, error.strerror, str(path)) from None
-        raise
 
 
 def save_model(path: str | os.PathLike[str], architecture: Architecture, tensors: dict[str, np.ndarray]) -> None:
@@ -40,7 +20,7 @@ def save_model(path: str | os.PathLike[str], architecture: Architecture, tensors
 
     # One key only: with more, safetensors writes them in an order that changes from file to file.
     metadata = {"spec": json.dumps(architecture.to_spec())}
-    write_aside(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
+    write_atomically(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
 
 
 def load_model(

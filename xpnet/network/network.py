@@ -23,7 +23,7 @@ from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
 from xpnet.network.parameters import Layout, Parameters, random_generator
 from xpnet.network.programs import RecordsUpdate, evaluation_program, inference_program, training_program
-from xpnet.program.recorder import Program
+from xpnet.program.calls import Program
 
 Array = Any
 CHUNK = 1024  # samples that inference and evaluation hold at a time

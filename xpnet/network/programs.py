@@ -18,7 +18,8 @@ from xpnet.network.layer import Layer
 from xpnet.network.layers import Dense
 from xpnet.network.normalization import check_batch
 from xpnet.network.parameters import Place, random_generator
-from xpnet.program.recorder import Buffer, Program, Recorder, record
+from xpnet.program.calls import Buffer, Program
+from xpnet.program.recorder import Recorder, record
 
 
 class RecordsUpdate(Protocol):

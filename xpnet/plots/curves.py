@@ -12,8 +12,8 @@ from xpnet.checks import check_option
 from xpnet.network.custom import CustomActivation
 from xpnet.network.layers import Activation
 from xpnet.plots.figures import BLUE, COLOURS, GREY, MARKERS, VERMILION, new_axes
-from xpnet.training.callbacks import NO_MEASURES, Record
 from xpnet.training.lr_finder import RateSearch
+from xpnet.training.records import NO_MEASURES, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def encoded(figure: Any, suffix: str = ".png", dpi: int = 150) -> bytes:
 
 def save(ax: Axes, path: str | os.PathLike[str]) -> None:
     """Write the picture as PNG or SVG, as the name ends, whole or not at all; raises ValueError for another name."""
-    write_aside(path, encoded(ax.figure, check_suffix(path)))
+    write_atomically(path, encoded(ax.figure, check_suffix(path)))
 
 
 def check_suffix(path: str | os.PathLike[str]) -> str:

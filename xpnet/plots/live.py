@@ -8,7 +8,8 @@ from xpnet.checks import check_whole
 from xpnet.network.network import Network
 from xpnet.plots.curves import loss_curve, score_curve, score_names
 from xpnet.plots.figures import encoded, new_figure
-from xpnet.training.callbacks import Callback, History, Record
+from xpnet.training.callbacks import Callback
+from xpnet.training.records import History, Record
 
 
 class LiveCurve(Callback):

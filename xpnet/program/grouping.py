@@ -8,11 +8,12 @@ them as code comes next, in `xpnet.engines.cuda.text`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from xpnet.program.recorder import REDUCTIONS, Call, Operand, Program
+from xpnet.program.calls import REDUCTIONS, Call, Operand, Program
 
 # A worker goes along its row or column one element after the other; of longer ones than these the sums are shared out,
 # and everything else is left to a worker an element, or too few workers would do too much each.
@@ -272,3 +273,31 @@ def direction(call: Call, operand: Operand) -> str:
 def _access(operand: Operand, owned: str = "", writes: bool = False) -> Access:
     buffer = operand.buffer
     return Access((buffer.kind, buffer.offset), buffer.size, owned, writes)
+
+
+def partial_sums(program: Program) -> int:
+    """Elements that long sums need behind the float arena."""
+    return sum(partial_sums_of(call) for call in program.calls)
+
+
+def partial_sums_of(call: Call) -> int:
+    """Elements that the long sums of one call need there."""
+    return shares(call) * call.out.buffer.size if shares(call) > 1 else 0
+
+
+def workers(program: Program, group: Group) -> int:
+    """How many threads a group needs at this Program's batch size."""
+    return workers_of(program, group, group.steps[0])
+
+
+def workers_of(program: Program, group: Group, step: Step) -> int:
+    """How many threads one call of a group needs at this Program's batch size."""
+    call = program.calls[step.index]
+    if group.kind in ("single", "product"):
+        return 1
+    if step.part == "partial":
+        return step.shares * call.out.buffer.size
+    shape = leader(call).shape
+    if group.kind == "element" or len(shape) == 1:
+        return math.prod(shape)
+    return shape[0 if group.kind == "row" else 1]

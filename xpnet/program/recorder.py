@@ -1,202 +1,33 @@
 """Record the kernels of one step once, as a list of calls on buffers whose place in memory is known.
 
 `Recorder.xp` is an array namespace that executes nothing: each word (`xp.matmul`, `xp.add`, ...) is appended to a list
-with its operands, normalised so that memory is always read in C order. The list is a `Program`; executors run it (see
+with its operands, normalised so that memory is always read in C order. The list is a `Program`; engines run it (see
 `xpnet.engines.replay`). Recording is the only time that Python looks at shapes.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-# The whole vocabulary: word -> number of operands. Each engine must know each word, so growing it is a decision.
-BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater")
-UNARY = ("abs", "sign", "sqrt", "exp", "log", "log1p", "tanh")
-INTEGER = ("bitwise_xor", "right_shift")
-REDUCTIONS = ("sum", "max")
-WORDS = {**dict.fromkeys(BINARY + INTEGER, 2), **dict.fromkeys(UNARY, 1), **dict.fromkeys(REDUCTIONS, 1), "matmul": 2}
+from xpnet.program.calls import (
+    INTEGER,
+    REDUCTIONS,
+    WORDS,
+    Buffer,
+    Call,
+    Constant,
+    Operand,
+    Program,
+    RecordingError,
+    aligned,
+)
 
-ALIGNMENT = 16  # elements of 4 bytes or more: at least 64 bytes, a cache line
-ITEM_SIZE = 4  # bytes per element in describe(); a float64 run doubles it
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">", "matmul": "@"}
-
-
-@dataclass(frozen=True, eq=False)
-class Buffer:
-    """A named place in a Program's memory, seen by the math as an array of `shape`.
-
-    offset: first element in the arena of its kind ("float" or "uint32").
-    form: "matrix", "vector" ((n, 1) or (1, n)), "flat" ((n,)) or "scalar" ((1, 1)). It is declared and never read off
-    the shape: with one output or a batch of one, a shape tells nothing.
-    flipped: memory holds the transpose, C-ordered. So is every buffer with a batch axis: a sample is contiguous.
-    """
-
-    name: str
-    kind: str
-    offset: int
-    shape: tuple[int, ...]
-    form: str
-    flipped: bool = False
-
-    @property
-    def T(self) -> Buffer:
-        """The transpose: the same memory, seen the other way."""
-        if self.form != "matrix":
-            raise RecordingError(
-                f"{self.name} is a {self.form}; only a matrix has a transpose here: "
-                "make it with matrix_in or batch_matrix"
-            )
-        name = self.name[:-2] if self.name.endswith("^T") else f"{self.name}^T"
-        return replace(self, name=name, shape=self.shape[::-1], flipped=not self.flipped)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    def overlaps(self, other: Buffer) -> bool:
-        """Whether an element is in both."""
-        start, end = max(self.offset, other.offset), min(self.offset + self.size, other.offset + other.size)
-        return self.kind == other.kind and start < end
-
-
-@dataclass(frozen=True)
-class Operand:
-    """An array as an executor binds it: C-ordered memory of `shape` at the buffer's place, transposed if said so."""
-
-    buffer: Buffer
-    shape: tuple[int, ...]
-    transposed: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One recorded word with its operands in memory order.
-
-    axis: of a reduction, in memory order; `out` keeps that axis with length 1.
-    phase: the part of the step it belongs to.  text: the call as the kernel said it.
-    kernel, equation: the function that said it and the first line of its docstring.
-    """
-
-    word: str
-    inputs: tuple[Operand | float | int, ...]
-    out: Operand
-    axis: int | None
-    phase: str
-    text: str
-    kernel: str
-    equation: str
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations: 2 n k m of a product, one per element read or written of anything else."""
-        if self.word == "matmul":
-            left = self.inputs[0]
-            assert isinstance(left, Operand)
-            inner = left.shape[0] if left.transposed else left.shape[1]
-            return 2 * self.out.buffer.size * inner
-        return max(math.prod(operand.shape) for operand in (*self.operands, self.out))
-
-    @property
-    def bytes(self) -> int:
-        """Bytes read and written if nothing stays in cache, in float32."""
-        return ITEM_SIZE * sum(math.prod(operand.shape) for operand in (*self.operands, self.out))
-
-    @property
-    def operands(self) -> tuple[Operand, ...]:
-        """The inputs that are arrays."""
-        return tuple(item for item in self.inputs if isinstance(item, Operand))
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A uint32 buffer that holds start + k * multiplier, modulo 2^32, in its k-th element in memory.
-
-    size: elements to fill, those of all samples that the buffer can hold.
-    """
-
-    buffer: Buffer
-    size: int
-    start: int
-    multiplier: int
-
-
-class RecordingError(TypeError):
-    """A kernel said something that the Program cannot hold; the message names the word and the operand."""
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """The recorded calls of one step and the memory they need.
-
-    batch: samples a step.  capacity: samples that the buffers hold.  calls: in order, phase by phase.
-    gathers: (name of the data, buffer) filled before the first call.
-    constants: what the executor fills once, before the first step.
-    slots, results: names of the 1-element buffers that the host fills before, and reads after, each step.
-    buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
-    n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
-    n_floats, n_uints: length of the two arenas.
-    accumulate: steps to an update; the phase "update" runs after every so many, and after the last one.
-    """
-
-    batch: int
-    capacity: int
-    calls: tuple[Call, ...]
-    gathers: tuple[tuple[str, Buffer], ...]
-    constants: tuple[Constant, ...]
-    slots: tuple[str, ...]
-    results: tuple[str, ...]
-    buffers: dict[str, Buffer]
-    n_owned: int
-    n_state: int
-    n_keys: int
-    n_floats: int
-    n_uints: int
-    accumulate: int
-    rerecord: Callable[[int], Program] = field(repr=False)
-
-    @property
-    def state_offset(self) -> int:
-        """Where the state begins in the float arena."""
-        return aligned(self.n_owned)
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """Names of the phases that have calls, in order."""
-        return tuple(dict.fromkeys(call.phase for call in self.calls))
-
-    def at(self, batch: int) -> Program:
-        """The same Program on the first `batch` samples of the same buffers."""
-        if not 1 <= batch <= self.capacity:
-            raise ValueError(f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples; ask for one "
-                             f"of these, or record it with batch={batch}")  # fmt: skip
-        return self if batch == self.batch else self.rerecord(batch)
-
-    def describe(self) -> str:
-        """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
-        lines = [f"batch {self.batch}, {len(self.calls)} calls a step, {self.n_floats:,} floats"]
-        if self.accumulate > 1:
-            lines[0] += f", an update every {self.accumulate} steps"
-        lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
-        for constant in self.constants:
-            lines.append(f"constant {constant.buffer.name} {constant.buffer.shape} = "
-                         f"{constant.start} + k * {constant.multiplier}")  # fmt: skip
-        previous: tuple[str, str] | None = None
-        for call in self.calls:
-            if (call.phase, call.kernel) != previous:
-                lines.append(f"{call.phase:<8} {call.kernel}: {call.equation}")
-                previous = (call.phase, call.kernel)
-            shape = str(call.out.buffer.shape)
-            lines.append(f"           {call.text:<28} {shape:<14} {call.flops:>12,} flop {call.bytes:>12,} bytes")
-        flops, size = sum(call.flops for call in self.calls), sum(call.bytes for call in self.calls)
-        lines.append(f"sum: {flops:,} flop, {size:,} bytes a step")
-        return "\n".join(lines)
 
 
 def record(
@@ -390,11 +221,6 @@ def _spoken(word: str, inputs: tuple[Any, ...], out: Buffer) -> str:
     ]
     symbol = _SYMBOLS.get(word)
     return f"{out.name} = " + (f" {symbol} ".join(names) if symbol else f"{word}({', '.join(names)})")
-
-
-def aligned(position: int) -> int:
-    """The next position at the beginning of a cache line."""
-    return -(-position // ALIGNMENT) * ALIGNMENT
 
 
 def _check_operands(word: str, inputs: tuple[Any, ...], out: Any) -> None:

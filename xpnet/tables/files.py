@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 
 SUFFIXES = (".csv", ".parquet")
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -62,7 +62,7 @@ def write_table(path: str | os.PathLike[str], columns: dict[str, Any]) -> None:
         frame.to_parquet(content, index=False)
     else:
         frame.to_csv(content, index=False, float_format="%.9g", lineterminator="\n")
-    write_aside(path, content.getvalue())
+    write_atomically(path, content.getvalue())
 
 
 def _pandas() -> Any:

@@ -20,11 +20,11 @@ from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, sel
 from xpnet.checks import check_option
 from xpnet.engines.choice import check_engine, make_engine, told
 from xpnet.engines.replay import Replay
+from xpnet.files import write_atomically
 from xpnet.network.architecture import Architecture
-from xpnet.network.model_file import write_aside
 from xpnet.network.network import Network
 from xpnet.network.programs import training_program
-from xpnet.program.recorder import Program
+from xpnet.program.calls import Program
 from xpnet.timing import harness as bench
 from xpnet.training.optimizers import SGD
 
@@ -164,7 +164,7 @@ def is_compiled(result: Result) -> bool:
 
 def write(path: str | os.PathLike[str], result: Result) -> None:
     """Write a result as JSON, whole or not at all."""
-    write_aside(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read(path: str | os.PathLike[str]) -> Result:

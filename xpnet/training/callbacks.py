@@ -6,7 +6,6 @@ A callback sees and writes; the training loop neither prints nor opens files. `C
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -15,25 +14,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.network.model_file import write_aside
+from xpnet.files import write_atomically
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.records import History, Moment, Record, json_line, measure_of, mend_last_line, sign_of
 from xpnet.training.schedules import Constant
 
 if TYPE_CHECKING:
     from xpnet.network.network import Network
-    from xpnet.training.checkpoint import Moment
-
-Record = dict[str, Any]
-# Keys of a record.
-NO_MEASURES = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")
-
-
-class History(list[Record]):
-    """The records of a run, one dict an epoch; the first is the untrained network's."""
-
-    def column(self, name: str) -> list[Any]:
-        """The values of one field, epoch by epoch; raises KeyError if there is no such field."""
-        return [record[name] for record in self]
 
 
 class Callback:
@@ -93,13 +80,13 @@ class HistoryFile(Callback):
         self._start = 0  # what lies before it in the file is not of this run
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
-        _mend_last_line(self.path)
+        mend_last_line(self.path)
         self._start = self.path.stat().st_size if self.path.exists() else 0
 
     def on_resume(self, history: History) -> None:
         before = self.path.read_bytes()[: self._start] if self._start and self.path.exists() else b""
         self._start = len(before)
-        write_aside(self.path, before + "".join(json_line(record) + "\n" for record in history).encode())
+        write_atomically(self.path, before + "".join(json_line(record) + "\n" for record in history).encode())
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
@@ -110,48 +97,6 @@ class HistoryFile(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._start = state["start"]
-
-
-def json_line(record: Record) -> str:
-    """The record as strict JSON, which knows neither NaN nor infinity: they become null."""
-    return json.dumps({
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
-    })  # fmt: skip
-
-
-def _mend_last_line(path: Path) -> None:
-    """End the file with a newline: what `read_history` leaves out goes, a whole record gets the one it lacks."""
-    content = path.read_bytes() if path.is_file() else b""
-    start = content.rfind(b"\n") + 1
-    if start == len(content):
-        return
-    try:
-        json.loads(content[start:])
-        write_aside(path, content + b"\n")
-    except ValueError:
-        write_aside(path, content[:start])
-
-
-def read_history(path: str | os.PathLike[str]) -> History:
-    """Read what `HistoryFile` wrote; a last line that was cut off by a crash is left out.
-
-    Raises FileNotFoundError, or ValueError naming the line that is not a record.
-    """
-    lines = Path(path).read_bytes().split(b"\n")  # json decodes each, so that a torn one is told from the others
-    history = History()
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
-            if number == len(lines):  # no newline after it: the writer was stopped in the middle
-                break
-            raise ValueError(f"{path}: line {number} is not JSON; remove it, or train again") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}: line {number} is not a record; remove it, or train again")
-        history.append(record)
-    return history
 
 
 class ReduceOnPlateau(Callback):
@@ -315,22 +260,6 @@ class Budget(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._spent, self._done = state["spent"], state["done"]
-
-
-def measure_of(record: Record, monitor: str) -> float:
-    """Return a record's measure of that name; raises ValueError that names those there are."""
-    measures = [name for name in record if name not in NO_MEASURES]
-    if monitor not in measures:
-        is_validated = any(name.startswith("val_") for name in measures)
-        cure = "add it to train(..., metrics=...)" if is_validated else "validate: train(..., validation=...)"
-        raise ValueError(f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or "
-                         f"{cure}")  # fmt: skip
-    return float(record[monitor])
-
-
-def sign_of(monitor: str) -> float:
-    """1 where low is better, else -1."""
-    return 1.0 if monitor.endswith(("loss", "error")) else -1.0
 
 
 class ProgressBar(Callback):

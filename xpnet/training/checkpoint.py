@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,55 +18,15 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.network.model_file import write_aside
-from xpnet.training.callbacks import Callback, Record
+from xpnet.files import write_atomically
+from xpnet.training.callbacks import Callback
+from xpnet.training.records import Moment, Progress, Record
 
 if TYPE_CHECKING:
     from xpnet.network.network import Network
 
 FORMAT = 1
 EPOCH_SECONDS = 1.0  # the ends of shorter epochs share a checkpoint
-
-
-@dataclass
-class Progress:
-    """How far an epoch has come: steps and samples of its order, the sums of its loss, seconds spent.
-
-    order: state of the generator before the epoch's order was drawn, None without shuffling.
-    """
-
-    epoch: int
-    order: Any
-    step: int = 0
-    samples: int = 0
-    loss: float = 0.0
-    weight: float = 0.0
-    last_finite: float | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A run between two steps, on the host.
-
-    fit: what a run that goes on from here must have in common with it, by name.
-    steps_done, last_good_steps: updates of the optimizer, now and at the beginning of the epoch.  lr: None if it
-    follows a schedule.  callbacks: name and state of those that have one.
-    tensors: owned, state and keys, now and (last_good.) at the beginning of the epoch; arrays of callbacks.
-    """
-
-    fit: dict[str, Any]
-    progress: Progress
-    steps_done: int
-    last_good_steps: int
-    lr: float | None
-    callbacks: list[tuple[str, dict[str, Any]]]
-    history: list[Record]
-    tensors: dict[str, np.ndarray] = field(repr=False)
-
-    def is_over(self, n_epochs: int) -> bool:
-        """Whether a run of so many epochs ends here."""
-        return is_last(self.history[-1], n_epochs)
 
 
 class Checkpoint(Callback):
@@ -112,11 +71,6 @@ class Checkpoint(Callback):
             self._next = (self._done // self.steps + 1) * self.steps
 
 
-def is_last(record: Record, n_epochs: int) -> bool:
-    """Whether a run of so many epochs ends with this record."""
-    return "stopped" in record or record["epoch"] >= n_epochs
-
-
 def save_checkpoint(path: str | os.PathLike[str], moment: Moment) -> None:
     """Write a moment to `path`, replacing it in one move."""
     from safetensors.numpy import save  # heavy enough to be imported on use
@@ -124,7 +78,7 @@ def save_checkpoint(path: str | os.PathLike[str], moment: Moment) -> None:
     facts = vars(moment) | {"progress": vars(moment.progress), "format": FORMAT}  # asdict would copy the tensors
     tensors = facts.pop("tensors")
     # One key only: with more, safetensors writes them in an order that changes from file to file.
-    write_aside(path, save(tensors, {"checkpoint": json.dumps(facts)}))
+    write_atomically(path, save(tensors, {"checkpoint": json.dumps(facts)}))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Moment:

@@ -17,10 +17,11 @@ from xpnet.data.feed import feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
-from xpnet.program.recorder import Program
-from xpnet.training.callbacks import Callback, History, Record
-from xpnet.training.checkpoint import Moment, Progress, load_states, states_of
+from xpnet.program.calls import Program
+from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoint import load_states, states_of
 from xpnet.training.optimizers import Optimizer, Snapshot
+from xpnet.training.records import History, Moment, Progress, Record
 from xpnet.training.schedules import Constant, Schedule
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C

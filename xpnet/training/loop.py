@@ -19,12 +19,13 @@ from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import choose_engine, go_on_with, told
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.normalization import MINIMUM_BATCH, check_batch, left_out
-from xpnet.program.recorder import Program
-from xpnet.training.callbacks import Callback, History, Record
-from xpnet.training.checkpoint import Moment, check_resume, is_last, load_checkpoint
+from xpnet.program.calls import Program
+from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoint import check_resume, load_checkpoint
 from xpnet.training.epoch import Runner, Settings, TrainingDiverged, fit_of
 from xpnet.training.evaluation import Evaluator, Judge, check_fit, check_metrics
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.records import History, Moment, Record, is_last
 
 __all__ = ["TrainingDiverged", "epochs", "evaluate", "step", "train"]
 

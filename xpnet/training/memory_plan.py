@@ -15,11 +15,11 @@ import numpy as np
 
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import held_samples
-from xpnet.engines.cuda.text import partial_sums
 from xpnet.engines.numpy_calls import working_sizes
 from xpnet.network.network import CHUNK, Network
 from xpnet.network.programs import RecordsUpdate, evaluation_program
-from xpnet.program.recorder import Program
+from xpnet.program.calls import Program
+from xpnet.program.grouping import partial_sums
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import numpy as np
 from xpnet.checks import check_number
 from xpnet.kernels import updates
 from xpnet.network.parameters import Parameters
-from xpnet.program.recorder import Buffer, Recorder
+from xpnet.program.calls import Buffer
+from xpnet.program.recorder import Recorder
 from xpnet.training.schedules import Constant, Schedule
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 import xpnet
 from xpnet.backend import Backend, BackendUnavailable
 from xpnet.engines.choice import choose_engine, make_engine
-from xpnet.program.recorder import Program
+from xpnet.program.calls import Program
 
 from ..works import Data, Parameters, Work, initial_parameters
 

@@ -24,7 +24,7 @@ from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.losses import LOSSES
 from xpnet.network.programs import evaluation_program, inference_program
-from xpnet.program.recorder import WORDS
+from xpnet.program.calls import WORDS
 
 cupy = pytest.importorskip("cupy", "14", reason="CuPy is not installed; the extra gpu-check brings it")
 linalg = pytest.importorskip("cupy._core._routines_linalg", reason="this CuPy has its predicates elsewhere")

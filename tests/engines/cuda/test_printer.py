@@ -10,9 +10,10 @@ from features import FEATURES, network_of, program_of
 
 import xpnet
 from xpnet import select_backend
-from xpnet.engines.cuda.text import BLOCK, blocks, cuda_source, partial_sums, workers
-from xpnet.program.grouping import launches
-from xpnet.program.recorder import WORDS, record
+from xpnet.engines.cuda.text import BLOCK, blocks, cuda_source
+from xpnet.program.calls import WORDS
+from xpnet.program.grouping import launches, partial_sums, workers
+from xpnet.program.recorder import record
 
 NUMBERS = [0.1, -0.1, 1.0, -1.0, 3, 0, 1e-30, 1e30, 1 / 3, 2**24 + 1, 1e-45, 65504.0]
 

@@ -24,7 +24,8 @@ from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network import losses
 from xpnet.network.programs import evaluation_program
-from xpnet.program.recorder import BINARY, UNARY, Program, RecordingError, record
+from xpnet.program.calls import BINARY, UNARY, Program, RecordingError
+from xpnet.program.recorder import record
 
 pytest.importorskip("llvmlite")
 

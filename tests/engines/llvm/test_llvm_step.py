@@ -11,11 +11,12 @@ from llvm_threads import Text, conflicts
 from random_programs import random_program
 
 from xpnet import select_backend
-from xpnet.engines.llvm.nests import is_read_after, place_of
 from xpnet.engines.llvm.plan import VECTOR_UNIT, Plan
 from xpnet.engines.llvm.run import program_text
 from xpnet.engines.llvm.step import CannotPrint
-from xpnet.program.recorder import Program, RecordingError, record
+from xpnet.program.calls import Program, RecordingError
+from xpnet.program.places import is_read_after, place_of
+from xpnet.program.recorder import record
 
 
 def text_of(feature, batch, threads, dtype="float32"):

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.engines.cuda.text import BLOCK, Kernel, blocks, cuda_source, gather_workers, partial_sums, workers
+from xpnet.engines.cuda.text import BLOCK, Kernel, blocks, cuda_source, gather_workers
 from xpnet.engines.replay import BoundStep, Replay
-from xpnet.program.recorder import Program
+from xpnet.program.calls import Program
+from xpnet.program.grouping import partial_sums, workers
 
 
 class Grouped(Replay):

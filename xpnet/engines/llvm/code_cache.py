@@ -62,7 +62,7 @@ class CodeCache:
         return self.folder / f"{key}.code"
 
     def _replace(self, path: Path, content: bytes) -> None:
-        # Unlike model_file.write_aside: for the user's eyes only, a link is replaced and not followed, and no fsync,
+        # Unlike files.write_atomically: for the user's eyes only, a link is replaced and not followed, and no fsync,
         # since a torn file is found by its digest.
         handle, temporary = tempfile.mkstemp(prefix=f"{path.stem}.", dir=self.folder)  # mode 0600
         try:

@@ -21,7 +21,7 @@ from xpnet.engines.llvm.native import load
 from xpnet.engines.llvm.run import FLAG, TABLE, program_text
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.replay import Replay
-from xpnet.program.recorder import Program
+from xpnet.program.calls import Program
 
 # Operations of a product from which on NumPy's is faster than ours: than one thread of ours, if it may take two of its
 # own; and than two. Both, and the next, on two cores of an AMD EPYC.

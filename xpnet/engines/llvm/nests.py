@@ -11,14 +11,14 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from xpnet.engines.llvm.text import ADDED, Function, Regions, is_known, literal
+from xpnet.program.calls import REDUCTIONS, Call, Operand, Program
 from xpnet.program.grouping import Group, Step, direction, leader
-from xpnet.program.recorder import REDUCTIONS, Buffer, Call, Operand, Program
+from xpnet.program.places import Place, is_read_after, place_of
 
 LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
 LONG_COLUMN = 512  # the same of a column, whose numbers are added up one after the other and not in vectors
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
-Place = tuple[str, int, int]  # a vector (T, M or U), first element, length
 VECTOR_UNIT = 16  # elements: vectors are cut for threads at the beginning of a cache line
 MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of our own, see `xpnet.engines.llvm.mathematics`
 
@@ -367,38 +367,6 @@ class Nest:
 
 def _is_inner(place: tuple[Any, ...]) -> bool:
     return place[2] in ("matrix", "along rows", "along columns", "line")
-
-
-def place_of(program: Program, buffer: Buffer) -> Place:
-    """Which vector a buffer lies in (T, M or U), where it begins, and its length."""
-    if buffer.kind == "uint32":
-        return "U", buffer.offset, buffer.size
-    if buffer.offset < program.n_owned:
-        return "T", buffer.offset, buffer.size
-    return "M", buffer.offset - program.n_owned, buffer.size
-
-
-def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
-    """Whether anybody reads a buffer after a call, in this step or the next, before it is written anew.
-
-    What outlives the step is read by the engine: what the network owns, the state and the results.
-    """
-    first_state, n_state = program.state_offset, program.n_state
-    is_state = buffer.offset < program.n_keys
-    if buffer.kind == "float":
-        is_result = any(program.buffers[name].overlaps(buffer) for name in program.results)
-        in_state = buffer.offset < first_state + n_state and buffer.offset + buffer.size > first_state
-        is_state = buffer.offset < program.n_owned or in_state or is_result
-    if is_state:
-        return True
-    for call in (*program.calls[index + 1 :], *program.calls[: index + 1]):
-        if any(operand.buffer.overlaps(buffer) for operand in call.operands):
-            return True
-        out = call.out.buffer
-        always = program.accumulate == 1 or call.phase != "update"
-        if always and (out.kind, out.offset, out.size) == (buffer.kind, buffer.offset, buffer.size):
-            return False
-    return False
 
 
 def write_word(f: Function, word: str, kind: str, values: list[str], constants: list[bool]) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from xpnet.engines.llvm.nests import VECTOR_UNIT, Place, is_read_after, place_of
+from xpnet.engines.llvm.nests import VECTOR_UNIT
 from xpnet.engines.llvm.products import COLUMN_UNIT, takes_columns
+from xpnet.program.calls import Buffer, Call, Operand, Program, aligned
 from xpnet.program.grouping import Group, Launch, direction, leader
-from xpnet.program.recorder import Buffer, Call, Operand, Program, aligned
+from xpnet.program.places import Place, is_read_after, place_of
 
 STRIP_UNIT, STRIP_FLOATS = 8, 8192  # a strip of gradient has a multiple of so many rows, and about so many elements
 

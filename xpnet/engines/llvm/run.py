@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.engines.cuda.text import Sizes
 from xpnet.engines.llvm.mathematics import definitions
 from xpnet.engines.llvm.nests import MATHEMATICS
 from xpnet.engines.llvm.plan import Plan
 from xpnet.engines.llvm.products import VECTOR_BYTES
 from xpnet.engines.llvm.step import Library, StepPrinter
 from xpnet.engines.llvm.text import Function, literal
+from xpnet.program.calls import Buffer, Program
 from xpnet.program.grouping import launches
-from xpnet.program.recorder import Buffer, Program
+from xpnet.program.sizes import Sizes
 
 # The order of the table that `run` is given: addresses and whole numbers of 8 bytes; the data of each gather follow.
 TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers", "n_samples", "goes_on",

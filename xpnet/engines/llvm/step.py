@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.engines.cuda.text import Sizes
-from xpnet.engines.llvm.nests import Nest, place_of
+from xpnet.engines.llvm.nests import Nest
 from xpnet.engines.llvm.plan import Plan, Unit, Update
 from xpnet.engines.llvm.products import Factor, Product, needs_scratch, write_product
 from xpnet.engines.llvm.text import Function, Metadata, is_known, literal
+from xpnet.program.calls import Buffer, Call, Operand, aligned
 from xpnet.program.grouping import Group
-from xpnet.program.recorder import Buffer, Call, Operand, aligned
+from xpnet.program.places import place_of
+from xpnet.program.sizes import Sizes
 
 ROW_MAJOR, AS_IT_LIES, TURNED = 101, 111, 112  # of CBLAS
 _ARGUMENTS = ("ptr {0}%T", "ptr {0}%M", "ptr {0}%U", "ptr %numbers", "i64 %m", "i64 %thread", "ptr %flags",

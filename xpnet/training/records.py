@@ -1,0 +1,130 @@
+"""What a training run tells: a record an epoch, their history, and the run at one moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.files import write_atomically
+
+Record = dict[str, Any]
+# Keys of a record.
+NO_MEASURES = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")
+
+
+class History(list[Record]):
+    """The records of a run, one dict an epoch; the first is the untrained network's."""
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one field, epoch by epoch; raises KeyError if there is no such field."""
+        return [record[name] for record in self]
+
+
+@dataclass
+class Progress:
+    """How far an epoch has come: steps and samples of its order, the sums of its loss, seconds spent.
+
+    order: state of the generator before the epoch's order was drawn, None without shuffling.
+    """
+
+    epoch: int
+    order: Any
+    step: int = 0
+    samples: int = 0
+    loss: float = 0.0
+    weight: float = 0.0
+    last_finite: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A run between two steps, on the host.
+
+    fit: what a run that goes on from here must have in common with it, by name.
+    steps_done, last_good_steps: updates of the optimizer, now and at the beginning of the epoch.  lr: None if it
+    follows a schedule.  callbacks: name and state of those that have one.
+    tensors: owned, state and keys, now and (last_good.) at the beginning of the epoch; arrays of callbacks.
+    """
+
+    fit: dict[str, Any]
+    progress: Progress
+    steps_done: int
+    last_good_steps: int
+    lr: float | None
+    callbacks: list[tuple[str, dict[str, Any]]]
+    history: list[Record]
+    tensors: dict[str, np.ndarray] = field(repr=False)
+
+    def is_over(self, n_epochs: int) -> bool:
+        """Whether a run of so many epochs ends here."""
+        return is_last(self.history[-1], n_epochs)
+
+
+def is_last(record: Record, n_epochs: int) -> bool:
+    """Whether a run of so many epochs ends with this record."""
+    return "stopped" in record or record["epoch"] >= n_epochs
+
+
+def json_line(record: Record) -> str:
+    """The record as strict JSON, which knows neither NaN nor infinity: they become null."""
+    return json.dumps({
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    })  # fmt: skip
+
+
+def mend_last_line(path: Path) -> None:
+    """End the file with a newline: what `read_history` leaves out goes, a whole record gets the one it lacks."""
+    content = path.read_bytes() if path.is_file() else b""
+    start = content.rfind(b"\n") + 1
+    if start == len(content):
+        return
+    try:
+        json.loads(content[start:])
+        write_atomically(path, content + b"\n")
+    except ValueError:
+        write_atomically(path, content[:start])
+
+
+def read_history(path: str | os.PathLike[str]) -> History:
+    """Read what `HistoryFile` wrote; a last line that was cut off by a crash is left out.
+
+    Raises FileNotFoundError, or ValueError naming the line that is not a record.
+    """
+    lines = Path(path).read_bytes().split(b"\n")  # json decodes each, so that a torn one is told from the others
+    history = History()
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if number == len(lines):  # no newline after it: the writer was stopped in the middle
+                break
+            raise ValueError(f"{path}: line {number} is not JSON; remove it, or train again") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}: line {number} is not a record; remove it, or train again")
+        history.append(record)
+    return history
+
+
+def measure_of(record: Record, monitor: str) -> float:
+    """Return a record's measure of that name; raises ValueError that names those there are."""
+    measures = [name for name in record if name not in NO_MEASURES]
+    if monitor not in measures:
+        is_validated = any(name.startswith("val_") for name in measures)
+        cure = "add it to train(..., metrics=...)" if is_validated else "validate: train(..., validation=...)"
+        raise ValueError(f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or "
+                         f"{cure}")  # fmt: skip
+    return float(record[monitor])
+
+
+def sign_of(monitor: str) -> float:
+    """1 where low is better, else -1."""
+    return 1.0 if monitor.endswith(("loss", "error")) else -1.0
