@@ -152,7 +152,7 @@ CASES: dict[str, Callable[[Any, Any], Any]] = {
     "arange": lambda xp, a: xp.arange(5, dtype=np.int64),
     "isfinite": lambda xp, a: xp.isfinite(a.x),
     "hash": lambda xp, a: hash(a.x),
-}  # fmt: skip
+}
 
 
 class _Arrays:
@@ -231,6 +231,7 @@ def table(outcome: dict[str, dict[str, Any]]) -> str:
     lines = ["| operation | differs in | fake GPU | CuPy |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {name} | {', '.join(said['differs'])} | {said['fake']} | {said['real']} |"
-        for name, said in outcome.items() if said["differs"]
-    ]  # fmt: skip
+        for name, said in outcome.items()
+        if said["differs"]
+    ]
     return "\n".join(lines) if len(lines) > 2 else f"all {len(outcome)} operations are alike"

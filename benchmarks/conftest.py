@@ -55,10 +55,11 @@ def timed(request, benchmark, backend, limits):
             return
         seconds, best = benchmark.stats.stats.median, limits(backend)
         rates = {
-            "GFLOP_per_s": round(flops / seconds / 1e9, 2), "GB_per_s": round(bytes / seconds / 1e9, 2),
+            "GFLOP_per_s": round(flops / seconds / 1e9, 2),
+            "GB_per_s": round(bytes / seconds / 1e9, 2),
             "of_flops_limit": round(flops / seconds / best["flops"], 4),
             "of_bytes_limit": round(bytes / seconds / best["bytes"], 4),
-        }  # fmt: skip
+        }
         benchmark.extra_info.update(rates)
         request.config.stash.setdefault(ROWS, []).append((request.node.name, seconds, rates))
 

@@ -98,14 +98,25 @@ def suite_passes() -> bool:
         print("the tests were not run: pytest is not installed")
         return True
     missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
-    ignored = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if _imports(path, missing)]
+    ignored = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if _imports(path, missing)]
     if missing:
         names = ", ".join(path.name for path in ignored) or "none"
         print(f"not installed: {', '.join(missing)}; a test that uses one fails; files left out: {names}", flush=True)
     print("the tests with a GPU in their name (-k 'gpu and not fake'); the others run on any machine", flush=True)
     # addopts is emptied because it names an option of pytest-benchmark, which may be missing.
-    command = [sys.executable, "-m", "pytest", "tests", "-q", "--tb=short", "-o", "addopts=", "-k", "gpu and not fake",
-               *(f"--ignore={path}" for path in ignored)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests",
+        "-q",
+        "--tb=short",
+        "-o",
+        "addopts=",
+        "-k",
+        "gpu and not fake",
+        *(f"--ignore={path}" for path in ignored),
+    ]
     environment = {**os.environ, "XPNET_REQUIRE_GPU": "1"}
     try:
         return subprocess.run(command, cwd=ROOT, env=environment, timeout=SUITE_SECONDS).returncode == 0
@@ -137,16 +148,20 @@ def counts_hold(backend: Backend) -> bool:
             generated = sum(n for kernel, n in found.items() if re.fullmatch(r"kernel\d+|gather", kernel)) / STEPS
             others = found.total() / STEPS - generated  # a library may make two kernels of a product
             agree &= generated == expected - products and others >= products
-            said = (f"generated kernels {generated:g}, by the count {expected - products}; "
-                    f"the library's {others:g}, for {products} products")  # fmt: skip
+            said = (
+                f"generated kernels {generated:g}, by the count {expected - products}; "
+                f"the library's {others:g}, for {products} products"
+            )
         real = _allocations(run, calibration.hook(backend.xp))
         if calibration.can_run_kernels():
             fakes = _allocations(_prepared(fake, name)[0], calibration.fakecupy.counts.measure)
             agree &= real == fakes
         else:
             fakes = "not compared, no C++ compiler"
-        print(f"- {name}: {said}; allocations in {STEPS} and {2 * STEPS} steps {real}, on the fake GPU {fakes}",
-              flush=True)  # fmt: skip
+        print(
+            f"- {name}: {said}; allocations in {STEPS} and {2 * STEPS} steps {real}, on the fake GPU {fakes}",
+            flush=True,
+        )
     return agree
 
 

@@ -38,8 +38,20 @@ def peers(*arguments):
 
 def test_command_measures_and_prints_its_file_again(tmp_path):
     out = tmp_path / "peers.json"
-    run = peers("--works", "3,5", "--systems", ",".join(INSTALLED), "--rounds", "1", "--seconds", "0.001",
-                "--threads", "1", "--out", str(out))  # fmt: skip
+    run = peers(
+        "--works",
+        "3,5",
+        "--systems",
+        ",".join(INSTALLED),
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.001",
+        "--threads",
+        "1",
+        "--out",
+        str(out),
+    )
     assert run.returncode == 0, run.stderr
     results = json.loads(out.read_text())
     for key in ("3", "5"):
@@ -118,8 +130,11 @@ def test_whatever_cannot_be_timed_is_named():
 def test_the_picture_has_room_for_works_drawn_at_random(tmp_path, monkeypatch):
     times = {"xpnet": {"seconds": [1.0]}, "jax": {"seconds": [2.0]}}
     names = ["5-3-2 tanh, softmax cross-entropy, batch 7"] * 12
-    results = {"machine": {"cpu": "a CPU"}, "settings": {"threads": 1},
-               "works": {f"r{i}": {"name": name, "systems": times} for i, name in enumerate(names)}}  # fmt: skip
+    results = {
+        "machine": {"cpu": "a CPU"},
+        "settings": {"threads": 1},
+        "works": {f"r{i}": {"name": name, "systems": times} for i, name in enumerate(names)},
+    }
     axes = []
     monkeypatch.setattr(plots, "save", lambda ax, path: axes.append(ax))
     picture.draw(results, tmp_path / "peers.png")
@@ -162,8 +177,9 @@ def test_xpnet_is_the_engine_of_a_long_run_and_xpnet_calls_is_replay(monkeypatch
     data = make_data(WORKS[3])
     systems = {name: load(name)(WORKS[3], data, 1, "cpu") for name in ("xpnet", "xpnet-calls")}
     assert {name: system.cost()["engine"] for name, system in systems.items()} == {
-        "xpnet": "Compiled", "xpnet-calls": "Replay"
-    }  # fmt: skip
+        "xpnet": "Compiled",
+        "xpnet-calls": "Replay",
+    }
     assert "llvmlite" in systems["xpnet"].versions()
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     assert load("xpnet")(WORKS[3], data, 1, "cpu").cost()["engine"] == "Replay"
@@ -191,8 +207,24 @@ worker.first_step = first_step"""
 
 
 def test_command_times_works_drawn_at_random_and_first_steps():
-    run = peers("--works", "3", "--random", "1", "--random-seed", "17", "--systems", "xpnet",
-                "--rounds", "1", "--seconds", "0.001", "--threads", "1", "--first-steps", "1")  # fmt: skip
+    run = peers(
+        "--works",
+        "3",
+        "--random",
+        "1",
+        "--random-seed",
+        "17",
+        "--systems",
+        "xpnet",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.001",
+        "--threads",
+        "1",
+        "--first-steps",
+        "1",
+    )
     assert run.returncode == 0, run.stderr
     (work,) = drawn.draw(1, seed=17).values()
     assert run.stdout.count(f"| r1. {work} |") == run.stdout.count(f"| 3. {WORKS[3]} |") == 4
@@ -201,9 +233,13 @@ def test_command_times_works_drawn_at_random_and_first_steps():
 
 def test_tables_name_the_best_peer_and_tell_first_steps_in_milliseconds():
     cold, again = ({"started": 2.0 * since, "imported": since} for since in (0.4, 0.1))
-    systems = {"xpnet": {"seconds": [1.0, 2.0, 4.0], "first_step": {"cold": [cold], "again": [again]}, "engine": "E"},
-               "numpy-inplace": {"seconds": [0.1, 0.1, 0.1]}, "torch": {"seconds": [9.0, 8.0, 7.0]},
-               "jax": {"seconds": [2.0, 6.0, 8.0]}, "sklearn": {"failed": "it did"}}  # fmt: skip
+    systems = {
+        "xpnet": {"seconds": [1.0, 2.0, 4.0], "first_step": {"cold": [cold], "again": [again]}, "engine": "E"},
+        "numpy-inplace": {"seconds": [0.1, 0.1, 0.1]},
+        "torch": {"seconds": [9.0, 8.0, 7.0]},
+        "jax": {"seconds": [2.0, 6.0, 8.0]},
+        "sklearn": {"failed": "it did"},
+    }
     works = {"r1": {"name": "a shape", "systems": systems, "limits": []}}
     machine = {"date": "today", "cpu": "a CPU", "cores": 2, "system": "an OS", "blas": "a BLAS", "versions": {}}
     results = {"machine": machine, "settings": QUICK, "works": works, "left_out": {}}

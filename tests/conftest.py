@@ -24,8 +24,13 @@ import pytest
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 
-if str(Path(__file__).parent) not in sys.path:  # pytest's importlib mode does not put it there
-    sys.path.insert(0, str(Path(__file__).parent))
+TESTS = Path(__file__).parent
+for folder in (
+    TESTS,
+    *(path for path in sorted(TESTS.glob("*/")) if list(path.glob("test_*.py"))),
+):  # they share helpers
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 import fakecupy
 from refusals import SAID, unsaid

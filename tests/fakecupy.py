@@ -36,8 +36,19 @@ class Counts(_Counter[_Any]):
     numpy_dispatch: np.f(device array) works in CuPy, several times slower; forbidden in xpnet.
     """
 
-    _FIELDS = ("uploads", "upload_bytes", "reads", "read_bytes", "allocations", "allocation_bytes",
-               "launches", "hidden_copies", "cub", "numpy_dispatch", "synchronizations")  # fmt: skip
+    _FIELDS = (
+        "uploads",
+        "upload_bytes",
+        "reads",
+        "read_bytes",
+        "allocations",
+        "allocation_bytes",
+        "launches",
+        "hidden_copies",
+        "cub",
+        "numpy_dispatch",
+        "synchronizations",
+    )
 
     def __getattr__(self, name: str) -> int:
         if name not in self._FIELDS:
@@ -108,8 +119,25 @@ _WORDS = """add subtract multiply divide maximum minimum greater abs sign sqrt e
             bitwise_xor right_shift isfinite"""
 _OPERATORS = "floor_divide less less_equal greater_equal equal not_equal negative"  # as operators only
 _ufuncs = {name: _Ufunc(name, getattr(_np, name)) for name in (_WORDS + " " + _OPERATORS).split()}
-(add, subtract, multiply, divide, maximum, minimum, greater, abs, sign, sqrt, exp, log, log1p, tanh,
- bitwise_xor, right_shift, isfinite) = (_ufuncs[name] for name in _WORDS.split())  # fmt: skip
+(
+    add,
+    subtract,
+    multiply,
+    divide,
+    maximum,
+    minimum,
+    greater,
+    abs,
+    sign,
+    sqrt,
+    exp,
+    log,
+    log1p,
+    tanh,
+    bitwise_xor,
+    right_shift,
+    isfinite,
+) = (_ufuncs[name] for name in _WORDS.split())
 
 
 def _operators(name: str) -> tuple[_Any, _Any, _Any]:
@@ -514,8 +542,14 @@ class RawKernel:
 
     def _dtype(self, kind: str) -> _Any:
         kind = _hostcuda.real_type(self._code) if kind == "real" else kind
-        kinds = {"int": "int32", "uint32": "uint32", "unsigned char": "uint8", "long long": "int64", "float": "float32",
-                 "double": "float64"}  # fmt: skip
+        kinds = {
+            "int": "int32",
+            "uint32": "uint32",
+            "unsigned char": "uint8",
+            "long long": "int64",
+            "float": "float32",
+            "double": "float64",
+        }
         return _np.dtype(kinds[kind])
 
 

@@ -17,8 +17,11 @@ OPTIONS = {"l1": 0.01, "l2": 0.02, "clip_value": 0.4, "clip_norm": 0.5, "max_nor
 FEATURES: dict[str, dict] = {
     **{f"activation {name}": {"activation": name} for name in ACTIVATIONS if name != "softmax"},
     **{f"loss {name}": {"loss": name, "output": LOSS().output or "identity"} for name, LOSS in losses.LOSSES.items()},
-    **{f"loss {name}, one output": {"loss": name, "output": "identity", "outputs": 1}
-       for name in losses.LOSSES if name not in ("softmax_cross_entropy", "negative_log_likelihood")},
+    **{
+        f"loss {name}, one output": {"loss": name, "output": "identity", "outputs": 1}
+        for name in losses.LOSSES
+        if name not in ("softmax_cross_entropy", "negative_log_likelihood")
+    },
     "smoothing": {"loss": losses.SoftmaxCrossEntropy(smoothing=0.2)},
     "huber of another delta": {"loss": losses.Huber(delta=0.3)},
     "sigmoid output": {"loss": "squared_error", "output": "sigmoid"},
@@ -35,17 +38,26 @@ FEATURES: dict[str, dict] = {
     "batch normalization": {"normalization": "batch"},
     "layer normalization": {"normalization": "layer"},
     "dropout, batch normalization, Adam": {"dropout": 0.2, "normalization": "batch", "optimizer": "Adam"},
-    "everything": {"dropout": 0.2, "normalization": "layer", "optimizer": "AdamW", "options": OPTIONS, "weighted": True,
-                   "accumulate": 2, "activation": "gelu", "uint8": True},
+    "everything": {
+        "dropout": 0.2,
+        "normalization": "layer",
+        "optimizer": "AdamW",
+        "options": OPTIONS,
+        "weighted": True,
+        "accumulate": 2,
+        "activation": "gelu",
+        "uint8": True,
+    },
     "one layer, one input, one output": {"inputs": 1, "hidden": (), "outputs": 1, "loss": "squared_error"},
     "one wide": {"hidden": (1, 1), "loss": "squared_error", "outputs": 1},
-}  # fmt: skip
+}
 
 
 def network_of(feature, backend, seed=1):
     """The network that has a feature."""
-    known = {name: feature[name] for name in ("activation", "output", "loss", "normalization", "dropout")
-             if name in feature}  # fmt: skip
+    known = {
+        name: feature[name] for name in ("activation", "output", "loss", "normalization", "dropout") if name in feature
+    }
     sizes = [feature.get("inputs", 6), *feature.get("hidden", (7, 5)), feature.get("outputs", 3)]
     if len(sizes) == 2:
         known.pop("activation", None)

@@ -36,9 +36,14 @@ _TABLE = re.compile(r"^@(\w+) = internal constant \[\d+ x i64\] \[(.*)\]$", re.M
 _PHI = re.compile(r"(%\w+) = phi i64 (.*)")
 _FROM = re.compile(r"\[ (\S+), %(\w+) \]")
 _CALCULATED = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
-    "udiv": lambda a, b: a // b, "urem": lambda a, b: a % b, "eq": lambda a, b: a == b, "slt": lambda a, b: a < b,
-}  # fmt: skip
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "udiv": lambda a, b: a // b,
+    "urem": lambda a, b: a % b,
+    "eq": lambda a, b: a == b,
+    "slt": lambda a, b: a < b,
+}
 
 Phases = list[tuple[set[Any], set[Any]]]  # between waits: elements read, elements written
 

@@ -46,10 +46,15 @@ def unsaid(texts):
     What only passes on the words of another error has none of its own, and is none of these.
     """
     together = "\n".join(texts)
-    return [f"{place}: {' ... '.join(words)}" for place, words in _messages()
-            if not any(all(word in together for word in told)  # quick, before what is exact
-                       and re.search(".*".join(map(re.escape, told)), together)
-                       for told in (words, [in_options(word) for word in words]))]  # fmt: skip
+    return [
+        f"{place}: {' ... '.join(words)}"
+        for place, words in _messages()
+        if not any(
+            all(word in together for word in told)  # quick, before what is exact
+            and re.search(".*".join(map(re.escape, told)), together)
+            for told in (words, [in_options(word) for word in words])
+        )
+    ]
 
 
 @cache

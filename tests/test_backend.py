@@ -30,9 +30,7 @@ def cupy_like(version="14.2.0", count=1, **replaced):
         return call
 
     runtime = SimpleNamespace(
-        getDeviceCount=answer(count),
-        getDevice=answer(0),
-        getDeviceProperties=answer({"name": b"Stand-in GPU"}),
+        getDeviceCount=answer(count), getDevice=answer(0), getDeviceProperties=answer({"name": b"Stand-in GPU"})
     )
     names = {"__version__": version, "ones": np.ones, "asarray": np.asarray, "cuda": SimpleNamespace(runtime=runtime)}
     return SimpleNamespace(**{**names, **replaced})
@@ -106,7 +104,7 @@ BROKEN = {
     ),
     "a wrong result": (cupy_like(ones=ones_of(2)), ["computed 40.0", "12.0 is right", "driver", "device='cpu'"]),
     "a result that is no number": (cupy_like(ones=ones_of(np.nan)), ["computed nan", "12.0 is right"]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=BROKEN)

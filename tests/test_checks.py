@@ -17,8 +17,7 @@ def test_a_known_name_is_returned(choices):
 
 
 @pytest.mark.parametrize(
-    ("found", "nearest"),
-    [("rleu", "relu"), ("ReLU", "relu"), ("sigmoi", "sigmoid"), ("TANH", "tanh"), ("tan", "tanh")],
+    ("found", "nearest"), [("rleu", "relu"), ("ReLU", "relu"), ("sigmoi", "sigmoid"), ("TANH", "tanh"), ("tan", "tanh")]
 )
 def test_the_nearest_name_is_named(found, nearest):
     with pytest.raises(ValueError) as error:

@@ -58,7 +58,7 @@ def resumed():
         (lambda: network().predict(np.ones((3, 1))), "X is float64", "in float32", "network.backend.to_device(X)"),
         (lambda: network().predict([[1.0]]), "X is a builtins.list", "numpy on cpu", "network.backend.to_device(X)"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_type_is_told_with_the_call(call, found, needed, fix):
     with pytest.raises(TypeError) as error:
         call()
@@ -72,8 +72,20 @@ def rows(labels, *options):
         np.save("X.npy", np.random.default_rng(0).random((40, 3)).astype(np.float32))
         np.save("Y.npy", labels)
         sizes = "3,1" if labels.dtype.kind == "f" else "3,2"
-        return ["train", "--dataset", "X.npy", "--labels", "Y.npy", "--epochs", "1", "--layers", sizes, "--out", "run",
-                *options]  # fmt: skip
+        return [
+            "train",
+            "--dataset",
+            "X.npy",
+            "--labels",
+            "Y.npy",
+            "--epochs",
+            "1",
+            "--layers",
+            sizes,
+            "--out",
+            "run",
+            *options,
+        ]
 
     return command
 
@@ -101,7 +113,7 @@ def words(*argv):
         (words("bench", "--out", "a.yaml"), "--out a.yaml ends in '.yaml'", "name a", ".json file"),
         (words("train", "--l2", "-1"), "l2 is -1", "at least 0", "--l2"),
     ],
-)  # fmt: skip
+)
 def test_a_command_speaks_of_its_options(capfd, argv, found, needed, fix):
     assert main(argv()) in (1, 2)
     line = capfd.readouterr().err.splitlines()[-1]
@@ -132,8 +144,13 @@ def test_a_command_speaks_of_its_options(capfd, argv, found, needed, fix):
 )
 def test_a_call_that_cannot_be_recorded_says_what_can(code, found, needed, fix):
     def build(r):
-        names = {"xp": r.xp, "lr": r["lr"], "X": r.batch_matrix("X", 3), "V": r.batch_matrix("V", 5),
-                 "key": r.flat("key", 1, "uint32")}  # fmt: skip
+        names = {
+            "xp": r.xp,
+            "lr": r["lr"],
+            "X": r.batch_matrix("X", 3),
+            "V": r.batch_matrix("V", 5),
+            "key": r.flat("key", 1, "uint32"),
+        }
         eval(code, names)
 
     with pytest.raises(RecordingError) as error:
@@ -242,8 +259,13 @@ def test_the_best_epoch_is_marked(capsys):
 def on_terminal(argv, columns, **more):
     """What a command writes on a terminal of so many columns."""
     ours, theirs = pty.openpty()
-    child = subprocess.Popen([*COMMAND, *argv], stdin=theirs, stdout=theirs, stderr=theirs,
-                             env={**os.environ, "COLUMNS": str(columns), **more})  # fmt: skip
+    child = subprocess.Popen(
+        [*COMMAND, *argv],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "COLUMNS": str(columns), **more},
+    )
     os.close(theirs)
     parts = []
     try:
@@ -276,8 +298,19 @@ def test_info_tells_no_home(capsys, monkeypatch):
     assert main(["info"]) == 0
     out = capsys.readouterr().out
     assert str(CHECKOUT) not in out and "hush" not in out
-    for name in ("xpnet", "python", "numpy", "packages", "system", "cpu", "memory", "blas", "threads", "compiled",
-                 "device"):  # fmt: skip
+    for name in (
+        "xpnet",
+        "python",
+        "numpy",
+        "packages",
+        "system",
+        "cpu",
+        "memory",
+        "blas",
+        "threads",
+        "compiled",
+        "device",
+    ):
         assert re.search(rf"^{name} +\S", out, re.M)
 
 
@@ -313,8 +346,12 @@ def test_the_data_of_a_run_in_the_package_lie_nowhere_else(capsys):
 
 def test_a_monitor_of_held_out_samples_needs_some(capsys):
     assert main([*SMALL, "--validation", "0", "--patience", "2", "--monitor", "val_loss"]) == 2
-    says(capsys.readouterr().err.strip(), "--validation 0", "leaves nothing to measure val_loss on",
-         "hold some samples out")  # fmt: skip
+    says(
+        capsys.readouterr().err.strip(),
+        "--validation 0",
+        "leaves nothing to measure val_loss on",
+        "hold some samples out",
+    )
     assert not Path("run").exists()
 
 
@@ -349,24 +386,56 @@ ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
 @pytest.mark.parametrize(
     ("call", "found", "needed", "fix"),
     [
-        (lambda: xpnet.MLPRegressor(early_stopping=True).fit(ROWS[:5], LABELS[:5]),
-         "1 sample", "too small", "raise validation_fraction"),
-        (lambda: xpnet.MLPClassifier(early_stopping=True).partial_fit(ROWS, LABELS, classes=[0, 1]),
-         "early_stopping=True", "does not support", "pass early_stopping=False"),
-        (lambda: xpnet.MLPRegressor().partial_fit(1e200 * ROWS, LABELS), "the loss is inf", "scale the features",
-         "lower learning_rate_init"),
-        (lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(), LABELS), "OfAnotherDevice lies on a device",
-         "needed is an array on the CPU or a CUDA GPU", "copy it to the host first"),
-        (lambda: xpnet.MLPClassifier().partial_fit(ROWS, LABELS, classes=[0, 1])
-         .partial_fit(ROWS, LABELS, classes=[0, 2]), "[0, 2]", "not the same as on last call", "leave classes out"),
+        (
+            lambda: xpnet.MLPRegressor(early_stopping=True).fit(ROWS[:5], LABELS[:5]),
+            "1 sample",
+            "too small",
+            "raise validation_fraction",
+        ),
+        (
+            lambda: xpnet.MLPClassifier(early_stopping=True).partial_fit(ROWS, LABELS, classes=[0, 1]),
+            "early_stopping=True",
+            "does not support",
+            "pass early_stopping=False",
+        ),
+        (
+            lambda: xpnet.MLPRegressor().partial_fit(1e200 * ROWS, LABELS),
+            "the loss is inf",
+            "scale the features",
+            "lower learning_rate_init",
+        ),
+        (
+            lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(), LABELS),
+            "OfAnotherDevice lies on a device",
+            "needed is an array on the CPU or a CUDA GPU",
+            "copy it to the host first",
+        ),
+        (
+            lambda: (
+                xpnet.MLPClassifier()
+                .partial_fit(ROWS, LABELS, classes=[0, 1])
+                .partial_fit(ROWS, LABELS, classes=[0, 2])
+            ),
+            "[0, 2]",
+            "not the same as on last call",
+            "leave classes out",
+        ),
         (lambda: xpnet.MLPRegressor().coefs_, "this MLPRegressor", "is not fitted yet", "call fit first"),
-        (lambda: xpnet.MLPRegressor().fit(ROWS, LABELS, np.zeros(12)), "at least one non-zero number", "all zero",
-         "leave sample_weight out"),
+        (
+            lambda: xpnet.MLPRegressor().fit(ROWS, LABELS, np.zeros(12)),
+            "at least one non-zero number",
+            "all zero",
+            "leave sample_weight out",
+        ),
         (lambda: xpnet.MLPClassifier().fit(ROWS, None), "y is None", "requires y", "fit(X, y)"),
-        (lambda: xpnet.plots.LiveCurve().on_train_begin(network(), 1, 1), "this is none", "draws into a notebook",
-         "xpnet.plots.loss_curve(history)"),
+        (
+            lambda: xpnet.plots.LiveCurve().on_train_begin(network(), 1, 1),
+            "this is none",
+            "draws into a notebook",
+            "xpnet.plots.loss_curve(history)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_estimators_and_pictures_say_found_needed_and_fix(call, found, needed, fix):
     with np.errstate(all="ignore"), pytest.raises((TypeError, ValueError, RuntimeError, AttributeError)) as refusal:
         call()
@@ -377,7 +446,7 @@ def test_the_rule_of_a_whole_run_finds_a_message_that_nobody_asserts():
     """See conftest.py: the texts that `says` has seen with their fix are held against all messages of the source."""
     said = unsaid(["optimizer is 3; needed is one such as xpnet.SGD(lr=0.1)"])
     search, training = sorted(set(unsaid([])) - set(said))
-    assert search.startswith("lr_finder.py:") and training.startswith("training.py:") and len(said) > 400
+    assert search.startswith("training/lr_finder.py:") and training.startswith("training/loop.py:") and len(said) > 400
     text = "x is 3, needed is 4; pass x=4"
     says(text, "x is 3", "needed", "is 4")
     assert text not in SAID

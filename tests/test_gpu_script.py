@@ -50,8 +50,14 @@ def test_without_a_gpu_it_says_so_in_one_line(options, tmp_path):
     (tmp_path / "cupy.py").write_text("raise ModuleNotFoundError('none here', name='cupy')")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     before = sorted(gpu.RESULTS.iterdir())
-    run = subprocess.run([str(ROOT / "ci" / "gpu"), *options], capture_output=True, text=True, cwd=tmp_path, timeout=60,
-                         env={**os.environ, "PATH": path, "PYTHONPATH": str(tmp_path)})  # fmt: skip
+    run = subprocess.run(
+        [str(ROOT / "ci" / "gpu"), *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(tmp_path)},
+    )
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.count("\n") == 1
     assert run.stdout.startswith("no GPU, so nothing was run: CuPy is not installed; for a CUDA GPU install")
@@ -74,17 +80,24 @@ def test_calibration_finds_what_differs_and_nothing_else(cupy, tmp_path, capsys)
     assert gpu.calibrate(cupy, out)
     assert f"all {len(calibration.CASES)} operations are alike" in capsys.readouterr().out
     names = {name: getattr(cupy, name) for name in dir(cupy) if not name.startswith("_")}
-    other = SimpleNamespace(**names | {
-        "zeros": lambda *given, **named: cupy.ones(*given, **named),  # other values
-        "exp": lambda x: cupy.exp(cupy.exp(x)) * 0 + cupy.exp(x),  # more allocations
-        "full": lambda *given, **named: cupy.full(*given, **named).reshape(-1),  # another shape
-        "arange": lambda *given, **named: [][0],  # an error
-    })  # fmt: skip
+    other = SimpleNamespace(
+        **names
+        | {
+            "zeros": lambda *given, **named: cupy.ones(*given, **named),  # other values
+            "exp": lambda x: cupy.exp(cupy.exp(x)) * 0 + cupy.exp(x),  # more allocations
+            "full": lambda *given, **named: cupy.full(*given, **named).reshape(-1),  # another shape
+            "arange": lambda *given, **named: [][0],  # an error
+        }
+    )
     assert not gpu.calibrate(other, out)
     said = json.loads(out.read_text())["operations"]
     differs = {name: case["differs"] for name, case in said.items() if case["differs"]}
-    assert differs == {"zeros": ["values"], "exp": ["allocations"], "full": ["shape", "F"],
-                       "arange": ["error", "shape", "dtype", "C", "F", "allocations"]}  # fmt: skip
+    assert differs == {
+        "zeros": ["values"],
+        "exp": ["allocations"],
+        "full": ["shape", "F"],
+        "arange": ["error", "shape", "dtype", "C", "F", "allocations"],
+    }
     assert said["zeros"]["real"]["shape"] == [3, 2] and said["arange"]["real"]["error"] == "IndexError"
     assert "| zeros | values |" in capsys.readouterr().out
 
@@ -163,8 +176,20 @@ def test_systems_of_xpnet_train_on_a_gpu_as_the_reference_does(module, cupy):
 def test_bench_times_the_systems_of_a_device_and_names_those_it_cannot(tmp_path, capsys):
     out = tmp_path / "times.json"
     names = ["xpnet", "xpnet-calls", "torch", "torch-compile", "torch-graph", "jax", "jax-scan"]
-    status = gpu.time_systems("cpu", out, "--works", "3", "--systems", ",".join(names), "--rounds", "1",
-                              "--seconds", "0.001", "--threads", "1")  # fmt: skip
+    status = gpu.time_systems(
+        "cpu",
+        out,
+        "--works",
+        "3",
+        "--systems",
+        ",".join(names),
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.001",
+        "--threads",
+        "1",
+    )
     results = json.loads(out.read_text())
     systems = results["works"]["3"]["systems"]
     assert status == 0, capsys.readouterr()

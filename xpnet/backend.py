@@ -121,8 +121,10 @@ def probe_gpu() -> tuple[Any, str]:
             ) from error
         count = 0
     if count == 0:
-        raise BackendUnavailable("CuPy is installed but no CUDA GPU is visible; check nvidia-smi and "
-                                 "CUDA_VISIBLE_DEVICES, or use device='cpu'")  # fmt: skip
+        raise BackendUnavailable(
+            "CuPy is installed but no CUDA GPU is visible; check nvidia-smi and "
+            "CUDA_VISIBLE_DEVICES, or use device='cpu'"
+        )
     try:
         ones = cupy.ones((2, 2), dtype=np.float32)
         total = float((ones.dot(ones) + ones).sum())

@@ -35,8 +35,9 @@ def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str
     """
     if isinstance(found, (str, os.PathLike)):
         return found
-    raise TypeError(f"{argument} is {found!r} ({type(found).__name__}); needed is the path of a file, such as "
-                    f"{example}")  # fmt: skip
+    raise TypeError(
+        f"{argument} is {found!r} ({type(found).__name__}); needed is the path of a file, such as {example}"
+    )
 
 
 def check_whole(argument: str, found: Any, at_least: int) -> int:

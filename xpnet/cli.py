@@ -92,19 +92,24 @@ def _examples() -> str:
     """What the commands look like, each beside what it does, or above it where the terminal is narrow."""
     column = max(len(command) for command, _ in EXAMPLES) + 5
     is_wide = shutil.get_terminal_size().columns >= column + max(len(text) for _, text in EXAMPLES)
-    lines = (f"  {command}".ljust(column) + text if is_wide else f"  {command}\n      {text}"
-             for command, text in EXAMPLES)  # fmt: skip
+    lines = (
+        f"  {command}".ljust(column) + text if is_wide else f"  {command}\n      {text}" for command, text in EXAMPLES
+    )
     return "\n".join(["examples (RUN is a run directory):", *lines])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
-        prog="xpnet", description="Train feed-forward networks on NumPy or CuPy.", epilog=_examples(),
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        prog="xpnet",
+        description="Train feed-forward networks on NumPy or CuPy.",
+        epilog=_examples(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands",
-                                     description="xpnet COMMAND --help lists its options")  # fmt: skip
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", description="xpnet COMMAND --help lists its options"
+    )
     train.add_parser(commands)
     find_lr.add_parser(commands)
     apply.add_parsers(commands)

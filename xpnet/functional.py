@@ -163,8 +163,9 @@ def _squared_error(yhat: Array, y: Array) -> tuple[Array, Array]:
     yhat, y = _floats(yhat), _floats(y)
     xp = _namespace(yhat=yhat, y=y)
     if yhat.shape != y.shape:
-        raise ValueError(f"yhat is {tuple(yhat.shape)} and y is {tuple(y.shape)}; give y one column a sample, "
-                         "as many as x has")  # fmt: skip
+        raise ValueError(
+            f"yhat is {tuple(yhat.shape)} and y is {tuple(y.shape)}; give y one column a sample, as many as x has"
+        )
     matrix = (yhat.shape[0], -1) if yhat.ndim else (1, 1)
     A, Y = yhat.reshape(matrix), y.reshape(matrix)
     losses = xp.empty((1, A.shape[1]), dtype=A.dtype)
@@ -202,6 +203,7 @@ def _namespace(**arrays: Array) -> Any:
     module = sys.modules.get(library)
     if not hasattr(module, "matmul"):
         name, array = next(iter(arrays.items()))
-        raise TypeError(f"{name} is a {type(array).__name__}; needed is a {' or '.join(_LIBRARIES)} array: "
-                        f"np.asarray({name})")  # fmt: skip
+        raise TypeError(
+            f"{name} is a {type(array).__name__}; needed is a {' or '.join(_LIBRARIES)} array: np.asarray({name})"
+        )
     return module

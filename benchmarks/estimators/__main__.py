@@ -32,10 +32,12 @@ def data_sets() -> dict[str, tuple[str, Callable[[], tuple[np.ndarray, np.ndarra
         "wine": ("classification", lambda: datasets.load_wine(return_X_y=True)),
         "breast cancer": ("classification", lambda: datasets.load_breast_cancer(return_X_y=True)),
         "diabetes": ("regression", lambda: datasets.load_diabetes(return_X_y=True)),
-        "synthetic classes": ("classification", lambda: datasets.make_classification(
-            2000, 20, n_informative=10, n_classes=4, random_state=0)),
+        "synthetic classes": (
+            "classification",
+            lambda: datasets.make_classification(2000, 20, n_informative=10, n_classes=4, random_state=0),
+        ),
         "synthetic regression": ("regression", lambda: datasets.make_friedman1(2000, 10, noise=1.0, random_state=0)),
-    }  # fmt: skip
+    }
 
 
 def fit(library: str, task: str, X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, float]:
@@ -83,11 +85,15 @@ def measure(names: list[str], seeds: int, say: Callable[[str], None]) -> dict[st
 def table(results: dict[str, Any]) -> str:
     """Return the results of a file as Markdown."""
     machine, settings = results["machine"], results["settings"]
-    text = (f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['blas']}; scikit-learn "
-            f"{results['sklearn']}, xpnet {results['xpnet']}; seeds 0 to {settings['seeds'] - 1}.")  # fmt: skip
-    lines = ["| data (samples x features) | xpnet | scikit-learn | difference ± standard error | fit, xpnet "
-             "| fit, scikit-learn | scikit-learn's time / xpnet's (quartiles) |",
-             "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    text = (
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['blas']}; scikit-learn "
+        f"{results['sklearn']}, xpnet {results['xpnet']}; seeds 0 to {settings['seeds'] - 1}."
+    )
+    lines = [
+        "| data (samples x features) | xpnet | scikit-learn | difference ± standard error | fit, xpnet "
+        "| fit, scikit-learn | scikit-learn's time / xpnet's (quartiles) |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for name, found in results["data"].items():
         ours, theirs = (found["runs"][library] for library in LIBRARIES)
         scores = [[run["score"] for run in runs] for runs in (ours, theirs)]
@@ -121,13 +127,18 @@ def main(arguments: list[str] | None = None) -> int:
     names = [name.strip() for name in options.data.split(",") if name.strip()] or list(data_sets())
     unknown = [name for name in names if name not in data_sets()]
     if unknown or options.seeds < 1:
-        parser.error(f"there is no data set {unknown[0]!r}; there are {', '.join(data_sets())}" if unknown
-                     else f"--seeds is {options.seeds}; needed is at least 1")  # fmt: skip
+        parser.error(
+            f"there is no data set {unknown[0]!r}; there are {', '.join(data_sets())}"
+            if unknown
+            else f"--seeds is {options.seeds}; needed is at least 1"
+        )
     results = {
-        "machine": bench.machine(xpnet.__version__), "xpnet": xpnet.__version__, "sklearn": sklearn.__version__,
+        "machine": bench.machine(xpnet.__version__),
+        "xpnet": xpnet.__version__,
+        "sklearn": sklearn.__version__,
         "settings": {"seeds": options.seeds, **SETTINGS},
         "data": measure(names, options.seeds, lambda line: print(line, file=sys.stderr, flush=True)),
-    }  # fmt: skip
+    }
     print(table(results))
     if options.out is not None:
         write_atomically(options.out, (json.dumps(results, indent=1) + "\n").encode())

@@ -36,8 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     commands = {name: command(name, options.device) for name in options.systems or SYSTEMS_OF[options.device]}
     works = {str(key): WORKS[key] for key in options.works or WORKS_OF[options.device]}
     works |= draw(options.random, options.random_seed)
-    settings = {"rounds": options.rounds, "seconds": options.seconds, "threads": options.threads,
-                "device": options.device, "first_steps": options.first_steps}  # fmt: skip
+    settings = {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "threads": options.threads,
+        "device": options.device,
+        "first_steps": options.first_steps,
+    }
     results = measure(commands, works, **settings, say=lambda text: print(text, file=sys.stderr, flush=True))
     settings |= {"random": options.random, "random_seed": options.random_seed}
     results = {"machine": machine(results), "settings": settings, **results}
@@ -70,8 +75,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=list(SYSTEMS_OF), default="cpu", help="where the work is done")
     parser.add_argument("--rounds", type=_whole, default=9, help="turns of each system (default 9)")
     parser.add_argument("--seconds", type=_seconds, default=0.2, help="about how long a turn is (default 0.2)")
-    parser.add_argument("--first-steps", type=_count, default=0,
-                        help="time the first step of a new process too, so many times (default 0)")  # fmt: skip
+    parser.add_argument(
+        "--first-steps",
+        type=_count,
+        default=0,
+        help="time the first step of a new process too, so many times (default 0)",
+    )
     parser.add_argument("--threads", type=_whole, default=2, help="of every system (default 2)")
     parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")
     parser.add_argument("--table", type=Path, help="measure nothing; print the tables of this JSON file")

@@ -10,8 +10,13 @@ from xpnet.plots.figures import COLOURS, MARKERS, legend_beside, new_figure
 
 from .report import BASE, ratio
 
-SYSTEMS = {"torch": "PyTorch", "torch-compile": "torch.compile", "sklearn": "scikit-learn", "jax": "JAX, jit",
-           "jax-scan": "JAX, scan"}  # fmt: skip
+SYSTEMS = {
+    "torch": "PyTorch",
+    "torch-compile": "torch.compile",
+    "sklearn": "scikit-learn",
+    "jax": "JAX, jit",
+    "jax-scan": "JAX, scan",
+}
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -26,8 +31,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
                 points.append((place + 0.13 * (i - 2), *ratio(said["seconds"], base["seconds"])))
         if points:
             places, middles, lowers, uppers = zip(*points, strict=True)
-            spread = [[m - low for m, low in zip(middles, lowers, strict=True)],
-                      [high - m for m, high in zip(middles, uppers, strict=True)]]  # fmt: skip
+            spread = [
+                [m - low for m, low in zip(middles, lowers, strict=True)],
+                [high - m for m, high in zip(middles, uppers, strict=True)],
+            ]
             ax.errorbar(middles, places, xerr=spread, fmt=marker, color=colour, label=label, markersize=7, capsize=2)
     ax.axvline(1.0, color="black", linewidth=1)
     ax.set_xscale("log")

@@ -32,14 +32,19 @@ def tables(results: dict[str, Any]) -> str:
     names = list(dict.fromkeys(name for work in results["works"].values() for name in work["systems"]))
     parts = [_heading(results), "Microseconds a step, median:", _times(results, names)]
     if BASE in names:
-        parts += ["Time of each system divided by xpnet's, median of the rounds' ratios (quartiles); above 1, "
-                  "xpnet is faster. The best peer is the fastest by median of the systems that others wrote:",
-                  _ratios(results, [name for name in names if name != BASE])]  # fmt: skip
+        parts += [
+            "Time of each system divided by xpnet's, median of the rounds' ratios (quartiles); above 1, "
+            "xpnet is faster. The best peer is the fastest by median of the systems that others wrote:",
+            _ratios(results, [name for name in names if name != BASE]),
+        ]
     timed = [name for name in names if any(_first_step(work, name) for work in results["works"].values())]
     for since, words in (("imported", "the library's import"), ("started", "the start of the process")):
         if timed:
-            parts += [f"Milliseconds from {words} to the end of the first step with empty code caches (again, with "
-                      "those filled), median:", _first_steps(results, timed, since)]  # fmt: skip
+            parts += [
+                f"Milliseconds from {words} to the end of the first step with empty code caches (again, with "
+                "those filled), median:",
+                _first_steps(results, timed, since),
+            ]
     parts += _failures(results)
     return "\n\n".join(parts)
 
@@ -51,8 +56,12 @@ def _heading(results: dict[str, Any]) -> str:
         f"{machine['blas']}; {settings['threads']} threads, {settings['rounds']} rounds of {settings['seconds']} s; "
         + ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
     )
-    engines = {said["engine"] for work in results["works"].values() for name, said in work["systems"].items()
-               if name == BASE and "engine" in said}  # fmt: skip
+    engines = {
+        said["engine"]
+        for work in results["works"].values()
+        for name, said in work["systems"].items()
+        if name == BASE and "engine" in said
+    }
     if engines:
         text += f"; xpnet's engine is {' or '.join(sorted(engines))}"
     limits = [limit for work in results["works"].values() for limit in work["limits"] if limit]
@@ -120,8 +129,9 @@ def _first_steps(results: dict[str, Any], names: list[str], since: str) -> str:
         cells = [f"{key}. {work['name']}"]
         for name in names:
             times = _first_step(work, name)
-            cold, again = (median(one[since] for one in times[kind]) * 1e3 if times else 0.0
-                           for kind in ("cold", "again"))  # fmt: skip
+            cold, again = (
+                median(one[since] for one in times[kind]) * 1e3 if times else 0.0 for kind in ("cold", "again")
+            )
             cells.append(f"{number(cold)} ({number(again)})" if times else _why_not(work, name))
         rows.append(cells)
     return _markdown(["work", *names], rows)
@@ -134,8 +144,11 @@ def _first_step(work: dict[str, Any], name: str) -> dict[str, list[dict[str, flo
 def _failures(results: dict[str, Any]) -> list[str]:
     lines = [f"- left out: {name}, {reason}" for name, reason in results["left_out"].items()]
     for key, work in results["works"].items():
-        lines += [f"- work {key}: {name} failed: {said['failed']}"
-                  for name, said in work["systems"].items() if "failed" in said]  # fmt: skip
+        lines += [
+            f"- work {key}: {name} failed: {said['failed']}"
+            for name, said in work["systems"].items()
+            if "failed" in said
+        ]
     return ["\n".join(lines)] if lines else []
 
 

@@ -38,8 +38,13 @@ def environment(threads: int, device: str) -> dict[str, str]:
     names = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
     eigen = "true" if threads > 1 else "false"
     if device == "cuda":  # float32 products are products of float32 in every system
-        places = {"JAX_PLATFORMS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUPY_TF32": "0",
-                  "JAX_DEFAULT_MATMUL_PRECISION": "highest", "NVIDIA_TF32_OVERRIDE": "0"}  # fmt: skip
+        places = {
+            "JAX_PLATFORMS": "",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "CUPY_TF32": "0",
+            "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+            "NVIDIA_TF32_OVERRIDE": "0",
+        }
     else:
         flags = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={count}"
         places = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XLA_FLAGS": flags}
@@ -72,9 +77,15 @@ class Worker:
     ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
-            env={**environment(threads, device), **(variables or {})}, preexec_fn=_on_cores(threads),
-        )  # fmt: skip
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=ROOT,
+            env={**environment(threads, device), **(variables or {})},
+            preexec_fn=_on_cores(threads),
+        )
         try:
             self.greeting = self._answer()
         except WorkerFailed:

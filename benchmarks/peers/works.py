@@ -149,15 +149,25 @@ def _forward(work: Work, parameters: Parameters, X: np.ndarray) -> list[np.ndarr
     for i, (W, b) in enumerate(parameters):
         Z = outputs[-1] @ W.T + b
         name = work.hidden if i < len(parameters) - 1 else work.output
-        outputs.append({"sigmoid": lambda Z: 1.0 / (1.0 + np.exp(-Z)), "relu": lambda Z: np.maximum(Z, 0.0),
-                        "tanh": np.tanh, "identity": lambda Z: Z}[name](Z))  # fmt: skip
+        outputs.append(
+            {
+                "sigmoid": lambda Z: 1.0 / (1.0 + np.exp(-Z)),
+                "relu": lambda Z: np.maximum(Z, 0.0),
+                "tanh": np.tanh,
+                "identity": lambda Z: Z,
+            }[name](Z)
+        )
     return outputs
 
 
 def _slope(name: str, A: np.ndarray) -> np.ndarray:
     """Return the derivative of an activation, from its output."""
-    return {"sigmoid": lambda A: A * (1.0 - A), "relu": lambda A: (A > 0.0).astype(A.dtype),
-            "tanh": lambda A: 1.0 - A * A, "identity": np.ones_like}[name](A)  # fmt: skip
+    return {
+        "sigmoid": lambda A: A * (1.0 - A),
+        "relu": lambda A: (A > 0.0).astype(A.dtype),
+        "tanh": lambda A: 1.0 - A * A,
+        "identity": np.ones_like,
+    }[name](A)
 
 
 def _loss_and_slope(work: Work, A: np.ndarray, Y: np.ndarray) -> tuple[float, np.ndarray]:

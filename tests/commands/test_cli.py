@@ -248,22 +248,57 @@ def test_train_json_still_tells_on_stderr_unless_quiet(capsys):
             {"lr": 0.3, "batch_size": 7, "seed": 3, "epochs": 2},
         ),
         (
-            ["--layers", "784,6,5,10", "--activation", "tanh", "--output", "sigmoid", "--loss", "squared_error",
-             "--dtype", "float64", "--epochs", "1"],
-            {"layers": [784, 6, 5, 10], "activation": "tanh", "output": "sigmoid", "loss": "squared_error",
-             "dtype": "float64"},
+            [
+                "--layers",
+                "784,6,5,10",
+                "--activation",
+                "tanh",
+                "--output",
+                "sigmoid",
+                "--loss",
+                "squared_error",
+                "--dtype",
+                "float64",
+                "--epochs",
+                "1",
+            ],
+            {
+                "layers": [784, 6, 5, 10],
+                "activation": "tanh",
+                "output": "sigmoid",
+                "loss": "squared_error",
+                "dtype": "float64",
+            },
             {"epochs": 1},
         ),
-        (["--layers", "784,10", "--loss", "sigmoid_cross_entropy", "--epochs", "0"],
-         {"layers": [784, 10], "loss": "sigmoid_cross_entropy"}, {"epochs": 0}),
-        (["--layers", "784,6,10", "--activation", "selu", "--output", "log_softmax", "--loss",
-          "negative_log_likelihood", "--epochs", "1"],
-         {"layers": [784, 6, 10], "activation": "selu", "output": "log_softmax", "loss": "negative_log_likelihood"},
-         {"epochs": 1}),
-        (["--layers", "784,6,10", "--activation", "gelu", "--loss", "hinge", "--epochs", "1"],
-         {"layers": [784, 6, 10], "activation": "gelu", "loss": "hinge"}, {"epochs": 1}),
+        (
+            ["--layers", "784,10", "--loss", "sigmoid_cross_entropy", "--epochs", "0"],
+            {"layers": [784, 10], "loss": "sigmoid_cross_entropy"},
+            {"epochs": 0},
+        ),
+        (
+            [
+                "--layers",
+                "784,6,10",
+                "--activation",
+                "selu",
+                "--output",
+                "log_softmax",
+                "--loss",
+                "negative_log_likelihood",
+                "--epochs",
+                "1",
+            ],
+            {"layers": [784, 6, 10], "activation": "selu", "output": "log_softmax", "loss": "negative_log_likelihood"},
+            {"epochs": 1},
+        ),
+        (
+            ["--layers", "784,6,10", "--activation", "gelu", "--loss", "hinge", "--epochs", "1"],
+            {"layers": [784, 6, 10], "activation": "gelu", "loss": "hinge"},
+            {"epochs": 1},
+        ),
     ],
-)  # fmt: skip
+)
 def test_train_options_reach_the_library(idx_folder, tmp_path, options, network, learning):
     """Every option arrives, and the held-out samples are not trained on: the library called by hand does the same."""
     data = ["--dataset", "mnist", "--data-dir", str(idx_folder), "--validation", "5"]
@@ -460,9 +495,14 @@ def test_sizes_that_do_not_fit_the_data(capsys, layers):
 
 def test_loss_and_output_that_do_not_fit(capsys):
     refused(
-        capsys, ["train", "--output", "sigmoid"], "softmax_cross_entropy", "'sigmoid'", "identity", "squared_error",
+        capsys,
+        ["train", "--output", "sigmoid"],
+        "softmax_cross_entropy",
+        "'sigmoid'",
+        "identity",
+        "squared_error",
         code=2,
-    )  # fmt: skip
+    )
     assert names(".") == []
 
 
@@ -1026,9 +1066,12 @@ def test_info_without_a_gpu(capsys, monkeypatch):
 
 def test_info_with_a_gpu(capsys, monkeypatch):
     runtime = SimpleNamespace(
-        getDeviceCount=lambda: 1, getDevice=lambda: 0, getDeviceProperties=lambda i: {"name": b"Model T"},
-        driverGetVersion=lambda: 13010, runtimeGetVersion=lambda: 12090,
-    )  # fmt: skip
+        getDeviceCount=lambda: 1,
+        getDevice=lambda: 0,
+        getDeviceProperties=lambda i: {"name": b"Model T"},
+        driverGetVersion=lambda: 13010,
+        runtimeGetVersion=lambda: 12090,
+    )
     stand_in = SimpleNamespace(__version__="14.0.1", ones=np.ones, cuda=SimpleNamespace(runtime=runtime))
     monkeypatch.setitem(sys.modules, "cupy", stand_in)
     monkeypatch.delenv("XPNET_DEVICE")

@@ -168,8 +168,9 @@ def test_compare_prints_rows_and_draws_both(capsys, tmp_path, monkeypatch, never
     assert err == "" and drawn == [(3, "x.png")]
     assert out.splitlines()[:2] == [f"a: {a}", f"b: {b}"]
     assert [line.split() for line in out.splitlines()[3:]] == [
-        ["32", "64", "cpu", "1,000", "2,000", "2"], ["32", "64", "best:", "cpu,", "cuda", "1,000", "5,000", "5"]
-    ]  # fmt: skip
+        ["32", "64", "cpu", "1,000", "2,000", "2"],
+        ["32", "64", "best:", "cpu,", "cuda", "1,000", "5,000", "5"],
+    ]
     assert main(["bench", "--compare", a, b, "--json"]) == 0
     (found,) = json_lines(capsys.readouterr().out)
     assert found["rows"] == grid.compare(grid.read(a), grid.read(b))
@@ -198,9 +199,19 @@ def test_compare_refuses_files_that_are_no_results(capsys, tmp_path):
 
 @pytest.mark.parametrize(
     "given",
-    [["--widths", "4"], ["--batches", "4"], ["--features", "4"], ["--dtype", "float32"], ["--device", "cpu"],
-     ["--repeats", "1"], ["--seconds", "1"], ["--engine", "replay"], ["--out", "x.json"], ["--quiet"]],
-)  # fmt: skip
+    [
+        ["--widths", "4"],
+        ["--batches", "4"],
+        ["--features", "4"],
+        ["--dtype", "float32"],
+        ["--device", "cpu"],
+        ["--repeats", "1"],
+        ["--seconds", "1"],
+        ["--engine", "replay"],
+        ["--out", "x.json"],
+        ["--quiet"],
+    ],
+)
 def test_compare_takes_no_option_of_measuring(capsys, never_timed, given):
     refused(
         capsys,

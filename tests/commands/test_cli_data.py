@@ -169,13 +169,19 @@ def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
         (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]),
         (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples", "Pass as many of each"]),
         (np.zeros((4, 2)), np.array([0, 1, -1, 2]), ["Y.npy", "label -1 at sample 2"]),
-        (np.asfortranarray(np.ones((4, 2))), np.zeros(4),
-         ["Fortran order", "a row cannot be read in one go", "np.ascontiguousarray(X)"]),
-        (np.array([[0.0, 1.0], [np.inf, 2.0]]), np.zeros(2),
-         ["feature 0, sample 1", "inf", "np.isfinite(X).all(axis=1); X[keep], Y[keep]"]),
+        (
+            np.asfortranarray(np.ones((4, 2))),
+            np.zeros(4),
+            ["Fortran order", "a row cannot be read in one go", "np.ascontiguousarray(X)"],
+        ),
+        (
+            np.array([[0.0, 1.0], [np.inf, 2.0]]),
+            np.zeros(2),
+            ["feature 0, sample 1", "inf", "np.isfinite(X).all(axis=1); X[keep], Y[keep]"],
+        ),
         (np.ones((1, 2)), np.zeros(1), ["--validation"]),
     ],
-)  # fmt: skip
+)
 def test_bad_files(capsys, tmp_path, X, Y, parts):
     for name, array in (("X.npy", X), ("Y.npy", Y)):
         if array is not None:

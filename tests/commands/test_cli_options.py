@@ -85,18 +85,20 @@ OPTIMIZERS = {
     "--optimizer adamw --weight-decay 0.1": xpnet.AdamW(weight_decay=0.1),
     "--optimizer nadam --momentum-decay 0.01": xpnet.NAdam(momentum_decay=0.01),
     "--optimizer lion --weight-decay 0.1": xpnet.Lion(weight_decay=0.1),
-    "--l1 0.01 --l2 0.02 --l2-summed 0.3 --clip-norm 0.5 --clip-value 0.1 --max-norm 0.9":
-        xpnet.SGD(l1=0.01, l2=0.02, l2_summed=0.3, clip_norm=0.5, clip_value=0.1, max_norm=0.9),
+    "--l1 0.01 --l2 0.02 --l2-summed 0.3 --clip-norm 0.5 --clip-value 0.1 --max-norm 0.9": xpnet.SGD(
+        l1=0.01, l2=0.02, l2_summed=0.3, clip_norm=0.5, clip_value=0.1, max_norm=0.9
+    ),
     "--schedule step --every 5 --factor 0.5": xpnet.SGD(schedules.Step(0.1, every=5, factor=0.5)),
     "--schedule exponential --factor 0.9 --lr 0.3": xpnet.SGD(schedules.Exponential(0.3, factor=0.9)),
     "--schedule cosine --lr-end 0.01": xpnet.SGD(schedules.Cosine(0.1, total_steps=21, lr_end=0.01)),
     "--schedule cosine --total-steps 10": xpnet.SGD(schedules.Cosine(0.1, total_steps=10)),
     "--schedule cosine --warmup 6": xpnet.SGD(schedules.WarmUp(schedules.Cosine(0.1, total_steps=15), steps=6)),
     "--warmup 6 --optimizer adam": xpnet.Adam(schedules.WarmUp(0.001, steps=6)),
-    "--schedule one-cycle --rise 0.4 --div 10 --final-div 100":
-        xpnet.SGD(schedules.OneCycle(0.1, total_steps=21, rise=0.4, div=10, final_div=100)),
+    "--schedule one-cycle --rise 0.4 --div 10 --final-div 100": xpnet.SGD(
+        schedules.OneCycle(0.1, total_steps=21, rise=0.4, div=10, final_div=100)
+    ),
     "--schedule inverse-scaling --power 0.25": xpnet.SGD(schedules.InverseScaling(0.1, power=0.25)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("options", OPTIMIZERS)
@@ -117,8 +119,10 @@ REST = {
     "--weights W --class-weight balanced": {"weights": "weights", "class_weight": "balanced"},
     "--accumulate 3": {"accumulate": 3},
     "--schedule plateau --factor 0.5 --plateau-patience 0 --plateau-threshold 0.5 --lr-end 0.03": {
-        "callbacks": [lambda optimizer: xpnet.ReduceOnPlateau(optimizer, 0.5, 0, 0.5, 0.03)], "epochs": 5},
-}  # fmt: skip
+        "callbacks": [lambda optimizer: xpnet.ReduceOnPlateau(optimizer, 0.5, 0, 0.5, 0.03)],
+        "epochs": 5,
+    },
+}
 
 
 @pytest.mark.parametrize("options", REST)
@@ -133,9 +137,14 @@ def test_network_data_and_loop(folder, tmp_path, options):
 
 @pytest.mark.parametrize(
     ("options", "n_updates"),
-    [("--batch-size 8 --accumulate 3", 9), ("--batch-size 1000", 3), ("--batch-size 53", 6),
-     ("--batch-size 53 --normalization batch", 3), ("--batch-size 26 --normalization batch", 9)],
-)  # fmt: skip
+    [
+        ("--batch-size 8 --accumulate 3", 9),
+        ("--batch-size 1000", 3),
+        ("--batch-size 53", 6),
+        ("--batch-size 53 --normalization batch", 3),
+        ("--batch-size 26 --normalization batch", 9),
+    ],
+)
 def test_a_schedule_ends_with_the_run(folder, options, n_updates, capsys):
     """Over 54 samples: a step of one sample is left out where there is a batch norm, which is said in one line."""
     assert main(["train", *flags(folder), *LOOP, *options.split(), "--schedule", "cosine", "--out", "run"]) == 0
@@ -151,13 +160,23 @@ def test_config_describes_the_optimizer_in_full(folder):
     assert main(["train", *flags(folder), *LOOP, *options.split(), "--quiet", "--out", "run"]) == 0
     step = {"type": "step", "lr": 0.001, "every": 5, "factor": 0.1}
     assert json.loads(Path("run/config.json").read_text())["optimizer"] == {
-        "type": "adamw", "lr": 0.001, "beta1": 0.8, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01,
-        "clip_norm": 2.0, "schedule": {"type": "warm-up", "after": step, "steps": 2, "start": 1 / 3},
-    }  # fmt: skip
+        "type": "adamw",
+        "lr": 0.001,
+        "beta1": 0.8,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.01,
+        "clip_norm": 2.0,
+        "schedule": {"type": "warm-up", "after": step, "steps": 2, "start": 1 / 3},
+    }
     assert main(["train", *flags(folder), *LOOP, "--schedule", "plateau", "--quiet", "--out", "other"]) == 0
     assert json.loads(Path("other/config.json").read_text())["optimizer"]["schedule"] == {
-        "type": "plateau", "factor": 0.1, "patience": 10, "threshold": 1e-4, "lr_min": 0.0,
-    }  # fmt: skip
+        "type": "plateau",
+        "factor": 0.1,
+        "patience": 10,
+        "threshold": 1e-4,
+        "lr_min": 0.0,
+    }
 
 
 # --- what the run is good for ----------------------------------------------------------------------------------------
@@ -257,16 +276,22 @@ def test_targets_that_the_loss_cannot_take_leave_no_run(folder, capsys):
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 EARLY = {
-    "--optimizer adam --momentum 0.9":
-     ["--momentum goes with --optimizer momentum or nesterov", "not with adam", "leave it out"],
+    "--optimizer adam --momentum 0.9": [
+        "--momentum goes with --optimizer momentum or nesterov",
+        "not with adam",
+        "leave it out",
+    ],
     "--weight-decay 0.1": ["--weight-decay", "adamw or lion", "not with sgd"],
     "--optimizer lion --eps 1e-8": ["--eps", "adagrad or rmsprop", "not with lion"],
     "--loss squared_error --label-smoothing 0.1": ["--label-smoothing", "softmax_cross_entropy or", "squared_error"],
     "--loss poisson --huber-delta 1": ["--huber-delta", "--loss huber", "not with poisson"],
     "--loss huber --huber-delta 0": ["delta of huber is 0", "above 0"],
     "--loss sigmoid_cross_entropy --label-smoothing 1": ["smoothing", "1", "below 1"],
-    "--schedule plateau --validation 0":
-     ["--schedule plateau goes by", "no samples are held out", "give some with --validation"],
+    "--schedule plateau --validation 0": [
+        "--schedule plateau goes by",
+        "no samples are held out",
+        "give some with --validation",
+    ],
     "--schedule one-cycle --epochs 0": ["--schedule one-cycle", "--epochs 0", "at least 2 steps"],
     "--schedule cosine --epochs 0": ["--schedule cosine", "--epochs 0", "at least 1 step", "give more epochs"],
     "--schedule one-cycle --total-steps 1": ["--total-steps", "at least 2"],
@@ -284,14 +309,24 @@ EARLY = {
     "--l2 -0.1": ["l2 is -0.1", "at least 0"],
     "--clip-norm 0": ["clip_norm is 0", "above 0"],
     "--ema 1": ["ema is 1", "below 1"],
-    "--normalization batch --batch-size 1":
-     ["--normalization batch needs 2 samples", "--batch-size is 1", "raise it", "--normalization layer"],
-    "--layers 4,3 --dropout 0.5":
-     ["--dropout works on hidden layers", "--layers 4,3 has none", "leave it out, or add a size"],
+    "--normalization batch --batch-size 1": [
+        "--normalization batch needs 2 samples",
+        "--batch-size is 1",
+        "raise it",
+        "--normalization layer",
+    ],
+    "--layers 4,3 --dropout 0.5": [
+        "--dropout works on hidden layers",
+        "--layers 4,3 has none",
+        "leave it out, or add a size",
+    ],
     "--layers 4,3 --normalization layer": ["--normalization", "--layers 4,3", "none"],
     "--layers 4,5,3 --activation relu,tanh": ["activation has 2 names for 1 hidden layers"],
-    "--layers 4,5,3 --dropout 0.1,0.2":
-     ["dropout has 2 rates", "for 1 hidden layers", "give one rate for all, or one per hidden layer"],
+    "--layers 4,5,3 --dropout 0.1,0.2": [
+        "dropout has 2 rates",
+        "for 1 hidden layers",
+        "give one rate for all, or one per hidden layer",
+    ],
     "--monitor val_loss": ["--monitor goes with", "--patience or --target-score", "add one, or leave it out"],
     "--min-delta 0.1 --target-score 0.9": ["--min-delta goes with --patience"],
     "--patience 3 --ema 0.9": ["--patience", "--ema", "leave one"],
@@ -301,7 +336,7 @@ EARLY = {
     "--target-score 0.9 --validation 0.0": ["--validation 0.0", "val_accuracy"],
     "--patience 3 --min-delta -1": ["min_delta is -1", "at least 0"],
     "--loss softmax_cross_entropy --output tanh": ["softmax_cross_entropy", "'tanh'", "identity"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("options", EARLY)

@@ -22,9 +22,34 @@ from xpnet.cli import main
 from xpnet.training.checkpoint import load_checkpoint
 
 CHECKOUT = Path(__file__).parents[2]
-ALL = ["--layers", "6,8,3", "--optimizer", "adam", "--dropout", "0.3", "--normalization", "batch", "--schedule",
-       "plateau", "--plateau-patience", "2", "--patience", "30", "--batch-size", "8", "--accumulate", "2",
-       "--validation", "60", "--metrics", "f1", "--checkpoint-every", "8", "--epochs", "80"]  # fmt: skip
+ALL = [
+    "--layers",
+    "6,8,3",
+    "--optimizer",
+    "adam",
+    "--dropout",
+    "0.3",
+    "--normalization",
+    "batch",
+    "--schedule",
+    "plateau",
+    "--plateau-patience",
+    "2",
+    "--patience",
+    "30",
+    "--batch-size",
+    "8",
+    "--accumulate",
+    "2",
+    "--validation",
+    "60",
+    "--metrics",
+    "f1",
+    "--checkpoint-every",
+    "8",
+    "--epochs",
+    "80",
+]
 
 
 @pytest.fixture
@@ -48,8 +73,12 @@ def same_run(a, b):
 
 def child(argv):
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "xpnet", *argv, "--quiet"], env=environment,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "xpnet", *argv, "--quiet"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def changes(path, process):
@@ -171,15 +200,29 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     same_run("whole", "run")
 
 
-@pytest.mark.parametrize(("options", "code", "parts"), [
-    (["--resume", "nowhere"], 1, ["nowhere is not a run directory", "config.json", "xpnet train"]),
-    (["--resume", "run", "--lr", "3", "--seed", "5"], 2,
-     ["--resume takes all from", "run/config.json", "leave --lr, --seed out"]),
-    (["--resume", "run", "--out", "other"], 2, ["leave --out out"]),
-    (["--resume", "run", "--epochs", "0"], 1, ["within or after epoch 1, and --epochs is 0; give --epochs 1 or more"]),
-    (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
-    (["--resume", "grown"], 1, ["checkpoint.safetensors is of a run with n_samples 270, this one has n_samples 432"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "code", "parts"),
+    [
+        (["--resume", "nowhere"], 1, ["nowhere is not a run directory", "config.json", "xpnet train"]),
+        (
+            ["--resume", "run", "--lr", "3", "--seed", "5"],
+            2,
+            ["--resume takes all from", "run/config.json", "leave --lr, --seed out"],
+        ),
+        (["--resume", "run", "--out", "other"], 2, ["leave --out out"]),
+        (
+            ["--resume", "run", "--epochs", "0"],
+            1,
+            ["within or after epoch 1, and --epochs is 0; give --epochs 1 or more"],
+        ),
+        (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
+        (
+            ["--resume", "grown"],
+            1,
+            ["checkpoint.safetensors is of a run with n_samples 270, this one has n_samples 432"],
+        ),
+    ],
+)
 def test_refusals_are_one_line(data, capsys, options, code, parts):
     assert main(["train", *data, "--layers", "6,3", "--epochs", "1", "--quiet", "--out", "run"]) == 0
     for copy in ("cut", "grown"):

@@ -24,10 +24,15 @@ TARGETS = {"price": 1, "kind": 3, "sold": 1, "price,size": 2}
 def table():
     """A mixed table: 7 features of five columns, and a target of each kind."""
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({
-        "size": rng.normal(120, 30, N).round(1), "rooms": rng.integers(1, 7, N),
-        "colour": rng.choice(["red", "green", "dark, blue"], N), "garden": rng.random(N) < 0.4, "same": 7,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "size": rng.normal(120, 30, N).round(1),
+            "rooms": rng.integers(1, 7, N),
+            "colour": rng.choice(["red", "green", "dark, blue"], N),
+            "garden": rng.random(N) < 0.4,
+            "same": 7,
+        }
+    )
     frame["price"] = (3000 * frame["size"] + 2e4 * frame["rooms"] + 5e4 * (frame["colour"] == "red")).round(2)
     frame["kind"] = np.where(frame["price"] > 4.8e5, "villa", np.where(frame["price"] > 4e5, "house", "flat"))
     frame["sold"] = np.where(frame["garden"] ^ (frame["size"] > 120), "yes", "no")
@@ -207,8 +212,17 @@ def test_what_training_says_of_a_table(table, capsys):
 
 
 def test_patience_and_scores_look_at_errors_in_the_units_of_the_target(table, capsys):
-    train(table, "price", "--metrics", "mean_absolute_error", "--monitor", "val_mean_absolute_error", "--target-score",
-          "1e9", "--json")  # fmt: skip
+    train(
+        table,
+        "price",
+        "--metrics",
+        "mean_absolute_error",
+        "--monitor",
+        "val_mean_absolute_error",
+        "--target-score",
+        "1e9",
+        "--json",
+    )
     *_, last, summary = json_lines(capsys.readouterr().out)
     assert last["epoch"] == 0 and "1e+09" in last["stopped"] and 1e4 < last["val_mean_absolute_error"] < 1e9
     assert summary["val_mean_absolute_error"] == last["val_mean_absolute_error"]
@@ -329,14 +343,16 @@ def test_data_may_be_named_without_a_flag_anywhere(capsys):
         ("x,z\n" + "1,2\n" * 20, ["there is no column 'y'"]),
         ("x,y\n" + "1,2\n2,2\n" * 20, ["target 'y' is 2.0 in all 36"]),
         ("x,y\n" + "".join(f"{i},w{i}\n" for i in range(20)), ["column 'y' has 18 different texts"]),
-        ("x,y\n" + "".join(f"{i},{'A' if i < 9 else 'B' if i < 18 else 'C'}\n" for i in range(20)),
-         ["class 'C' in row 19", "shuffled"]),
+        (
+            "x,y\n" + "".join(f"{i},{'A' if i < 9 else 'B' if i < 18 else 'C'}\n" for i in range(20)),
+            ["class 'C' in row 19", "shuffled"],
+        ),
         ("x,y\n" + "".join(f'"{i},234",{i}.5\n' for i in range(20)), ["numbers as text: '0,234' in row 1"]),
         ("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)) + "inf,3\n", ["column 'x' is inf in row 21"]),
         ("x,y\n" + "".join(f"2024-01-{i},{i}.5\n" for i in range(10, 30)), ["dates or times", "--drop x"]),
         ("user id,y\n" + "".join(f"K{i},{i}.5\n" for i in range(20)), ["names the rows", "--drop 'user id'"]),
     ],
-)  # fmt: skip
+)
 def test_a_bad_table_leaves_no_run(capsys, content, parts):
     Path("t.csv").write_text(content)
     refused(capsys, ["train", "t.csv", "--target", "y"], "t.csv", *parts)

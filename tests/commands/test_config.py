@@ -102,8 +102,12 @@ def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
     refused(capsys, ["train", "--resume", "c", "--engine", "compiled"], "leave --engine out", code=2)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "llvmlite", None)
-        refused(capsys, [*write(text), "--dataset", "nowhere.npy", "--out", "d"], "needs llvmlite",
-                "pip install 'xpnet[jit]'")  # fmt: skip
+        refused(
+            capsys,
+            [*write(text), "--dataset", "nowhere.npy", "--out", "d"],
+            "needs llvmlite",
+            "pip install 'xpnet[jit]'",
+        )
     monkeypatch.setitem(sys.modules, "cupy", fakecupy)
     refused(capsys, [*write(text), "--device", "cuda", "--out", "d"], "code for the CPU", "take --device cpu")
     assert not Path("d").exists()

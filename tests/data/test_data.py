@@ -300,12 +300,7 @@ def test_from_labels_hands_on_weights_and_scale():
         ([0, 1, 1.5, 1], None, ValueError, ["label 1.5 at sample 2", "whole numbers", "Dataset(X, Y)"]),
         ([0, 1, np.nan, 1], None, ValueError, ["label nan at sample 2", "whole numbers"]),
         ([0, 1, np.inf, 1], None, ValueError, ["label inf at sample 2", "whole numbers"]),
-        (
-            [0, 1, 10**9, 1],
-            None,
-            ValueError,
-            ["largest label 1000000000", "GiB", "limit is 1 GiB", "np.unique"],
-        ),
+        ([0, 1, 10**9, 1], None, ValueError, ["largest label 1000000000", "GiB", "limit is 1 GiB", "np.unique"]),
         ([0, 1, 1e300, 1], None, ValueError, ["limit is 1 GiB"]),
         ([0, 1, 2, 1], 10**9, ValueError, ["1000000000 classes", "limit is 1 GiB"]),
         (["a", "b", "a", "b"], None, TypeError, ["labels have dtype <U1", "whole numbers", "np.unique"]),

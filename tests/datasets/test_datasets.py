@@ -64,15 +64,7 @@ def test_sample_is_small_and_has_its_notice():
     folder = Path(mnist.__file__).parent
     assert (folder / "mnist_sample.npz").stat().st_size <= 1_500_000
     notice = (folder / "NOTICE").read_text(encoding="utf-8")
-    for part in (
-        "mnist_sample.npz",
-        "Yann LeCun",
-        "Corinna Cortes",
-        "Burges",
-        "NIST",
-        "Changes",
-        "CC BY-SA 3.0",
-    ):
+    for part in ("mnist_sample.npz", "Yann LeCun", "Corinna Cortes", "Burges", "NIST", "Changes", "CC BY-SA 3.0"):
         assert part in notice
 
 
@@ -255,12 +247,7 @@ def test_environment_variable_names_the_folder(tmp_path, monkeypatch):
 def test_missing_files_are_listed_with_both_ways_out(tmp_path, monkeypatch):
     write_folder(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    parts = [
-        "lacks t10k-labels-idx1-ubyte;",
-        "train-images-idx3-ubyte",
-        "data_dir",
-        "pip install 'xpnet[download]'",
-    ]
+    parts = ["lacks t10k-labels-idx1-ubyte;", "train-images-idx3-ubyte", "data_dir", "pip install 'xpnet[download]'"]
     with pytest.raises(FileNotFoundError) as error:
         load_mnist(tmp_path)
     says(error, str(tmp_path), *parts)
@@ -416,9 +403,6 @@ def test_without_pooch_the_extra_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("source", [mnist._MNIST, mnist._FASHION_MNIST])
 def test_the_pinned_files_are_the_four_with_two_mirrors(source):
-    assert {name.removesuffix(".gz") for name in source.checksums} == {
-        *mnist._TRAIN_FILES,
-        *mnist._TEST_FILES,
-    }
+    assert {name.removesuffix(".gz") for name in source.checksums} == {*mnist._TRAIN_FILES, *mnist._TEST_FILES}
     assert all(len(bytes.fromhex(sha256)) == 32 for sha256 in source.checksums.values())
     assert len(source.mirrors) == 2 and all(url.endswith("/") for url in source.mirrors)

@@ -166,10 +166,18 @@ def test_what_cannot_be_compiled_is_replayed_with_a_warning(float64_cpu):
 # --- the same training -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"accumulate": 3}, {"dataset": labelled(weighted=True), "accumulate": 2}, {"dataset": labelled(dtype=np.uint8)},
-    {"shape": {"dropout": 0.3, "normalization": "batch"}, "batch_size": 7}, {"batch_size": None, "shuffle": False},
-], ids=["plain", "accumulate", "weights", "uint8", "dropout and batch norm", "all in one step"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"accumulate": 3},
+        {"dataset": labelled(weighted=True), "accumulate": 2},
+        {"dataset": labelled(dtype=np.uint8)},
+        {"shape": {"dropout": 0.3, "normalization": "batch"}, "batch_size": 7},
+        {"batch_size": None, "shuffle": False},
+    ],
+    ids=["plain", "accumulate", "weights", "uint8", "dropout and batch norm", "all in one step"],
+)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_compiled_training_is_replayed_training(options, dtype):
     backend = xpnet.select_backend("cpu", dtype)
@@ -263,8 +271,9 @@ def test_ctrl_c_is_heard_between_chunks(float64_cpu):
 
     network, optimizer = Network([6, 7, 3], backend=float64_cpu), SGD(1e-6)
     with pytest.raises(KeyboardInterrupt):
-        xpnet.train(network, labelled(2000), optimizer, epochs=10**8, batch_size=5, engine="compiled",
-                    callbacks=[Begun()])  # fmt: skip
+        xpnet.train(
+            network, labelled(2000), optimizer, epochs=10**8, batch_size=5, engine="compiled", callbacks=[Begun()]
+        )
     assert np.isfinite(network.owned).all()
 
 

@@ -12,13 +12,55 @@ from fakecupy import counts
 
 from xpnet.backend import Backend, probe_gpu, select_backend
 
-FLOAT_WORDS = {"add", "subtract", "multiply", "divide", "maximum", "minimum", "greater",
-               "abs", "sign", "sqrt", "exp", "log", "log1p", "tanh"}  # fmt: skip
+FLOAT_WORDS = {
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "maximum",
+    "minimum",
+    "greater",
+    "abs",
+    "sign",
+    "sqrt",
+    "exp",
+    "log",
+    "log1p",
+    "tanh",
+}
 WORDS = {*FLOAT_WORDS, "bitwise_xor", "right_shift"}
-HELPERS = {"matmul", "sum", "max", "argmax", "take", "empty", "zeros", "ones", "full", "arange", "array",
-           "asarray", "asnumpy", "ascontiguousarray", "concatenate", "from_dlpack", "isfinite", "all", "any", "ndarray",
-           "cuda", "RawModule", "RawKernel",
-           "float32", "float64", "uint8", "uint32", "int32", "int64", "intp"}  # fmt: skip
+HELPERS = {
+    "matmul",
+    "sum",
+    "max",
+    "argmax",
+    "take",
+    "empty",
+    "zeros",
+    "ones",
+    "full",
+    "arange",
+    "array",
+    "asarray",
+    "asnumpy",
+    "ascontiguousarray",
+    "concatenate",
+    "from_dlpack",
+    "isfinite",
+    "all",
+    "any",
+    "ndarray",
+    "cuda",
+    "RawModule",
+    "RawKernel",
+    "float32",
+    "float64",
+    "uint8",
+    "uint32",
+    "int32",
+    "int64",
+    "intp",
+}
 
 
 def device(array, dtype=np.float32):
@@ -87,25 +129,51 @@ def test_passes_the_probe_in_the_place_of_cupy(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "leak", [np.asarray, np.array, lambda x: np.array([x]), lambda x: np.float32(x[0]), memoryview,
-             lambda x: np.ones(2, np.float32) + x, lambda x: np.testing.assert_allclose(x, 1.0)],
+    "leak",
+    [
+        np.asarray,
+        np.array,
+        lambda x: np.array([x]),
+        lambda x: np.float32(x[0]),
+        memoryview,
+        lambda x: np.ones(2, np.float32) + x,
+        lambda x: np.testing.assert_allclose(x, 1.0),
+    ],
     ids=["asarray", "array", "list", "float32", "memoryview", "radd", "assert_allclose"],
-)  # fmt: skip
+)
 def test_numpy_cannot_see_inside(leak):
     with pytest.raises(TypeError):
         leak(ones(2))
     assert counts.reads == 0
 
 
-@pytest.mark.parametrize("other", [np.ones(2, np.float32), np.array(1.0), [1.0, 1.0], (1.0, 1.0), None, "a"],
-                         ids=["array", "0-d", "list", "tuple", "None", "str"])  # fmt: skip
+@pytest.mark.parametrize(
+    "other",
+    [np.ones(2, np.float32), np.array(1.0), [1.0, 1.0], (1.0, 1.0), None, "a"],
+    ids=["array", "0-d", "list", "tuple", "None", "str"],
+)
 @pytest.mark.parametrize(
     "operation",
-    [lambda x, h: x + h, lambda x, h: x - h, lambda x, h: x * h, lambda x, h: x / h, lambda x, h: x // h,
-     lambda x, h: x > h, lambda x, h: x <= h, lambda x, h: x == h, lambda x, h: x @ h, lambda x, h: x.dot(h),
-     lambda x, h: x.__iadd__(h), lambda x, h: h * x, cp.add, cp.maximum, lambda x, h: cp.add(h, x),
-     cp.matmul, lambda x, h: cp.concatenate([x, h])],
-)  # fmt: skip
+    [
+        lambda x, h: x + h,
+        lambda x, h: x - h,
+        lambda x, h: x * h,
+        lambda x, h: x / h,
+        lambda x, h: x // h,
+        lambda x, h: x > h,
+        lambda x, h: x <= h,
+        lambda x, h: x == h,
+        lambda x, h: x @ h,
+        lambda x, h: x.dot(h),
+        lambda x, h: x.__iadd__(h),
+        lambda x, h: h * x,
+        cp.add,
+        cp.maximum,
+        lambda x, h: cp.add(h, x),
+        cp.matmul,
+        lambda x, h: cp.concatenate([x, h]),
+    ],
+)
 def test_host_operands_are_refused(operation, other):
     with pytest.raises(TypeError):
         operation(ones(2), other)
@@ -147,9 +215,17 @@ def test_set_takes_an_array_of_the_same_type_and_shape():
 
 
 @pytest.mark.parametrize(
-    "call", [np.exp, np.sum, lambda x: np.add(x, 1.0), lambda x: np.float64(2) * x, lambda x: np.matmul(x, x),
-             lambda x: np.concatenate([x, x]), lambda x: np.add(x, x, out=x)],
-)  # fmt: skip
+    "call",
+    [
+        np.exp,
+        np.sum,
+        lambda x: np.add(x, 1.0),
+        lambda x: np.float64(2) * x,
+        lambda x: np.matmul(x, x),
+        lambda x: np.concatenate([x, x]),
+        lambda x: np.add(x, x, out=x),
+    ],
+)
 def test_numpy_functions_dispatch_and_are_counted(call):
     assert isinstance(call(ones(2, 2)), cp.ndarray)
     assert counts.numpy_dispatch == 1
@@ -408,7 +484,11 @@ def test_views_share_memory_and_cost_nothing():
 def test_flags_tell_the_order():
     x = ones(3, 4)
     assert [(v.flags.c_contiguous, v.flags.f_contiguous) for v in (x, x.T, x[:, :2], x[:1])] == [
-        (True, False), (False, True), (False, False), (True, True)]  # fmt: skip
+        (True, False),
+        (False, True),
+        (False, False),
+        (True, True),
+    ]
 
 
 def test_reshape_copies_where_no_view_will_do():
@@ -456,9 +536,17 @@ def test_an_upload_copies_and_keeps_f_order():
 def test_every_way_to_the_host_is_a_read():
     x, zero = ones(2, 3), device(6.0)
     ways = [
-        lambda: x.get(), lambda: cp.asnumpy(x), lambda: repr(x), lambda: float(zero), lambda: int(zero),
-        lambda: bool(zero), lambda: zero.item(), lambda: f"{zero:.2f}", lambda: iter(x), lambda: 6 in [zero],
-    ]  # fmt: skip
+        lambda: x.get(),
+        lambda: cp.asnumpy(x),
+        lambda: repr(x),
+        lambda: float(zero),
+        lambda: int(zero),
+        lambda: bool(zero),
+        lambda: zero.item(),
+        lambda: f"{zero:.2f}",
+        lambda: iter(x),
+        lambda: 6 in [zero],
+    ]
     for n, way in enumerate(ways, start=1):
         way()
         assert counts.reads == n

@@ -310,10 +310,14 @@ def test_the_sum_of_a_large_batch_keeps_its_digits(n_features):
     """A bias gradient of a full batch, in float32: added up one by one, it would be off by more than 1e-5."""
     program = record(
         lambda r: r.xp.sum(
-            r.batch_matrix("D", n_features), axis=1, keepdims=True,
-            out=r.column_in(r.flat("memory", n_features), "db", 0, n_features)),
-        batch=1_000_000, n_parameters=0,
-    )  # fmt: skip
+            r.batch_matrix("D", n_features),
+            axis=1,
+            keepdims=True,
+            out=r.column_in(r.flat("memory", n_features), "db", 0, n_features),
+        ),
+        batch=1_000_000,
+        n_parameters=0,
+    )
     backend = select_backend("cpu", "float32")
     engine = Replay(program, backend, backend.zeros(0))
     D = np.random.default_rng(0).random((1_000_000, n_features), dtype=np.float32).T
@@ -368,11 +372,7 @@ def test_bounds_of_large_results(monkeypatch):
 
 @pytest.mark.parametrize(
     ("order", "parts"),
-    [
-        ([0, 20], ["0 to 20", "0 to 19"]),
-        ([-1, 3], ["-1 to 3", "0 to 19"]),
-        ([], ["nothing", "0 to 19"]),
-    ],
+    [([0, 20], ["0 to 20", "0 to 19"]), ([-1, 3], ["-1 to 3", "0 to 19"]), ([], ["nothing", "0 to 19"])],
 )
 def test_a_bad_order_is_refused_before_the_first_step(backend, order, parts):
     """NumPy would clip and CuPy would wrap: both silently."""
@@ -464,9 +464,14 @@ def test_many_batch_sizes_in_turn(backend):
         engine.run(np.arange(size), np.full((1, 1), 0.1))
         rate = float(backend.dtype.type(0.1))
         plain_step(
-            expected.weights, expected.biases, data[0][:size], data[1][:size], np.ones(size), rate,
+            expected.weights,
+            expected.biases,
+            data[0][:size],
+            data[1][:size],
+            np.ones(size),
+            rate,
             *NETWORKS["softmax"][1:],
-        )  # fmt: skip
+        )
     assert close(backend, flat, expected.flat)
 
 

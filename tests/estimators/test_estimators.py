@@ -53,22 +53,36 @@ def outputs(estimator, X):
 # --- the same numbers as scikit-learn's ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [
-    {"solver": "sgd", "alpha": 0.5, "batch_size": 64},  # the last batch is short: the penalty goes by its samples
-    {"solver": "sgd", "nesterovs_momentum": False, "activation": "logistic"},
-    {"solver": "sgd", "momentum": 0.0, "activation": "tanh", "hidden_layer_sizes": 5},
-    {"solver": "adam", "activation": "identity", "alpha": 0.1, "epsilon": 1e-12},
-    {"solver": "lbfgs", "alpha": 0.3, "max_iter": 15},
-    {"solver": "sgd", "early_stopping": True, "batch_size": 50},
-    {"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.5, "momentum": 0.0, "max_iter": 60,
-     "n_iter_no_change": 2, "tol": 0.01},
-    {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.5, "momentum": 0.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"solver": "sgd", "alpha": 0.5, "batch_size": 64},  # the last batch is short: the penalty goes by its samples
+        {"solver": "sgd", "nesterovs_momentum": False, "activation": "logistic"},
+        {"solver": "sgd", "momentum": 0.0, "activation": "tanh", "hidden_layer_sizes": 5},
+        {"solver": "adam", "activation": "identity", "alpha": 0.1, "epsilon": 1e-12},
+        {"solver": "lbfgs", "alpha": 0.3, "max_iter": 15},
+        {"solver": "sgd", "early_stopping": True, "batch_size": 50},
+        {
+            "solver": "sgd",
+            "learning_rate": "adaptive",
+            "learning_rate_init": 0.5,
+            "momentum": 0.0,
+            "max_iter": 60,
+            "n_iter_no_change": 2,
+            "tol": 0.01,
+        },
+        {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.5, "momentum": 0.0},
+    ],
+)
 @pytest.mark.parametrize("data", ["classes", "two classes", "labels", "numbers"])
 def test_trains_as_scikit_learn_does(settings, data):
     kinds = (MLPRegressor, TheirRegressor) if data == "numbers" else (MLPClassifier, TheirClassifier)
-    X, y = {"classes": (IRIS_X, IRIS_Y), "two classes": (IRIS_X, BINARY_Y), "labels": (LABELS_X / 10, LABELS_Y),
-            "numbers": (DIABETES_X, DIABETES_Y)}[data]  # fmt: skip
+    X, y = {
+        "classes": (IRIS_X, IRIS_Y),
+        "two classes": (IRIS_X, BINARY_Y),
+        "labels": (LABELS_X / 10, LABELS_Y),
+        "numbers": (DIABETES_X, DIABETES_Y),
+    }[data]
     ours, theirs = both(*kinds, X, y, shuffle=False, **settings)
     np.testing.assert_allclose(outputs(ours, X), outputs(theirs, X), rtol=0, atol=1e-7)
     if data != "numbers":
@@ -101,8 +115,9 @@ def test_several_outputs_and_rates():
     ours, theirs = both(MLPRegressor, TheirRegressor, DIABETES_X, Y, solver="sgd", shuffle=False)
     assert ours.predict(DIABETES_X).shape == Y.shape
     np.testing.assert_allclose(ours.predict(DIABETES_X), theirs.predict(DIABETES_X), atol=1e-7)
-    ours, theirs = both(MLPRegressor, TheirRegressor, DIABETES_X, DIABETES_Y**2, loss="poisson", solver="sgd",
-                        shuffle=False)  # fmt: skip
+    ours, theirs = both(
+        MLPRegressor, TheirRegressor, DIABETES_X, DIABETES_Y**2, loss="poisson", solver="sgd", shuffle=False
+    )
     np.testing.assert_allclose(ours.predict(DIABETES_X), theirs.predict(DIABETES_X), rtol=1e-6)
     assert ours.out_activation_ == theirs.out_activation_ == "exp"
 
@@ -154,12 +169,24 @@ def test_other_solvers_learn(solver):
     assert model.score(IRIS_X, IRIS_Y) > 0.93 and model.loss_curve_[-1] < model.loss_curve_[0]
 
 
-@pytest.mark.parametrize("settings", [
-    {"activation": ["relu", "gelu"]}, {"dropout": 0.2}, {"dropout": [0.3, 0.0]}, {"schedule": "cosine"},
-    {"schedule": "one_cycle"}, {"schedule": xpnet.Step(0.02, every=20)}, {"class_weight": "balanced"},
-    {"class_weight": {0: 2.0, 1: 1.0}}, {"loss": xpnet.SoftmaxCrossEntropy(smoothing=0.1)}, {"loss": "hinge"},
-    {"dtype": "float32"}, {"solver": "adamw", "weight_decay": 0.1},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation": ["relu", "gelu"]},
+        {"dropout": 0.2},
+        {"dropout": [0.3, 0.0]},
+        {"schedule": "cosine"},
+        {"schedule": "one_cycle"},
+        {"schedule": xpnet.Step(0.02, every=20)},
+        {"class_weight": "balanced"},
+        {"class_weight": {0: 2.0, 1: 1.0}},
+        {"loss": xpnet.SoftmaxCrossEntropy(smoothing=0.1)},
+        {"loss": "hinge"},
+        {"dtype": "float32"},
+        {"solver": "adamw", "weight_decay": 0.1},
+    ],
+    ids=str,
+)
 def test_settings_change_the_model(settings):
     common = {"hidden_layer_sizes": (20, 10), "max_iter": 40, "learning_rate_init": 0.02, "random_state": 0}
     model = clone(MLPClassifier(**common | settings)).fit(IRIS_X, IRIS_Y)
@@ -193,8 +220,9 @@ def test_callbacks_validation_and_scorers(capsys):
     assert "stopped: enough" in capsys.readouterr().out
 
     frame = pd.DataFrame(IRIS_X, columns=list("abcd"))
-    stopped = MLPClassifier(early_stopping=True, scoring="roc_auc", n_iter_no_change=3, random_state=0,
-                            learning_rate_init=0.05)  # fmt: skip
+    stopped = MLPClassifier(
+        early_stopping=True, scoring="roc_auc", n_iter_no_change=3, random_state=0, learning_rate_init=0.05
+    )
     stopped.fit(frame, BINARY_Y, validation=(frame, BINARY_Y))
     assert stopped.best_validation_score_ == roc_auc_score(BINARY_Y == "setosa", stopped.predict_proba(frame)[:, 1])
     assert stopped.n_iter_ < 200 and stopped.best_validation_score_ == max(stopped.validation_scores_)
@@ -211,28 +239,45 @@ def test_convergence():
     assert model.n_iter_ == 6  # the first is better than nothing, the next 5 are more than 4
 
 
-@pytest.mark.parametrize(("settings", "parts"), [
-    ({"solver": "adan"}, ["solver is 'adan'", "needed is one of", "did you mean 'adam'"]),
-    ({"alpha": -1}, ["alpha is -1", "at least 0"]), ({"max_iter": 0}, ["max_iter is 0", "at least 1"]),
-    ({"hidden_layer_sizes": (5, 0)}, ["hidden_layer_sizes"]), ({"activation": "rely"}, ["did you mean 'relu'"]),
-    ({"activation": ["relu", "tanh"]}, ["2 items", "for 1 hidden", "give one for all, or one per hidden layer"]),
-    ({"solver": "lbfgs", "dropout": 0.5}, ["dropout is 0.5", "may not change from call to call", "use solver='adam'"]),
-    ({"weight_decay": 0.1}, ["weight_decay is 0.1", "solver 'adam' has none", "use solver='adamw'"]),
-    ({"schedule": "cosine", "learning_rate": "adaptive"},
-     ["schedule is 'cosine'", "both say the rate", "leave learning_rate='constant'"]),
-    ({"callbacks": xpnet.Budget(steps=1)}, ["callbacks is ", "needed is a list", "[xpnet.Budget(seconds=60)]"]),
-    ({"shuffle": "False"}, ["shuffle is 'False'", "needed is", "shuffle=True or False"]),
-    ({"learning_rate_init": 0}, ["learning_rate_init is 0"]),
-    ({"loss": "poisson"}, ["loss poisson", "is of counts, not of classes", "take loss='log_loss'"]),
-    ({"loss": "sigmoid_cross_entropy"}, ["do not add up to 1"]),
-    ({"solver": "lbfgs", "callbacks": [xpnet.Budget(steps=1)]},
-     ["callbacks goes by epochs and steps", "solver 'lbfgs' has none", "use solver='adam', or leave callbacks out"]),
-    ({"solver": "lbfgs", "schedule": "cosine"}, ["epochs and steps"]),
-    ({"schedule": 3}, ["schedule is 3", "needed is ", "xpnet.Step(0.1, every=1000)"]),
-    ({"engine": "compile"}, ["engine is 'compile'", "did you mean 'compiled'"]),
-    ({"solver": "lbfgs", "engine": "compiled"}, ["engine", "runs steps, and solver 'lbfgs' has none"]),
-    ({"device": "gpu"}, ["cuda"]), ({"validation_fraction": 1.0}, ["below 1"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"solver": "adan"}, ["solver is 'adan'", "needed is one of", "did you mean 'adam'"]),
+        ({"alpha": -1}, ["alpha is -1", "at least 0"]),
+        ({"max_iter": 0}, ["max_iter is 0", "at least 1"]),
+        ({"hidden_layer_sizes": (5, 0)}, ["hidden_layer_sizes"]),
+        ({"activation": "rely"}, ["did you mean 'relu'"]),
+        ({"activation": ["relu", "tanh"]}, ["2 items", "for 1 hidden", "give one for all, or one per hidden layer"]),
+        (
+            {"solver": "lbfgs", "dropout": 0.5},
+            ["dropout is 0.5", "may not change from call to call", "use solver='adam'"],
+        ),
+        ({"weight_decay": 0.1}, ["weight_decay is 0.1", "solver 'adam' has none", "use solver='adamw'"]),
+        (
+            {"schedule": "cosine", "learning_rate": "adaptive"},
+            ["schedule is 'cosine'", "both say the rate", "leave learning_rate='constant'"],
+        ),
+        ({"callbacks": xpnet.Budget(steps=1)}, ["callbacks is ", "needed is a list", "[xpnet.Budget(seconds=60)]"]),
+        ({"shuffle": "False"}, ["shuffle is 'False'", "needed is", "shuffle=True or False"]),
+        ({"learning_rate_init": 0}, ["learning_rate_init is 0"]),
+        ({"loss": "poisson"}, ["loss poisson", "is of counts, not of classes", "take loss='log_loss'"]),
+        ({"loss": "sigmoid_cross_entropy"}, ["do not add up to 1"]),
+        (
+            {"solver": "lbfgs", "callbacks": [xpnet.Budget(steps=1)]},
+            [
+                "callbacks goes by epochs and steps",
+                "solver 'lbfgs' has none",
+                "use solver='adam', or leave callbacks out",
+            ],
+        ),
+        ({"solver": "lbfgs", "schedule": "cosine"}, ["epochs and steps"]),
+        ({"schedule": 3}, ["schedule is 3", "needed is ", "xpnet.Step(0.1, every=1000)"]),
+        ({"engine": "compile"}, ["engine is 'compile'", "did you mean 'compiled'"]),
+        ({"solver": "lbfgs", "engine": "compiled"}, ["engine", "runs steps, and solver 'lbfgs' has none"]),
+        ({"device": "gpu"}, ["cuda"]),
+        ({"validation_fraction": 1.0}, ["below 1"]),
+    ],
+)
 def test_refusals(settings, parts):
     with refusal((TypeError, ValueError), *parts):
         MLPClassifier(**settings).fit(IRIS_X, IRIS_Y)
@@ -253,8 +298,14 @@ def test_the_engine_of_a_fit(monkeypatch):
     models = []
     for max_iter, engine, name in ((2, "auto", "replay"), (1000, "auto", "compiled"), (1000, "replay", "replay")):
         engines = Engines()
-        model = MLPClassifier((7,), max_iter=max_iter, engine=engine, callbacks=[xpnet.Budget(steps=9), engines],
-                              batch_size=50, random_state=0)  # fmt: skip
+        model = MLPClassifier(
+            (7,),
+            max_iter=max_iter,
+            engine=engine,
+            callbacks=[xpnet.Budget(steps=9), engines],
+            batch_size=50,
+            random_state=0,
+        )
         models.append(model.fit(IRIS_X, IRIS_Y))
         assert set(engines.seen) == {name} and model.get_params()["engine"] == engine
     _, compiled, replayed = models
@@ -269,14 +320,20 @@ def test_losses_of_other_targets_are_refused():
         MLPRegressor(loss="hinge").fit(IRIS_X, IRIS_Y == 0)
 
 
-@pytest.mark.parametrize(("validation", "parts"), [
-    (IRIS_X, ["validation is a ndarray", "needed is validation=(X, y)", "or (X, y, sample_weight)"]),
-    ((IRIS_X,), ["validation is a tuple"]), ((IRIS_X[:, :3], IRIS_Y), ["expecting 4 features"]),
-    ((IRIS_X, IRIS_Y[:5]), ["X of validation has 150 samples", "y has 5", "give as many of both"]),
-    ((IRIS_X, IRIS_Y.astype(str)), ["classes not in"]), ((IRIS_X, IRIS_Y + 1), ["classes not in", "[3]"]),
-    ((IRIS_X, IRIS_Y, -np.ones(150)), ["Negative values", "`sample_weight`", "needed are weights of at least 0"]),
-    ((IRIS_X, IRIS_Y, np.ones(3)), ["(3,)"]),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("validation", "parts"),
+    [
+        (IRIS_X, ["validation is a ndarray", "needed is validation=(X, y)", "or (X, y, sample_weight)"]),
+        ((IRIS_X,), ["validation is a tuple"]),
+        ((IRIS_X[:, :3], IRIS_Y), ["expecting 4 features"]),
+        ((IRIS_X, IRIS_Y[:5]), ["X of validation has 150 samples", "y has 5", "give as many of both"]),
+        ((IRIS_X, IRIS_Y.astype(str)), ["classes not in"]),
+        ((IRIS_X, IRIS_Y + 1), ["classes not in", "[3]"]),
+        ((IRIS_X, IRIS_Y, -np.ones(150)), ["Negative values", "`sample_weight`", "needed are weights of at least 0"]),
+        ((IRIS_X, IRIS_Y, np.ones(3)), ["(3,)"]),
+    ],
+    ids=str,
+)
 def test_refused_validation(validation, parts):
     with refusal((TypeError, ValueError), *parts):
         MLPClassifier(max_iter=2).fit(IRIS_X, IRIS_Y, validation=validation)
@@ -294,10 +351,16 @@ def test_validation_of_a_column_scores_as_a_row_does():
         MLPClassifier(early_stopping=True).fit(IRIS_X, IRIS_Y, np.eye(1, 150)[0])
 
 
-@pytest.mark.parametrize(("changed", "named"), [
-    ({"hidden_layer_sizes": 7}, "hidden_layer_sizes"), ({"activation": "tanh"}, "activation"),
-    ({"dropout": 0.5}, "dropout"), ({"loss": "hinge"}, "loss"), ({"dtype": "float32"}, "dtype"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"hidden_layer_sizes": 7}, "hidden_layer_sizes"),
+        ({"activation": "tanh"}, "activation"),
+        ({"dropout": 0.5}, "dropout"),
+        ({"loss": "hinge"}, "loss"),
+        ({"dtype": "float32"}, "dtype"),
+    ],
+)
 def test_a_network_does_not_go_on_with_other_layers(changed, named):
     model = MLPClassifier(max_iter=2, random_state=0, warm_start=True).fit(IRIS_X, IRIS_Y).set_params(**changed)
     for go_on in (model.fit, model.partial_fit):
@@ -366,8 +429,11 @@ def test_a_search_over_two_workers_does_not_oversubscribe(monkeypatch):
     search = GridSearchCV(
         make_pipeline(StandardScaler(), MLPClassifier(max_iter=3, random_state=0)),
         {"mlpclassifier__alpha": [1e-4, 1e-2], "mlpclassifier__hidden_layer_sizes": [(5,)]},
-        scoring={"accuracy": "accuracy", "threads": blas_threads}, refit="accuracy", n_jobs=2, cv=2,
-    ).fit(IRIS_X, IRIS_Y)  # fmt: skip
+        scoring={"accuracy": "accuracy", "threads": blas_threads},
+        refit="accuracy",
+        n_jobs=2,
+        cv=2,
+    ).fit(IRIS_X, IRIS_Y)
     assert 2 * search.cv_results_["mean_test_threads"].max() <= max(cpu_count(), 2)
     assert search.best_estimator_.predict(IRIS_X).shape == IRIS_Y.shape
 
@@ -386,8 +452,14 @@ def test_metadata_routing_and_set_output():
         model = model.set_score_request(sample_weight=True)
         pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
         pipeline.set_output(transform="pandas")
-        found = cross_validate(pipeline, pd.DataFrame(IRIS_X, columns=list("abcd")), IRIS_Y, cv=2,
-                               params={"sample_weight": weights}, return_estimator=True)  # fmt: skip
+        found = cross_validate(
+            pipeline,
+            pd.DataFrame(IRIS_X, columns=list("abcd")),
+            IRIS_Y,
+            cv=2,
+            params={"sample_weight": weights},
+            return_estimator=True,
+        )
     assert found["test_score"].min() > 0.95  # the third class counts nowhere
     for fitted in found["estimator"]:
         assert 2 not in fitted.predict(pd.DataFrame(IRIS_X[IRIS_Y < 2], columns=list("abcd")))
@@ -452,24 +524,23 @@ def test_missing_extra_is_named():
     code = "import sys; sys.modules['sklearn'] = None; from xpnet import *; import xpnet; xpnet.MLPClassifier"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     needed = "need scikit-learn 1.6 or newer"
-    says(
-        done.stderr.splitlines()[-1],
-        "xpnet.MLPClassifier",
-        needed,
-        "No module named",
-        "pip install 'xpnet[sklearn]'",
-    )
+    says(done.stderr.splitlines()[-1], "xpnet.MLPClassifier", needed, "No module named", "pip install 'xpnet[sklearn]'")
 
 
 # --- bridges ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("theirs", "X", "y"), [
-    (TheirClassifier(activation="logistic"), IRIS_X, IRIS_Y), (TheirClassifier(solver="lbfgs"), IRIS_X, BINARY_Y),
-    (TheirClassifier(early_stopping=True), LABELS_X, LABELS_Y),
-    (TheirRegressor(activation="tanh"), DIABETES_X, DIABETES_Y),
-    (TheirRegressor(loss="poisson"), DIABETES_X, np.stack([DIABETES_Y**2] * 2, axis=1)),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("theirs", "X", "y"),
+    [
+        (TheirClassifier(activation="logistic"), IRIS_X, IRIS_Y),
+        (TheirClassifier(solver="lbfgs"), IRIS_X, BINARY_Y),
+        (TheirClassifier(early_stopping=True), LABELS_X, LABELS_Y),
+        (TheirRegressor(activation="tanh"), DIABETES_X, DIABETES_Y),
+        (TheirRegressor(loss="poisson"), DIABETES_X, np.stack([DIABETES_Y**2] * 2, axis=1)),
+    ],
+    ids=str,
+)
 def test_bridges_keep_predictions(theirs, X, y):
     theirs = clone(theirs).set_params(max_iter=8, random_state=0).fit(X, y)
     ours = from_sklearn(theirs)

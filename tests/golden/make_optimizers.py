@@ -23,23 +23,44 @@ CASES = {
     "nesterov": ("SGD", {"lr": 0.1, "momentum": 0.8, "nesterov": True}, "Nesterov", {"lr": 0.1, "momentum": 0.8}, None),
     "adagrad": ("Adagrad", {"lr": 0.05, "eps": 1e-3}, "AdaGrad", {"lr": 0.05, "eps": 1e-3}, None),
     "adagrad_defaults": ("Adagrad", {}, "AdaGrad", {}, None),
-    "rmsprop": ("RMSprop", {"lr": 0.02, "alpha": 0.9, "eps": 1e-2}, "RMSProp",
-                {"lr": 0.02, "alpha": 0.9, "eps": 1e-2}, None),
+    "rmsprop": (
+        "RMSprop",
+        {"lr": 0.02, "alpha": 0.9, "eps": 1e-2},
+        "RMSProp",
+        {"lr": 0.02, "alpha": 0.9, "eps": 1e-2},
+        None,
+    ),
     "rmsprop_defaults": ("RMSprop", {}, "RMSProp", {}, None),
-    "adam": ("Adam", {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-2}, "Adam",
-             {"lr": 0.05, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2}, None),
+    "adam": (
+        "Adam",
+        {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-2},
+        "Adam",
+        {"lr": 0.05, "beta1": 0.8, "beta2": 0.95, "eps": 1e-2},
+        None,
+    ),
     "adam_defaults": ("Adam", {}, "Adam", {}, None),
     "adam_l2": ("Adam", {"weight_decay": 0.1}, "Adam", {"l2": 0.1}, None),
     "adamw": ("AdamW", {"lr": 0.05, "weight_decay": 0.2}, "AdamW", {"lr": 0.05, "weight_decay": 0.2}, None),
     "adamw_defaults": ("AdamW", {}, "AdamW", {}, None),
-    "nadam": ("NAdam", {"lr": 0.05, "betas": (0.8, 0.95), "momentum_decay": 0.1}, "NAdam",
-              {"lr": 0.05, "beta1": 0.8, "beta2": 0.95, "momentum_decay": 0.1}, None),
+    "nadam": (
+        "NAdam",
+        {"lr": 0.05, "betas": (0.8, 0.95), "momentum_decay": 0.1},
+        "NAdam",
+        {"lr": 0.05, "beta1": 0.8, "beta2": 0.95, "momentum_decay": 0.1},
+        None,
+    ),
     "nadam_defaults": ("NAdam", {}, "NAdam", {}, None),
-}  # fmt: skip
+}
 
 
-def run(name: str, arguments: dict, clip: tuple[str, float] | None, start: torch.Tensor, gradients: torch.Tensor,
-        decay: float) -> list[list[float]]:  # fmt: skip
+def run(
+    name: str,
+    arguments: dict,
+    clip: tuple[str, float] | None,
+    start: torch.Tensor,
+    gradients: torch.Tensor,
+    decay: float,
+) -> list[list[float]]:
     """theta after the steps of KEPT; the rate of step t is lr * decay^t."""
     theta = start.clone().requires_grad_()
     optimizer = getattr(torch.optim, name)([theta], **arguments)
@@ -57,9 +78,11 @@ def run(name: str, arguments: dict, clip: tuple[str, float] | None, start: torch
 
 LION = {
     "lion": ({"b1": 0.9, "b2": 0.95}, {"lr": 0.05, "beta1": 0.9, "beta2": 0.95}),
-    "lion_decay": ({"b1": 0.8, "b2": 0.99, "weight_decay": 0.2},
-                   {"lr": 0.05, "beta1": 0.8, "beta2": 0.99, "weight_decay": 0.2}),
-}  # fmt: skip
+    "lion_decay": (
+        {"b1": 0.8, "b2": 0.99, "weight_decay": 0.2},
+        {"lr": 0.05, "beta1": 0.8, "beta2": 0.99, "weight_decay": 0.2},
+    ),
+}
 
 
 def run_lion(arguments: dict, lr: float, start: torch.Tensor, gradients: torch.Tensor, decay: float) -> list:
@@ -86,16 +109,27 @@ def main() -> None:
     cases = {}
     for key, (name, arguments, ours, our_arguments, clip) in CASES.items():
         lr = getattr(torch.optim, name)([torch.zeros(1)], **arguments).defaults["lr"]
-        cases[key] = {"optimizer": ours, "arguments": our_arguments, "lr": lr, "theta": {
-            f"{decay:g}": run(name, arguments, clip, start, gradients, decay) for decay in (1.0, 0.9)
-        }}  # fmt: skip
+        cases[key] = {
+            "optimizer": ours,
+            "arguments": our_arguments,
+            "lr": lr,
+            "theta": {f"{decay:g}": run(name, arguments, clip, start, gradients, decay) for decay in (1.0, 0.9)},
+        }
     for key, (arguments, ours) in LION.items():
-        cases[key] = {"optimizer": "Lion", "arguments": ours, "lr": ours["lr"], "theta": {
-            f"{decay:g}": run_lion(arguments, ours["lr"], start, gradients, decay) for decay in (1.0, 0.9)
-        }}  # fmt: skip
-    golden = {"torch": torch.__version__, "optax": optax.__version__, "steps": KEPT,
-              "start": start.tolist(), "gradients": gradients.tolist(),
-              "cases": cases}  # fmt: skip
+        cases[key] = {
+            "optimizer": "Lion",
+            "arguments": ours,
+            "lr": ours["lr"],
+            "theta": {f"{decay:g}": run_lion(arguments, ours["lr"], start, gradients, decay) for decay in (1.0, 0.9)},
+        }
+    golden = {
+        "torch": torch.__version__,
+        "optax": optax.__version__,
+        "steps": KEPT,
+        "start": start.tolist(),
+        "gradients": gradients.tolist(),
+        "cases": cases,
+    }
     Path(__file__).with_name("optimizers.json").write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
 
 

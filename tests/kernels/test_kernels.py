@@ -103,9 +103,11 @@ def case_affine(rng, n, batch):
 def case_affine_backward(rng, n, batch):
     W, A, dZ = draw(rng, n, 4), draw(rng, 4, batch), draw(rng, n, batch)
     dW = sum(np.outer(dz, a) for dz, a in zip(dZ.T, A.T, strict=True))
-    return affine_backward, {"W": W, "A": A, "dZ": dZ}, {
-        "dW": dW, "db": sum(dZ.T)[:, None], "dA": np.einsum("ij,ik->jk", W, dZ),
-    }  # fmt: skip
+    return (
+        affine_backward,
+        {"W": W, "A": A, "dZ": dZ},
+        {"dW": dW, "db": sum(dZ.T)[:, None], "dA": np.einsum("ij,ik->jk", W, dZ)},
+    )
 
 
 def case_first_affine_backward(rng, n, batch):
@@ -357,10 +359,17 @@ def case_mean_over_batch(rng, n, batch):
 
 def case_weighted_mean_over_batch(rng, n, batch):
     L, dA, w = draw(rng, 1, batch), draw(rng, n, batch), abs(draw(rng, 1, batch))
-    return weighted_mean_over_batch, {}, {
-        "L": (L, L * w), "w": (w, w / w.sum()), "dA": (dA, dA * w / w.sum()),
-        "total": [[np.average(L[0], weights=w[0]) * w.sum()]], "total_weight": [[w.sum()]],
-    }  # fmt: skip
+    return (
+        weighted_mean_over_batch,
+        {},
+        {
+            "L": (L, L * w),
+            "w": (w, w / w.sum()),
+            "dA": (dA, dA * w / w.sum()),
+            "total": [[np.average(L[0], weights=w[0]) * w.sum()]],
+            "total_weight": [[w.sum()]],
+        },
+    )
 
 
 def case_sgd(rng, n, batch):
@@ -386,40 +395,60 @@ def vectors(rng, n, batch, *names):
 def case_momentum(rng, n, batch):
     now = vectors(rng, n, batch, "velocity")
     v = 0.75 * now["velocity"] + now["gradient"]
-    return updates.momentum, {"lr": 0.25, "mu": 0.75}, {
-        "theta": (now["theta"], now["theta"] - 0.25 * v), "velocity": (now["velocity"], v),
-        "gradient": (now["gradient"], 0.25 * v),
-    }  # fmt: skip
+    return (
+        updates.momentum,
+        {"lr": 0.25, "mu": 0.75},
+        {
+            "theta": (now["theta"], now["theta"] - 0.25 * v),
+            "velocity": (now["velocity"], v),
+            "gradient": (now["gradient"], 0.25 * v),
+        },
+    )
 
 
 def case_nesterov(rng, n, batch):
     now = vectors(rng, n, batch, "damped")
     v = now["damped"] + now["gradient"]  # damped is 0.75 v of the step before
     step = 0.25 * (now["gradient"] + 0.75 * v)
-    return updates.nesterov, {"lr": 0.25, "mu": 0.75}, {
-        "theta": (now["theta"], now["theta"] - step), "damped": (now["damped"], 0.75 * v),
-        "gradient": (now["gradient"], step),
-    }  # fmt: skip
+    return (
+        updates.nesterov,
+        {"lr": 0.25, "mu": 0.75},
+        {
+            "theta": (now["theta"], now["theta"] - step),
+            "damped": (now["damped"], 0.75 * v),
+            "gradient": (now["gradient"], step),
+        },
+    )
 
 
 def case_adagrad(rng, n, batch):
     now = vectors(rng, n, batch, "squares")
     s = now["squares"] + now["gradient"] ** 2
     step = 0.25 * now["gradient"] / (s**0.5 + 0.01)
-    return updates.adagrad, {"work": scratch(1, n * batch)[0], "lr": 0.25, "eps": 0.01}, {
-        "theta": (now["theta"], now["theta"] - step), "squares": (now["squares"], s),
-        "gradient": (now["gradient"], step),
-    }  # fmt: skip
+    return (
+        updates.adagrad,
+        {"work": scratch(1, n * batch)[0], "lr": 0.25, "eps": 0.01},
+        {
+            "theta": (now["theta"], now["theta"] - step),
+            "squares": (now["squares"], s),
+            "gradient": (now["gradient"], step),
+        },
+    )
 
 
 def case_rmsprop(rng, n, batch):
     now = vectors(rng, n, batch, "squares")
     s = now["squares"] + 0.25 * (now["gradient"] ** 2 - now["squares"])
     step = 0.5 * now["gradient"] / (s**0.5 + 0.01)
-    return updates.rmsprop, {"work": scratch(1, n * batch)[0], "lr": 0.5, "alpha": 0.75, "eps": 0.01}, {
-        "theta": (now["theta"], now["theta"] - step), "squares": (now["squares"], s),
-        "gradient": (now["gradient"], step),
-    }  # fmt: skip
+    return (
+        updates.rmsprop,
+        {"work": scratch(1, n * batch)[0], "lr": 0.5, "alpha": 0.75, "eps": 0.01},
+        {
+            "theta": (now["theta"], now["theta"] - step),
+            "squares": (now["squares"], s),
+            "gradient": (now["gradient"], step),
+        },
+    )
 
 
 def case_adam(rng, n, batch):
@@ -427,19 +456,27 @@ def case_adam(rng, n, batch):
     m, v = (0.75 * now["m"] + 0.25 * now["gradient"], 0.875 * now["v"] + 0.125 * now["gradient"] ** 2)
     step = 0.5 * m / ((v / 0.3) ** 0.5 + 0.01)
     constants = {"c2": np.full(1, 0.3), "rate": 0.5, "beta1": 0.75, "beta2": 0.875, "eps": 0.01}
-    return updates.adam, {"work": scratch(1, n * batch)[0], **constants}, {
-        "theta": (now["theta"], now["theta"] - step), "m": (now["m"], m), "v": (now["v"], v),
-        "gradient": (now["gradient"], step),
-    }  # fmt: skip
+    return (
+        updates.adam,
+        {"work": scratch(1, n * batch)[0], **constants},
+        {
+            "theta": (now["theta"], now["theta"] - step),
+            "m": (now["m"], m),
+            "v": (now["v"], v),
+            "gradient": (now["gradient"], step),
+        },
+    )
 
 
 def case_adam_rate(rng, n, batch):
     t = n * batch
     before, after = (np.full(1, 1 - 0.75**k) for k in (t - 1, t))
     before2, after2 = (np.full(1, 1 - 0.875**k) for k in (t - 1, t))
-    return updates.adam_rate, {"lr": np.full(1, 0.5), "beta1": 0.75, "beta2": 0.875}, {
-        "c1": (before, after), "c2": (before2, after2), "rate": (np.full(1, np.nan), 0.5 / after),
-    }  # fmt: skip
+    return (
+        updates.adam_rate,
+        {"lr": np.full(1, 0.5), "beta1": 0.75, "beta2": 0.875},
+        {"c1": (before, after), "c2": (before2, after2), "rate": (np.full(1, np.nan), 0.5 / after)},
+    )
 
 
 def case_nadam(rng, n, batch):
@@ -447,10 +484,16 @@ def case_nadam(rng, n, batch):
     m, v = (0.75 * now["m"] + 0.25 * now["gradient"], 0.875 * now["v"] + 0.125 * now["gradient"] ** 2)
     root = (v / 0.3) ** 0.5 + 0.01
     constants = {"c2": np.full(1, 0.3), "rate": 0.5, "next_rate": 0.4, "beta1": 0.75, "beta2": 0.875, "eps": 0.01}
-    return updates.nadam, {"work": scratch(1, n * batch)[0], **constants}, {
-        "theta": (now["theta"], now["theta"] - (0.5 * now["gradient"] + 0.4 * m) / root), "m": (now["m"], m),
-        "v": (now["v"], v), "gradient": (now["gradient"], 0.4 * m / root),
-    }  # fmt: skip
+    return (
+        updates.nadam,
+        {"work": scratch(1, n * batch)[0], **constants},
+        {
+            "theta": (now["theta"], now["theta"] - (0.5 * now["gradient"] + 0.4 * m) / root),
+            "m": (now["m"], m),
+            "v": (now["v"], v),
+            "gradient": (now["gradient"], 0.4 * m / root),
+        },
+    )
 
 
 def case_nadam_rates(rng, n, batch):
@@ -458,9 +501,12 @@ def case_nadam_rates(rng, n, batch):
     mu = 0.75 * (1 - 0.5 * 0.96 ** np.arange(1.0, t + 2))
     c1 = [1 - mu[:k].prod() for k in (t - 1, t, t + 1)]
     names = {
-        "warmth": [1 - 0.96 ** (t - 1), 1 - 0.96**t], "c1": c1[:2], "c2": [1 - 0.875 ** (t - 1), 1 - 0.875**t],
-        "rate": [np.nan, 0.5 * (1 - mu[t - 1]) / c1[1]], "next_rate": [np.nan, 0.5 * mu[t] / c1[2]],
-    }  # fmt: skip
+        "warmth": [1 - 0.96 ** (t - 1), 1 - 0.96**t],
+        "c1": c1[:2],
+        "c2": [1 - 0.875 ** (t - 1), 1 - 0.875**t],
+        "rate": [np.nan, 0.5 * (1 - mu[t - 1]) / c1[1]],
+        "next_rate": [np.nan, 0.5 * mu[t] / c1[2]],
+    }
     expected = {name: (np.full(1, before), np.full(1, after)) for name, (before, after) in names.items()}
     return updates.nadam_rates, {"lr": np.full(1, 0.5), "beta1": 0.75, "beta2": 0.875, "decay": 0.96}, expected
 
@@ -468,10 +514,15 @@ def case_nadam_rates(rng, n, batch):
 def case_lion(rng, n, batch):
     now = vectors(rng, n, batch, "m")
     m, g = now["m"], now["gradient"]
-    return updates.lion, {"work": scratch(1, n * batch)[0], "lr": 0.25, "beta1": 0.75, "beta2": 0.875}, {
-        "theta": (now["theta"], now["theta"] - 0.25 * np.sign(0.75 * m + 0.25 * g)),
-        "m": (m, 0.875 * m + 0.125 * g), "gradient": (g, 0.125 * g),
-    }  # fmt: skip
+    return (
+        updates.lion,
+        {"work": scratch(1, n * batch)[0], "lr": 0.25, "beta1": 0.75, "beta2": 0.875},
+        {
+            "theta": (now["theta"], now["theta"] - 0.25 * np.sign(0.75 * m + 0.25 * g)),
+            "m": (m, 0.875 * m + 0.125 * g),
+            "gradient": (g, 0.125 * g),
+        },
+    )
 
 
 def case_l1_gradient(rng, n, batch):
@@ -495,16 +546,20 @@ def case_clip_value(rng, n, batch):
 def case_clip_norm(rng, n, batch):
     gradient = draw(rng, n * batch)
     factor = min(1.0, 2.0 / (np.linalg.norm(gradient) + 1e-6))
-    return updates.clip_norm, {"work": scratch(1, n * batch)[0], "limit": 2.0}, {
-        "gradient": (gradient, gradient * factor), "factor": (np.full(1, np.nan), [factor]),
-    }  # fmt: skip
+    return (
+        updates.clip_norm,
+        {"work": scratch(1, n * batch)[0], "limit": 2.0},
+        {"gradient": (gradient, gradient * factor), "factor": (np.full(1, np.nan), [factor])},
+    )
 
 
 def case_decoupled_decay(rng, n, batch):
     W = draw(rng, n, batch)
-    return updates.decoupled_decay, {"work": scratch(n, batch), "lr": np.full(1, 0.5), "decay": 0.25}, {
-        "W": (W, W * (1 - 0.5 * 0.25)), "rate": (np.full(1, np.nan), [0.125]),
-    }  # fmt: skip
+    return (
+        updates.decoupled_decay,
+        {"work": scratch(n, batch), "lr": np.full(1, 0.5), "decay": 0.25},
+        {"W": (W, W * (1 - 0.5 * 0.25)), "rate": (np.full(1, np.nan), [0.125])},
+    )
 
 
 def case_max_norm(rng, n, batch):
@@ -515,18 +570,28 @@ def case_max_norm(rng, n, batch):
 
 def case_accumulate(rng, n, batch):
     gradient, total = draw(rng, n * batch), draw(rng, n * batch)
-    return updates.accumulate, {"weight": 3.0}, {
-        "gradient": (gradient, 3 * gradient), "total": (total, total + 3 * gradient),
-        "total_weight": (np.full(1, 4.0), [7.0]),
-    }  # fmt: skip
+    return (
+        updates.accumulate,
+        {"weight": 3.0},
+        {
+            "gradient": (gradient, 3 * gradient),
+            "total": (total, total + 3 * gradient),
+            "total_weight": (np.full(1, 4.0), [7.0]),
+        },
+    )
 
 
 def case_accumulated_mean(rng, n, batch):
     total = draw(rng, n * batch)
-    return updates.accumulated_mean, {}, {
-        "total": (total, 0 * total), "total_weight": (np.full(1, 4.0), [0.0]),
-        "gradient": (scratch(1, n * batch)[0], total / 4),
-    }  # fmt: skip
+    return (
+        updates.accumulated_mean,
+        {},
+        {
+            "total": (total, 0 * total),
+            "total_weight": (np.full(1, 4.0), [0.0]),
+            "gradient": (scratch(1, n * batch)[0], total / 4),
+        },
+    )
 
 
 def case_average(rng, n, batch):
@@ -542,9 +607,11 @@ def case_average_of_one(rng, n, batch):
 
 def case_corrected_root(rng, n, batch):
     v = abs(draw(rng, n * batch))
-    return updates.corrected_root, {"v": v, "c2": 0.3, "eps": 0.01}, {
-        "out": (scratch(1, n * batch)[0], (v / 0.3) ** 0.5 + 0.01),
-    }  # fmt: skip
+    return (
+        updates.corrected_root,
+        {"v": v, "c2": 0.3, "eps": 0.01},
+        {"out": (scratch(1, n * batch)[0], (v / 0.3) ** 0.5 + 0.01)},
+    )
 
 
 def case_right_class(rng, n, batch):
@@ -600,10 +667,16 @@ def case_advance_key(rng, n, batch):
 def case_normalize_over_the_batch(rng, n, batch, axis=1):
     X, eps = draw(rng, n, batch), 0.01
     mean, variance = X.mean(axis, keepdims=True), X.var(axis, keepdims=True)
-    return normalize, {"X": X, "axis": axis, "eps": eps, "work": scratch(n, batch)}, {
-        "mean": mean, "variance": variance, "inverse": (variance + eps) ** -0.5,
-        "xhat": (X - mean) / np.sqrt(variance + eps),
-    }  # fmt: skip
+    return (
+        normalize,
+        {"X": X, "axis": axis, "eps": eps, "work": scratch(n, batch)},
+        {
+            "mean": mean,
+            "variance": variance,
+            "inverse": (variance + eps) ** -0.5,
+            "xhat": (X - mean) / np.sqrt(variance + eps),
+        },
+    )
 
 
 def case_normalize_over_the_features(rng, n, batch):
@@ -624,27 +697,39 @@ def normalized_gradient(xhat, inverse, d):
 def case_batch_norm_backward(rng, n, batch):
     gamma, xhat, inverse, dY = draw(rng, n, 1), draw(rng, n, batch), abs(draw(rng, n, 1)), draw(rng, n, batch)
     rows = zip(xhat, inverse[:, 0], gamma * dY, strict=True)
-    return batch_norm_backward, {"gamma": gamma, "xhat": xhat, "inverse": inverse, "dY": dY, "scale": scratch(n, 1)}, {
-        "dgamma": np.einsum("ij,ij->i", dY, xhat)[:, None], "dbeta": sum(dY.T)[:, None],
-        "dX": np.stack([normalized_gradient(*row) for row in rows]),
-    }  # fmt: skip
+    return (
+        batch_norm_backward,
+        {"gamma": gamma, "xhat": xhat, "inverse": inverse, "dY": dY, "scale": scratch(n, 1)},
+        {
+            "dgamma": np.einsum("ij,ij->i", dY, xhat)[:, None],
+            "dbeta": sum(dY.T)[:, None],
+            "dX": np.stack([normalized_gradient(*row) for row in rows]),
+        },
+    )
 
 
 def case_layer_norm_backward(rng, n, batch):
     gamma, xhat, inverse, dY = draw(rng, n, 1), draw(rng, n, batch), abs(draw(rng, 1, batch)), draw(rng, n, batch)
     columns = zip(xhat.T, inverse[0], (gamma * dY).T, strict=True)
     inputs = {"gamma": gamma, "xhat": xhat, "inverse": inverse, "dY": dY}
-    return layer_norm_backward, {**inputs, "row": scratch(1, batch), "work": scratch(n, batch)}, {
-        "dgamma": np.einsum("ij,ij->i", dY, xhat)[:, None], "dbeta": sum(dY.T)[:, None],
-        "dX": np.stack([normalized_gradient(*column) for column in columns], axis=1),
-    }  # fmt: skip
+    return (
+        layer_norm_backward,
+        {**inputs, "row": scratch(1, batch), "work": scratch(n, batch)},
+        {
+            "dgamma": np.einsum("ij,ij->i", dY, xhat)[:, None],
+            "dbeta": sum(dY.T)[:, None],
+            "dX": np.stack([normalized_gradient(*column) for column in columns], axis=1),
+        },
+    )
 
 
 def case_update_running(rng, n, batch):
     running, value = draw(rng, n, 1), draw(rng, n, 1)
-    return update_running, {"momentum": 0.25, "factor": 1.5}, {
-        "running": (running, running - 0.25 * (running - 1.5 * value)), "value": (value, 0.375 * value),
-    }  # fmt: skip
+    return (
+        update_running,
+        {"momentum": 0.25, "factor": 1.5},
+        {"running": (running, running - 0.25 * (running - 1.5 * value)), "value": (value, 0.375 * value)},
+    )
 
 
 def case_batch_norm_inference(rng, n, batch):
@@ -811,9 +896,11 @@ def test_affine_backward_is_the_derivative_of_affine(shape):
     assert close_to_differences(dA, lambda A: projected(W, b, A), A)
 
 
-@pytest.mark.parametrize(("kernel", "penalty"), [
-    (updates.l1_gradient, lambda W: 0.3 * abs(W).sum()), (updates.l2_gradient, lambda W: 0.15 * (W**2).sum()),
-], ids=["l1", "l2"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "penalty"),
+    [(updates.l1_gradient, lambda W: 0.3 * abs(W).sum()), (updates.l2_gradient, lambda W: 0.15 * (W**2).sum())],
+    ids=["l1", "l2"],
+)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_penalty_s_gradient_is_its_derivative(kernel, penalty, shape):
     W = draw(np.random.default_rng(8), *shape)
@@ -892,11 +979,17 @@ def test_nan_travels_through_activations(name):
 
 
 EXTREMES = {  # at -1e4 and 1e4: the value, and the slope
-    "sigmoid": ([0, 1], [0, 0]), "tanh": ([-1, 1], [0, 0]), "relu": ([0, 1e4], [0, 1]),
-    "leaky_relu": ([-100, 1e4], [0.01, 1]), "elu": ([-1, 1e4], [0, 1]),
-    "selu": ([-SELU_LEFT, 1e4 * SELU_RIGHT], [0, SELU_RIGHT]), "softplus": ([0, 1e4], [0, 1]),
-    "silu": ([0, 1e4], [0, 1]), "gelu": ([0, 1e4], [0, 1]), "hard_sigmoid": ([0, 1], [0, 0]),
-}  # fmt: skip
+    "sigmoid": ([0, 1], [0, 0]),
+    "tanh": ([-1, 1], [0, 0]),
+    "relu": ([0, 1e4], [0, 1]),
+    "leaky_relu": ([-100, 1e4], [0.01, 1]),
+    "elu": ([-1, 1e4], [0, 1]),
+    "selu": ([-SELU_LEFT, 1e4 * SELU_RIGHT], [0, SELU_RIGHT]),
+    "softplus": ([0, 1e4], [0, 1]),
+    "silu": ([0, 1e4], [0, 1]),
+    "gelu": ([0, 1e4], [0, 1]),
+    "hard_sigmoid": ([0, 1], [0, 0]),
+}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -934,9 +1027,15 @@ def test_losses_are_finite_at_extreme_inputs(loss, dtype):
 
 @pytest.mark.parametrize(
     ("name", "at", "slope"),
-    [("relu", 0, 0), ("leaky_relu", 0, 0.01), ("elu", 0, 1), ("selu", 0, SELU_LEFT), ("hard_sigmoid", -3, 0),
-     ("hard_sigmoid", 3, 0)],
-)  # fmt: skip
+    [
+        ("relu", 0, 0),
+        ("leaky_relu", 0, 0.01),
+        ("elu", 0, 1),
+        ("selu", 0, SELU_LEFT),
+        ("hard_sigmoid", -3, 0),
+        ("hard_sigmoid", 3, 0),
+    ],
+)
 def test_slopes_at_the_kinks(name, at, slope):
     np.testing.assert_allclose(slope_of(name, np.array([[float(at)]]), np.ones((1, 1))), slope, rtol=1e-15)
 

@@ -75,10 +75,13 @@ def test_sizes_of_numpy_make_a_spec_of_python_ints():
 def test_one_activation_for_each_hidden_layer():
     architecture = Architecture.of_sizes([3, 4, 5, 2], ["tanh", "relu"], "sigmoid", "normal", "squared_error")
     assert architecture.layers == (
-        Dense(3, 4, init="normal"), Activation("tanh"),
-        Dense(4, 5, init="normal"), Activation("relu"),
-        Dense(5, 2, init="normal"), Activation("sigmoid"),
-    )  # fmt: skip
+        Dense(3, 4, init="normal"),
+        Activation("tanh"),
+        Dense(4, 5, init="normal"),
+        Activation("relu"),
+        Dense(5, 2, init="normal"),
+        Activation("sigmoid"),
+    )
 
 
 def test_identity_between_sizes_adds_no_layer():
@@ -91,8 +94,13 @@ def test_sizes_and_places():
     assert (architecture.n_inputs, architecture.n_outputs) == (784, 10)
     assert [i for i, _ in architecture.dense] == [0, 2, 4]
     assert [place.shape for place in architecture.layout.places] == [
-        (100, 784), (100, 1), (200, 100), (200, 1), (10, 200), (10, 1)
-    ]  # fmt: skip
+        (100, 784),
+        (100, 1),
+        (200, 100),
+        (200, 1),
+        (10, 200),
+        (10, 1),
+    ]
     assert str(architecture) == "784-100-200-10 relu, softmax_cross_entropy"
     assert str(Architecture.of_sizes([3, 2], "relu", "identity", None, "squared_error")) == "3-2 linear, squared_error"
 
@@ -109,7 +117,7 @@ def test_sizes_and_places():
         ((Dense(3, 4, init="normal"), Activation("relu"), Dense(4, 2, init="he")), ["normal", "he"]),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_the_default_initialiser_follows_the_activation(layers, inits):
     architecture = Architecture(layers, "squared_error")
     assert [layer.init for _, layer in architecture.dense] == inits
@@ -128,24 +136,36 @@ def test_the_default_initialiser_follows_the_activation(layers, inits):
         (partial(make, [3, True]), TypeError, ["'bool'", "sizes only"]),
         (partial(make, [3, 2.0]), TypeError, ["'float'", "sizes only"]),
         (partial(make, ["784", "10"]), TypeError, ["'str'", "sizes only"]),
-        (partial(make, SPEC), TypeError,
-         ["layers is a dict", "needed are sizes such as [784, 100, 10]", "Network.from_spec(spec)"]),
+        (
+            partial(make, SPEC),
+            TypeError,
+            ["layers is a dict", "needed are sizes such as [784, 100, 10]", "Network.from_spec(spec)"],
+        ),
         (partial(make, "784,10"), TypeError, ["layers is a str", "[784, 100, 10]"]),
         (partial(make, 784), TypeError, ["layers is a int", "[784, 100, 10]"]),
-        (partial(make, [Dense(3, 2)], activation="relu"), ValueError,
-         ["activation='relu' goes with sizes", "with layers, put it into them", 'Activation("relu")']),
+        (
+            partial(make, [Dense(3, 2)], activation="relu"),
+            ValueError,
+            ["activation='relu' goes with sizes", "with layers, put it into them", 'Activation("relu")'],
+        ),
         (partial(make, [Dense(3, 2)], output="tanh"), ValueError, ["output='tanh'", "Activation("]),
         (partial(make, [Dense(3, 2)], init="he"), ValueError, ["init='he'", 'Dense(784, 100, init="he")']),
         # sizes
-        (partial(make, []), ValueError,
-         ["layers is []", "needed are at least inputs and outputs", "such as [784, 10]"]),
+        (
+            partial(make, []),
+            ValueError,
+            ["layers is []", "needed are at least inputs and outputs", "such as [784, 10]"],
+        ),
         (partial(make, [784]), ValueError, ["layers is [784]", "[784, 10]"]),
         (partial(make, [784, 0, 10]), ValueError, ["n_out is 0", "at least 1"]),
         (partial(make, [-3, 2]), ValueError, ["n_in is -3", "at least 1"]),
         (partial(make, [10**6, 10**6, 10]), ValueError, ["parameters", "2,147,483,647", "narrower"]),
         (partial(make, [784, 10**30]), ValueError, ["parameters", "2,147,483,647", "narrower"]),
-        (partial(make, [3, 4, 2], activation=["relu", "tanh"]), ValueError,
-         ["2 names for 1 hidden", "give one name for all", "or one per hidden layer", "`output`"]),
+        (
+            partial(make, [3, 4, 2], activation=["relu", "tanh"]),
+            ValueError,
+            ["2 names for 1 hidden", "give one name for all", "or one per hidden layer", "`output`"],
+        ),
         (partial(make, [3, 2], activation=["relu"]), ValueError, ["1 names for 0 hidden", "`output`"]),
         # names
         (partial(make, [3, 4, 2], activation="rleu"), ValueError, ["'rleu'", "did you mean 'relu'?"]),
@@ -158,35 +178,44 @@ def test_the_default_initialiser_follows_the_activation(layers, inits):
         (partial(make, [Activation("relu")]), ValueError, ["first layer must be Dense", "Dense(n_in, n_out)"]),
         (
             partial(make, [Dense(3, 4), Activation("relu"), Dense(5, 2)]),
-            ValueError, ["Dense(5, 2)", "4 outputs", "Dense(4, 2)"],
+            ValueError,
+            ["Dense(5, 2)", "4 outputs", "Dense(4, 2)"],
         ),
         # losses and what they need
         (
             partial(make, [3, 2], output="sigmoid"),
-            ValueError, ["softmax_cross_entropy", "output='identity'", "'sigmoid'", "loss='squared_error'"],
+            ValueError,
+            ["softmax_cross_entropy", "output='identity'", "'sigmoid'", "loss='squared_error'"],
         ),
         (
             partial(make, [Dense(3, 2), Activation("tanh")], loss="sigmoid_cross_entropy"),
-            ValueError, ["sigmoid_cross_entropy", "output='identity'", "'tanh'", "loss='squared_error'"],
+            ValueError,
+            ["sigmoid_cross_entropy", "output='identity'", "'tanh'", "loss='squared_error'"],
         ),
         (
             partial(make, [Dense(3, 2), Activation("relu"), Activation("identity")]),
-            ValueError, ["softmax_cross_entropy", "'relu'"],
+            ValueError,
+            ["softmax_cross_entropy", "'relu'"],
         ),
         (partial(make, [3, 4, 1]), ValueError, ["1 output", "sigmoid_cross_entropy", "2 outputs"]),
         (partial(make, [3, 2], loss="poisson", output="relu"), ValueError, ["poisson", "output='identity'", "'relu'"]),
         (
             partial(make, [3, 2], loss="negative_log_likelihood"),
-            ValueError, ["output='log_softmax'", "'identity'", "loss='softmax_cross_entropy'"],
+            ValueError,
+            ["output='log_softmax'", "'identity'", "loss='softmax_cross_entropy'"],
         ),
         (
             partial(make, [3, 1], loss="negative_log_likelihood", output="log_softmax"),
-            ValueError, ["negative_log_likelihood on 1 output"],
+            ValueError,
+            ["negative_log_likelihood on 1 output"],
         ),
-        (partial(make, [3, 2], loss=Huber), ValueError,
-         ["loss is the class Huber", "needed is a value of it", "Huber()"]),
+        (
+            partial(make, [3, 2], loss=Huber),
+            ValueError,
+            ["loss is the class Huber", "needed is a value of it", "Huber()"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_refusals(make, error, parts):
     with pytest.raises(error) as raised:
         make()

@@ -317,49 +317,84 @@ def reads_out(xp, A, out, work, row):
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
-        (lambda: CustomActivation("a", keeps_in_scratch, reads_scratch, from_input=True, scratch=("matrix",)),
-         ["backward of activation 'a'", "relative error nan", "scratch read before it is written"]),
-        (lambda: CustomActivation("a", square, adds_to_out, from_input=True),
-         ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"]),
-        (lambda: CustomActivation("a", tanh_of_out, tanh_backward),
-         ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"]),
-        (lambda: CustomActivation("a", spoils_Z, doubled_Z, from_input=True),
-         ["forward of activation 'a' writes into Z", "must stay as it is", "write into out", "and the scratch given"]),
+        (
+            lambda: CustomActivation("a", keeps_in_scratch, reads_scratch, from_input=True, scratch=("matrix",)),
+            ["backward of activation 'a'", "relative error nan", "scratch read before it is written"],
+        ),
+        (
+            lambda: CustomActivation("a", square, adds_to_out, from_input=True),
+            ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"],
+        ),
+        (
+            lambda: CustomActivation("a", tanh_of_out, tanh_backward),
+            ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"],
+        ),
+        (
+            lambda: CustomActivation("a", spoils_Z, doubled_Z, from_input=True),
+            [
+                "forward of activation 'a' writes into Z",
+                "must stay as it is",
+                "write into out",
+                "and the scratch given",
+            ],
+        ),
         (lambda: CustomActivation("a", shifted, tanh_backward), ["forward of activation 'a' writes into Z"]),
-        (lambda: CustomActivation("a", square, spoils_its_trace, from_input=True),
-         ["backward of activation 'a' writes into Z", "write into out"]),
+        (
+            lambda: CustomActivation("a", square, spoils_its_trace, from_input=True),
+            ["backward of activation 'a' writes into Z", "write into out"],
+        ),
         (lambda: CustomActivation("a", capped, relu_backward), ["backward of activation 'a'", "relative error"]),
         (lambda: CustomActivation("a", capped, relu_backward, kinks=(0.0, 6.0)), ["relative error"]),
-        (lambda: CustomLoss("b", squared_error, link=reads_out, threshold=0.0),
-         ["link of loss 'b' gives NaN", "needed is a link that is defined there", "only after it has written them"]),
-        (lambda: CustomActivation("a", square, lambda xp, Z, dA, out: xp.multiply(Z, dA, out=out), from_input=True),
-         ["backward of activation 'a'", "relative error 5.0e-01", "at most 1e-07"]),
+        (
+            lambda: CustomLoss("b", squared_error, link=reads_out, threshold=0.0),
+            ["link of loss 'b' gives NaN", "needed is a link that is defined there", "only after it has written them"],
+        ),
+        (
+            lambda: CustomActivation("a", square, lambda xp, Z, dA, out: xp.multiply(Z, dA, out=out), from_input=True),
+            ["backward of activation 'a'", "relative error 5.0e-01", "at most 1e-07"],
+        ),
         (lambda: CustomActivation("a", square, wrong_in_place), ["backward of activation 'a'", "relative error"]),
-        (lambda: CustomActivation("a", lambda xp, Z, out: xp.sin(Z, out=out), square_backward),
-         ["'a' cannot be recorded", "'sin' is not a word of the Program", "forward(xp, Z, out, *scratch)"]),
-        (lambda: CustomActivation("a", lambda xp, Z, out: xp.multiply(Z, np.float64(2), out=out), square_backward),
-         ["'a' cannot be recorded", "float64", "Python numbers"]),
-        (lambda: CustomActivation("a", lambda xp, Z: xp.exp(Z, out=Z), square_backward),
-         ["'a' cannot be recorded", "positional arguments", "forward(xp, Z, out, *scratch)"]),
-        (lambda: CustomActivation("a", lambda xp, Z, out: Z, square_backward, from_input=True),
-         ["'a' writes nothing into A", "needed is forward(", "with out="]),
-        (lambda: CustomActivation("relu", square, square_backward),
-         ["the activation 'relu'", "is one of xpnet's own", "give yours another name"]),
-        (lambda: CustomActivation("", square, square_backward),
-         ["name of the activation is ''", "needed is a text", "such as 'mine'"]),
-        (lambda: CustomActivation("a", square, square_backward, scratch=("vector",)),
-         ["scratch of activation 'a' is", "needed is a tuple", "of 'matrix' and 'row'"]),
+        (
+            lambda: CustomActivation("a", lambda xp, Z, out: xp.sin(Z, out=out), square_backward),
+            ["'a' cannot be recorded", "'sin' is not a word of the Program", "forward(xp, Z, out, *scratch)"],
+        ),
+        (
+            lambda: CustomActivation("a", lambda xp, Z, out: xp.multiply(Z, np.float64(2), out=out), square_backward),
+            ["'a' cannot be recorded", "float64", "Python numbers"],
+        ),
+        (
+            lambda: CustomActivation("a", lambda xp, Z: xp.exp(Z, out=Z), square_backward),
+            ["'a' cannot be recorded", "positional arguments", "forward(xp, Z, out, *scratch)"],
+        ),
+        (
+            lambda: CustomActivation("a", lambda xp, Z, out: Z, square_backward, from_input=True),
+            ["'a' writes nothing into A", "needed is forward(", "with out="],
+        ),
+        (
+            lambda: CustomActivation("relu", square, square_backward),
+            ["the activation 'relu'", "is one of xpnet's own", "give yours another name"],
+        ),
+        (
+            lambda: CustomActivation("", square, square_backward),
+            ["name of the activation is ''", "needed is a text", "such as 'mine'"],
+        ),
+        (
+            lambda: CustomActivation("a", square, square_backward, scratch=("vector",)),
+            ["scratch of activation 'a' is", "needed is a tuple", "of 'matrix' and 'row'"],
+        ),
         (lambda: CustomLoss("b", half_squared), ["gradient of loss 'b'", "relative error", "at most 1e-07"]),
         (lambda: CustomLoss("b", wrong_where_negative), ["gradient of loss 'b'", "relative error"]),
         (lambda: CustomLoss("b", writing), ["pair of loss 'b' writes into Y", "dA and work"]),
         (lambda: CustomLoss("b", lambda xp, A, Y, L, dA, work: xp.subtract(A, Y, out=dA)), ["nothing into L"]),
         (lambda: CustomLoss("b", lambda A, Y: A - Y), ["'b' cannot be recorded", "pair(xp, A, Y, L, dA, work)"]),
-        (lambda: CustomLoss("b", log_cosh, link=logistic),
-         ["'b' has a link and no threshold", "needed is where", "threshold=0.0"]),
+        (
+            lambda: CustomLoss("b", log_cosh, link=logistic),
+            ["'b' has a link and no threshold", "needed is where", "threshold=0.0"],
+        ),
         (lambda: CustomLoss("b", log_cosh, threshold=np.nan), ["threshold of loss 'b' is nan", "finite number"]),
         (lambda: CustomLoss("huber", log_cosh), ["'huber' is one of xpnet's own"]),
     ],
-)  # fmt: skip
+)
 def test_refusals(make, parts):
     with pytest.raises(ValueError) as error:
         make()

@@ -135,10 +135,12 @@ def test_masks_look_independent():
             found = {
                 "mean": (flat - 1).sum() / np.sqrt(flat.size) / deviation,
                 "unit means": max(abs((draws - 1).sum(axis=(0, 2))) / np.sqrt(draws[:, 0].size) / deviation) - 1.0,
-                "lag 1": z(flat[1:], flat[:-1]), "lag 2": z(flat[2:], flat[:-2]),
+                "lag 1": z(flat[1:], flat[:-1]),
+                "lag 2": z(flat[2:], flat[:-2]),
                 "next sample": z(draws[:, :, 1:], draws[:, :, :-1]),
-                "next step": z(draws[1:], draws[:-1]), "two steps on": z(draws[2:], draws[:-2]),
-            }  # fmt: skip
+                "next step": z(draws[1:], draws[:-1]),
+                "two steps on": z(draws[2:], draws[:-2]),
+            }
             assert all(abs(value) < 4 for value in found.values()), (seed, layer, found)
         first, second = (np.stack([masks[layer] for masks in kept]) for layer in (0, 1))
         assert abs(z(first[:, :40], second)) < 4
@@ -325,9 +327,14 @@ def test_rates_that_cannot_be(rate):
 
 def test_sizes_with_dropout():
     assert Network([6, 5, 4, 3], dropout=0.5, backend=CPU).layers == (
-        Dense(6, 5, "he"), Activation("relu"), Dropout(0.5), Dense(5, 4, "he"), Activation("relu"), Dropout(0.5),
+        Dense(6, 5, "he"),
+        Activation("relu"),
+        Dropout(0.5),
+        Dense(5, 4, "he"),
+        Activation("relu"),
+        Dropout(0.5),
         Dense(4, 3, "glorot"),
-    )  # fmt: skip
+    )
     some = Network([6, 5, 4, 3], dropout=[0, 0.2], backend=CPU)
     assert [layer.rate for layer in some.layers if isinstance(layer, Dropout)] == [0.2]
     assert Network.from_spec(some.to_spec(), backend=CPU).layers == some.layers

@@ -228,10 +228,15 @@ def test_directions_across_the_kink_of_any_activation_are_redrawn(activation, ki
 
 @pytest.mark.parametrize(
     ("loss", "bias", "target"),
-    [("absolute_error", 0.0, 0.0), (Huber(2.0), 2.0, 0.0), (Huber(2.0), -2.0, 0.0), ("hinge", 1.0, 1.0),
-     ("hinge", -1.0, 0.0)],
+    [
+        ("absolute_error", 0.0, 0.0),
+        (Huber(2.0), 2.0, 0.0),
+        (Huber(2.0), -2.0, 0.0),
+        ("hinge", 1.0, 1.0),
+        ("hinge", -1.0, 0.0),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_directions_across_the_kink_of_a_loss_are_redrawn(loss, bias, target):
     net = Network([1, 1], loss=loss, backend=CPU)
     net.parameters.weights[0][...], net.parameters.biases[0][...] = 1.0, bias + 1e-6 * (1 if bias >= 0 else -1)

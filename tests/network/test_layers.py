@@ -31,12 +31,13 @@ FUNCTIONS = {
     "gelu": (
         lambda z: z / (1 + np.exp(-2 * C * (z + 0.044715 * z**3))),
         lambda z: (
-            0.5 + 0.5 * np.tanh(C * (z + 0.044715 * z**3))
+            0.5
+            + 0.5 * np.tanh(C * (z + 0.044715 * z**3))
             + z / 2 * C * (1 + 0.134145 * z**2) / np.cosh(C * (z + 0.044715 * z**3)) ** 2
         ),
     ),
     "hard_sigmoid": (lambda z: np.clip(z / 6 + 0.5, 0, 1), lambda z: np.where(abs(z) < 3, 1 / 6, 0.0)),
-}  # fmt: skip
+}
 
 
 def tolerance(backend):

@@ -268,10 +268,12 @@ def first_layer(**changes):
         (first_layer(init="hee"), ["init is 'hee'", "did you mean 'he'?"]),
         (first_layer(bias=float("nan")), ["bias is nan", "needed is a finite number"]),
         (first_layer(bias=10**400), ["bias is", "needed is a finite number"]),
-        (changed(loss="softmax_cross_entropy", layers=[{"type": "dense", "n_in": 4, "n_out": 1}]),
-         ["softmax_cross_entropy on 1 output", "sigmoid_cross_entropy"]),
+        (
+            changed(loss="softmax_cross_entropy", layers=[{"type": "dense", "n_in": 4, "n_out": 1}]),
+            ["softmax_cross_entropy on 1 output", "sigmoid_cross_entropy"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_spec_that_cannot_be(tmp_path, spec, parts):
     refused(write(tmp_path / "m.safetensors", spec), *parts)
 

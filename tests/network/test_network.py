@@ -247,8 +247,13 @@ def test_results_are_fresh(backend):
     (X2, Y2, _), _ = draw("one of each", backend, 7, seed=2)
 
     def ask(X, Y):
-        return [network.forward(X), network.predict(X), network.classify(X), *network.activations(X),
-                network.gradients(X, Y).flat]  # fmt: skip
+        return [
+            network.forward(X),
+            network.predict(X),
+            network.classify(X),
+            *network.activations(X),
+            network.gradients(X, Y).flat,
+        ]
 
     first = ask(X, Y)
     kept = [backend.to_host(a).copy() for a in first]
@@ -304,8 +309,13 @@ def test_two_threads_with_one_network(float64_cpu):
 
     def ask(n):
         X, Y, w = work[n]
-        return [network.predict(X), network.gradients(X, Y).flat, network.gradients(X, Y, w).flat,
-                network.evaluate_loss(X, Y), network.activations(X)[2]]  # fmt: skip
+        return [
+            network.predict(X),
+            network.gradients(X, Y).flat,
+            network.gradients(X, Y, w).flat,
+            network.evaluate_loss(X, Y),
+            network.activations(X)[2],
+        ]
 
     expected = {n: ask(n) for n in work}
     wrong, finished = [], []

@@ -31,8 +31,17 @@ from xpnet.network.layers import layer_from_spec
 
 CPU = select_backend("cpu", "float64")
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/normalization.json").read_text())
-MIXED = [Dense(6, 8, bias=None), BatchNorm(8), Activation("tanh"), Dropout(0.3), Dense(8, 5), LayerNorm(5),
-         Activation("relu"), Dropout(0.2), Dense(5, 3)]  # fmt: skip
+MIXED = [
+    Dense(6, 8, bias=None),
+    BatchNorm(8),
+    Activation("tanh"),
+    Dropout(0.3),
+    Dense(8, 5),
+    LayerNorm(5),
+    Activation("relu"),
+    Dropout(0.2),
+    Dense(5, 3),
+]
 
 
 def labelled(n=23, seed=4, weights=None):
@@ -344,8 +353,13 @@ def test_weight_decay_s_region_holds_weights_alone():
     inside = {place.name for place in layout.places if place.offset < layout.n_weights}
     assert inside == {"W"} and layout.n_weights % 64 == 0
     assert [place.path for place in layout.places if place.offset >= layout.n_weights] == [
-        "layers.1.gamma", "layers.1.beta", "layers.4.b", "layers.5.gamma", "layers.5.beta", "layers.8.b",
-    ]  # fmt: skip
+        "layers.1.gamma",
+        "layers.1.beta",
+        "layers.4.b",
+        "layers.5.gamma",
+        "layers.5.beta",
+        "layers.8.b",
+    ]
     assert layout.count == 6 * 8 + 16 + 8 * 5 + 5 + 10 + 15 + 3 and layout.n_statistics == 128
     assert [bias is None for bias in network.parameters.biases] == [True, False, False]
     assert np.all(network.parameters.named["layers.1.gamma"] == 1.0)
@@ -403,16 +417,26 @@ def test_a_file_without_its_statistics_is_refused(tmp_path):
 
 def test_sizes_with_normalization():
     assert Network([6, 5, 3], normalization="batch", dropout=0.5, backend=CPU).layers == (
-        Dense(6, 5, "he", None), BatchNorm(5), Activation("relu"), Dropout(0.5), Dense(5, 3, "glorot"),
-    )  # fmt: skip
+        Dense(6, 5, "he", None),
+        BatchNorm(5),
+        Activation("relu"),
+        Dropout(0.5),
+        Dense(5, 3, "glorot"),
+    )
     assert Network([6, 5, 3], normalization="layer", backend=CPU).layers == (
-        Dense(6, 5, "he"), LayerNorm(5), Activation("relu"), Dense(5, 3, "glorot"),
-    )  # fmt: skip
+        Dense(6, 5, "he"),
+        LayerNorm(5),
+        Activation("relu"),
+        Dense(5, 3, "glorot"),
+    )
     assert str(batch_network().architecture) == "6-8-4-3 tanh batch_norm, softmax_cross_entropy"
 
 
-@pytest.mark.parametrize("layer", [BatchNorm(5), BatchNorm(5, 0.5, 1e-3), LayerNorm(5), LayerNorm(5, 1e-3),
-                                   Dropout(0.25), Dense(3, 2, bias=None)], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "layer",
+    [BatchNorm(5), BatchNorm(5, 0.5, 1e-3), LayerNorm(5), LayerNorm(5, 1e-3), Dropout(0.25), Dense(3, 2, bias=None)],
+    ids=repr,
+)
 def test_specs_go_through_json_and_back(layer):
     assert layer_from_spec(json.loads(json.dumps(layer.to_spec()))) == layer
 
@@ -451,8 +475,11 @@ def test_specs_that_cannot_be(spec, parts):
 @pytest.mark.parametrize(
     ("layers", "keywords", "parts"),
     [
-        ([Dense(6, 5), BatchNorm(5), Dense(5, 3)], {},
-         ["Dense(6, 5) has a bias", "BatchNorm(5)", "write Dense(6, 5, bias=None)"]),
+        (
+            [Dense(6, 5), BatchNorm(5), Dense(5, 3)],
+            {},
+            ["Dense(6, 5) has a bias", "BatchNorm(5)", "write Dense(6, 5, bias=None)"],
+        ),
         ([Dense(6, 5), Activation("identity"), BatchNorm(5), Dense(5, 3)], {}, ["Dense(6, 5) has a bias"]),
         ([Dense(6, 5, bias=None), BatchNorm(4)], {}, ["BatchNorm(4)", "5 outputs", "write BatchNorm(5)"]),
         ([Dense(6, 5), LayerNorm(6)], {}, ["LayerNorm(6)", "5 outputs", "write LayerNorm(5)"]),
@@ -461,7 +488,7 @@ def test_specs_that_cannot_be(spec, parts):
         ([6, 3], {"normalization": "group"}, ["'group'", "'batch', 'layer'"]),
         ([Dense(6, 3)], {"normalization": "batch"}, ["normalization='batch' goes with sizes"]),
     ],
-)  # fmt: skip
+)
 def test_networks_that_cannot_be(layers, keywords, parts):
     with pytest.raises(ValueError) as error:
         Network(layers, backend=CPU, **keywords)

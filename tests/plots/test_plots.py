@@ -20,8 +20,12 @@ from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.training.lr_finder import RateSearch
 from xpnet.training.records import History
 
-RATES = [(device, width, batch, 1000 * batch / width * (2 if device == "cuda" else 1))
-         for batch in (8, 1024) for width in (64, 32, 128) for device in ("cpu", "cuda")]  # fmt: skip
+RATES = [
+    (device, width, batch, 1000 * batch / width * (2 if device == "cuda" else 1))
+    for batch in (8, 1024)
+    for width in (64, 32, 128)
+    for device in ("cpu", "cuda")
+]
 BOTH = result(*RATES, machine={"cpu": "AMD EPYC", "cores": 2, "blas": "openblas 1.2", "gpu": "Fake GPU"})
 CPU = xpnet.select_backend("cpu")
 # Okabe and Ito's (2008), which every kind of colour vision can tell, and neutral ones.
@@ -134,10 +138,18 @@ def test_losses_of_training_and_validation_in_one_axes():
 
 @pytest.mark.parametrize(
     ("losses", "log", "scale"),
-    [([2.0, 1.9], True, "log"), ([1.05, 0.22], True, "log"), ([3.0, 0.2], True, "log"), ([2.0, 1e-9], True, "log"),
-     ([2.0, 1.0], False, "linear"), ([2.0, 0.0], True, "linear"),
-     ([1.0, -1.0], True, "linear"), ([2.0, None], True, "log"), ([float("nan"), None], True, "linear")],
-)  # fmt: skip
+    [
+        ([2.0, 1.9], True, "log"),
+        ([1.05, 0.22], True, "log"),
+        ([3.0, 0.2], True, "log"),
+        ([2.0, 1e-9], True, "log"),
+        ([2.0, 1.0], False, "linear"),
+        ([2.0, 0.0], True, "linear"),
+        ([1.0, -1.0], True, "linear"),
+        ([2.0, None], True, "log"),
+        ([float("nan"), None], True, "linear"),
+    ],
+)
 def test_the_axis_of_losses_is_logarithmic_where_it_can_be(losses, log, scale):
     ax = plots.loss_curve(records(losses, names=["train_loss"]), log=log)
     assert ax.get_yscale() == scale
@@ -195,12 +207,14 @@ def softplus(Z):
 
 @pytest.mark.parametrize(
     ("name", "value", "slope", "kinks"),
-    [("sigmoid", lambda Z: 1 / (1 + np.exp(-Z)), lambda Z: np.exp(-Z) / (1 + np.exp(-Z)) ** 2, []),
-     ("relu", lambda Z: np.where(Z > 0, Z, 0), lambda Z: np.where(Z > 0, 1.0, 0.0), [0.0]),
-     ("softplus", softplus, lambda Z: 1 / (1 + np.exp(-Z)), []),
-     ("hard_sigmoid", lambda Z: np.clip(Z / 6 + 0.5, 0, 1), lambda Z: np.where(abs(Z) < 3, 1 / 6, 0.0), [-3.0, 3.0]),
-     ("identity", lambda Z: Z, np.ones_like, [])],
-)  # fmt: skip
+    [
+        ("sigmoid", lambda Z: 1 / (1 + np.exp(-Z)), lambda Z: np.exp(-Z) / (1 + np.exp(-Z)) ** 2, []),
+        ("relu", lambda Z: np.where(Z > 0, Z, 0), lambda Z: np.where(Z > 0, 1.0, 0.0), [0.0]),
+        ("softplus", softplus, lambda Z: 1 / (1 + np.exp(-Z)), []),
+        ("hard_sigmoid", lambda Z: np.clip(Z / 6 + 0.5, 0, 1), lambda Z: np.where(abs(Z) < 3, 1 / 6, 0.0), [-3.0, 3.0]),
+        ("identity", lambda Z: Z, np.ones_like, []),
+    ],
+)
 def test_an_activation_and_its_derivative(name, value, slope, kinks):
     ax = plots.activation(name, low=-5, high=4)
     curve, derivative = labelled(ax)[name], labelled(ax)["its derivative"]
@@ -216,8 +230,9 @@ def test_an_activation_and_its_derivative(name, value, slope, kinks):
 def test_every_activation_and_ones_own():
     for name in set(ACTIVATIONS) - {"log_softmax"}:
         plots.activation(name).figure.draw_without_rendering()
-    own = xpnet.CustomActivation("twice", lambda xp, Z, out: xp.multiply(Z, 2.0, out=out),
-                                 lambda xp, A, dA, out: xp.multiply(dA, 2.0, out=out))  # fmt: skip
+    own = xpnet.CustomActivation(
+        "twice", lambda xp, Z, out: xp.multiply(Z, 2.0, out=out), lambda xp, A, dA, out: xp.multiply(dA, 2.0, out=out)
+    )
     lines = labelled(plots.activation(own))
     np.testing.assert_array_equal(lines["twice"].get_ydata(), 2 * lines["twice"].get_xdata())
     assert set(lines["its derivative"].get_ydata()) == {2.0}
@@ -364,8 +379,9 @@ def graph_parts(ax):
     """Weights as {(start, end): (colour, width)}, circles as {position: colour}, and the arrows."""
     weights = {}
     for collection in (part for part in ax.collections if type(part).__name__ == "LineCollection"):
-        for ends, colour, width in zip(collection.get_segments(), collection.get_colors(), collection.get_linewidths(),
-                                       strict=True):  # fmt: skip
+        for ends, colour, width in zip(
+            collection.get_segments(), collection.get_colors(), collection.get_linewidths(), strict=True
+        ):
             weights[tuple(map(tuple, ends.tolist()))] = (to_hex(colour), round(float(width), 5))
     circles = {}
     for collection in (part for part in ax.collections if type(part).__name__ == "PathCollection"):
@@ -389,9 +405,17 @@ def test_a_network_as_a_graph():
     assert [x for x, _ in biases] == [0, 1] and min(y for _, y in biases) > 1
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["1", "1"]  # on the bias nodes
     assert len(weights) == 3 * 3 + 1 * 4
-    wanted = {(inputs[0], hidden[0]): 1, (inputs[1], hidden[0]): -2, (inputs[0], hidden[1]): 0.5,
-              (inputs[1], hidden[1]): 0, (inputs[0], hidden[2]): 4, (biases[0], hidden[0]): -3,
-              (biases[0], hidden[2]): 2, (biases[1], output): 0, (hidden[1], output): 1}  # fmt: skip
+    wanted = {
+        (inputs[0], hidden[0]): 1,
+        (inputs[1], hidden[0]): -2,
+        (inputs[0], hidden[1]): 0.5,
+        (inputs[1], hidden[1]): 0,
+        (inputs[0], hidden[2]): 4,
+        (biases[0], hidden[0]): -3,
+        (biases[0], hidden[2]): 2,
+        (biases[1], output): 0,
+        (hidden[1], output): 1,
+    }
     narrow, wide = weights[inputs[1], hidden[1]][1], weights[inputs[0], hidden[2]][1]
     for ends, value in wanted.items():
         colour, width = weights[ends]
@@ -411,8 +435,9 @@ def test_wide_layers_are_elided_and_say_so():
     network = xpnet.Network([784, 100, 5], normalization="batch", dropout=0.1, backend=CPU)
     ax = plots.network_graph(network, most=7)
     weights, circles, arrows = graph_parts(ax)
-    columns = [[position for position in circles if position[0] == x and circles[position] == "#000000"]
-               for x in range(3)]  # fmt: skip
+    columns = [
+        [position for position in circles if position[0] == x and circles[position] == "#000000"] for x in range(3)
+    ]
     assert [len(column) for column in columns] == [6, 6, 5] and len(arrows) == 6 + 5
     assert len(weights) == 6 * 6 + 5 * (6 + 1)  # no bias before a batch norm
     gaps = [part for part in ax.collections if type(part).__name__ == "PathCollection" and part.get_sizes()[0] < 50]
@@ -421,8 +446,10 @@ def test_wide_layers_are_elided_and_say_so():
     assert labels == ["784 inputs\n(6 drawn)", "dense 100\nbatch norm\nrelu\ndropout\n(6 drawn)", "dense 5"]
     W = network.parameters.weights[0]  # the last unit drawn is the layer's last, the first its first
     ordered = [sorted(column, key=lambda position: -position[1]) for column in columns]
-    largest = max(abs(network.parameters.weights[1][:, [0, 1, 2, 97, 98, 99]]).max(),
-                  abs(W[np.ix_([0, 1, 2, 97, 98, 99], [0, 1, 2, 781, 782, 783])]).max())  # fmt: skip
+    largest = max(
+        abs(network.parameters.weights[1][:, [0, 1, 2, 97, 98, 99]]).max(),
+        abs(W[np.ix_([0, 1, 2, 97, 98, 99], [0, 1, 2, 781, 782, 783])]).max(),
+    )
     for end, unit in ((0, 0), (-1, -1)):
         colour, width = weights[ordered[0][end], ordered[1][end]]
         assert colour == (BLUE if W[unit, unit] > 0 else VERMILION)
@@ -615,13 +642,15 @@ def test_a_legend_of_many_classes_lists_the_first_and_the_last():
 @pytest.mark.parametrize(
     ("draw", "texts_of"),
     [
-        (lambda: plots.network_graph(xpnet.Network([20, *[30] * 7, 3], normalization="batch", backend=CPU)),
-         lambda ax: ax.get_xticklabels()),
+        (
+            lambda: plots.network_graph(xpnet.Network([20, *[30] * 7, 3], normalization="batch", backend=CPU)),
+            lambda ax: ax.get_xticklabels(),
+        ),
         (lambda: plots.digits(xpnet.Network([784, 10], backend=CPU), SAMPLE, shape=(7, 112)), lambda ax: ax.texts),
         (lambda: plots.worst_mistakes(xpnet.Network([64, 100], backend=CPU), HUNDRED), lambda ax: ax.texts),
     ],
     ids=["deep network", "wide images", "a hundred classes"],
-)  # fmt: skip
+)
 def test_texts_do_not_overlap(draw, texts_of):
     ax = draw()
     ax.figure.draw_without_rendering()
@@ -732,8 +761,10 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 
 
 def test_pyplot_is_left_alone(tmp_path):
-    code = ("from test_plots import EVERY, plots; [draw().figure.draw_without_rendering() for draw in EVERY.values()]; "
-            "plots.save(EVERY['loss'](), 'x.png'); print('matplotlib.pyplot' in sys.modules)")  # fmt: skip
+    code = (
+        "from test_plots import EVERY, plots; [draw().figure.draw_without_rendering() for draw in EVERY.values()]; "
+        "plots.save(EVERY['loss'](), 'x.png'); print('matplotlib.pyplot' in sys.modules)"
+    )
     path = f"import sys; sys.path[:0] = {[*sys.path]!r}; "
     done = subprocess.run([sys.executable, "-c", path + code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("False\n", "")

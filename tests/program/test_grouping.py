@@ -46,10 +46,13 @@ def texts(recorded):
 @pytest.mark.parametrize("batch", [2, 32, 128])
 @pytest.mark.parametrize(
     ("optimizer", "network", "n_calls", "n_launches"),
-    [(xpnet.SGD, {}, 35, 16), (xpnet.Adam, {}, 51, 17),
-     (xpnet.Adam, {"dropout": 0.2, "normalization": "batch"}, 137, 17)],
+    [
+        (xpnet.SGD, {}, 35, 16),
+        (xpnet.Adam, {}, 51, 17),
+        (xpnet.Adam, {"dropout": 0.2, "normalization": "batch"}, 137, 17),
+    ],
     ids=["sgd", "adam", "adam, dropout, batch norm"],
-)  # fmt: skip
+)
 def test_a_step_of_the_benchmark_network_takes_at_most_18_launches(optimizer, network, n_calls, n_launches, batch):
     recorded = step_of(optimizer(0.1), batch=batch, **network)
     found = launches(recorded)

@@ -30,23 +30,43 @@ def step_of(sizes, batch, *, weighted=False, **names):
 
 def mixed():
     """One of each layer that works on more than its input and output."""
-    layers = (Dense(5, 4, bias=None), BatchNorm(4), Activation("relu"), Dropout(0.5), Dense(4, 6), LayerNorm(6),
-              Activation("tanh"), Dropout(0.2), Dense(6, 3))  # fmt: skip
+    layers = (
+        Dense(5, 4, bias=None),
+        BatchNorm(4),
+        Activation("relu"),
+        Dropout(0.5),
+        Dense(4, 6),
+        LayerNorm(6),
+        Activation("tanh"),
+        Dropout(0.2),
+        Dense(6, 3),
+    )
     return Architecture(layers, "softmax_cross_entropy")
 
 
 def buffers(r):
     """One buffer of every form, for calls made by hand; theta has 64 elements."""
     return {
-        "r": r, "xp": r.xp, "theta": r.theta, "lr": r["lr"], "loss": r["loss"],
-        "W": r.matrix_in(r.theta, "W", 0, (2, 3)), "b": r.column_in(r.theta, "b", 16, 2),
-        "X": r.batch_matrix("X", 3), "Z": r.batch_matrix("Z", 2), "A": r.batch_matrix("A", 2),
-        "row": r.batch_vector("row"), "column": r.column_in(r.theta, "column", 32, 2),
-        "V": r.matrix_in(r.theta, "V", 18, (2, 3)), "M": r.matrix_in(r.theta, "M", 40, (2, 5)),
-        "flat": r.flat("flat", 64), "key": r.flat("key", 1, "uint32"),
+        "r": r,
+        "xp": r.xp,
+        "theta": r.theta,
+        "lr": r["lr"],
+        "loss": r["loss"],
+        "W": r.matrix_in(r.theta, "W", 0, (2, 3)),
+        "b": r.column_in(r.theta, "b", 16, 2),
+        "X": r.batch_matrix("X", 3),
+        "Z": r.batch_matrix("Z", 2),
+        "A": r.batch_matrix("A", 2),
+        "row": r.batch_vector("row"),
+        "column": r.column_in(r.theta, "column", 32, 2),
+        "V": r.matrix_in(r.theta, "V", 18, (2, 3)),
+        "M": r.matrix_in(r.theta, "M", 40, (2, 5)),
+        "flat": r.flat("flat", 64),
+        "key": r.flat("key", 1, "uint32"),
         "number": r.scalar_in(r.flat("two", 2, "uint32"), "number", 1),
-        "U": r.batch_matrix("U", 2, "uint32"), "U2": r.batch_matrix("U2", 2, "uint32"),
-    }  # fmt: skip
+        "U": r.batch_matrix("U", 2, "uint32"),
+        "U2": r.batch_matrix("U2", 2, "uint32"),
+    }
 
 
 def program_of(code, batch=5):
@@ -466,10 +486,19 @@ def test_calls_of_a_step(network, n_calls):
 @pytest.mark.parametrize(
     ("activation", "n_calls"),
     [  # forward and backward
-        ("relu", 1 + 2), ("leaky_relu", 2 + 3), ("elu", 4 + 3), ("selu", 7 + 6), ("sigmoid", 4 + 3), ("tanh", 1 + 3),
-        ("softplus", 4 + 5), ("silu", 5 + 9), ("gelu", 8 + 16), ("hard_sigmoid", 4 + 5), ("log_softmax", 6 + 4),
+        ("relu", 1 + 2),
+        ("leaky_relu", 2 + 3),
+        ("elu", 4 + 3),
+        ("selu", 7 + 6),
+        ("sigmoid", 4 + 3),
+        ("tanh", 1 + 3),
+        ("softplus", 4 + 5),
+        ("silu", 5 + 9),
+        ("gelu", 8 + 16),
+        ("hard_sigmoid", 4 + 5),
+        ("log_softmax", 6 + 4),
     ],
-)  # fmt: skip
+)
 def test_calls_of_an_activation(activation, n_calls):
     with_it, without = (len(step_of([5, 4, 3], 7, activation=name).calls) for name in (activation, "identity"))
     assert with_it - without == n_calls
@@ -478,11 +507,18 @@ def test_calls_of_an_activation(activation, n_calls):
 @pytest.mark.parametrize(
     ("loss", "n_calls"),
     [
-        ("squared_error", 4), ("softmax_cross_entropy", 11), ("sigmoid_cross_entropy", 14), ("absolute_error", 4),
-        ("huber", 9), ("poisson", 6), ("hinge", 8), (SoftmaxCrossEntropy(0.1), 15), (SigmoidCrossEntropy(0.1), 18),
+        ("squared_error", 4),
+        ("softmax_cross_entropy", 11),
+        ("sigmoid_cross_entropy", 14),
+        ("absolute_error", 4),
+        ("huber", 9),
+        ("poisson", 6),
+        ("hinge", 8),
+        (SoftmaxCrossEntropy(0.1), 15),
+        (SigmoidCrossEntropy(0.1), 18),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_calls_of_a_loss(loss, n_calls):
     # affine 2, mean 2, affine_backward 2, sgd 2
     assert len(step_of([5, 3], 7, loss=loss).calls) - 8 == n_calls

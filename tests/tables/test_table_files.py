@@ -75,8 +75,13 @@ def test_written_columns_are_read_again(tmp_path, name):
 
 def test_names_of_tables():
     assert [is_table(name) for name in ("a.csv", "a.CSV", "a.parquet", "a.npy", "csv", "a.csv.gz")] == [
-        True, True, True, False, False, False,
-    ]  # fmt: skip
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,18 @@ COLOURS = ["red", "green", "blue"]
 def frame():
     """Numbers, whole numbers, booleans, text and a constant, with a target of each kind."""
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({
-        "size": rng.normal(120, 30, N), "rooms": rng.integers(1, 7, N), "colour": rng.choice(COLOURS, N),
-        "garden": rng.random(N) < 0.4, "same": 0.1,
-        "price": rng.normal(3e5, 1e4, N), "kind": rng.choice(["flat", "house", "villa"], N),
-        "sold": rng.choice(["yes", "no"], N),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "size": rng.normal(120, 30, N),
+            "rooms": rng.integers(1, 7, N),
+            "colour": rng.choice(COLOURS, N),
+            "garden": rng.random(N) < 0.4,
+            "same": 0.1,
+            "price": rng.normal(3e5, 1e4, N),
+            "kind": rng.choice(["flat", "house", "villa"], N),
+            "sold": rng.choice(["yes", "no"], N),
+        }
+    )
     return table.set_index(pd.RangeIndex(1, N + 1))
 
 
@@ -134,22 +140,30 @@ SPOILED = [
     (lambda found: "[" * 100_000, "RecursionError"),
     (lambda found: json.dumps([found]), "TypeError"),
     (lambda found: json.dumps({key: value for key, value in found.items() if key != "target"}), "KeyError: 'target'"),
-    *((lambda found, change=change: json.dumps(found | change(found)), part) for change, part in [
-        (lambda found: {"format": 2}, "its format is 2, needed is 1"),
-        (lambda found: {"columns": []}, "names of its columns are missing or no text, needed is a text for each"),
-        (lambda found: {"columns": found["columns"] * 2}, "have the same name, needed is one of its own"),
-        (lambda found: {"columns": [{"name": "size", "mean": "1", "deviation": 1.0}]}, NO_NUMBERS),
-        (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": -1.0}]}, NO_NUMBERS),
-        (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": float("nan")}]}, NO_NUMBERS),
-        (lambda found: {"columns": [{"name": "c", "categories": ["a"], "frequencies": []}]}, NO_NUMBERS),
-        (lambda found: {"columns": [{"name": "c", "categories": [1], "frequencies": [1.0]}]}, NO_NUMBERS),
-        (lambda found: {"target": found["target"] | {"task": "binary"}}, "(0, 1, 1) classes, means and deviations, "
-         "a target of binary needs (2, 0, 0)"),
-        (lambda found: {"target": found["target"] | {"deviations": [0.0]}}, "no deviation above 0, needed are such"),
-        (lambda found: {"target": found["target"] | {"names": []}}, "missing or no text"),
-        (lambda found: {"impute": "mean"}, "impute neither true nor false, needed is one of these"),
-    ]),
-]  # fmt: skip
+    *(
+        (lambda found, change=change: json.dumps(found | change(found)), part)
+        for change, part in [
+            (lambda found: {"format": 2}, "its format is 2, needed is 1"),
+            (lambda found: {"columns": []}, "names of its columns are missing or no text, needed is a text for each"),
+            (lambda found: {"columns": found["columns"] * 2}, "have the same name, needed is one of its own"),
+            (lambda found: {"columns": [{"name": "size", "mean": "1", "deviation": 1.0}]}, NO_NUMBERS),
+            (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": -1.0}]}, NO_NUMBERS),
+            (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": float("nan")}]}, NO_NUMBERS),
+            (lambda found: {"columns": [{"name": "c", "categories": ["a"], "frequencies": []}]}, NO_NUMBERS),
+            (lambda found: {"columns": [{"name": "c", "categories": [1], "frequencies": [1.0]}]}, NO_NUMBERS),
+            (
+                lambda found: {"target": found["target"] | {"task": "binary"}},
+                "(0, 1, 1) classes, means and deviations, a target of binary needs (2, 0, 0)",
+            ),
+            (
+                lambda found: {"target": found["target"] | {"deviations": [0.0]}},
+                "no deviation above 0, needed are such",
+            ),
+            (lambda found: {"target": found["target"] | {"names": []}}, "missing or no text"),
+            (lambda found: {"impute": "mean"}, "impute neither true nor false, needed is one of these"),
+        ]
+    ),
+]
 
 
 @pytest.mark.parametrize(("spoil", "part"), SPOILED)
@@ -212,13 +226,15 @@ def test_a_thousand_categories_are_taken_and_one_more_is_not():
 
 
 def test_kinds_of_numbers_and_categories():
-    frame = pd.DataFrame({
-        "decimals": [decimal.Decimal("1.5"), decimal.Decimal("2.5")] * 30,
-        "nullable": pd.array([1, 2] * 30, "Int64"),
-        "maybe": pd.array([True, False] * 30, "boolean"),
-        "category": pd.Categorical([10, 20] * 30),
-        "y": np.arange(60.0),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "decimals": [decimal.Decimal("1.5"), decimal.Decimal("2.5")] * 30,
+            "nullable": pd.array([1, 2] * 30, "Int64"),
+            "maybe": pd.array([True, False] * 30, "boolean"),
+            "category": pd.Categorical([10, 20] * 30),
+            "y": np.arange(60.0),
+        }
+    )
     X = fit(frame, ["y"]).transform(frame[:2])
     np.testing.assert_allclose(X.T, [[-1, -1, 1, 1, 0], [1, 1, -1, 0, 1]], rtol=1e-6)
 

@@ -39,15 +39,29 @@ def measure(backends, widths=(4,), batches=(8,), **options):
 
 
 def point(device, width, batch, rate):
-    return {"device": device, "width": width, "batch": batch, "seconds": batch / rate,
-            "spread": [batch / rate, batch / rate], "samples_per_second": float(rate), "flops_per_second": 1.0,
-            "of_flops_limit": 0.5}  # fmt: skip
+    return {
+        "device": device,
+        "width": width,
+        "batch": batch,
+        "seconds": batch / rate,
+        "spread": [batch / rate, batch / rate],
+        "samples_per_second": float(rate),
+        "flops_per_second": 1.0,
+        "of_flops_limit": 0.5,
+    }
 
 
 def result(*points, **changed):
     limits = {"cpu": {"flops": 1.0, "bytes": 2.0}}
-    return {"format": 1, "machine": {"cpu": "a CPU"}, "dtype": "float32", "features": 784, "limits": limits,
-            "points": [point(*p) for p in points], **changed}  # fmt: skip
+    return {
+        "format": 1,
+        "machine": {"cpu": "a CPU"},
+        "dtype": "float32",
+        "features": 784,
+        "limits": limits,
+        "points": [point(*p) for p in points],
+        **changed,
+    }
 
 
 # --- measure ---------------------------------------------------------------------------------------------------------
@@ -57,8 +71,11 @@ def test_points_hold_rates_of_what_was_counted(one_second):
     told = []
     found = measure([select_backend("cpu")], widths=[5, 4, 5], batches=[8, 2], tell=told.extend)
     assert [(p["device"], p["batch"], p["width"]) for p in found["points"]] == [
-        ("cpu", 2, 4), ("cpu", 2, 5), ("cpu", 8, 4), ("cpu", 8, 5)
-    ]  # fmt: skip
+        ("cpu", 2, 4),
+        ("cpu", 2, 5),
+        ("cpu", 8, 4),
+        ("cpu", 8, 5),
+    ]
     assert told == found["points"]
     assert (found["format"], found["dtype"], found["features"]) == (1, "float32", 6)
     assert found["machine"]["xpnet"] == "1.2.3" and found["limits"] == {"cpu": {"flops": 1e6, "bytes": 1e6}}
@@ -245,7 +262,7 @@ BROKEN = {
     "device": (broken(device="tpu"), "'tpu'"),
     "spread": (broken(spread=[1.0, float("nan")]), "'spread'"),
     "twice": (result(("cpu", 64, 32, 1), ("cpu", 64, 32, 2)), "twice"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)

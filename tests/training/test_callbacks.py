@@ -146,16 +146,19 @@ def rates(losses, name="val_loss", **options):
 
 
 @pytest.mark.parametrize("name", ["val_loss", "train_loss"])
-@pytest.mark.parametrize(("losses", "options", "expected"), [
-    # after `patience` epochs that are no better, the next one reduces; then the count begins anew
-    ([9, 5, 5, 5, 5, 5, 5, 5], {"patience": 2, "factor": 0.5}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25]),
-    ([0.1, 5, 4, 4, 3, 3, 2], {"patience": 1}, [1] * 7),  # the untrained network is no rival
-    ([9, 5, 6, 4, 4, 3], {"patience": 0, "factor": 0.5}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
-    ([9, 1, 0.95, 0.95], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25]),
-    ([9, 1, 1, 1, 1], {"patience": 0, "factor": 0.5, "lr_min": 0.3}, [1, 1, 0.5, 0.3, 0.3]),
-    ([9, float("nan"), float("nan")], {"patience": 0, "factor": 0.5}, [1, 0.5, 0.25]),
-    ([9, -1, -1.05, -0.95, -1.2], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25, 0.25]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("losses", "options", "expected"),
+    [
+        # after `patience` epochs that are no better, the next one reduces; then the count begins anew
+        ([9, 5, 5, 5, 5, 5, 5, 5], {"patience": 2, "factor": 0.5}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25]),
+        ([0.1, 5, 4, 4, 3, 3, 2], {"patience": 1}, [1] * 7),  # the untrained network is no rival
+        ([9, 5, 6, 4, 4, 3], {"patience": 0, "factor": 0.5}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
+        ([9, 1, 0.95, 0.95], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25]),
+        ([9, 1, 1, 1, 1], {"patience": 0, "factor": 0.5, "lr_min": 0.3}, [1, 1, 0.5, 0.3, 0.3]),
+        ([9, float("nan"), float("nan")], {"patience": 0, "factor": 0.5}, [1, 0.5, 0.25]),
+        ([9, -1, -1.05, -0.95, -1.2], {"patience": 0, "threshold": 0.1, "factor": 0.5}, [1, 1, 0.5, 0.25, 0.25]),
+    ],
+)
 def test_a_plateau_reduces_the_rate(name, losses, options, expected):
     assert rates(losses, name, **options) == expected
 
@@ -169,16 +172,25 @@ def test_a_run_uses_the_reduced_rate():
     assert optimizer.lr == pytest.approx(1e-9)
 
 
-@pytest.mark.parametrize(("make", "error", "parts"), [
-    (lambda: ReduceOnPlateau(0.1), TypeError,
-     ["optimizer is 0.1", "needed is the one that trains", "ReduceOnPlateau(optimizer)"]),
-    (lambda: ReduceOnPlateau(SGD(Cosine(0.1, 9))), ValueError,
-     ["the rate follows Cosine", "which a reduction would end", "give the optimizer a number as lr"]),
-    (lambda: ReduceOnPlateau(SGD(), factor=1), ValueError, ["factor is 1", "below 1"]),
-    (lambda: ReduceOnPlateau(SGD(), patience=-1), ValueError, ["patience is -1", "at least 0"]),
-    (lambda: ReduceOnPlateau(SGD(), threshold=-1), ValueError, ["threshold is -1", "at least 0"]),
-    (lambda: ReduceOnPlateau(SGD(), lr_min=-1), ValueError, ["lr_min is -1", "at least 0"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "error", "parts"),
+    [
+        (
+            lambda: ReduceOnPlateau(0.1),
+            TypeError,
+            ["optimizer is 0.1", "needed is the one that trains", "ReduceOnPlateau(optimizer)"],
+        ),
+        (
+            lambda: ReduceOnPlateau(SGD(Cosine(0.1, 9))),
+            ValueError,
+            ["the rate follows Cosine", "which a reduction would end", "give the optimizer a number as lr"],
+        ),
+        (lambda: ReduceOnPlateau(SGD(), factor=1), ValueError, ["factor is 1", "below 1"]),
+        (lambda: ReduceOnPlateau(SGD(), patience=-1), ValueError, ["patience is -1", "at least 0"]),
+        (lambda: ReduceOnPlateau(SGD(), threshold=-1), ValueError, ["threshold is -1", "at least 0"]),
+        (lambda: ReduceOnPlateau(SGD(), lr_min=-1), ValueError, ["lr_min is -1", "at least 0"]),
+    ],
+)
 def test_plateaus_that_cannot_work(make, error, parts):
     with pytest.raises(error) as raised:
         make()
@@ -205,21 +217,31 @@ def scripted(values, callback, name="val_loss", epochs=None, normalization="batc
     dataset = Dataset.from_labels(rng.random((4, 30)), rng.integers(0, 3, 30), 3)
     network = Network([4, 5, 3], normalization=normalization, backend=xpnet.select_backend("cpu"))
     script = Scripted(name, values)
-    history = xpnet.train(network, dataset, SGD(), epochs=len(values) - 1 if epochs is None else epochs, batch_size=10,
-                          validation=dataset, callbacks=[script, callback])  # fmt: skip
+    history = xpnet.train(
+        network,
+        dataset,
+        SGD(),
+        epochs=len(values) - 1 if epochs is None else epochs,
+        batch_size=10,
+        validation=dataset,
+        callbacks=[script, callback],
+    )
     return history, script.weights, network.owned
 
 
-@pytest.mark.parametrize(("values", "options", "last", "chosen"), [
-    ([9, 5, 4, 6, 6, 6, 1], {"patience": 3}, 5, 2),  # stopped
-    ([9, 5, 4, 6, 3, 6, 6], {"patience": 3}, 6, 4),  # ends normally, and the best weights come back all the same
-    ([9, 5, 4, 3], {"patience": 1}, 3, 3),
-    ([1, 5, 4, 3], {"patience": 2}, 2, 0),  # the untrained network was the best one
-    ([9, 5, 5, 5, 5], {"patience": 2}, 3, 1),  # equal is no better
-    ([9, 5, 4.9, 4.8, 4.7, 4.0], {"patience": 3, "min_delta": 0.5}, 4, 1),
-    ([9, 5, float("nan"), float("nan"), 4], {"patience": 2}, 3, 1),
-    ([float("inf"), 5, 6, 7], {"patience": 2}, 3, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "options", "last", "chosen"),
+    [
+        ([9, 5, 4, 6, 6, 6, 1], {"patience": 3}, 5, 2),  # stopped
+        ([9, 5, 4, 6, 3, 6, 6], {"patience": 3}, 6, 4),  # ends normally, and the best weights come back all the same
+        ([9, 5, 4, 3], {"patience": 1}, 3, 3),
+        ([1, 5, 4, 3], {"patience": 2}, 2, 0),  # the untrained network was the best one
+        ([9, 5, 5, 5, 5], {"patience": 2}, 3, 1),  # equal is no better
+        ([9, 5, 4.9, 4.8, 4.7, 4.0], {"patience": 3, "min_delta": 0.5}, 4, 1),
+        ([9, 5, float("nan"), float("nan"), 4], {"patience": 2}, 3, 1),
+        ([float("inf"), 5, 6, 7], {"patience": 2}, 3, 1),
+    ],
+)
 def test_early_stopping_gives_the_best_weights_back(values, options, last, chosen):
     history, weights, after = scripted(values, EarlyStopping(**options))
     assert history[-1]["epoch"] == last and history[-1]["chosen_epoch"] == chosen
@@ -230,10 +252,15 @@ def test_early_stopping_gives_the_best_weights_back(values, options, last, chose
     assert last == chosen or not np.array_equal(weights[last], weights[chosen])
 
 
-@pytest.mark.parametrize(("monitor", "values", "chosen"), [
-    ("val_accuracy", [0.1, 0.5, 0.4, 0.4], 1), ("val_f1", [0.1, 0.5, 0.4, 0.4], 1),
-    ("train_loss", [5, 1, 2, 2], 1), ("val_mean_squared_error", [5, 1, 2, 2], 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("monitor", "values", "chosen"),
+    [
+        ("val_accuracy", [0.1, 0.5, 0.4, 0.4], 1),
+        ("val_f1", [0.1, 0.5, 0.4, 0.4], 1),
+        ("train_loss", [5, 1, 2, 2], 1),
+        ("val_mean_squared_error", [5, 1, 2, 2], 1),
+    ],
+)
 def test_losses_go_down_and_scores_up(monitor, values, chosen):
     history, weights, after = scripted(values, EarlyStopping(2, monitor), monitor)
     assert history[-1]["epoch"] == 3 and history[-1]["chosen_epoch"] == chosen
@@ -261,10 +288,15 @@ def test_an_interrupt_leaves_the_weights_that_were_reached():
     np.testing.assert_array_equal(network.owned, interrupt.reached)
 
 
-@pytest.mark.parametrize(("monitor", "score", "values", "last"), [
-    ("val_accuracy", 0.9, [0.1, 0.5, 0.9, 0.95], 2), ("val_accuracy", 0.9, [0.95, 0.5], 0),
-    ("val_loss", 0.5, [2, 1, 0.4, 0.1], 2), ("val_accuracy", 0.99, [0.1, 0.5, 0.9], 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("monitor", "score", "values", "last"),
+    [
+        ("val_accuracy", 0.9, [0.1, 0.5, 0.9, 0.95], 2),
+        ("val_accuracy", 0.9, [0.95, 0.5], 0),
+        ("val_loss", 0.5, [2, 1, 0.4, 0.1], 2),
+        ("val_accuracy", 0.99, [0.1, 0.5, 0.9], 2),
+    ],
+)
 def test_stop_at_score(monitor, score, values, last):
     history, _, _ = scripted(values, StopAtScore(score, monitor), monitor)
     assert history[-1]["epoch"] == last
@@ -274,11 +306,14 @@ def test_stop_at_score(monitor, score, values, last):
         assert history[-1]["stopped"] == f"{monitor} is {values[last]:g}, asked for {score:g}"
 
 
-@pytest.mark.parametrize(("callback", "validated", "parts"), [
-    (EarlyStopping(), False, ["'val_loss'", "have train_loss;", "train(..., validation=...)"]),
-    (EarlyStopping(monitor="val_f1"), True, ["'val_f1'", "train_loss, val_loss, val_accuracy", "metrics="]),
-    (StopAtScore(0.9, "seconds"), True, ["'seconds'", "train_loss, val_loss, val_accuracy"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("callback", "validated", "parts"),
+    [
+        (EarlyStopping(), False, ["'val_loss'", "have train_loss;", "train(..., validation=...)"]),
+        (EarlyStopping(monitor="val_f1"), True, ["'val_f1'", "train_loss, val_loss, val_accuracy", "metrics="]),
+        (StopAtScore(0.9, "seconds"), True, ["'seconds'", "train_loss, val_loss, val_accuracy"]),
+    ],
+)
 def test_a_measure_that_is_not_there_is_refused_at_the_first_record(callback, validated, parts):
     rng = np.random.default_rng(0)
     dataset = Dataset.from_labels(rng.random((4, 30)), rng.integers(0, 3, 30), 3)
@@ -290,15 +325,31 @@ def test_a_measure_that_is_not_there_is_refused_at_the_first_record(callback, va
     np.testing.assert_array_equal(network.owned, before)
 
 
-@pytest.mark.parametrize(("steps", "accumulate", "expected"), [
-    (5, 1, [0, 5]), (8, 1, [0, 8]), (11, 1, [0, 8, 3]), (11, 2, [0, 8, 4]), (24, 1, [0, 8, 8, 8]), (99, 1, [0, 8, 8, 8])
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "accumulate", "expected"),
+    [
+        (5, 1, [0, 5]),
+        (8, 1, [0, 8]),
+        (11, 1, [0, 8, 3]),
+        (11, 2, [0, 8, 4]),
+        (24, 1, [0, 8, 8, 8]),
+        (99, 1, [0, 8, 8, 8]),
+    ],
+)
 def test_a_budget_of_steps_ends_at_that_very_step(steps, accumulate, expected):
     rng = np.random.default_rng(0)
     dataset = Dataset.from_labels(rng.random((4, 30)), rng.integers(0, 3, 30), 3)
     network, optimizer = Network([4, 3], backend=xpnet.select_backend("cpu")), SGD()
-    history = xpnet.train(network, dataset, optimizer, epochs=3, batch_size=4, validation=dataset,
-                          accumulate=accumulate, callbacks=[Budget(steps=steps)])  # fmt: skip
+    history = xpnet.train(
+        network,
+        dataset,
+        optimizer,
+        epochs=3,
+        batch_size=4,
+        validation=dataset,
+        accumulate=accumulate,
+        callbacks=[Budget(steps=steps)],
+    )
     assert history.column("steps") == expected and optimizer.steps_done == -(-sum(expected) // accumulate)
     last = history[-1]
     assert ("stopped" in last) == (steps < 99) and last.get("stopped", f"budget of {steps} steps").endswith("steps")
@@ -355,14 +406,17 @@ def test_the_first_reason_is_told_and_all_see_the_last_record():
     assert history[-1]["stopped"] == "enough" and len(history) == 2 and seen == [None, None, "enough", "enough"]
 
 
-@pytest.mark.parametrize(("make", "error", "parts"), [
-    (lambda: EarlyStopping(0), ValueError, ["patience is 0", "at least 1"]),
-    (lambda: EarlyStopping(min_delta=-1), ValueError, ["min_delta is -1", "at least 0"]),
-    (lambda: StopAtScore("high"), TypeError, ["score is 'high'", "StopAtScore(0.95)"]),
-    (lambda: Budget(), TypeError, ["Budget needs seconds or steps", "Budget(seconds=60)", "Budget(steps=1000)"]),
-    (lambda: Budget(seconds=0), ValueError, ["seconds is 0", "above 0"]),
-    (lambda: Budget(steps=0), ValueError, ["steps is 0", "at least 1"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "error", "parts"),
+    [
+        (lambda: EarlyStopping(0), ValueError, ["patience is 0", "at least 1"]),
+        (lambda: EarlyStopping(min_delta=-1), ValueError, ["min_delta is -1", "at least 0"]),
+        (lambda: StopAtScore("high"), TypeError, ["score is 'high'", "StopAtScore(0.95)"]),
+        (lambda: Budget(), TypeError, ["Budget needs seconds or steps", "Budget(seconds=60)", "Budget(steps=1000)"]),
+        (lambda: Budget(seconds=0), ValueError, ["seconds is 0", "above 0"]),
+        (lambda: Budget(steps=0), ValueError, ["steps is 0", "at least 1"]),
+    ],
+)
 def test_ends_that_cannot_be(make, error, parts):
     with pytest.raises(error) as raised:
         make()
@@ -381,8 +435,15 @@ def test_callbacks_see_weighted_metrics_of_the_validation(weighted):
             seen.append(xpnet.evaluate(network, dataset, ("f1", "roc_auc")))
 
     names = ("loss", "accuracy", "f1", "roc_auc")
-    history = xpnet.train(network, dataset, SGD(), epochs=2, validation=dataset, metrics=("f1", "roc_auc"),
-                          callbacks=[Watch(), EarlyStopping(monitor="val_roc_auc")])  # fmt: skip
+    history = xpnet.train(
+        network,
+        dataset,
+        SGD(),
+        epochs=2,
+        validation=dataset,
+        metrics=("f1", "roc_auc"),
+        callbacks=[Watch(), EarlyStopping(monitor="val_roc_auc")],
+    )
     assert [[record[f"val_{name}"] for name in names] for record in history] == [
         [measured[name] for name in names] for measured in seen
     ]

@@ -66,8 +66,14 @@ class Run:
 
     def __init__(self, backend, dataset=None, optimizer=lambda: Adam(0.01, ema=0.9), **options):
         self.backend, self.dataset, self.optimizer = backend, dataset or labelled(62), optimizer
-        self.options = {"batch_size": 5, "epochs": 4, "seed": 3, "accumulate": 2, "validation": labelled(30),
-                        "metrics": ("f1",)} | options  # fmt: skip
+        self.options = {
+            "batch_size": 5,
+            "epochs": 4,
+            "seed": 3,
+            "accumulate": 2,
+            "validation": labelled(30),
+            "metrics": ("f1",),
+        } | options
 
     def __call__(self, *more, resume=None, **options):
         network = Network([6, 7, 3], normalization="batch", dropout=0.3, backend=self.backend, seed=1)
@@ -77,8 +83,9 @@ class Run:
             callbacks.append(ReduceOnPlateau(optimizer, patience=0, factor=0.5))
         # told of last: whatever it stands before has been done
         callbacks.sort(key=lambda callback: isinstance(callback, Kill))
-        history = xpnet.train(network, self.dataset, optimizer, callbacks=callbacks, resume=resume,
-                              **(self.options | options))  # fmt: skip
+        history = xpnet.train(
+            network, self.dataset, optimizer, callbacks=callbacks, resume=resume, **(self.options | options)
+        )
         return self.told(network, optimizer, history)
 
     def told(self, network, optimizer, history):
@@ -92,10 +99,18 @@ class Run:
             self(Kill(n, path))
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"accumulate": 1, "batch_size": 7}, {"dataset": labelled(62, weighted=True)}, {"shuffle": False},
-    {"optimizer": lambda: NAdam(Cosine(0.02, 40), clip_norm=1.0)}, {"optimizer": lambda: SGD(0.05)},
-], ids=["adam", "plain", "weighted", "in order", "nadam", "sgd"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"accumulate": 1, "batch_size": 7},
+        {"dataset": labelled(62, weighted=True)},
+        {"shuffle": False},
+        {"optimizer": lambda: NAdam(Cosine(0.02, 40), clip_norm=1.0)},
+        {"optimizer": lambda: SGD(0.05)},
+    ],
+    ids=["adam", "plain", "weighted", "in order", "nadam", "sgd"],
+)
 def test_from_every_step_to_the_same_bits(backend, tmp_path, options):
     run, path = Run(backend, **options), tmp_path / "run.safetensors"
     whole, seen = run(), set()
@@ -158,8 +173,14 @@ def test_on_a_gpu_a_checkpoint_adds_nothing_to_a_step(fake_gpu, tmp_path):
             counted.append((step, counts.uploads, counts.reads, counts.allocations, counts.hidden_copies))
 
     network = Network([6, 7, 3], dropout=0.3, backend=fake_gpu)
-    xpnet.train(network, labelled(400), Adam(), epochs=1, batch_size=5,
-                callbacks=[Count(), Checkpoint(tmp_path / "c", steps=70)])  # fmt: skip
+    xpnet.train(
+        network,
+        labelled(400),
+        Adam(),
+        epochs=1,
+        batch_size=5,
+        callbacks=[Count(), Checkpoint(tmp_path / "c", steps=70)],
+    )
     inside = [(np.subtract(b, a)[1:], a[0]) for a, b in pairwise(counted) if a[0] not in (0, 70)]
     assert {70, 80} <= {step for step, *_ in counted}
     for change, _ in inside:
@@ -172,9 +193,14 @@ def test_seconds_and_sums_go_on_and_the_generator_gives_the_records_so_far(float
     moment = load_checkpoint(tmp_path / "c")
     assert (moment.progress.epoch, moment.progress.step) == (2, 6) and moment.progress.seconds > 0
     network, optimizer = Network([6, 7, 3], normalization="batch", dropout=0.3, backend=float64_cpu), run.optimizer()
-    records = xpnet.epochs(network, run.dataset, optimizer, resume=tmp_path / "c",
-                           callbacks=[EarlyStopping(3), ReduceOnPlateau(optimizer, patience=0)],
-                           **run.options)  # fmt: skip
+    records = xpnet.epochs(
+        network,
+        run.dataset,
+        optimizer,
+        resume=tmp_path / "c",
+        callbacks=[EarlyStopping(3), ReduceOnPlateau(optimizer, patience=0)],
+        **run.options,
+    )
     assert [next(records), next(records)] == moment.history  # not told to callbacks again
     assert next(records)["seconds"] > moment.progress.seconds
     records.close()
@@ -280,19 +306,22 @@ def stored(tmp_path, float64_cpu):
     return path
 
 
-@pytest.mark.parametrize(("changes", "parts"), [
-    ({"batch_size": 6}, ["batch_size 5", "batch_size 6", "leave resume out"]),
-    ({"accumulate": 3}, ["accumulate 2", "accumulate 3"]),
-    ({"seed": 4}, ["seed 3", "seed 4"]),
-    ({"shuffle": False}, ["shuffle True", "shuffle False"]),
-    ({"dataset": labelled(60)}, ["n_samples 62", "n_samples 60"]),
-    ({"dataset": labelled(62, weighted=True)}, ["sample weights False", "sample weights True"]),
-    ({"optimizer": lambda: Adam(0.01, ema=0.9, l2=0.1)}, ["optimizer Adam(", "l2=0.1"]),
-    ({"optimizer": lambda: Momentum(ema=0.9)}, ["optimizer Adam(", "Momentum("]),
-    ({"optimizer": lambda: Adam(Cosine(0.1, 9), ema=0.9)}, ["initial lr 0.01", "Cosine(lr=0.1"]),
-    ({"optimizer": lambda: Adam(0.02, ema=0.9)}, ["initial lr 0.01", "initial lr 0.02"]),
-    ({"backend": xpnet.select_backend("cpu", "float32")}, ["dtype float64", "dtype float32"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"batch_size": 6}, ["batch_size 5", "batch_size 6", "leave resume out"]),
+        ({"accumulate": 3}, ["accumulate 2", "accumulate 3"]),
+        ({"seed": 4}, ["seed 3", "seed 4"]),
+        ({"shuffle": False}, ["shuffle True", "shuffle False"]),
+        ({"dataset": labelled(60)}, ["n_samples 62", "n_samples 60"]),
+        ({"dataset": labelled(62, weighted=True)}, ["sample weights False", "sample weights True"]),
+        ({"optimizer": lambda: Adam(0.01, ema=0.9, l2=0.1)}, ["optimizer Adam(", "l2=0.1"]),
+        ({"optimizer": lambda: Momentum(ema=0.9)}, ["optimizer Adam(", "Momentum("]),
+        ({"optimizer": lambda: Adam(Cosine(0.1, 9), ema=0.9)}, ["initial lr 0.01", "Cosine(lr=0.1"]),
+        ({"optimizer": lambda: Adam(0.02, ema=0.9)}, ["initial lr 0.01", "initial lr 0.02"]),
+        ({"backend": xpnet.select_backend("cpu", "float32")}, ["dtype float64", "dtype float32"]),
+    ],
+)
 def test_a_checkpoint_of_another_run_is_refused(stored, float64_cpu, changes, parts):
     with pytest.raises(ValueError) as error:
         Run(**{"backend": float64_cpu, **changes})(resume=stored)
@@ -342,8 +371,9 @@ def test_fewer_epochs_than_have_begun_are_refused(float64_cpu, tmp_path, n_pause
     optimizer, before = run.optimizer(), network.owned.copy()
     callbacks = [EarlyStopping(3), ReduceOnPlateau(optimizer, patience=0, factor=0.5)]
     with pytest.raises(ValueError) as error:
-        xpnet.train(network, run.dataset, optimizer, callbacks=callbacks, resume=path,
-                    **(run.options | {"epochs": begun - 1}))  # fmt: skip
+        xpnet.train(
+            network, run.dataset, optimizer, callbacks=callbacks, resume=path, **(run.options | {"epochs": begun - 1})
+        )
     says(error, f"{path} is of a run within or after epoch {begun}", f"epochs is {begun - 1}", f"epochs={begun} or")
     np.testing.assert_array_equal(network.owned, before)
     assert run(resume=path, epochs=begun) == run(epochs=begun)
@@ -368,10 +398,16 @@ def rewritten(path, change):
     save_file(tensors, path, {"checkpoint": json.dumps(facts)})
 
 
-@pytest.mark.parametrize(("content", "part"), [
-    (lambda whole: whole[:-1], "not a whole safetensors file"), (lambda whole: whole[:60], "not a whole"),
-    (lambda whole: b"", "not a whole"), (lambda whole: b"{}" * 50, "not a whole"),
-], ids=["cut", "header", "empty", "foreign"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (lambda whole: whole[:-1], "not a whole safetensors file"),
+        (lambda whole: whole[:60], "not a whole"),
+        (lambda whole: b"", "not a whole"),
+        (lambda whole: b"{}" * 50, "not a whole"),
+    ],
+    ids=["cut", "header", "empty", "foreign"],
+)
 def test_a_file_that_is_not_whole_is_refused(stored, float64_cpu, content, part):
     stored.write_bytes(content(stored.read_bytes()))
     with pytest.raises(ValueError) as error:
@@ -401,41 +437,60 @@ def set_in(*keys, value):
     return change
 
 
-@pytest.mark.parametrize(("change", "found", "needed"), [
-    (set_in("format", value=2), "format is 2", "needed is 1"),
-    (set_in("progress", value={}), "no checkpoint that can be read", ""),
-    (set_in("progress", "epoch", value=-1), "counts are (-1, ", "needed are whole numbers"),
-    (set_in("progress", "step", value=1.5), "1.5", "needed are whole numbers"),
-    (set_in("progress", "loss", value=float("nan")), "the number nan", "needed are finite ones"),
-    (set_in("progress", "order", value={"bit_generator": "MT19937"}), "state of the generator", "of another one"),
-    (set_in("progress", "order", value=None), "state of the generator", "of another one"),
-    (set_in("history", value=[]), "epochs of its history", "needed are 0, 1, 2 and so on"),
-    (set_in("history", 0, "epoch", value=7), "do not follow each other", "needed are 0, 1, 2 and so on"),
-    (set_in("callbacks", value=3), "no checkpoint that can be read", ""),
-    (set_in("fit", value={}), "network None", "this one has network"),
-    (lambda facts, tensors: tensors.pop("state"), "state is no such tensor", "needed is float64"),
-    (lambda facts, tensors: tensors.update(owned=tensors["owned"][1:]), "owned is float64", "needed is float64"),
-    (lambda facts, tensors: tensors.update(keys=tensors["keys"].astype(np.int32)), "keys is int32", "needed is uint32"),
-    (lambda facts, tensors: tensors["last_good.owned"].fill(np.nan), "weights are not finite", ""),
-    (lambda facts, tensors: facts.pop("steps_done"), "steps_done", ""),
-    (set_in("callbacks", 1, 1, value={"best": 1.0}), "of ReduceOnPlateau cannot be taken up", "KeyError: 'n_bad'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "found", "needed"),
+    [
+        (set_in("format", value=2), "format is 2", "needed is 1"),
+        (set_in("progress", value={}), "no checkpoint that can be read", ""),
+        (set_in("progress", "epoch", value=-1), "counts are (-1, ", "needed are whole numbers"),
+        (set_in("progress", "step", value=1.5), "1.5", "needed are whole numbers"),
+        (set_in("progress", "loss", value=float("nan")), "the number nan", "needed are finite ones"),
+        (set_in("progress", "order", value={"bit_generator": "MT19937"}), "state of the generator", "of another one"),
+        (set_in("progress", "order", value=None), "state of the generator", "of another one"),
+        (set_in("history", value=[]), "epochs of its history", "needed are 0, 1, 2 and so on"),
+        (set_in("history", 0, "epoch", value=7), "do not follow each other", "needed are 0, 1, 2 and so on"),
+        (set_in("callbacks", value=3), "no checkpoint that can be read", ""),
+        (set_in("fit", value={}), "network None", "this one has network"),
+        (lambda facts, tensors: tensors.pop("state"), "state is no such tensor", "needed is float64"),
+        (lambda facts, tensors: tensors.update(owned=tensors["owned"][1:]), "owned is float64", "needed is float64"),
+        (
+            lambda facts, tensors: tensors.update(keys=tensors["keys"].astype(np.int32)),
+            "keys is int32",
+            "needed is uint32",
+        ),
+        (lambda facts, tensors: tensors["last_good.owned"].fill(np.nan), "weights are not finite", ""),
+        (lambda facts, tensors: facts.pop("steps_done"), "steps_done", ""),
+        (set_in("callbacks", 1, 1, value={"best": 1.0}), "of ReduceOnPlateau cannot be taken up", "KeyError: 'n_bad'"),
+    ],
+)
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(stored, float64_cpu, change, found, needed):
     rewritten(stored, change)
     network = Network([6, 7, 3], normalization="batch", dropout=0.3, backend=float64_cpu, seed=1)
     optimizer, before = Adam(0.01, ema=0.9), network.owned.copy()
     with pytest.raises(ValueError) as error:
-        xpnet.train(network, labelled(62), optimizer, resume=stored, epochs=4, batch_size=5, accumulate=2, seed=3,
-                    callbacks=[EarlyStopping(3), ReduceOnPlateau(optimizer)])  # fmt: skip
+        xpnet.train(
+            network,
+            labelled(62),
+            optimizer,
+            resume=stored,
+            epochs=4,
+            batch_size=5,
+            accumulate=2,
+            seed=3,
+            callbacks=[EarlyStopping(3), ReduceOnPlateau(optimizer)],
+        )
     says(error, found, needed, "begin anew")
     np.testing.assert_array_equal(network.owned, before)
     assert optimizer.steps_done == 0
 
 
-@pytest.mark.parametrize(("make", "error", "parts"), [
-    (lambda: Checkpoint("c", seconds=0), ValueError, ["seconds is 0", "above 0"]),
-    (lambda: Checkpoint("c", steps=0), ValueError, ["steps is 0", "at least 1"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "error", "parts"),
+    [
+        (lambda: Checkpoint("c", seconds=0), ValueError, ["seconds is 0", "above 0"]),
+        (lambda: Checkpoint("c", steps=0), ValueError, ["steps is 0", "at least 1"]),
+    ],
+)
 def test_checkpoints_that_cannot_work(make, error, parts):
     with pytest.raises(error) as raised:
         make()
@@ -492,12 +547,18 @@ def test_a_state_may_be_empty_and_its_arrays_keep_their_type(backend, tmp_path):
     for n, expected in ((0, None), (2, 2**40 + 2)):
         late, options = Late(), {"batch_size": 5, "epochs": 1}
         with pytest.raises(Killed):
-            xpnet.train(Network([6, 3], backend=backend), labelled(62), SGD(),
-                        callbacks=[late, Kill(n, tmp_path / "c")], **options)  # fmt: skip
+            xpnet.train(
+                Network([6, 3], backend=backend),
+                labelled(62),
+                SGD(),
+                callbacks=[late, Kill(n, tmp_path / "c")],
+                **options,
+            )
         again = Late()
         again.counts = backend.xp.zeros(1)  # a state where there was none
-        xpnet.train(Network([6, 3], backend=backend), labelled(62), SGD(), callbacks=[again], resume=tmp_path / "c",
-                    **options)  # fmt: skip
+        xpnet.train(
+            Network([6, 3], backend=backend), labelled(62), SGD(), callbacks=[again], resume=tmp_path / "c", **options
+        )
         if expected is None:
             assert again.loaded == {}
         else:

@@ -24,8 +24,9 @@ def fresh(backend):
 
 def test_the_losses_are_those_of_steps_by_hand(float64_cpu):
     data, by_hand = labelled(), fresh(float64_cpu)
-    found = find_lr(fresh(float64_cpu), data, SGD(), lr_start=1e-3, lr_end=1.0, n_steps=40, batch_size=16,
-                    smoothing=0.5, seed=3)  # fmt: skip
+    found = find_lr(
+        fresh(float64_cpu), data, SGD(), lr_start=1e-3, lr_end=1.0, n_steps=40, batch_size=16, smoothing=0.5, seed=3
+    )
     np.testing.assert_allclose(found.lrs, np.geomspace(1e-3, 1.0, 40), rtol=1e-12)
     rng = random_generator(3, 1)
     order = np.concatenate([rng.permutation(64) for _ in range(10)])
@@ -88,15 +89,18 @@ def test_too_few_steps_give_no_suggestion(float64_cpu):
     assert found.suggestion is None and len(found.losses) < 10
 
 
-@pytest.mark.parametrize(("changes", "error", "parts"), [
-    ({"lr_start": 0}, ValueError, ["lr_start is 0", "above 0"]),
-    ({"lr_end": 1e-8}, ValueError, ["lr_end is 1e-08", "above 1e-07"]),
-    ({"n_steps": 5}, ValueError, ["n_steps is 5", "at least 10"]),
-    ({"batch_size": 0}, ValueError, ["batch_size is 0"]),
-    ({"smoothing": 1.0}, ValueError, ["smoothing is 1.0", "below 1"]),
-    ({"optimizer": 0.1}, TypeError, ["optimizer is 0.1", "needed is one such as", "xpnet.SGD(lr=0.1)"]),
-    ({"dataset": np.ones((6, 2))}, TypeError, ["dataset is a ndarray", "needed is a Dataset", "Dataset(X, Y)"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "error", "parts"),
+    [
+        ({"lr_start": 0}, ValueError, ["lr_start is 0", "above 0"]),
+        ({"lr_end": 1e-8}, ValueError, ["lr_end is 1e-08", "above 1e-07"]),
+        ({"n_steps": 5}, ValueError, ["n_steps is 5", "at least 10"]),
+        ({"batch_size": 0}, ValueError, ["batch_size is 0"]),
+        ({"smoothing": 1.0}, ValueError, ["smoothing is 1.0", "below 1"]),
+        ({"optimizer": 0.1}, TypeError, ["optimizer is 0.1", "needed is one such as", "xpnet.SGD(lr=0.1)"]),
+        ({"dataset": np.ones((6, 2))}, TypeError, ["dataset is a ndarray", "needed is a Dataset", "Dataset(X, Y)"]),
+    ],
+)
 def test_refusals(float64_cpu, changes, error, parts):
     arguments = {"dataset": labelled(), "optimizer": SGD(), **changes}
     with pytest.raises(error) as raised:

@@ -67,14 +67,25 @@ def test_every_buffer_has_its_name_and_size(dataset, dtype):
     plan = sizes(memory_plan(network, dataset, xpnet.SGD(), batch_size=20, others=[dataset]))
     n = backend.dtype.itemsize
     expected = {
-        "training X": 6 * 100 * 4, "training Y": 3 * 100 * 4, "training weights": 100 * 8, "other Y": 3 * 100 * 4,
-        "training weights, to gather from": 100 * n, "theta": network.parameters.flat.size * n,
-        "last good theta": network.parameters.flat.size * n, "step gradient": network.parameters.flat.size * n,
-        "step X": 6 * 20 * n, "step Z1, A1": 7 * 20 * n, "step Z2": 3 * 20 * n, "step dA1": 7 * 20 * n,
-        "step dZ1": 7 * 20 * n, "step w": 20 * n, "step mask": 7 * 20, "step constants": 7 * 20 * n,
+        "training X": 6 * 100 * 4,
+        "training Y": 3 * 100 * 4,
+        "training weights": 100 * 8,
+        "other Y": 3 * 100 * 4,
+        "training weights, to gather from": 100 * n,
+        "theta": network.parameters.flat.size * n,
+        "last good theta": network.parameters.flat.size * n,
+        "step gradient": network.parameters.flat.size * n,
+        "step X": 6 * 20 * n,
+        "step Z1, A1": 7 * 20 * n,
+        "step Z2": 3 * 20 * n,
+        "step dA1": 7 * 20 * n,
+        "step dZ1": 7 * 20 * n,
+        "step w": 20 * n,
+        "step mask": 7 * 20,
+        "step constants": 7 * 20 * n,
         "record 0 Z1, A1": 7 * 100 * n,
         "order": 8 * 100,
-    }  # fmt: skip
+    }
     assert expected.items() <= plan.items()
     assert ("training X, to gather from" in plan) == (dtype == "float64")  # only there is a copy made
 

@@ -42,8 +42,10 @@ def test_classes_as_scikit_learn_counts_them(n, tied, weighted):
         metrics.confusion_matrix(P, Y, w), sk.confusion_matrix(labels, predicted, sample_weight=w), atol=1e-12
     )
     for ours, theirs in (
-        (metrics.precision, sk.precision_score), (metrics.recall, sk.recall_score), (metrics.f1, sk.f1_score),
-    ):  # fmt: skip
+        (metrics.precision, sk.precision_score),
+        (metrics.recall, sk.recall_score),
+        (metrics.f1, sk.f1_score),
+    ):
         for average in ("macro", "micro", "weighted", *(["binary"] if n <= 2 else [])):
             expected = theirs(labels, predicted, average=average, sample_weight=w, zero_division=0)
             assert agrees(ours(P, Y, w, average=average), expected), (ours, average)
@@ -70,9 +72,10 @@ def test_errors_as_scikit_learn_has_them(n, tied, weighted):
     Y = 3 * Y + np.random.default_rng(5).standard_normal(Y.shape)
     Y[0, : 30 if n > 1 else 1] = 2.0
     for ours, theirs in (
-        (metrics.r2, sk.r2_score), (metrics.mean_absolute_error, sk.mean_absolute_error),
+        (metrics.r2, sk.r2_score),
+        (metrics.mean_absolute_error, sk.mean_absolute_error),
         (metrics.mean_squared_error, sk.mean_squared_error),
-    ):  # fmt: skip
+    ):
         assert agrees(ours(P, Y, w), theirs(Y.T, P.T, sample_weight=w)), ours
 
 
@@ -220,8 +223,15 @@ def test_predictions_that_are_not_finite_do_not_end_a_sound_training(tmp_path):
     network.parameters.weights[0][...] = 5.0
     stopping, file = xpnet.EarlyStopping(2, "val_r2"), xpnet.HistoryFile(tmp_path / "history.jsonl")
     with np.errstate(all="ignore"):
-        history = xpnet.train(network, Dataset(X, Y), xpnet.SGD(0.01), epochs=5, validation=Dataset(far, Y),
-                              metrics=["r2", "mean_absolute_error"], callbacks=[stopping, file])  # fmt: skip
+        history = xpnet.train(
+            network,
+            Dataset(X, Y),
+            xpnet.SGD(0.01),
+            epochs=5,
+            validation=Dataset(far, Y),
+            metrics=["r2", "mean_absolute_error"],
+            callbacks=[stopping, file],
+        )
     assert np.isnan(history.column("val_r2")).all() and np.isnan(history.column("val_mean_absolute_error")).all()
     assert history[-1]["stopped"] == "no better val_r2 in 2 epochs" and "chosen_epoch" not in history[-1]
     assert np.isfinite(history.column("train_loss")).all()

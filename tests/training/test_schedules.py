@@ -59,31 +59,43 @@ def test_schedules_are_values():
     assert repr(Exponential(0.1, 0.5)) == "Exponential(lr=0.1, factor=0.5)"
 
 
-@pytest.mark.parametrize(("make", "error", "parts"), [
-    (lambda: Constant(0), ValueError, ["lr is 0", "above 0", "Constant(0.1)"]),
-    (lambda: Constant("0.1"), TypeError, ["lr is '0.1'", "number above 0", "Constant(0.1)"]),
-    (lambda: Cosine(math.nan, 10), ValueError, ["lr is nan", "finite", "Cosine(0.1, ...)"]),
-    (lambda: Step(0.1, 0), ValueError, ["every is 0", "at least 1"]),
-    (lambda: Step(0.1, 5, factor=2), ValueError, ["factor is 2", "at most 1", "Step("]),
-    (lambda: Exponential(0.1, 0), ValueError, ["factor is 0", "above 0 and of at most 1", "Exponential("]),
-    (lambda: Cosine(0.1, 10.0), TypeError, ["total_steps is 10.0", "whole number"]),
-    (lambda: Cosine(0.1, 10, lr_end=0.2), ValueError, ["lr_end is 0.2", "at most 0.1"]),
-    (lambda: WarmUp(0.1, 0), ValueError, ["steps is 0", "at least 1"]),
-    (lambda: WarmUp(-1, 5), ValueError, ["lr is -1", "above 0"]),
-    (lambda: WarmUp(0.1, 5, start=0), ValueError, ["start is 0", "above 0", "WarmUp("]),
-    (lambda: WarmUp(WarmUp(0.1, 5), 5), ValueError,
-     ["after is WarmUp(", "warms up itself", "give it as lr without WarmUp"]),
-    (lambda: WarmUp(OneCycle(0.1, 50), 5), ValueError, ["after is OneCycle", "without WarmUp"]),
-    (lambda: WarmUp(Cosine(0.1, 10), 11), ValueError,
-     ["steps is 11", "longer than the 10 steps of Cosine", "WarmUp(Cosine("]),
-    (lambda: OneCycle(0.1, None), TypeError, ["total_steps is None", "whole run", "OneCycle(0.1, total_steps="]),
-    (lambda: OneCycle(0.1, 3), ValueError,
-     ["rise is 0.3 of 3 steps", "leaves no step to rise in", "make it more than 0.333"]),
-    (lambda: OneCycle(0.1, 30, rise=1), ValueError, ["rise is 1", "below 1"]),
-    (lambda: OneCycle(0.1, 30, div=0.5), ValueError, ["div is 0.5", "at least 1"]),
-    (lambda: OneCycle(0.1, 30, final_div=0), ValueError, ["final_div is 0", "at least 1"]),
-    (lambda: InverseScaling(0.1, -0.5), ValueError, ["power is -0.5", "above 0", "InverseScaling("]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "error", "parts"),
+    [
+        (lambda: Constant(0), ValueError, ["lr is 0", "above 0", "Constant(0.1)"]),
+        (lambda: Constant("0.1"), TypeError, ["lr is '0.1'", "number above 0", "Constant(0.1)"]),
+        (lambda: Cosine(math.nan, 10), ValueError, ["lr is nan", "finite", "Cosine(0.1, ...)"]),
+        (lambda: Step(0.1, 0), ValueError, ["every is 0", "at least 1"]),
+        (lambda: Step(0.1, 5, factor=2), ValueError, ["factor is 2", "at most 1", "Step("]),
+        (lambda: Exponential(0.1, 0), ValueError, ["factor is 0", "above 0 and of at most 1", "Exponential("]),
+        (lambda: Cosine(0.1, 10.0), TypeError, ["total_steps is 10.0", "whole number"]),
+        (lambda: Cosine(0.1, 10, lr_end=0.2), ValueError, ["lr_end is 0.2", "at most 0.1"]),
+        (lambda: WarmUp(0.1, 0), ValueError, ["steps is 0", "at least 1"]),
+        (lambda: WarmUp(-1, 5), ValueError, ["lr is -1", "above 0"]),
+        (lambda: WarmUp(0.1, 5, start=0), ValueError, ["start is 0", "above 0", "WarmUp("]),
+        (
+            lambda: WarmUp(WarmUp(0.1, 5), 5),
+            ValueError,
+            ["after is WarmUp(", "warms up itself", "give it as lr without WarmUp"],
+        ),
+        (lambda: WarmUp(OneCycle(0.1, 50), 5), ValueError, ["after is OneCycle", "without WarmUp"]),
+        (
+            lambda: WarmUp(Cosine(0.1, 10), 11),
+            ValueError,
+            ["steps is 11", "longer than the 10 steps of Cosine", "WarmUp(Cosine("],
+        ),
+        (lambda: OneCycle(0.1, None), TypeError, ["total_steps is None", "whole run", "OneCycle(0.1, total_steps="]),
+        (
+            lambda: OneCycle(0.1, 3),
+            ValueError,
+            ["rise is 0.3 of 3 steps", "leaves no step to rise in", "make it more than 0.333"],
+        ),
+        (lambda: OneCycle(0.1, 30, rise=1), ValueError, ["rise is 1", "below 1"]),
+        (lambda: OneCycle(0.1, 30, div=0.5), ValueError, ["div is 0.5", "at least 1"]),
+        (lambda: OneCycle(0.1, 30, final_div=0), ValueError, ["final_div is 0", "at least 1"]),
+        (lambda: InverseScaling(0.1, -0.5), ValueError, ["power is -0.5", "above 0", "InverseScaling("]),
+    ],
+)
 def test_refusals(make, error, parts):
     with pytest.raises(error) as raised:
         make()

@@ -107,8 +107,17 @@ def test_a_chunk_is_one_upload_and_one_read_and_a_step_allocates_nothing(fake_gp
     class Chunks(Callback):
         def on_chunk_end(self, epoch, step, loss):
             counts = fakecupy.counts
-            steps.append((step, counts.uploads, counts.reads, counts.allocations, counts.hidden_copies,
-                          counts.numpy_dispatch, counts.launches))  # fmt: skip
+            steps.append(
+                (
+                    step,
+                    counts.uploads,
+                    counts.reads,
+                    counts.allocations,
+                    counts.hidden_copies,
+                    counts.numpy_dispatch,
+                    counts.launches,
+                )
+            )
 
     xpnet.train(network, dataset, SGD(), epochs=1, batch_size=5, callbacks=[Chunks()])
     changes = [[b - a for a, b in zip(*pair, strict=True)] for pair in pairwise(steps)]
@@ -165,9 +174,10 @@ def test_step_is_one_update_and_returns_the_loss_before_it(backend):
         assert all(close(backend, *pair) for pair in zip(host(network)[0], weights, strict=True))
 
 
-@pytest.mark.parametrize(("sizes", "loss", "threshold"), [
-    ([6, 1], "sigmoid_cross_entropy", 0.0), ([6, 1], "squared_error", 0.5), ([6, 3], "softmax_cross_entropy", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sizes", "loss", "threshold"),
+    [([6, 1], "sigmoid_cross_entropy", 0.0), ([6, 1], "squared_error", 0.5), ([6, 3], "softmax_cross_entropy", None)],
+)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_evaluate(backend, sizes, loss, threshold, weighted):
     n = 2500  # more than two chunks
@@ -269,11 +279,13 @@ def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
         ({"validation": labelled(n_classes=4)}, ValueError, ["validation has 4 outputs"]),
         (
             {"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 0.5))},
-            ValueError, ["each sample to sum to 1", "those of dataset do not", "use Dataset.from_labels"],
+            ValueError,
+            ["each sample to sum to 1", "those of dataset do not", "use Dataset.from_labels"],
         ),
         (
             {"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 2.0))},
-            ValueError, ["needs targets from 0 to 1", "dataset has 2 to 2", "loss='squared_error'"],
+            ValueError,
+            ["needs targets from 0 to 1", "dataset has 2 to 2", "loss='squared_error'"],
         ),
         ({"optimizer": SGD}, TypeError, ["optimizer is <class ", "SGD(lr=0.1)"]),
         ({"optimizer": 0.1}, TypeError, ["optimizer is 0.1", "needed is one such as", "xpnet.SGD(lr=0.1)"]),
@@ -284,12 +296,9 @@ def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
         ({"metrics": ["f1"]}, ValueError, ["metrics is ['f1']", "there is no validation", "pass validation="]),
         ({"metrics": ["f2"]}, ValueError, ["metric is 'f2'", "needed is one of"]),
         ({"metrics": "f1"}, TypeError, ["metrics is the text 'f1'", "needed is a list of names", "metrics=('f1',)"]),
-        (
-            {"callbacks": [print]},
-            TypeError, ["callback is <built-in", "needed is an instance of", "xpnet.Callback"],
-        ),
+        ({"callbacks": [print]}, TypeError, ["callback is <built-in", "needed is an instance of", "xpnet.Callback"]),
     ],
-)  # fmt: skip
+)
 def test_refusals(float64_cpu, changes, error, parts):
     network = Network([6, 4, 3], backend=float64_cpu)
     arguments = {"dataset": labelled(), "optimizer": SGD(), "epochs": 1, **changes}
@@ -301,8 +310,14 @@ def test_refusals(float64_cpu, changes, error, parts):
 def test_two_epochs_of_mnist():
     training, _ = load_mnist(MNIST)
     network = Network([784, 100, 200, 10], backend=xpnet.select_backend("cpu"))
-    history = xpnet.train(network, training.subset(slice(0, 50_000)), SGD(0.1), epochs=2, batch_size=32,
-                          validation=training.subset(slice(50_000, 60_000)))  # fmt: skip
+    history = xpnet.train(
+        network,
+        training.subset(slice(0, 50_000)),
+        SGD(0.1),
+        epochs=2,
+        batch_size=32,
+        validation=training.subset(slice(50_000, 60_000)),
+    )
     assert history[2]["val_accuracy"] >= 0.95
 
 
@@ -438,8 +453,13 @@ def test_divergence_names_the_very_step(float64_cpu):
     assert 2 < len(losses) < 200
     with pytest.raises(TrainingDiverged) as error:
         xpnet.train(fresh(), Dataset(X, Y), SGD(5.0), epochs=1, batch_size=2, shuffle=False)
-    says(error, f"at step {len(losses)} of epoch 1", f"last finite: {losses[-2]:.6g}",
-         "lower the learning rate (it is 5)", "xpnet.standardize")  # fmt: skip
+    says(
+        error,
+        f"at step {len(losses)} of epoch 1",
+        f"last finite: {losses[-2]:.6g}",
+        "lower the learning rate (it is 5)",
+        "xpnet.standardize",
+    )
 
 
 @pytest.mark.parametrize("lr", [1e39, 1e300])
@@ -502,9 +522,16 @@ def test_history_column():
 
 
 @pytest.mark.parametrize(
-    "name", ["everything", "dropout, batch normalization, Adam", "uint8", "accumulate, weights", "all options",
-             "loss poisson, one output"]
-)  # fmt: skip
+    "name",
+    [
+        "everything",
+        "dropout, batch normalization, Adam",
+        "uint8",
+        "accumulate, weights",
+        "all options",
+        "loss poisson, one output",
+    ],
+)
 def test_a_whole_training_on_the_fake_gpu(name, fake_gpu, tmp_path):
     """With validation, metrics, a schedule, early stopping and checkpoints: the same course as on the CPU."""
     feature, found = FEATURES[name], []
@@ -515,8 +542,17 @@ def test_a_whole_training_on_the_fake_gpu(name, fake_gpu, tmp_path):
         X, _, Y, weights = data_of(feature, network, 50)
         dataset = Dataset(X.T, Y.T, weights=weights.ravel() if feature.get("weighted") else None)
         callbacks = [xpnet.EarlyStopping(patience=9), xpnet.Checkpoint(path)]
-        history = xpnet.train(network, dataset, optimizer, epochs=n_epochs, batch_size=16, validation=dataset,
-                              accumulate=feature.get("accumulate", 1), callbacks=callbacks, resume=resume)  # fmt: skip
+        history = xpnet.train(
+            network,
+            dataset,
+            optimizer,
+            epochs=n_epochs,
+            batch_size=16,
+            validation=dataset,
+            accumulate=feature.get("accumulate", 1),
+            callbacks=callbacks,
+            resume=resume,
+        )
         return history.column("train_loss"), history.column("val_loss"), backend.to_host(network.owned)
 
     for backend in (xpnet.select_backend("cpu"), fake_gpu):
@@ -537,8 +573,9 @@ def test_uint8_data_stay_uint8_on_the_way_to_the_gpu(fake_gpu):
 
 def test_a_validation_set_of_other_features_is_refused(float64_cpu):
     with pytest.raises(ValueError, match=r"validation has 5 features, the network expects 6"):
-        xpnet.epochs(Network([6, 3], backend=float64_cpu), labelled(), SGD(), epochs=1,
-                     validation=labelled(n_features=5))  # fmt: skip
+        xpnet.epochs(
+            Network([6, 3], backend=float64_cpu), labelled(), SGD(), epochs=1, validation=labelled(n_features=5)
+        )
 
 
 # --- accumulation ----------------------------------------------------------------------------------------------------

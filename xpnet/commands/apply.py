@@ -31,27 +31,43 @@ BLOCK = 1 << 14  # rows of a file in memory at a time
 
 def add_parsers(commands: Any) -> None:
     """Add both commands to the parser's commands."""
-    command = commands.add_parser("evaluate", help="measure a run on its data, or on a table", allow_abbrev=False,
-                                  usage="%(prog)s RUN [T.csv] [OPTIONS]")  # fmt: skip
+    command = commands.add_parser(
+        "evaluate",
+        help="measure a run on its data, or on a table",
+        allow_abbrev=False,
+        usage="%(prog)s RUN [T.csv] [OPTIONS]",
+    )
     command.word_for = "input"
     command.add_argument("directory", metavar="RUN", help="a run directory")
-    command.add_argument("--input", metavar="T.csv", help="T.csv: rows with their targets, for a run on a table "
-                         "(default: the run's own data)")  # fmt: skip
+    command.add_argument(
+        "--input",
+        metavar="T.csv",
+        help="T.csv: rows with their targets, for a run on a table (default: the run's own data)",
+    )
     add_drop(command)
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
     add_metrics(command)
     command.add_argument("--json", action="store_true", help="one JSON line a part")
     add_device(command)
     command.set_defaults(run=run_evaluate)
-    command = commands.add_parser("predict", help="apply a run's model to rows of a table or a .npy file",
-                                  allow_abbrev=False, usage="%(prog)s RUN INPUT --out OUT [OPTIONS]")  # fmt: skip
+    command = commands.add_parser(
+        "predict",
+        help="apply a run's model to rows of a table or a .npy file",
+        allow_abbrev=False,
+        usage="%(prog)s RUN INPUT --out OUT [OPTIONS]",
+    )
     command.word_for, command.word_needed = "input", True
     command.add_argument("directory", metavar="RUN", help="a run directory")
-    command.add_argument("--input", metavar="X.npy|T.csv", help="INPUT: rows (n_samples, n_features), or a table for "
-                         "a run on a table")  # fmt: skip
+    command.add_argument(
+        "--input", metavar="X.npy|T.csv", help="INPUT: rows (n_samples, n_features), or a table for a run on a table"
+    )
     add_drop(command)
-    command.add_argument("--out", required=True, metavar="Y.npy|Y.csv|Y.parquet", help="where the rows of predictions "
-                         "go: .npy or .csv, for a table .csv or .parquet")  # fmt: skip
+    command.add_argument(
+        "--out",
+        required=True,
+        metavar="Y.npy|Y.csv|Y.parquet",
+        help="where the rows of predictions go: .npy or .csv, for a table .csv or .parquet",
+    )
     command.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
     add_device(command)
     command.set_defaults(run=run_predict)
@@ -80,7 +96,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def _parts(
     arguments: argparse.Namespace, config: dict[str, Any], network: Network, table: Preprocessing | None
-) -> dict[str, Dataset | None]:  # fmt: skip
+) -> dict[str, Dataset | None]:
     """What a run is measured on, by name."""
     if arguments.input is not None and table is not None:
         path = Path(arguments.input)
@@ -131,18 +147,24 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
     if table is None:
         if arguments.drop is not None or (is_input and is_table(arguments.input)):
             given = f"the table {arguments.input}" if is_input and is_table(arguments.input) else "--drop"
-            raise UsageError(f"{run} was not trained on a table, and {given} goes with one; "
-                             "give a .npy file of rows, or a run on a table")  # fmt: skip
+            raise UsageError(
+                f"{run} was not trained on a table, and {given} goes with one; "
+                "give a .npy file of rows, or a run on a table"
+            )
         if is_input and arguments.command == "evaluate":
-            raise UsageError(f"{run} was not trained on a table, and is measured on its own data; leave "
-                             f"{arguments.input} out, or say where they lie now with --data-dir")  # fmt: skip
+            raise UsageError(
+                f"{run} was not trained on a table, and is measured on its own data; leave "
+                f"{arguments.input} out, or say where they lie now with --data-dir"
+            )
         return
     if not is_input and arguments.drop is not None:
         raise UsageError("--drop goes with the table of rows to measure; name one, or leave it out")
     sizes = (network.architecture.n_inputs, network.architecture.n_outputs)
     if sizes != (table.n_features, table.target.n_outputs):
-        raise ValueError(f"{Path(run) / runs.TABLE} gives {table.n_features} features and {table.target.n_outputs} "
-                         f"outputs, the model has {sizes[0]} and {sizes[1]}; train again, or restore them")  # fmt: skip
+        raise ValueError(
+            f"{Path(run) / runs.TABLE} gives {table.n_features} features and {table.target.n_outputs} "
+            f"outputs, the model has {sizes[0]} and {sizes[1]}; train again, or restore them"
+        )
 
 
 def _raw_rows(arguments: argparse.Namespace, table: Preprocessing) -> Any:
@@ -162,8 +184,10 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
         with np.errstate(over="ignore"):
             values = rows[start : start + BLOCK].astype(backend.dtype)
         if not np.isfinite(values).all():
-            raise ValueError(f"{path} holds NaN, infinity or values too large for {backend.dtype}; "
-                             "remove those rows, or fill them in")  # fmt: skip
+            raise ValueError(
+                f"{path} holds NaN, infinity or values too large for {backend.dtype}; "
+                "remove those rows, or fill them in"
+            )
         if scale is not None and rows.dtype == np.uint8:
             values *= backend.dtype.type(scale)
         X = backend.to_device(values.T)

@@ -75,11 +75,13 @@ def whole(at_least: int) -> Callable[[str], int]:
 
     def convert(text: str) -> int:
         if not (text.isascii() and text.isdigit()):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {at_least}; write its "
-                                             f"digits, such as {max(at_least, 10)}")  # fmt: skip
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number of at least {at_least}; write its digits, such as {max(at_least, 10)}"
+            )
         if len(text.lstrip("0")) > LARGEST_DIGITS:
-            raise argparse.ArgumentTypeError(f"{_short(text)} is too large; give a whole number of at most "
-                                             f"{LARGEST_DIGITS} digits")  # fmt: skip
+            raise argparse.ArgumentTypeError(
+                f"{_short(text)} is too large; give a whole number of at most {LARGEST_DIGITS} digits"
+            )
         if int(text) < at_least:
             raise argparse.ArgumentTypeError(f"{text!r} is too small; give a whole number of at least {at_least}")
         return int(text)
@@ -93,8 +95,9 @@ def size_list(at_least: int, example: str) -> Callable[[str], list[int]]:
     def convert(text: str) -> list[int]:
         parts = text.split(",")
         if any(re.fullmatch("[1-9][0-9]{10,}", part) for part in parts):
-            raise argparse.ArgumentTypeError(f"{_short(text)} has a size too large; write sizes of at most 10 digits "
-                                             f"as {example}")  # fmt: skip
+            raise argparse.ArgumentTypeError(
+                f"{_short(text)} has a size too large; write sizes of at most 10 digits as {example}"
+            )
         if len(parts) < at_least or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as {example}")
         return [int(part) for part in parts]
@@ -162,8 +165,10 @@ def refuse_stray(
     for flag in flags:
         if getattr(arguments, flag) is not None and flag not in takers[name]:
             others = [other for other, taken in takers.items() if flag in taken]
-            raise UsageError(f"--{flag.replace('_', '-')} goes with {choice} {' or '.join(others)}, not with {name}; "
-                             f"leave it out, or choose another {choice}")  # fmt: skip
+            raise UsageError(
+                f"--{flag.replace('_', '-')} goes with {choice} {' or '.join(others)}, not with {name}; "
+                f"leave it out, or choose another {choice}"
+            )
 
 
 def check_writable(flag: str, text: str) -> None:
@@ -179,5 +184,9 @@ def check_writable(flag: str, text: str) -> None:
 
 def add_device(command: argparse._ActionsContainer, auto: str = "") -> None:
     """Add --device.  auto: what "auto" means, where that is special."""
-    command.add_argument("--device", type=option("device", DEVICES), metavar="NAME",
-                         help=f"{', '.join(DEVICES)}{auto} (default: $XPNET_DEVICE, else auto)")  # fmt: skip
+    command.add_argument(
+        "--device",
+        type=option("device", DEVICES),
+        metavar="NAME",
+        help=f"{', '.join(DEVICES)}{auto} (default: $XPNET_DEVICE, else auto)",
+    )

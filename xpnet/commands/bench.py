@@ -34,24 +34,42 @@ DEFAULTS: dict[str, Any] = {
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("bench", help="time training steps on every device of this machine",
-                                  usage="%(prog)s [OPTIONS]", allow_abbrev=False)  # fmt: skip
-    command.add_argument("--widths", type=size_list(1, "32,64,128"), metavar="N,N,...",
-                         help=f"of the two hidden layers (default: {_listed(WIDTHS)})")  # fmt: skip
-    command.add_argument("--batches", type=size_list(1, "32,128"), metavar="N,N,...",
-                         help=f"samples a step (default: {_listed(BATCHES)})")  # fmt: skip
+    command = commands.add_parser(
+        "bench",
+        help="time training steps on every device of this machine",
+        usage="%(prog)s [OPTIONS]",
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        "--widths",
+        type=size_list(1, "32,64,128"),
+        metavar="N,N,...",
+        help=f"of the two hidden layers (default: {_listed(WIDTHS)})",
+    )
+    command.add_argument(
+        "--batches",
+        type=size_list(1, "32,128"),
+        metavar="N,N,...",
+        help=f"samples a step (default: {_listed(BATCHES)})",
+    )
     command.add_argument("--features", type=whole(1), metavar="N", help="inputs of the network (default: 784)")
-    command.add_argument("--dtype", type=option("dtype", DTYPES), metavar="NAME",
-                         help=f"{' or '.join(DTYPES)} (default: float32)")  # fmt: skip
-    command.add_argument("--engine", type=option("engine", grid.CPU_ENGINES), metavar="NAME",
-                         help="what runs the steps on the CPU: replay, or compiled (extra: xpnet[jit]), without the "
-                         "time that compiling takes (default: replay)")  # fmt: skip
+    command.add_argument(
+        "--dtype", type=option("dtype", DTYPES), metavar="NAME", help=f"{' or '.join(DTYPES)} (default: float32)"
+    )
+    command.add_argument(
+        "--engine",
+        type=option("engine", grid.CPU_ENGINES),
+        metavar="NAME",
+        help="what runs the steps on the CPU: replay, or compiled (extra: xpnet[jit]), without the "
+        "time that compiling takes (default: replay)",
+    )
     command.add_argument("--repeats", type=whole(1), metavar="N", help="turns of each device at a point (default: 9)")
     command.add_argument("--seconds", type=positive("0.05"), metavar="S", help="of a turn, about (default: 0.05)")
     command.add_argument("--out", metavar="FILE.json", help="where the result goes, for --compare")
     command.add_argument("--plot", metavar="FILE.png|FILE.svg", help="where a picture goes (extra: xpnet[plot])")
-    command.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"),
-                         help="measure nothing, compare the results of two machines")  # fmt: skip
+    command.add_argument(
+        "--compare", nargs=2, metavar=("A.json", "B.json"), help="measure nothing, compare the results of two machines"
+    )
     command.add_argument("--json", action="store_true", help="the result as one JSON line on stdout")
     command.add_argument("--quiet", action="store_true", help="no progress and no table, only the crossover")
     add_device(command, " (auto times every device there is)")
@@ -95,8 +113,10 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _measure(arguments: argparse.Namespace, ax: Any) -> None:
-    options = {name: default if getattr(arguments, name) is None else getattr(arguments, name)
-               for name, default in DEFAULTS.items()}  # fmt: skip
+    options = {
+        name: default if getattr(arguments, name) is None else getattr(arguments, name)
+        for name, default in DEFAULTS.items()
+    }
     dtype, widths, batches = options.pop("dtype"), set(options.pop("widths")), set(options.pop("batches"))
     backends = grid.backends(arguments.device, dtype)
     check_engine(options["engine"], backends[0].device)  # the CPU's, where it is timed
@@ -138,10 +158,12 @@ def _table(result: Result) -> Iterator[str]:
     yield f"{'batch':>7} {'width':>7}  device engine   {'step':>9}  {'quartiles':<22} {rates}"
     for point in result["points"]:
         low, high = point["spread"]
-        yield (f"{point['batch']:>7} {point['width']:>7}  {point['device']:<6} {point['engine']:<8} "
-               f"{_time(point['seconds']):>9}  "
-               f"{_time(low) + ' to ' + _time(high):<22} {point['samples_per_second']:>11,.0f} "
-               f"{point['flops_per_second'] / 1e9:>9,.1f} {point['of_flops_limit']:>8.1%}")  # fmt: skip
+        yield (
+            f"{point['batch']:>7} {point['width']:>7}  {point['device']:<6} {point['engine']:<8} "
+            f"{_time(point['seconds']):>9}  "
+            f"{_time(low) + ' to ' + _time(high):<22} {point['samples_per_second']:>11,.0f} "
+            f"{point['flops_per_second'] / 1e9:>9,.1f} {point['of_flops_limit']:>8.1%}"
+        )
 
 
 def _time(seconds: float) -> str:

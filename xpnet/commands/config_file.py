@@ -18,8 +18,12 @@ NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quie
 
 def add_config(command: argparse.ArgumentParser) -> None:
     """Add --config to a command."""
-    command.add_argument("--config", metavar="FILE", help="options by their long names, such as batch-size = 32, in a "
-                         "TOML file, or the config.json of a run, which repeats it; the command line wins")  # fmt: skip
+    command.add_argument(
+        "--config",
+        metavar="FILE",
+        help="options by their long names, such as batch-size = 32, in a "
+        "TOML file, or the config.json of a run, which repeats it; the command line wins",
+    )
     command.set_defaults(parser=command)
 
 
@@ -54,8 +58,11 @@ def kept_options(arguments: argparse.Namespace, data: dict[str, Any]) -> dict[st
     What depends on other options, such as the optimizer's own rate, is left to follow them again.
     """
     options = {**vars(arguments), **data}
-    return {name.replace("_", "-"): value for name, value in options.items()
-            if name not in NOT_KEPT and value is not None and value is not False and value != []}  # fmt: skip
+    return {
+        name.replace("_", "-"): value
+        for name, value in options.items()
+        if name not in NOT_KEPT and value is not None and value is not False and value != []
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -73,8 +80,10 @@ def _read(path: Path) -> dict[str, Any]:
         return found
     options = found.get("options") if isinstance(found, dict) else None
     if not isinstance(options, dict):
-        raise UsageError(f"--config {path} has no options section; needed is the config.json of a run of this version, "
-                         "or a TOML file")  # fmt: skip
+        raise UsageError(
+            f"--config {path} has no options section; needed is the config.json of a run of this version, "
+            "or a TOML file"
+        )
     return options
 
 

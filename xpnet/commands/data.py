@@ -66,20 +66,36 @@ def add_data(command: CommandParser) -> None:
     """Add the options that name data; --dataset may be left out before its value."""
     command.word_for = "dataset"
     group = command.add_argument_group("data")
-    group.add_argument("--dataset", type=_dataset, default="mnist-sample",
-                       metavar="NAME|T.csv|X.npy", help=f"DATA: {', '.join(LOADERS)}, a table (.csv or .parquet, "
-                       "needs --target), or a file of rows (n_samples, n_features), which may be larger than memory "
-                       "(default: %(default)s)")  # fmt: skip
+    group.add_argument(
+        "--dataset",
+        type=_dataset,
+        default="mnist-sample",
+        metavar="NAME|T.csv|X.npy",
+        help=f"DATA: {', '.join(LOADERS)}, a table (.csv or .parquet, "
+        "needs --target), or a file of rows (n_samples, n_features), which may be larger than memory "
+        "(default: %(default)s)",
+    )
     add_table(group)
-    group.add_argument("--labels", metavar="Y.npy", help="of a file of rows: integers (n_samples,) are classes, "
-                       "anything else is rows of targets")  # fmt: skip
+    group.add_argument(
+        "--labels",
+        metavar="Y.npy",
+        help="of a file of rows: integers (n_samples,) are classes, anything else is rows of targets",
+    )
     group.add_argument("--weights", metavar="W.npy", help="of a file of rows: a weight (n_samples,) for each")
-    group.add_argument("--class-weight", type=option("class_weight", ("balanced",)), metavar="balanced",
-                       help="weigh the training samples so that all classes count alike")  # fmt: skip
+    group.add_argument(
+        "--class-weight",
+        type=option("class_weight", ("balanced",)),
+        metavar="balanced",
+        help="weigh the training samples so that all classes count alike",
+    )
     group.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
-    group.add_argument("--validation", type=_part, metavar="N|FRACTION",
-                       help="training samples to hold out, the last ones; 0 for none "
-                       "(default: 10000 of mnist and fashion-mnist, 0.1 of the others)")  # fmt: skip
+    group.add_argument(
+        "--validation",
+        type=_part,
+        metavar="N|FRACTION",
+        help="training samples to hold out, the last ones; 0 for none "
+        "(default: 10000 of mnist and fashion-mnist, 0.1 of the others)",
+    )
 
 
 def check_data(arguments: argparse.Namespace) -> None:
@@ -124,8 +140,10 @@ def load_data(arguments: argparse.Namespace) -> Data:
         return data
     if not data.training.is_classification:
         where = f"--labels {arguments.labels}" if is_rows else f"--target {arguments.target}"
-        raise UsageError(f"--class-weight {arguments.class_weight} needs classes, and {where} "
-                         "holds other targets; leave it out, or give whole numbers (n_samples,)")  # fmt: skip
+        raise UsageError(
+            f"--class-weight {arguments.class_weight} needs classes, and {where} "
+            "holds other targets; leave it out, or give whole numbers (n_samples,)"
+        )
     return replace(data, training=data.training.with_class_weight(arguments.class_weight))
 
 
@@ -150,8 +168,9 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
             return _load_table(data, n_validation, lambda frame: table, table.text_columns, dtype)
         return _load({**data, "data_dir": data_dir or data.get("data_dir")}, n_validation)
     except _NothingLeft as error:
-        raise ValueError(f"n_validation of the run is {error}; restore config.json, or name the run's data "
-                         "with --data-dir") from None  # fmt: skip
+        raise ValueError(
+            f"n_validation of the run is {error}; restore config.json, or name the run's data with --data-dir"
+        ) from None
 
 
 def _load(source: dict[str, Any], n_validation: str) -> Data:
@@ -166,9 +185,12 @@ def _load(source: dict[str, Any], n_validation: str) -> Data:
 
 
 def _load_table(
-    source: dict[str, Any], n_validation: str, fitted: Callable[[Any], Preprocessing], text_columns: Sequence[str],
+    source: dict[str, Any],
+    n_validation: str,
+    fitted: Callable[[Any], Preprocessing],
+    text_columns: Sequence[str],
     dtype: str,
-) -> Data:  # fmt: skip
+) -> Data:
     """Read a table and hold out its last rows before anything is learnt from them."""
     path = Path(source["dataset"])
     frame = read_table(path, text_columns)
@@ -184,11 +206,15 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> Data
     """Rows stay in their file, to be read in blocks; labels and weights are read whole."""
     rows, labels = open_rows(path), np.array(open_array(labels_path))
     if not rows.flags.c_contiguous:
-        raise ValueError(f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
-                         "write it with np.save(path, np.ascontiguousarray(X))")  # fmt: skip
+        raise ValueError(
+            f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
+            "write it with np.save(path, np.ascontiguousarray(X))"
+        )
     if labels.dtype.kind == "b":
-        raise ValueError(f"{labels_path} holds bool; needed are whole numbers for classes, or floats for targets: "
-                         "write it with np.save(path, Y.astype(np.int64))")  # fmt: skip
+        raise ValueError(
+            f"{labels_path} holds bool; needed are whole numbers for classes, or floats for targets: "
+            "write it with np.save(path, Y.astype(np.int64))"
+        )
     weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
     try:
         if labels.dtype.kind in "iu" and labels.size == max(labels.shape, default=0):  # (n,), or a column of them
@@ -240,8 +266,10 @@ def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
         raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, {n}) into it")
     if rows.ndim != 2 or (n_features is not None and rows.shape[1] != n_features):
         needed = "needed are" if n_features is None else "the network needs"
-        raise ValueError(f"{path} is {rows.shape}, {needed} rows (n_samples, {n}); "
-                         "reshape it with X.reshape(len(X), -1), or transpose it")  # fmt: skip
+        raise ValueError(
+            f"{path} is {rows.shape}, {needed} rows (n_samples, {n}); "
+            "reshape it with X.reshape(len(X), -1), or transpose it"
+        )
     return rows
 
 

@@ -23,16 +23,26 @@ ROWS = 12  # of the table
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("find-lr", help="search for a learning rate to begin with",
-                                  usage="%(prog)s [DATA] [OPTIONS]", allow_abbrev=False)  # fmt: skip
+    command = commands.add_parser(
+        "find-lr",
+        help="search for a learning rate to begin with",
+        usage="%(prog)s [DATA] [OPTIONS]",
+        allow_abbrev=False,
+    )
     add_data(command)
     add_network(command)
     add_optimizer(command, with_rate=False)
     group = command.add_argument_group("search")
-    group.add_argument("--lr-start", type=positive("1e-7"), default=1e-7, metavar="RATE",
-                       help="of the first step (default: %(default)s)")  # fmt: skip
-    group.add_argument("--lr-end", type=positive("10"), default=10.0, metavar="RATE",
-                       help="of the last step (default: %(default)s)")  # fmt: skip
+    group.add_argument(
+        "--lr-start",
+        type=positive("1e-7"),
+        default=1e-7,
+        metavar="RATE",
+        help="of the first step (default: %(default)s)",
+    )
+    group.add_argument(
+        "--lr-end", type=positive("10"), default=10.0, metavar="RATE", help="of the last step (default: %(default)s)"
+    )
     group.add_argument("--steps", type=whole(10), default=100, metavar="N", help="at most (default: %(default)s)")
     add_batch_size(group)
     group = command.add_argument_group("output")
@@ -47,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_network(arguments)
     optimizer = make_optimizer(arguments, arguments.lr_start)  # the search sets the rate of each step
     if arguments.lr_end <= arguments.lr_start:
-        raise UsageError(f"--lr-end is {arguments.lr_end:g} and --lr-start {arguments.lr_start:g}; "
-                         "needed is a rate above the first")  # fmt: skip
+        raise UsageError(
+            f"--lr-end is {arguments.lr_end:g} and --lr-start {arguments.lr_start:g}; needed is a rate above the first"
+        )
     if arguments.plot is not None:
         try:
             plots.check_suffix(arguments.plot)
@@ -58,13 +69,23 @@ def run(arguments: argparse.Namespace) -> int:
     ax = None if arguments.plot is None else plots.new_axes()
     data = load_data(arguments)
     network = make_network(arguments, data)
-    search = find_lr(network, data.training, optimizer, lr_start=arguments.lr_start, lr_end=arguments.lr_end,
-                     n_steps=arguments.steps, batch_size=arguments.batch_size, seed=arguments.seed)  # fmt: skip
+    search = find_lr(
+        network,
+        data.training,
+        optimizer,
+        lr_start=arguments.lr_start,
+        lr_end=arguments.lr_end,
+        n_steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
     if ax is not None:
         plots.save(plots.rate_search(search, ax), arguments.plot)
     if arguments.json:
-        print(json_line({"suggestion": search.suggestion, "lrs": search.lrs.tolist(),
-                         "losses": search.losses.tolist()}), flush=True)  # fmt: skip
+        print(
+            json_line({"suggestion": search.suggestion, "lrs": search.lrs.tolist(), "losses": search.losses.tolist()}),
+            flush=True,
+        )
     else:
         print("\n".join(_table(search)), flush=True)
     if search.suggestion is None:
@@ -76,8 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _why_none(search: RateSearch, n_steps: int) -> str:
     if len(search.losses) < n_steps:
         return f"the loss ran away after {len(search.losses)} steps; lower --lr-start, or give more --steps"
-    return (f"the loss did not fall beyond its noise from {search.lrs[0]:.2g} to {search.lrs[-1]:.2g}; raise --lr-end "
-            "or --batch-size, or look for features and targets that are constant")  # fmt: skip
+    return (
+        f"the loss did not fall beyond its noise from {search.lrs[0]:.2g} to {search.lrs[-1]:.2g}; raise --lr-end "
+        "or --batch-size, or look for features and targets that are constant"
+    )
 
 
 def _table(search: RateSearch) -> Iterator[str]:

@@ -23,8 +23,9 @@ INDENT = 10
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("info", help="versions, threads, memory and GPU, for a bug report",
-                                  allow_abbrev=False)  # fmt: skip
+    command = commands.add_parser(
+        "info", help="versions, threads, memory and GPU, for a bug report", allow_abbrev=False
+    )
     command.set_defaults(run=run)
 
 

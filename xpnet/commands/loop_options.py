@@ -20,22 +20,40 @@ def add_loop(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("loop")
     group.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="(default: %(default)s)")
     add_batch_size(group)
-    group.add_argument("--accumulate", type=whole(1), default=1, metavar="K",
-                       help="batches to an update (default: %(default)s)")  # fmt: skip
-    group.add_argument("--engine", type=option("engine", ENGINES), default="auto", metavar="NAME",
-                       help="what runs the steps on a CPU: replay calls NumPy, compiled is machine code made for this "
-                       "network (extra: xpnet[jit]), auto compiles where the run is long enough to repay it (default: "
-                       "%(default)s)")  # fmt: skip
+    group.add_argument(
+        "--accumulate", type=whole(1), default=1, metavar="K", help="batches to an update (default: %(default)s)"
+    )
+    group.add_argument(
+        "--engine",
+        type=option("engine", ENGINES),
+        default="auto",
+        metavar="NAME",
+        help="what runs the steps on a CPU: replay calls NumPy, compiled is machine code made for this "
+        "network (extra: xpnet[jit]), auto compiles where the run is long enough to repay it (default: "
+        "%(default)s)",
+    )
     add_metrics(group)
-    group.add_argument("--patience", type=whole(1), metavar="N", help="end after N epochs without a better value, with "
-                       "the weights of the best epoch")  # fmt: skip
-    group.add_argument("--min-delta", type=number("0.001"), metavar="X", help="what a better value gains at least, for "
-                       "--patience (default: 0)")  # fmt: skip
+    group.add_argument(
+        "--patience",
+        type=whole(1),
+        metavar="N",
+        help="end after N epochs without a better value, with the weights of the best epoch",
+    )
+    group.add_argument(
+        "--min-delta",
+        type=number("0.001"),
+        metavar="X",
+        help="what a better value gains at least, for --patience (default: 0)",
+    )
     group.add_argument(
         "--target-score", type=number("0.95"), metavar="SCORE", help="end at this value, or a loss that low"
     )
-    group.add_argument("--monitor", metavar="KEY", help="the value: train_loss, val_loss, val_accuracy, or val_ and "
-                       "one of --metrics (default: val_loss for --patience, else val_accuracy)")  # fmt: skip
+    group.add_argument(
+        "--monitor",
+        metavar="KEY",
+        help="the value: train_loss, val_loss, val_accuracy, or val_ and "
+        "one of --metrics (default: val_loss for --patience, else val_accuracy)",
+    )
     group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after so long")
     group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after so many steps")
 
@@ -47,8 +65,9 @@ def check_stops(arguments: argparse.Namespace) -> None:
             wanted = " or ".join(f"--{other.replace('_', '-')}" for other in needed)
             raise UsageError(f"--{flag.replace('_', '-')} goes with {wanted}; add one, or leave it out")
     if arguments.patience is not None and arguments.ema is not None:
-        raise UsageError("--patience takes the weights of the best epoch and --ema their average over the run; "
-                         "leave one of them out")  # fmt: skip
+        raise UsageError(
+            "--patience takes the weights of the best epoch and --ema their average over the run; leave one of them out"
+        )
     known = ["train_loss", "val_loss", "val_accuracy", *(f"val_{name}" for name in arguments.metrics)]
     for monitor in _monitors(arguments):
         try:
@@ -56,8 +75,10 @@ def check_stops(arguments: argparse.Namespace) -> None:
         except ValueError as error:
             raise UsageError(f"{error}; more come with --metrics") from None
         if monitor.startswith("val_") and arguments.validation is not None and float(arguments.validation) == 0:
-            raise UsageError(f"--validation {arguments.validation} leaves nothing to measure {monitor} on; hold some "
-                             "samples out, or take --monitor train_loss")  # fmt: skip
+            raise UsageError(
+                f"--validation {arguments.validation} leaves nothing to measure {monitor} on; hold some "
+                "samples out, or take --monitor train_loss"
+            )
     _check_score(arguments)
     _stops(arguments)
 
@@ -70,16 +91,19 @@ def _check_score(arguments: argparse.Namespace) -> None:
     if sign_of(monitor) < 0 and score > 1:
         raise UsageError(f"--target-score is {score:g}, and {monitor} is at most 1; give a part such as 0.95")
     if sign_of(monitor) > 0 and score < 0:
-        raise UsageError(f"--target-score is {score:g}, and {monitor} is at least 0; give a number above it, such as "
-                         "0.1")  # fmt: skip
+        raise UsageError(
+            f"--target-score is {score:g}, and {monitor} is at least 0; give a number above it, such as 0.1"
+        )
 
 
 def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> list[Callback]:
     """Return the callbacks that end the training early; raises UsageError for a value that these data do not have."""
     for monitor in _monitors(arguments):
         if monitor == "val_accuracy" and validation is not None and not validation.is_classification:
-            raise UsageError(f"val_accuracy needs classes, and {arguments.dataset} has other targets; "
-                             "take another --monitor, such as val_loss")  # fmt: skip
+            raise UsageError(
+                f"val_accuracy needs classes, and {arguments.dataset} has other targets; "
+                "take another --monitor, such as val_loss"
+            )
     return _stops(arguments)
 
 
@@ -110,14 +134,20 @@ def _monitors(arguments: argparse.Namespace) -> list[str]:
 
 def add_batch_size(command: argparse._ActionsContainer) -> None:
     """Add --batch-size."""
-    command.add_argument("--batch-size", type=whole(1), default=32, metavar="N",
-                         help="samples a step (default: %(default)s)")  # fmt: skip
+    command.add_argument(
+        "--batch-size", type=whole(1), default=32, metavar="N", help="samples a step (default: %(default)s)"
+    )
 
 
 def add_metrics(command: argparse._ActionsContainer) -> None:
     """Add --metrics."""
-    command.add_argument("--metrics", type=name_list("metrics", METRICS), default=[], metavar="NAME[,NAME...]",
-                         help=f"measured beside loss and accuracy: {', '.join(METRICS)}")  # fmt: skip
+    command.add_argument(
+        "--metrics",
+        type=name_list("metrics", METRICS),
+        default=[],
+        metavar="NAME[,NAME...]",
+        help=f"measured beside loss and accuracy: {', '.join(METRICS)}",
+    )
 
 
 def count_updates(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:

@@ -30,31 +30,71 @@ LOSS_PARAMETERS = {"huber_delta": "delta", "label_smoothing": "smoothing"}  # fl
 def add_network(command: argparse.ArgumentParser) -> None:
     """Add the options of the network."""
     group = command.add_argument_group("network")
-    group.add_argument("--layers", type=size_list(2, "784,100,200,10"), metavar="N,N,...",
-                       help="sizes (default: 100 and 200 between the data's own)")  # fmt: skip
-    group.add_argument("--activation", type=name_list("activation", ACTIVATIONS), default=["relu"],
-                       metavar="NAME[,NAME...]", help="of hidden layers, one for all or one each: "
-                       f"{', '.join(ACTIVATIONS)} (default: relu)")  # fmt: skip
-    group.add_argument("--output", type=_output, default="identity", metavar="NAME",
-                       help="activation of the last layer (default: %(default)s)")  # fmt: skip
-    group.add_argument("--init", type=option("init", WEIGHT_INITIALISERS), metavar="NAME",
-                       help=f"of all weights: {', '.join(WEIGHT_INITIALISERS)} "
-                       "(default: what suits each activation)")  # fmt: skip
-    group.add_argument("--normalization", type=option("normalization", NORMALIZATIONS), metavar="NAME",
-                       help=f"before each hidden activation: {' or '.join(NORMALIZATIONS)}")  # fmt: skip
-    group.add_argument("--dropout", type=rates, metavar="RATE[,RATE...]",
-                       help="after each hidden activation, one for all or one each")  # fmt: skip
-    group.add_argument("--loss", type=option("loss", LOSSES), metavar="NAME",
-                       help=f"{', '.join(LOSSES)} (default: softmax_cross_entropy for classes, "
-                       "sigmoid_cross_entropy for a table's two, else squared_error)")  # fmt: skip
-    group.add_argument("--huber-delta", type=number("1.0"), metavar="DELTA",
-                       help="residual from which huber is linear (default: 1)")  # fmt: skip
-    group.add_argument("--label-smoothing", type=number("0.1"), metavar="PART",
-                       help="of the targets of a cross-entropy, from 0 to below 1 (default: 0)")  # fmt: skip
-    group.add_argument("--seed", type=whole(0), default=0, metavar="N",
-                       help="of weights, order of samples and dropout (default: %(default)s)")  # fmt: skip
-    group.add_argument("--dtype", type=option("dtype", DTYPES), default="float32", metavar="NAME",
-                       help=f"{' or '.join(DTYPES)} (default: %(default)s)")  # fmt: skip
+    group.add_argument(
+        "--layers",
+        type=size_list(2, "784,100,200,10"),
+        metavar="N,N,...",
+        help="sizes (default: 100 and 200 between the data's own)",
+    )
+    group.add_argument(
+        "--activation",
+        type=name_list("activation", ACTIVATIONS),
+        default=["relu"],
+        metavar="NAME[,NAME...]",
+        help=f"of hidden layers, one for all or one each: {', '.join(ACTIVATIONS)} (default: relu)",
+    )
+    group.add_argument(
+        "--output",
+        type=_output,
+        default="identity",
+        metavar="NAME",
+        help="activation of the last layer (default: %(default)s)",
+    )
+    group.add_argument(
+        "--init",
+        type=option("init", WEIGHT_INITIALISERS),
+        metavar="NAME",
+        help=f"of all weights: {', '.join(WEIGHT_INITIALISERS)} (default: what suits each activation)",
+    )
+    group.add_argument(
+        "--normalization",
+        type=option("normalization", NORMALIZATIONS),
+        metavar="NAME",
+        help=f"before each hidden activation: {' or '.join(NORMALIZATIONS)}",
+    )
+    group.add_argument(
+        "--dropout", type=rates, metavar="RATE[,RATE...]", help="after each hidden activation, one for all or one each"
+    )
+    group.add_argument(
+        "--loss",
+        type=option("loss", LOSSES),
+        metavar="NAME",
+        help=f"{', '.join(LOSSES)} (default: softmax_cross_entropy for classes, "
+        "sigmoid_cross_entropy for a table's two, else squared_error)",
+    )
+    group.add_argument(
+        "--huber-delta", type=number("1.0"), metavar="DELTA", help="residual from which huber is linear (default: 1)"
+    )
+    group.add_argument(
+        "--label-smoothing",
+        type=number("0.1"),
+        metavar="PART",
+        help="of the targets of a cross-entropy, from 0 to below 1 (default: 0)",
+    )
+    group.add_argument(
+        "--seed",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="of weights, order of samples and dropout (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=option("dtype", DTYPES),
+        default="float32",
+        metavar="NAME",
+        help=f"{' or '.join(DTYPES)} (default: %(default)s)",
+    )
     add_device(group)
 
 
@@ -73,11 +113,14 @@ def check_network(arguments: argparse.Namespace) -> None:
     loss = "squared_error" if arguments.loss is None else _loss(arguments, arguments.loss)
     for name in ("dropout", "normalization"):
         if len(sizes) == 2 and getattr(arguments, name):
-            raise UsageError(f"--{name} works on hidden layers, and --layers {sizes[0]},{sizes[1]} has none; "
-                             "leave it out, or add a size between them")  # fmt: skip
+            raise UsageError(
+                f"--{name} works on hidden layers, and --layers {sizes[0]},{sizes[1]} has none; "
+                "leave it out, or add a size between them"
+            )
     if arguments.normalization == "batch" and arguments.batch_size == 1:
-        raise UsageError("--normalization batch needs 2 samples a step, --batch-size is 1; raise it, "
-                         "or take --normalization layer")  # fmt: skip
+        raise UsageError(
+            "--normalization batch needs 2 samples a step, --batch-size is 1; raise it, or take --normalization layer"
+        )
     try:
         Architecture.of_sizes(sizes, loss=loss, **_shape(arguments))
     except ValueError as error:
@@ -89,9 +132,11 @@ def make_network(arguments: argparse.Namespace, data: Data) -> Network:
     backend, training = select_backend(arguments.device, arguments.dtype), data.training
     sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
     if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
-        raise UsageError(f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
-                         f"features and {training.n_outputs} {'classes' if training.is_classification else 'outputs'}; "
-                         "begin and end with these")  # fmt: skip
+        raise UsageError(
+            f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
+            f"features and {training.n_outputs} {'classes' if training.is_classification else 'outputs'}; "
+            "begin and end with these"
+        )
     loss = _loss(arguments, arguments.loss or data.default_loss)
     try:
         return Network(sizes, loss=loss, backend=backend, seed=arguments.seed, **_shape(arguments))
@@ -112,11 +157,16 @@ def _shape(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _loss(arguments: argparse.Namespace, name: str) -> Loss:
-    takers = {other: [flag for flag, parameter in LOSS_PARAMETERS.items() if parameter in make().parameters]
-              for other, make in LOSSES.items()}  # fmt: skip
+    takers = {
+        other: [flag for flag, parameter in LOSS_PARAMETERS.items() if parameter in make().parameters]
+        for other, make in LOSSES.items()
+    }
     refuse_stray(arguments, LOSS_PARAMETERS, "--loss", name, takers)
-    given = {parameter: getattr(arguments, flag) for flag, parameter in LOSS_PARAMETERS.items()
-             if getattr(arguments, flag) is not None}  # fmt: skip
+    given = {
+        parameter: getattr(arguments, flag)
+        for flag, parameter in LOSS_PARAMETERS.items()
+        if getattr(arguments, flag) is not None
+    }
     try:
         return LOSSES[name](**given)
     except ValueError as error:

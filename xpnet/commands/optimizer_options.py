@@ -42,8 +42,13 @@ REGULARISATION = tuple(Options.__annotations__)
 def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> None:
     """Add the options of the optimizer and of the regularisation.  with_rate: --lr too."""
     group = command.add_argument_group("optimizer")
-    group.add_argument("--optimizer", type=option("optimizer", OPTIMIZERS), default="sgd", metavar="NAME",
-                       help=f"{', '.join(OPTIMIZERS)} (default: %(default)s)")  # fmt: skip
+    group.add_argument(
+        "--optimizer",
+        type=option("optimizer", OPTIMIZERS),
+        default="sgd",
+        metavar="NAME",
+        help=f"{', '.join(OPTIMIZERS)} (default: %(default)s)",
+    )
     if with_rate:
         group.add_argument("--lr", type=positive("0.1"), metavar="RATE", help=f"learning rate {_told('lr')}")
     for flag in RULE:
@@ -56,9 +61,12 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
         ("clip_norm", "limit of the gradient's norm"),
         ("clip_value", "limit of each element of the gradient, before its norm"),
         ("max_norm", "limit of the norm of each unit's incoming weights"),
-        ("ema", "decay, such as 0.999, of an average of the weights over the updates; the model that is saved, and the "
-         "summary, are of the averaged weights, the epochs' lines of those that train"),
-    ):  # fmt: skip
+        (
+            "ema",
+            "decay, such as 0.999, of an average of the weights over the updates; the model that is saved, and the "
+            "summary, are of the averaged weights, the epochs' lines of those that train",
+        ),
+    ):
         group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.001"), metavar="X", help=text)
 
 
@@ -92,8 +100,10 @@ def describe_optimizer(optimizer: Optimizer, lr: float) -> dict[str, Any]:
 def _told(parameter: str) -> str:
     """Who takes a parameter, and its defaults, for the help."""
     defaults = {name: _defaults(name)[parameter] for name in OPTIMIZERS if parameter in _defaults(name)}
-    parts = [f"{value:g} of {', '.join(name for name in defaults if defaults[name] == value)}"
-             for value in dict.fromkeys(defaults.values())]  # fmt: skip
+    parts = [
+        f"{value:g} of {', '.join(name for name in defaults if defaults[name] == value)}"
+        for value in dict.fromkeys(defaults.values())
+    ]
     return f"(default: {'; '.join(parts)})"
 
 

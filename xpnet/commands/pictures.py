@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def write_pictures(
     folder: Path, suffix: str, history: Sequence[Record], network: Network, data: Data
-) -> Iterator[Path]:  # fmt: skip
+) -> Iterator[Path]:
     """Write them into `folder`, one after the other, and yield the path of each.  suffix: one of `plots.SUFFIXES`."""
     for name, ax in _pictures(history, network, data):
         path = folder / f"{name}{suffix}"

@@ -21,12 +21,18 @@ FORMATS = [suffix.removeprefix(".") for suffix in plots.SUFFIXES]
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("plot", help="draw a finished run into files (extra: xpnet[plot])",
-                                  allow_abbrev=False)  # fmt: skip
+    command = commands.add_parser(
+        "plot", help="draw a finished run into files (extra: xpnet[plot])", allow_abbrev=False
+    )
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument("--out", metavar="DIR", help="where the pictures go (default: RUN)")
-    command.add_argument("--format", type=option("format", FORMATS), default="png", metavar="NAME",
-                         help=f"{' or '.join(FORMATS)} (default: %(default)s)")  # fmt: skip
+    command.add_argument(
+        "--format",
+        type=option("format", FORMATS),
+        default="png",
+        metavar="NAME",
+        help=f"{' or '.join(FORMATS)} (default: %(default)s)",
+    )
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
     add_device(command)
     command.set_defaults(run=run)
@@ -39,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     plots.new_axes()  # refuses a missing matplotlib before anything is loaded
     history = _records(directory)
     if not (directory / runs.MODEL).is_file():
-        raise FileNotFoundError(f"{directory} has no {runs.MODEL}, it has not ended; `xpnet train --resume "
-                                f"{directory}` goes on with it")  # fmt: skip
+        raise FileNotFoundError(
+            f"{directory} has no {runs.MODEL}, it has not ended; `xpnet train --resume {directory}` goes on with it"
+        )
     network = Network.load(directory / runs.MODEL, backend_of(arguments, config))
     table = preprocessing_of(directory, config)
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))

@@ -84,13 +84,20 @@ class Report(Callback):
         rate = steps / seconds if seconds else 0.0
         if self.as_json:
             line = {
-                "val_accuracy": (validation or {}).get("accuracy"), "test_accuracy": (test or {}).get("accuracy"),
-                **{f"{part}_{name}": value for part, measured in (("val", validation), ("test", test))
-                   for name, value in _metrics(measured).items()},
-                "train_loss": self.records[-1]["train_loss"], "seconds": seconds, "steps_per_second": rate,
-                "backend": network.backend.name, "run": run,
+                "val_accuracy": (validation or {}).get("accuracy"),
+                "test_accuracy": (test or {}).get("accuracy"),
+                **{
+                    f"{part}_{name}": value
+                    for part, measured in (("val", validation), ("test", test))
+                    for name, value in _metrics(measured).items()
+                },
+                "train_loss": self.records[-1]["train_loss"],
+                "seconds": seconds,
+                "steps_per_second": rate,
+                "backend": network.backend.name,
+                "run": run,
                 **{name: self.records[-1].get(name) for name in ("engine", "threads", "stopped", "chosen_epoch")},
-            }  # fmt: skip
+            }
             print(json_line(line), flush=True)
             return
         last, parts = self.records[-1], []

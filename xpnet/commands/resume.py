@@ -16,18 +16,37 @@ from xpnet.files import write_atomically
 from xpnet.training.checkpoint import Checkpoint, check_epochs, load_checkpoint
 
 # What may stand beside --resume; all else is in the run's config.json.
-ALLOWED = ("command", "run", "parser", "resume", "json", "quiet", "plan", "plot", "device", "data_dir", "epochs",
-           "checkpoint_every")  # fmt: skip
+ALLOWED = (
+    "command",
+    "run",
+    "parser",
+    "resume",
+    "json",
+    "quiet",
+    "plan",
+    "plot",
+    "device",
+    "data_dir",
+    "epochs",
+    "checkpoint_every",
+)
 
 
 def add_resume(group: argparse._ActionsContainer) -> None:
     """Add --resume and --checkpoint-every."""
-    group.add_argument("--resume", metavar="RUN", help="go on with the run in that directory, which was stopped or "
-                       "killed, to the same weights; --epochs beside it makes them more, unless the schedule goes over "
-                       "the whole run")  # fmt: skip
-    group.add_argument("--checkpoint-every", type=whole(1), metavar="STEPS",
-                       help="write the run's checkpoint every so many steps (default: every 30 seconds), and at the "
-                       "ends of epochs")  # fmt: skip
+    group.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with the run in that directory, which was stopped or "
+        "killed, to the same weights; --epochs beside it makes them more, unless the schedule goes over "
+        "the whole run",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        type=whole(1),
+        metavar="STEPS",
+        help="write the run's checkpoint every so many steps (default: every 30 seconds), and at the ends of epochs",
+    )
 
 
 def apply_run(arguments: argparse.Namespace) -> None:
@@ -42,8 +61,9 @@ def apply_run(arguments: argparse.Namespace) -> None:
     stray = [name for name, value in given if name not in ALLOWED and value != defaults[name]]
     if stray:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
-        raise UsageError(f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train anew without "
-                         "--resume")  # fmt: skip
+        raise UsageError(
+            f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train anew without --resume"
+        )
     apply_config(command, run / runs.CONFIG)
     backend = config.get("backend")
     device = backend.get("device") if isinstance(backend, dict) else None
@@ -80,9 +100,11 @@ def _check_course(arguments: argparse.Namespace, run: Path) -> None:
     """Refuse other epochs where the learning rate goes by them: the steps done would have had other rates."""
     epochs = runs.read_config(run).get("epochs")
     if epochs != arguments.epochs and goes_by_epochs(arguments):
-        raise UsageError(f"--schedule {arguments.schedule} of {run} goes over its {epochs} epochs, and --epochs is "
-                         f"{arguments.epochs}: the rates so far would have been others; leave --epochs out, or train "
-                         "anew without --resume")  # fmt: skip
+        raise UsageError(
+            f"--schedule {arguments.schedule} of {run} goes over its {epochs} epochs, and --epochs is "
+            f"{arguments.epochs}: the rates so far would have been others; leave --epochs out, or train "
+            "anew without --resume"
+        )
 
 
 def keep_epochs(arguments: argparse.Namespace, run: Path) -> None:

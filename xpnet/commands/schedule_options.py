@@ -22,27 +22,36 @@ SCHEDULES: dict[str, Callable[..., Any]] = {
     "inverse-scaling": InverseScaling,
 }
 # plateau is a callback that sees the epochs' losses; its parameters by the flags' names.
-PLATEAU = {
-    "factor": "factor", "plateau_patience": "patience", "plateau_threshold": "threshold", "lr_end": "lr_min",
-}  # fmt: skip
+PLATEAU = {"factor": "factor", "plateau_patience": "patience", "plateau_threshold": "threshold", "lr_end": "lr_min"}
 WARMS_UP = ("constant", "step", "exponential", "cosine", "inverse-scaling")
 NEEDED = {"step": "every", "exponential": "factor"}
 FLAGS: dict[str, list[str]] = {
-    **{name: [field.name for field in fields(made) if field.name != "lr"]  # type: ignore[arg-type]
-       for name, made in SCHEDULES.items()},
+    **{
+        name: [field.name for field in fields(made) if field.name != "lr"]  # type: ignore[arg-type]
+        for name, made in SCHEDULES.items()
+    },
     "plateau": list(PLATEAU),
-}  # fmt: skip
+}
 ALL_FLAGS = tuple(dict.fromkeys(flag for taken in FLAGS.values() for flag in taken))
 
 
 def add_schedule(command: argparse.ArgumentParser) -> None:
     """Add the options of the schedule.  A step of theirs is an update."""
     group = command.add_argument_group("schedule", "of the learning rate; its steps are updates")
-    group.add_argument("--schedule", type=option("schedule", FLAGS), default="constant", metavar="NAME",
-                       help=f"{', '.join(FLAGS)} (default: %(default)s)")  # fmt: skip
+    group.add_argument(
+        "--schedule",
+        type=option("schedule", FLAGS),
+        default="constant",
+        metavar="NAME",
+        help=f"{', '.join(FLAGS)} (default: %(default)s)",
+    )
     group.add_argument("--warmup", type=whole(1), metavar="STEPS", help="rise over so many steps to the first rate")
-    group.add_argument("--total-steps", type=whole(1), metavar="N",
-                       help="cosine, one-cycle: steps of the whole course (default: those of all epochs)")  # fmt: skip
+    group.add_argument(
+        "--total-steps",
+        type=whole(1),
+        metavar="N",
+        help="cosine, one-cycle: steps of the whole course (default: those of all epochs)",
+    )
     group.add_argument("--every", type=whole(1), metavar="N", help="step: steps between two falls")
     for flag, text in (
         ("factor", "step (0.1), plateau (0.1), exponential: factor of a fall"),
@@ -54,8 +63,12 @@ def add_schedule(command: argparse.ArgumentParser) -> None:
         ("plateau-threshold", "plateau: part by which a loss must be lower to be better (default: 0.0001)"),
     ):
         group.add_argument(f"--{flag}", type=number("0.5"), metavar="X", help=text)
-    group.add_argument("--plateau-patience", type=whole(0), metavar="N",
-                       help="plateau: epochs without a better validation loss before a fall (default: 10)")  # fmt: skip
+    group.add_argument(
+        "--plateau-patience",
+        type=whole(0),
+        metavar="N",
+        help="plateau: epochs without a better validation loss before a fall (default: 10)",
+    )
 
 
 def make_rate(arguments: argparse.Namespace, lr: float, total_steps: int) -> float | Schedule:
@@ -77,8 +90,10 @@ def make_rate(arguments: argparse.Namespace, lr: float, total_steps: int) -> flo
         given.setdefault("total_steps", total_steps)
         if given["total_steps"] < needed:
             source = f"--epochs {arguments.epochs} give" if arguments.total_steps is None else "--total-steps say"
-            raise UsageError(f"--schedule {name} goes over at least {needed} steps and {source} "
-                             f"{given['total_steps']}; give more epochs, or --schedule constant")  # fmt: skip
+            raise UsageError(
+                f"--schedule {name} goes over at least {needed} steps and {source} "
+                f"{given['total_steps']}; give more epochs, or --schedule constant"
+            )
     if arguments.warmup is not None and "total_steps" in given and arguments.total_steps is None:
         given["total_steps"] = max(1, total_steps - arguments.warmup)  # the rest of the run
     try:
@@ -100,10 +115,15 @@ def make_plateau(arguments: argparse.Namespace, optimizer: Optimizer, is_validat
     if arguments.schedule != "plateau":
         return []
     if not is_validated:
-        raise UsageError("--schedule plateau goes by the validation loss, and no samples are held out; "
-                         "give some with --validation, or take another schedule")  # fmt: skip
-    given = {parameter: getattr(arguments, flag) for flag, parameter in PLATEAU.items()
-             if getattr(arguments, flag) is not None}  # fmt: skip
+        raise UsageError(
+            "--schedule plateau goes by the validation loss, and no samples are held out; "
+            "give some with --validation, or take another schedule"
+        )
+    given = {
+        parameter: getattr(arguments, flag)
+        for flag, parameter in PLATEAU.items()
+        if getattr(arguments, flag) is not None
+    }
     try:
         return [ReduceOnPlateau(optimizer, **given)]
     except ValueError as error:

@@ -70,9 +70,7 @@ def predictions(network: Network, X: np.ndarray, table: Preprocessing, labels_on
     return columns
 
 
-def _in_units(
-    network: Network, dataset: Dataset, table: Preprocessing, metrics: Sequence[str]
-) -> dict[str, float]:  # fmt: skip
+def _in_units(network: Network, dataset: Dataset, table: Preprocessing, metrics: Sequence[str]) -> dict[str, float]:
     if not metrics:
         return {}
     P, Y = (table.target.in_units(rows) for rows in (outputs_of(network, dataset.X, network.predict), dataset.Y))

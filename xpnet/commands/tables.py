@@ -20,13 +20,22 @@ OPTIONS = ("target", "task", "drop", "impute")
 
 def add_table(group: argparse._ActionsContainer) -> None:
     """Add the options of tables."""
-    group.add_argument("--target", type=str, metavar="COLUMN", help="of a table: what to predict; several, as a,b, are "
-                       "targets of a regression")  # fmt: skip
-    group.add_argument("--task", type=option("task", TASKS), metavar="NAME", help=f"{', '.join(TASKS)} (default: what "
-                       "the target is)")  # fmt: skip
+    group.add_argument(
+        "--target",
+        type=str,
+        metavar="COLUMN",
+        help="of a table: what to predict; several, as a,b, are targets of a regression",
+    )
+    group.add_argument(
+        "--task", type=option("task", TASKS), metavar="NAME", help=f"{', '.join(TASKS)} (default: what the target is)"
+    )
     add_drop(group)
-    group.add_argument("--impute", type=option("impute", ("mean",)), metavar="mean", help="fill in missing features by "
-                       "their mean over the training rows (default: they are refused)")  # fmt: skip
+    group.add_argument(
+        "--impute",
+        type=option("impute", ("mean",)),
+        metavar="mean",
+        help="fill in missing features by their mean over the training rows (default: they are refused)",
+    )
 
 
 def add_drop(group: argparse._ActionsContainer) -> None:
@@ -41,8 +50,9 @@ def check_table(arguments: argparse.Namespace) -> None:
         for flag in OPTIONS:
             if getattr(arguments, flag) is not None:
                 hint = "; to end at a score, take --target-score" if flag == "target" else ""
-                raise UsageError(f"--{flag} goes with a table, a .csv or .parquet file, not with {name}; leave it "
-                                 f"out{hint}")  # fmt: skip
+                raise UsageError(
+                    f"--{flag} goes with a table, a .csv or .parquet file, not with {name}; leave it out{hint}"
+                )
         return
     if arguments.target is None:
         raise UsageError(f"{name} is a table and needs its target: add --target COLUMN")
@@ -57,9 +67,14 @@ def fit_table(arguments: argparse.Namespace, frame: Any) -> Preprocessing:
     The targets of a regression are standardised where the loss takes any number and the output can be any.
     """
     takes_any = arguments.loss is None or LOSSES[arguments.loss]().targets == "numbers"
-    return fit(frame, column_names(frame, arguments.target), column_names(frame, arguments.drop),
-               impute=arguments.impute is not None, task=arguments.task,
-               scale_target=takes_any and arguments.output == "identity")  # fmt: skip
+    return fit(
+        frame,
+        column_names(frame, arguments.target),
+        column_names(frame, arguments.drop),
+        impute=arguments.impute is not None,
+        task=arguments.task,
+        scale_target=takes_any and arguments.output == "identity",
+    )
 
 
 def column_names(frame: Any, text: str | None) -> list[str]:
@@ -97,8 +112,10 @@ def check_preprocessing(run: Path, table: Preprocessing | None) -> None:
     """Refuse to go on with a run whose preprocessing, if it came so far as to keep one, was another."""
     path = run / runs.TABLE
     if table is not None and path.exists() and read_preprocessing(run) != table:
-        raise ValueError(f"{path} is not what the table gives now, which has changed since {run} began; restore the "
-                         "table, or train anew without --resume")  # fmt: skip
+        raise ValueError(
+            f"{path} is not what the table gives now, which has changed since {run} began; restore the "
+            "table, or train anew without --resume"
+        )
 
 
 def read_preprocessing(run: Path) -> Preprocessing:
@@ -128,12 +145,14 @@ def describe(table: Preprocessing) -> Iterator[str]:
             if set(target.deviations) == {1.0} and not any(target.means)
             else ("; it learns the standardised target, losses are of that, other errors and predictions in its units")
         )
-        yield f"task: regression of {names}{scaled}"  # fmt: skip
+        yield f"task: regression of {names}{scaled}"
     else:
         shown = ", ".join(map(str, target.classes[:10])) + (", ..." if len(target.classes) > 10 else "")
         yield f"task: {target.task}, {names} is {shown}"
     n_categories = sum(column.n_features > 1 or hasattr(column, "categories") for column in table.columns)
-    yield (f"{len(table.columns)} columns, {len(table.columns) - n_categories} numeric and {n_categories} of "
-           f"categories, give {table.n_features} features")  # fmt: skip
+    yield (
+        f"{len(table.columns)} columns, {len(table.columns) - n_categories} numeric and {n_categories} of "
+        f"categories, give {table.n_features} features"
+    )
     if table.constant_columns:
         yield f"constant in the training rows, so without effect: {', '.join(table.constant_columns)}"

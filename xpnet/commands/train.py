@@ -43,8 +43,9 @@ LONG_RUN = 10**9  # stands for the number of updates until the data tell it
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    command = commands.add_parser("train", help="train a network and leave a run directory",
-                                  usage="%(prog)s [DATA] [OPTIONS]", allow_abbrev=False)  # fmt: skip
+    command = commands.add_parser(
+        "train", help="train a network and leave a run directory", usage="%(prog)s [DATA] [OPTIONS]", allow_abbrev=False
+    )
     add_config(command)
     add_data(command)
     add_network(command)
@@ -90,16 +91,33 @@ def run(arguments: argparse.Namespace) -> int:
         Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation)),
         Interruption(run / runs.CHECKPOINT),
     )
-    callbacks: list[Callback] = [*_in_units(data, metrics), *plateau, *stops, HistoryFile(run / runs.HISTORY), report,
-                                 make_checkpoint(arguments, run), interruption]  # fmt: skip
+    callbacks: list[Callback] = [
+        *_in_units(data, metrics),
+        *plateau,
+        *stops,
+        HistoryFile(run / runs.HISTORY),
+        report,
+        make_checkpoint(arguments, run),
+        interruption,
+    ]
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
     with warnings_said():
         # A checkpoint that does not fit is refused here, before anything of the run is written over.
-        records = epochs(network, data.training, optimizer, epochs=arguments.epochs, batch_size=arguments.batch_size,
-                         seed=arguments.seed, validation=data.validation, callbacks=callbacks,
-                         accumulate=arguments.accumulate, metrics=metrics, engine=arguments.engine,
-                         resume=resume)  # fmt: skip
+        records = epochs(
+            network,
+            data.training,
+            optimizer,
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            validation=data.validation,
+            callbacks=callbacks,
+            accumulate=arguments.accumulate,
+            metrics=metrics,
+            engine=arguments.engine,
+            resume=resume,
+        )
         keep_epochs(arguments, run)
         model = run / runs.MODEL
         ending = _model_saved_at_the_end(network, optimizer, model, report)
@@ -167,9 +185,7 @@ def _in_units(data: Data, metrics: list[str]) -> list[Callback]:
     return [InUnits(data.validation, data.table, metrics)]
 
 
-def _measured(
-    network: Network, data: Data, metrics: list[str]
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:  # fmt: skip
+def _measured(network: Network, data: Data, metrics: list[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Validation and test set measured with the weights that were saved."""
 
     def measured(dataset: Dataset | None) -> dict[str, Any] | None:
@@ -178,9 +194,7 @@ def _measured(
     return measured(data.validation), measured(data.test)
 
 
-def _announce(
-    arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data, run: Path
-) -> None:  # fmt: skip
+def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data, run: Path) -> None:
     say(network.backend.describe())
     say(f"{network.architecture}, {network.architecture.layout.count:,} parameters, {optimizer}")
     say(f"{arguments.dataset}: {data.training.n_samples} training, {data.n_validation} validation samples -> {run}")
@@ -195,10 +209,16 @@ def _announce(
 
 def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data) -> None:
     others = [] if data.test is None else [data.test]
-    plan: list[Held] = memory_plan(network, data.training, optimizer, batch_size=arguments.batch_size,
-                                   validation=data.validation, others=others,
-                                   accumulate=arguments.accumulate,
-                                   early_stopping=arguments.patience is not None)  # fmt: skip
+    plan: list[Held] = memory_plan(
+        network,
+        data.training,
+        optimizer,
+        batch_size=arguments.batch_size,
+        validation=data.validation,
+        others=others,
+        accumulate=arguments.accumulate,
+        early_stopping=arguments.patience is not None,
+    )
     if arguments.json:
         buffers = [{"name": item.name, "bytes": item.nbytes, "place": item.place} for item in plan]
         print(json.dumps({"plan": buffers, "sum": sum(item.nbytes for item in plan)}), flush=True)
@@ -243,11 +263,14 @@ def _config(
         },
         "epochs": arguments.epochs,
         "batch_size": arguments.batch_size,
-        "optimizer": describe_optimizer(optimizer, default_rate(arguments))
-        | describe_schedule(optimizer, plateau),
+        "optimizer": describe_optimizer(optimizer, default_rate(arguments)) | describe_schedule(optimizer, plateau),
         "seed": arguments.seed,
         "options": kept_options(arguments, data.source),
-        "backend": {"name": network.backend.name, "device": network.backend.device,
-                    "dtype": str(network.backend.dtype), "reason": network.backend.reason},
+        "backend": {
+            "name": network.backend.name,
+            "device": network.backend.device,
+            "dtype": str(network.backend.dtype),
+            "reason": network.backend.reason,
+        },
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
-    }  # fmt: skip
+    }

@@ -256,8 +256,9 @@ class Dataset:
             present = counts > 0
             per_class[present] = counts.sum() / (present.sum() * counts[present])
         elif isinstance(class_weight, Mapping):
-            unknown = [label for label in class_weight if not (isinstance(label, (int, np.integer))
-                                                               and 0 <= label < n_classes)]  # fmt: skip
+            unknown = [
+                label for label in class_weight if not (isinstance(label, (int, np.integer)) and 0 <= label < n_classes)
+            ]
             if unknown:
                 raise ValueError(
                     f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}; leave it out"
@@ -267,8 +268,10 @@ class Dataset:
         else:
             per_class = np.asarray(class_weight, np.float64)
             if per_class.shape != (n_classes,):
-                raise ValueError(f"class_weight is {per_class.shape}, needed is ({n_classes},), one weight a class; "
-                                 "pass a dict to name some of them")  # fmt: skip
+                raise ValueError(
+                    f"class_weight is {per_class.shape}, needed is ({n_classes},), one weight a class; "
+                    "pass a dict to name some of them"
+                )
         weighted = self.subset(slice(None))
         weights = np.ones(self.n_samples) if self._weights is None else self._weights
         weighted._weights = checked_weights(per_class[labels] * weights, self.n_samples)

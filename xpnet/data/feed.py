@@ -56,10 +56,7 @@ class Blocks:
         self.block, self._n_held = _blocks(dataset, backend, batch)
         self.n_samples = dataset.n_samples
         capacity = min(self.block * self._n_held, self.n_samples)
-        columns = {
-            "X": (dataset.samples, _feature_type(dataset, backend)),
-            "Y": (dataset.targets, backend.dtype),
-        }
+        columns = {"X": (dataset.samples, _feature_type(dataset, backend)), "Y": (dataset.targets, backend.dtype)}
         weights = dataset.relative_weights()
         if weights is not None:
             columns["weights"] = (weights, backend.dtype)

@@ -168,11 +168,7 @@ def _dataset(images: NDArray[Any], labels: NDArray[Any]) -> Dataset:
 
 
 def _download(
-    name: str,
-    checksums: Mapping[str, str],
-    mirrors: Sequence[str],
-    cache: Path | None = None,
-    retries: int = 2,
+    name: str, checksums: Mapping[str, str], mirrors: Sequence[str], cache: Path | None = None, retries: int = 2
 ) -> Path:
     """Return the folder that holds the files of `checksums`, fetched from the first mirror to deliver them.
 

@@ -31,8 +31,10 @@ def check_engine(engine: str, device: str) -> str:
     """
     check_option("engine", engine, ENGINES)
     if engine == "compiled" and device != "cpu":
-        raise ValueError(f"engine is 'compiled', which is code for the CPU, and the device is {device}; "
-                         "leave it out, or take select_backend('cpu')")  # fmt: skip
+        raise ValueError(
+            f"engine is 'compiled', which is code for the CPU, and the device is {device}; "
+            "leave it out, or take select_backend('cpu')"
+        )
     if engine == "compiled":
         check_llvm()
     return engine
@@ -70,9 +72,12 @@ def go_on_with(engine: str, found: Any, backend: Backend) -> str:
 
 
 def make_engine(
-    program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None,
+    program: Program,
+    backend: Backend,
+    owned: Any,
+    data: Mapping[str, tuple[Any, float | None]] | None = None,
     engine: str = "",
-) -> Replay:  # fmt: skip
+) -> Replay:
     """Return an engine for a Program on that backend; the first arguments are those of `Replay`.
 
     engine: what `choose_engine` said; "" for the one that needs no preparation, as single steps, measures and

@@ -257,9 +257,11 @@ class Replay:
             fits = source.shape[1:] == buffer.shape[:1] and lies
             if not fits or source.dtype != (dtype if scale is None else np.uint8):
                 order = "C-contiguous" if lies else "not C-contiguous or not aligned"
-                raise TypeError(f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; needed is a "
-                                f"C-contiguous array (n_samples, {buffer.shape[0]}) of {dtype}, or of uint8 with a "
-                                "scale: xp.ascontiguousarray(rows, dtype)")  # fmt: skip
+                raise TypeError(
+                    f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; needed is a "
+                    f"C-contiguous array (n_samples, {buffer.shape[0]}) of {dtype}, or of uint8 with a "
+                    "scale: xp.ascontiguousarray(rows, dtype)"
+                )
 
     def _upload(self, order: np.ndarray, rows_in: np.ndarray, n_steps: int) -> tuple[Any, Any]:
         """Move indices and slot rows to the device in ONE transfer, as one block of bytes seen twice."""

@@ -64,17 +64,41 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     """What classifier and regressor share; parameters and attributes are told in the two."""
 
     def __init__(
-        self, hidden_layer_sizes: Any = (100,), activation: Any = "relu", *, solver: str = "adam",
-        alpha: float = 0.0001, batch_size: int | str = "auto", learning_rate: str = "constant",
-        learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200,
-        loss: str | Loss = "squared_error", shuffle: bool = True, random_state: Any = None, tol: float = 1e-4,
-        verbose: bool = False, warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True,
-        early_stopping: bool = False, validation_fraction: float = 0.1, scoring: Any = None, beta_1: float = 0.9,
-        beta_2: float = 0.999, epsilon: float = 1e-8, n_iter_no_change: float = 10, max_fun: int = 15000,
-        device: str = "cpu", dtype: Any = None, dropout: float | Sequence[float] | None = None,
-        weight_decay: float | None = None, schedule: str | Schedule | None = None,
-        callbacks: Sequence[Callback] | None = None, engine: str = "auto",
-    ) -> None:  # fmt: skip
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        loss: str | Loss = "squared_error",
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: Any = None,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        device: str = "cpu",
+        dtype: Any = None,
+        dropout: float | Sequence[float] | None = None,
+        weight_decay: float | None = None,
+        schedule: str | Schedule | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        engine: str = "auto",
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.solver = solver
@@ -121,8 +145,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """
         check_settings(self)
         if validation is not None and not is_stochastic(self):
-            raise ValueError("validation is scored after each epoch, and solver 'lbfgs' has none; use solver='adam', "
-                             "or call score after fit")  # fmt: skip
+            raise ValueError(
+                "validation is scored after each epoch, and solver 'lbfgs' has none; use solver='adam', "
+                "or call score after fit"
+            )
         first = not (self.warm_start and hasattr(self, "network_"))
         if not first:
             self._check_goes_on("warm_start=False")
@@ -163,9 +189,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"X has {X.shape[0]} samples and y has {len(y)}; give as many of both")
         else:
             X, y = validate_data(
-                self, X, y, accept_sparse="csr", multi_output=True, y_numeric=not is_classifier(self),
-                dtype=(np.float64, np.float32), reset=reset,
-            )  # fmt: skip
+                self,
+                X,
+                y,
+                accept_sparse="csr",
+                multi_output=True,
+                y_numeric=not is_classifier(self),
+                dtype=(np.float64, np.float32),
+                reset=reset,
+            )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         weights = _checked_weights(sample_weight if backend is None else on_host(sample_weight, backend), len(y))
@@ -183,17 +215,23 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _check_device_rows(self, X: Any, reset: bool) -> None:
         """What validate_data checks, for rows on a GPU; one number is read from there."""
         if X.ndim != 2:
-            raise ValueError(f"X is {tuple(X.shape)}; needed is (n_samples, n_features). Reshape it with "
-                             "X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one sample")  # fmt: skip
+            raise ValueError(
+                f"X is {tuple(X.shape)}; needed is (n_samples, n_features). Reshape it with "
+                "X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one sample"
+            )
         if X.dtype.kind == "f" and not bool(np.isfinite(float(X.sum()))):
-            raise ValueError("X holds NaN or infinity, or its sum is too large; needed are finite numbers: fill the "
-                             "gaps and scale the features")  # fmt: skip
+            raise ValueError(
+                "X holds NaN or infinity, or its sum is too large; needed are finite numbers: fill the "
+                "gaps and scale the features"
+            )
         if reset:
             self.n_features_in_ = int(X.shape[1])
         elif X.shape[1] != self.n_features_in_:
-            raise ValueError(f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                             f"{self.n_features_in_} features as input; give those that it was fitted on, or "
-                             "fit it anew")  # fmt: skip
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input; give those that it was fitted on, or "
+                "fit it anew"
+            )
 
     def _check_goes_on(self, cure: str) -> None:
         """Refuse settings that a network begun with others could not follow."""
@@ -207,8 +245,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         }
         for names, is_same in same.items():
             if not is_same:
-                raise ValueError(f"{names} was set anew after the training had begun, and it cannot go on with that; "
-                                 f"set it back, or begin anew: clone(estimator), or {cure}")  # fmt: skip
+                raise ValueError(
+                    f"{names} was set anew after the training had begun, and it cannot go on with that; "
+                    f"set it back, or begin anew: clone(estimator), or {cure}"
+                )
 
     def _begin(self, X: Any, Y: np.ndarray, rng: Any) -> None:
         """Make the network and set what counts up."""
@@ -239,8 +279,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             return min(AUTO_BATCH, n_samples)
         size = int(self.batch_size)
         if size > n_samples:
-            warnings.warn(f"batch_size is {size}, larger than the {n_samples} samples; a step takes them all",
-                          stacklevel=4)  # fmt: skip
+            warnings.warn(
+                f"batch_size is {size}, larger than the {n_samples} samples; a step takes them all", stacklevel=4
+            )
         return min(size, n_samples)
 
     def _train(self, X: Any, Y: np.ndarray, weights: np.ndarray | None, held_out: Any, rng: Any) -> None:
@@ -255,15 +296,26 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         watchers = [rule, *([Reporter(self, sys.stdout)] if self.verbose else []), *(self.callbacks or ())]
         try:
             records = train(
-                network, dataset, self._optimizer, epochs=self.max_iter, batch_size=batch, shuffle=self.shuffle,
-                seed=int(rng.randint(2**31 - 1)), callbacks=watchers, engine=self.engine,
-            )  # fmt: skip
+                network,
+                dataset,
+                self._optimizer,
+                epochs=self.max_iter,
+                batch_size=batch,
+                shuffle=self.shuffle,
+                seed=int(rng.randint(2**31 - 1)),
+                callbacks=watchers,
+                engine=self.engine,
+            )
         except KeyboardInterrupt:
             warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)
             return
         if "stopped" not in records[-1]:
-            warnings.warn(f"max_iter={self.max_iter} epochs are over and the training has not converged; raise "
-                          "max_iter, or learning_rate_init", ConvergenceWarning, stacklevel=3)  # fmt: skip
+            warnings.warn(
+                f"max_iter={self.max_iter} epochs are over and the training has not converged; raise "
+                "max_iter, or learning_rate_init",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def _split(self, X: Any, Y: np.ndarray, weights: Any, y: np.ndarray, rng: Any) -> tuple[Any, Any, Any, Any]:
         """Hold out a part for early stopping, as scikit-learn does; returns (X, Y, weights, held_out)."""
@@ -272,12 +324,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             np.arange(len(y)), test_size=self.validation_fraction, random_state=rng, stratify=y if is_binary else None
         )
         if len(held) < 2:
-            raise ValueError(f"the validation set is too small, {len(held)} sample; raise validation_fraction, or give "
-                             "more samples")  # fmt: skip
+            raise ValueError(
+                f"the validation set is too small, {len(held)} sample; raise validation_fraction, or give more samples"
+            )
         picked = None if weights is None else (weights[train], weights[held])
         if picked is not None and not all(part.any() for part in picked):
-            raise ValueError("the samples held out, or those left, all have the weight 0; pass validation=(X, y), or "
-                             "leave out the samples without weight")  # fmt: skip
+            raise ValueError(
+                "the samples held out, or those left, all have the weight 0; pass validation=(X, y), or "
+                "leave out the samples without weight"
+            )
         X_train, X_held = (self._picked(X, part) for part in (train, held))
         return X_train, Y[train], picked and picked[0], (X_held, y[held], picked and picked[1])
 
@@ -289,8 +344,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _checked_validation(self, X_train: Any, validation: Any) -> Any:
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-            raise TypeError(f"validation is a {type(validation).__name__}; needed is validation=(X, y) or "
-                            "(X, y, sample_weight)")  # fmt: skip
+            raise TypeError(
+                f"validation is a {type(validation).__name__}; needed is validation=(X, y) or (X, y, sample_weight)"
+            )
         X, y, sample_weight = (*validation, None)[:3]
         check_sides(X=X_train, validation=X)
         check_sides(X=X, y=y, sample_weight=sample_weight)
@@ -303,8 +359,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         assert_all_finite(y, input_name="y of validation")
         n_outputs = self._targets(y, new_classes=False).shape[1]  # refuses classes that there are not
         if n_outputs != self.n_outputs_:
-            raise ValueError(f"y of validation has {n_outputs} outputs and that of the training {self.n_outputs_}; "
-                             "give as many")  # fmt: skip
+            raise ValueError(
+                f"y of validation has {n_outputs} outputs and that of the training {self.n_outputs_}; give as many"
+            )
         return X, y, _checked_weights(weights, len(y))
 
     def _scorer(self, X: Any, y: np.ndarray, sample_weight: Any) -> Callable[[], float]:
@@ -382,9 +439,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             parts = [backend.to_host(part) for part in parts]
         outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
         if on_cpu and (missing := np.isnan(outputs).any(axis=1)).any():  # whose largest would be the first class
-            raise ValueError(f"the network's output for row {int(missing.argmax())} of X is NaN: its features are too "
-                             f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
-                             "training, or fit again with a lower learning_rate_init")  # fmt: skip
+            raise ValueError(
+                f"the network's output for row {int(missing.argmax())} of X is NaN: its features are too "
+                f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
+                "training, or fit again with a lower learning_rate_init"
+            )
         return outputs
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
@@ -470,8 +529,10 @@ def _checked_weights(weights: Any, n_samples: int) -> Any:
         return None
     given = np.asarray(weights, np.float64)
     if given.size and not given.any():  # scikit-learn's own message names no fix
-        raise ValueError("Sample weights must contain at least one non-zero number: they are all zero; leave "
-                         "sample_weight out to count all samples alike")  # fmt: skip
+        raise ValueError(
+            "Sample weights must contain at least one non-zero number: they are all zero; leave "
+            "sample_weight out to count all samples alike"
+        )
     weights = _check_sample_weight(weights, np.empty((n_samples, 0)), dtype=np.float64)
     if (weights < 0).any():
         raise ValueError("Negative values in data passed to `sample_weight`; needed are weights of at least 0")

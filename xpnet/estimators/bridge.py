@@ -12,8 +12,21 @@ from xpnet.backend import select_backend
 from xpnet.checks import check_option
 from xpnet.estimators.settings import ACTIVATION_NAMES, loss_of_kind, make_network
 
-RECORDS = ("n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_",
-           "n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "feature_names_in_", "classes_")  # fmt: skip
+RECORDS = (
+    "n_iter_",
+    "t_",
+    "loss_",
+    "loss_curve_",
+    "best_loss_",
+    "validation_scores_",
+    "best_validation_score_",
+    "n_layers_",
+    "n_outputs_",
+    "out_activation_",
+    "n_features_in_",
+    "feature_names_in_",
+    "classes_",
+)
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # scikit-learn's
 LOSSES = ("log_loss", "squared_error", "poisson")
 SOLVERS = ("lbfgs", "sgd", "adam")

@@ -30,8 +30,10 @@ def side_of(array: Any) -> str:
         return "cpu"
     kind = int(array.__dlpack_device__()[0])
     if kind not in _KINDS:
-        raise TypeError(f"{_name(array)} lies on a device of DLPack's kind {kind}; needed is an array on the CPU or a "
-                        "CUDA GPU: copy it to the host first")  # fmt: skip
+        raise TypeError(
+            f"{_name(array)} lies on a device of DLPack's kind {kind}; needed is an array on the CPU or a "
+            "CUDA GPU: copy it to the host first"
+        )
     return _KINDS[kind]
 
 
@@ -41,17 +43,20 @@ def check_sides(**arrays: Any) -> str:
     (first, side), *others = sides.items()
     for name, other in others:
         if other != side:
-            raise TypeError(f"{first} is a {_name(arrays[first])} on {side} and {name} a {_name(arrays[name])} on "
-                            f"{other}; pass both on one side, such as cupy.asarray({name if side == 'cuda' else first})"
-                            )  # fmt: skip
+            raise TypeError(
+                f"{first} is a {_name(arrays[first])} on {side} and {name} a {_name(arrays[name])} on "
+                f"{other}; pass both on one side, such as cupy.asarray({name if side == 'cuda' else first})"
+            )
     return side
 
 
 def check_device(X: Any, device: str) -> None:
     """Refuse rows on a GPU for a network on the CPU."""
     if side_of(X) == "cuda" and device == "cpu":
-        raise TypeError(f"X is a {_name(X)} on cuda and the network is on cpu; pass X.get(), or move the estimator: "
-                        "device='cuda' before fit, .to('cuda') after it")  # fmt: skip
+        raise TypeError(
+            f"X is a {_name(X)} on cuda and the network is on cpu; pass X.get(), or move the estimator: "
+            "device='cuda' before fit, .to('cuda') after it"
+        )
 
 
 def imported(array: Any, backend: Backend | None) -> Any:
@@ -148,8 +153,9 @@ class DeviceDataset(_RowDataset):
         relative = self.relative_weights()
         weights = None if relative is None else backend.to_device(relative)
         n_floats = self._targets.size + (0 if relative is None else relative.size)
-        return UploadedDataset(X, backend.to_device(self._targets), weights, None, self.n_samples,
-                               n_floats * backend.dtype.itemsize)  # fmt: skip
+        return UploadedDataset(
+            X, backend.to_device(self._targets), weights, None, self.n_samples, n_floats * backend.dtype.itemsize
+        )
 
 
 def float_type(X: Any, dtype: Any) -> Any:

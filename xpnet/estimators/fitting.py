@@ -51,9 +51,13 @@ class StopRule(Callback):
     """
 
     def __init__(
-        self, settings: Any, optimizer: Optimizer, n_samples: int, penalty_share: float,
+        self,
+        settings: Any,
+        optimizer: Optimizer,
+        n_samples: int,
+        penalty_share: float,
         score: Callable[[], float] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings, self._optimizer, self._score = settings, optimizer, score
         self._n_samples, self._penalty_share, self._count = n_samples, penalty_share, 0
         self._best: Any = None
@@ -73,9 +77,11 @@ class StopRule(Callback):
         scale_rate(settings, self._optimizer)
         if self._count <= settings.n_iter_no_change:
             return None
-        if settings.solver == "sgd" and settings.learning_rate == "adaptive" and (
-            self._optimizer.lr > SMALLEST_ADAPTIVE
-        ):  # fmt: skip
+        if (
+            settings.solver == "sgd"
+            and settings.learning_rate == "adaptive"
+            and (self._optimizer.lr > SMALLEST_ADAPTIVE)
+        ):
             self._optimizer.lr /= 5.0
             self._count = 0
             return None
@@ -182,5 +188,9 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, mean_weight: fl
     network.parameters.flat[...] = backend.to_device(found.x)
     settings.n_iter_, settings.loss_ = min(int(found.nit), settings.max_iter), float(found.fun)
     if found.status != 0:
-        warnings.warn(f"lbfgs ended after {found.nit} iterations before it converged ({found.message}); raise max_iter "
-                      "or max_fun, or scale the features", warning, stacklevel=4)  # fmt: skip
+        warnings.warn(
+            f"lbfgs ended after {found.nit} iterations before it converged ({found.message}); raise max_iter "
+            "or max_fun, or scale the features",
+            warning,
+            stacklevel=4,
+        )

@@ -22,8 +22,10 @@ try:
     from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
-    raise ImportError("xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
-                      f"({error}); pip install 'xpnet[sklearn]'") from error  # fmt: skip
+    raise ImportError(
+        "xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
+        f"({error}); pip install 'xpnet[sklearn]'"
+    ) from error
 
 from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.bridge import take_over
@@ -75,26 +77,76 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """
 
     def __init__(
-        self, hidden_layer_sizes: Any = (100,), activation: Any = "relu", *, solver: str = "adam",
-        alpha: float = 0.0001, batch_size: int | str = "auto", learning_rate: str = "constant",
-        learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200,
-        loss: str | Loss = "log_loss", class_weight: Any = None, shuffle: bool = True, random_state: Any = None,
-        tol: float = 1e-4, verbose: bool = False, warm_start: bool = False, momentum: float = 0.9,
-        nesterovs_momentum: bool = True, early_stopping: bool = False, validation_fraction: float = 0.1,
-        scoring: Any = None, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
-        n_iter_no_change: float = 10, max_fun: int = 15000, device: str = "cpu", dtype: Any = None,
-        dropout: float | Sequence[float] | None = None, weight_decay: float | None = None,
-        schedule: str | Schedule | None = None, callbacks: Sequence[Callback] | None = None, engine: str = "auto",
-    ) -> None:  # fmt: skip
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        loss: str | Loss = "log_loss",
+        class_weight: Any = None,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: Any = None,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        device: str = "cpu",
+        dtype: Any = None,
+        dropout: float | Sequence[float] | None = None,
+        weight_decay: float | None = None,
+        schedule: str | Schedule | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        engine: str = "auto",
+    ) -> None:
         super().__init__(
-            hidden_layer_sizes, activation, solver=solver, alpha=alpha, batch_size=batch_size,
-            learning_rate=learning_rate, learning_rate_init=learning_rate_init, power_t=power_t, max_iter=max_iter,
-            loss=loss, shuffle=shuffle, random_state=random_state, tol=tol, verbose=verbose, warm_start=warm_start,
-            momentum=momentum, nesterovs_momentum=nesterovs_momentum, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, scoring=scoring, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change, max_fun=max_fun, device=device, dtype=dtype, dropout=dropout,
-            weight_decay=weight_decay, schedule=schedule, callbacks=callbacks, engine=engine,
-        )  # fmt: skip
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            loss=loss,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            scoring=scoring,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            device=device,
+            dtype=dtype,
+            dropout=dropout,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            callbacks=callbacks,
+            engine=engine,
+        )
         self.class_weight = class_weight
 
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
@@ -104,8 +156,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         classes: all labels that will ever come; needed at the first call, unless y is multilabel.
         """
         if self.class_weight == "balanced":
-            raise ValueError("class_weight is 'balanced', and partial_fit cannot know how many samples of each class "
-                             "will come; pass a dict of weights, such as class_weight={0: 1.0, 1: 5.0}")  # fmt: skip
+            raise ValueError(
+                "class_weight is 'balanced', and partial_fit cannot know how many samples of each class "
+                "will come; pass a dict of weights, such as class_weight={0: 1.0, 1: 5.0}"
+            )
         if not hasattr(self, "network_"):
             if side_of(y) == "cpu" and type_of_target(y).startswith("multilabel"):
                 classes = y  # its columns are the labels
@@ -118,8 +172,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             and not self._is_multilabel
             and not np.array_equal(self.classes_, unique_labels(classes))
         ):
-            raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
-                             f"{self.classes_!r}; give these, or leave classes out")  # fmt: skip
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                f"{self.classes_!r}; give these, or leave classes out"
+            )
         return self._partial_fit(X, y, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -157,13 +213,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             self.classes_ = self._binarizer.classes_
         elif type_of_target(y).startswith("multilabel") != self._is_multilabel:
             begun, found = ("several", "one") if self._is_multilabel else ("one", "several")
-            raise ValueError(f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
-                             f"{type(self).__name__} was begun with {begun}; give y as then, or fit a new one"
-                             )  # fmt: skip
+            raise ValueError(
+                f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
+                f"{type(self).__name__} was begun with {begun}; give y as then, or fit a new one"
+            )
         elif unknown := sorted(set(unique_labels(y).tolist()) - set(self.classes_.tolist())):
-            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was begun with "
-                             f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
-                             )  # fmt: skip
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was begun with "
+                f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
+            )
         Y = self._binarizer.transform(y)
         return np.asarray(Y.toarray() if hasattr(Y, "toarray") else Y)
 
@@ -238,8 +296,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def _check_loss(self, loss: Loss) -> None:
         if loss.targets == "classes":
-            raise ValueError(f"loss {loss.name} is of classes, not of numbers; take loss='squared_error', or "
-                             "xpnet.MLPClassifier")  # fmt: skip
+            raise ValueError(
+                f"loss {loss.name} is of classes, not of numbers; take loss='squared_error', or xpnet.MLPClassifier"
+            )
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
         return y.reshape(len(y), -1)

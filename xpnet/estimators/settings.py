@@ -67,27 +67,39 @@ def check_settings(settings: Any) -> None:
     if settings.batch_size != "auto":
         check_whole("batch_size", settings.batch_size, at_least=1)
     if settings.solver == "lbfgs" and settings.dropout:
-        raise ValueError(f"dropout is {settings.dropout} and solver 'lbfgs', whose loss may not change from call to "
-                         "call; use solver='adam', or no dropout")  # fmt: skip
+        raise ValueError(
+            f"dropout is {settings.dropout} and solver 'lbfgs', whose loss may not change from call to "
+            "call; use solver='adam', or no dropout"
+        )
     if settings.solver == "lbfgs" and settings.engine == "compiled":
-        raise ValueError("engine is 'compiled', which runs steps, and solver 'lbfgs' has none; use solver='adam', or "
-                         "engine='auto'")  # fmt: skip
+        raise ValueError(
+            "engine is 'compiled', which runs steps, and solver 'lbfgs' has none; use solver='adam', or engine='auto'"
+        )
     for name in ("callbacks", "schedule"):
         if settings.solver == "lbfgs" and getattr(settings, name):
-            raise ValueError(f"{name} goes by epochs and steps, and solver 'lbfgs' has none; use solver='adam', or "
-                             f"leave {name} out")  # fmt: skip
+            raise ValueError(
+                f"{name} goes by epochs and steps, and solver 'lbfgs' has none; use solver='adam', or leave {name} out"
+            )
     if settings.schedule is not None and settings.learning_rate != "constant":
-        raise ValueError(f"schedule is {settings.schedule!r} and learning_rate {settings.learning_rate!r}, and both "
-                         "say the rate; leave learning_rate='constant'")  # fmt: skip
+        raise ValueError(
+            f"schedule is {settings.schedule!r} and learning_rate {settings.learning_rate!r}, and both "
+            "say the rate; leave learning_rate='constant'"
+        )
     if settings.weight_decay is not None and settings.solver not in DECAYS:
-        raise ValueError(f"weight_decay is {settings.weight_decay} and solver {settings.solver!r} has none; use "
-                         "solver='adamw' or 'lion', or alpha for a penalty in the loss")  # fmt: skip
+        raise ValueError(
+            f"weight_decay is {settings.weight_decay} and solver {settings.solver!r} has none; use "
+            "solver='adamw' or 'lion', or alpha for a penalty in the loss"
+        )
 
 
 def make_network(
-    settings: Any, n_features: int, n_outputs: int, loss: str | Loss, backend: Backend,
+    settings: Any,
+    n_features: int,
+    n_outputs: int,
+    loss: str | Loss,
+    backend: Backend,
     rng: np.random.RandomState | None,
-) -> Network:  # fmt: skip
+) -> Network:
     """Return the network of an estimator's settings, with initial weights and biases drawn by `rng`, or anyhow."""
     architecture = make_architecture(settings, n_features, n_outputs, loss)
     network = Network(architecture.layers, loss=architecture.loss, backend=backend)
@@ -109,8 +121,9 @@ def _layers(settings: Any, sizes: list[int]) -> list[Any]:
     rates = list(given) if isinstance(given, (list, tuple)) else [0.0 if given is None else given] * n_hidden
     for what, found in (("activation", names), ("dropout", rates)):
         if len(found) != n_hidden:
-            raise ValueError(f"{what} has {len(found)} items for {n_hidden} hidden layers; give one for all, or one "
-                             "per hidden layer")  # fmt: skip
+            raise ValueError(
+                f"{what} has {len(found)} items for {n_hidden} hidden layers; give one for all, or one per hidden layer"
+            )
     layers: list[Any] = []
     for (n_in, n_out), name, rate in zip(pairwise(sizes[:-1]), names, rates, strict=True):
         layers += [Dense(n_in, n_out, init="glorot"), Activation(name), Dropout(rate)]
@@ -159,8 +172,10 @@ def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer
         lr = SCHEDULES[check_option("schedule", settings.schedule, SCHEDULES)](lr, total_steps=max(n_steps, 4))
     elif settings.schedule is not None:
         if not isinstance(settings.schedule, Schedule):
-            raise TypeError(f"schedule is {settings.schedule!r}; needed is {' or '.join(map(repr, SCHEDULES))}, or a "
-                            "schedule such as xpnet.Step(0.1, every=1000)")  # fmt: skip
+            raise TypeError(
+                f"schedule is {settings.schedule!r}; needed is {' or '.join(map(repr, SCHEDULES))}, or a "
+                "schedule such as xpnet.Step(0.1, every=1000)"
+            )
         lr = settings.schedule
     options: Any = {"l2_summed": settings.alpha / mean_weight}
     if solver == "sgd":

@@ -38,9 +38,15 @@ def learn(name: str, data: xpnet.Dataset, sizes: list[int], n_epochs: int) -> fl
     train, validation = data.split(0.25, seed=0)
     network = xpnet.Network(sizes, activation="tanh", loss="sigmoid_cross_entropy")
     history = xpnet.train(
-        network, train, xpnet.SGD(lr=0.03), epochs=n_epochs, batch_size=10, validation=validation, metrics=["roc_auc"],
+        network,
+        train,
+        xpnet.SGD(lr=0.03),
+        epochs=n_epochs,
+        batch_size=10,
+        validation=validation,
+        metrics=["roc_auc"],
         callbacks=[xpnet.StopAtScore(TARGET, monitor="val_roc_auc")],
-    )  # fmt: skip
+    )
     end, auc = history[-1], float(history[-1]["val_roc_auc"])
     print(f"{name}, {'-'.join(map(str, sizes))}: {end['epoch']} epochs, {end.get('stopped', 'target not reached')}")
     return auc

@@ -70,9 +70,17 @@ def batch_norm_backward(
 
 
 def layer_norm_backward(
-    xp: Any, gamma: Array, xhat: Array, inverse: Array, dY: Array, dgamma: Array, dbeta: Array, dX: Array,
-    row: Array, work: Array,
-) -> None:  # fmt: skip
+    xp: Any,
+    gamma: Array,
+    xhat: Array,
+    inverse: Array,
+    dY: Array,
+    dgamma: Array,
+    dbeta: Array,
+    dX: Array,
+    row: Array,
+    work: Array,
+) -> None:
     """dX = inverse * (G - mean of G - xhat * mean of G * xhat), G = gamma * dY, means over the features.
 
     gamma (n, 1), inverse (1, batch), xhat (n, batch): as the forward had and left them.  dY (n, batch).

@@ -81,9 +81,18 @@ def rmsprop(
 
 
 def adam(
-    xp: Any, theta: Array, gradient: Array, m: Array, v: Array, work: Array, c2: Any, rate: Any, beta1: float,
-    beta2: float, eps: float,
-) -> None:  # fmt: skip
+    xp: Any,
+    theta: Array,
+    gradient: Array,
+    m: Array,
+    v: Array,
+    work: Array,
+    c2: Any,
+    rate: Any,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> None:
     """m, v = averages of gradient and gradient^2, theta = theta - rate m / (sqrt(v / c2) + eps): Adam.
 
     m, v: zero at first.  c2: 1 - beta2^t.  rate: lr / (1 - beta1^t), from `adam_rate`.
@@ -109,9 +118,19 @@ def adam_rate(xp: Any, c1: Array, c2: Array, rate: Array, lr: Any, beta1: float,
 
 
 def nadam(
-    xp: Any, theta: Array, gradient: Array, m: Array, v: Array, work: Array, c2: Any, rate: Any, next_rate: Any,
-    beta1: float, beta2: float, eps: float,
-) -> None:  # fmt: skip
+    xp: Any,
+    theta: Array,
+    gradient: Array,
+    m: Array,
+    v: Array,
+    work: Array,
+    c2: Any,
+    rate: Any,
+    next_rate: Any,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> None:
     """theta = theta - (rate gradient + next_rate m) / (sqrt(v / c2) + eps): Adam with Nesterov's momentum.
 
     m, v: averages of gradient and gradient^2, zero at first.  c2, rate, next_rate: from `nadam_rates`.
@@ -130,9 +149,17 @@ def nadam(
 
 
 def nadam_rates(
-    xp: Any, warmth: Array, c1: Array, c2: Array, rate: Array, next_rate: Array, lr: Any, beta1: float, beta2: float,
+    xp: Any,
+    warmth: Array,
+    c1: Array,
+    c2: Array,
+    rate: Array,
+    next_rate: Array,
+    lr: Any,
+    beta1: float,
+    beta2: float,
     decay: float,
-) -> None:  # fmt: skip
+) -> None:
     """rate = lr (1 - mu_t) / (1 - prod mu_1..t), next_rate = lr mu_(t+1) / (1 - prod mu_1..t+1), for `nadam`.
 
     mu_t = beta1 (1 - decay^t / 2).  warmth = 1 - decay^t, c1 = 1 - prod mu_1..t, c2 = 1 - beta2^t: zero at first.

@@ -41,8 +41,9 @@ class Architecture:
 
     def _check(self) -> None:
         if not self.layers or not isinstance(self.layers[0], Dense):
-            raise ValueError("the first layer must be Dense, so that the number of inputs is known: "
-                             "begin with Dense(n_in, n_out)")  # fmt: skip
+            raise ValueError(
+                "the first layer must be Dense, so that the number of inputs is known: begin with Dense(n_in, n_out)"
+            )
         n_outputs = self.layers[0].n_in
         for layer in self.layers:
             n_outputs = layer.output_size(n_outputs)
@@ -53,25 +54,38 @@ class Architecture:
                 raise ValueError(f"two activations of your own are called {layer.name!r}; give one another name")
         own = [name for name, layer in named.items() if isinstance(layer.function, CustomActivation)]
         if isinstance(self.loss, CustomLoss) and self.loss.name in own:
-            raise ValueError(f"an activation and the loss of your own are both called {self.loss.name!r}, and "
-                             "functions= could give back only one of them; give one another name")  # fmt: skip
+            raise ValueError(
+                f"an activation and the loss of your own are both called {self.loss.name!r}, and "
+                "functions= could give back only one of them; give one another name"
+            )
         last = next(layer for layer in reversed(self.layers) if not (layer.is_identity or layer.only_in_training))
         output = last.name if isinstance(last, Activation) else "identity"
         if self.loss.output == "identity" and output != "identity":
-            raise ValueError(f"{self.loss.name} applies its own link and needs output='identity', the last layer is "
-                             f"{output!r}; drop it, or use loss='squared_error'")  # fmt: skip
+            raise ValueError(
+                f"{self.loss.name} applies its own link and needs output='identity', the last layer is "
+                f"{output!r}; drop it, or use loss='squared_error'"
+            )
         if self.loss.output not in (None, output):
-            raise ValueError(f"{self.loss.name} needs output={self.loss.output!r}, the last layer is {output!r}; "
-                             "change it, or use loss='softmax_cross_entropy' with output='identity'")  # fmt: skip
+            raise ValueError(
+                f"{self.loss.name} needs output={self.loss.output!r}, the last layer is {output!r}; "
+                "change it, or use loss='softmax_cross_entropy' with output='identity'"
+            )
         if self.loss.targets == "distributions" and n_outputs == 1:
-            raise ValueError(f"{self.loss.name} on 1 output is always 0; use loss='sigmoid_cross_entropy', "
-                             "or 2 outputs")  # fmt: skip
+            raise ValueError(
+                f"{self.loss.name} on 1 output is always 0; use loss='sigmoid_cross_entropy', or 2 outputs"
+            )
 
     @classmethod
     def of_sizes(
-        cls, sizes: Sequence[int], activation: Function | Sequence[Function], output: Function, init: str | None,
-        loss: str | Loss, dropout: float | Sequence[float] | None = None, normalization: str | None = None,
-    ) -> Architecture:  # fmt: skip
+        cls,
+        sizes: Sequence[int],
+        activation: Function | Sequence[Function],
+        output: Function,
+        init: str | None,
+        loss: str | Loss,
+        dropout: float | Sequence[float] | None = None,
+        normalization: str | None = None,
+    ) -> Architecture:
         """Dense layers of these sizes; `activation` after each hidden one, `output` after the last.
 
         `normalization` stands before each hidden activation, `dropout` after it.
@@ -81,15 +95,19 @@ class Architecture:
         n_hidden = len(sizes) - 2
         one_for_all = isinstance(activation, (str, CustomActivation))
         if not one_for_all and (callable(activation) or not hasattr(activation, "__iter__")):
-            raise TypeError(f"activation is {activation!r}; needed is a name such as 'relu', a list of them, or a "
-                            "CustomActivation(name, forward, backward)")  # fmt: skip
+            raise TypeError(
+                f"activation is {activation!r}; needed is a name such as 'relu', a list of them, or a "
+                "CustomActivation(name, forward, backward)"
+            )
         given: list[Any] = [activation] if one_for_all else list(activation)  # type: ignore[arg-type]
         for name in given:
             _check_function("activation", name)  # also where there is no hidden layer to use it
         names = given * n_hidden if one_for_all else given
         if len(names) != n_hidden:
-            raise ValueError(f"activation has {len(names)} names for {n_hidden} hidden layers; give one name for all, "
-                             "or one per hidden layer (the last layer's is `output`)")  # fmt: skip
+            raise ValueError(
+                f"activation has {len(names)} names for {n_hidden} hidden layers; give one name for all, "
+                "or one per hidden layer (the last layer's is `output`)"
+            )
         _check_function("output", output)
         if normalization is not None:
             check_option("normalization", normalization, NORMALIZATIONS)
@@ -164,8 +182,10 @@ def _rates(dropout: float | Sequence[float] | None, n_hidden: int) -> list[float
     if rates is None:
         return [Dropout(0.0 if dropout is None else dropout).rate] * n_hidden  # type: ignore[arg-type]
     if len(rates) != n_hidden:
-        raise ValueError(f"dropout has {len(rates)} rates for {n_hidden} hidden layers; give one rate for all, "
-                         "or one per hidden layer")  # fmt: skip
+        raise ValueError(
+            f"dropout has {len(rates)} rates for {n_hidden} hidden layers; give one rate for all, "
+            "or one per hidden layer"
+        )
     return rates
 
 
@@ -174,8 +194,10 @@ def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
     kept = [layer for layer in layers if not layer.is_identity]
     for layer, after in pairwise(kept):
         if isinstance(layer, Dense) and layer.bias is not None and isinstance(after, BatchNorm):
-            raise ValueError(f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the BatchNorm({after.n}) behind it "
-                             f"cancels; write Dense({layer.n_in}, {layer.n_out}, bias=None)")  # fmt: skip
+            raise ValueError(
+                f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the BatchNorm({after.n}) behind it "
+                f"cancels; write Dense({layer.n_in}, {layer.n_out}, bias=None)"
+            )
 
 
 def _with_initialisers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

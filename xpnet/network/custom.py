@@ -54,8 +54,15 @@ class CustomActivation(ActivationFunction):
         kinks: tuple[float, ...] = (),
         init: str = "glorot",
     ) -> None:
-        values = {"name": name, "forward": forward, "backward": backward, "from_input": from_input,
-                  "scratch": tuple(scratch), "kinks": tuple(kinks), "init": init}  # fmt: skip
+        values = {
+            "name": name,
+            "forward": forward,
+            "backward": backward,
+            "from_input": from_input,
+            "scratch": tuple(scratch),
+            "kinks": tuple(kinks),
+            "init": init,
+        }
         for key, value in values.items():
             object.__setattr__(self, key, value)
         what = f"activation {name!r}"
@@ -93,8 +100,10 @@ class CustomLoss(Loss):
     def __post_init__(self) -> None:
         _check_name("loss", self.name, LOSSES)
         if self.threshold is None and self.link is not None:
-            raise ValueError(f"loss {self.name!r} has a link and no threshold; needed is where a single output is cut "
-                             "before the link, such as threshold=0.0 for a sigmoid")  # fmt: skip
+            raise ValueError(
+                f"loss {self.name!r} has a link and no threshold; needed is where a single output is cut "
+                "before the link, such as threshold=0.0 for a sigmoid"
+            )
         threshold = 0.5 if self.threshold is None else self.threshold
         threshold = check_number(f"threshold of loss {self.name!r}", threshold, example="threshold=0.0")
         object.__setattr__(self, "threshold", threshold)
@@ -225,16 +234,20 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
         if error is not None:
             _refuse(what, "gradient", error)
         elif A is inside:
-            raise ValueError(f"{what} is finite for no sample of the check, A from 0.1 to 0.9 and targets from 0 to 1; "
-                             "needed is a pair that is finite there and reads dA, L and work only after it has "
-                             "written them")  # fmt: skip
+            raise ValueError(
+                f"{what} is finite for no sample of the check, A from 0.1 to 0.9 and targets from 0 to 1; "
+                "needed is a pair that is finite there and reads dA, L and work only after it has "
+                "written them"
+            )
     if loss.link is not None:
         _start(engine, A=inside)
         engine.execute(_BATCH, "link")
         _check_kept(what, engine, "link", A=inside)
         if np.isnan(engine.read("P", _BATCH)).any():
-            raise ValueError(f"the link of {what} gives NaN for A from 0.1 to 0.9; needed is a link that is defined "
-                             "there and reads out, work and row only after it has written them")  # fmt: skip
+            raise ValueError(
+                f"the link of {what} gives NaN for A from 0.1 to 0.9; needed is a link that is defined "
+                "there and reads out, work and row only after it has written them"
+            )
 
 
 def _engine(what: str, build: Callable[[Recorder], None], signature: str, written: tuple[str, ...]) -> Replay:
@@ -242,8 +255,10 @@ def _engine(what: str, build: Callable[[Recorder], None], signature: str, writte
     try:
         program: Program = record(build, batch=_BATCH, n_parameters=0)
     except (AttributeError, TypeError, RecordingError) as error:
-        raise ValueError(f"{what} cannot be recorded: {error}; needed is {signature}, in the words of "
-                         "xpnet.program.calls.WORDS with out=") from error  # fmt: skip
+        raise ValueError(
+            f"{what} cannot be recorded: {error}; needed is {signature}, in the words of "
+            "xpnet.program.calls.WORDS with out="
+        ) from error
     missing = [name for name in written if name not in {call.out.buffer.name for call in program.calls}]
     if missing:
         raise ValueError(f"{what} writes nothing into {' and '.join(missing)}; needed is {signature}, with out=")
@@ -265,8 +280,10 @@ def _spoil(engine: Replay, names: Iterable[str]) -> None:
 def _check_kept(what: str, engine: Replay, part: str, **arrays: np.ndarray) -> None:
     for name, array in arrays.items():
         if not np.array_equal(engine.read(name, _BATCH), array, equal_nan=True):
-            raise ValueError(f"the {part} of {what} writes into {name}, which must stay as it is; write into out (of "
-                             "a loss: dA and work) and the scratch given")  # fmt: skip
+            raise ValueError(
+                f"the {part} of {what} writes into {name}, which must stay as it is; write into out (of "
+                "a loss: dA and work) and the scratch given"
+            )
 
 
 def _largest_error(
@@ -283,10 +300,13 @@ def _largest_error(
     V, h = rng.standard_normal((_DIRECTIONS, *x.shape)), _STEP
     values = value(x)
     with np.errstate(all="ignore"):
-        slopes = np.array([
-            (8.0 * (value(x + h * v) - value(x - h * v)) - (value(x + 2.0 * h * v) - value(x - 2.0 * h * v)))
-            / (12.0 * h) for v in V
-        ])  # fmt: skip
+        slopes = np.array(
+            [
+                (8.0 * (value(x + h * v) - value(x - h * v)) - (value(x + 2.0 * h * v) - value(x - 2.0 * h * v)))
+                / (12.0 * h)
+                for v in V
+            ]
+        )
         expected = (V * gradient).sum(axis=1)
         errors = abs(slopes - expected)
     kept = np.isfinite(values) & np.isfinite(slopes).all(axis=0) if skip else np.ones(len(values), dtype=bool)
@@ -299,5 +319,7 @@ def _largest_error(
 def _refuse(what: str, part: str, error: float) -> None:
     if not error <= TOLERANCE:  # NaN too
         unwritten = "; NaN comes, too, of out or scratch read before it is written" if np.isnan(error) else ""
-        raise ValueError(f"the {part} of {what} disagrees with central differences: relative error {error:.1e}, "
-                         f"needed is at most {TOLERANCE:g}; correct one of the two{unwritten}")  # fmt: skip
+        raise ValueError(
+            f"the {part} of {what} disagrees with central differences: relative error {error:.1e}, "
+            f"needed is at most {TOLERANCE:g}; correct one of the two{unwritten}"
+        )

@@ -67,8 +67,10 @@ class Dense(Layer):
     def output_size(self, n_in: int) -> int:
         """Number of outputs when fed `n_in` features; raises ValueError if it takes another number."""
         if n_in != self.n_in:
-            raise ValueError(f"Dense({self.n_in}, {self.n_out}) follows a layer with {n_in} outputs; "
-                             f"write Dense({n_in}, {self.n_out})")  # fmt: skip
+            raise ValueError(
+                f"Dense({self.n_in}, {self.n_out}) follows a layer with {n_in} outputs; "
+                f"write Dense({n_in}, {self.n_out})"
+            )
         return self.n_out
 
     def forward_into(self, xp: Any, params: dict[str, Array], X: Array, out: Array) -> None:
@@ -202,8 +204,9 @@ def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> La
     Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
     """
     if not isinstance(spec, dict):
-        raise ValueError(f"a layer of the spec is {spec!r}; needed is a dict such as "
-                         '{"type": "activation", "name": "relu"}')  # fmt: skip
+        raise ValueError(
+            f'a layer of the spec is {spec!r}; needed is a dict such as {{"type": "activation", "name": "relu"}}'
+        )
     kind = check_option("layer type", spec.get("type"), _LAYERS)
     layer_class, needed, optional = _LAYERS[kind]
     for key in spec:
@@ -226,21 +229,26 @@ def own_function(
 ) -> Any:
     """Return functions[name] where that is there, else the name; refuse what is neither xpnet's own nor there."""
     if not isinstance(functions, (Mapping, type(None))):
-        raise ValueError(f"functions is {functions!r}; needed is a dict of your own activations and losses by name: "
-                         "functions={'mine': mine}")  # fmt: skip
+        raise ValueError(
+            f"functions is {functions!r}; needed is a dict of your own activations and losses by name: "
+            "functions={'mine': mine}"
+        )
     if not isinstance(name, str) or name in known:
         return name
     if functions is None or name not in functions:
         try:
             return check_option(kind, name, known)
         except ValueError as error:
-            raise ValueError(f"{error}; if it is one of your own, pass functions={{{name!r}: your "
-                             f"{needed.__name__}}}") from None  # fmt: skip
+            raise ValueError(
+                f"{error}; if it is one of your own, pass functions={{{name!r}: your {needed.__name__}}}"
+            ) from None
     if not isinstance(functions[name], needed):
         raise ValueError(f"functions[{name!r}] is {functions[name]!r}; needed is the {needed.__name__} of that name")
     if functions[name].name != name:
-        raise ValueError(f"functions[{name!r}] is the {needed.__name__} called {functions[name].name!r}; needed is the "
-                         f"one called {name!r}: give each under its own name")  # fmt: skip
+        raise ValueError(
+            f"functions[{name!r}] is the {needed.__name__} called {functions[name].name!r}; needed is the "
+            f"one called {name!r}: give each under its own name"
+        )
     return functions[name]
 
 
@@ -252,6 +260,5 @@ def _constant_bias(bias: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"Dense bias is {bias!r}; needed is a finite number, 'zeros' or 'normal', "
-                         "or None for no bias")  # fmt: skip
+        raise ValueError(f"Dense bias is {bias!r}; needed is a finite number, 'zeros' or 'normal', or None for no bias")
     return value

@@ -52,8 +52,11 @@ class Loss:
 
     def to_spec(self) -> str | dict[str, Any]:
         """The name, or with parameters that are not the defaults {"name": "huber", "delta": 2.0}."""
-        changed = {field.name: getattr(self, field.name) for field in fields(self)  # type: ignore[arg-type]
-                   if getattr(self, field.name) != field.default}  # fmt: skip
+        changed = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)  # type: ignore[arg-type]
+            if getattr(self, field.name) != field.default
+        }
         return {"name": self.name, **changed} if changed else self.name
 
     def __str__(self) -> str:
@@ -96,8 +99,10 @@ class Huber(Loss):
         object.__setattr__(self, "delta", _number("delta of huber", self.delta, "above 0, such as 1.0"))
         limits = np.finfo(np.float32)  # in which a smaller one is 0, and a larger one infinite
         if not float(limits.tiny) <= self.delta <= float(limits.max):
-            raise ValueError(f"delta of huber is {self.delta:g}; needed is a number above 0 that float32 can hold, "
-                             "1.2e-38 to 3.4e38, such as Huber(delta=1.0)")  # fmt: skip
+            raise ValueError(
+                f"delta of huber is {self.delta:g}; needed is a number above 0 that float32 can hold, "
+                "1.2e-38 to 3.4e38, such as Huber(delta=1.0)"
+            )
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
         """Whether the residual lies above -delta, and above delta."""

@@ -60,8 +60,9 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
 
 def _read_spec(path: Path, metadata: dict[str, str] | None, functions: Mapping[str, Any] | None) -> Architecture:
     if not metadata or "spec" not in metadata:
-        raise ValueError(f"{path} is a safetensors file but not an xpnet model: it has no spec; "
-                         "use a file that `Network.save` wrote")  # fmt: skip
+        raise ValueError(
+            f"{path} is a safetensors file but not an xpnet model: it has no spec; use a file that `Network.save` wrote"
+        )
     try:
         spec = json.loads(metadata["spec"])
     except (ValueError, RecursionError):  # also a number of thousands of digits
@@ -78,11 +79,15 @@ def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, int]]) 
     names = set(file.keys())
     if names != set(expected):
         missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
-        raise ValueError(f"{path} does not fit its spec: tensors missing {missing[:3]}, not expected {extra[:3]}; "
-                         "use a file that `Network.save` wrote")  # fmt: skip
+        raise ValueError(
+            f"{path} does not fit its spec: tensors missing {missing[:3]}, not expected {extra[:3]}; "
+            "use a file that `Network.save` wrote"
+        )
     for name, shape in expected.items():
         part = file.get_slice(name)
         found, dtype = tuple(part.get_shape()), part.get_dtype()
         if found != shape or dtype not in ("F32", "F64"):
-            raise ValueError(f"{path}: tensor {name} is {dtype} {found}, its spec needs F32 or F64 {shape}; "
-                             "use a file that `Network.save` wrote")  # fmt: skip
+            raise ValueError(
+                f"{path}: tensor {name} is {dtype} {found}, its spec needs F32 or F64 {shape}; "
+                "use a file that `Network.save` wrote"
+            )

@@ -61,15 +61,17 @@ class Network:
         backend: Backend | None = None,
         seed: int = 0,
     ) -> None:
-        architecture = _architecture(layers, loss, activation=activation, output=output, init=init,
-                                     normalization=normalization, dropout=dropout)  # fmt: skip
+        architecture = _architecture(
+            layers, loss, activation=activation, output=output, init=init, normalization=normalization, dropout=dropout
+        )
         self._set_up(architecture, backend)
         rng = random_generator(seed, 0)
         self._fill(
             (f"layers.{i}.{name}", value)
-            for i, layer in enumerate(architecture.layers) if layer.parameter_shapes()
+            for i, layer in enumerate(architecture.layers)
+            if layer.parameter_shapes()
             for name, value in layer.initialize(rng).items()
-        )  # fmt: skip
+        )
 
     @classmethod
     def from_spec(
@@ -163,10 +165,7 @@ class Network:
 
     @classmethod
     def load(
-        cls,
-        path: str | os.PathLike[str],
-        backend: Backend | None = None,
-        functions: Mapping[str, Any] | None = None,
+        cls, path: str | os.PathLike[str], backend: Backend | None = None, functions: Mapping[str, Any] | None = None
     ) -> Network:
         """Read a network that `save` wrote, on any backend and in its dtype.
 
@@ -181,8 +180,10 @@ class Network:
         dtype = network.backend.dtype
         for name, value in tensors.items():
             if abs(value).max() > np.finfo(dtype).max:
-                raise ValueError(f"{path}: tensor {name} has values too large for {dtype}; "
-                                 "load it with select_backend(dtype='float64')")  # fmt: skip
+                raise ValueError(
+                    f"{path}: tensor {name} has values too large for {dtype}; "
+                    "load it with select_backend(dtype='float64')"
+                )
         network._fill(tensors.items())
         return network
 
@@ -224,8 +225,9 @@ class Network:
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
         self.architecture = architecture
         if backend is not None and not isinstance(backend, Backend):
-            raise TypeError(f"backend is {backend!r}; needed is what select_backend returns: "
-                            "backend=xpnet.select_backend('cpu')")  # fmt: skip
+            raise TypeError(
+                f"backend is {backend!r}; needed is what select_backend returns: backend=xpnet.select_backend('cpu')"
+            )
         self.backend = select_backend() if backend is None else backend
         layout = architecture.layout
         self.owned = self.backend.zeros(layout.size + layout.n_statistics)
@@ -271,12 +273,16 @@ class Network:
         if weights is not None:
             self._check_side("weights", weights)
             if tuple(weights.shape) != (n_samples,):
-                raise ValueError(f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
-                                 f"reshape it with weights.reshape({n_samples})")  # fmt: skip
+                raise ValueError(
+                    f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
+                    f"reshape it with weights.reshape({n_samples})"
+                )
             values = self.backend.to_host(weights)
             if not (values.min() >= 0.0 and values.max() < np.inf):  # so that NaN fails too
-                raise ValueError("weights hold a number below 0, infinity or NaN; needed are finite ones of at least "
-                                 "0: give a sample that should not count the weight 0")  # fmt: skip
+                raise ValueError(
+                    "weights hold a number below 0, infinity or NaN; needed are finite ones of at least "
+                    "0: give a sample that should not count the weight 0"
+                )
         return n_samples
 
     def _check_side(self, name: str, array: Array) -> None:
@@ -289,8 +295,10 @@ class Network:
                 convert = f"pass backend.to_host({name}), of the backend that it came from"
             raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
         if array.dtype != backend.dtype:
-            raise TypeError(f"{name} is {array.dtype}, the network computes in {backend.dtype}; "
-                            f"pass network.backend.to_device({name})")  # fmt: skip
+            raise TypeError(
+                f"{name} is {array.dtype}, the network computes in {backend.dtype}; "
+                f"pass network.backend.to_device({name})"
+            )
 
     def _check_array(self, name: str, array: Array, n_rows: int) -> None:
         self._check_side(name, array)
@@ -315,8 +323,10 @@ def _statistics(layout: Layout, owned: Array) -> dict[str, Array]:
 def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architecture:
     """Sizes and what goes with them, or layers."""
     if isinstance(layers, (str, dict)) or not isinstance(layers, Sequence):
-        raise TypeError(f"layers is a {type(layers).__name__}; needed are sizes such as [784, 100, 10], or layers; "
-                        "a spec goes to Network.from_spec(spec)")  # fmt: skip
+        raise TypeError(
+            f"layers is a {type(layers).__name__}; needed are sizes such as [784, 100, 10], or layers; "
+            "a spec goes to Network.from_spec(spec)"
+        )
     if all(isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in layers):
         sizes = [int(item) for item in layers]
         defaults = {"activation": "relu", "output": "identity"}
@@ -324,12 +334,16 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
         return Architecture.of_sizes(sizes, loss=loss, **{"init": None, **defaults, **given})
     if not all(isinstance(item, Layer) for item in layers):
         found = sorted({type(item).__name__ for item in layers})
-        raise TypeError(f"layers holds {found}; give sizes only, or layers such as Dense and Activation only, "
-                        "or use Network.from_spec for dicts")  # fmt: skip
+        raise TypeError(
+            f"layers holds {found}; give sizes only, or layers such as Dense and Activation only, "
+            "or use Network.from_spec for dicts"
+        )
     for name, value in with_sizes.items():
         if value is not None:
-            raise ValueError(f"{name}={value!r} goes with sizes; with layers, put it into them: "
-                             'Dense(784, 100, init="he"), Activation("relu"), Dropout(0.5)')  # fmt: skip
+            raise ValueError(
+                f"{name}={value!r} goes with sizes; with layers, put it into them: "
+                'Dense(784, 100, init="he"), Activation("relu"), Dropout(0.5)'
+            )
     return Architecture(tuple(layers), loss)
 
 

@@ -45,8 +45,9 @@ class _Normalization(Layer):
     def _check_eps(self) -> None:
         # float32 takes a smaller one for 0, and a feature that never changes would be 0 / 0
         limits = np.finfo(np.float32)
-        self._check_number("eps", float(limits.tiny), float(limits.max),
-                           "finite number above 0 that float32 can hold, 1.2e-38 or more")  # fmt: skip
+        self._check_number(
+            "eps", float(limits.tiny), float(limits.max), "finite number above 0 that float32 can hold, 1.2e-38 or more"
+        )
 
     @property
     def _called(self) -> str:
@@ -63,8 +64,9 @@ class _Normalization(Layer):
     def output_size(self, n_in: int) -> int:
         """As many outputs as inputs; raises ValueError if they are not n."""
         if n_in != self.n:
-            raise ValueError(f"{self._called}({self.n}) follows a layer with {n_in} outputs; "
-                             f"write {self._called}({n_in})")  # fmt: skip
+            raise ValueError(
+                f"{self._called}({self.n}) follows a layer with {n_in} outputs; write {self._called}({n_in})"
+            )
         return n_in
 
     def backward(
@@ -115,9 +117,16 @@ class BatchNorm(_Normalization):
     def forward_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
         """Write Y for X, both (n, batch), into `out`, by the running statistics."""
         batch_norm_inference(
-            xp, X, arrays["gamma"], arrays["beta"], arrays["running_mean"], arrays["running_variance"], self.eps,
-            arrays["scale"], out,
-        )  # fmt: skip
+            xp,
+            X,
+            arrays["gamma"],
+            arrays["beta"],
+            arrays["running_mean"],
+            arrays["running_variance"],
+            self.eps,
+            arrays["scale"],
+            out,
+        )
 
     def train_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
         """Write Y for X, both (n, batch), into `out`, by the batch's own statistics."""
@@ -129,9 +138,16 @@ class BatchNorm(_Normalization):
     ) -> None:
         """Write the gradients for dY (n, batch) into grads["gamma"], grads["beta"] and dX (n, batch)."""
         batch_norm_backward(
-            xp, arrays["gamma"], arrays["xhat"], arrays["inverse"], dY, grads["gamma"], grads["beta"], dX,
+            xp,
+            arrays["gamma"],
+            arrays["xhat"],
+            arrays["inverse"],
+            dY,
+            grads["gamma"],
+            grads["beta"],
+            dX,
             arrays["scale"],
-        )  # fmt: skip
+        )
 
     def advance_into(self, xp: Any, arrays: dict[str, Array]) -> None:
         """Move the running statistics towards the batch's."""
@@ -193,9 +209,17 @@ class LayerNorm(_Normalization):
     ) -> None:
         """Write the gradients for dY (n, batch) into grads["gamma"], grads["beta"] and dX (n, batch)."""
         layer_norm_backward(
-            xp, arrays["gamma"], arrays["xhat"], arrays["inverse"], dY, grads["gamma"], grads["beta"], dX,
-            arrays["mean"], arrays["work"],
-        )  # fmt: skip
+            xp,
+            arrays["gamma"],
+            arrays["xhat"],
+            arrays["inverse"],
+            dY,
+            grads["gamma"],
+            grads["beta"],
+            dX,
+            arrays["mean"],
+            arrays["work"],
+        )
 
     def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
         """Return Y and the trace for `backward`, for X (n, batch); raises ValueError for another n."""
@@ -214,8 +238,10 @@ def check_batch(layers: Any, batch: int) -> None:
     """Refuse a training step of fewer samples than its layers need."""
     for layer in layers:
         if isinstance(layer, BatchNorm) and batch < MINIMUM_BATCH:
-            raise ValueError(f"a training step has {batch} sample and BatchNorm({layer.n}) needs {MINIMUM_BATCH} or "
-                             f"more; use batch_size=2 or more, or LayerNorm({layer.n})")  # fmt: skip
+            raise ValueError(
+                f"a training step has {batch} sample and BatchNorm({layer.n}) needs {MINIMUM_BATCH} or "
+                f"more; use batch_size=2 or more, or LayerNorm({layer.n})"
+            )
 
 
 def left_out(layers: Any, n_samples: int, batch: int) -> int:

@@ -36,9 +36,13 @@ class RecordsUpdate(Protocol):
 
 
 def training_program(
-    architecture: Architecture, batch: int, optimizer: RecordsUpdate | None, weighted: bool, seed: int = 0,
+    architecture: Architecture,
+    batch: int,
+    optimizer: RecordsUpdate | None,
+    weighted: bool,
+    seed: int = 0,
     n_accumulated: int = 1,
-) -> Program:  # fmt: skip
+) -> Program:
     """gather | gradient (forward, loss, backward) | update; without an optimizer it ends at the gradient.
 
     seed: of dropout's masks.  Only with an optimizer do masks and running statistics move on from step to step.

@@ -36,8 +36,10 @@ def loss_curve(history: Sequence[Record], ax: Axes | None = None, *, log: bool =
     measures = _measures(history)
     names = [name for name in measures if name.endswith("loss")]
     if not names:
-        raise ValueError(f"the records have {', '.join(measures) or 'no measures'}; needed is a loss, such as "
-                         "train_loss: pass what train(...) returns")  # fmt: skip
+        raise ValueError(
+            f"the records have {', '.join(measures) or 'no measures'}; needed is a loss, such as "
+            "train_loss: pass what train(...) returns"
+        )
     ax = new_axes() if ax is None else ax
     _draw_measures(ax, history, names)
     values = np.concatenate([_column(history, name) for name in names])
@@ -60,8 +62,10 @@ def score_curve(history: Sequence[Record], ax: Axes | None = None, *, names: Seq
     if names is None:
         names = score_names(history)
         if not names:
-            raise ValueError(f"the records have {', '.join(measures)}; needed is a score, such as val_accuracy: "
-                             "train(..., validation=validation)")  # fmt: skip
+            raise ValueError(
+                f"the records have {', '.join(measures)}; needed is a score, such as val_accuracy: "
+                "train(..., validation=validation)"
+            )
     names = [check_option("name", name, measures) for name in names]
     ax = new_axes() if ax is None else ax
     _draw_measures(ax, history, names)
@@ -103,11 +107,14 @@ def activation(
     """
     layer = Activation(function)
     if "row" in layer.scratch:
-        raise ValueError(f"{layer.name} works on all outputs of a sample together and has no curve; needed is one of "
-                         "each number alone, such as activation('sigmoid')")  # fmt: skip
+        raise ValueError(
+            f"{layer.name} works on all outputs of a sample together and has no curve; needed is one of "
+            "each number alone, such as activation('sigmoid')"
+        )
     if not -math.inf < low < high < math.inf:
-        raise ValueError(f"the range is from {low:g} to {high:g}; needed are finite numbers, the lower first, such as "
-                         "low=-6, high=6")  # fmt: skip
+        raise ValueError(
+            f"the range is from {low:g} to {high:g}; needed are finite numbers, the lower first, such as low=-6, high=6"
+        )
     ax = new_axes() if ax is None else ax
     kinks = np.array([kink for kink in layer.kinks if low < kink < high])
     step = _BESIDE * (high - low)
@@ -134,8 +141,10 @@ def score_names(history: Sequence[Record]) -> list[str]:
 def _measures(history: Sequence[Record]) -> list[str]:
     """The names of all measures, of whatever record."""
     if not len(history):
-        raise ValueError("the history has no record; needed is what train(...) returns, or the history.jsonl of a run "
-                         "that has begun: read_history(path)")  # fmt: skip
+        raise ValueError(
+            "the history has no record; needed is what train(...) returns, or the history.jsonl of a run "
+            "that has begun: read_history(path)"
+        )
     return list(dict.fromkeys(name for record in history for name in record if name not in NO_MEASURES))
 
 
@@ -156,11 +165,16 @@ def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) ->
     for number, name in enumerate(names):
         part = "training" if name.startswith("train_") else "validation"
         ax.plot(
-            epochs, _column(history, name),
-            color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)], markersize=4.5, linewidth=1.6,
-            markevery=max(1, -(-len(epochs) // _MARKED)), linestyle="-" if part == "training" else "--",
+            epochs,
+            _column(history, name),
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=4.5,
+            linewidth=1.6,
+            markevery=max(1, -(-len(epochs) // _MARKED)),
+            linestyle="-" if part == "training" else "--",
             label=f"{part} {_kind(name)}",
-        )  # fmt: skip
+        )
     chosen = history[-1].get("chosen_epoch")
     if chosen is not None:
         ax.axvline(chosen, color=GREY, linestyle=":", linewidth=1.6, label=f"weights of epoch {chosen} kept")

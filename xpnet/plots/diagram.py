@@ -93,8 +93,17 @@ def _draw_weights(ax: Axes, network: Network, columns: Sequence[_Column], top: f
     ax.plot([], [], color="black", linewidth=(_THINNEST + _THICKEST) / 2, label=f"size {largest / 2:.3g}")
     ax.plot([], [], color=GREY, linewidth=_THINNEST, label="0")
     if any(b is not None for b in network.parameters.biases):
-        ax.plot([], [], linestyle="none", color="black", marker="o", markersize=10.0, markerfacecolor="white",
-                markeredgecolor="black", label="bias, from a constant 1")  # fmt: skip
+        ax.plot(
+            [],
+            [],
+            linestyle="none",
+            color="black",
+            marker="o",
+            markersize=10.0,
+            markerfacecolor="white",
+            markeredgecolor="black",
+            label="bias, from a constant 1",
+        )
     legend_beside(ax, labelspacing=0.9)
 
 

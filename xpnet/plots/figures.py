@@ -69,5 +69,6 @@ def legend_beside(ax: Axes, **options: Any) -> None:
         rest = len(labels) - (_LISTED - 1)
         handles[_LISTED - 2 : -1] = [Line2D([], [], linestyle="none")]
         labels[_LISTED - 2 : -1] = [f"({rest} more)"]
-    ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize="small",
-              **options)  # fmt: skip
+    ax.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize="small", **options
+    )

@@ -46,8 +46,15 @@ def confusion_matrix(
     ax.figure.colorbar(image, ax=ax, label="share of the true class")
     if len(counts) <= _COUNTED:
         for (row, column), count in np.ndenumerate(counts):
-            ax.text(column, row, _counted(count), ha="center", va="center", fontsize="small",
-                    color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
+            ax.text(
+                column,
+                row,
+                _counted(count),
+                ha="center",
+                va="center",
+                fontsize="small",
+                color="white" if share[row, column] > 0.5 else "black",
+            )
         slanted: dict[str, Any] = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 3 else {}))
         ax.set_yticks(range(len(labels)), labels)
@@ -67,8 +74,9 @@ def digits(
     """
     shown = _images_of(network, dataset, shape).subset(spaced(dataset.n_samples, n))
     predicted = outputs(network, shown, network.classify)
-    texts = [f"{true}" if true == said else f"{true} → {said}"
-             for true, said in zip(shown.labels, predicted, strict=True)]  # fmt: skip
+    texts = [
+        f"{true}" if true == said else f"{true} → {said}" for true, said in zip(shown.labels, predicted, strict=True)
+    ]
     ax = _image_axes(shown.n_samples) if ax is None else ax
     _draw_images(ax, _images(shown.samples, shape), texts, predicted != shown.labels)
     ax.set_title("class of each; in a frame: true → predicted")
@@ -119,8 +127,9 @@ def first_layer_weights(
 
     limit = float(np.quantile(abs(images), _WITHIN)) or 1.0  # few large ones must not pale all others
     colours = LinearSegmentedColormap.from_list("sign", [VERMILION, "white", BLUE])
-    image = _draw_images(ax, images, [f"{unit}" for unit in units], np.zeros(len(units), bool), cmap=colours,
-                         vmin=-limit, vmax=limit)  # fmt: skip
+    image = _draw_images(
+        ax, images, [f"{unit}" for unit in units], np.zeros(len(units), bool), cmap=colours, vmin=-limit, vmax=limit
+    )
     ax.figure.colorbar(image, ax=ax, label="weight", extend="both", extendfrac=0.03, fraction=0.03, aspect=30)
     ax.set_title(f"weights of the first layer, {len(units)} of {len(W)} units by number")
     return ax
@@ -143,12 +152,15 @@ def _image_shape(n_features: int, shape: tuple[int, int] | None) -> tuple[int, i
     side = math.isqrt(n_features)
     if shape is None:
         if side * side != n_features:
-            raise ValueError(f"there are {n_features} features, which are no square image; give its height and width: "
-                             "shape=(28, 28)")  # fmt: skip
+            raise ValueError(
+                f"there are {n_features} features, which are no square image; give its height and width: shape=(28, 28)"
+            )
         return side, side
     if len(shape) != 2 or math.prod(shape) != n_features:
-        raise ValueError(f"shape is {shape!r} and there are {n_features} features; give a height and a width whose "
-                         f"product is {n_features}: shape=(1, {n_features})")  # fmt: skip
+        raise ValueError(
+            f"shape is {shape!r} and there are {n_features} features; give a height and a width whose "
+            f"product is {n_features}: shape=(1, {n_features})"
+        )
     return check_whole("height", shape[0], at_least=1), check_whole("width", shape[1], at_least=1)
 
 
@@ -185,8 +197,16 @@ def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.
         top, left = row * (height + room) + room, column * (width + gap)
         mosaic[top : top + height, left : left + width] = image
         colour = VERMILION if is_framed else "black"
-        ax.text(left + (width - 1) / 2, top - 1 - 0.05 * height, text, ha="center", va="bottom", fontsize=size,
-                color=colour, weight="bold" if is_framed else "normal")  # fmt: skip
+        ax.text(
+            left + (width - 1) / 2,
+            top - 1 - 0.05 * height,
+            text,
+            ha="center",
+            va="bottom",
+            fontsize=size,
+            color=colour,
+            weight="bold" if is_framed else "normal",
+        )
         if is_framed:
             ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=1.5))
     drawn = ax.imshow(mosaic, **{"cmap": "gray_r", "interpolation": "nearest", **options})

@@ -29,8 +29,10 @@ class LiveCurve(Callback):
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
         if not _in_notebook():
-            raise RuntimeError("LiveCurve draws into a notebook, and this is none; leave it out, and draw the history "
-                               "at the end: xpnet.plots.loss_curve(history)")  # fmt: skip
+            raise RuntimeError(
+                "LiveCurve draws into a notebook, and this is none; leave it out, and draw the history "
+                "at the end: xpnet.plots.loss_curve(history)"
+            )
         new_figure()  # refuses a missing matplotlib now, not after an epoch
         self._records, self._place, self._n_drawn = History(), None, 0
 

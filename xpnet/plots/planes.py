@@ -22,9 +22,13 @@ _HATCHES = ("", "//", "..", "xx")  # of regions whose colours are used again
 
 
 def scatter(
-    dataset: Dataset, ax: Axes | None = None, *, features: tuple[int, int] | None = None,
-    names: Sequence[str] | None = None, n: int = 2000,
-) -> Axes:  # fmt: skip
+    dataset: Dataset,
+    ax: Axes | None = None,
+    *,
+    features: tuple[int, int] | None = None,
+    names: Sequence[str] | None = None,
+    n: int = 2000,
+) -> Axes:
     """Draw a labelled data set in the plane of two features, a colour and a marker for each class.
 
     features: of the horizontal and the vertical axis, by index; they may be left out where there are just two.
@@ -37,16 +41,28 @@ def scatter(
     ax = new_axes() if ax is None else ax
     for label, name in enumerate(names):
         of_class = shown.labels == label
-        ax.scatter(X[across, of_class], X[up, of_class], s=22.0, linewidths=0.5, edgecolors="white",
-                   color=COLOURS[label % len(COLOURS)], marker=MARKERS[label % len(MARKERS)],
-                   label=f"{name} ({of_class.sum():,})")  # fmt: skip
+        ax.scatter(
+            X[across, of_class],
+            X[up, of_class],
+            s=22.0,
+            linewidths=0.5,
+            edgecolors="white",
+            color=COLOURS[label % len(COLOURS)],
+            marker=MARKERS[label % len(MARKERS)],
+            label=f"{name} ({of_class.sum():,})",
+        )
     return _finished(ax, across, up)
 
 
 def decision_regions(
-    network: Network, dataset: Dataset, ax: Axes | None = None, *, features: tuple[int, int] | None = None,
-    names: Sequence[str] | None = None, n: int = 2000,
-) -> Axes:  # fmt: skip
+    network: Network,
+    dataset: Dataset,
+    ax: Axes | None = None,
+    *,
+    features: tuple[int, int] | None = None,
+    names: Sequence[str] | None = None,
+    n: int = 2000,
+) -> Axes:
     """Draw which class a network gives to each point of a plane, the samples on it, and a ring round the wrong ones.
 
     The other features, where there are more than two, are held at their mean over the samples drawn; a ring is judged
@@ -66,17 +82,28 @@ def decision_regions(
     _draw_regions(ax, x, y, regions, names)
     scatter(shown, ax, features=(across, up), names=names, n=n)
     wrong = outputs(network, shown, network.classify) != shown.labels
-    ax.scatter(X[across, wrong], X[up, wrong], s=80.0, facecolors="none", edgecolors="black", linewidths=1.2,
-               label=f"misclassified ({wrong.sum():,})")  # fmt: skip
+    ax.scatter(
+        X[across, wrong],
+        X[up, wrong],
+        s=80.0,
+        facecolors="none",
+        edgecolors="black",
+        linewidths=1.2,
+        label=f"misclassified ({wrong.sum():,})",
+    )
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
     return _finished(ax, across, up)
 
 
 def misclassified(
-    network: Network, dataset: Dataset, ax: Axes | None = None, *, features: tuple[int, int] | None = None,
+    network: Network,
+    dataset: Dataset,
+    ax: Axes | None = None,
+    *,
+    features: tuple[int, int] | None = None,
     n: int = 2000,
-) -> Axes:  # fmt: skip
+) -> Axes:
     """Draw the samples in the plane of two features, blue dots where the network is right, vermilion crosses where not.
 
     features, n: as for `scatter`.  Source: plot_errors of tutorial 001, with axes that are two features.
@@ -104,8 +131,9 @@ def class_names(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
     if names is None:
         return [f"class {label}" for label in range(n_classes)]
     if isinstance(names, str) or len(names) != n_classes:
-        raise ValueError(f"names is {names!r} and the data set has {n_classes} classes; give a list of {n_classes} "
-                         "names, or none")  # fmt: skip
+        raise ValueError(
+            f"names is {names!r} and the data set has {n_classes} classes; give a list of {n_classes} names, or none"
+        )
     return [str(name) for name in names]
 
 
@@ -151,17 +179,28 @@ def _range(values: np.ndarray) -> np.ndarray:
 def _draw_regions(ax: Axes, x: np.ndarray, y: np.ndarray, regions: np.ndarray, names: Sequence[str]) -> None:
     from matplotlib.colors import ListedColormap, to_rgb
 
-    pale = [tuple(1.0 - (1.0 - part) * (1.0 - _PALE) for part in to_rgb(COLOURS[i % len(COLOURS)]))
-            for i in range(len(names))]  # fmt: skip
-    ax.imshow(regions, origin="lower", extent=(x[0], x[-1], y[0], y[-1]), aspect="auto", interpolation="nearest",
-              cmap=ListedColormap(pale), vmin=-0.5, vmax=len(names) - 0.5)  # fmt: skip
+    pale = [
+        tuple(1.0 - (1.0 - part) * (1.0 - _PALE) for part in to_rgb(COLOURS[i % len(COLOURS)]))
+        for i in range(len(names))
+    ]
+    ax.imshow(
+        regions,
+        origin="lower",
+        extent=(x[0], x[-1], y[0], y[-1]),
+        aspect="auto",
+        interpolation="nearest",
+        cmap=ListedColormap(pale),
+        vmin=-0.5,
+        vmax=len(names) - 0.5,
+    )
     for label in range(len(names)):  # a border, so that no eye need tell the colours
         inside = regions == label
         if not inside.any():
             continue
         hatch = _HATCHES[label // len(COLOURS) % len(_HATCHES)]
-        ax.fill([], [], facecolor=pale[label], edgecolor=GREY, linewidth=0.0, hatch=hatch,
-                label=f"region of {names[label]}")  # fmt: skip
+        ax.fill(
+            [], [], facecolor=pale[label], edgecolor=GREY, linewidth=0.0, hatch=hatch, label=f"region of {names[label]}"
+        )
         if hatch:
             ax.contourf(x, y, inside.astype(np.float64), levels=[0.5, 1.5], colors="none", hatches=[hatch])
         if not inside.all():

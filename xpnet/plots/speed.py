@@ -59,11 +59,16 @@ def _draw_line(ax: Axes, result: Result, which: int | None, device: str, batch: 
     compiled = " compiled" if points[0].get("engine") == "compiled" else ""
     colour = COLOURS[number % len(COLOURS)]
     ax.plot(
-        [point["width"] for point in points], [point["samples_per_second"] for point in points],
-        color=colour, marker=MARKERS[number % len(MARKERS)], markersize=6.0, linewidth=1.6,
-        linestyle=_LINES[device, which or 0], markerfacecolor="white" if which else colour,
+        [point["width"] for point in points],
+        [point["samples_per_second"] for point in points],
+        color=colour,
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=6.0,
+        linewidth=1.6,
+        linestyle=_LINES[device, which or 0],
+        markerfacecolor="white" if which else colour,
         label=f"{'' if which is None else 'ab'[which] + ': '}{device}{compiled}, batch {batch:,}",
-    )  # fmt: skip
+    )
 
 
 def _draw_axes(ax: Axes, widths: list[int], result: Result) -> None:

@@ -167,8 +167,10 @@ class Program:
     def at(self, batch: int) -> Program:
         """The same Program on the first `batch` samples of the same buffers."""
         if not 1 <= batch <= self.capacity:
-            raise ValueError(f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples; ask for one "
-                             f"of these, or record it with batch={batch}")  # fmt: skip
+            raise ValueError(
+                f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples; ask for one "
+                f"of these, or record it with batch={batch}"
+            )
         return self if batch == self.batch else self.rerecord(batch)
 
     def describe(self) -> str:
@@ -178,8 +180,10 @@ class Program:
             lines[0] += f", an update every {self.accumulate} steps"
         lines += [f"gather   {buffer.name} {buffer.shape} <- {name}[order]" for name, buffer in self.gathers]
         for constant in self.constants:
-            lines.append(f"constant {constant.buffer.name} {constant.buffer.shape} = "
-                         f"{constant.start} + k * {constant.multiplier}")  # fmt: skip
+            lines.append(
+                f"constant {constant.buffer.name} {constant.buffer.shape} = "
+                f"{constant.start} + k * {constant.multiplier}"
+            )
         previous: tuple[str, str] | None = None
         for call in self.calls:
             if (call.phase, call.kernel) != previous:

@@ -62,9 +62,15 @@ class Recorder:
     """Hands out buffers and collects the calls made on them through `xp`."""
 
     def __init__(
-        self, batch: int, capacity: int, n_parameters: int, n_statistics: int, slots: tuple[str, ...],
-        results: tuple[str, ...], state_sizes: Mapping[str, int] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        batch: int,
+        capacity: int,
+        n_parameters: int,
+        n_statistics: int,
+        slots: tuple[str, ...],
+        results: tuple[str, ...],
+        state_sizes: Mapping[str, int] | None = None,
+    ) -> None:
         self.batch, self.capacity = batch, capacity
         self.xp = _Namespace(self)
         self._calls: list[Call] = []
@@ -159,17 +165,33 @@ class Recorder:
         for call in self._calls:  # not before: only now is it known where state ends
             _refuse_overlap(call)
         return Program(
-            batch=self.batch, capacity=self.capacity, calls=tuple(self._calls), gathers=tuple(self._gathers),
-            constants=tuple(self._constants), slots=self._slots, results=self._results, buffers=self._buffers,
-            n_owned=self._n_owned, n_state=self.state_sizes["float"], n_keys=self.state_sizes["uint32"],
-            n_floats=self._ends["float"], n_uints=self._ends["uint32"], accumulate=accumulate,
+            batch=self.batch,
+            capacity=self.capacity,
+            calls=tuple(self._calls),
+            gathers=tuple(self._gathers),
+            constants=tuple(self._constants),
+            slots=self._slots,
+            results=self._results,
+            buffers=self._buffers,
+            n_owned=self._n_owned,
+            n_state=self.state_sizes["float"],
+            n_keys=self.state_sizes["uint32"],
+            n_floats=self._ends["float"],
+            n_uints=self._ends["uint32"],
+            accumulate=accumulate,
             rerecord=rerecord,
-        )  # fmt: skip
+        )
 
     def _allocate(
-        self, name: str, shape: tuple[int, ...], form: str, size: int, kind: str = "float", flipped: bool = False,
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        form: str,
+        size: int,
+        kind: str = "float",
+        flipped: bool = False,
         align: bool = True,
-    ) -> Buffer:  # fmt: skip
+    ) -> Buffer:
         offset = self._ends[kind]
         end = offset + size
         self._ends[kind] = aligned(end) if align else end
@@ -268,8 +290,10 @@ def _refuse_overlap(call: Call) -> None:
     for buffer in (operand.buffer for operand in call.operands):
         same = (buffer.offset, buffer.size) == (out.offset, out.size)
         if buffer.overlaps(out) and (not same or call.word in REDUCTIONS or call.word == "matmul"):
-            raise RecordingError(f"{call.text}: {buffer.name} {buffer.shape} shares memory with {out.name} {out.shape} "
-                                 "that is written; write into a buffer of its own")  # fmt: skip
+            raise RecordingError(
+                f"{call.text}: {buffer.name} {buffer.shape} shares memory with {out.name} {out.shape} "
+                "that is written; write into a buffer of its own"
+            )
 
 
 def _turned(shape: tuple[int, ...], turn: bool) -> tuple[int, ...]:
@@ -313,18 +337,24 @@ def _place_reduction(
 ) -> tuple[tuple[Operand], Operand, int]:
     """Turn the result with the source; `out` keeps the axis with length 1."""
     if type(axis) is not int or not 0 <= axis < len(source.shape) or keepdims is not True:
-        raise RecordingError(f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}; "
-                             f"write {word}({source.name}, axis=1, keepdims=True, out=...)")  # fmt: skip
+        raise RecordingError(
+            f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}; "
+            f"write {word}({source.name}, axis=1, keepdims=True, out=...)"
+        )
     kept = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
     if source.form == "flat":
         kept = (1, 1)
     if out.shape != kept or out.form not in ("vector", "scalar"):
-        raise RecordingError(f"{word} of {source.name} {source.shape} over axis {axis} gives a vector {kept}, "
-                             f"out is {out.name}, a {out.form} {out.shape}; make out like that")  # fmt: skip
+        raise RecordingError(
+            f"{word} of {source.name} {source.shape} over axis {axis} gives a vector {kept}, "
+            f"out is {out.name}, a {out.form} {out.shape}; make out like that"
+        )
     if source.form != "matrix":
         if out.size > 1:
-            raise RecordingError(f"{word} of the vector {source.name} {source.shape} over axis {axis} reduces nothing; "
-                                 f"needed is axis={1 - axis}, its length")  # fmt: skip
+            raise RecordingError(
+                f"{word} of the vector {source.name} {source.shape} over axis {axis} reduces nothing; "
+                f"needed is axis={1 - axis}, its length"
+            )
         return (Operand(source, (source.size,)),), Operand(out, (1,)), 0
     memory_axis = 1 - axis if source.flipped else axis
     operand = Operand(source, _turned(source.shape, source.flipped))
@@ -339,8 +369,10 @@ def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, O
                 f"matmul takes matrices, got {getattr(item, 'name', item)!r}; make it with matrix_in or batch_matrix"
             )
     if left.shape[1] != right.shape[0] or out.shape != (left.shape[0], right.shape[1]):
-        raise RecordingError(f"matmul: {left.name} {left.shape} times {right.name} {right.shape} "
-                             f"does not give {out.name} {out.shape}; turn a factor with .T, or change out")  # fmt: skip
+        raise RecordingError(
+            f"matmul: {left.name} {left.shape} times {right.name} {right.shape} "
+            f"does not give {out.name} {out.shape}; turn a factor with .T, or change out"
+        )
     if out.flipped:
         left, right = right.T, left.T
     return (_as_stored(left), _as_stored(right)), Operand(out, _turned(out.shape, out.flipped))

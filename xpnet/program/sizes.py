@@ -63,8 +63,10 @@ class Sizes:
 
 def _same_words(one: Program, other: Program) -> bool:
     def words(program: Program) -> list[Any]:
-        return [(call.word, call.axis, call.phase, [_place_in(call, item) for item in (*call.inputs, call.out)])
-                for call in program.calls]  # fmt: skip
+        return [
+            (call.word, call.axis, call.phase, [_place_in(call, item) for item in (*call.inputs, call.out)])
+            for call in program.calls
+        ]
 
     return words(one) == words(other)
 

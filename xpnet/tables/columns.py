@@ -106,8 +106,10 @@ def fit_numbers(column: Any, present: np.ndarray, n_rows: int, cure: str) -> tup
         means, deviations = mean_and_deviation(present[:, None])
     mean, deviation = float(means[0]), float(deviations[0]) * (len(present) / n_rows) ** 0.5
     if not np.isfinite([mean, deviation]).all():
-        raise ValueError(f"column {column.name!r} goes from {present.min():g} to {present.max():g}, too far for a mean "
-                         f"and a deviation; scale it, or {cure}")  # fmt: skip
+        raise ValueError(
+            f"column {column.name!r} goes from {present.min():g} to {present.max():g}, too far for a mean "
+            f"and a deviation; scale it, or {cure}"
+        )
     return mean, deviation
 
 
@@ -133,8 +135,10 @@ def holds_text(column: Any, cure: str) -> bool:
         raise ValueError(_date_message(column.name, present.iloc[0], present.index[0], cure))
     if all(issubclass(kind, NUMBER_TYPES) or kind.__name__ == "Decimal" for kind in found):
         return False
-    raise ValueError(f"column {column.name!r} holds values of the type {' and '.join(names[:3])}; needed are numbers, "
-                     f"or text; {cure}")  # fmt: skip
+    raise ValueError(
+        f"column {column.name!r} holds values of the type {' and '.join(names[:3])}; needed are numbers, "
+        f"or text; {cure}"
+    )
 
 
 def numbers(column: Any) -> np.ndarray:
@@ -145,8 +149,10 @@ def numbers(column: Any) -> np.ndarray:
     if not missing.all() and holds_text(column, "give numbers"):
         odd = ((value, row) for row, value in column.items() if not (pandas.isna(value) or _is_plain(str(value))))
         value, row = next(odd, (column[~missing].iloc[0], column.index[int(np.argmin(missing))]))
-        raise ValueError(f"column {column.name!r} holds the text {_shown(value)} in row {row}; needed are numbers, "
-                         "as in the rows that the model was trained on")  # fmt: skip
+        raise ValueError(
+            f"column {column.name!r} holds the text {_shown(value)} in row {row}; needed are numbers, "
+            "as in the rows that the model was trained on"
+        )
     values = np.full(len(column), np.nan)
     values[~missing] = column[~missing].astype(np.float64).to_numpy()
     _refuse_infinite(column, values)
@@ -172,13 +178,17 @@ def text_counts(column: Any, cure: str) -> dict[str, int]:
     if len(odd) < len(counts) / 2 and column.dtype != "category":
         shown = odd[0] if odd else next((text for text in counts if not _is_plain(text)), first[1])
         row = next(row for row, text in present.items() if text == shown)
-        raise ValueError(f"column {name!r} holds numbers as text: {_shown(shown)} in row {row}; write numbers plainly, "
-                         "such as 1234.5, without thousands separators or units, and leave what is missing empty; or "
-                         f"{cure}")  # fmt: skip
+        raise ValueError(
+            f"column {name!r} holds numbers as text: {_shown(shown)} in row {row}; write numbers plainly, "
+            "such as 1234.5, without thousands separators or units, and leave what is missing empty; or "
+            f"{cure}"
+        )
     if len(counts) > MAX_CATEGORIES or len(counts) == len(present) > 1:
-        raise ValueError(f"column {name!r} has {len(counts)} different texts in {len(present)} rows, such as "
-                         f"{_shown(first[1])}, and so names the rows, or is free text; needed are at most "
-                         f"{MAX_CATEGORIES} categories that repeat; {cure}")  # fmt: skip
+        raise ValueError(
+            f"column {name!r} has {len(counts)} different texts in {len(present)} rows, such as "
+            f"{_shown(first[1])}, and so names the rows, or is free text; needed are at most "
+            f"{MAX_CATEGORIES} categories that repeat; {cure}"
+        )
     return counts
 
 
@@ -189,9 +199,11 @@ def place_of(column: Any, values: Any, known: tuple[Any, ...], called: str) -> n
     if (found == -2).any():
         where = int(np.argmax(found == -2))
         shown = ", ".join(_shown(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
-        raise ValueError(f"column {column.name!r} has the {called} {_shown(values[where])} in row "
-                         f"{column.index[where]}, which none of the rows trained on has; known are {shown}; correct "
-                         "it, or train on rows that have it, shuffled where the last ones are held out")  # fmt: skip
+        raise ValueError(
+            f"column {column.name!r} has the {called} {_shown(values[where])} in row "
+            f"{column.index[where]}, which none of the rows trained on has; known are {shown}; correct "
+            "it, or train on rows that have it, shuffled where the last ones are held out"
+        )
     return found
 
 
@@ -200,21 +212,27 @@ def refuse_missing(column: Any, cure: str) -> None:
     missing = column.isna().to_numpy()
     if missing.any():
         n, first = int(missing.sum()), column.index[int(np.argmax(missing))]
-        raise ValueError(f"column {column.name!r} has {n} missing value{'s' * (n > 1)} (empty, or NA, NaN, None, "
-                         f"null), the first in row {first}; {cure}")  # fmt: skip
+        raise ValueError(
+            f"column {column.name!r} has {n} missing value{'s' * (n > 1)} (empty, or NA, NaN, None, "
+            f"null), the first in row {first}; {cure}"
+        )
 
 
 def _refuse_infinite(column: Any, values: np.ndarray) -> None:
     infinite = np.isinf(values)
     if infinite.any():
         where = int(np.argmax(infinite))
-        raise ValueError(f"column {column.name!r} is {column.iloc[where]} in row {column.index[where]}, infinite or "
-                         "too large; needed are finite numbers; correct it, or remove that row")  # fmt: skip
+        raise ValueError(
+            f"column {column.name!r} is {column.iloc[where]} in row {column.index[where]}, infinite or "
+            "too large; needed are finite numbers; correct it, or remove that row"
+        )
 
 
 def _date_message(name: str, value: Any, row: Any, cure: str) -> str:
-    return (f"column {name!r} holds dates or times, such as {_shown(str(value))} in row {row}; turn it into numbers, "
-            f"such as year and month, or {cure}")  # fmt: skip
+    return (
+        f"column {name!r} holds dates or times, such as {_shown(str(value))} in row {row}; turn it into numbers, "
+        f"such as year and month, or {cure}"
+    )
 
 
 def _is_plain(text: str) -> bool:

@@ -41,11 +41,14 @@ def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -
         names = _checked_header(path)
         dtypes = {name: str for name in text_columns if name in names}
         try:
-            frame = pandas.read_csv(path, encoding="utf-8-sig", index_col=False, skipinitialspace=True,
-                                    low_memory=False, dtype=dtypes)  # fmt: skip
+            frame = pandas.read_csv(
+                path, encoding="utf-8-sig", index_col=False, skipinitialspace=True, low_memory=False, dtype=dtypes
+            )
         except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
-            raise ValueError(f"{path} is not a CSV file that pandas can read ({_line(error)}); "
-                             "write it with DataFrame.to_csv(path, index=False)") from None  # fmt: skip
+            raise ValueError(
+                f"{path} is not a CSV file that pandas can read ({_line(error)}); "
+                "write it with DataFrame.to_csv(path, index=False)"
+            ) from None
     else:
         frame = _read_parquet(pandas, path)
         _check_names(path, list(frame.columns))
@@ -79,11 +82,14 @@ def _read_parquet(pandas: Any, path: Path) -> Any:
     try:
         frame = pandas.read_parquet(path)
     except ImportError:
-        raise ImportError("Parquet files need pyarrow, which is not installed. Run: pip install 'xpnet[data]', "
-                          "or give a .csv file.") from None  # fmt: skip
+        raise ImportError(
+            "Parquet files need pyarrow, which is not installed. Run: pip install 'xpnet[data]', or give a .csv file."
+        ) from None
     except Exception as error:  # a hostile file fails in many ways
-        raise ValueError(f"{path} is not a Parquet file that pyarrow can read ({_line(error)}); "
-                         "write it with DataFrame.to_parquet(path)") from None  # fmt: skip
+        raise ValueError(
+            f"{path} is not a Parquet file that pyarrow can read ({_line(error)}); "
+            "write it with DataFrame.to_parquet(path)"
+        ) from None
     if any(name is not None for name in frame.index.names):  # an index with a name was a column
         frame = frame.reset_index()
     frame.columns = frame.columns.map(str)
@@ -106,14 +112,18 @@ def _checked_header(path: Path) -> list[str]:
                     _check_names(path, names)
                 elif row and names is not None and len(row) != len(names):
                     found = "1 field" if len(row) == 1 else f"{len(row)} fields"
-                    raise ValueError(f"{path}: line {reader.line_num} has {found} and the header {len(names)}; put a "
-                                     'field that holds a comma or a line break in double quotes ("a, b"), and leave '
-                                     "what is missing empty")  # fmt: skip
+                    raise ValueError(
+                        f"{path}: line {reader.line_num} has {found} and the header {len(names)}; put a "
+                        'field that holds a comma or a line break in double quotes ("a, b"), and leave '
+                        "what is missing empty"
+                    )
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({_line(error)}); save it as CSV in UTF-8") from None
     except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV file ({_line(error)}); is a double quote left open? "
-                         "Write it with DataFrame.to_csv(path, index=False)") from None  # fmt: skip
+        raise ValueError(
+            f"{path} is not a CSV file ({_line(error)}); is a double quote left open? "
+            "Write it with DataFrame.to_csv(path, index=False)"
+        ) from None
     if names is None:
         raise ValueError(f"{path} is empty; needed are a line with the names of the columns and a row for each sample")
     return names
@@ -130,16 +140,20 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
 def _check_separator(path: Path, names: list[str]) -> None:
     for sign, called in SEPARATORS.items():
         if len(names) == 1 and sign in names[0]:
-            raise ValueError(f"{path} is separated by {called} ({names[0][:40]!r}); needed are commas: "
-                             f"pandas.read_csv(path, sep={sign!r}).to_csv(new_path, index=False), and decimal=',' "
-                             "where numbers have a comma")  # fmt: skip
+            raise ValueError(
+                f"{path} is separated by {called} ({names[0][:40]!r}); needed are commas: "
+                f"pandas.read_csv(path, sep={sign!r}).to_csv(new_path, index=False), and decimal=',' "
+                "where numbers have a comma"
+            )
 
 
 def _check_names(path: Path, names: list[str]) -> None:
     for place, name in enumerate(names):
         if not name.strip():
-            raise ValueError(f"{path}: column {place + 1} has no name; name it in the first line, or write the file "
-                             "without an index: DataFrame.to_csv(path, index=False)")  # fmt: skip
+            raise ValueError(
+                f"{path}: column {place + 1} has no name; name it in the first line, or write the file "
+                "without an index: DataFrame.to_csv(path, index=False)"
+            )
         if name in names[:place]:
             raise ValueError(f"{path} has two columns {name!r}; rename or remove one of them")
 

@@ -120,8 +120,10 @@ class Preprocessing:
         _check_columns(frame, names)
         known = (*names, *self.target.names, *self.dropped)
         if unknown := [name for name in map(str, frame.columns) if name not in known]:
-            raise ValueError(f"there is a column {unknown[0]!r} that the model was not trained on; leave it out with "
-                             f"--drop {shlex.quote(','.join(unknown))}")  # fmt: skip
+            raise ValueError(
+                f"there is a column {unknown[0]!r} that the model was not trained on; leave it out with "
+                f"--drop {shlex.quote(','.join(unknown))}"
+            )
         base, start = np.empty((len(frame), self.n_features), dtype), 0
         for column in self.columns:
             values, stop = frame[column.name], start + column.n_features
@@ -161,15 +163,22 @@ class Preprocessing:
             _check(made)
             return made
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise ValueError(f"it holds no preprocessing of this version ({type(error).__name__}: "
-                             f"{' '.join(str(error).split())}); needed is what Preprocessing.to_json writes: fit one "
-                             "anew") from None  # fmt: skip
+            raise ValueError(
+                f"it holds no preprocessing of this version ({type(error).__name__}: "
+                f"{' '.join(str(error).split())}); needed is what Preprocessing.to_json writes: fit one "
+                "anew"
+            ) from None
 
 
 def fit(
-    frame: Any, target: Sequence[str], drop: Sequence[str] = (), *, impute: bool = False, task: str | None = None,
+    frame: Any,
+    target: Sequence[str],
+    drop: Sequence[str] = (),
+    *,
+    impute: bool = False,
+    task: str | None = None,
     scale_target: bool = True,
-) -> Preprocessing:  # fmt: skip
+) -> Preprocessing:
     """Learn a table's preprocessing from its training rows.
 
     target: names of one column, or of several for a regression.  drop: columns to leave out.
@@ -188,8 +197,10 @@ def fit(
     if not columns:
         raise ValueError(f"no column is left beside the target {', '.join(target)}; needed is at least one feature")
     if all(column.is_constant for column in columns):
-        raise ValueError("every column beside the target has one value only in the training rows, so there is nothing "
-                         "to learn from; give more rows, or other columns")  # fmt: skip
+        raise ValueError(
+            "every column beside the target has one value only in the training rows, so there is nothing "
+            "to learn from; give more rows, or other columns"
+        )
     return Preprocessing(tuple(columns), goal, tuple(drop), impute)
 
 
@@ -202,8 +213,10 @@ def fit_target(frame: Any, names: Sequence[str], task: str | None, scaled: bool)
     task = _inferred(frame, names, text) if task is None else check_option("task", task, TASKS)
     if task == "regression":
         if text is not None:
-            raise ValueError(f"the target {text!r} is text, such as {frame[text].iloc[0]!r}, and a regression needs "
-                             "numbers; name one target of classes alone, or a column of numbers")  # fmt: skip
+            raise ValueError(
+                f"the target {text!r} is text, such as {frame[text].iloc[0]!r}, and a regression needs "
+                "numbers; name one target of classes alone, or a column of numbers"
+            )
         fitted = [fit_numbers(frame[name], numbers(frame[name]), len(frame), ANOTHER) for name in names]
         for name, (mean, deviation) in zip(names, fitted, strict=True):
             if deviation == 0.0:
@@ -211,8 +224,10 @@ def fit_target(frame: Any, names: Sequence[str], task: str | None, scaled: bool)
         means, deviations = zip(*fitted, strict=True) if scaled else ((0.0,) * len(names), (1.0,) * len(names))
         return Target(tuple(names), task, (), means, deviations)
     if len(names) > 1:
-        raise ValueError(f"there are {len(names)} targets and the task is {task}, which needs one; name one, or take "
-                         "--task regression")  # fmt: skip
+        raise ValueError(
+            f"there are {len(names)} targets and the task is {task}, which needs one; name one, or take "
+            "--task regression"
+        )
     return Target(tuple(names), task, _classes(frame[names[0]], text is not None, task))
 
 
@@ -238,18 +253,24 @@ def _classes(column: Any, is_text: bool, task: str) -> tuple[Any, ...]:
     elif _is_bool(column):
         classes = tuple(bool(value) for value in np.unique(column.to_numpy(bool)))
     elif column.dtype.kind in "iu" and max(-int(column.min()), int(column.max())) > LARGEST:
-        raise ValueError(f"the target {column.name!r} has whole numbers beyond {LARGEST}, which cannot all be told "
-                         "apart as classes; take --task regression, or put a letter before each")  # fmt: skip
+        raise ValueError(
+            f"the target {column.name!r} has whole numbers beyond {LARGEST}, which cannot all be told "
+            "apart as classes; take --task regression, or put a letter before each"
+        )
     else:
         classes = tuple(int(value) if value.is_integer() else value for value in np.unique(numbers(column)).tolist())
     if len(classes) == 1:
         raise ValueError(_constant_message(column.name, classes[0], len(column)))
     if len(classes) > MAX_CATEGORIES:
-        raise ValueError(f"the target {column.name!r} has {len(classes)} different values; needed are at most "
-                         f"{MAX_CATEGORIES} classes; take --task regression")  # fmt: skip
+        raise ValueError(
+            f"the target {column.name!r} has {len(classes)} different values; needed are at most "
+            f"{MAX_CATEGORIES} classes; take --task regression"
+        )
     if (task == "binary") != (len(classes) == 2):
-        raise ValueError(f"the target {column.name!r} has {len(classes)} classes and the task is {task}; "
-                         f"take --task {'binary' if len(classes) == 2 else 'multiclass'}")  # fmt: skip
+        raise ValueError(
+            f"the target {column.name!r} has {len(classes)} classes and the task is {task}; "
+            f"take --task {'binary' if len(classes) == 2 else 'multiclass'}"
+        )
     return classes
 
 
@@ -262,8 +283,10 @@ def _is_bool(column: Any) -> bool:
 
 def _constant_message(name: str, value: Any, n_rows: int) -> str:
     where = f"all {n_rows} training rows" if n_rows > 1 else "the only training row"
-    return (f"the target {name!r} is {value!r} in {where}, so there is nothing to learn; give rows with other values, "
-            "and shuffle them if they are sorted")  # fmt: skip
+    return (
+        f"the target {name!r} is {value!r} in {where}, so there is nothing to learn; give rows with other values, "
+        "and shuffle them if they are sorted"
+    )
 
 
 def _check_columns(frame: Any, names: Sequence[str]) -> None:
@@ -312,8 +335,9 @@ def _check(made: Preprocessing) -> None:
     ):
         raise ValueError("the scale of its target is no finite number, or no deviation above 0, needed are such")
     if not all(isinstance(label, (str, int, float)) for label in target.classes) or type(made.impute) is not bool:
-        raise ValueError("its classes are neither texts nor numbers, or impute neither true nor false, needed is one "
-                         "of these each")  # fmt: skip
+        raise ValueError(
+            "its classes are neither texts nor numbers, or impute neither true nor false, needed is one of these each"
+        )
 
 
 def _check_column(column: Numeric | Category) -> None:
@@ -323,8 +347,10 @@ def _check_column(column: Numeric | Category) -> None:
         right = len(column.categories) == len(column.frequencies) > 0 and all(map(_is_number, column.frequencies))
         right = right and all(isinstance(category, str) for category in column.categories)
     if not right:
-        raise ValueError(f"its column {column.name!r} has numbers that cannot be, needed are a finite mean and a "
-                         "deviation of at least 0, or a finite frequency for each text")  # fmt: skip
+        raise ValueError(
+            f"its column {column.name!r} has numbers that cannot be, needed are a finite mean and a "
+            "deviation of at least 0, or a finite frequency for each text"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -107,8 +107,14 @@ def measure(
             ]
             points += found
             tell(found)
-    return {"format": FORMAT, "machine": bench.machine(version), "dtype": str(backends[0].dtype), "features": features,
-            "limits": limits, "points": points}  # fmt: skip
+    return {
+        "format": FORMAT,
+        "machine": bench.machine(version),
+        "dtype": str(backends[0].dtype),
+        "features": features,
+        "limits": limits,
+        "points": points,
+    }
 
 
 def crossover(result: Result) -> dict[int, int | None]:
@@ -138,8 +144,10 @@ def compare(a: Result, b: Result) -> list[dict[str, Any]]:
     """
     for name in ("dtype", "features"):
         if a[name] != b[name]:
-            raise ValueError(f"{name} of the first result is {a[name]}, of the second {b[name]}; only equal ones "
-                             f"compare: measure both with the same --{name}")  # fmt: skip
+            raise ValueError(
+                f"{name} of the first result is {a[name]}, of the second {b[name]}; only equal ones "
+                f"compare: measure both with the same --{name}"
+            )
     rows = []
     ours, theirs = _by_batch(a), _by_batch(b)
     for batch in sorted(set(ours) & set(theirs)):
@@ -149,11 +157,21 @@ def compare(a: Result, b: Result) -> list[dict[str, Any]]:
             joins["best"] = (max(first, key=first.__getitem__), max(second, key=second.__getitem__))
             for join, (device_a, device_b) in joins.items():
                 rates = first[device_a], second[device_b]
-                rows.append({"batch": batch, "width": width, "join": join, "devices": [device_a, device_b],
-                             "a": rates[0], "b": rates[1], "ratio": rates[1] / rates[0]})  # fmt: skip
+                rows.append(
+                    {
+                        "batch": batch,
+                        "width": width,
+                        "join": join,
+                        "devices": [device_a, device_b],
+                        "a": rates[0],
+                        "b": rates[1],
+                        "ratio": rates[1] / rates[0],
+                    }
+                )
     if not rows:
-        raise ValueError("the two results have no width and batch size in common; "
-                         "measure both with the same --widths and --batches")  # fmt: skip
+        raise ValueError(
+            "the two results have no width and batch size in common; measure both with the same --widths and --batches"
+        )
     return rows
 
 
@@ -202,9 +220,13 @@ def _chunk(engine: Replay, backend: Backend, order: np.ndarray) -> bench.Work:
 def _rates(seconds: list[float], batch: int, flops: int, flops_limit: float) -> dict[str, Any]:
     quartiles = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
     median = quartiles[1]
-    return {"seconds": median, "spread": [quartiles[0], quartiles[2]],
-            "samples_per_second": batch / median, "flops_per_second": flops / median,
-            "of_flops_limit": flops / median / flops_limit}  # fmt: skip
+    return {
+        "seconds": median,
+        "spread": [quartiles[0], quartiles[2]],
+        "samples_per_second": batch / median,
+        "flops_per_second": flops / median,
+        "of_flops_limit": flops / median / flops_limit,
+    }
 
 
 def _check_memory(width: int, batch: int, features: int, item_size: int) -> None:
@@ -216,9 +238,11 @@ def _check_memory(width: int, batch: int, features: int, item_size: int) -> None
     n_data = max(bench.N_SAMPLES, batch) * (features + N_CLASSES)
     needed = (program.n_floats + 2 * program.n_owned + 2 * n_data) * item_size
     if needed > _MEMORY_SHARE * total:
-        raise MemoryError(f"width {width} at batch {batch} with {features} features needs about {needed / 1e9:.1f} GB, "
-                          f"this machine has {total / 1e9:.1f} GB and half of it is used at most; "
-                          "give smaller --widths, --batches or --features")  # fmt: skip
+        raise MemoryError(
+            f"width {width} at batch {batch} with {features} features needs about {needed / 1e9:.1f} GB, "
+            f"this machine has {total / 1e9:.1f} GB and half of it is used at most; "
+            "give smaller --widths, --batches or --features"
+        )
 
 
 def _by_batch(result: Result) -> dict[int, dict[int, dict[str, float]]]:

@@ -70,10 +70,7 @@ def limits(backend: Backend, *, repeats: int = 5, seconds: float = 0.1) -> dict[
 
     works = {"flops": Work(lambda: a.dot(b, out), backend.synchronize), "bytes": Work(copy, backend.synchronize)}
     times = take_turns(works, repeats=repeats, seconds=seconds)
-    return {
-        "flops": 2.0 * n**3 / min(times["flops"]),
-        "bytes": 2.0 * source.nbytes / min(times["bytes"]),
-    }
+    return {"flops": 2.0 * n**3 / min(times["flops"]), "bytes": 2.0 * source.nbytes / min(times["bytes"])}
 
 
 def machine(version: str) -> dict[str, Any]:
@@ -83,11 +80,22 @@ def machine(version: str) -> dict[str, Any]:
     cuda_driver and cuda_runtime, which are None without a usable GPU; no_gpu: why there is none, else None.
     """
     facts: dict[str, Any] = {
-        "xpnet": version, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu_name(), "cores": os.cpu_count(), "memory": memory(), "system": platform.platform(),
-        "python": platform.python_version(), "numpy": np.__version__, "blas": blas(), "threads": threads(),
-        "gpu": None, "cupy": None, "cuda_driver": None, "cuda_runtime": None, "no_gpu": None,
-    }  # fmt: skip
+        "xpnet": version,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory": memory(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": blas(),
+        "threads": threads(),
+        "gpu": None,
+        "cupy": None,
+        "cuda_driver": None,
+        "cuda_runtime": None,
+        "no_gpu": None,
+    }
     try:
         cupy, facts["gpu"] = probe_gpu()
     except BackendUnavailable as error:

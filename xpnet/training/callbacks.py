@@ -109,14 +109,20 @@ class ReduceOnPlateau(Callback):
     """
 
     def __init__(
-        self, optimizer: Optimizer, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
+        self,
+        optimizer: Optimizer,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
         lr_min: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer is {optimizer!r}; needed is the one that trains: ReduceOnPlateau(optimizer)")
         if not isinstance(optimizer.schedule, Constant):
-            raise ValueError(f"the rate follows {optimizer.schedule}, which a reduction would end; "
-                             "give the optimizer a number as lr, or leave ReduceOnPlateau out")  # fmt: skip
+            raise ValueError(
+                f"the rate follows {optimizer.schedule}, which a reduction would end; "
+                "give the optimizer a number as lr, or leave ReduceOnPlateau out"
+            )
         call = "ReduceOnPlateau(optimizer, "
         self.optimizer = optimizer
         self.factor = check_number("factor", factor, above=0, below=1, example=f"{call}factor=0.1)")

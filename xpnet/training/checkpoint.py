@@ -87,8 +87,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
 
     path = Path(check_path("resume", path, 'train(..., resume="run.checkpoint")'))
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; train with callbacks=[Checkpoint(path)], or leave "
-                                "resume out to begin anew")  # fmt: skip
+        raise FileNotFoundError(
+            f"there is no checkpoint {path}; train with callbacks=[Checkpoint(path)], or leave resume out to begin anew"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("checkpoint")
@@ -101,8 +102,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
         return _moment(json.loads(text), tensors)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         cause = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{path} is no checkpoint that can be read ({type(error).__name__}: {cause}); "
-                         "begin anew without resume") from None  # fmt: skip
+        raise ValueError(
+            f"{path} is no checkpoint that can be read ({type(error).__name__}: {cause}); begin anew without resume"
+        ) from None
 
 
 def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
@@ -120,18 +122,25 @@ def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
     if [record["epoch"] for record in history] != list(range(len(history))) or not history:
         raise ValueError("the epochs of its history do not follow each other, needed are 0, 1, 2 and so on")
     return Moment(
-        fit=dict(facts["fit"]), progress=progress, steps_done=facts["steps_done"],
-        last_good_steps=facts["last_good_steps"], lr=facts["lr"],
-        callbacks=[(str(name), dict(state)) for name, state in facts["callbacks"]], history=history, tensors=tensors,
-    )  # fmt: skip
+        fit=dict(facts["fit"]),
+        progress=progress,
+        steps_done=facts["steps_done"],
+        last_good_steps=facts["last_good_steps"],
+        lr=facts["lr"],
+        callbacks=[(str(name), dict(state)) for name, state in facts["callbacks"]],
+        history=history,
+        tensors=tensors,
+    )
 
 
 def check_epochs(path: str | os.PathLike[str], moment: Moment, n_epochs: int) -> None:
     """Refuse fewer epochs than the moment has begun: its weights are already those of a longer run."""
     begun = moment.progress.epoch - (moment.progress.step == 0)
     if n_epochs < begun:
-        raise ValueError(f"{path} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
-                         f"give epochs={begun} or more, or leave resume out to begin anew")  # fmt: skip
+        raise ValueError(
+            f"{path} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
+            f"give epochs={begun} or more, or leave resume out to begin anew"
+        )
 
 
 def check_resume(
@@ -142,13 +151,17 @@ def check_resume(
     for name, needed in fit.items():
         found = moment.fit.get(name)
         if found != needed:
-            raise ValueError(f"{path} is of a run with {name} {found}, this one has {name} {needed}; "
-                             "pass what that run had, or leave resume out to begin anew")  # fmt: skip
+            raise ValueError(
+                f"{path} is of a run with {name} {found}, this one has {name} {needed}; "
+                "pass what that run had, or leave resume out to begin anew"
+            )
     found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
     if found != needed:
-        raise ValueError(f"{path} has the memory of the callbacks {', '.join(found) or 'none'}; this run has "
-                         f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
-                         "order")  # fmt: skip
+        raise ValueError(
+            f"{path} has the memory of the callbacks {', '.join(found) or 'none'}; this run has "
+            f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
+            "order"
+        )
 
 
 def states_of(
@@ -179,8 +192,10 @@ def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend)
         try:
             callback.load_state(state | arrays)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"the checkpoint's state of {name} cannot be taken up ({type(error).__name__}: {error}); "
-                             "begin anew without resume") from error  # fmt: skip
+            raise ValueError(
+                f"the checkpoint's state of {name} cannot be taken up ({type(error).__name__}: {error}); "
+                "begin anew without resume"
+            ) from error
 
 
 def _has_state(callback: Callback) -> bool:

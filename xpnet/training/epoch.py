@@ -60,9 +60,14 @@ class Runner:
     """
 
     def __init__(
-        self, network: Network, optimizer: Optimizer, dataset: Dataset, program: Program, settings: Settings,
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        dataset: Dataset,
+        program: Program,
+        settings: Settings,
         callbacks: Sequence[Callback],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
         self.engine = make_engine(program, network.backend, network.owned, self.feed.sources, settings.engine)
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
@@ -161,10 +166,15 @@ class Runner:
         if self.progress.step:
             tensors |= self._tensors(LAST_GOOD, self._last_good, last_state)
         return Moment(
-            fit=self._fit, progress=replace(self.progress), steps_done=optimizer.steps_done,
-            last_good_steps=last_state.steps_done, lr=optimizer.lr if _has_constant_lr(optimizer) else None,
-            callbacks=callbacks, history=list(history), tensors=tensors,
-        )  # fmt: skip
+            fit=self._fit,
+            progress=replace(self.progress),
+            steps_done=optimizer.steps_done,
+            last_good_steps=last_state.steps_done,
+            lr=optimizer.lr if _has_constant_lr(optimizer) else None,
+            callbacks=callbacks,
+            history=list(history),
+            tensors=tensors,
+        )
 
     def _tensors(self, start: str, owned: Any, snapshot: Snapshot) -> dict[str, np.ndarray]:
         arrays = {"owned": owned, "state": snapshot.state, "keys": snapshot.keys}
@@ -183,8 +193,9 @@ class Runner:
             try:
                 self._rng.bit_generator.state = moment.progress.order
             except (ValueError, TypeError, KeyError):
-                raise ValueError("the checkpoint's state of the generator is of another one; begin anew without "
-                                 "resume") from None  # fmt: skip
+                raise ValueError(
+                    "the checkpoint's state of the generator is of another one; begin anew without resume"
+                ) from None
         load_states(self._callbacks, moment, self._network.backend)
         self._network.owned[...], self._last_good[...] = owned, last_good
         self._optimizer.restore(now)
@@ -202,8 +213,10 @@ class Runner:
             array = moment.tensors.get(start + name)
             if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
                 found = "no such tensor" if array is None else f"{array.dtype} {array.shape}"
-                raise ValueError(f"the checkpoint's {start}{name} is {found}, needed is {like.dtype} {like.shape}; "
-                                 "begin anew without resume")  # fmt: skip
+                raise ValueError(
+                    f"the checkpoint's {start}{name} is {found}, needed is {like.dtype} {like.shape}; "
+                    "begin anew without resume"
+                )
             if not np.isfinite(array).all() and name == "owned":
                 raise ValueError("the checkpoint's weights are not finite; begin anew without resume")
             arrays[name] = network.backend.to_device(array, array.dtype)
@@ -218,16 +231,20 @@ class Runner:
         first = int(bad[0])
         last = float(losses[first - 1]) if first else progress.last_finite
         before = "none in this epoch" if last is None else f"{last:.6g}"
-        raise TrainingDiverged(f"the loss is {losses[first]} at step {progress.step + first + 1} of epoch "
-                               f"{progress.epoch} (last finite: {before}); {self._cure()}")  # fmt: skip
+        raise TrainingDiverged(
+            f"the loss is {losses[first]} at step {progress.step + first + 1} of epoch "
+            f"{progress.epoch} (last finite: {before}); {self._cure()}"
+        )
 
     def _check_weights(self) -> None:
         """The last update of a chunk has no loss after it that would tell."""
         if not self._is_finite():
             progress = self.progress
             before = "" if progress.last_finite is None else f" (last finite loss: {progress.last_finite:.6g})"
-            raise TrainingDiverged(f"the weights are not finite after step {progress.step} of epoch {progress.epoch}"
-                                   f"{before}; {self._cure()}")  # fmt: skip
+            raise TrainingDiverged(
+                f"the weights are not finite after step {progress.step} of epoch {progress.epoch}"
+                f"{before}; {self._cure()}"
+            )
 
     def _is_finite(self) -> bool:
         owned = self._network.owned

@@ -77,9 +77,7 @@ def check_metrics(metrics: Iterable[str]) -> list[str]:
     return [check_option("metric", name, METRICS) for name in metrics]
 
 
-def measure(
-    network: Network, dataset: Dataset, metrics: Iterable[str], feed: Feed | None = None
-) -> dict[str, Any]:  # fmt: skip
+def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Feed | None = None) -> dict[str, Any]:
     """Return {name: value} of metrics on the network's predictions, weighted where the data set has weights.
 
     metrics: names of `xpnet.training.metrics.METRICS`. Those of classes judge the last layer's output, before any link,
@@ -108,9 +106,7 @@ def measure(
     return measured
 
 
-def outputs(
-    network: Network, dataset: Dataset, infer: Callable[[Any], Any], feed: Feed | None = None
-) -> np.ndarray:  # fmt: skip
+def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], feed: Feed | None = None) -> np.ndarray:
     """Return what a method of the network gives for all samples, in their order, on the host.
 
     infer: such as network.predict, (n_outputs, n_samples), or network.classify, (n_samples,).
@@ -141,8 +137,10 @@ def _outputs(network: Network, feed: Feed, infer: Callable[[Any], Any]) -> Itera
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:
     """Refuse a data set that this network and its loss cannot take."""
     if not isinstance(dataset, Dataset):
-        raise TypeError(f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
-                        "Dataset.from_labels(X, labels)")  # fmt: skip
+        raise TypeError(
+            f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
+            "Dataset.from_labels(X, labels)"
+        )
     architecture = network.architecture
     for what, found, needed in (
         ("features", dataset.n_features, architecture.n_inputs),
@@ -150,8 +148,9 @@ def check_fit(network: Network, dataset: Dataset, name: str) -> None:
     ):
         if found != needed:
             end = "first" if what == "features" else "last"
-            raise ValueError(f"{name} has {found} {what}, the network expects {needed}; "
-                             f"make a network whose {end} size is {found}")  # fmt: skip
+            raise ValueError(
+                f"{name} has {found} {what}, the network expects {needed}; make a network whose {end} size is {found}"
+            )
     _check_targets(architecture.loss, dataset.Y, name)
 
 
@@ -161,15 +160,22 @@ def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:
         return
     if loss.targets == "counts":
         if Y.min() < 0.0:
-            raise ValueError(f"{loss.name} needs targets of at least 0, {name} has {Y.min():g}; "
-                             "use loss='squared_error'")  # fmt: skip
+            raise ValueError(
+                f"{loss.name} needs targets of at least 0, {name} has {Y.min():g}; use loss='squared_error'"
+            )
         return
     if Y.min() < 0.0 or Y.max() > 1.0:
-        raise ValueError(f"{loss.name} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
-                         "use Dataset.from_labels, or loss='squared_error'")  # fmt: skip
+        raise ValueError(
+            f"{loss.name} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
+            "use Dataset.from_labels, or loss='squared_error'"
+        )
     if loss.targets == "classes" and not ((Y == 0.0) | (Y == 1.0)).all():
-        raise ValueError(f"{loss.name} needs targets 0 and 1 only, {name} has others between; "
-                         "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip
+        raise ValueError(
+            f"{loss.name} needs targets 0 and 1 only, {name} has others between; "
+            "use Dataset.from_labels, or loss='sigmoid_cross_entropy'"
+        )
     if loss.targets == "distributions" and abs(Y.sum(axis=0) - 1.0).max() > 1e-3:
-        raise ValueError(f"{loss.name} needs the targets of each sample to sum to 1, those of {name} do not; "
-                         "use Dataset.from_labels, or loss='sigmoid_cross_entropy'")  # fmt: skip
+        raise ValueError(
+            f"{loss.name} needs the targets of each sample to sum to 1, those of {name} do not; "
+            "use Dataset.from_labels, or loss='sigmoid_cross_entropy'"
+        )

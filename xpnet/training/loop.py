@@ -75,8 +75,21 @@ def train(
     the optimizer's state have updates that `optimizer.steps_done` does not count; a `Checkpoint` holds no such moment.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
-    records = _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
-                              accumulate, metrics, engine, resume)  # fmt: skip
+    records = _checked_epochs(
+        network,
+        dataset,
+        optimizer,
+        epochs,
+        batch_size,
+        shuffle,
+        seed,
+        validation,
+        callbacks,
+        accumulate,
+        metrics,
+        engine,
+        resume,
+    )
     return History(records)
 
 
@@ -97,8 +110,21 @@ def epochs(
     resume: str | os.PathLike[str] | None = None,
 ) -> Iterator[Record]:
     """The generator under `train`: the same arguments, checked at once; yields each record when its epoch is over."""
-    return _checked_epochs(network, dataset, optimizer, epochs, batch_size, shuffle, seed, validation, callbacks,
-                           accumulate, metrics, engine, resume)  # fmt: skip
+    return _checked_epochs(
+        network,
+        dataset,
+        optimizer,
+        epochs,
+        batch_size,
+        shuffle,
+        seed,
+        validation,
+        callbacks,
+        accumulate,
+        metrics,
+        engine,
+        resume,
+    )
 
 
 def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = None, *, seed: int = 0) -> float:
@@ -141,18 +167,29 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
 
 
 def _checked_epochs(
-    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, batch_size: int | None, shuffle: bool,
-    seed: int, validation: Dataset | None, callbacks: Sequence[Callback], accumulate: int, metrics: Iterable[str],
-    engine: str, resume: str | os.PathLike[str] | None,
-) -> Iterator[Record]:  # fmt: skip
+    network: Network,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    n_epochs: int,
+    batch_size: int | None,
+    shuffle: bool,
+    seed: int,
+    validation: Dataset | None,
+    callbacks: Sequence[Callback],
+    accumulate: int,
+    metrics: Iterable[str],
+    engine: str,
+    resume: str | os.PathLike[str] | None,
+) -> Iterator[Record]:
     """Refuse what cannot work now, not at the first `next`."""
     check_fit(network, dataset, "dataset")
     if validation is not None:
         check_fit(network, validation, "validation")
     metrics = check_metrics(metrics)
     if metrics and validation is None:
-        raise ValueError(f"metrics is {metrics} and there is no validation; pass validation=, a Dataset to measure "
-                         "them on")  # fmt: skip
+        raise ValueError(
+            f"metrics is {metrics} and there is no validation; pass validation=, a Dataset to measure them on"
+        )
     _check_optimizer(optimizer)
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks is {callbacks!r}; needed is a list of them: callbacks=[...]")
@@ -162,8 +199,10 @@ def _checked_epochs(
     if batch_size is not None:
         batch = min(check_whole("batch_size", batch_size, at_least=1), batch)
     elif dataset.is_mapped:
-        raise ValueError(f"batch_size is None, which takes all {batch} samples of a mapped file in one step; "
-                         "give a number, such as batch_size=128")  # fmt: skip
+        raise ValueError(
+            f"batch_size is None, which takes all {batch} samples of a mapped file in one step; "
+            "give a number, such as batch_size=128"
+        )
     accumulate = check_whole("accumulate", accumulate, at_least=1)
     for callback in callbacks:
         if not isinstance(callback, Callback):
@@ -191,16 +230,27 @@ def _samples_used(network: Network, n_samples: int, batch: int) -> int:
     short = left_out(network.layers, n_samples, batch)
     if not short:
         return n_samples
-    warnings.warn(f"the last step of an epoch would have {short} sample and BatchNorm needs {MINIMUM_BATCH}: each "
-                  f"epoch leaves out {short} of the {n_samples} samples, the last one in its order; another batch_size "
-                  "takes them all", stacklevel=4)  # fmt: skip
+    warnings.warn(
+        f"the last step of an epoch would have {short} sample and BatchNorm needs {MINIMUM_BATCH}: each "
+        f"epoch leaves out {short} of the {n_samples} samples, the last one in its order; another batch_size "
+        "takes them all",
+        stacklevel=4,
+    )
     return n_samples - short
 
 
 def _epochs(
-    network: Network, dataset: Dataset, optimizer: Optimizer, n_epochs: int, program: Program, settings: Settings,
-    validation: Dataset | None, metrics: Iterable[str], callbacks: Sequence[Callback], moment: Moment | None,
-) -> Iterator[Record]:  # fmt: skip
+    network: Network,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    n_epochs: int,
+    program: Program,
+    settings: Settings,
+    validation: Dataset | None,
+    metrics: Iterable[str],
+    callbacks: Sequence[Callback],
+    moment: Moment | None,
+) -> Iterator[Record]:
     runner = Runner(network, optimizer, dataset, program, settings, callbacks)
     untrained = Evaluator(network, dataset, runner.feed)
     judge = None if validation is None else Judge(network, validation, metrics)
@@ -229,9 +279,15 @@ def _epochs(
             before = _bytes(senders)
             reason = runner.run(history)
             progress = runner.progress
-            record = {"epoch": progress.epoch, "train_loss": progress.loss / progress.weight, **_judged(judge),
-                      "steps": progress.step, "seconds": progress.seconds,
-                      "bytes_uploaded": _bytes(senders) - before, **told(runner.engine)}  # fmt: skip
+            record = {
+                "epoch": progress.epoch,
+                "train_loss": progress.loss / progress.weight,
+                **_judged(judge),
+                "steps": progress.step,
+                "seconds": progress.seconds,
+                "bytes_uploaded": _bytes(senders) - before,
+                **told(runner.engine),
+            }
             history.append(record)
             runner.begin(record["epoch"] + 1)
             _report(record, reason, n_epochs, network, callbacks)
@@ -258,9 +314,7 @@ def _judged(judge: Judge | None) -> Record:
     return {f"val_{name}": value for name, value in judge.evaluate().items() if name not in ("n", "correct")}
 
 
-def _report(
-    record: Record, reason: str | None, n_epochs: int, network: Network, callbacks: Sequence[Callback]
-) -> None:  # fmt: skip
+def _report(record: Record, reason: str | None, n_epochs: int, network: Network, callbacks: Sequence[Callback]) -> None:
     """Let callbacks look at a record and end the training, complete the record, and tell them of it."""
     reasons = [reason, *(callback.on_measured(record, network) for callback in callbacks)]
     stopped = next((text for text in reasons if text is not None), None)

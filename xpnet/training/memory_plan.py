@@ -100,8 +100,9 @@ def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[Hel
     n_held = held_samples(dataset, backend, batch)
     needs_copy = backend.device != "cpu" or dataset.is_mapped
     columns: list[tuple[str, int, np.dtype[Any]]] = [
-        ("X", dataset.n_features, dataset.samples.dtype), ("Y", dataset.n_outputs, dataset.targets.dtype)
-    ]  # fmt: skip
+        ("X", dataset.n_features, dataset.samples.dtype),
+        ("Y", dataset.n_outputs, dataset.targets.dtype),
+    ]
     if dataset.weights is not None:
         columns.append(("weights", 1, np.dtype(np.object_)))  # always copied: divided by their mean
     held = []

@@ -139,22 +139,28 @@ def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray
     """P, Y and weights in float64; refuse what does not fit."""
     P, Y = np.asarray(P, np.float64), np.asarray(Y, np.float64)
     if P.ndim != 2 or P.shape != Y.shape or P.size == 0:
-        raise ValueError(f"the predictions are {P.shape} and Y is {Y.shape}; needed is (n_outputs, n_samples) for "
-                         "both: a sample is a column, pass .T of rows")  # fmt: skip
+        raise ValueError(
+            f"the predictions are {P.shape} and Y is {Y.shape}; needed is (n_outputs, n_samples) for "
+            "both: a sample is a column, pass .T of rows"
+        )
     if not (np.isfinite(P).all() and np.isfinite(Y).all()):
-        raise ValueError("the predictions or Y hold NaN or infinity; a metric needs finite numbers: train again with "
-                         "a lower learning rate, or remove the samples")  # fmt: skip
+        raise ValueError(
+            "the predictions or Y hold NaN or infinity; a metric needs finite numbers: train again with "
+            "a lower learning rate, or remove the samples"
+        )
     w = np.ones(P.shape[1]) if weights is None else np.asarray(weights, np.float64)
     if w.shape != (P.shape[1],) or not np.isfinite(w).all() or w.min() < 0.0 or not w.any():
-        raise ValueError(f"weights is {w.shape}; needed is ({P.shape[1]},), one finite number >= 0 a sample, "
-                         "not all zero")  # fmt: skip
+        raise ValueError(
+            f"weights is {w.shape}; needed is ({P.shape[1]},), one finite number >= 0 a sample, not all zero"
+        )
     return P, Y, w
 
 
 def _true_class(Y: np.ndarray) -> np.ndarray:
     if not ((Y == 0.0) | (Y == 1.0)).all() or (len(Y) > 1 and (Y.sum(axis=0) != 1.0).any()):
-        raise ValueError("Y holds no classes: needed are one-hot columns, or one row of 0 and 1; "
-                         "use Dataset.from_labels(X, labels)")  # fmt: skip
+        raise ValueError(
+            "Y holds no classes: needed are one-hot columns, or one row of 0 and 1; use Dataset.from_labels(X, labels)"
+        )
     return np.asarray(Y.argmax(axis=0) if len(Y) > 1 else Y[0].astype(np.intp))
 
 
@@ -196,7 +202,8 @@ def _averaged(part: np.ndarray, whole: np.ndarray, true: np.ndarray, average: st
     scores = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0.0)
     if average == "binary":
         if len(scores) != 2:
-            raise ValueError(f"average is 'binary' for {len(scores)} classes; needed is one of 'macro', 'micro', "
-                             "'weighted'")  # fmt: skip
+            raise ValueError(
+                f"average is 'binary' for {len(scores)} classes; needed is one of 'macro', 'micro', 'weighted'"
+            )
         return float(scores[1])
     return _mean(scores, true) if average == "weighted" else float(scores.mean())

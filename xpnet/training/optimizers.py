@@ -127,10 +127,18 @@ class Optimizer(ABC):
     slots: tuple[str, ...] = ("lr",)
 
     def __init__(
-        self, lr: float | Schedule, *, l1: float = 0.0, l2: float = 0.0, l2_summed: float = 0.0,
-        clip_value: float | None = None, clip_norm: float | None = None, max_norm: float | None = None,
-        ema: float | None = None, **others: Any,
-    ) -> None:  # fmt: skip
+        self,
+        lr: float | Schedule,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        l2_summed: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        max_norm: float | None = None,
+        ema: float | None = None,
+        **others: Any,
+    ) -> None:
         self._refuse(others)
         self._left = Snapshot(None, 0, None, None)
         self._ema_start = 0
@@ -149,8 +157,9 @@ class Optimizer(ABC):
             name = next(iter(others))
             taken = [*list(inspect.signature(type(self).__init__).parameters)[1:-1], *Options.__annotations__]
             cure = f"lr={others[name]!r}" if name in ("learning_rate", "rate", "eta") else "lr=0.1, l2=1e-4"
-            raise TypeError(f"{type(self).__name__} has no {name}; it takes {', '.join(taken)}: "
-                            f"{type(self).__name__}({cure})")  # fmt: skip
+            raise TypeError(
+                f"{type(self).__name__} has no {name}; it takes {', '.join(taken)}: {type(self).__name__}({cure})"
+            )
 
     @property
     def lr(self) -> float:
@@ -268,8 +277,10 @@ class Optimizer(ABC):
             raise ValueError(f"{self!r} keeps no average of the weights; make it with ema=0.999 and train again")
         left, size = self._left, network.parameters.layout.size
         if left.network is None or left.network() is not network or left.steps_done == 0:
-            raise ValueError("this optimizer has made no update of that network; train it first, or pass the network "
-                             "that it trained last")  # fmt: skip
+            raise ValueError(
+                "this optimizer has made no update of that network; train it first, or pass the network "
+                "that it trained last"
+            )
         mean, weight = left.state[self._ema_start :][:size], left.state[self._ema_start + size :][:1]
         return Parameters(network.parameters.layout, mean / float(network.backend.to_host(weight)[0]))
 
@@ -299,8 +310,10 @@ class Optimizer(ABC):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__ and not name.startswith("_"):
-            raise AttributeError(f"{name} is {self.__dict__[name]} and part of recorded Programs, so it cannot become "
-                                 f"{value!r}; make a new {type(self).__name__}({name}=...)")  # fmt: skip
+            raise AttributeError(
+                f"{name} is {self.__dict__[name]} and part of recorded Programs, so it cannot become "
+                f"{value!r}; make a new {type(self).__name__}({name}=...)"
+            )
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
@@ -399,7 +412,7 @@ class _Adaptive(Optimizer):
 
     def __init__(
         self, lr: float | Schedule, beta1: float, beta2: float, eps: float, **options: Unpack[Options]
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(lr, **options)
         self.beta1 = self._beta("beta1", beta1, 0.9)
         self.beta2 = self._beta("beta2", beta2, 0.999)
@@ -414,9 +427,13 @@ class Adam(_Adaptive):
     """
 
     def __init__(
-        self, lr: float | Schedule = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
+        self,
+        lr: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
         **options: Unpack[Options],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(lr, beta1, beta2, eps, **options)
 
     def _rule(self, update: Update) -> None:
@@ -425,8 +442,9 @@ class Adam(_Adaptive):
         (rate,) = update.scalars("rate")
         updates.adam_rate(xp, c1, c2, rate, update.lr, self.beta1, self.beta2)
         self._decay(update)
-        updates.adam(xp, update.theta, update.gradient, m, v, update.scratch, c2, rate, self.beta1, self.beta2,
-                     self.eps)  # fmt: skip
+        updates.adam(
+            xp, update.theta, update.gradient, m, v, update.scratch, c2, rate, self.beta1, self.beta2, self.eps
+        )
 
     def _decay(self, update: Update) -> None:
         """Record a decay of the weights before the step is taken; Adam has none."""
@@ -440,9 +458,14 @@ class AdamW(Adam):
     """
 
     def __init__(
-        self, lr: float | Schedule = 0.001, weight_decay: float = 0.01, beta1: float = 0.9, beta2: float = 0.999,
-        eps: float = 1e-8, **options: Unpack[Options],
-    ) -> None:  # fmt: skip
+        self,
+        lr: float | Schedule = 0.001,
+        weight_decay: float = 0.01,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        **options: Unpack[Options],
+    ) -> None:
         super().__init__(lr, beta1, beta2, eps, **options)
         self.weight_decay = self._checked("weight_decay", weight_decay, at_least=0, example=0.01)
 
@@ -459,9 +482,14 @@ class NAdam(_Adaptive):
     """
 
     def __init__(
-        self, lr: float | Schedule = 0.002, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
-        momentum_decay: float = 0.004, **options: Unpack[Options],
-    ) -> None:  # fmt: skip
+        self,
+        lr: float | Schedule = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        momentum_decay: float = 0.004,
+        **options: Unpack[Options],
+    ) -> None:
         super().__init__(lr, beta1, beta2, eps, **options)
         self.momentum_decay = self._checked("momentum_decay", momentum_decay, at_least=0, example=0.004)
 
@@ -471,8 +499,20 @@ class NAdam(_Adaptive):
         rate, next_rate = update.scalars("rate", "next rate")
         decay = 0.96**self.momentum_decay
         updates.nadam_rates(xp, warmth, c1, c2, rate, next_rate, update.lr, self.beta1, self.beta2, decay)
-        updates.nadam(xp, update.theta, update.gradient, m, v, update.scratch, c2, rate, next_rate, self.beta1,
-                      self.beta2, self.eps)  # fmt: skip
+        updates.nadam(
+            xp,
+            update.theta,
+            update.gradient,
+            m,
+            v,
+            update.scratch,
+            c2,
+            rate,
+            next_rate,
+            self.beta1,
+            self.beta2,
+            self.eps,
+        )
 
 
 class Lion(Optimizer):
@@ -484,9 +524,13 @@ class Lion(Optimizer):
     """
 
     def __init__(
-        self, lr: float | Schedule = 1e-4, weight_decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.99,
+        self,
+        lr: float | Schedule = 1e-4,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
         **options: Unpack[Options],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(lr, **options)
         self.weight_decay = self._checked("weight_decay", weight_decay, at_least=0, example=0.01)
         self.beta1 = self._beta("beta1", beta1, 0.9)

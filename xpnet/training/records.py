@@ -74,9 +74,12 @@ def is_last(record: Record, n_epochs: int) -> bool:
 
 def json_line(record: Record) -> str:
     """The record as strict JSON, which knows neither NaN nor infinity: they become null."""
-    return json.dumps({
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
-    })  # fmt: skip
+    return json.dumps(
+        {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in record.items()
+        }
+    )
 
 
 def mend_last_line(path: Path) -> None:
@@ -120,8 +123,9 @@ def measure_of(record: Record, monitor: str) -> float:
     if monitor not in measures:
         is_validated = any(name.startswith("val_") for name in measures)
         cure = "add it to train(..., metrics=...)" if is_validated else "validate: train(..., validation=...)"
-        raise ValueError(f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or "
-                         f"{cure}")  # fmt: skip
+        raise ValueError(
+            f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or {cure}"
+        )
     return float(record[monitor])
 
 

@@ -115,8 +115,10 @@ class WarmUp(Schedule):
             raise ValueError(f"after is {self.after}, which warms up itself; give it as lr without WarmUp")
         check_whole("steps", self.steps, at_least=1)
         if isinstance(self.after, Cosine) and self.steps > self.after.total_steps:
-            raise ValueError(f"steps is {self.steps}, longer than the {self.after.total_steps} steps of {self.after}; "
-                             "warm up for a part of them: WarmUp(Cosine(0.1, total_steps=950), steps=50)")  # fmt: skip
+            raise ValueError(
+                f"steps is {self.steps}, longer than the {self.after.total_steps} steps of {self.after}; "
+                "warm up for a part of them: WarmUp(Cosine(0.1, total_steps=950), steps=50)"
+            )
         check_number("start", self.start, above=0, at_most=1, example="WarmUp(0.1, steps=500, start=0.1)")
 
     def values(self, first_step: int, n_steps: int) -> np.ndarray:

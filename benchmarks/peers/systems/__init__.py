@@ -24,10 +24,19 @@ SYSTEMS = {
 }
 # What is timed on each device unless told otherwise.
 SYSTEMS_OF = {
-    "cpu": ("xpnet", "xpnet-calls", "numpy-plain", "numpy-inplace", "torch", "torch-compile", "jax", "jax-scan",
-            "sklearn"),
+    "cpu": (
+        "xpnet",
+        "xpnet-calls",
+        "numpy-plain",
+        "numpy-inplace",
+        "torch",
+        "torch-compile",
+        "jax",
+        "jax-scan",
+        "sklearn",
+    ),
     "cuda": ("xpnet", "xpnet-calls", "torch", "torch-compile", "torch-graph", "jax", "jax-scan"),
-}  # fmt: skip
+}
 
 
 class System(Protocol):

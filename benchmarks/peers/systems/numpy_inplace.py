@@ -53,10 +53,20 @@ class System:
         ones[...] = 1.0
         # Of a layer, last first: what its gradients are made of, and where the layer below it is, if there is one.
         self.backward_views = [
-            (ones.dot, db, outputs[k].T.dot, dV, slopes[k], slopes[k].dot, V.T, slopes[k - 1], outputs[k],
-             aligned(batch, work.sizes[k]) if k else None)
+            (
+                ones.dot,
+                db,
+                outputs[k].T.dot,
+                dV,
+                slopes[k],
+                slopes[k].dot,
+                V.T,
+                slopes[k - 1],
+                outputs[k],
+                aligned(batch, work.sizes[k]) if k else None,
+            )
             for k, ((V, _), (dV, db)) in reversed(list(enumerate(zip(self.views, layers(self.gradient), strict=True))))
-        ]  # fmt: skip
+        ]
         self.output, self.slope = outputs[-1], slopes[-1]
         self.scratch, self.row, self.row2 = aligned(batch, work.sizes[-1]), aligned(batch, 1), aligned(batch, 1)
         self.ones = ones

@@ -31,10 +31,18 @@ class System:
         work = self.work
         estimator = MLPClassifier if self.is_classifier else MLPRegressor
         self.model = estimator(
-            hidden_layer_sizes=work.sizes[1:-1], activation={"sigmoid": "logistic"}.get(work.hidden, work.hidden),
-            solver="sgd", batch_size=work.batch, learning_rate="constant", learning_rate_init=work.lr,
-            momentum=0.0, nesterovs_momentum=False, alpha=0.0, shuffle=True, random_state=0,
-        )  # fmt: skip
+            hidden_layer_sizes=work.sizes[1:-1],
+            activation={"sigmoid": "logistic"}.get(work.hidden, work.hidden),
+            solver="sgd",
+            batch_size=work.batch,
+            learning_rate="constant",
+            learning_rate_init=work.lr,
+            momentum=0.0,
+            nesterovs_momentum=False,
+            alpha=0.0,
+            shuffle=True,
+            random_state=0,
+        )
         self.fit(slice(work.batch))  # the first call draws the weights, which is no part of an epoch
 
     def fit(self, samples: slice) -> None:

@@ -27,9 +27,7 @@ class System:
         if device == "cuda":  # or each step would copy them into the CUDA graph's memory, or have no CUDA graph
             for tensor in (self.X, self.Y, self.total, *(tensor for layer in self.layers for tensor in layer)):
                 torch._dynamo.mark_static_address(tensor)
-        activations = {
-            "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda Z: Z
-        }  # fmt: skip
+        activations = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda Z: Z}
 
         def loss(layers, x, y):
             for i, (W, b) in enumerate(layers):

@@ -214,13 +214,19 @@ def covering():
     for i, activation in enumerate(name for name in ACTIVATIONS if name != "log_softmax"):
         loss = names[i] if i < len(names) else one_output[i % 4]
         feature = {
-            "activation": activation, "loss": loss, "output": LOSSES[loss]().output or "identity",
-            "outputs": 3 if i < len(names) else 1, "optimizer": OPTIMIZERS[i % len(OPTIMIZERS)],
+            "activation": activation,
+            "loss": loss,
+            "output": LOSSES[loss]().output or "identity",
+            "outputs": 3 if i < len(names) else 1,
+            "optimizer": OPTIMIZERS[i % len(OPTIMIZERS)],
             "options": dict(list(OPTIONS.items())[i % 3 :: 2]) if i % 4 else {},
-            "normalization": (None, "batch", "layer")[i % 3], "dropout": (None, 0.25)[i % 2],
-            "weighted": i % 4 in (1, 2), "uint8": i % 5 in (0, 3), "accumulate": 1 + i // 2 % 2,
+            "normalization": (None, "batch", "layer")[i % 3],
+            "dropout": (None, 0.25)[i % 2],
+            "weighted": i % 4 in (1, 2),
+            "uint8": i % 5 in (0, 3),
+            "accumulate": 1 + i // 2 % 2,
             "hidden": ((7, 5), (60, 20))[i // 3 % 2],
-        }  # fmt: skip
+        }
         yield pytest.param(feature, i, id=f"{activation}, {loss}")
 
 

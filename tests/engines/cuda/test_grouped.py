@@ -48,8 +48,10 @@ def test_equals_the_calls_one_by_one(name, pair, monkeypatch):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize("name", ["loss softmax_cross_entropy", "layer normalization", "dropout", "one wide",
-                                  "one layer, one input, one output"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["loss softmax_cross_entropy", "layer normalization", "dropout", "one wide", "one layer, one input, one output"],
+)
 def test_every_batch_size(name, batch, pair):
     expected, found = (run_steps(FEATURES[name], backend, batch, 2 * batch + batch // 2) for backend in pair)
     for one, other in zip(expected, found, strict=True):
@@ -89,8 +91,12 @@ def test_a_step_is_its_launches_and_nothing_else(fake_gpu):
             network = network_of(feature, fake_gpu)
             optimizer, program = optimizer_of(feature), program_of(feature, network, 4)
             X, _, Y, _ = data_of(feature, network, 48)
-            engine = make_engine(program, fake_gpu, network.owned,
-                                 {"X": (fake_gpu.to_device(X), None), "Y": (fake_gpu.to_device(Y), None)})  # fmt: skip
+            engine = make_engine(
+                program,
+                fake_gpu,
+                network.owned,
+                {"X": (fake_gpu.to_device(X), None), "Y": (fake_gpu.to_device(Y), None)},
+            )
             optimizer.attach(network, engine)
             rows = np.linspace(0.1, 0.2, n_steps)[:, None] * optimizer.slot_rows(n_steps)
             with fakecupy.counts.measure() as cost:
@@ -146,10 +152,14 @@ def test_an_order_beyond_the_data_is_refused(name, fake_gpu):
 
 @pytest.mark.parametrize(
     ("change", "found"),
-    [(lambda X: (X.T.copy().T, None), "not C-contiguous"), (lambda X: (X[:, :4].copy(), None), "(9, 4)"),
-     (lambda X: (X.astype(np.float64), None), "float64"), (lambda X: (X, 0.5), "scale 0.5"),
-     (lambda X: (X.astype(np.uint8), None), "uint8")],
-)  # fmt: skip
+    [
+        (lambda X: (X.T.copy().T, None), "not C-contiguous"),
+        (lambda X: (X[:, :4].copy(), None), "(9, 4)"),
+        (lambda X: (X.astype(np.float64), None), "float64"),
+        (lambda X: (X, 0.5), "scale 0.5"),
+        (lambda X: (X.astype(np.uint8), None), "uint8"),
+    ],
+)
 def test_data_that_the_gather_would_misread_are_refused(change, found, fake_gpu):
     network = network_of({}, fake_gpu)
     X, _, Y, _ = data_of({}, network, 9)

@@ -72,8 +72,9 @@ def test_products_are_for_a_library_unless_their_result_may_be_one_number():
 def test_no_name_of_the_user_enters_the_text():
     """Nor one of a buffer: what is compiled is made of words known here, and of numbers."""
     name = 'x"); system("rm'
-    double = xpnet.CustomActivation(name, lambda xp, Z, out: xp.multiply(Z, 2.0, out=out),
-                                    lambda xp, A, dA, out: xp.multiply(dA, 2.0, out=out))  # fmt: skip
+    double = xpnet.CustomActivation(
+        name, lambda xp, Z, out: xp.multiply(Z, 2.0, out=out), lambda xp, A, dA, out: xp.multiply(dA, 2.0, out=out)
+    )
     network = xpnet.Network([4, 5, 3], activation=double, backend=select_backend("cpu"))
     text = cuda_source(network.training_program(8, xpnet.SGD(0.1), False), np.float32, {"X": "uint8", "Y": "f4"}).text
     known = re.findall(

@@ -65,9 +65,15 @@ def test_equals_the_calls_one_by_one(name, dtype, quick):
 
 @pytest.mark.parametrize(
     ("name", "dtype", "threads"),
-    [("everything", "float32", 1), ("dropout, batch normalization, Adam", "float32", 2), ("all options", "float64", 2),
-     ("weights, one output", "float32", 2), ("a long norm", "float64", 1), ("one wide", "float32", 2)],
-)  # fmt: skip
+    [
+        ("everything", "float32", 1),
+        ("dropout, batch normalization, Adam", "float32", 2),
+        ("all options", "float64", 2),
+        ("weights, one output", "float32", 2),
+        ("a long norm", "float64", 1),
+        ("one wide", "float32", 2),
+    ],
+)
 def test_optimised_code_equals_the_calls_one_by_one(name, dtype, threads):
     backend = select_backend("cpu", dtype)
     expected = run_steps(FEATURES[name], backend, 8, 21, Replay)
@@ -151,8 +157,11 @@ def compare(row):
         # It takes out the mean: a shift before it, such as beta of the one before, may have a gradient of rounding
         # errors alone, which optimizers that divide by its length blow up; running means see the shift.
         network = network_of(feature, backend)
-        noise = [array for name, array in {**network.parameters.named, **network.statistics}.items()
-                 if name.endswith((".beta", ".running_mean"))]  # fmt: skip
+        noise = [
+            array
+            for name, array in {**network.parameters.named, **network.statistics}.items()
+            if name.endswith((".beta", ".running_mean"))
+        ]
         network.owned[...] = 1.0
         for array in noise:
             array[...] = 0.0
@@ -173,12 +182,14 @@ def test_pairs_of_features_in_full(number):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize("name", ["loss softmax_cross_entropy", "layer normalization", "one wide",
-                                  "one layer, one input, one output"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["loss softmax_cross_entropy", "layer normalization", "one wide", "one layer, one input, one output"]
+)
 def test_every_batch_size(name, batch, quick):
     backend = select_backend("cpu", "float64")
-    expected, found = (run_steps(FEATURES[name], backend, batch, 2 * batch + batch // 2, make)
-                       for make in (Replay, with_threads(2)))  # fmt: skip
+    expected, found = (
+        run_steps(FEATURES[name], backend, batch, 2 * batch + batch // 2, make) for make in (Replay, with_threads(2))
+    )
     agree(expected, found, "float64")
 
 
@@ -239,8 +250,10 @@ def test_products_of_the_library(dtype, threads, monkeypatch, quick):
 def product_into(recorder, flat, start, shape, seed=""):
     """A matrix at a place of a flat vector, made by a product of what stands in memory."""
     rows, columns = shape
-    A, B = (recorder.matrix_in(recorder.flat(f"in {seed}{name}{start}", 4 * n), f"{name}{start}{seed}", 0, lies)
-            for name, n, lies in (("A", rows, (rows, 4)), ("B", columns, (columns, 4))))  # fmt: skip
+    A, B = (
+        recorder.matrix_in(recorder.flat(f"in {seed}{name}{start}", 4 * n), f"{name}{start}{seed}", 0, lies)
+        for name, n, lies in (("A", rows, (rows, 4)), ("B", columns, (columns, 4)))
+    )
     out = recorder.matrix_in(flat, f"product {start}{seed}", start, shape)
     recorder.xp.matmul(A, B.T, out=out)
     return out
@@ -291,9 +304,10 @@ def bias_of_another_shape(recorder):
 
 BY_HAND = {
     **{f"shifted by {shift}": partial(shifted, shift=shift) for shift in (-32, -8, 0, 3, 8, 32)},
-    "few rows": few_rows, "read by a later launch": read_by_a_later_launch,
+    "few rows": few_rows,
+    "read by a later launch": read_by_a_later_launch,
     "bias of another shape": bias_of_another_shape,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -492,11 +506,15 @@ def engine_of(X=lambda X: (X, None), Y=lambda Y: Y, batch=4, threads=1):
 
 @pytest.mark.parametrize(
     ("change", "found"),
-    [(lambda X: (X.T.copy().T, None), "not C-contiguous"), (lambda X: (X[:, :4].copy(), None), r"\(9, 4\)"),
-     (lambda X: (X.astype(np.float64), None), "float64"), (lambda X: (X, 0.5), "scale 0.5"),
-     (lambda X: (X.astype(np.uint8), None), "uint8"),
-     (lambda X: (np.frombuffer(b"?" + X.tobytes(), X.dtype, offset=1).reshape(X.shape), None), "or not aligned")],
-)  # fmt: skip
+    [
+        (lambda X: (X.T.copy().T, None), "not C-contiguous"),
+        (lambda X: (X[:, :4].copy(), None), r"\(9, 4\)"),
+        (lambda X: (X.astype(np.float64), None), "float64"),
+        (lambda X: (X, 0.5), "scale 0.5"),
+        (lambda X: (X.astype(np.uint8), None), "uint8"),
+        (lambda X: (np.frombuffer(b"?" + X.tobytes(), X.dtype, offset=1).reshape(X.shape), None), "or not aligned"),
+    ],
+)
 def test_data_that_the_gather_would_misread_are_refused(change, found):
     with pytest.raises(TypeError, match=rf"X is .*{found}.*needed is a C-contiguous array \(n_samples, 6\) of float32"):
         engine_of(change)
@@ -536,8 +554,10 @@ def test_evaluation(quick):
     X, _, Y, _ = data_of({}, network, 21)
     data = {"X": (X.astype(np.float32), None), "Y": (Y.astype(np.float32), None)}
     program = evaluation_program(network.architecture, 8, False, True)
-    found = [make(program, backend, network.owned, data).run(np.arange(21), np.empty((3, 0)))
-             for make in (Replay, Compiled, with_threads(2))]  # fmt: skip
+    found = [
+        make(program, backend, network.owned, data).run(np.arange(21), np.empty((3, 0)))
+        for make in (Replay, Compiled, with_threads(2))
+    ]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=1e-5)
 

@@ -81,8 +81,14 @@ def inputs(word, dtype):
     denormal = kind.smallest_normal * rng.uniform(-1, 1, 2000)
     bounds = {"exp": (-1.05 * kind.maxexp, 1.05 * kind.maxexp), "tanh": (-21, 21), "log": (0, 9), "log1p": (-1, 9)}
     within = np.concatenate([rng.uniform(*bounds[word], 400_000), rng.uniform(-1, 1, 400_000)])
-    centers = np.concatenate([np.arange(-2200, 2200) * np.log(2) / 2, 2.0 ** np.arange(-30, 30) * np.sqrt(2), [1.0],
-                              np.log([kind.max, kind.smallest_normal, kind.smallest_subnormal])])  # fmt: skip
+    centers = np.concatenate(
+        [
+            np.arange(-2200, 2200) * np.log(2) / 2,
+            2.0 ** np.arange(-30, 30) * np.sqrt(2),
+            [1.0],
+            np.log([kind.max, kind.smallest_normal, kind.smallest_subnormal]),
+        ]
+    )
     near = centers[:, np.newaxis] * (1 + eps * np.arange(-20, 21))
     return np.concatenate([anywhere, *(part.astype(dtype).ravel() for part in (denormal, within, near))])
 

@@ -50,25 +50,58 @@ class Module:
         real = "float" if self.dtype == "float32" else "double"
         functions = [self._product(real, i, shape) for i, shape in enumerate(self.shapes)]
         cases = [f"    i64 {i}, label %c{i}" for i in range(len(self.shapes))]
-        calls = [f"c{i}:\n  call void @p{i}(ptr %left, ptr %right, ptr %out, ptr %bias, ptr %scratch, i64 %first, "
-                 "i64 %last, i64 %n_inner)\n  ret void" for i in range(len(self.shapes))]  # fmt: skip
-        run = ["define void @run(i64 %which, ptr %left, ptr %right, ptr %out, ptr %bias, ptr %scratch, i64 %first, "
-               "i64 %last, i64 %n_inner) {", "  switch i64 %which, label %none [", *cases, "  ]", "none:", "  ret void",
-               *calls, "}"]  # fmt: skip
+        calls = [
+            f"c{i}:\n  call void @p{i}(ptr %left, ptr %right, ptr %out, ptr %bias, ptr %scratch, i64 %first, "
+            "i64 %last, i64 %n_inner)\n  ret void"
+            for i in range(len(self.shapes))
+        ]
+        run = [
+            "define void @run(i64 %which, ptr %left, ptr %right, ptr %out, ptr %bias, ptr %scratch, i64 %first, "
+            "i64 %last, i64 %n_inner) {",
+            "  switch i64 %which, label %none [",
+            *cases,
+            "  ]",
+            "none:",
+            "  ret void",
+            *calls,
+            "}",
+        ]
         bits, lanes = (32, 8) if real == "float" else (64, 4)
         declared = DECLARED.format(real=real, lanes=lanes, bits=bits)
         return "\n".join([*functions, *run, declared, *self.metadata.lines, ""])
 
     def _product(self, real: str, number: int, shape: Shape) -> str:
         f = Function(self.metadata, real)
-        factors = [Factor(address, *((1, WIDE) if turned else (WIDE, 1)))
-                   for address, turned in (("%left", shape.left_turned), ("%right", shape.right_turned))]  # fmt: skip
+        factors = [
+            Factor(address, *((1, WIDE) if turned else (WIDE, 1)))
+            for address, turned in (("%left", shape.left_turned), ("%right", shape.right_turned))
+        ]
         first, last = ("%first", "%last") if shape.n_rows is None else ("0", str(shape.n_rows))
         n_inner = "%n_inner" if shape.n_inner is None else str(shape.n_inner)
-        write_product(f, Product(*factors, "%out", first, last, shape.most_rows, n_inner, shape.n_columns,
-                                 "%bias" if shape.bias else None, "%scratch"))  # fmt: skip
-        arguments = ("ptr %left", "ptr %right", "ptr %out", "ptr %bias", "ptr %scratch", "i64 %first", "i64 %last",
-                     "i64 %n_inner")  # fmt: skip
+        write_product(
+            f,
+            Product(
+                *factors,
+                "%out",
+                first,
+                last,
+                shape.most_rows,
+                n_inner,
+                shape.n_columns,
+                "%bias" if shape.bias else None,
+                "%scratch",
+            ),
+        )
+        arguments = (
+            "ptr %left",
+            "ptr %right",
+            "ptr %out",
+            "ptr %bias",
+            "ptr %scratch",
+            "i64 %first",
+            "i64 %last",
+            "i64 %n_inner",
+        )
         return f.text(f"p{number}", arguments)
 
     def check(self) -> None:
@@ -108,24 +141,35 @@ def taken(shapes, step):
 
 def shapes_given_when_called():
     """Rows and length of the sums are given; every number of columns."""
-    return [Shape(columns, None, None, left_turned, right_turned, bias)
-            for columns, left_turned, right_turned, bias in combinations(
-                range(1, MOST_COLUMNS + 1), (False, True), (False, True), (False, True))]  # fmt: skip
+    return [
+        Shape(columns, None, None, left_turned, right_turned, bias)
+        for columns, left_turned, right_turned, bias in combinations(
+            range(1, MOST_COLUMNS + 1), (False, True), (False, True), (False, True)
+        )
+    ]
 
 
 def shapes_of_known_sums():
     """The length of the sums is known, as it is for forward and backward; few and many rows."""
-    return [Shape(columns, rows, n_inner, left_turned, right_turned, bias, rows or most_rows)
-            for n_inner, (columns, rows, most_rows) in combinations(
-                INNER, [(1, None, 13), (3, None, 5), (7, None, 13), (8, 3, 0), (12, 13, 0), (37, None, 9), (5, 1, 0)])
-            for left_turned, right_turned, bias in [(False, True, n_inner % 2 == 0), (True, n_inner % 2 == 0, True),
-                                                    (False, False, False)]]  # fmt: skip
+    return [
+        Shape(columns, rows, n_inner, left_turned, right_turned, bias, rows or most_rows)
+        for n_inner, (columns, rows, most_rows) in combinations(
+            INNER, [(1, None, 13), (3, None, 5), (7, None, 13), (8, 3, 0), (12, 13, 0), (37, None, 9), (5, 1, 0)]
+        )
+        for left_turned, right_turned, bias in [
+            (False, True, n_inner % 2 == 0),
+            (True, n_inner % 2 == 0, True),
+            (False, False, False),
+        ]
+    ]
 
 
 def shapes_of_known_rows():
     """Gradients of weights: known rows and columns, sums over the batch; every number of rows."""
-    return [Shape(columns, rows, None, True, False, False, rows)
-            for rows, columns in combinations(range(1, MOST_ROWS + 1), range(1, MOST_COLUMNS + 1))]  # fmt: skip
+    return [
+        Shape(columns, rows, None, True, False, False, rows)
+        for rows, columns in combinations(range(1, MOST_ROWS + 1), range(1, MOST_COLUMNS + 1))
+    ]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -133,8 +177,11 @@ def test_small_shapes(dtype, monkeypatch):
     """A part of the grid, unoptimised, which takes a second of compiling."""
     monkeypatch.setattr(native, "_speed_level", lambda text: 0)
     monkeypatch.setattr(native, "_MACHINE", native._MACHINE | {"opt": 0})
-    shapes = [*taken(shapes_given_when_called(), 5), *taken(shapes_of_known_sums(), 19),
-              *taken(shapes_of_known_rows(), 11)]  # fmt: skip
+    shapes = [
+        *taken(shapes_given_when_called(), 5),
+        *taken(shapes_of_known_sums(), 19),
+        *taken(shapes_of_known_rows(), 11),
+    ]
     assert {shape.n_columns for shape in shapes} == set(range(1, MOST_COLUMNS + 1))
     assert {shape.n_rows for shape in shapes} == {None, *range(1, MOST_ROWS + 1)}
     Module(dtype, shapes).check()
@@ -142,8 +189,14 @@ def test_small_shapes(dtype, monkeypatch):
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_optimised_code(dtype):
-    Module(dtype, [*taken(shapes_given_when_called(), 67), *taken(shapes_of_known_sums(), 409),
-                   *taken(shapes_of_known_rows(), 101)]).check()  # fmt: skip
+    Module(
+        dtype,
+        [
+            *taken(shapes_given_when_called(), 67),
+            *taken(shapes_of_known_sums(), 409),
+            *taken(shapes_of_known_rows(), 101),
+        ],
+    ).check()
 
 
 @pytest.mark.full
@@ -169,5 +222,11 @@ def test_sums_of_not_a_number_and_infinity():
 def test_the_right_operand_is_turned_only_where_that_is_asked_for():
     """`needs_scratch` says how much memory is needed, before a product is written."""
     assert needs_scratch(WIDE, LONG_INNER - 1, FEW_ROWS)
-    assert not any([needs_scratch(1, 8, 100), needs_scratch(WIDE, "%n", 100), needs_scratch(WIDE, LONG_INNER, 100),
-                    needs_scratch(WIDE, 8, FEW_ROWS - 1)])  # fmt: skip
+    assert not any(
+        [
+            needs_scratch(1, 8, 100),
+            needs_scratch(WIDE, "%n", 100),
+            needs_scratch(WIDE, LONG_INNER, 100),
+            needs_scratch(WIDE, 8, FEW_ROWS - 1),
+        ]
+    )

@@ -36,8 +36,14 @@ def test_threads_do_not_meet(name):
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_threads_with_nothing_to_do(batch):
     for width in (1, 5, 20):
-        feature = {"hidden": (width, 21 - width), "normalization": "layer", "dropout": 0.2, "weighted": True,
-                   "options": {"max_norm": 0.5, "clip_norm": 0.1}, "optimizer": "Adam"}  # fmt: skip
+        feature = {
+            "hidden": (width, 21 - width),
+            "normalization": "layer",
+            "dropout": 0.2,
+            "weighted": True,
+            "options": {"max_norm": 0.5, "clip_norm": 0.1},
+            "optimizer": "Adam",
+        }
         text = Text(text_of(feature, batch, 2, "float64"), 8)
         assert conflicts(text.every(list(range(batch + batch // 2)), 2)) == []
 
@@ -158,10 +164,14 @@ def lengths_hold(step, program, m):
         return False
 
 
-@pytest.mark.parametrize(("name", "n_spare"), [
-    ("weights", 0), ("dropout, batch normalization, Adam", 0),
-    ("option max_norm", 1),  # rows of weights after an update of theta: cut alike, which the plan does not see
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "n_spare"),
+    [
+        ("weights", 0),
+        ("dropout, batch normalization, Adam", 0),
+        ("option max_norm", 1),  # rows of weights after an update of theta: cut alike, which the plan does not see
+    ],
+)
 def test_without_any_of_the_waits_they_would_meet(name, n_spare):
     """So the check above notices a wait that is left out: what is before it and what is after it are then at once."""
     text = Text(text_of(FEATURES[name] | {"hidden": (24, 20), "inputs": 18, "outputs": 17}, 4, 2), 4)
@@ -181,8 +191,11 @@ def in_phases(program: Program, n_update: int, accumulate: int) -> Program:
     """The last calls as an update, which does not follow every step, and some views as results and slots."""
     n = len(program.calls) - n_update
     calls = [replace(call, phase="update" if i >= n else "gradient") for i, call in enumerate(program.calls)]
-    scalars = [name for name, buffer in program.buffers.items()
-               if buffer.form == "scalar" and buffer.kind == "float" and buffer.offset >= program.n_owned]  # fmt: skip
+    scalars = [
+        name
+        for name, buffer in program.buffers.items()
+        if buffer.form == "scalar" and buffer.kind == "float" and buffer.offset >= program.n_owned
+    ]
     return replace(program, calls=tuple(calls), accumulate=accumulate, results=tuple(scalars[:1]))
 
 
@@ -228,8 +241,10 @@ def test_the_same_program_has_the_same_text_and_names_do_not_enter_it():
             column = recorder.column_in(recorder.theta, name, 0, 3)
             recorder.xp.exp(column, out=column)
 
-    texts = [program_text(record(lambda r, name=name: build(r, name), batch=2, n_parameters=3), "float64", {}).text
-             for name in ("b", 'b"\n}\ndefine void @run() { ret void }\n; %é')]  # fmt: skip
+    texts = [
+        program_text(record(lambda r, name=name: build(r, name), batch=2, n_parameters=3), "float64", {}).text
+        for name in ("b", 'b"\n}\ndefine void @run() { ret void }\n; %é')
+    ]
     assert texts[0] == texts[1] and "é" not in texts[0]
 
 
@@ -257,8 +272,12 @@ def test_what_cannot_be_printed_is_said():
         part = recorder.flat_in(recorder.theta, "part", 0, recorder.batch)
         recorder.xp.add(part, 1.0, out=part)
 
-    said = {of_uint32: "U = add|depends on the batch length", of_columns: "as many features",
-            of_rows: "dW = A @ B has as many rows", of_flat: "part = .* as long as the batch"}  # fmt: skip
+    said = {
+        of_uint32: "U = add|depends on the batch length",
+        of_columns: "as many features",
+        of_rows: "dW = A @ B has as many rows",
+        of_flat: "part = .* as long as the batch",
+    }
     for build, words in said.items():
         with pytest.raises(CannotPrint, match=words):
             program_text(record(build, batch=4, n_parameters=64), "float32", {}, threads=2)

@@ -24,13 +24,25 @@ BLOCK = 256  # threads of a block
 
 # How C says each word, in the float type; maximum and minimum pass NaN on, as NumPy and CuPy do.
 _WORDS = {
-    "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "divide": "{0} / {1}",
-    "maximum": "larger({0}, {1})", "minimum": "smaller({0}, {1})", "greater": "(real)({0} > {1})",
-    "abs": "fabs({0})", "sign": "sign({0})", "sqrt": "sqrt({0})", "exp": "exp({0})", "log": "log({0})",
-    "log1p": "log1p({0})", "tanh": "tanh({0})",
-    "bitwise_xor": "{0} ^ {1}", "right_shift": "{0} >> {1}",
-    "sum": "{0} + {1}", "max": "larger({0}, {1})",
-}  # fmt: skip
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "maximum": "larger({0}, {1})",
+    "minimum": "smaller({0}, {1})",
+    "greater": "(real)({0} > {1})",
+    "abs": "fabs({0})",
+    "sign": "sign({0})",
+    "sqrt": "sqrt({0})",
+    "exp": "exp({0})",
+    "log": "log({0})",
+    "log1p": "log1p({0})",
+    "tanh": "tanh({0})",
+    "bitwise_xor": "{0} ^ {1}",
+    "right_shift": "{0} >> {1}",
+    "sum": "{0} + {1}",
+    "max": "larger({0}, {1})",
+}
 _FUNCTIONS = ("fabs", "sqrt", "exp", "log", "log1p", "tanh")  # with an f behind the name they are the float32 ones
 
 _PRELUDE = """\
@@ -112,9 +124,13 @@ class _Printer:
         """Print one launch, or return None for a product that never has a single number as its result."""
         if launch.is_product and not self._may_be_number(launch.groups[0].steps[0].index):
             return None
-        numbers = tuple((step.index, position) for group in launch.groups for step in group.steps
-                        for position, item in enumerate(self.program.calls[step.index].inputs)
-                        if not isinstance(item, Operand) and self.sizes.varies(step.index, position))  # fmt: skip
+        numbers = tuple(
+            (step.index, position)
+            for group in launch.groups
+            for step in group.steps
+            for position, item in enumerate(self.program.calls[step.index].inputs)
+            if not isinstance(item, Operand) and self.sizes.varies(step.index, position)
+        )
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
         arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
         pieces = [_piece(self._workers(group), list(_Body(self, group).lines())) for group in launch.groups]
@@ -372,8 +388,16 @@ def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
 
     order: indices of the samples of all steps.  t: the step.  With m = 0 it only takes the results out.
     """
-    arguments = ["real* T", "real* M", "uint32* U", "const int m", "const int t", "const long long* order",
-                 "const real* rows_in", "real* rows_out"]  # fmt: skip
+    arguments = [
+        "real* T",
+        "real* M",
+        "uint32* U",
+        "const int m",
+        "const int t",
+        "const long long* order",
+        "const real* rows_in",
+        "real* rows_out",
+    ]
     pieces = []
     for i, (name, buffer) in enumerate(program.gathers if data_types else ()):
         is_bytes = np.dtype(data_types[name]) == np.uint8

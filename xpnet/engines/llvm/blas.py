@@ -90,9 +90,10 @@ def numpy_gemm(dtype: Any, libraries: Sequence[Any] | None = None) -> Gemm | Non
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype is {dtype}, a product of BLAS takes float32 or float64; give one of these")
     for library, (before, behind) in product(_numpy_libraries() if libraries is None else libraries, _AFFIXES):
-        names = (f"{before}cblas_{'s' if dtype == np.float32 else 'd'}gemm{behind}",
-                 *(f"{before}openblas_{name}{behind}" for name in ("get_config", "get_num_threads", "set_num_threads")),
-                 )  # fmt: skip
+        names = (
+            f"{before}cblas_{'s' if dtype == np.float32 else 'd'}gemm{behind}",
+            *(f"{before}openblas_{name}{behind}" for name in ("get_config", "get_num_threads", "set_num_threads")),
+        )
         functions = [getattr(library, name, None) for name in names]
         if all(functions):
             found = _gemm(*functions)
@@ -130,14 +131,29 @@ def _is_right(gemm: Gemm, dtype: np.dtype) -> bool:
     integer = ctypes.c_int64 if gemm.integer_bits == 64 else ctypes.c_int32
     real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
     enum, array = ctypes.c_int, ctypes.c_void_p
-    call = ctypes.CFUNCTYPE(None, enum, enum, enum, integer, integer, integer, real, array, integer, array, integer,
-                            real, array, integer)(gemm.address)  # fmt: skip
+    call = ctypes.CFUNCTYPE(
+        None, enum, enum, enum, integer, integer, integer, real, array, integer, array, integer, real, array, integer
+    )(gemm.address)
     A, B = np.arange(1.0, 7.0).reshape(2, 3), np.array([[2.0, -1.0], [0.0, 3.0], [-4.0, 5.0]])
     for order, trans_a, trans_b in product((ROW_MAJOR, COLUMN_MAJOR), (NO_TRANS, TRANS), (NO_TRANS, TRANS)):
         a, b = _stored(A, order, trans_a, dtype), _stored(B, order, trans_b, dtype)
         c = np.full((2, 5), 7.0, dtype)
-        call(order, trans_a, trans_b, 2, 2, 3, 2.0, a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], 1.0,
-             c.ctypes.data, c.shape[1])  # fmt: skip
+        call(
+            order,
+            trans_a,
+            trans_b,
+            2,
+            2,
+            3,
+            2.0,
+            a.ctypes.data,
+            a.shape[1],
+            b.ctypes.data,
+            b.shape[1],
+            1.0,
+            c.ctypes.data,
+            c.shape[1],
+        )
         expected = np.full((2, 5), 7.0)
         expected[:, :2] += 2.0 * (A @ B if order == ROW_MAJOR else (A @ B).T)
         if not np.array_equal(c, expected):  # small whole numbers: exact in any order of the sum

@@ -113,8 +113,10 @@ def open_cache() -> CodeCache | None:
     except OSError:  # a read-only home, say
         return None
     if fault is not None:
-        _warn(f"compiled code is not kept for the next run: {folder} {fault}; or set XPNET_CACHE to a folder of your "
-              "own, or to nothing (XPNET_CACHE=) to do without")  # fmt: skip
+        _warn(
+            f"compiled code is not kept for the next run: {folder} {fault}; or set XPNET_CACHE to a folder of your "
+            "own, or to nothing (XPNET_CACHE=) to do without"
+        )
         return None
     return CodeCache(folder)
 
@@ -173,8 +175,7 @@ def _fault(folder: Path) -> str | None:
     if not _own(found):
         return f"belongs to user {found.st_uid}, not to the one who runs this ({os.geteuid()})"
     if not _closed(found):
-        return (f"can be written by others (mode {stat.S_IMODE(found.st_mode):o}); empty it and run "
-                f"`chmod 700 {folder}`")  # fmt: skip
+        return f"can be written by others (mode {stat.S_IMODE(found.st_mode):o}); empty it and run `chmod 700 {folder}`"
     return None
 
 

@@ -49,9 +49,13 @@ class Compiled(Replay):
     name = "compiled"
 
     def __init__(
-        self, program: Program, backend: Backend, owned: Any,
-        data: Mapping[str, tuple[Any, float | None]] | None = None, threads: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        program: Program,
+        backend: Backend,
+        owned: Any,
+        data: Mapping[str, tuple[Any, float | None]] | None = None,
+        threads: int = 1,
+    ) -> None:
         self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
         least_flops = LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO
         library = None if self._gemm is None else Library(self._gemm.integer_bits, least_flops)
@@ -84,11 +88,20 @@ class Compiled(Replay):
         rows = rows_out if rows is None else rows  # not read without slots
         numbers = [self._numbers(m) for m in (capacity, n_samples % capacity or capacity)]
         table = {
-            "T": self._owned, "M": self._floats, "U": self._uints, "order": order, "rows_in": rows,
-            "rows_out": rows_out, "numbers": numbers[0], "last_numbers": numbers[1], "n_samples": n_samples,
-            "goes_on": int(goes_on), "flags": self._flags, "pause": _sched_yield() if self.threads > 1 else 0,
+            "T": self._owned,
+            "M": self._floats,
+            "U": self._uints,
+            "order": order,
+            "rows_in": rows,
+            "rows_out": rows_out,
+            "numbers": numbers[0],
+            "last_numbers": numbers[1],
+            "n_samples": n_samples,
+            "goes_on": int(goes_on),
+            "flags": self._flags,
+            "pause": _sched_yield() if self.threads > 1 else 0,
             "gemm": self._gemm.address if self._gemm else 0,
-        }  # fmt: skip
+        }
         gathers = self.program.gathers if self._data else ()
         values = [table[name] for name in TABLE] + [self._data[name][0] for name, _ in gathers]
         self._call_function(np.array([item if isinstance(item, int) else item.ctypes.data for item in values]))

@@ -79,8 +79,10 @@ def _llvm() -> Any:
     except ImportError:
         raise ImportError("compiled code needs llvmlite, it is not installed. Run: pip install 'xpnet[jit]'") from None
     if llvm.llvm_version_info[0] < _LLVM:
-        raise ImportError(f"compiled code needs LLVM {_LLVM} or newer, this llvmlite has {llvm.llvm_version_info[0]}. "
-                          "Run: pip install --upgrade 'xpnet[jit]'")  # fmt: skip
+        raise ImportError(
+            f"compiled code needs LLVM {_LLVM} or newer, this llvmlite has {llvm.llvm_version_info[0]}. "
+            "Run: pip install --upgrade 'xpnet[jit]'"
+        )
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm

@@ -33,14 +33,23 @@ class Nest:
     """
 
     def __init__(
-        self, f: Function, program: Program, group: Group, *, number: Callable[[int, int], str],
-        extent: Callable[[int, int, int], str], split: Callable[[str, int], tuple[str, str]],
+        self,
+        f: Function,
+        program: Program,
+        group: Group,
+        *,
+        number: Callable[[int, int], str],
+        extent: Callable[[int, int, int], str],
+        split: Callable[[str, int], tuple[str, str]],
         flat: Callable[[str], AbstractContextManager[tuple[str, str]]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._f, self._program, self._group = f, program, group
         self._number, self._extent, self._split, self._flat = number, extent, split, flat
-        places = [place_of(program, operand.buffer) for step in group.steps
-                  for operand in (*program.calls[step.index].operands, program.calls[step.index].out)]  # fmt: skip
+        places = [
+            place_of(program, operand.buffer)
+            for step in group.steps
+            for operand in (*program.calls[step.index].operands, program.calls[step.index].out)
+        ]
         self._regions = Regions(f.metadata, places)
         self._moved: dict[Place, str] = {}
         self._values: dict[tuple[Any, ...], str] = {}
@@ -114,8 +123,11 @@ class Nest:
     def _elements(self) -> None:
         steps, rows, columns = self._group.steps, self._rows(), self._n_columns()
         start, end = self._split(rows, 1)
-        roles = {self._role(self._call(step), operand) for step in steps
-                 for operand in (*self._call(step).operands, self._call(step).out)}  # fmt: skip
+        roles = {
+            self._role(self._call(step), operand)
+            for step in steps
+            for operand in (*self._call(step).operands, self._call(step).out)
+        }
         if roles <= {"matrix", "number"}:
             first, last = (self._f.calculated("mul", row, columns) for row in (start, end))
             self._over(first, last, steps)
@@ -124,8 +136,11 @@ class Nest:
         with self._f.loop(start, end) as row:
             at = self._f.calculated("mul", row.index, columns)
             with self._f.loop(0, columns) as column:
-                where = {"matrix": self._f.calculated("add", at, column.index), "along rows": column.index,
-                         "along columns": row.index}  # fmt: skip
+                where = {
+                    "matrix": self._f.calculated("add", at, column.index),
+                    "along rows": column.index,
+                    "along columns": row.index,
+                }
                 for step in steps:
                     self._statement(step, where)
                 self._store(lambda place: True)
@@ -184,8 +199,12 @@ class Nest:
                         self._loaded(step, operand, {"number": "0", "along columns": row})
             for start, end in self._blocks(length, totals):
                 with self._f.loop(start, end) as i:
-                    where = {"matrix": self._f.calculated("add", at, i.index), "along rows": i.index,
-                             "along columns": row, "line": i.index}  # fmt: skip
+                    where = {
+                        "matrix": self._f.calculated("add", at, i.index),
+                        "along rows": i.index,
+                        "along columns": row,
+                        "line": i.index,
+                    }
                     for step in inside:
                         if step in totals:
                             self._add_up(step, totals[step][0], where)
@@ -260,8 +279,11 @@ class Nest:
                 with f.loop(first, last) as row:
                     at = f.calculated("mul", row.index, width)
                     with f.loop(start, end) as column:
-                        where = {"matrix": f.calculated("add", at, column.index), "along rows": column.index,
-                                 "along columns": row.index}  # fmt: skip
+                        where = {
+                            "matrix": f.calculated("add", at, column.index),
+                            "along rows": column.index,
+                            "along columns": row.index,
+                        }
                         for step in steps:
                             if step in totals:
                                 value = self._loaded(step, self._call(step).operands[0], where)
@@ -342,8 +364,10 @@ class Nest:
     def _statement(self, step: Step, where: dict[str, str]) -> None:
         """One call on one element."""
         call = self._call(step)
-        values = [self._loaded(step, item, where) if isinstance(item, Operand) else self._number(step.index, position)
-                  for position, item in enumerate(call.inputs)]  # fmt: skip
+        values = [
+            self._loaded(step, item, where) if isinstance(item, Operand) else self._number(step.index, position)
+            for position, item in enumerate(call.inputs)
+        ]
         kind = self._type(call.operands[0])
         constants = [not isinstance(item, Operand) for item in call.inputs]
         self._made(step, call.out, write_word(self._f, call.word, kind, values, constants), where)

@@ -76,7 +76,7 @@ class Plan:
 
     def __init__(
         self, program: Program, found: Iterable[Launch], threads: int, library_flops: float | None, has_data: bool
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.program, self.threads, self._library_flops = program, threads, library_flops
         self.own_samples = self._own_samples() if has_data and threads > 1 else []
         products = [call for call in program.calls if call.word == "matmul"]
@@ -114,9 +114,14 @@ class Plan:
         them: from another core's cache they come at the speed of memory.
         """
         pieces, position = [], 0
-        matrices = {(buffer.offset, buffer.shape[0], buffer.shape[1]) for buffer in self.program.buffers.values()
-                    if buffer.kind == "float" and buffer.form == "matrix" and not buffer.flipped
-                    and buffer.offset + buffer.size <= min(n, self.program.n_owned)}  # fmt: skip
+        matrices = {
+            (buffer.offset, buffer.shape[0], buffer.shape[1])
+            for buffer in self.program.buffers.values()
+            if buffer.kind == "float"
+            and buffer.form == "matrix"
+            and not buffer.flipped
+            and buffer.offset + buffer.size <= min(n, self.program.n_owned)
+        }
         for offset, rows, columns in sorted(matrices):
             if offset >= position:  # of two that share memory, the first
                 pieces.append([position + cut for cut in self.cuts(offset - position, VECTOR_UNIT)])
@@ -148,8 +153,11 @@ class Plan:
 
     def filled(self) -> list[Touch]:
         """What is written before a step's first call: the gathered samples, by rows, and the slots."""
-        found = [Touch(place_of(self.program, buffer), f"rows of {buffer.shape[1]}", True)
-                 for _, buffer in self.program.gathers if not self.is_own(buffer)]  # fmt: skip
+        found = [
+            Touch(place_of(self.program, buffer), f"rows of {buffer.shape[1]}", True)
+            for _, buffer in self.program.gathers
+            if not self.is_own(buffer)
+        ]
         slots = [self.program.buffers[name] for name in self.program.slots]
         return found + [Touch(place_of(self.program, slot), "the first thread", True) for slot in slots]
 
@@ -291,8 +299,10 @@ class Plan:
         update = Update(unit.group, gradient, first)
         drawn = replace(product, update=update)
         reads = {touch.place for touch in self.touches(product) if not touch.writes}
-        own = any(touch.writes and any(Touch(place, "", False).clashes(replace(touch, owned="")) for place in reads)
-                  for touch in self._update_touches(drawn))  # fmt: skip
+        own = any(
+            touch.writes and any(Touch(place, "", False).clashes(replace(touch, owned="")) for place in reads)
+            for touch in self._update_touches(drawn)
+        )
         return None if own or self._clash([drawn], between) else update
 
     def _is_all_that_reads(self, unit: Unit, gradient: Buffer, product: Unit) -> bool:
@@ -310,8 +320,9 @@ class Plan:
 
     def _clash(self, ones: list[Unit], others: list[Unit]) -> bool:
         """Whether units may not change places, on any number of threads."""
-        one_side, other_side = ([replace(touch, owned="") for unit in units for touch in self.touches(unit)]
-                                for units in (ones, others))  # fmt: skip
+        one_side, other_side = (
+            [replace(touch, owned="") for unit in units for touch in self.touches(unit)] for units in (ones, others)
+        )
         return any(one.clashes(other) for one in one_side for other in other_side)
 
 

@@ -100,9 +100,7 @@ def _pieces(n: int, lanes: int) -> list[tuple[int, int]]:
     return [(start, width) for start in (starts if n % width == 0 else [*starts, n - width])]
 
 
-def _in_rows(
-    f: Function, product: Product, allowed: Sequence[int]
-) -> Iterator[tuple[int, str | int, str | int]]:  # fmt: skip
+def _in_rows(f: Function, product: Product, allowed: Sequence[int]) -> Iterator[tuple[int, str | int, str | int]]:
     """Cut the rows into tiles: (rows of a tile, first row, row to end before), the tallest first.
 
     allowed: how many rows a tile may have, falling to 1. As few heights are taken as do: each is code of its own.
@@ -238,9 +236,7 @@ def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns:
             f.do(f"store {f.real} {value}, ptr {address}")
 
 
-def _row_turn(
-    f: Function, sums: list[str], lefts: list[str], rights: list[str], k: str, mask: str | None
-) -> list[str]:  # fmt: skip
+def _row_turn(f: Function, sums: list[str], lefts: list[str], rights: list[str], k: str, mask: str | None) -> list[str]:
     """One vector along k of each row and column; returns the new sums."""
     kind = _vector(f, _lanes(f))
 
@@ -260,8 +256,9 @@ def _summed(f: Function, vectors: list[str], lanes: int) -> str:
     kind = _vector(f, lanes)
     if len(vectors) == 1:
         zero = "0x8000000000000000"  # -0.0, which changes nothing
-        return f.let(f"call {ADDED} {f.real} @llvm.vector.reduce.fadd.{_suffix(f, lanes)}({f.real} {zero}, "
-                     f"{kind} {vectors[0]})")  # fmt: skip
+        return f.let(
+            f"call {ADDED} {f.real} @llvm.vector.reduce.fadd.{_suffix(f, lanes)}({f.real} {zero}, {kind} {vectors[0]})"
+        )
     step = 1
     while len(vectors) > 1:  # neighbours are added, two vectors becoming one
         vectors = [_paired(f, one, other, lanes, step) for one, other in zip(vectors[::2], vectors[1::2], strict=True)]
@@ -269,9 +266,12 @@ def _summed(f: Function, vectors: list[str], lanes: int) -> str:
     total, width = vectors[0], lanes
     while width > step:
         halves = [
-            f.let(f"shufflevector {_vector(f, width)} {total}, {_vector(f, width)} poison, "
-                  f"{_mask(range(start, start + width // 2))}") for start in (0, width // 2)
-        ]  # fmt: skip
+            f.let(
+                f"shufflevector {_vector(f, width)} {total}, {_vector(f, width)} poison, "
+                f"{_mask(range(start, start + width // 2))}"
+            )
+            for start in (0, width // 2)
+        ]
         width //= 2
         total = f.let(f"fadd {_vector(f, width)} {halves[0]}, {halves[1]}")
     return total
@@ -281,8 +281,10 @@ def _paired(f: Function, one: str, other: str, lanes: int, step: int) -> str:
     """Sums of neighbours `step` apart, those of one vector and of the other by turns."""
     firsts = [lane // step % 2 * lanes + lane // (2 * step) * 2 * step + lane % step for lane in range(lanes)]
     kind = _vector(f, lanes)
-    parts = [f.let(f"shufflevector {kind} {one}, {kind} {other}, {_mask(lane + shift for lane in firsts)}")
-             for shift in (0, step)]  # fmt: skip
+    parts = [
+        f.let(f"shufflevector {kind} {one}, {kind} {other}, {_mask(lane + shift for lane in firsts)}")
+        for shift in (0, step)
+    ]
     return f.let(f"fadd {kind} {parts[0]}, {parts[1]}")
 
 
@@ -295,8 +297,9 @@ def _one_by_one(f: Function, product: Product) -> None:
         with f.loop(0, product.n_inner, carried=[(f.real, start)]) as k:
             one = f.let(f"load {f.real}, ptr {_at(f, product.left, i.index, k.index)}")
             other = f.let(f"load {f.real}, ptr {_at(f, product.right, k.index, j.index)}")
-            k.following = [f.let(f"fadd {ADDED} {f.real} {k.carried[0]}, "
-                                 f"{f.let(f'fmul {ADDED} {f.real} {one}, {other}')}")]  # fmt: skip
+            k.following = [
+                f.let(f"fadd {ADDED} {f.real} {k.carried[0]}, {f.let(f'fmul {ADDED} {f.real} {one}, {other}')}")
+            ]
         place = f.calculated("add", f.calculated("mul", i.index, product.n_columns), j.index)
         f.do(f"store {f.real} {k.carried[0]}, ptr {f.element(f.real, product.out, place)}")
 

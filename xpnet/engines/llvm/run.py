@@ -23,8 +23,21 @@ from xpnet.program.grouping import launches
 from xpnet.program.sizes import Sizes
 
 # The order of the table that `run` is given: addresses and whole numbers of 8 bytes; the data of each gather follow.
-TABLE = ("T", "M", "U", "order", "rows_in", "rows_out", "numbers", "last_numbers", "n_samples", "goes_on",
-         "flags", "pause", "gemm")  # fmt: skip
+TABLE = (
+    "T",
+    "M",
+    "U",
+    "order",
+    "rows_in",
+    "rows_out",
+    "numbers",
+    "last_numbers",
+    "n_samples",
+    "goes_on",
+    "flags",
+    "pause",
+    "gemm",
+)
 FLAG = 8  # places of 8 bytes from one thread's flag to the next: a cache line
 LINE_BYTES = 64
 AHEAD_BYTES = 30_000  # of samples that are on their way from memory while others are gathered
@@ -46,9 +59,13 @@ class ProgramText:
 
 
 def program_text(
-    program: Program, dtype: Any, scales: Mapping[str, float | None], *, threads: int = 1,
+    program: Program,
+    dtype: Any,
+    scales: Mapping[str, float | None],
+    *,
+    threads: int = 1,
     library: Library | None = None,
-) -> ProgramText:  # fmt: skip
+) -> ProgramText:
     """Print a Program.
 
     dtype: np.float32 or np.float64.  scales: of the gathered data of each name: None, or the factor of uint8 ones;
@@ -121,7 +138,7 @@ class _Run:
 
     def _gather(
         self, f: Function, source: str, scale: float | None, buffer: Buffer, rows: tuple[str, str], done: str
-    ) -> None:  # fmt: skip
+    ) -> None:
         """This thread's rows of the data, into a buffer; those that come later are asked of memory meanwhile."""
         n, base = buffer.shape[0], self._step.base(f, buffer)
         kind, size = (self._real, self._type.itemsize) if scale is None else ("i8", 1)
@@ -144,8 +161,9 @@ class _Run:
 
     def _move(self, f: Function, source: str, target: str, n: int, scale: float | None) -> None:
         """n numbers of a sample; of bytes scaled."""
-        kind, own = (f"<{n} x {name}>" if n > 1 else name
-                     for name in (self._real, self._real if scale is None else "i8"))  # fmt: skip
+        kind, own = (
+            f"<{n} x {name}>" if n > 1 else name for name in (self._real, self._real if scale is None else "i8")
+        )
         value = f.let(f"load {own}, ptr {source}, align {self._type.itemsize if scale is None else 1}")
         if scale is not None:
             factor = literal(float(self._type.type(scale)))
@@ -158,14 +176,16 @@ def _declared(real: str) -> str:
     """What the functions call of LLVM's own."""
     size = 4 if real == "float" else 8
     bits, lanes = 8 * size, VECTOR_BYTES // size
-    return "\n".join([
-        f"declare {real} @llvm.fabs.f{bits}({real})",
-        f"declare {real} @llvm.sqrt.f{bits}({real})",
-        f"declare {real} @llvm.vector.reduce.fadd.v{lanes}f{bits}({real}, <{lanes} x {real}>)",
-        "declare i64 @llvm.smin.i64(i64, i64)",
-        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"declare {real} @llvm.fabs.f{bits}({real})",
+            f"declare {real} @llvm.sqrt.f{bits}({real})",
+            f"declare {real} @llvm.vector.reduce.fadd.v{lanes}f{bits}({real}, <{lanes} x {real}>)",
+            "declare i64 @llvm.smin.i64(i64, i64)",
+            "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+            "",
+        ]
+    )
 
 
 # A thread says which wait it has come to, and looks until the others have come as far.

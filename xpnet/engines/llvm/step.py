@@ -20,8 +20,17 @@ from xpnet.program.places import place_of
 from xpnet.program.sizes import Sizes
 
 ROW_MAJOR, AS_IT_LIES, TURNED = 101, 111, 112  # of CBLAS
-_ARGUMENTS = ("ptr {0}%T", "ptr {0}%M", "ptr {0}%U", "ptr %numbers", "i64 %m", "i64 %thread", "ptr %flags",
-              "ptr %pause", "ptr %gemm")  # fmt: skip
+_ARGUMENTS = (
+    "ptr {0}%T",
+    "ptr {0}%M",
+    "ptr {0}%U",
+    "ptr %numbers",
+    "i64 %m",
+    "i64 %thread",
+    "ptr %flags",
+    "ptr %pause",
+    "ptr %gemm",
+)
 
 
 class CannotPrint(ValueError):
@@ -111,14 +120,14 @@ class StepPrinter:
         start, end = str(cuts[0]), str(cuts[1])
         for i in range(1, self.plan.threads):
             is_mine = f.let(f"icmp eq i64 %thread, {i}")
-            start, end = (f.let(f"select i1 {is_mine}, i64 {cut}, i64 {other}")
-                          for cut, other in ((cuts[i], start), (cuts[i + 1], end)))  # fmt: skip
+            start, end = (
+                f.let(f"select i1 {is_mine}, i64 {cut}, i64 {other}")
+                for cut, other in ((cuts[i], start), (cuts[i + 1], end))
+            )
         return start, end
 
     @contextmanager
-    def _flat(
-        self, f: Function, n: str, done: tuple[tuple[int, int], ...], text: str
-    ) -> Iterator[tuple[str, str]]:  # fmt: skip
+    def _flat(self, f: Function, n: str, done: tuple[tuple[int, int], ...], text: str) -> Iterator[tuple[str, str]]:
         """A range of a flat vector of n elements, but what is done; each thread runs through several."""
         threads = self.plan.threads
         if threads == 1 and not done:
@@ -138,9 +147,15 @@ class StepPrinter:
 
     def _new_nest(self, f: Function, group: Group, done: tuple[tuple[int, int], ...] = ()) -> Nest:
         text = self.plan.program.calls[group.steps[0].index].text
-        return Nest(f, self.plan.program, group, number=lambda *place: self._number(f, *place), extent=self._extent,
-                    split=lambda n, unit: self.split(f, n, unit),
-                    flat=lambda n: self._flat(f, n, done, text))  # fmt: skip
+        return Nest(
+            f,
+            self.plan.program,
+            group,
+            number=lambda *place: self._number(f, *place),
+            extent=self._extent,
+            split=lambda n, unit: self.split(f, n, unit),
+            flat=lambda n: self._flat(f, n, done, text),
+        )
 
     def _nest(self, f: Function, unit: Unit) -> None:
         nest = self._new_nest(f, unit.group, unit.done)
@@ -226,7 +241,7 @@ class StepPrinter:
 
     def _library_product(
         self, f: Function, call: Call, rows: tuple[str, str], columns: tuple[str, str] | None, n_inner: str
-    ) -> None:  # fmt: skip
+    ) -> None:
         """A call of cblas_?gemm, in C order, on this thread's rows or columns."""
         assert self.library is not None
         integer = f"i{self.library.integer_bits}"
@@ -250,7 +265,9 @@ class StepPrinter:
             addresses.append(f.element(self.real, self.base(f, operand.buffer), f.calculated("mul", start, stride)))
         turns = [TURNED if operand.transposed else AS_IT_LIES for operand in (left, right)]
         one, zero = literal(1.0), literal(0.0)
-        f.do(f"call void %gemm(i32 {ROW_MAJOR}, i32 {turns[0]}, i32 {turns[1]}, {integer} {whole(n_rows)}, "
-             f"{integer} {whole(n_columns)}, {integer} {whole(n_inner)}, {self.real} {one}, ptr {addresses[0]}, "
-             f"{integer} {left.shape[1]}, ptr {addresses[1]}, {integer} {right.shape[1]}, {self.real} {zero}, "
-             f"ptr {addresses[2]}, {integer} {wide})")  # fmt: skip
+        f.do(
+            f"call void %gemm(i32 {ROW_MAJOR}, i32 {turns[0]}, i32 {turns[1]}, {integer} {whole(n_rows)}, "
+            f"{integer} {whole(n_columns)}, {integer} {whole(n_inner)}, {self.real} {one}, ptr {addresses[0]}, "
+            f"{integer} {left.shape[1]}, ptr {addresses[1]}, {integer} {right.shape[1]}, {self.real} {zero}, "
+            f"ptr {addresses[2]}, {integer} {wide})"
+        )
