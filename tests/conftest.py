@@ -13,27 +13,16 @@ import os
 os.environ["SCIPY_ARRAY_API"] = "1"  # before any test imports SciPy: some checks of scikit-learn's skip without it
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores that others use too, its threads spin
 
-import sys
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+import fakecupy
 import numpy as np
 import pytest
+from refusals import SAID, unsaid
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
-
-TESTS = Path(__file__).parent
-for folder in (
-    TESTS,
-    *(path for path in sorted(TESTS.glob("*/")) if list(path.glob("test_*.py"))),
-):  # they share helpers
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-
-import fakecupy
-from refusals import SAID, unsaid
 
 LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
