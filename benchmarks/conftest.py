@@ -6,7 +6,7 @@ import pytest
 
 import xpnet
 from xpnet.backend import BackendUnavailable, select_backend
-from xpnet.timing import harness as bench
+from xpnet.timing import harness, machine
 
 ROWS = pytest.StashKey[list[tuple[str, float, dict[str, float]]]]()
 
@@ -32,7 +32,7 @@ def limits(request):
     def of(backend):
         key = backend.describe()
         if key not in measured:
-            measured[key] = bench.limits(backend)
+            measured[key] = harness.limits(backend)
         return measured[key]
 
     return of
@@ -83,7 +83,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     """What is kept of a run: the machine as xpnet tells it, without its name, and of each benchmark what is quoted."""
-    output_json["machine_info"] = bench.machine(xpnet.__version__)
+    output_json["machine_info"] = machine.facts(xpnet.__version__)
     output_json["commit_info"] = {"id": output_json["commit_info"]["id"]}
     kept = ("min", "max", "median", "q1", "q3", "rounds", "iterations")
     output_json["benchmarks"] = [

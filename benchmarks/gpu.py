@@ -29,7 +29,7 @@ from xpnet.backend import Backend, BackendUnavailable, probe_gpu
 from xpnet.engines.choice import make_engine
 from xpnet.files import write_atomically
 from xpnet.program.grouping import launches
-from xpnet.timing import harness as bench
+from xpnet.timing import harness, machine
 
 from .peers.__main__ import main as peers
 
@@ -171,7 +171,7 @@ def _prepared(backend: Backend, name: str) -> tuple[Callable[[int], Any], int, i
     network = xpnet.Network([784, 100, 200, 10], backend=backend, **options)
     optimizer, batch = make_optimizer(), 32
     program = network.training_program(batch, optimizer, False)
-    X, Y, order = bench.synthetic_data(784, 10, batch, 2 * STEPS)
+    X, Y, order = harness.synthetic_data(784, 10, batch, 2 * STEPS)
     data = {"X": (backend.to_device(X), None), "Y": (backend.to_device(Y), None)}
     engine = make_engine(program, backend, network.owned, data)
     optimizer.attach(network, engine)
@@ -233,7 +233,7 @@ def calibrate(cupy: Any, out: Path) -> bool:
     outcome = calibration.compare(cupy, calibration.hook(cupy))
     print("the fake GPU beside CuPy:")
     print(calibration.table(outcome), flush=True)
-    results = {"machine": bench.machine(xpnet.__version__), "operations": outcome}
+    results = {"machine": machine.facts(xpnet.__version__), "operations": outcome}
     write_atomically(out, (json.dumps(results, indent=1) + "\n").encode())
     return not any(said["differs"] for said in outcome.values())
 

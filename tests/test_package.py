@@ -292,3 +292,22 @@ def test_readme_names_files_that_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in re.findall(r"`(?:xpnet/)?([a-z_/]+(?:\.py|/))`", text):
         assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *PACKAGE.glob("examples/*.py")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_dotted_path_of_the_documents_can_be_imported(path):
+    for dotted in set(re.findall(r"\bxpnet(?:\.[A-Za-z_]\w*)+", path.read_text(encoding="utf-8"))):
+        if not dotted.endswith(".NAME"):  # which stands for any
+            assert resolved(dotted) is not None, dotted
+
+
+def resolved(dotted):
+    """What a dotted path names: a module, or an attribute of one."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        return importlib.import_module(dotted)
+    except ModuleNotFoundError:
+        return getattr(resolved(module), name)

@@ -17,7 +17,7 @@ import numpy as np
 
 import xpnet
 from xpnet.files import write_atomically
-from xpnet.timing import harness as bench
+from xpnet.timing import machine
 
 SETTINGS: dict[str, Any] = {"hidden_layer_sizes": (100,), "max_iter": 200}  # all else as both have it by default
 LIBRARIES = ("xpnet", "sklearn")
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
             else f"--seeds is {options.seeds}; needed is at least 1"
         )
     results = {
-        "machine": bench.machine(xpnet.__version__),
+        "machine": machine.facts(xpnet.__version__),
         "xpnet": xpnet.__version__,
         "sklearn": sklearn.__version__,
         "settings": {"seeds": options.seeds, **SETTINGS},

@@ -11,7 +11,7 @@ from typing import Any
 
 import xpnet
 from xpnet.files import write_atomically
-from xpnet.timing import harness as bench
+from xpnet.timing.machine import facts
 
 from . import picture, report
 from .drawn import draw
@@ -59,7 +59,7 @@ def machine(results: dict[str, Any]) -> dict[str, Any]:
     for work in results["works"].values():
         for said in work["systems"].values():
             versions.update(said.get("versions", {}))
-    return {**bench.machine(xpnet.__version__), "versions": versions}
+    return {**facts(xpnet.__version__), "versions": versions}
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -97,9 +97,9 @@ def first_step(system: type[System], work: Work, data: Data, threads: int, devic
 def machine_limits(device: str) -> dict[str, float]:
     """FLOP/s and bytes/s of a large float32 product and a large copy: by CuPy, or NumPy and this process's threads."""
     from xpnet.backend import select_backend
-    from xpnet.timing import harness as bench
+    from xpnet.timing import harness
 
-    return bench.limits(select_backend(device, "float32"), repeats=2, seconds=0.05)
+    return harness.limits(select_backend(device, "float32"), repeats=2, seconds=0.05)
 
 
 def serve(name: str, device: str, requests: TextIO, answers: TextIO) -> None:

@@ -11,7 +11,7 @@ import fakecupy
 import numpy as np
 import pytest
 
-from xpnet.timing import harness as bench
+from xpnet.timing import harness, machine
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def clock(monkeypatch):
         clock.log.append("look")
         return clock.now
 
-    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=look))
+    monkeypatch.setattr(harness, "time", SimpleNamespace(perf_counter=look))
     return clock
 
 
@@ -41,12 +41,12 @@ def work(clock, name, seconds, late=0.0):
         clock.now += waiting.pop()
         waiting.append(0.0)
 
-    return bench.Work(run, synchronize)
+    return harness.Work(run, synchronize)
 
 
 def test_works_take_turns_in_order_each_between_two_waits(clock):
     works = {"a": work(clock, "a", 0.5), "b": work(clock, "b", 0.25)}
-    times = bench.take_turns(works, repeats=3, seconds=1.0)
+    times = harness.take_turns(works, repeats=3, seconds=1.0)
     assert times == {"a": [0.5] * 3, "b": [0.25] * 3}
     turns = [(key, len(list(group))) for key, group in groupby(clock.log)]
     a = [("wait a", 1), ("look", 1), ("a", 2), ("wait a", 1), ("look", 1)]
@@ -58,27 +58,27 @@ def test_works_take_turns_in_order_each_between_two_waits(clock):
 
 def test_what_a_device_does_after_the_call_is_timed_too(clock):
     works = {"host": work(clock, "host", 0.5), "device": work(clock, "device", 0.5, late=0.75)}
-    times = bench.take_turns(works, repeats=2, seconds=2.0)
+    times = harness.take_turns(works, repeats=2, seconds=2.0)
     assert times == {"host": [0.5, 0.5], "device": [0.5, 0.5]}
 
 
 def test_a_turn_lasts_about_the_seconds_asked_for(clock):
-    bench.take_turns({"a": work(clock, "a", 2.0**-10)}, repeats=1, seconds=0.5)
+    harness.take_turns({"a": work(clock, "a", 2.0**-10)}, repeats=1, seconds=0.5)
     assert [len(list(group)) for key, group in groupby(clock.log) if key == "a"][-1] == 512
     clock.log.clear()
-    bench.take_turns({"a": work(clock, "a", 10.0)}, repeats=1, seconds=0.5)
+    harness.take_turns({"a": work(clock, "a", 10.0)}, repeats=1, seconds=0.5)
     assert clock.log.count("a") == 3  # warm, counted, timed: a long run is not repeated
 
 
-@pytest.mark.parametrize("batch", [3, bench.N_SAMPLES + 1])
+@pytest.mark.parametrize("batch", [3, harness.N_SAMPLES + 1])
 def test_synthetic_data(batch):
-    X, Y, order = bench.synthetic_data(5, 4, batch, steps=2)
-    n = max(bench.N_SAMPLES, batch)
+    X, Y, order = harness.synthetic_data(5, 4, batch, steps=2)
+    n = max(harness.N_SAMPLES, batch)
     assert X.shape == (n, 5) and Y.shape == (n, 4) and X.dtype == Y.dtype == np.float32
     assert X.min() >= 0 and X.max() < 1
     assert set(np.unique(Y)) == {0.0, 1.0} and (Y.sum(axis=1) == 1).all() and (Y.sum(axis=0) > 0).all()
     assert order.shape == (2 * batch,) and order.min() >= 0 and order.max() < n and len(set(order)) > 1
-    again = bench.synthetic_data(5, 4, batch, steps=2)
+    again = harness.synthetic_data(5, 4, batch, steps=2)
     assert all((first == second).all() for first, second in zip((X, Y, order), again, strict=True))
 
 
@@ -92,15 +92,15 @@ def test_limits_are_of_a_known_amount_of_work(clock, fake_gpu, monkeypatch):
             done.synchronize()
         return {name: [0.5, 2.0] for name in works}
 
-    monkeypatch.setattr(bench, "take_turns", take_turns)
+    monkeypatch.setattr(harness, "take_turns", take_turns)
     with fakecupy.counts.measure() as cost:
-        found = bench.limits(fake_gpu, repeats=1, seconds=0.001)
+        found = harness.limits(fake_gpu, repeats=1, seconds=0.001)
     assert found == {"flops": 2 * 2 * 1536.0**3, "bytes": 2 * 2 * 4.0 * 2**24}
     assert cost.synchronizations == 2 and cost.named("launches")["dot"] == 1
 
 
 def test_limits_of_the_cpu(float64_cpu):
-    found = bench.limits(float64_cpu, repeats=1, seconds=0.001)
+    found = harness.limits(float64_cpu, repeats=1, seconds=0.001)
     assert set(found) == {"flops", "bytes"} and all(0 < value < float("inf") for value in found.values())
 
 
@@ -111,7 +111,7 @@ def test_limits_of_the_cpu(float64_cpu):
 def test_machine_is_json_ready(monkeypatch, has_gpu):
     monkeypatch.setitem(sys.modules, "cupy", fakecupy if has_gpu else None)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-    facts = json.loads(json.dumps(bench.machine("1.2.3"), allow_nan=False))
+    facts = json.loads(json.dumps(machine.facts("1.2.3"), allow_nan=False))
     assert facts["xpnet"] == "1.2.3" and facts["numpy"] == np.__version__
     assert facts["blas"].startswith(np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"])
     assert "OPENBLAS_NUM_THREADS=2" in facts["threads"]
@@ -125,5 +125,5 @@ def test_machine_is_json_ready(monkeypatch, has_gpu):
 
 
 def test_memory_is_not_known_everywhere(monkeypatch):
-    monkeypatch.setattr(bench, "os", SimpleNamespace())
-    assert bench.memory() is None
+    monkeypatch.setattr(machine, "os", SimpleNamespace())
+    assert machine.memory() is None

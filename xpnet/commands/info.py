@@ -15,7 +15,7 @@ import xpnet
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.commands.wording import wrapped
 from xpnet.engines.llvm import code_cache
-from xpnet.timing import harness as bench
+from xpnet.timing import machine
 
 PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "pooch", "matplotlib", "scikit-learn")
 INDENT = 10
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    facts = bench.machine(xpnet.__version__)
+    facts = machine.facts(xpnet.__version__)
     memory = "unknown" if facts["memory"] is None else f"{facts['memory'] / 2**30:.1f} GiB"
     lines = {
         "xpnet": facts["xpnet"],

@@ -9,9 +9,19 @@ from xpnet.training import callbacks, checkpoint, optimizers, schedules
 
 __all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn"]
 
-# A pickle names the module of each class. Estimators pickled by xpnet 0.1 name these where they were then.
-for module in (architecture, custom, dropout, layers, losses, normalization, parameters):
-    sys.modules.setdefault(module.__name__.replace("xpnet.network.", "xpnet."), module)
-for module in (callbacks, checkpoint, optimizers, schedules):
-    sys.modules.setdefault(module.__name__.replace("xpnet.training.", "xpnet."), module)
-sys.modules.setdefault("xpnet.estimator_base", base)
+# A pickle names the module of each class. Estimators that xpnet 0.1 pickled name these where they were then.
+_MOVED = {
+    "estimator_base": base,
+    "architecture": architecture,
+    "callbacks": callbacks,
+    "checkpoint": checkpoint,
+    "custom": custom,
+    "dropout": dropout,
+    "layers": layers,
+    "losses": losses,
+    "normalization": normalization,
+    "optimizers": optimizers,
+    "parameters": parameters,
+    "schedules": schedules,
+}
+sys.modules.update({f"xpnet.{name}": module for name, module in _MOVED.items()})

@@ -25,7 +25,7 @@ from xpnet.network.architecture import Architecture
 from xpnet.network.network import Network
 from xpnet.network.programs import training_program
 from xpnet.program.calls import Program
-from xpnet.timing import harness as bench
+from xpnet.timing import harness, machine
 from xpnet.training.optimizers import SGD
 
 FORMAT = 1
@@ -84,8 +84,8 @@ def measure(
     engines = {b.device: engine if b.device == "cpu" else "" for b in backends}
     check_engine(check_option("engine", engine, CPU_ENGINES), "cpu" if "cpu" in engines else backends[0].device)
     _check_memory(widths[-1], batches[-1], features, backends[0].dtype.itemsize)
-    limits = {backend.device: bench.limits(backend, repeats=repeats, seconds=seconds) for backend in backends}
-    X, Y, _ = bench.synthetic_data(features, N_CLASSES, batches[-1], 1)
+    limits = {backend.device: harness.limits(backend, repeats=repeats, seconds=seconds) for backend in backends}
+    X, Y, _ = harness.synthetic_data(features, N_CLASSES, batches[-1], 1)
     data = {b.device: {"X": (b.to_device(X), None), "Y": (b.to_device(Y), None)} for b in backends}
     points: list[dict[str, Any]] = []
     for batch in batches:
@@ -99,7 +99,7 @@ def measure(
                 for b in backends
             }
             works = {b.device: _chunk(runs[b.device], b, order) for b in backends}
-            times = bench.take_turns(works, repeats=repeats, seconds=seconds)
+            times = harness.take_turns(works, repeats=repeats, seconds=seconds)
             found = [
                 {"device": device, **told(runs[device]), "width": width, "batch": batch}
                 | _rates([chunk / steps for chunk in chunks], batch, flops, limits[device]["flops"])
@@ -109,7 +109,7 @@ def measure(
             tell(found)
     return {
         "format": FORMAT,
-        "machine": bench.machine(version),
+        "machine": machine.facts(version),
         "dtype": str(backends[0].dtype),
         "features": features,
         "limits": limits,
@@ -211,10 +211,10 @@ def _engine(program: Program, backend: Backend, data: Mapping[str, Any], sizes: 
     return make_engine(program, backend, network.parameters.flat, data, engine)
 
 
-def _chunk(engine: Replay, backend: Backend, order: np.ndarray) -> bench.Work:
+def _chunk(engine: Replay, backend: Backend, order: np.ndarray) -> harness.Work:
     """Training steps through all of `order` as one piece of work."""
     rows = SGD(_LEARNING_RATE).slot_rows(len(order) // engine.program.batch)
-    return bench.Work(lambda: engine.run(order, rows), backend.synchronize)
+    return harness.Work(lambda: engine.run(order, rows), backend.synchronize)
 
 
 def _rates(seconds: list[float], batch: int, flops: int, flops_limit: float) -> dict[str, Any]:
@@ -231,11 +231,11 @@ def _rates(seconds: list[float], batch: int, flops: int, flops_limit: float) -> 
 
 def _check_memory(width: int, batch: int, features: int, item_size: int) -> None:
     """Refuse what would drive the machine out of memory; the weights are drawn on the host, whatever the device."""
-    total = bench.memory()
+    total = machine.memory()
     if total is None:
         return
     program = _program(features, width, batch)
-    n_data = max(bench.N_SAMPLES, batch) * (features + N_CLASSES)
+    n_data = max(harness.N_SAMPLES, batch) * (features + N_CLASSES)
     needed = (program.n_floats + 2 * program.n_owned + 2 * n_data) * item_size
     if needed > _MEMORY_SHARE * total:
         raise MemoryError(
