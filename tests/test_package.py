@@ -112,6 +112,9 @@ def test_no_module_holds_state(name):
     """Module-level names that are not UPPERCASE tables are aliases of types, and no function rebinds a global."""
     made = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp, ast.Call)
     for node in TREES[name].body:
+        if isinstance(node, ast.Expr):  # estimators tell pickles of before where classes are now
+            assert isinstance(node.value, ast.Constant) or name == "xpnet.estimators", ast.unparse(node)
+            continue
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         for target in targets:
             if isinstance(getattr(node, "value", None), made) and ast.unparse(target) != "__all__":
