@@ -27,8 +27,8 @@ from xpnet import (
     Network,
     ReduceOnPlateau,
     TrainingDiverged,
-    feed,
 )
+from xpnet.data import feed
 from xpnet.training.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.training.records import Moment, Progress, read_history
 from xpnet.training.schedules import Cosine, Schedule, WarmUp

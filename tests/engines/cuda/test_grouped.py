@@ -18,9 +18,10 @@ from xpnet.backend import Backend
 from xpnet.engines.choice import make_engine
 from xpnet.engines.cuda.engine import Grouped
 from xpnet.engines.replay import Replay
+from xpnet.program import grouping
 from xpnet.program.calls import RecordingError
 from xpnet.program.grouping import launches
-from xpnet.program.recorder import grouping, record
+from xpnet.program.recorder import record
 
 pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ compiler to run generated CUDA text with")
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from features import FEATURES, OPTIMIZERS, OPTIONS, asks_for_the_length, data_of, network_of, program_of, run_steps
 from random_programs import one_by_one, random_program
-from xpnet.executors import compiled
-from xpnet.llvm import nests
 
 from xpnet import select_backend
 from xpnet.engines.choice import make_engine
-from xpnet.engines.llvm import native
+from xpnet.engines.llvm import engine as llvm_engine
+from xpnet.engines.llvm import native, nests
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.llvm.step import CannotPrint
 from xpnet.engines.replay import Replay
@@ -230,8 +229,8 @@ def test_engines_share_nothing(quick):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_of_the_library(dtype, threads, monkeypatch, quick):
-    monkeypatch.setattr(compiled, "LEAST_FLOPS", 0.0)
-    monkeypatch.setattr(compiled, "LEAST_FLOPS_ON_TWO", 0.0)
+    monkeypatch.setattr(llvm_engine, "LEAST_FLOPS", 0.0)
+    monkeypatch.setattr(llvm_engine, "LEAST_FLOPS_ON_TWO", 0.0)
     backend = select_backend("cpu", dtype)
     engines = []
 
