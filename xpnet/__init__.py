@@ -23,10 +23,12 @@ _HOMES = {
     "network.normalization": "BatchNorm LayerNorm",
     "training.callbacks": "Budget Callback EarlyStopping HistoryFile ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",
-    "training.loop": "TrainingDiverged epochs evaluate step train",
+    "training.evaluation": "evaluate",
+    "training.loop": "TrainingDiverged epochs train",
     "training.lr_finder": "RateSearch find_lr",
     "training.optimizers": "SGD AdaGrad Adam AdamW Lion Momentum NAdam Nesterov Optimizer RMSProp",
     "training.records": "History",
+    "training.step": "step",
     "training.schedules": "Constant Cosine Exponential InverseScaling OneCycle Schedule Step WarmUp",
 }
 _EXTRAS = {

@@ -32,10 +32,9 @@ from xpnet.training.callbacks import HistoryFile as HistoryFile
 from xpnet.training.callbacks import ReduceOnPlateau as ReduceOnPlateau
 from xpnet.training.callbacks import StopAtScore as StopAtScore
 from xpnet.training.checkpoint import Checkpoint as Checkpoint
+from xpnet.training.evaluation import evaluate as evaluate
 from xpnet.training.loop import TrainingDiverged as TrainingDiverged
 from xpnet.training.loop import epochs as epochs
-from xpnet.training.loop import evaluate as evaluate
-from xpnet.training.loop import step as step
 from xpnet.training.loop import train as train
 from xpnet.training.lr_finder import RateSearch as RateSearch
 from xpnet.training.lr_finder import find_lr as find_lr
@@ -58,5 +57,6 @@ from xpnet.training.schedules import OneCycle as OneCycle
 from xpnet.training.schedules import Schedule as Schedule
 from xpnet.training.schedules import Step as Step
 from xpnet.training.schedules import WarmUp as WarmUp
+from xpnet.training.step import step as step
 
 __version__: str

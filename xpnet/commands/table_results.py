@@ -11,7 +11,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.callbacks import Callback
-from xpnet.training.loop import evaluate
+from xpnet.training.evaluation import evaluate
 from xpnet.training.metrics import METRICS
 from xpnet.training.records import Record
 

@@ -47,9 +47,10 @@ from xpnet.estimators.settings import (
 from xpnet.network.losses import Loss, loss_of
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
-from xpnet.training.loop import step, train
+from xpnet.training.loop import train
 from xpnet.training.optimizers import Optimizer, Snapshot
 from xpnet.training.schedules import Schedule
+from xpnet.training.step import step
 
 Array = Any
 AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,9 @@ from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import load_states, states_of
 from xpnet.training.optimizers import Optimizer, Snapshot
+from xpnet.training.options import Settings, run_fingerprint
 from xpnet.training.records import History, Moment, Progress, Record
-from xpnet.training.schedules import Constant, Schedule
+from xpnet.training.schedules import Constant
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
 LAST_GOOD = "last_good."  # how the names of tensors of an epoch's beginning start
@@ -30,26 +30,6 @@ LAST_GOOD = "last_good."  # how the names of tensors of an epoch's beginning sta
 
 class TrainingDiverged(ArithmeticError):
     """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the samples are taken: batch a step, accumulate steps an update, n_used samples an epoch.
-
-    engine: what runs the steps, as `xpnet.engines.choice.choose_engine` said.
-    """
-
-    batch: int
-    accumulate: int
-    n_used: int
-    shuffle: bool
-    seed: int
-    engine: str
-
-    @property
-    def n_steps(self) -> int:
-        """Steps an epoch."""
-        return -(-self.n_used // self.batch)
 
 
 class Runner:
@@ -71,7 +51,7 @@ class Runner:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
         self.engine = make_engine(program, network.backend, network.owned, self.feed.sources, settings.engine)
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
-        self._fit = fit_of(network, optimizer, dataset, settings)
+        self._fit = run_fingerprint(network, optimizer, dataset, settings)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
         self._leaves_out = settings.n_used < dataset.n_samples
         self._last_good, self._last_state = network.owned.copy(), optimizer.snapshot()
@@ -262,30 +242,3 @@ def _add_up(total: float, values: np.ndarray) -> float:
 
 def _has_constant_lr(optimizer: Optimizer) -> bool:
     return isinstance(optimizer.schedule, Constant)
-
-
-def fit_of(network: Network, optimizer: Optimizer, dataset: Dataset, settings: Settings) -> dict[str, Any]:
-    """Return what a run must have in common with the one that it goes on from, by name, ready for JSON."""
-    return {
-        "network": str(network.architecture),
-        "architecture": json.dumps(network.to_spec()),
-        "dtype": str(network.backend.dtype),
-        "n_samples": dataset.n_samples,
-        "sample weights": dataset.weights is not None,
-        "mapped file": dataset.is_mapped,
-        "batch_size": settings.batch,
-        "accumulate": settings.accumulate,
-        "shuffle": settings.shuffle,
-        "seed": settings.seed,
-        "engine": settings.engine,
-        "optimizer": _described(optimizer),
-        "initial lr": f"{optimizer.lr}" if _has_constant_lr(optimizer) else _described(optimizer.schedule),
-    }
-
-
-def _described(value: Any) -> str:
-    """Type and settings: the same text in every process, for a user's own class too, whose repr has an address."""
-    if not isinstance(value, (Optimizer, Schedule)):
-        return str(getattr(value, "__qualname__", value))  # a function, by its name
-    settings = [f"{name}={_described(item)}" for name, item in vars(value).items() if not name.startswith("_")]
-    return f"{type(value).__name__}({', '.join(settings)})"

@@ -19,6 +19,21 @@ from xpnet.network.network import CHUNK, Network
 from xpnet.network.programs import evaluation_program
 from xpnet.training.metrics import METRICS, THRESHOLD_METRICS
 
+__all__ = ["evaluate"]
+
+
+def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> dict[str, Any]:
+    """Return {"loss", "n"} over a data set, {"accuracy", "correct"} where its targets are classes, and the metrics.
+
+    loss and accuracy are means, weighted where the data set has weights; correct and n are counts. A sample whose true
+    class scores no higher than another counts as wrong here; `classify` and the metrics take the first of equal ones.
+    metrics: names of functions in `xpnet.training.metrics`, such as ("roc_auc", "f1"); NaN if a prediction is not
+    finite. Raises ValueError for an unknown one.  It is always replayed, so that it tells the same of any run's
+    weights.
+    """
+    check_fit(network, dataset, "dataset")
+    return Judge(network, dataset, metrics).evaluate()
+
 
 class Evaluator:
     """Evaluates one data set, again and again."""

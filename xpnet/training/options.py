@@ -1,0 +1,166 @@
+"""The options of a training run, and what they come to before its first step."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xpnet.checks import check_whole
+from xpnet.data.dataset import Dataset
+from xpnet.engines.choice import choose_engine, go_on_with
+from xpnet.network.network import Network
+from xpnet.network.normalization import MINIMUM_BATCH, check_batch, left_out
+from xpnet.program.calls import Program
+from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoint import check_resume, load_checkpoint
+from xpnet.training.evaluation import check_fit, check_metrics
+from xpnet.training.optimizers import Optimizer
+from xpnet.training.records import Moment
+from xpnet.training.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `xpnet.train` takes by keyword; its docstring says what each means.
+
+    Raises TypeError or ValueError for a value that no run can have.
+    """
+
+    epochs: int
+    batch_size: int | None = None
+    shuffle: bool = True
+    seed: int = 0
+    validation: Dataset | None = None
+    callbacks: Sequence[Callback] = ()
+    accumulate: int = 1
+    metrics: Iterable[str] = ()
+    engine: str = "auto"
+    resume: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        metrics = check_metrics(self.metrics)
+        if metrics and self.validation is None:
+            raise ValueError(
+                f"metrics is {metrics} and there is no validation; pass validation=, a Dataset to measure them on"
+            )
+        if not isinstance(self.callbacks, Iterable):
+            raise TypeError(f"callbacks is {self.callbacks!r}; needed is a list of them: callbacks=[...]")
+        callbacks = tuple(self.callbacks)
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
+        checked = {
+            "epochs": check_whole("epochs", self.epochs, at_least=0),
+            "callbacks": callbacks,
+            "accumulate": check_whole("accumulate", self.accumulate, at_least=1),
+            "metrics": metrics,
+            "seed": check_whole("seed", self.seed, at_least=0),
+        }
+        if self.batch_size is not None:
+            checked["batch_size"] = check_whole("batch_size", self.batch_size, at_least=1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an epoch takes the samples: batch a step, accumulate steps an update, n_used samples an epoch.
+
+    engine: the name of what runs the steps.
+    """
+
+    batch: int
+    accumulate: int
+    n_used: int
+    shuffle: bool
+    seed: int
+    engine: str
+
+    @property
+    def n_steps(self) -> int:
+        """Steps an epoch."""
+        return -(-self.n_used // self.batch)
+
+
+def prepare(
+    network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions
+) -> tuple[Program, Settings, Moment | None]:
+    """Return the Program of a step, the settings of the epochs, and the moment to resume from, if there is one.
+
+    Raises ValueError or TypeError if network, data, optimizer, options and checkpoint do not fit each other.
+    """
+    check_fit(network, dataset, "dataset")
+    if options.validation is not None:
+        check_fit(network, options.validation, "validation")
+    check_optimizer(optimizer)
+    batch = dataset.n_samples if options.batch_size is None else min(options.batch_size, dataset.n_samples)
+    if options.batch_size is None and dataset.is_mapped:
+        raise ValueError(
+            f"batch_size is None, which takes all {batch} samples of a mapped file in one step; "
+            "give a number, such as batch_size=128"
+        )
+    n_used = _samples_used(network, dataset.n_samples, batch)
+    moment = None if options.resume is None else load_checkpoint(options.resume)
+    weighted = dataset.weights is not None
+    program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate)
+    asked = go_on_with(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
+    engine = choose_engine(asked, program, network.backend, options.epochs * -(-n_used // batch))
+    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine)
+    if options.resume is not None and moment is not None:
+        fingerprint = run_fingerprint(network, optimizer, dataset, settings)
+        if options.engine == "auto":  # the one that it had, but on another device, where the bits are others anyway
+            del fingerprint["engine"]
+        check_resume(options.resume, moment, options.epochs, fingerprint, options.callbacks)
+    return program, settings, moment
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuse what is no optimizer."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
+
+
+def _samples_used(network: Network, n_samples: int, batch: int) -> int:
+    """Return how many samples an epoch takes: all, unless the last step's one sample is too few for a BatchNorm."""
+    check_batch(network.layers, batch)
+    short = left_out(network.layers, n_samples, batch)
+    if not short:
+        return n_samples
+    warnings.warn(
+        f"the last step of an epoch would have {short} sample and BatchNorm needs {MINIMUM_BATCH}: each epoch leaves "
+        f"out {short} of the {n_samples} samples, the last one in its order; another batch_size takes them all",
+        stacklevel=5,
+    )
+    return n_samples - short
+
+
+def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, settings: Settings) -> dict[str, Any]:
+    """Return what a run must have in common with the one that it resumes, by name, ready for JSON."""
+    constant = isinstance(optimizer.schedule, Constant)
+    return {
+        "network": str(network.architecture),
+        "architecture": json.dumps(network.to_spec()),
+        "dtype": str(network.backend.dtype),
+        "n_samples": dataset.n_samples,
+        "sample weights": dataset.weights is not None,
+        "mapped file": dataset.is_mapped,
+        "batch_size": settings.batch,
+        "accumulate": settings.accumulate,
+        "shuffle": settings.shuffle,
+        "seed": settings.seed,
+        "engine": settings.engine,
+        "optimizer": _described(optimizer),
+        "initial lr": f"{optimizer.lr}" if constant else _described(optimizer.schedule),
+    }
+
+
+def _described(value: Any) -> str:
+    """Type and settings: the same text in every process, for a user's own class too, whose repr has an address."""
+    if not isinstance(value, (Optimizer, Schedule)):
+        return str(getattr(value, "__qualname__", value))  # a function, by its name
+    settings = [f"{name}={_described(item)}" for name, item in vars(value).items() if not name.startswith("_")]
+    return f"{type(value).__name__}({', '.join(settings)})"
