@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from xpnet.backend import Backend
 from xpnet.checks import check_number, check_path, check_whole
 from xpnet.files import write_atomically
 from xpnet.training.callbacks import Callback
+from xpnet.training.optimizers import Snapshot
 from xpnet.training.records import Moment, Progress, Record
 
 if TYPE_CHECKING:
@@ -162,6 +164,33 @@ def check_resume(
             f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
             "order"
         )
+
+
+def frozen(start: str, backend: Backend, owned: Any, snapshot: Snapshot) -> dict[str, np.ndarray]:
+    """Return what a network and its optimizer hold as tensors on the host, whose names begin with `start`."""
+    arrays = {"owned": owned, "state": snapshot.state, "keys": snapshot.keys}
+    return {start + name: backend.to_host(array) for name, array in arrays.items()}
+
+
+def thawed(start: str, moment: Moment, steps_done: int, network: Network, like: dict[str, Any]) -> tuple[Any, Snapshot]:
+    """Return the owned vector and the optimizer's snapshot that `frozen` made tensors of, on the network's device.
+
+    like: arrays of the shapes and types that they must have, by name.
+    Raises ValueError for a tensor that is missing or does not fit, and for weights that are not finite.
+    """
+    arrays = dict[str, Any]()
+    for name, needed in like.items():
+        array = moment.tensors.get(start + name)
+        if array is None or (array.shape, array.dtype) != (needed.shape, needed.dtype):
+            found = "no such tensor" if array is None else f"{array.dtype} {array.shape}"
+            raise ValueError(
+                f"the checkpoint's {start}{name} is {found}, needed is {needed.dtype} {needed.shape}; "
+                "begin anew without resume"
+            )
+        if name == "owned" and not np.isfinite(array).all():
+            raise ValueError("the checkpoint's weights are not finite; begin anew without resume")
+        arrays[name] = network.backend.to_device(array, array.dtype)
+    return arrays["owned"], Snapshot(weakref.ref(network), steps_done, arrays["state"], arrays["keys"])
 
 
 def states_of(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +16,8 @@ from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
 from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
-from xpnet.training.checkpoint import load_states, states_of
-from xpnet.training.optimizers import Optimizer, Snapshot
+from xpnet.training.checkpoint import frozen, load_states, states_of, thawed
+from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, run_fingerprint
 from xpnet.training.records import History, Moment, Progress, Record
 from xpnet.training.schedules import Constant
@@ -142,9 +140,10 @@ class Runner:
         self._check_weights()
         optimizer, last_state = self._optimizer, self._last_state
         callbacks, tensors = states_of(self._callbacks, self._network.backend)
-        tensors |= self._tensors("", self._network.owned, optimizer.snapshot())
+        backend = self._network.backend
+        tensors |= frozen("", backend, self._network.owned, optimizer.snapshot())
         if self.progress.step:
-            tensors |= self._tensors(LAST_GOOD, self._last_good, last_state)
+            tensors |= frozen(LAST_GOOD, backend, self._last_good, last_state)
         return Moment(
             fit=self._fit,
             progress=replace(self.progress),
@@ -156,19 +155,16 @@ class Runner:
             tensors=tensors,
         )
 
-    def _tensors(self, start: str, owned: Any, snapshot: Snapshot) -> dict[str, np.ndarray]:
-        arrays = {"owned": owned, "state": snapshot.state, "keys": snapshot.keys}
-        return {start + name: self._network.backend.to_host(array) for name, array in arrays.items()}
-
     def restore(self, moment: Moment) -> None:
         """Stand where that moment was, the callbacks too.
 
         Raises ValueError, before network or optimizer are changed, if its arrays or its states of callbacks do not fit.
         """
-        owned, now = self._taken(moment, "", moment.steps_done)
+        like = {"owned": self._network.owned, "state": self.engine.state, "keys": self.engine.keys}
+        owned, now = thawed("", moment, moment.steps_done, self._network, like)
         last_good, last_state = owned, now
         if moment.progress.step:
-            last_good, last_state = self._taken(moment, LAST_GOOD, moment.last_good_steps)
+            last_good, last_state = thawed(LAST_GOOD, moment, moment.last_good_steps, self._network, like)
         if self._rng is not None:
             try:
                 self._rng.bit_generator.state = moment.progress.order
@@ -185,22 +181,6 @@ class Runner:
         self._last_state, self.progress = last_state, replace(moment.progress)
         for callback in self._callbacks:
             callback.on_resume(History(moment.history))
-
-    def _taken(self, moment: Moment, start: str, steps_done: int) -> tuple[Any, Snapshot]:
-        """Return the owned vector and the optimizer's snapshot of a moment, on the device."""
-        network, engine, arrays = self._network, self.engine, dict[str, Any]()
-        for name, like in {"owned": network.owned, "state": engine.state, "keys": engine.keys}.items():
-            array = moment.tensors.get(start + name)
-            if array is None or (array.shape, array.dtype) != (like.shape, like.dtype):
-                found = "no such tensor" if array is None else f"{array.dtype} {array.shape}"
-                raise ValueError(
-                    f"the checkpoint's {start}{name} is {found}, needed is {like.dtype} {like.shape}; "
-                    "begin anew without resume"
-                )
-            if not np.isfinite(array).all() and name == "owned":
-                raise ValueError("the checkpoint's weights are not finite; begin anew without resume")
-            arrays[name] = network.backend.to_device(array, array.dtype)
-        return arrays["owned"], Snapshot(weakref.ref(network), steps_done, arrays["state"], arrays["keys"])
 
     def _check_losses(self, losses: np.ndarray) -> None:
         """Remember the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
