@@ -216,7 +216,7 @@ def exp_link(xp: Any, A: Array, out: Array, work: Array, row: Array) -> None:
 
 
 def mean_over_batch(xp: Any, L: Array, dA: Array, total: Array) -> None:
-    """total = sum of L over the batch, dA = dA / batch: from per-sample values to those of the mean loss.
+    """total = sum of L over the batch, dA = dA / batch: the loss and the gradient of its mean.
 
     L (1, batch): losses.  dA (n_out, batch): their gradients, scaled in place.
     total (1, 1): receives the SUM of the losses, so that an epoch can weigh samples and not steps.

@@ -1,6 +1,45 @@
-"""The Programs of a network: how its layers and its loss are recorded for training, evaluation and prediction.
+"""THE page of xpnet: what a step of a network is, recorded from the kernels as a list of calls, the Program.
 
-Names in a Program count dense layers from 1, as the books do: Z1 = W1 X + b1, A1 = f(Z1), and so on.
+`training_program` runs the kernels of one step once, with a recorder in place of NumPy, and so gathers the calls that
+engines then run. This is what it records of a 2-3-1 network with tanh, squared error and SGD, batch 4; each kernel's
+name stands before its equation, each call before the shape of its result:
+
+    gather   X (2, 4) <- X[order]
+    gather   Y (1, 4) <- Y[order]
+    gradient affine: Z = W A + b: the weighted input of a layer.
+               Z1 = W1 @ X                  (3, 4)
+               Z1 = Z1 + b1                 (3, 4)
+    gradient tanh: A = tanh(Z): the hyperbolic tangent.
+               A1 = tanh(Z1)                (3, 4)
+    gradient affine: Z = W A + b: the weighted input of a layer.
+               Z2 = W2 @ A1                 (1, 4)
+               Z2 = Z2 + b2                 (1, 4)
+    gradient squared_error: L = 1/2 sum over outputs of (A - Y)^2, dA = A - Y, for each sample.
+               dZ2 = Z2 - Y                 (1, 4)
+               work = dZ2 * dZ2             (1, 4)
+               L = sum(work)                (1, 4)
+               L = L * 0.5                  (1, 4)
+    gradient mean_over_batch: total = sum of L over the batch, dA = dA / batch: the loss and the gradient of its mean.
+               loss = sum(L)                (1, 1)
+               dZ2 = dZ2 * 0.25             (1, 4)
+    gradient affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
+               db2 = sum(dZ2)               (1, 1)
+               dA1 = W2^T @ dZ2             (3, 4)
+               dW2 = dZ2 @ A1^T             (1, 3)
+    gradient tanh_backward: dZ = dA * (1 - A^2): the derivative of tanh, from its output.
+               dZ1 = A1 * A1                (3, 4)
+               dZ1 = 1 - dZ1                (3, 4)
+               dZ1 = dZ1 * dA1              (3, 4)
+    gradient affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
+               db1 = sum(dZ1)               (3, 1)
+               dW1 = dZ1 @ X^T              (3, 2)
+    update   sgd: theta = theta - lr * gradient: stochastic gradient descent.
+               gradient = gradient * lr     (256,)
+               theta = theta - gradient     (256,)
+
+`network.training_program(4, xpnet.SGD(), False).describe()` prints it, with operations and bytes. Names count dense
+layers from 1, as the books do: Z1 = W1 X + b1, A1 = f(Z1). `evaluation_program` and `inference_program` record what
+measures and predicts.
 """
 
 from __future__ import annotations
