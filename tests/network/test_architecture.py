@@ -238,7 +238,7 @@ def test_refusals(make, error, parts):
         (changed(loss={"name": "hubr"}), ["loss is 'hubr'", "did you mean 'huber'?"]),
         (changed(loss={"name": ["huber"]}), ["loss is ['huber']", "'huber'"]),
         (changed(loss={"delta": 1.0}), ["loss is None", "'huber'"]),
-        (changed(loss={"name": "huber", "detla": 1.0}), ["key of the loss huber is 'detla'", "did you mean 'delta'?"]),
+        (changed(loss={"name": "huber", "detla": 1.0}), ["key of a huber loss is 'detla'", "did you mean 'delta'?"]),
         (changed(loss={"name": "huber", "delta": "1"}), ["delta of huber is '1'", "needed is ", "a number above 0"]),
         (changed(loss={"name": "huber", "delta": 10**400}), ["delta of huber is", "a number above 0"]),
         (changed(loss={"name": "softmax_cross_entropy", "smoothing": 1}), ["smoothing", "from 0 to below 1"]),

@@ -478,7 +478,7 @@ def test_specs_that_cannot_be(spec, parts):
         (
             [Dense(6, 5), BatchNorm(5), Dense(5, 3)],
             {},
-            ["Dense(6, 5) has a bias", "BatchNorm(5)", "write Dense(6, 5, bias=None)"],
+            ["Dense(6, 5) has a bias", "the BatchNorm behind it cancels", "write Dense(6, 5, bias=None)"],
         ),
         ([Dense(6, 5), Activation("identity"), BatchNorm(5), Dense(5, 3)], {}, ["Dense(6, 5) has a bias"]),
         ([Dense(6, 5, bias=None), BatchNorm(4)], {}, ["BatchNorm(4)", "5 outputs", "write BatchNorm(5)"]),

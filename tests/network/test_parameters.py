@@ -20,8 +20,8 @@ SHAPES = ((100, 784), (200, 100), (10, 200))
 
 
 def dense(shapes):
-    """What dense layers of these (n_out, n_in) ask for."""
-    return [{"W": shape, "b": (shape[0], 1)} for shape in shapes]
+    """The matrices and the columns of dense layers of these (n_out, n_in)."""
+    return ({"W": shape} for shape in shapes), ({"b": (n_out, 1)} for n_out, _ in shapes)
 
 
 def offsets(places, *names):
@@ -30,30 +30,30 @@ def offsets(places, *names):
 
 def test_layout_by_hand():
     """All W first, then all b, each from the next multiple of 64 on."""
-    layout = Layout.of(dense([(9, 2), (6, 9), (1, 6), (64, 1), (1, 65)]))
+    layout = Layout.of(*dense([(9, 2), (6, 9), (1, 6), (64, 1), (1, 65)]))
     assert offsets(layout.places, "W") == (0, 64, 128, 192, 256)
     assert offsets(layout.places, "b") == (384, 448, 512, 576, 640)
     assert (layout.n_weights, layout.size, layout.n_statistics) == (384, 704, 0)
     assert layout.count == 18 + 9 + 54 + 6 + 6 + 1 + 64 + 64 + 65 + 1
 
 
-def test_layout_of_an_iterator_is_a_value():
-    layout = Layout.of(iter(dense(SHAPES)))
+def test_a_layout_is_a_value():
+    layout = Layout.of(*dense(SHAPES))
     assert tuple(place.shape for place in layout.places if place.name == "W") == SHAPES
-    assert layout == Layout.of(dense(SHAPES)) and hash(layout) == hash(Layout.of(dense(SHAPES)))
+    assert layout == Layout.of(*dense(SHAPES)) and hash(layout) == hash(Layout.of(*dense(SHAPES)))
     assert layout.count == 100 * 784 + 100 + 200 * 100 + 200 + 10 * 200 + 10
 
 
 def test_absurd_widths_are_refused_before_memory_is_asked_for():
-    assert Layout.of(dense([(1, 2**31 - 129)])).size == 2**31 - 64  # the largest that a 32-bit index reaches
+    assert Layout.of(*dense([(1, 2**31 - 129)])).size == 2**31 - 64  # the largest that a 32-bit index reaches
     for shapes in ([(1, 2**31 - 64)], [(10**9, 10**9)], [(10**30, 1)]):
         with pytest.raises(ValueError) as error:
-            Layout.of(dense(shapes))
+            Layout.of(*dense(shapes))
         says(error, "the network has", "parameters", "2,147,483,647", "narrower")
 
 
 def test_views_write_through(backend):
-    layout = Layout.of(dense(SHAPES))
+    layout = Layout.of(*dense(SHAPES))
     parameters = Parameters(layout, backend.zeros(layout.size))
     expected = np.zeros(layout.size)
     for i, (n_out, n_in) in enumerate(SHAPES):
@@ -70,7 +70,7 @@ def test_views_write_through(backend):
 
 
 def test_repr_says_shapes_count_and_type():
-    layout = Layout.of(dense([(9, 2), (1, 9)]))
+    layout = Layout.of(*dense([(9, 2), (1, 9)]))
     parameters = Parameters(layout, np.zeros(layout.size, np.float32))
     assert repr(parameters) == "Parameters(W(9, 2) b(9, 1), W(1, 9) b(1, 1); 37 float32)"
 
@@ -147,7 +147,7 @@ def test_constant_biases_draw_no_numbers():
 def test_assigning_a_weight_writes_into_the_vector():
     from xpnet.network.parameters import Layout, Parameters
 
-    parameters = Parameters(Layout.of(dense([(2, 3)])), np.zeros(128))
+    parameters = Parameters(Layout.of(*dense([(2, 3)])), np.zeros(128))
     parameters.weights[0] = np.ones((2, 3))
     parameters.biases[0] -= 2.0
     assert parameters.flat.sum() == 6 - 4

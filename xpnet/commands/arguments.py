@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def name_list(name: str, choices: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def refuse_stray(
-    arguments: argparse.Namespace, flags: Iterable[str], choice: str, name: str, takers: Mapping[str, Sequence[str]]
+    arguments: argparse.Namespace, flags: Iterable[str], choice: str, name: str, takers: Mapping[str, Collection[str]]
 ) -> None:
     """Refuse a flag that the chosen name makes no use of.
 

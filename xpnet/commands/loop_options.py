@@ -8,8 +8,8 @@ from xpnet.checks import check_option
 from xpnet.commands.arguments import UsageError, name_list, number, option, positive, whole
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import ENGINES
+from xpnet.network.layer import left_out
 from xpnet.network.network import Network
-from xpnet.network.normalization import left_out
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
 from xpnet.training.metrics import METRICS
 from xpnet.training.records import sign_of

@@ -23,8 +23,17 @@ from xpnet.network.architecture import NORMALIZATIONS, Architecture
 from xpnet.network.losses import LOSSES, Loss
 from xpnet.network.network import Network
 from xpnet.network.parameters import WEIGHT_INITIALISERS
+from xpnet.specs import defaults_of
 
-LOSS_PARAMETERS = {"huber_delta": "delta", "label_smoothing": "smoothing"}  # flag: parameter of the loss
+# For each loss its parameters, by flag: huber's delta is --huber-delta, unless several losses share a parameter.
+SHARED = {"smoothing": "label_smoothing"}
+LOSS_FLAGS = {
+    name: {SHARED.get(key, f"{name}_{key}"): key for key in defaults_of(made)} for name, made in LOSSES.items()
+}
+MEANINGS = {
+    "huber_delta": "residual from which it is linear",
+    "label_smoothing": "part of the targets, from 0 to below 1",
+}
 
 
 def add_network(command: argparse.ArgumentParser) -> None:
@@ -72,15 +81,15 @@ def add_network(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(LOSSES)} (default: softmax_cross_entropy for classes, "
         "sigmoid_cross_entropy for a table's two, else squared_error)",
     )
-    group.add_argument(
-        "--huber-delta", type=number("1.0"), metavar="DELTA", help="residual from which huber is linear (default: 1)"
-    )
-    group.add_argument(
-        "--label-smoothing",
-        type=number("0.1"),
-        metavar="PART",
-        help="of the targets of a cross-entropy, from 0 to below 1 (default: 0)",
-    )
+    for flag in dict.fromkeys(flag for flags in LOSS_FLAGS.values() for flag in flags):
+        defaults = {name: defaults_of(LOSSES[name])[key[flag]] for name, key in LOSS_FLAGS.items() if flag in key}
+        group.add_argument(
+            f"--{flag.replace('_', '-')}",
+            type=number("0.1"),
+            metavar="X",
+            help=f"{', '.join(f'{name} ({default:g})' for name, default in defaults.items())}: "
+            f"{MEANINGS.get(flag, 'a parameter')}",
+        )
     group.add_argument(
         "--seed",
         type=whole(0),
@@ -157,14 +166,11 @@ def _shape(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _loss(arguments: argparse.Namespace, name: str) -> Loss:
-    takers = {
-        other: [flag for flag, parameter in LOSS_PARAMETERS.items() if parameter in make().parameters]
-        for other, make in LOSSES.items()
-    }
-    refuse_stray(arguments, LOSS_PARAMETERS, "--loss", name, takers)
+    every = dict.fromkeys(flag for flags in LOSS_FLAGS.values() for flag in flags)
+    refuse_stray(arguments, every, "--loss", name, LOSS_FLAGS)
     given = {
         parameter: getattr(arguments, flag)
-        for flag, parameter in LOSS_PARAMETERS.items()
+        for flag, parameter in LOSS_FLAGS[name].items()
         if getattr(arguments, flag) is not None
     }
     try:

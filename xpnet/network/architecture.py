@@ -15,13 +15,14 @@ from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.custom import CustomActivation, CustomLoss
 from xpnet.network.dropout import Dropout
 from xpnet.network.layer import Layer
-from xpnet.network.layers import Activation, Dense, layer_from_spec, own_function
+from xpnet.network.layers import LAYERS, Activation, Dense, layer_from_spec, own_function
 from xpnet.network.losses import LOSSES, Loss, loss_of
-from xpnet.network.normalization import BatchNorm, LayerNorm
 from xpnet.network.parameters import Layout
 
 SPEC_FORMAT = 1
-NORMALIZATIONS: dict[str, Any] = {"batch": BatchNorm, "layer": LayerNorm}
+NORMALIZATIONS: dict[str, Any] = {
+    name.removesuffix("_norm"): layer for name, layer in LAYERS.items() if name.endswith("_norm")
+}
 Function = str | CustomActivation  # what stands for an activation
 
 
@@ -113,9 +114,9 @@ class Architecture:
             check_option("normalization", normalization, NORMALIZATIONS)
         layers: list[Layer] = []
         for n_in, n_out, name, rate in zip(sizes[:-2], sizes[1:-1], names, _rates(dropout, n_hidden), strict=True):
-            layers.append(Dense(n_in, n_out, init=init, bias=None if normalization == "batch" else "zeros"))
-            if normalization is not None:
-                layers.append(NORMALIZATIONS[normalization](n_out))
+            normalized = [] if normalization is None else [NORMALIZATIONS[normalization](n_out)]
+            bias = None if any(layer.cancels_bias for layer in normalized) else "zeros"
+            layers += [Dense(n_in, n_out, init=init, bias=bias), *normalized]
             layers += [layer for layer in (Activation(name), Dropout(rate)) if not layer.is_identity]
         layers.append(Dense(sizes[-2], sizes[-1], init=init))
         layers += [layer for layer in [Activation(output)] if not layer.is_identity]
@@ -155,8 +156,11 @@ class Architecture:
     @property
     def layout(self) -> Layout:
         """Where the parameters and running statistics of the layers lie."""
+        shapes = [(layer, layer.parameter_shapes()) for layer in self.layers]
         return Layout.of(
-            (layer.parameter_shapes() for layer in self.layers), (layer.statistic_shapes() for layer in self.layers)
+            ({name: shape[name] for name in shape if name in layer.matrices} for layer, shape in shapes),
+            ({name: shape[name] for name in shape if name not in layer.matrices} for layer, shape in shapes),
+            (layer.statistic_shapes() for layer in self.layers),
         )
 
     @property
@@ -167,7 +171,10 @@ class Architecture:
     @property
     def n_outputs(self) -> int:
         """Number of outputs of the last layer."""
-        return self.dense[-1][1].n_out
+        n_outputs = self.n_inputs
+        for layer in self.layers:
+            n_outputs = layer.output_size(n_outputs)
+        return n_outputs
 
     def __str__(self) -> str:
         sizes = "-".join(map(str, [self.n_inputs, *(layer.n_out for _, layer in self.dense)]))
@@ -190,32 +197,26 @@ def _rates(dropout: float | Sequence[float] | None, n_hidden: int) -> list[float
 
 
 def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
-    """BatchNorm subtracts the mean, and the bias with it: its gradient is rounding noise, which Adam would follow."""
+    """The gradient of such a bias is rounding noise, which Adam would follow."""
     kept = [layer for layer in layers if not layer.is_identity]
     for layer, after in pairwise(kept):
-        if isinstance(layer, Dense) and layer.bias is not None and isinstance(after, BatchNorm):
+        if isinstance(layer, Dense) and layer.bias is not None and after.cancels_bias:
             raise ValueError(
-                f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the BatchNorm({after.n}) behind it "
+                f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the {type(after).__name__} behind it "
                 f"cancels; write Dense({layer.n_in}, {layer.n_out}, bias=None)"
             )
 
 
 def _with_initialisers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Settle every Dense whose `init` is None: what suits the activation that follows (see ACTIVATIONS)."""
+    """Settle every Dense whose `init` is None: what suits the activation that follows, or the end of the network."""
     settled: list[Layer] = []
-    following: Layer | None = None
+    suited = "glorot"
     for layer in reversed(layers):
         if isinstance(layer, Dense) and layer.init is None:
-            layer = replace(layer, init=_suiting(following))
+            layer = replace(layer, init=suited)
         settled.append(layer)
-        if not isinstance(layer, (BatchNorm, LayerNorm, Dropout)):
-            following = layer
+        suited = layer.suited_init or suited
     return tuple(reversed(settled))
-
-
-def _suiting(following: Layer | None) -> str:
-    function = following.function if isinstance(following, Activation) else None
-    return "glorot" if function is None else function.init
 
 
 def _check_function(argument: str, found: Any) -> None:

@@ -94,7 +94,3 @@ class Dropout(Layer):
         dX = xp.empty(dA.shape, dtype=dA.dtype)
         self.backward_into(xp, {"mask": trace}, dA, dA, {}, dX)
         return dX, {}
-
-    def to_spec(self) -> dict[str, Any]:
-        """The layer as a JSON-ready dict."""
-        return {"type": "dropout", "rate": self.rate}

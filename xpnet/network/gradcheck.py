@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.network.layers import Activation
 from xpnet.network.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _sides(network: Network, X: Any, Y: Any) -> list[np.ndarray]:
     to_host = network.backend.to_host
     values = [to_host(A) for A in (X, *network.activations(X, training=True))]
     inputs = zip(network.layers, values[:-1], strict=True)
-    sides = [Z - kink > 0.0 for layer, Z in inputs if isinstance(layer, Activation) for kink in layer.kinks]
+    sides = [Z - kink > 0.0 for layer, Z in inputs for kink in layer.kinks]
     return [*sides, *network.architecture.loss.sides(values[-1], to_host(Y))]
 
 

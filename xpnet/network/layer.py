@@ -1,12 +1,18 @@
-"""What every layer can be asked, with the answers that most of them give. The layers come next."""
+"""What every layer can be asked, with the answers that most of them give. The layers come next.
+
+A layer with parameters is a frozen dataclass that says its `type`, `parameter_shapes`, `initialize`, `forward_into` and
+`backward_into`, and stands in the table LAYERS of `xpnet.network.layers`.
+"""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from xpnet.network.parameters import Shape
+from xpnet.specs import from_spec, values_of
 
 Array = Any
 
@@ -17,9 +23,24 @@ class Layer:
     `arrays` is what a layer works on, by name: its parameters, its running statistics and its working arrays.
     """
 
-    type: ClassVar[str]
+    type: ClassVar[str]  # in specs and model files
+    # Its parameters that are weights (n_out, n_in), which l1, l2, weight decay and max-norm work on; all others, and
+    # the running statistics, are columns (n, 1). Such a layer's output is called Z, and counts the layers' numbers up.
+    matrices: ClassVar[tuple[str, ...]] = ()
+    cancels_bias: ClassVar[bool] = False  # whether it subtracts the mean, and a bias in front of it with it
+    least_batch: ClassVar[int] = 1  # samples that a training step needs
     only_in_training: ClassVar[bool] = False  # whether predictions leave it out
     is_random: ClassVar[bool] = False  # whether it works on `index`, `key` and `stride` of a counter, in training
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Values of the input where the slope, or its derivative, jumps."""
+        return ()
+
+    @property
+    def suited_init(self) -> str | None:
+        """The initialiser that suits weights in front of it; None where that is for the layer behind it to say."""
+        return None
 
     @property
     def needs_input(self) -> bool:
@@ -84,7 +105,32 @@ class Layer:
 
     def to_spec(self) -> dict[str, Any]:
         """The layer as a JSON-ready dict."""
-        raise NotImplementedError
+        return {"type": self.type, **values_of(self)}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], functions: Mapping[str, Any] | None = None) -> Self:
+        """Make the layer that `to_spec` said; functions: activations of one's own by name.
+
+        Raises ValueError for an unknown or a missing key, or a value that cannot be.
+        """
+        layer: Self = from_spec(cls, spec, "type", f"{cls.type} layer")
+        return layer
+
+
+def check_batch(layers: Iterable[Layer], batch: int) -> None:
+    """Refuse a training step of fewer samples than its layers need."""
+    for layer in layers:
+        if batch < layer.least_batch:
+            raise ValueError(
+                f"a training step has {batch} sample{'s' * (batch > 1)} and {layer} needs {layer.least_batch} or more; "
+                f"use batch_size={layer.least_batch} or more, or another layer, such as LayerNorm(n)"
+            )
+
+
+def left_out(layers: Iterable[Layer], n_samples: int, batch: int) -> int:
+    """How many samples an epoch leaves out: those of a last step that is too small for a layer, else none."""
+    short = n_samples % batch
+    return short if any(short < layer.least_batch for layer in layers) else 0
 
 
 def allocate_working(layer: Layer, n: int, batch: int, xp: Any, dtype: Any) -> dict[str, Array]:

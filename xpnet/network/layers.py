@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class Dense(Layer):
     bias: str | float | None = "zeros"
 
     type: ClassVar[str] = "dense"
+    matrices: ClassVar[tuple[str, ...]] = ("W",)
+    suited_init: ClassVar[str] = "glorot"  # of a layer in front of it, without an activation between
 
     @property
     def needs_input(self) -> bool:
@@ -99,10 +101,6 @@ class Dense(Layer):
         self.backward_into(xp, params, trace, dZ, grads, dX)
         return dX, grads
 
-    def to_spec(self) -> dict[str, Any]:
-        """The layer as a JSON-ready dict."""
-        return {"type": "dense", "n_in": self.n_in, "n_out": self.n_out, "init": self.init, "bias": self.bias}
-
 
 @dataclass(frozen=True)
 class Activation(Layer):
@@ -150,6 +148,11 @@ class Activation(Layer):
         """Values of Z where the slope, or its derivative, jumps."""
         return () if self.function is None else self.function.kinks
 
+    @property
+    def suited_init(self) -> str:
+        """See ACTIVATIONS."""
+        return "glorot" if self.function is None else self.function.init
+
     def forward_into(self, xp: Any, params: dict[str, Array], Z: Array, out: Array) -> None:
         """Write A for Z, both (n, batch), into `out`."""
         if self.function is not None:
@@ -182,19 +185,15 @@ class Activation(Layer):
         shapes = {"matrix": tuple(like.shape), "row": (1, like.shape[1])}
         return [xp.empty(shapes[form], dtype=like.dtype) for form in self.scratch]
 
-    def to_spec(self) -> dict[str, Any]:
-        """The layer as a JSON-ready dict."""
-        return {"type": "activation", "name": self.name}
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], functions: Mapping[str, Any] | None = None) -> Self:
+        """See `Layer.from_spec`."""
+        name = own_function("activation", spec.get("name"), CustomActivation, ACTIVATIONS, functions)
+        return super().from_spec({**spec, "name": name} if "name" in spec else spec)
 
 
-# type: (class, keys that must be there, keys that may be)
-_LAYERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
-    "dense": (Dense, ("n_in", "n_out"), ("init", "bias")),
-    "activation": (Activation, ("name",), ()),
-    "dropout": (Dropout, ("rate",), ()),
-    "batch_norm": (BatchNorm, ("n",), ("momentum", "eps")),
-    "layer_norm": (LayerNorm, ("n",), ("eps",)),
-}
+# One table from type to class, from which specs and model files are read.
+LAYERS: dict[str, type[Layer]] = {layer.type: layer for layer in (Dense, Activation, Dropout, BatchNorm, LayerNorm)}
 
 
 def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> Layer:
@@ -207,21 +206,7 @@ def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> La
         raise ValueError(
             f'a layer of the spec is {spec!r}; needed is a dict such as {{"type": "activation", "name": "relu"}}'
         )
-    kind = check_option("layer type", spec.get("type"), _LAYERS)
-    layer_class, needed, optional = _LAYERS[kind]
-    for key in spec:
-        check_option(f"key of a {kind} layer", key, ("type", *needed, *optional))
-    missing = [key for key in needed if key not in spec]
-    if missing:
-        raise ValueError(f"the {kind} layer {spec} lacks a key; needed: {' and '.join(needed)}")
-    values = {key: value for key, value in spec.items() if key != "type"}
-    if kind == "activation":
-        values["name"] = own_function("activation", values["name"], CustomActivation, ACTIVATIONS, functions)
-    try:
-        layer: Layer = layer_class(**values)
-    except TypeError as error:  # a value of the wrong type is a bad spec, not a bug of the caller's
-        raise ValueError(str(error)) from None
-    return layer
+    return LAYERS[check_option("layer type", spec.get("type"), LAYERS)].from_spec(spec, functions)
 
 
 def own_function(

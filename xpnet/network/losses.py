@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnet.checks import check_option
 from xpnet.kernels import losses as kernels
+from xpnet.specs import defaults_of, from_spec, values_of
 
 Array = Any
 
@@ -40,7 +41,7 @@ class Loss:
     @property
     def parameters(self) -> dict[str, Any]:
         """The loss's parameters by name, such as {"delta": 1.0}."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return values_of(self)
 
     def losses_into(self, xp: Any, A: Array, Y: Array, L: Array, dA: Array, work: Array) -> None:
         """Write the loss of each sample into L (1, batch) and its gradient by A into dA (n_out, batch)."""
@@ -52,11 +53,8 @@ class Loss:
 
     def to_spec(self) -> str | dict[str, Any]:
         """The name, or with parameters that are not the defaults {"name": "huber", "delta": 2.0}."""
-        changed = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)  # type: ignore[arg-type]
-            if getattr(self, field.name) != field.default
-        }
+        defaults = defaults_of(type(self))
+        changed = {name: value for name, value in values_of(self).items() if value != defaults[name]}
         return {"name": self.name, **changed} if changed else self.name
 
     def __str__(self) -> str:
@@ -196,16 +194,19 @@ class NegativeLogLikelihood(Loss):
     targets = "distributions"
 
 
-# One table from name to class.
+# One table from name to class, from which specs, model files and the command line know a loss and its parameters.
 LOSSES: dict[str, Callable[..., Loss]] = {
-    "squared_error": SquaredError,
-    "softmax_cross_entropy": SoftmaxCrossEntropy,
-    "sigmoid_cross_entropy": SigmoidCrossEntropy,
-    "absolute_error": AbsoluteError,
-    "huber": Huber,
-    "poisson": Poisson,
-    "hinge": Hinge,
-    "negative_log_likelihood": NegativeLogLikelihood,
+    loss.name: loss
+    for loss in (
+        SquaredError,
+        SoftmaxCrossEntropy,
+        SigmoidCrossEntropy,
+        AbsoluteError,
+        Huber,
+        Poisson,
+        Hinge,
+        NegativeLogLikelihood,
+    )
 }
 
 
@@ -220,11 +221,9 @@ def loss_of(found: Any) -> Loss:
         return found
     if not isinstance(found, dict):
         return LOSSES[check_option("loss", found, LOSSES)]()
-    make = LOSSES[check_option("loss", found.get("name"), LOSSES)]
-    parameters = {key: value for key, value in found.items() if key != "name"}
-    for key in parameters:
-        check_option(f"key of the loss {found['name']}", key, ("name", *make().parameters))
-    return make(**parameters)
+    name = check_option("loss", found.get("name"), LOSSES)
+    loss: Loss = from_spec(LOSSES[name], found, "name", f"{name} loss")
+    return loss
 
 
 def _number(name: str, found: Any, needed: str) -> float:

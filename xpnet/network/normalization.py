@@ -17,10 +17,8 @@ from xpnet.kernels.normalization import (
     scale_and_shift,
     update_running,
 )
-from xpnet.network.layer import Array, Layer, allocate_working
+from xpnet.network.layer import Array, Layer, allocate_working, check_batch
 from xpnet.network.parameters import Shape
-
-MINIMUM_BATCH = 2  # the variance of one sample is 0, whatever the sample
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,8 @@ class BatchNorm(_Normalization):
     eps: float = 1e-5
 
     type: ClassVar[str] = "batch_norm"
+    cancels_bias: ClassVar[bool] = True
+    least_batch: ClassVar[int] = 2  # the variance of one sample is 0, whatever the sample
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,10 +171,6 @@ class BatchNorm(_Normalization):
         """Used alone: move the running statistics in `params` on in place, once for each trace of `forward`."""
         self.advance_into(xp, params | trace)
 
-    def to_spec(self) -> dict[str, Any]:
-        """The layer as a JSON-ready dict."""
-        return {"type": "batch_norm", "n": self.n, "momentum": self.momentum, "eps": self.eps}
-
 
 @dataclass(frozen=True)
 class LayerNorm(_Normalization):
@@ -228,23 +224,3 @@ class LayerNorm(_Normalization):
         Y = xp.empty(X.shape, dtype=X.dtype)
         self.forward_into(xp, params | trace, X, Y)
         return Y, trace
-
-    def to_spec(self) -> dict[str, Any]:
-        """The layer as a JSON-ready dict."""
-        return {"type": "layer_norm", "n": self.n, "eps": self.eps}
-
-
-def check_batch(layers: Any, batch: int) -> None:
-    """Refuse a training step of fewer samples than its layers need."""
-    for layer in layers:
-        if isinstance(layer, BatchNorm) and batch < MINIMUM_BATCH:
-            raise ValueError(
-                f"a training step has {batch} sample and BatchNorm({layer.n}) needs {MINIMUM_BATCH} or "
-                f"more; use batch_size=2 or more, or LayerNorm({layer.n})"
-            )
-
-
-def left_out(layers: Any, n_samples: int, batch: int) -> int:
-    """How many samples an epoch leaves out: those of a last step that is too small for a BatchNorm, else none."""
-    short = n_samples % batch
-    return short if short < MINIMUM_BATCH and any(isinstance(layer, BatchNorm) for layer in layers) else 0

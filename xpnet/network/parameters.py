@@ -47,9 +47,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each layer's arrays lie: all W first, then all b, gamma and beta, each on a 64-element boundary.
+    """Where each layer's arrays lie: all weight matrices first, then b, gamma and beta, each on a 64-element boundary.
 
-    places: of the parameters, layer by layer.  n_weights: where the W end, which weight decay works on.
+    places: of the parameters, layer by layer.  n_weights: where the matrices end, which weight decay works on.
     size: length of the parameters' vector, theta.  statistics, n_statistics: the running statistics, in a region of
     their own that follows theta; their offsets count from its start.
     """
@@ -61,14 +61,16 @@ class Layout:
     n_statistics: int = 0
 
     @classmethod
-    def of(cls, parameters: Iterable[Mapping[str, Shape]], statistics: Iterable[Mapping[str, Shape]] = ()) -> Layout:
+    def of(
+        cls,
+        matrices: Iterable[Mapping[str, Shape]],
+        columns: Iterable[Mapping[str, Shape]],
+        statistics: Iterable[Mapping[str, Shape]] = (),
+    ) -> Layout:
         """Lay out, layer by layer, arrays of these names and shapes; raises ValueError if too large to index."""
-        named = [(i, name, shape) for i, shapes in enumerate(parameters) for name, shape in shapes.items()]
-        weights, n_weights = _placed([item for item in named if item[1] == "W"], 0)
-        others, size = _placed([item for item in named if item[1] != "W"], n_weights)
-        kept, n_statistics = _placed(
-            [(i, name, shape) for i, shapes in enumerate(statistics) for name, shape in shapes.items()], 0
-        )
+        weights, n_weights = _placed(matrices, 0)
+        others, size = _placed(columns, n_weights)
+        kept, n_statistics = _placed(statistics, 0)
         total = size + n_statistics
         if total > MAXIMUM_SIZE:
             found = f"{total:,}" if total < 10**18 else "more than 10**18"
@@ -79,17 +81,23 @@ class Layout:
         return cls(by_layer, n_weights, size, kept, n_statistics)
 
     @property
+    def matrices(self) -> tuple[Place, ...]:
+        """Where the weight matrices lie, which lead the vector."""
+        return tuple(place for place in self.places if place.offset < self.n_weights)
+
+    @property
     def count(self) -> int:
         """Number of parameters, without the padding between them."""
         return sum(math.prod(place.shape) for place in self.places)
 
 
-def _placed(arrays: list[tuple[int, str, Shape]], position: int) -> tuple[tuple[Place, ...], int]:
-    """Place arrays one behind the other, from `position` on; returns where they end."""
+def _placed(arrays: Iterable[Mapping[str, Shape]], position: int) -> tuple[tuple[Place, ...], int]:
+    """Place arrays, layer by layer, one behind the other, from `position` on; returns where they end."""
     places = []
-    for layer, name, shape in arrays:
-        places.append(Place(layer, name, shape, position))
-        position += -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT
+    for layer, shapes in enumerate(arrays):
+        for name, shape in shapes.items():
+            places.append(Place(layer, name, shape, position))
+            position += -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT
     return tuple(places), position
 
 
@@ -104,7 +112,8 @@ class Parameters:
     """One flat vector (size,) with a view on every parameter: weight matrices (n_out, n_in), columns (n, 1).
 
     flat: the vector; the few elements between two views are zero and stay zero.
-    weights[l], biases[l]: writable views of dense layer l; None is the bias of a layer without one.
+    weights[l], biases[l]: writable views of weight matrix l, W of a dense layer, and of the column behind it, b; None
+    is the bias of a layer without one.
     named: every view by its name in a model file, such as "layers.0.W" or "layers.1.gamma".
     """
 
@@ -112,9 +121,10 @@ class Parameters:
         self.layout = layout
         self._flat = flat
         self.named = {place.path: place.view(flat) for place in layout.places}
-        dense = [place.layer for place in layout.places if place.name == "W"]
-        self.weights = _Views(self.named[f"layers.{i}.W"] for i in dense)
-        self.biases = _Views(self.named.get(f"layers.{i}.b") for i in dense)
+        matrices = layout.matrices
+        columns = {place.layer: self.named[place.path] for place in layout.places if place not in matrices}
+        self.weights = _Views(self.named[place.path] for place in matrices)
+        self.biases = _Views(columns.get(place.layer) for place in matrices)
 
     @property
     def flat(self) -> Any:

@@ -53,9 +53,7 @@ from xpnet.kernels.accuracy import right_class, right_side
 from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
 from xpnet.kernels.updates import accumulate, accumulated_mean
 from xpnet.network.architecture import Architecture
-from xpnet.network.layer import Layer
-from xpnet.network.layers import Dense
-from xpnet.network.normalization import check_batch
+from xpnet.network.layer import Layer, check_batch
 from xpnet.network.parameters import Place, random_generator
 from xpnet.program.calls import Buffer, Program
 from xpnet.program.recorder import Recorder, record
@@ -69,7 +67,7 @@ class RecordsUpdate(Protocol):
     def record(self, recorder: Recorder, gradient: Buffer, n_weights: int, matrices: Sequence[Buffer]) -> None:
         """Record the update of theta by the gradient, which may be overwritten.
 
-        n_weights: elements of theta before the biases.  matrices: W (n_out, n_in) of each dense layer.
+        n_weights: elements of theta before the biases.  matrices (n_out, n_in): of weights.
         """
         ...
 
@@ -107,7 +105,7 @@ def training_program(
             if n_accumulated > 1:
                 _accumulate(recorder, gradient, weighted)
             with recorder.phase("update"):
-                matrices = [works_on["W"] for works_on in arrays if "W" in works_on]
+                matrices = [arrays[place.layer][place.name] for place in layout.matrices]
                 optimizer.record(recorder, gradient, layout.n_weights, matrices)
 
     return record(
@@ -191,14 +189,15 @@ def _views(
     recorder: Recorder, flat: Buffer, architecture: Architecture, places: tuple[Place, ...], prefix: str
 ) -> list[dict[str, Any]]:
     """{"W": ..., "b": ...} of each layer in theta, in the gradient or in the statistics."""
-    numbers = _numbering(architecture)
+    numbers, matrices = _numbering(architecture), set(architecture.layout.matrices)
     views: list[dict[str, Any]] = [{} for _ in numbers]
     for place in places:
         name = _free_name(recorder, f"{prefix}{place.name}{numbers[place.layer]}")
-        if place.name == "W":
-            views[place.layer]["W"] = recorder.matrix_in(flat, name, place.offset, place.shape)
+        if place in matrices:
+            view = recorder.matrix_in(flat, name, place.offset, place.shape)
         else:
-            views[place.layer][place.name] = recorder.column_in(flat, name, place.offset, place.shape[0])
+            view = recorder.column_in(flat, name, place.offset, place.shape[0])
+        views[place.layer][place.name] = view
     return views
 
 
@@ -232,10 +231,10 @@ def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int
 
 
 def _numbering(architecture: Architecture) -> list[int]:
-    """For each layer the number of dense layers up to and with it."""
+    """For each layer the number of layers with weights up to and with it."""
     numbers, count = [], 0
     for layer in architecture.layers:
-        count += isinstance(layer, Dense)
+        count += bool(layer.matrices)
         numbers.append(count)
     return numbers
 
@@ -260,7 +259,7 @@ def _forward(
         if layer.is_identity or (layer.only_in_training and masks is None):
             outputs.append(outputs[-1])
             continue
-        name = _free_name(recorder, f"{'Z' if isinstance(layer, Dense) else 'A'}{number}")
+        name = _free_name(recorder, f"{'Z' if layer.matrices else 'A'}{number}")
         may_overwrite = overwrite and not layer.needs_input and before is not None and not before.needs_output
         out = recorder.rename(outputs[-1], name) if may_overwrite else recorder.batch_matrix(name, size)
         works_on["scratch"] = _scratch(recorder, layer, size)

@@ -12,8 +12,8 @@ from typing import Any
 from xpnet.checks import check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import choose_engine, go_on_with
+from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
-from xpnet.network.normalization import MINIMUM_BATCH, check_batch, left_out
 from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import check_resume, load_checkpoint
@@ -125,13 +125,15 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 def _samples_used(network: Network, n_samples: int, batch: int) -> int:
-    """Return how many samples an epoch takes: all, unless the last step's one sample is too few for a BatchNorm."""
+    """Return how many samples an epoch takes: all, unless the last step is too short for a layer, as for BatchNorm."""
     check_batch(network.layers, batch)
     short = left_out(network.layers, n_samples, batch)
     if not short:
         return n_samples
+    layer = max(network.layers, key=lambda layer: layer.least_batch)
+    needed = f"{type(layer).__name__} needs {layer.least_batch}"
     warnings.warn(
-        f"the last step of an epoch would have {short} sample and BatchNorm needs {MINIMUM_BATCH}: each epoch leaves "
+        f"the last step of an epoch would have {short} sample{'s' * (short > 1)} and {needed}: each epoch leaves "
         f"out {short} of the {n_samples} samples, the last one in its order; another batch_size takes them all",
         stacklevel=5,
     )
