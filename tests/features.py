@@ -10,7 +10,7 @@ from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network import losses
 from xpnet.training import optimizers
 
-OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "NAdam", "Lion")
+OPTIMIZERS = tuple(made.__name__ for made in optimizers.OPTIMIZERS.values())
 OPTIONS = {"l1": 0.01, "l2": 0.02, "clip_value": 0.4, "clip_norm": 0.5, "max_norm": 0.9, "ema": 0.7}
 
 

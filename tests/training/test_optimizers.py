@@ -18,10 +18,11 @@ import xpnet
 from xpnet import SGD, Adam, AdamW, Dataset, Lion, Momentum, NAdam, Nesterov, Network, select_backend
 from xpnet.engines.replay import Replay
 from xpnet.program.recorder import record
+from xpnet.training import optimizers
 from xpnet.training.schedules import Exponential
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/optimizers.json").read_text(encoding="utf-8"))
-OPTIMIZERS = ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "NAdam", "Lion"]
+OPTIMIZERS = [made.__name__ for made in optimizers.OPTIMIZERS.values()]
 ALL_OPTIONS = {"l1": 0.01, "l2": 0.02, "clip_value": 0.4, "clip_norm": 0.5, "max_norm": 0.9, "ema": 0.7}
 
 

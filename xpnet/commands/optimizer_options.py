@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 from xpnet.commands.arguments import UsageError, number, option, positive, refuse_stray
-from xpnet.training.optimizers import (
-    SGD,
-    AdaGrad,
-    Adam,
-    AdamW,
-    Lion,
-    Momentum,
-    NAdam,
-    Nesterov,
-    Optimizer,
-    Options,
-    RMSProp,
-)
+from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
 from xpnet.training.schedules import Schedule
+from xpnet.training.update import Options
 
-# One table from name to constructor.
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "adagrad": AdaGrad,
-    "rmsprop": RMSProp,
-    "adam": Adam,
-    "adamw": AdamW,
-    "nadam": NAdam,
-    "lion": Lion,
-}
-RULE = ("momentum", "weight_decay", "alpha", "beta1", "beta2", "eps", "momentum_decay")  # not all are of every one
+# What the rules take: not all are of every one.
+RULE = tuple(dict.fromkeys(flag for name in OPTIMIZERS for flag in parameters_of(name) if flag != "lr"))
 REGULARISATION = tuple(Options.__annotations__)
 
 
@@ -72,13 +48,13 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
 
 def default_rate(arguments: argparse.Namespace) -> float:
     """The learning rate asked for, or the optimizer's own."""
-    return _defaults(arguments.optimizer)["lr"] if arguments.lr is None else arguments.lr
+    return parameters_of(arguments.optimizer)["lr"] if arguments.lr is None else arguments.lr
 
 
 def make_optimizer(arguments: argparse.Namespace, lr: float | Schedule) -> Optimizer:
     """Make the optimizer that the options say; raises UsageError for an option it has no use for, or a bad value."""
     name = arguments.optimizer
-    refuse_stray(arguments, RULE, "--optimizer", name, {other: list(_defaults(other)) for other in OPTIMIZERS})
+    refuse_stray(arguments, RULE, "--optimizer", name, {other: parameters_of(other) for other in OPTIMIZERS})
     given = {flag: getattr(arguments, flag) for flag in (*RULE, *REGULARISATION)}
     try:
         return OPTIMIZERS[name](lr, **{flag: value for flag, value in given.items() if value is not None})
@@ -99,15 +75,10 @@ def describe_optimizer(optimizer: Optimizer, lr: float) -> dict[str, Any]:
 
 def _told(parameter: str) -> str:
     """Who takes a parameter, and its defaults, for the help."""
-    defaults = {name: _defaults(name)[parameter] for name in OPTIMIZERS if parameter in _defaults(name)}
+    taken = {name: parameters_of(name) for name in OPTIMIZERS}
+    defaults = {name: taken[name][parameter] for name in taken if parameter in taken[name]}
     parts = [
         f"{value:g} of {', '.join(name for name in defaults if defaults[name] == value)}"
         for value in dict.fromkeys(defaults.values())
     ]
     return f"(default: {'; '.join(parts)})"
-
-
-def _defaults(name: str) -> dict[str, Any]:
-    """What an optimizer takes of its own, and the defaults."""
-    parameters = inspect.signature(OPTIMIZERS[name]).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}

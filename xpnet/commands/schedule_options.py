@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import fields
-from typing import Any
+from dataclasses import MISSING
+from inspect import signature
+from typing import Any, get_type_hints
 
 from xpnet.commands.arguments import UsageError, number, option, refuse_stray, whole
+from xpnet.specs import defaults_of
 from xpnet.training.callbacks import ReduceOnPlateau
 from xpnet.training.optimizers import Optimizer
-from xpnet.training.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Schedule, Step, WarmUp
+from xpnet.training.schedules import SCHEDULES, Constant, Schedule, WarmUp
 
-# One table from name to constructor; each takes lr first.
-SCHEDULES: dict[str, Callable[..., Any]] = {
-    "constant": Constant,
-    "step": Step,
-    "exponential": Exponential,
-    "cosine": Cosine,
-    "one-cycle": OneCycle,
-    "inverse-scaling": InverseScaling,
-}
 # plateau is a callback that sees the epochs' losses; its parameters by the flags' names.
 PLATEAU = {"factor": "factor", "plateau_patience": "patience", "plateau_threshold": "threshold", "lr_end": "lr_min"}
-WARMS_UP = ("constant", "step", "exponential", "cosine", "inverse-scaling")
-NEEDED = {"step": "every", "exponential": "factor"}
-FLAGS: dict[str, list[str]] = {
-    **{
-        name: [field.name for field in fields(made) if field.name != "lr"]  # type: ignore[arg-type]
-        for name, made in SCHEDULES.items()
-    },
-    "plateau": list(PLATEAU),
-}
+# For each schedule that can be chosen, the flags that it takes and their defaults. A warm-up goes before another one.
+FLAGS: dict[str, dict[str, Any]] = {
+    name: {flag: default for flag, default in defaults_of(made).items() if flag != "lr"}
+    for name, made in SCHEDULES.items()
+    if made is not WarmUp
+} | {"plateau": {flag: signature(ReduceOnPlateau).parameters[parameter].default for flag, parameter in PLATEAU.items()}}
 ALL_FLAGS = tuple(dict.fromkeys(flag for taken in FLAGS.values() for flag in taken))
+MEANINGS = {
+    "total_steps": "steps of the whole course (default: those of all epochs)",
+    "every": "steps between two falls",
+    "factor": "of a fall",
+    "lr_end": "lowest rate",
+    "rise": "part of the steps that rises",
+    "div": "highest rate by the first",
+    "final_div": "first rate by the last",
+    "power": "lr / (step + 1)^X",
+    "plateau_patience": "epochs without a better validation loss before a fall",
+    "plateau_threshold": "part by which a loss must be lower to be better",
+}
 
 
 def add_schedule(command: argparse.ArgumentParser) -> None:
@@ -46,29 +47,12 @@ def add_schedule(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(FLAGS)} (default: %(default)s)",
     )
     group.add_argument("--warmup", type=whole(1), metavar="STEPS", help="rise over so many steps to the first rate")
-    group.add_argument(
-        "--total-steps",
-        type=whole(1),
-        metavar="N",
-        help="cosine, one-cycle: steps of the whole course (default: those of all epochs)",
-    )
-    group.add_argument("--every", type=whole(1), metavar="N", help="step: steps between two falls")
-    for flag, text in (
-        ("factor", "step (0.1), plateau (0.1), exponential: factor of a fall"),
-        ("lr-end", "cosine, plateau: lowest rate (default: 0)"),
-        ("rise", "one-cycle: part of the steps that rises (default: 0.3)"),
-        ("div", "one-cycle: highest rate by the first (default: 25)"),
-        ("final-div", "one-cycle: first rate by the last (default: 10000)"),
-        ("power", "inverse-scaling: lr / (step + 1)^X (default: 0.5)"),
-        ("plateau-threshold", "plateau: part by which a loss must be lower to be better (default: 0.0001)"),
-    ):
-        group.add_argument(f"--{flag}", type=number("0.5"), metavar="X", help=text)
-    group.add_argument(
-        "--plateau-patience",
-        type=whole(0),
-        metavar="N",
-        help="plateau: epochs without a better validation loss before a fall (default: 10)",
-    )
+    counts = {flag: 1 for made in SCHEDULES.values() for flag, kind in get_type_hints(made).items() if kind is int}
+    counts["plateau_patience"] = 0
+    for flag in ALL_FLAGS:
+        convert: Any = whole(counts[flag]) if flag in counts else number("0.5")
+        metavar = "N" if flag in counts else "X"
+        group.add_argument(f"--{flag.replace('_', '-')}", type=convert, metavar=metavar, help=_told(flag))
 
 
 def make_rate(arguments: argparse.Namespace, lr: float, total_steps: int) -> float | Schedule:
@@ -78,15 +62,17 @@ def make_rate(arguments: argparse.Namespace, lr: float, total_steps: int) -> flo
     """
     name = arguments.schedule
     refuse_stray(arguments, ALL_FLAGS, "--schedule", name, FLAGS)
-    if arguments.warmup is not None and name not in WARMS_UP:
-        raise UsageError(f"--warmup goes with --schedule {', '.join(WARMS_UP)}, not with {name}; leave it out")
-    if name in NEEDED and getattr(arguments, NEEDED[name]) is None:
-        raise UsageError(f"--schedule {name} needs --{NEEDED[name]}; add it")
+    may_follow = [other for other in FLAGS if other in SCHEDULES and not SCHEDULES[other].warms_up]
+    if arguments.warmup is not None and name not in may_follow:
+        raise UsageError(f"--warmup goes with --schedule {', '.join(may_follow)}, not with {name}; leave it out")
+    for flag, default in FLAGS[name].items():
+        if default is MISSING and flag != "total_steps" and getattr(arguments, flag) is None:
+            raise UsageError(f"--schedule {name} needs --{flag.replace('_', '-')}; add it")
     if name == "plateau":
         return lr
     given = {flag: getattr(arguments, flag) for flag in FLAGS[name] if getattr(arguments, flag) is not None}
     if "total_steps" in FLAGS[name]:
-        needed = 2 if name == "one-cycle" else 1
+        needed = SCHEDULES[name].least_steps
         given.setdefault("total_steps", total_steps)
         if given["total_steps"] < needed:
             source = f"--epochs {arguments.epochs} give" if arguments.total_steps is None else "--total-steps say"
@@ -135,14 +121,11 @@ def describe_schedule(optimizer: Optimizer, plateau: list[ReduceOnPlateau]) -> d
     if plateau:
         parameters = {parameter: getattr(plateau[0], parameter) for parameter in PLATEAU.values()}
         return {"schedule": {"type": "plateau", **parameters}}
-    return {} if isinstance(optimizer.schedule, Constant) else {"schedule": _described(optimizer.schedule)}
+    return {} if isinstance(optimizer.schedule, Constant) else {"schedule": optimizer.schedule.to_spec()}
 
 
-def _described(schedule: Schedule | float) -> Any:
-    if not isinstance(schedule, Schedule):
-        return schedule
-    names = {made: name for name, made in SCHEDULES.items()} | {WarmUp: "warm-up"}
-    values = {field.name: getattr(schedule, field.name) for field in fields(schedule)}  # type: ignore[arg-type]
-    if isinstance(schedule, WarmUp):
-        values["after"] = _described(schedule.after)
-    return {"type": names[type(schedule)], **values}
+def _told(flag: str) -> str:
+    """Who takes a flag, with the defaults, and what it means, for the help."""
+    taken = {name: FLAGS[name][flag] for name in FLAGS if flag in FLAGS[name]}
+    names = [name if default is MISSING else f"{name} ({default:g})" for name, default in taken.items()]
+    return f"{', '.join(names)}: {MEANINGS.get(flag, flag.replace('_', ' '))}"

@@ -7,7 +7,8 @@ the same point. `xpnet.estimators.mlp` holds the estimators.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import MISSING
 from itertools import pairwise
 from typing import Any
 
@@ -22,19 +23,23 @@ from xpnet.network.dropout import Dropout
 from xpnet.network.layers import Activation, Dense
 from xpnet.network.losses import Loss
 from xpnet.network.network import Network
-from xpnet.training.optimizers import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, NAdam, Nesterov, Optimizer, RMSProp
-from xpnet.training.schedules import Cosine, OneCycle, Schedule
+from xpnet.specs import defaults_of
+from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
+from xpnet.training.schedules import SCHEDULES, Schedule
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 # scikit-learn's name first: what it is called here.
 ACTIVATION_NAMES = {"logistic": "sigmoid"}
 LOSS_NAMES = {"log_loss": ("sigmoid_cross_entropy", "softmax_cross_entropy")}  # of yes or no, of one class among many
 OUT_ACTIVATIONS = {"sigmoid_cross_entropy": "logistic", "softmax_cross_entropy": "softmax", "poisson": "exp"}
-SCHEDULES: dict[str, Callable[..., Schedule]] = {"cosine": Cosine, "one_cycle": OneCycle}
-BETAS: dict[str, Callable[..., Optimizer]] = {"adam": Adam, "nadam": NAdam}
-DECAYS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "lion": Lion}
-OTHERS: dict[str, Callable[..., Optimizer]] = {"adagrad": AdaGrad, "rmsprop": RMSProp}
-SOLVERS = ("lbfgs", "sgd", *BETAS, *DECAYS, *OTHERS)
+# The momentum of solver "sgd" says which of the three it is.
+SOLVERS = ("lbfgs", *(name for name in OPTIMIZERS if name not in ("momentum", "nesterov")))
+# Those that need to know nothing but the highest rate and the length of the run.
+COURSES = {
+    name.replace("-", "_"): made
+    for name, made in SCHEDULES.items()
+    if [key for key, default in defaults_of(made).items() if default is MISSING] == ["lr", "total_steps"]
+}
 
 
 def hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
@@ -85,10 +90,11 @@ def check_settings(settings: Any) -> None:
             f"schedule is {settings.schedule!r} and learning_rate {settings.learning_rate!r}, and both "
             "say the rate; leave learning_rate='constant'"
         )
-    if settings.weight_decay is not None and settings.solver not in DECAYS:
+    decays = [solver for solver in OPTIMIZERS if "weight_decay" in parameters_of(solver)]
+    if settings.weight_decay is not None and settings.solver not in decays:
         raise ValueError(
             f"weight_decay is {settings.weight_decay} and solver {settings.solver!r} has none; use "
-            "solver='adamw' or 'lion', or alpha for a penalty in the loss"
+            f"solver={' or '.join(map(repr, decays))}, or alpha for a penalty in the loss"
         )
 
 
@@ -169,26 +175,19 @@ def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer
     """
     solver, lr = settings.solver, settings.learning_rate_init
     if isinstance(settings.schedule, str):
-        lr = SCHEDULES[check_option("schedule", settings.schedule, SCHEDULES)](lr, total_steps=max(n_steps, 4))
+        lr = COURSES[check_option("schedule", settings.schedule, COURSES)](lr, total_steps=max(n_steps, 4))
     elif settings.schedule is not None:
         if not isinstance(settings.schedule, Schedule):
             raise TypeError(
-                f"schedule is {settings.schedule!r}; needed is {' or '.join(map(repr, SCHEDULES))}, or a "
+                f"schedule is {settings.schedule!r}; needed is {' or '.join(map(repr, COURSES))}, or a "
                 "schedule such as xpnet.Step(0.1, every=1000)"
             )
         lr = settings.schedule
-    options: Any = {"l2_summed": settings.alpha / mean_weight}
-    if solver == "sgd":
-        if not settings.momentum:
-            return SGD(lr, **options)
-        return (Nesterov if settings.nesterovs_momentum else Momentum)(lr, momentum=settings.momentum, **options)
-    if solver in OTHERS:
-        return OTHERS[solver](lr, **options)
-    options |= {"beta1": settings.beta_1, "beta2": settings.beta_2}
-    if solver != "lion":
-        options["eps"] = settings.epsilon
-    if solver in BETAS:
-        return BETAS[solver](lr, **options)
-    if settings.weight_decay is not None:
-        options["weight_decay"] = settings.weight_decay
-    return DECAYS[solver](lr, **options)
+    if solver == "sgd" and settings.momentum:
+        solver = "nesterov" if settings.nesterovs_momentum else "momentum"
+    taken = parameters_of(solver)
+    given = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    if "beta1" in taken:  # as scikit-learn's, epsilon is that of adam and its kin
+        given |= {"beta1": settings.beta_1, "beta2": settings.beta_2, "eps": settings.epsilon}
+    options = {name: value for name, value in given.items() if name in taken and value is not None}
+    return OPTIMIZERS[solver](lr, l2_summed=settings.alpha / mean_weight, **options)

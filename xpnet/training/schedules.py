@@ -7,18 +7,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.checks import check_number, check_whole
+from xpnet.checks import check_number, check_option, check_whole
+from xpnet.specs import from_spec, values_of
 
 
 class Schedule(ABC):
     """Base of all schedules: a rule from the number of updates made, 0, 1, 2, ..., to a learning rate."""
 
+    warms_up: ClassVar[bool] = False  # whether it begins with a rise of its own
+    least_steps: ClassVar[int] = 1  # of a whole run that it is laid out for, total_steps
+
     @abstractmethod
     def values(self, first_step: int, n_steps: int) -> np.ndarray:
         """The rates (n_steps,) of the updates first_step, first_step + 1, ..., in float64."""
+
+    def to_spec(self) -> dict[str, Any]:
+        """The schedule as a JSON-ready dict, which `schedule_of` reads back; of those in SCHEDULES."""
+        name = next(name for name, made in SCHEDULES.items() if made is type(self))
+        values = values_of(self).items()
+        return {
+            "type": name,
+            **{key: value.to_spec() if isinstance(value, Schedule) else value for key, value in values},
+        }
 
 
 def _counted(first_step: int, n_steps: int) -> np.ndarray:
@@ -108,15 +122,18 @@ class WarmUp(Schedule):
     steps: int
     start: float = 1 / 3
 
+    warms_up: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not isinstance(self.after, Schedule):
             Constant(self.after)  # refuses what is no rate
-        elif isinstance(self.after, (WarmUp, OneCycle)):
+        elif self.after.warms_up:
             raise ValueError(f"after is {self.after}, which warms up itself; give it as lr without WarmUp")
         check_whole("steps", self.steps, at_least=1)
-        if isinstance(self.after, Cosine) and self.steps > self.after.total_steps:
+        total_steps = getattr(self.after, "total_steps", self.steps)
+        if self.steps > total_steps:
             raise ValueError(
-                f"steps is {self.steps}, longer than the {self.after.total_steps} steps of {self.after}; "
+                f"steps is {self.steps}, longer than the {total_steps} steps of {self.after}; "
                 "warm up for a part of them: WarmUp(Cosine(0.1, total_steps=950), steps=50)"
             )
         check_number("start", self.start, above=0, at_most=1, example="WarmUp(0.1, steps=500, start=0.1)")
@@ -144,12 +161,15 @@ class OneCycle(Schedule):
     div: float = 25.0
     final_div: float = 1e4
 
+    warms_up: ClassVar[bool] = True
+    least_steps: ClassVar[int] = 2
+
     def __post_init__(self) -> None:
         example = "OneCycle(0.1, total_steps=epochs * steps_per_epoch)"
         _check_lr(self, self.lr)
         if self.total_steps is None:
             raise TypeError(f"total_steps is None; a cycle needs the updates of the whole run: {example}")
-        check_whole("total_steps", self.total_steps, at_least=2)
+        check_whole("total_steps", self.total_steps, at_least=self.least_steps)
         check_number("rise", self.rise, above=0, below=1, example=f"{example[:-1]}, rise=0.3)")
         check_number("div", self.div, at_least=1, example=f"{example[:-1]}, div=25)")
         check_number("final_div", self.final_div, at_least=1, example=f"{example[:-1]}, final_div=1e4)")
@@ -181,6 +201,31 @@ class InverseScaling(Schedule):
 
     def values(self, first_step: int, n_steps: int) -> np.ndarray:
         return self.lr / (_counted(first_step, n_steps) + 1.0) ** self.power
+
+
+# One table from name to class, from which specs, the command line and the estimators know a schedule and its numbers.
+SCHEDULES: dict[str, Any] = {
+    "constant": Constant,
+    "step": Step,
+    "exponential": Exponential,
+    "cosine": Cosine,
+    "one-cycle": OneCycle,
+    "inverse-scaling": InverseScaling,
+    "warm-up": WarmUp,
+}
+
+
+def schedule_of(spec: Any) -> Schedule:
+    """Make the schedule that `Schedule.to_spec` said: {"type": "cosine", "lr": 0.1, "total_steps": 1000}.
+
+    Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
+    """
+    if not isinstance(spec, dict):
+        raise ValueError(f'the schedule is {spec!r}; needed is a dict such as {{"type": "constant", "lr": 0.1}}')
+    name = check_option("schedule", spec.get("type"), SCHEDULES)
+    values = {key: schedule_of(value) if isinstance(value, dict) else value for key, value in spec.items()}
+    schedule: Schedule = from_spec(SCHEDULES[name], values, "type", f"{name} schedule")
+    return schedule
 
 
 def _cosine(start: float, end: float, done: np.ndarray) -> np.ndarray:
