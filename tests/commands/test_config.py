@@ -109,7 +109,7 @@ def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
             "pip install 'xpnet[jit]'",
         )
     monkeypatch.setitem(sys.modules, "cupy", fakecupy)
-    refused(capsys, [*write(text), "--device", "cuda", "--out", "d"], "code for the CPU", "take --device cpu")
+    refused(capsys, [*write(text), "--device", "cuda", "--out", "d"], "which runs on cpu", "take --device cpu")
     assert not Path("d").exists()
 
 

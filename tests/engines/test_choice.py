@@ -132,7 +132,7 @@ def test_on_a_gpu(fake_gpu):
         assert trained(fake_gpu, engine=engine)[1].column("engine") == [name] * 3
     with pytest.raises(ValueError) as error:
         trained(fake_gpu, engine="compiled")
-    says(error, "engine is 'compiled', which is code for the CPU", "the device is cuda", "select_backend('cpu')")
+    says(error, "engine is 'compiled', which runs on cpu", "the device is cuda", "select_backend('cpu')")
 
 
 def test_unknown_engines_are_refused_at_the_call(float64_cpu):
@@ -354,7 +354,7 @@ def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, t
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(ImportError) as error:
         trained(float64_cpu, resume=tmp_path / "c")
-    says(error, "the run to go on with was compiled", "llvmlite", "pip install 'xpnet[jit]'")
+    says(error, "the run to go on with had engine='compiled'", "llvmlite", "pip install 'xpnet[jit]'")
 
 
 def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):

@@ -102,7 +102,7 @@ def test_devices_take_turns_at_the_same_point(one_second, fake_gpu):
     assert [p["engine"] for p in found["points"]] == ["replay", "grouped"] * 2
     found = measure([select_backend("cpu"), fake_gpu], engine="compiled")
     assert [p["engine"] for p in found["points"]] == ["compiled", "grouped"]
-    with pytest.raises(ValueError, match=r"'compiled', which is code for the CPU, and the device is cuda"):
+    with pytest.raises(ValueError, match=r"'compiled', which runs on cpu, and the device is cuda"):
         measure([fake_gpu], engine="compiled")
     with pytest.raises(ValueError, match=r"engine is 'auto', needed is one of 'replay', 'compiled'"):
         measure([select_backend("cpu")], engine="auto")

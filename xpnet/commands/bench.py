@@ -16,6 +16,7 @@ from xpnet.backend import DTYPES
 from xpnet.commands.arguments import UsageError, add_device, check_writable, option, positive, size_list, whole
 from xpnet.commands.report import warnings_said
 from xpnet.engines.choice import check_engine
+from xpnet.engines.replay import Replay
 from xpnet.timing import grid
 from xpnet.timing.grid import Result
 
@@ -28,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "float32",
     "repeats": 9,
     "seconds": 0.05,
-    "engine": "replay",
+    "engine": Replay.name,
 }
 
 
@@ -60,8 +61,8 @@ def add_parser(commands: Any) -> None:
         "--engine",
         type=option("engine", grid.CPU_ENGINES),
         metavar="NAME",
-        help="what runs the steps on the CPU: replay, or compiled (extra: xpnet[jit]), without the "
-        "time that compiling takes (default: replay)",
+        help=f"what runs the steps on the CPU: {' or '.join(grid.CPU_ENGINES)}, without the time that preparing it "
+        f"takes (default: {DEFAULTS['engine']})",
     )
     command.add_argument("--repeats", type=whole(1), metavar="N", help="turns of each device at a point (default: 9)")
     command.add_argument("--seconds", type=positive("0.05"), metavar="S", help="of a turn, about (default: 0.05)")
@@ -202,7 +203,8 @@ def _compare(arguments: argparse.Namespace, ax: Any) -> None:
         print(json.dumps({"a": a["machine"], "b": b["machine"], "rows": rows}, allow_nan=False), flush=True)
         return
     for letter, path, result in zip("ab", arguments.compare, (a, b), strict=True):
-        print(f"{letter}: {path}{', compiled on the CPU' if grid.is_compiled(result) else ''}")
+        engines = dict.fromkeys((grid.prepared(point), point["device"].upper()) for point in result["points"])
+        print(f"{letter}: {path}{''.join(f', {name} on the {device}' for name, device in engines if name)}")
     print(f"{'batch':>7} {'width':>7}  {'devices':<18} {'a samples/s':>13} {'b samples/s':>13} {'b / a':>8}")
     one_device = len({device for row in rows for device in row["devices"]}) == 1  # then the best is that one
     for row in rows:

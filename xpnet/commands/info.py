@@ -15,6 +15,7 @@ import xpnet
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.commands.wording import wrapped
 from xpnet.engines.llvm import code_cache
+from xpnet.engines.llvm.engine import Compiled
 from xpnet.timing import machine
 
 PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "pooch", "matplotlib", "scikit-learn")
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         "blas": facts["blas"],
         "threads": f"{facts['cores']} cores, {_usable()} for this process; {facts['threads']}",
     }
-    lines["compiled"] = f"{_llvmlite()}; {code_cache.describe()}"
+    lines[Compiled.name] = f"{_llvmlite()}; {code_cache.describe()}"
     if facts["gpu"] is None:
         lines["gpu"] = f"none: {facts['no_gpu']}"
     else:

@@ -7,7 +7,7 @@ import argparse
 from xpnet.checks import check_option
 from xpnet.commands.arguments import UsageError, name_list, number, option, positive, whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import ENGINES
+from xpnet.engines.choice import AUTO, ENGINES, engine_names
 from xpnet.network.layer import left_out
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
@@ -25,12 +25,11 @@ def add_loop(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--engine",
-        type=option("engine", ENGINES),
-        default="auto",
+        type=option("engine", (AUTO, *engine_names())),
+        default=AUTO,
         metavar="NAME",
-        help="what runs the steps on a CPU: replay calls NumPy, compiled is machine code made for this "
-        "network (extra: xpnet[jit]), auto compiles where the run is long enough to repay it (default: "
-        "%(default)s)",
+        help=f"what runs the steps: {', '.join(f'{name} {ENGINES[name].about}' for name in engine_names())}; "
+        f"{AUTO} takes one that needs preparation where the run is long enough to repay it (default: %(default)s)",
     )
     add_metrics(group)
     group.add_argument(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from xpnet.backend import Backend
@@ -15,7 +16,7 @@ from xpnet.engines.llvm.step import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
-ENGINES = ("auto", "replay", "compiled")
+AUTO = "auto"
 
 # What a run of steps gains and costs, measured: see benchmarks/README.md.
 GAIN_SECONDS = (0.5e-6, 5e-12)  # of each recorded call of a step, and of each of its operations,
@@ -24,51 +25,106 @@ COMPILE_SECONDS = (0.7, 0.008)  # of any Program, and of each of its calls
 MOST_SAMPLES = 4096  # a step: of more, columns are added up in better order by NumPy, and calls cost nothing
 
 
+@dataclass(frozen=True)
+class Row:
+    """An engine, and what the choice goes by.
+
+    kind: its class, which says its name.  devices: those that it runs on.  about: what it does, for the help.
+    make: in place of the class, if that is not called with the arguments of `Replay`.
+    check: raises ImportError if what it needs is not installed.
+    repays(program, n_steps): whether a run repays its preparation; None for an engine that needs none.
+    is_asked_for: whether it can be asked for by its name.
+    """
+
+    kind: type[Replay]
+    devices: tuple[str, ...]
+    about: str
+    make: Callable[..., Replay] | None = None
+    check: Callable[[], object] = lambda: None
+    repays: Callable[[Program, int], bool] | None = None
+    is_asked_for: bool = True
+
+
+def _compiled(program: Program, backend: Backend, owned: Any, data: Any) -> Replay:
+    return Compiled(program, backend, owned, data, threads_for(program, backend))
+
+
+def _compiling_repays(program: Program, n_steps: int) -> bool:
+    """By the number of steps and of the Program's calls alone, so that the same training is compiled every time."""
+    n_calls, flops = len(program.calls), sum(call.flops for call in program.calls)
+    gain = GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
+    repays = n_steps * gain > COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
+    return repays and program.capacity <= MOST_SAMPLES
+
+
+# One table of engines by name. Of two that a device has, and that repay their preparation, "auto" takes the later one.
+ENGINES: dict[str, Row] = {
+    row.kind.name: row
+    for row in (
+        Row(Replay, ("cpu", "cuda"), "calls NumPy or CuPy for each part of a step"),
+        Row(
+            Compiled,
+            ("cpu",),
+            "runs machine code made for this network (on a CPU; extra: xpnet[jit])",
+            make=_compiled,
+            check=check_llvm,
+            repays=_compiling_repays,
+        ),
+        Row(Grouped, ("cuda",), "runs generated kernels", is_asked_for=False),
+    )
+}
+
+
+def engine_names(*devices: str) -> tuple[str, ...]:
+    """Return the names of the engines that can be asked for, on these devices or on any."""
+    return tuple(name for name, row in ENGINES.items() if row.is_asked_for and set(devices) <= set(row.devices))
+
+
 def check_engine(engine: str, device: str) -> str:
     """Return `engine` if it is "auto", or the name of an engine that this device and this installation have.
 
-    Raises ValueError for another name or device, ImportError if compiled code is asked for and llvmlite is not there.
+    Raises ValueError for another name or device, ImportError if what it needs is not there.
     """
-    check_option("engine", engine, ENGINES)
-    if engine == "compiled" and device != "cpu":
+    if check_option("engine", engine, (AUTO, *engine_names())) == AUTO:
+        return engine
+    row = ENGINES[engine]
+    if device not in row.devices:
         raise ValueError(
-            f"engine is 'compiled', which is code for the CPU, and the device is {device}; "
-            "leave it out, or take select_backend('cpu')"
+            f"engine is {engine!r}, which runs on {' and '.join(row.devices)}, and the device is {device}; "
+            f"leave it out, or take select_backend({row.devices[0]!r})"
         )
-    if engine == "compiled":
-        check_llvm()
+    row.check()
     return engine
 
 
 def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int) -> str:
-    """Return "replay" or "compiled" for a run of so many steps; for "auto" on a GPU "grouped".
+    """Return the name of the engine for a run of so many steps.
 
-    engine: "auto", or the name of one, checked by `check_engine`. "auto" compiles if that repays, by the number of
-    steps and of the Program's calls alone, so that the same training takes the same engine every time; and if llvmlite
-    is there.
+    engine: "auto", or the name of one, checked by `check_engine`. "auto" takes one that needs preparation if that
+    repays and what it needs is there.
     """
-    if check_engine(engine, backend.device) != "auto":
+    if check_engine(engine, backend.device) != AUTO:
         return engine
-    if backend.device != "cpu":
-        return "grouped"
-    n_calls, flops = len(program.calls), sum(call.flops for call in program.calls)
-    gain = GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
-    repays = n_steps * gain > COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
-    return "compiled" if repays and program.capacity <= MOST_SAMPLES and _can_compile() else "replay"
+    return next(
+        name
+        for name, row in reversed(ENGINES.items())
+        if backend.device in row.devices
+        and (row.repays is None or (row.repays(program, n_steps) and _is_installed(row)))
+    )
 
 
 def go_on_with(engine: str, found: Any, backend: Backend) -> str:
     """Return the engine for a run that goes on from one that `found` ran: for "auto" that one, if the device has it.
 
     Two engines round in other places, so that with another one it would not end with the same bits.
-    Raises ImportError if it was compiled and llvmlite is not there.
+    Raises ImportError if what that one needs is not there.
     """
-    if engine != "auto" or found not in ("replay", "compiled") or (found == "compiled" and backend.device != "cpu"):
+    if engine != AUTO or found not in engine_names(backend.device):
         return engine
     try:
         return check_engine(found, backend.device)
     except ImportError as error:
-        raise ImportError(f"the run to go on with was compiled, and {error}") from None
+        raise ImportError(f"the run to go on with had engine={found!r}, and {error}") from None
 
 
 def make_engine(
@@ -83,25 +139,28 @@ def make_engine(
     engine: what `choose_engine` said; "" for the one that needs no preparation, as single steps, measures and
     predictions have it. What cannot be compiled, such as a kernel of a user's own may be, is replayed, with a warning.
     """
-    if engine == "compiled":
-        try:
-            return Compiled(program, backend, owned, data, threads_for(program, backend))
-        except CannotPrint as reason:
-            warnings.warn(f"{reason}: this cannot be compiled, engine='replay' runs it", stacklevel=2)
-            return Replay(program, backend, owned, data)
-    if engine == "grouped" or (not engine and backend.device != "cpu"):
-        return Grouped(program, backend, owned, data)
-    return Replay(program, backend, owned, data)
+    row = ENGINES[engine or unprepared(backend.device)]
+    try:
+        return (row.make or row.kind)(program, backend, owned, data)
+    except CannotPrint as reason:
+        warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
+        return Replay(program, backend, owned, data)
+
+
+def unprepared(device: str) -> str:
+    """Return the name of the engine that needs no preparation there."""
+    return next(name for name, row in reversed(ENGINES.items()) if device in row.devices and row.repays is None)
 
 
 def told(engine: Replay) -> dict[str, Any]:
     """Return what a record says of the engine: its name, and the threads of one that has its own."""
-    return {"engine": engine.name} | ({"threads": engine.threads} if isinstance(engine, Compiled) else {})
+    threads = getattr(engine, "threads", None)
+    return {"engine": engine.name} | ({} if threads is None else {"threads": threads})
 
 
-def _can_compile() -> bool:
+def _is_installed(row: Row) -> bool:
     try:
-        check_llvm()
+        row.check()
     except ImportError:
         return False
     return True

@@ -16,7 +16,8 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_option, check_whole
-from xpnet.engines.choice import ENGINES
+from xpnet.engines.choice import AUTO, engine_names
+from xpnet.engines.replay import Replay
 from xpnet.network.architecture import Architecture
 from xpnet.network.custom import CustomLoss
 from xpnet.network.dropout import Dropout
@@ -55,7 +56,7 @@ def check_settings(settings: Any) -> None:
     """
     check_option("solver", settings.solver, SOLVERS)
     check_option("learning_rate", settings.learning_rate, LEARNING_RATES)
-    check_option("engine", settings.engine, ENGINES)
+    check_option("engine", settings.engine, (AUTO, *engine_names()))
     for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum"):
         if not isinstance(found := getattr(settings, name), (bool, np.bool_)):
             raise TypeError(f"{name} is {found!r}; needed is {name}=True or False")
@@ -76,9 +77,10 @@ def check_settings(settings: Any) -> None:
             f"dropout is {settings.dropout} and solver 'lbfgs', whose loss may not change from call to "
             "call; use solver='adam', or no dropout"
         )
-    if settings.solver == "lbfgs" and settings.engine == "compiled":
+    if settings.solver == "lbfgs" and settings.engine not in (AUTO, Replay.name):
         raise ValueError(
-            "engine is 'compiled', which runs steps, and solver 'lbfgs' has none; use solver='adam', or engine='auto'"
+            f"engine is {settings.engine!r}, which runs steps, and solver 'lbfgs' has none; "
+            "use solver='adam', or engine='auto'"
         )
     for name in ("callbacks", "schedule"):
         if settings.solver == "lbfgs" and getattr(settings, name):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from xpnet.plots.figures import COLOURS, MARKERS, legend_beside, new_axes
-from xpnet.timing.grid import Result, compare
+from xpnet.timing.grid import Result, compare, prepared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def _draw_line(ax: Axes, result: Result, which: int | None, device: str, batch: 
     if not points:
         return
     points.sort(key=lambda point: point["width"])
-    compiled = " compiled" if points[0].get("engine") == "compiled" else ""
+    engine = prepared(points[0])
     colour = COLOURS[number % len(COLOURS)]
     ax.plot(
         [point["width"] for point in points],
@@ -67,7 +67,7 @@ def _draw_line(ax: Axes, result: Result, which: int | None, device: str, batch: 
         linewidth=1.6,
         linestyle=_LINES[device, which or 0],
         markerfacecolor="white" if which else colour,
-        label=f"{'' if which is None else 'ab'[which] + ': '}{device}{compiled}, batch {batch:,}",
+        label=f"{'' if which is None else 'ab'[which] + ': '}{device}{f' {engine}' if engine else ''}, batch {batch:,}",
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
 from xpnet.checks import check_option
-from xpnet.engines.choice import check_engine, make_engine, told
+from xpnet.engines.choice import ENGINES, check_engine, engine_names, make_engine, told
 from xpnet.engines.replay import Replay
 from xpnet.files import write_atomically
 from xpnet.network.architecture import Architecture
@@ -30,7 +30,7 @@ from xpnet.training.optimizers import SGD
 
 FORMAT = 1
 N_CLASSES = 10
-CPU_ENGINES = ("replay", "compiled")
+CPU_ENGINES = engine_names("cpu")
 Result = dict[str, Any]
 
 # Steps share a call of `run`, its upload and its read, as those of training do. At most so many, and fewer of large
@@ -65,14 +65,14 @@ def measure(
     features: int = 784,
     repeats: int = 9,
     seconds: float = 0.05,
-    engine: str = "replay",
+    engine: str = Replay.name,
     tell: Callable[[list[dict[str, Any]]], object] = lambda points: None,
 ) -> Result:
     """Time a training step of features-width-width-10 for each width and batch size; the backends take turns.
 
     The network is relu with softmax cross-entropy and SGD, the step gathers its batch from synthetic data, and runs in
     chunks, as in training.  version: of xpnet.  repeats, seconds: as for `xpnet.timing.harness.take_turns`.
-    engine: "replay" or "compiled", on the CPU; compiling is not timed. A GPU always has its own.
+    engine: one of CPU_ENGINES, on the CPU; its preparation is not timed. A GPU always has its own.
     tell: called with the points of each width and batch size when they are measured.
     Returns {"format", "machine", "dtype", "features", "limits": {device: {"flops", "bytes"}}, "points"}. A point holds
     device, engine, threads (of a compiled one), width, batch, seconds (of one step, median), spread (their quartiles),
@@ -175,9 +175,10 @@ def compare(a: Result, b: Result) -> list[dict[str, Any]]:
     return rows
 
 
-def is_compiled(result: Result) -> bool:
-    """Whether the CPU's points are those of compiled steps."""
-    return any(point.get("engine") == "compiled" for point in result["points"])
+def prepared(point: dict[str, Any]) -> str | None:
+    """Return the name of a point's engine if it is one that was prepared, such as compiled; else None."""
+    row = ENGINES.get(point.get("engine", ""))  # a file may name one that is not known here
+    return None if row is None or row.repays is None else row.kind.name
 
 
 def write(path: str | os.PathLike[str], result: Result) -> None:
