@@ -119,7 +119,7 @@ def test_bad_parquet(read, content):
 
 
 def test_no_file_and_no_table(tmp_path):
-    with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv or a .parquet file"):
+    with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv or .parquet file"):
         read_table(tmp_path / "t.csv")
     with refusal(ValueError, "ends in '.xlsx'", "needed is a table", "a .csv or .parquet file"):
         read_table(tmp_path / "t.xlsx")
