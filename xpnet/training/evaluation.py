@@ -17,7 +17,7 @@ from xpnet.engines.choice import make_engine
 from xpnet.network.losses import Loss
 from xpnet.network.network import CHUNK, Network
 from xpnet.network.programs import evaluation_program
-from xpnet.training.metrics import METRICS, THRESHOLD_METRICS
+from xpnet.training.metrics import METRICS
 
 __all__ = ["evaluate"]
 
@@ -109,7 +109,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
     measured: dict[str, Any] = {}
     fetched: dict[Any, np.ndarray] = {}
     for name in names:
-        cuts = name in THRESHOLD_METRICS
+        cuts = METRICS[name].takes_threshold
         infer = network.forward if cuts or loss.link is None else network.predict
         if infer not in fetched:
             fetched[infer] = outputs(network, dataset, infer, feed)
@@ -117,7 +117,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
             measured[name] = float("nan")
             continue
         cut = {"threshold": cut_of(network)} if cuts else {}
-        measured[name] = METRICS[name](fetched[infer], dataset.Y, dataset.weights, **cut)
+        measured[name] = METRICS[name].function(fetched[infer], dataset.Y, dataset.weights, **cut)
     return measured
 
 
