@@ -150,13 +150,16 @@ def _outputs(network: Network, feed: Feed, infer: Callable[[Any], Any]) -> Itera
 
 
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:
-    """Refuse a data set that this network and its loss cannot take."""
+    """Refuse a data set that this network and its loss cannot take; its samples are looked at once for all."""
     if not isinstance(dataset, Dataset):
         raise TypeError(
             f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
             "Dataset.from_labels(X, labels)"
         )
     architecture = network.architecture
+    takes = (architecture.n_inputs, architecture.n_outputs, architecture.loss.targets)
+    if takes in dataset.fits:
+        return
     for what, found, needed in (
         ("features", dataset.n_features, architecture.n_inputs),
         ("outputs", dataset.n_outputs, architecture.n_outputs),
@@ -167,6 +170,7 @@ def check_fit(network: Network, dataset: Dataset, name: str) -> None:
                 f"{name} has {found} {what}, the network expects {needed}; make a network whose {end} size is {found}"
             )
     _check_targets(architecture.loss, dataset.Y, name)
+    dataset.fits.add(takes)
 
 
 def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:

@@ -55,6 +55,7 @@ class Moment:
     steps_done, last_good_steps: updates of the optimizer, now and at the beginning of the epoch.  lr: None if it
     follows a schedule.  callbacks: name and state of those that have one.
     tensors: owned, state and keys, now and (last_good.) at the beginning of the epoch; arrays of callbacks.
+    path: the file that it was read from.
     """
 
     fit: dict[str, Any]
@@ -65,6 +66,7 @@ class Moment:
     callbacks: list[tuple[str, dict[str, Any]]]
     history: list[Record]
     tensors: dict[str, np.ndarray] = field(repr=False)
+    path: Path | None = None
 
     def is_over(self, n_epochs: int) -> bool:
         """Whether a run of so many epochs ends here."""
