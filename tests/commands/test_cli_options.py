@@ -15,6 +15,7 @@ import xpnet
 from xpnet.cli import main
 from xpnet.network.losses import Huber, SoftmaxCrossEntropy
 from xpnet.training import schedules
+from xpnet.training.metrics import METRICS, Metric
 
 N, N_TRAINING, BATCH, EPOCHS = 60, 54, 8, 3  # the last tenth is held out: 7 steps an epoch, the last of 6 samples
 LOOP = ["--batch-size", "8", "--epochs", "3", "--layers", "4,6,5,3"]
@@ -221,6 +222,22 @@ def test_metrics_in_words_and_weights_in_what_is_measured(folder, capsys):
         assert f"validation {name} {expected[name]:.4f}" in summary
         assert f"  {name} {expected[name]:.4f}" in told
     assert f"loss {expected['loss']:.4f}" in told
+
+
+@pytest.mark.parametrize(
+    ("is_low", "beyond", "bound", "best"), [(True, "-1", "at least 0", 1), (False, "2", "at most 1", 2)]
+)
+def test_the_best_epoch_is_by_the_row_of_the_metric(folder, capsys, monkeypatch, is_low, beyond, bound, best):
+    values = iter([0.3, 0.5, 0.1, 0.9, 0.2, 0.4])  # before the run, of four records, of the summary
+    row = Metric(lambda P, Y, weights=None: next(values), lower_is_better=is_low)
+    monkeypatch.setitem(METRICS, "toy", row)
+    argv = ["train", *flags(folder), *LOOP, "--metrics", "toy", "--monitor", "val_toy", "--epochs", "3"]
+    assert main([*argv, "--target-score", beyond]) == 2
+    assert f"val_toy is {bound}" in capsys.readouterr().err
+    assert main([*argv, "--patience", "9", "--out", "run"]) == 0
+    out = capsys.readouterr().out
+    assert f"best val_toy in epoch {best} (*)" in out and f"weights of epoch {best}" in out
+    assert [line.split()[0] for line in out.splitlines() if line.endswith(" *")] == [str(best)]
 
 
 # --- what ends a run early -------------------------------------------------------------------------------------------

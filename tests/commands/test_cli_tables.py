@@ -432,7 +432,7 @@ def test_extra_columns_can_be_dropped(trained, capsys):
 @pytest.mark.parametrize(
     ("argv", "code", "parts"),
     [
-        (["predict", "run", "t.csv", "--out", "p.npy"], 2, ["ends in '.npy'", ".csv or a .parquet"]),
+        (["predict", "run", "t.csv", "--out", "p.npy"], 2, ["ends in '.npy'", ".csv or .parquet"]),
         (["predict", "run", "t.csv", "--out", "t.csv"], 2, ["the input itself"]),
         (["predict", "run", "X.npy", "--out", "p.csv"], 1, ["X.npy ends in '.npy'", "needed is a table"]),
         (["predict", "run", "none.csv", "--out", "p.csv"], 1, ["there is no file none.csv"]),

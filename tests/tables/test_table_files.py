@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from refusals import refusal, says
 
+import xpnet
 from xpnet.tables.files import is_table, read_table, write_table
 
 PLAIN = b"a,b,y\n1,x,1.5\n2,z,2.5\n"
@@ -119,7 +122,7 @@ def test_bad_parquet(read, content):
 
 
 def test_no_file_and_no_table(tmp_path):
-    with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv or a .parquet file"):
+    with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv or .parquet file"):
         read_table(tmp_path / "t.csv")
     with refusal(ValueError, "ends in '.xlsx'", "needed is a table", "a .csv or .parquet file"):
         read_table(tmp_path / "t.xlsx")
@@ -128,7 +131,6 @@ def test_no_file_and_no_table(tmp_path):
 @pytest.mark.parametrize("module", ["pandas", "pyarrow"])
 def test_what_is_not_installed_is_named_with_its_extra(tmp_path, module):
     """In another process: nothing here may have imported it already."""
-    import subprocess
 
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "t.parquet")
     code = f"import sys; sys.modules[{module!r}] = None; from xpnet.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -138,3 +140,27 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, module):
     says(
         done.stderr.rstrip("\n"), f"need {module}", "which is not installed", "pip install 'xpnet[data]'", "or give a "
     )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import xpnet.tables.files",
+        "import xpnet.tables.preprocessing",
+        "from xpnet.tables.files import read_table; read_table('t.csv')",
+        "from xpnet.tables.files import read_table, write_table; write_table('u.parquet', read_table('t.csv'))",
+        "import numpy; from xpnet.tables import files; files.write_rows('X.npy', numpy.eye(2), ['a', 'b'])",
+    ],
+)
+def test_reading_a_table_loads_next_to_nothing_of_the_rest(tmp_path, code):
+    """In another process: what has been imported here already says nothing."""
+    (tmp_path / "t.csv").write_bytes(PLAIN)
+    code += "; import sys; print(*(name for name in sys.modules if name.split('.')[0] == 'xpnet'))"
+    environment = os.environ | {"PYTHONPATH": str(Path(xpnet.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.split()
+    assert "xpnet" in loaded and len(loaded) <= 6, loaded
+    assert not [name for name in loaded if name.split(".")[1:2] in (["engines"], ["network"], ["program"])]

@@ -11,8 +11,10 @@ from refusals import refusal, says
 
 import xpnet
 from xpnet import SGD, Budget, Callback, Dataset, EarlyStopping, Network, StopAtScore
+from xpnet.plots.curves import score_names
 from xpnet.training.callbacks import HistoryFile, ProgressBar, ReduceOnPlateau
-from xpnet.training.records import History, json_line, read_history
+from xpnet.training.metrics import METRICS, Metric
+from xpnet.training.records import History, json_line, lower_is_better, read_history
 from xpnet.training.schedules import Cosine
 
 
@@ -265,6 +267,23 @@ def test_losses_go_down_and_scores_up(monitor, values, chosen):
     history, weights, after = scripted(values, EarlyStopping(2, monitor), monitor)
     assert history[-1]["epoch"] == 3 and history[-1]["chosen_epoch"] == chosen
     np.testing.assert_array_equal(after, weights[chosen])
+
+
+@pytest.mark.parametrize(("metric", "is_low"), [("regret", True), ("skill_error", False)])
+def test_the_row_of_a_metric_and_not_its_name_says_which_way_is_better(monkeypatch, metric, is_low):
+    monkeypatch.setitem(METRICS, metric, Metric(lambda P, Y, weights=None: 0.0, lower_is_better=is_low))
+    assert lower_is_better(f"val_{metric}") == lower_is_better(metric) == is_low
+    values, name = [0.5, 0.4 if is_low else 0.6, 0.5, 0.5], f"val_{metric}"
+    history, _, _ = scripted(values, EarlyStopping(2, name), name)
+    assert history[-1]["chosen_epoch"] == 1
+    history, _, _ = scripted(values, StopAtScore(values[1], name), name)
+    assert history[-1]["epoch"] == 1 and "stopped" in history[-1]
+    assert score_names(history) == ["val_accuracy"] + [name] * (not is_low)
+
+
+def test_what_a_callback_adds_to_the_records_is_judged_by_its_name():
+    found = {name: lower_is_better(name) for name in ("val_log_loss", "train_own_error", "own_loss", "val_kappa")}
+    assert found == {"val_log_loss": True, "train_own_error": True, "own_loss": True, "val_kappa": False}
 
 
 def test_values_that_are_never_numbers_choose_nothing():

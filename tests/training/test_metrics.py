@@ -101,7 +101,8 @@ def test_r2_of_one_sample_is_nan_as_in_scikit_learn():
 def test_weight_k_equals_k_copies():
     P, Y, _, _ = samples(4, True, False)
     times = np.random.default_rng(1).integers(4, size=60)
-    for name, metric in metrics.METRICS.items():
+    for name, row in metrics.METRICS.items():
+        metric = row.function
         repeated = metric(np.repeat(P, times, axis=1), np.repeat(Y, times, axis=1))
         assert agrees(metric(P, Y, times.astype(float)), repeated), name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,27 @@ from xpnet.backend import DTYPES, select_backend
 from xpnet.checks import check_option
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, add_device, check_writable
-from xpnet.commands.data import load_again, open_rows
+from xpnet.commands.data import load_again
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.report import metrics_text
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
 from xpnet.data.dataset import Dataset
-from xpnet.files import write_atomically
 from xpnet.network.network import Network
-from xpnet.tables.files import is_table, read_table, write_table
+from xpnet.tables.files import (
+    ROWS,
+    TABLE,
+    check_written,
+    either,
+    example,
+    is_table,
+    open_rows,
+    read_table,
+    suffixes,
+    write_rows,
+    write_table,
+    written_suffixes,
+)
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.records import json_line
 
@@ -35,14 +46,14 @@ def add_parsers(commands: Any) -> None:
         "evaluate",
         help="measure a run on its data, or on a table",
         allow_abbrev=False,
-        usage="%(prog)s RUN [T.csv] [OPTIONS]",
+        usage=f"%(prog)s RUN [{example(TABLE, 'T')}] [OPTIONS]",
     )
     command.word_for = "input"
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument(
         "--input",
-        metavar="T.csv",
-        help="T.csv: rows with their targets, for a run on a table (default: the run's own data)",
+        metavar=example(TABLE, "T"),
+        help=f"{example(TABLE, 'T')}: rows with their targets, for a run on a table (default: the run's own data)",
     )
     add_drop(command)
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
@@ -52,21 +63,24 @@ def add_parsers(commands: Any) -> None:
     command.set_defaults(run=run_evaluate)
     command = commands.add_parser(
         "predict",
-        help="apply a run's model to rows of a table or a .npy file",
+        help=f"apply a run's model to rows of a table or a {either(suffixes(ROWS))} file",
         allow_abbrev=False,
         usage="%(prog)s RUN INPUT --out OUT [OPTIONS]",
     )
     command.word_for, command.word_needed = "input", True
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument(
-        "--input", metavar="X.npy|T.csv", help="INPUT: rows (n_samples, n_features), or a table for a run on a table"
+        "--input",
+        metavar=f"{example(ROWS, 'X')}|{example(TABLE, 'T')}",
+        help="INPUT: rows (n_samples, n_features), or a table for a run on a table",
     )
     add_drop(command)
+    for_rows, for_tables = written_suffixes(ROWS), written_suffixes(TABLE)
     command.add_argument(
         "--out",
         required=True,
-        metavar="Y.npy|Y.csv|Y.parquet",
-        help="where the rows of predictions go: .npy or .csv, for a table .csv or .parquet",
+        metavar="|".join(f"Y{suffix}" for suffix in dict.fromkeys([*for_rows, *for_tables])),
+        help=f"where the rows of predictions go: {either(for_rows)}, for a table {either(for_tables)}",
     )
     command.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
     add_device(command)
@@ -115,9 +129,10 @@ def run_predict(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     config = runs.read_config(run)
     table = preprocessing_of(run, config)
-    suffixes = (".npy", ".csv") if table is None else (".csv", ".parquet")
-    if out.suffix not in suffixes:
-        raise UsageError(f"--out {out} ends in {out.suffix!r}; name a {' or a '.join(suffixes)} file")
+    try:
+        check_written(out, ROWS if table is None else TABLE)
+    except ValueError as error:
+        raise UsageError(f"--out {error}") from None
     check_writable("--out", arguments.out)
     network = Network.load(run / runs.MODEL, backend_of(arguments, config))
     _check_table(arguments, network, table)
@@ -129,14 +144,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
         print(f"{len(frame)} predictions -> {out}")
         return 0
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
-    content = io.BytesIO()
-    if out.suffix == ".npy":
-        np.save(content, results, allow_pickle=False)
-    else:
-        header = "label" if arguments.labels else ",".join(f"output_{i}" for i in range(results.shape[1]))
-        pattern = "%d" if arguments.labels else "%.9g"
-        np.savetxt(content, results, delimiter=",", header=header, comments="", fmt=pattern)
-    write_atomically(out, content.getvalue())
+    write_rows(out, results, ["label"] if arguments.labels else [f"output_{i}" for i in range(results.shape[1])])
     print(f"{len(results)} predictions -> {out}")
     return 0
 
@@ -149,7 +157,7 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
             given = f"the table {arguments.input}" if is_input and is_table(arguments.input) else "--drop"
             raise UsageError(
                 f"{run} was not trained on a table, and {given} goes with one; "
-                "give a .npy file of rows, or a run on a table"
+                f"give a {either(suffixes(ROWS))} file of rows, or a run on a table"
             )
         if is_input and arguments.command == "evaluate":
             raise UsageError(

@@ -1,4 +1,4 @@
-"""The data of a command: a named data set, a table, or rows in a .npy file with their labels in another."""
+"""The data of a command: a named data set, a table, or a file of rows with their labels in another."""
 
 from __future__ import annotations
 
@@ -10,24 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from xpnet import datasets
 from xpnet.checks import check_option
 from xpnet.commands.arguments import CommandParser, UsageError, option
 from xpnet.commands.tables import OPTIONS, add_table, check_table, fit_table, naming
 from xpnet.data.dataset import Dataset
-from xpnet.datasets.mnist import named_directory
-from xpnet.tables.files import is_table, read_table
+from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
+from xpnet.tables.files import (
+    ROWS,
+    TABLE,
+    either,
+    example,
+    is_rows,
+    kind_of,
+    open_array,
+    open_rows,
+    read_table,
+    rows_reader,
+    suffixes,
+)
 from xpnet.tables.preprocessing import Preprocessing
 
-LOADERS: dict[str, Callable[[str | None], tuple[Dataset, Dataset]]] = {
-    "mnist-sample": lambda data_dir: datasets.load_mnist_sample(),
-    "mnist": datasets.load_mnist,
-    "fashion-mnist": datasets.load_fashion_mnist,
-}
+SAMPLE = "mnist-sample"  # lies in the package, the others of NAMES in a folder
+NAMES = (SAMPLE, *FAMILY)
 # Fraction or number of training samples, the last ones, that are held out for validation.
-VALIDATION = {"mnist-sample": "0.1", "mnist": "10000", "fashion-mnist": "10000"}
-VALIDATION_OF_FILES = "0.1"
+VALIDATION = dict.fromkeys(FAMILY, "10000")
+VALIDATION_OF_OTHERS = "0.1"
 LOSS_OF_TASK = {"regression": "squared_error", "binary": "sigmoid_cross_entropy", "multiclass": "softmax_cross_entropy"}
+AS_CLASSES = "Y.astype(np.int64)"  # what to save so that labels are classes
 _FILES = ("dataset", "labels", "weights")
 
 
@@ -39,7 +48,7 @@ class _NothingLeft(ValueError):
 class Data:
     """What a run trains on and is judged by; `source` finds it again and goes into config.json.
 
-    table: the preprocessing of a table.
+    table: the preprocessing of a table.  labels_dtype: of a file of labels, whose type says whether they are classes.
     """
 
     training: Dataset
@@ -47,6 +56,7 @@ class Data:
     test: Dataset | None
     source: dict[str, Any]
     table: Preprocessing | None = None
+    labels_dtype: np.dtype[Any] | None = None
 
     @property
     def n_validation(self) -> int:
@@ -69,19 +79,20 @@ def add_data(command: CommandParser) -> None:
     group.add_argument(
         "--dataset",
         type=_dataset,
-        default="mnist-sample",
-        metavar="NAME|T.csv|X.npy",
-        help=f"DATA: {', '.join(LOADERS)}, a table (.csv or .parquet, "
-        "needs --target), or a file of rows (n_samples, n_features), which may be larger than memory "
-        "(default: %(default)s)",
+        default=SAMPLE,
+        metavar=f"NAME|{example(TABLE, 'T')}|{example(ROWS, 'X')}",
+        help=f"DATA: {', '.join(NAMES)}, a table ({either(suffixes(TABLE))}, needs --target), or a file of rows "
+        f"(n_samples, n_features) ({either(suffixes(ROWS))}), which may be larger than memory (default: %(default)s)",
     )
     add_table(group)
     group.add_argument(
         "--labels",
-        metavar="Y.npy",
+        metavar=example(ROWS, "Y"),
         help="of a file of rows: integers (n_samples,) are classes, anything else is rows of targets",
     )
-    group.add_argument("--weights", metavar="W.npy", help="of a file of rows: a weight (n_samples,) for each")
+    group.add_argument(
+        "--weights", metavar=example(ROWS, "W"), help="of a file of rows: a weight (n_samples,) for each"
+    )
     group.add_argument(
         "--class-weight",
         type=option("class_weight", ("balanced",)),
@@ -94,52 +105,49 @@ def add_data(command: CommandParser) -> None:
         type=_part,
         metavar="N|FRACTION",
         help="training samples to hold out, the last ones; 0 for none "
-        "(default: 10000 of mnist and fashion-mnist, 0.1 of the others)",
+        f"(default: 10000 of {' and '.join(FAMILY)}, {VALIDATION_OF_OTHERS} of the others)",
     )
 
 
 def check_data(arguments: argparse.Namespace) -> None:
     """Refuse options that do not fit each other, whatever the data hold; raises UsageError."""
     check_table(arguments)
-    name, is_file = arguments.dataset, arguments.dataset.endswith(".npy")
+    name, is_file, form = arguments.dataset, is_rows(arguments.dataset), f"--dataset {example(ROWS, 'X')}"
     if is_file and arguments.labels is None:
-        raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels Y.npy")
+        raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels {example(ROWS, 'Y')}")
     if not is_file and arguments.labels is not None:
-        raise UsageError(f"--labels goes with --dataset X.npy, {name} has labels of its own; leave it out")
+        raise UsageError(f"--labels goes with {form}, {name} has labels of its own; leave it out")
     if not is_file and arguments.weights is not None:
-        raise UsageError(f"--weights goes with --dataset X.npy, not with {name}; leave it out")
-    if arguments.data_dir is not None and name not in ("mnist", "fashion-mnist"):
-        raise UsageError(f"--data-dir goes with --dataset mnist or fashion-mnist, not with {name}; leave it out")
+        raise UsageError(f"--weights goes with {form}, not with {name}; leave it out")
+    if arguments.data_dir is not None and name not in FAMILY:
+        raise UsageError(f"--data-dir goes with --dataset {' or '.join(FAMILY)}, not with {name}; leave it out")
 
 
 def load_data(arguments: argparse.Namespace) -> Data:
-    """Load what the options name; raises UsageError if they do not fit each other."""
-    check_data(arguments)
-    name, is_rows = arguments.dataset, arguments.dataset.endswith(".npy")
-    is_file, data_dir = is_rows or is_table(name), None
-    if not is_file and name != "mnist-sample":  # that one lies in the package
-        data_dir = named_directory(name, arguments.data_dir)
+    """Load what options that `check_data` let pass name; raises UsageError if they do not fit the data."""
+    name, kind = arguments.dataset, kind_of(arguments.dataset)
+    data_dir = named_directory(name, arguments.data_dir) if name in FAMILY else None
     source = {
-        "dataset": str(Path(name).resolve()) if is_file else name,
-        "labels": str(Path(arguments.labels).resolve()) if is_rows else None,
+        "dataset": name if kind is None else str(Path(name).resolve()),
+        "labels": str(Path(arguments.labels).resolve()) if kind == ROWS else None,
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
     }
     if arguments.weights is not None:
         source["weights"] = str(Path(arguments.weights).resolve())
-    if is_table(name):
+    if kind == TABLE:
         source |= {key: getattr(arguments, key) for key in OPTIONS}
-    n_validation = arguments.validation or VALIDATION.get(name, VALIDATION_OF_FILES)
+    n_validation = arguments.validation or VALIDATION.get(name, VALIDATION_OF_OTHERS)
     try:
-        if is_table(name):
+        if kind == TABLE:
             data = _load_table(source, n_validation, lambda frame: fit_table(arguments, frame), (), arguments.dtype)
         else:
-            data = _load(source, n_validation)
+            data = _load(source, n_validation, data_dir)
     except _NothingLeft as error:
         raise UsageError(f"--validation {error}; give fewer") from None
     if arguments.class_weight is None:
         return data
     if not data.training.is_classification:
-        where = f"--labels {arguments.labels}" if is_rows else f"--target {arguments.target}"
+        where = f"--labels {arguments.labels}" if kind == ROWS else f"--target {arguments.target}"
         raise UsageError(
             f"--class-weight {arguments.class_weight} needs classes, and {where} "
             "holds other targets; leave it out, or give whole numbers (n_samples,)"
@@ -153,9 +161,9 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     data_dir: where they lie now, if elsewhere.  table, dtype: of a run trained on a table, its preprocessing and float.
     """
     name = data.get("dataset")
-    if not (isinstance(name, str) and (name.endswith(".npy") or table is not None)):
-        check_option("dataset of the run", name, LOADERS)
-        if data_dir is not None and name == "mnist-sample":
+    if not (isinstance(name, str) and (is_rows(name) or table is not None)):
+        check_option("dataset of the run", name, NAMES)
+        if data_dir is not None and name == SAMPLE:
             raise UsageError(f"--data-dir is {data_dir} and the run's data, {name}, lie in the package; leave it out")
     elif table is None and data.get("labels") is None:
         raise ValueError(f"the config of the run has no labels for {name}; train again, or restore it")
@@ -166,22 +174,23 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     try:
         if table is not None:
             return _load_table(data, n_validation, lambda frame: table, table.text_columns, dtype)
-        return _load({**data, "data_dir": data_dir or data.get("data_dir")}, n_validation)
+        folder = named_directory(name, data_dir or data.get("data_dir")) if name in FAMILY else None
+        return _load(data, n_validation, folder)
     except _NothingLeft as error:
         raise ValueError(
             f"n_validation of the run is {error}; restore config.json, or name the run's data with --data-dir"
         ) from None
 
 
-def _load(source: dict[str, Any], n_validation: str) -> Data:
+def _load(source: dict[str, Any], n_validation: str, data_dir: Path | None) -> Data:
     name = source["dataset"]
-    test = None
-    if name.endswith(".npy"):
-        training = _read_files(Path(name), Path(source["labels"]), source.get("weights"))
+    test = labels_dtype = None
+    if is_rows(name):
+        training, labels_dtype = _read_files(Path(name), Path(source["labels"]), source.get("weights"))
     else:
-        training, test = LOADERS[name](source["data_dir"])
+        training, test = load_mnist_sample() if name == SAMPLE else load_from(name, data_dir)
     training, validation = _hold_out(name, training, n_validation)
-    return Data(training, validation, test, source)
+    return Data(training, validation, test, source, labels_dtype=labels_dtype)
 
 
 def _load_table(
@@ -202,24 +211,27 @@ def _load_table(
     return Data(training, validation, None, source, table)
 
 
-def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> Dataset:
-    """Rows stay in their file, to be read in blocks; labels and weights are read whole."""
+def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> tuple[Dataset, np.dtype[Any]]:
+    """Return the samples and the type of the labels.
+
+    Rows that are mapped stay in their file, to be read in blocks; labels and weights are read whole.
+    """
     rows, labels = open_rows(path), np.array(open_array(labels_path))
-    if not rows.flags.c_contiguous:
+    if isinstance(rows, np.memmap) and not rows.flags.c_contiguous:
         raise ValueError(
             f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
-            "write it with np.save(path, np.ascontiguousarray(X))"
+            f"write it with {rows_reader(path).saved_by.format('np.ascontiguousarray(X)')}"
         )
     if labels.dtype.kind == "b":
         raise ValueError(
             f"{labels_path} holds bool; needed are whole numbers for classes, or floats for targets: "
-            "write it with np.save(path, Y.astype(np.int64))"
+            f"write it with {rows_reader(labels_path).saved_by.format(AS_CLASSES)}"
         )
     weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
     try:
         if labels.dtype.kind in "iu" and labels.size == max(labels.shape, default=0):  # (n,), or a column of them
-            return Dataset.from_labels(rows.T, labels.reshape(-1), weights=weights)
-        return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T, weights)
+            return Dataset.from_labels(rows.T, labels.reshape(-1), weights=weights), labels.dtype
+        return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T, weights), labels.dtype
     except (ValueError, TypeError) as error:
         names = " and ".join(str(name) for name in (path, labels_path, weights_path) if name is not None)
         text, is_gap, _ = str(error).partition(" Keep the good samples")  # whose advice is about columns
@@ -230,47 +242,16 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> Data
 
 def describe_labels(data: Data) -> str | None:
     """A line that says what was made of a file of labels, whose type decides it; None for other data."""
-    path, training = data.source.get("labels"), data.training
-    if path is None or data.table is not None:
+    training = data.training
+    if data.labels_dtype is None:
         return None
-    if open_array(Path(path)).dtype.kind in "iu" and training.is_classification:
+    if data.labels_dtype.kind in "iu" and training.is_classification:
         return f"labels: {training.n_outputs} classes"
     hint = ""
     if training.n_outputs == 1 and (np.floor(training.Y) == training.Y).all():
-        hint = "; they are whole: if they are classes, write them with np.save(path, Y.astype(np.int64))"
+        save = rows_reader(Path(data.source["labels"])).saved_by.format(AS_CLASSES)
+        hint = f"; they are whole: if they are classes, write them with {save}"
     return f"labels: {training.n_outputs} targets a sample, numbers and not classes{hint}"
-
-
-def open_array(path: Path) -> np.ndarray:
-    """Map the array of real numbers in a .npy file; raises FileNotFoundError or ValueError in one line."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; write one with np.save(path, rows)")
-    try:
-        # Mapped, since a header may declare more than the file and the memory hold.
-        array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{path} is not a whole .npy file of numbers ({cause}); write it with np.save(path, X)"
-        ) from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise ValueError(f"{path} does not hold one array of real numbers; write it with np.save(path, X)")
-    return array
-
-
-def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
-    """Map rows (n_samples, n_features), as many features as the network takes where that is given."""
-    rows = open_array(path)
-    n = "n_features" if n_features is None else str(n_features)
-    if rows.size == 0:
-        raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, {n}) into it")
-    if rows.ndim != 2 or (n_features is not None and rows.shape[1] != n_features):
-        needed = "needed are" if n_features is None else "the network needs"
-        raise ValueError(
-            f"{path} is {rows.shape}, {needed} rows (n_samples, {n}); "
-            "reshape it with X.reshape(len(X), -1), or transpose it"
-        )
-    return rows
 
 
 def _hold_out(name: str, dataset: Dataset, text: str) -> tuple[Dataset, Dataset | None]:
@@ -293,10 +274,10 @@ def _border(name: str, n_samples: int, text: str) -> int:
 
 
 def _dataset(text: str) -> str:
-    if text.endswith(".npy") or is_table(text):
+    if kind_of(text) is not None:
         return text
     try:
-        return check_option("dataset", text, (*LOADERS, "a file X.npy", "a table T.csv"))
+        return check_option("dataset", text, (*NAMES, f"a file {example(ROWS, 'X')}", f"a table {example(TABLE, 'T')}"))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -12,7 +12,9 @@ from xpnet.network.layer import left_out
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
 from xpnet.training.metrics import METRICS
-from xpnet.training.records import sign_of
+from xpnet.training.records import TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS, VALIDATION, loss_to_watch, lower_is_better
+
+MONITORED = {"patience": VAL_LOSS, "target_score": VAL_ACCURACY}  # what each looks at without --monitor
 
 
 def add_loop(command: argparse.ArgumentParser) -> None:
@@ -50,8 +52,8 @@ def add_loop(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--monitor",
         metavar="KEY",
-        help="the value: train_loss, val_loss, val_accuracy, or val_ and "
-        "one of --metrics (default: val_loss for --patience, else val_accuracy)",
+        help=f"the value: {TRAIN_LOSS}, {VAL_LOSS}, {VAL_ACCURACY}, or {VALIDATION} and one of --metrics "
+        f"(default: {VAL_LOSS} for --patience, else {VAL_ACCURACY})",
     )
     group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after so long")
     group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after so many steps")
@@ -67,16 +69,16 @@ def check_stops(arguments: argparse.Namespace) -> None:
         raise UsageError(
             "--patience takes the weights of the best epoch and --ema their average over the run; leave one of them out"
         )
-    known = ["train_loss", "val_loss", "val_accuracy", *(f"val_{name}" for name in arguments.metrics)]
+    known = [TRAIN_LOSS, VAL_LOSS, VAL_ACCURACY, *(VALIDATION + name for name in arguments.metrics)]
     for monitor in _monitors(arguments):
         try:
             check_option("--monitor", monitor, known)
         except ValueError as error:
             raise UsageError(f"{error}; more come with --metrics") from None
-        if monitor.startswith("val_") and arguments.validation is not None and float(arguments.validation) == 0:
+        if monitor.startswith(VALIDATION) and arguments.validation is not None and float(arguments.validation) == 0:
             raise UsageError(
                 f"--validation {arguments.validation} leaves nothing to measure {monitor} on; hold some "
-                "samples out, or take --monitor train_loss"
+                f"samples out, or take --monitor {TRAIN_LOSS}"
             )
     _check_score(arguments)
     _stops(arguments)
@@ -84,12 +86,12 @@ def check_stops(arguments: argparse.Namespace) -> None:
 
 def _check_score(arguments: argparse.Namespace) -> None:
     """Refuse a score that no run can have: accuracy and its kin end at 1, losses and errors at 0."""
-    score, monitor = arguments.target_score, arguments.monitor or "val_accuracy"
+    score, monitor = arguments.target_score, arguments.monitor or MONITORED["target_score"]
     if score is None:
         return
-    if sign_of(monitor) < 0 and score > 1:
+    if not lower_is_better(monitor) and score > 1:
         raise UsageError(f"--target-score is {score:g}, and {monitor} is at most 1; give a part such as 0.95")
-    if sign_of(monitor) > 0 and score < 0:
+    if lower_is_better(monitor) and score < 0:
         raise UsageError(
             f"--target-score is {score:g}, and {monitor} is at least 0; give a number above it, such as 0.1"
         )
@@ -98,28 +100,29 @@ def _check_score(arguments: argparse.Namespace) -> None:
 def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> list[Callback]:
     """Return the callbacks that end the training early; raises UsageError for a value that these data do not have."""
     for monitor in _monitors(arguments):
-        if monitor == "val_accuracy" and validation is not None and not validation.is_classification:
+        if monitor == VAL_ACCURACY and validation is not None and not validation.is_classification:
             raise UsageError(
-                f"val_accuracy needs classes, and {arguments.dataset} has other targets; "
-                "take another --monitor, such as val_loss"
+                f"{VAL_ACCURACY} needs classes, and {arguments.dataset} has other targets; "
+                f"take another --monitor, such as {VAL_LOSS}"
             )
     return _stops(arguments)
 
 
 def best_by(arguments: argparse.Namespace, validation: Dataset | None) -> str:
     """The value by which one epoch is better than another: that of --monitor, or else a loss."""
-    return arguments.monitor or ("train_loss" if validation is None else "val_loss")
+    return arguments.monitor or loss_to_watch(validation is not None)
 
 
 def _stops(arguments: argparse.Namespace) -> list[Callback]:
     stops: list[Callback] = []
     try:
         if arguments.patience is not None:
-            stops.append(EarlyStopping(arguments.patience, arguments.monitor or "val_loss", arguments.min_delta or 0.0))
+            monitor = arguments.monitor or MONITORED["patience"]
+            stops.append(EarlyStopping(arguments.patience, monitor, arguments.min_delta or 0.0))
     except ValueError as error:
         raise UsageError(str(error)) from None
     if arguments.target_score is not None:
-        stops.append(StopAtScore(arguments.target_score, arguments.monitor or "val_accuracy"))
+        stops.append(StopAtScore(arguments.target_score, arguments.monitor or MONITORED["target_score"]))
     if arguments.max_seconds is not None or arguments.max_steps is not None:
         stops.append(Budget(arguments.max_seconds, arguments.max_steps))
     return stops
@@ -127,8 +130,7 @@ def _stops(arguments: argparse.Namespace) -> list[Callback]:
 
 def _monitors(arguments: argparse.Namespace) -> list[str]:
     """What is looked at, for --patience and --target-score."""
-    defaults = {"patience": "val_loss", "target_score": "val_accuracy"}
-    return [arguments.monitor or default for flag, default in defaults.items() if getattr(arguments, flag) is not None]
+    return [arguments.monitor or key for flag, key in MONITORED.items() if getattr(arguments, flag) is not None]
 
 
 def add_batch_size(command: argparse._ActionsContainer) -> None:

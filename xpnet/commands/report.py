@@ -12,7 +12,7 @@ from typing import Any
 from xpnet.commands.wording import width_of, wrapped
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
-from xpnet.training.records import History, Record, json_line, sign_of
+from xpnet.training.records import TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS, VALIDATION, History, Record, json_line, sign_of
 
 
 class Report(Callback):
@@ -42,7 +42,7 @@ class Report(Callback):
     def _print_names(self) -> None:
         if not (self.as_json or self.quiet):
             metrics = [f"{name:>{width}}" for name, width in self._columns.items()]
-            self._print(["epoch", "train_loss", "val_loss", "val_acc", *metrics, "steps/s", "seconds"])
+            self._print(["epoch", TRAIN_LOSS, VAL_LOSS, "val_acc", *metrics, "steps/s", "seconds"])
 
     def _print(self, cells: list[str], mark: str = "") -> None:
         width = width_of(sys.stdout)
@@ -64,13 +64,13 @@ class Report(Callback):
     @property
     def _columns(self) -> dict[str, int]:
         """The metrics' columns and their widths; accuracy has one anyway."""
-        return {f"val_{name}": max(len(name) + 4, 7) for name in self.metrics if name != "accuracy"}
+        return {VALIDATION + name: max(len(name) + 4, 7) for name in self.metrics if name != "accuracy"}
 
     def _cells(self, record: Record) -> list[str]:
         rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
-        cells = [f"{record['epoch']:>5}", _loss_cell(record["train_loss"], 10)]
-        cells.append(_loss_cell(record["val_loss"], 8) if "val_loss" in record else f"{'-':>8}")
-        cells.append(f"{record['val_accuracy']:>7.4f}" if "val_accuracy" in record else f"{'-':>7}")
+        cells = [f"{record['epoch']:>5}", _loss_cell(record[TRAIN_LOSS], 10)]
+        cells.append(_loss_cell(record[VAL_LOSS], 8) if VAL_LOSS in record else f"{'-':>8}")
+        cells.append(f"{record[VAL_ACCURACY]:>7.4f}" if VAL_ACCURACY in record else f"{'-':>7}")
         cells += [_loss_cell(record[name], width) for name, width in self._columns.items()]
         cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
         return [*cells, f"{record['seconds']:>7.2f}"]
@@ -84,14 +84,14 @@ class Report(Callback):
         rate = steps / seconds if seconds else 0.0
         if self.as_json:
             line = {
-                "val_accuracy": (validation or {}).get("accuracy"),
+                VAL_ACCURACY: (validation or {}).get("accuracy"),
                 "test_accuracy": (test or {}).get("accuracy"),
                 **{
                     f"{part}_{name}": value
                     for part, measured in (("val", validation), ("test", test))
                     for name, value in _metrics(measured).items()
                 },
-                "train_loss": self.records[-1]["train_loss"],
+                TRAIN_LOSS: self.records[-1][TRAIN_LOSS],
                 "seconds": seconds,
                 "steps_per_second": rate,
                 "backend": network.backend.name,

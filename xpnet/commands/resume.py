@@ -14,6 +14,7 @@ from xpnet.commands.report import say
 from xpnet.commands.schedule_options import goes_by_epochs
 from xpnet.files import write_atomically
 from xpnet.training.checkpoint import Checkpoint, check_epochs, load_checkpoint
+from xpnet.training.records import Moment
 
 # What may stand beside --resume; all else is in the run's config.json.
 ALLOWED = (
@@ -71,8 +72,8 @@ def apply_run(arguments: argparse.Namespace) -> None:
         command.set_defaults(device=device)
 
 
-def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Path, Path | None]:
-    """Return the run's directory, a new one unless it is resumed, and the checkpoint to go on from, if there is one."""
+def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Path, Moment | None]:
+    """Return the run's directory, a new one unless it is resumed, and the moment to go on from, if there is one."""
     if arguments.resume is None:
         run = runs.create_run(arguments.out, Path(arguments.dataset).stem)
         runs.write_config(run, config)
@@ -86,14 +87,14 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         write_atomically(run / runs.HISTORY, b"")
         return run, None
     moment = load_checkpoint(path)
-    check_epochs(path, moment, arguments.epochs)
+    check_epochs(moment, arguments.epochs)
     last = moment.history[-1]
     if moment.is_over(arguments.epochs):
         reason = f", {last['stopped']}" if "stopped" in last else ""
         say(f"{run} has ended after epoch {last['epoch']}{reason}: nothing is left to train")
     else:
         say(f"{run} goes on with epoch {moment.progress.epoch}, after step {moment.progress.step}")
-    return run, path
+    return run, moment
 
 
 def _check_course(arguments: argparse.Namespace, run: Path) -> None:

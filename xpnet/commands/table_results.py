@@ -13,7 +13,7 @@ from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import evaluate
 from xpnet.training.metrics import METRICS
-from xpnet.training.records import Record
+from xpnet.training.records import VALIDATION, Record
 
 BLOCK = 1 << 14  # rows computed at a time
 DEFAULT_METRICS = ["mean_absolute_error", "r2"]  # of a regression, whose loss is not in the target's units
@@ -27,7 +27,7 @@ class InUnits(Callback):
 
     def on_measured(self, record: Record, network: Network) -> None:
         measured = _in_units(network, self._dataset, self._table, self._metrics)
-        record.update({f"val_{name}": value for name, value in measured.items()})
+        record.update({VALIDATION + name: value for name, value in measured.items()})
 
 
 def measured_on(
@@ -76,4 +76,4 @@ def _in_units(network: Network, dataset: Dataset, table: Preprocessing, metrics:
     P, Y = (table.target.in_units(rows) for rows in (outputs_of(network, dataset.X, network.predict), dataset.Y))
     if not np.isfinite(P).all():
         return dict.fromkeys(metrics, float("nan"))
-    return {name: METRICS[name](P, Y) for name in metrics}
+    return {name: METRICS[name].function(P, Y) for name in metrics}

@@ -12,7 +12,7 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, option
 from xpnet.files import write_atomically
 from xpnet.network.losses import LOSSES
-from xpnet.tables.files import is_table
+from xpnet.tables.files import ROWS, TABLE, either, example, is_table, suffixes
 from xpnet.tables.preprocessing import TASKS, Preprocessing, fit
 
 OPTIONS = ("target", "task", "drop", "impute")
@@ -51,14 +51,16 @@ def check_table(arguments: argparse.Namespace) -> None:
             if getattr(arguments, flag) is not None:
                 hint = "; to end at a score, take --target-score" if flag == "target" else ""
                 raise UsageError(
-                    f"--{flag} goes with a table, a .csv or .parquet file, not with {name}; leave it out{hint}"
+                    f"--{flag} goes with a table, a {either(suffixes(TABLE))} file, not with {name}; leave it out{hint}"
                 )
         return
     if arguments.target is None:
         raise UsageError(f"{name} is a table and needs its target: add --target COLUMN")
     for flag in ("labels", "weights"):
         if getattr(arguments, flag) is not None:
-            raise UsageError(f"--{flag} goes with --dataset X.npy, and the table {name} has its columns; leave it out")
+            raise UsageError(
+                f"--{flag} goes with --dataset {example(ROWS, 'X')}, and the table {name} has its columns; leave it out"
+            )
 
 
 def fit_table(arguments: argparse.Namespace, frame: Any) -> Preprocessing:

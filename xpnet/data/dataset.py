@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # One-hot columns beyond this size are nearly always labels that are really identifiers.
 _MAX_ONE_HOT_BYTES = 1 << 30
 
+Fits = set[tuple[int, int, str]]  # inputs, outputs and kind of targets of the networks that data were found to fit
+
 
 class UploadedDataset(NamedTuple):
     """A Dataset's arrays on a backend, one sample a row (the C-ordered bases that batches are gathered from).
@@ -91,6 +93,7 @@ class Dataset:
         check_finite("Y", self._targets, "output")
         self._weights = None if weights is None else checked_weights(weights, self.n_samples)
         self._is_classification: bool | None = None
+        self.fits: Fits = set()
 
     @classmethod
     def from_labels(
@@ -230,6 +233,7 @@ class Dataset:
         part._weights = None if self._weights is None else read_only(self._weights[chosen], self._weights.dtype)
         # A part of classes holds classes; a part of other numbers may happen to.
         part._is_classification = self._is_classification or None
+        part.fits = set(self.fits)
         if part.n_samples == 0:
             raise ValueError(f"subset({indices!r}) holds no sample; choose at least one of the {self.n_samples}.")
         if part._weights is not None and not part._weights.any():

@@ -61,6 +61,8 @@ _FASHION_MNIST = _Source(
     },
 )
 
+FAMILY = {source.name: source for source in (_MNIST, _FASHION_MNIST)}
+
 
 def load_mnist_sample() -> tuple[Dataset, Dataset]:
     """Return (train, test): 5,000 and 1,000 digits of MNIST from inside the package, every class equally.
@@ -83,7 +85,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> tuple[Dataset,
     Raises FileNotFoundError for missing files, ValueError for damaged ones, OSError where no mirror answers,
     ImportError where the download needs pooch.
     """
-    return _load(_MNIST, data_dir)
+    return load_from(_MNIST.name, named_directory(_MNIST.name, data_dir))
 
 
 def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> tuple[Dataset, Dataset]:
@@ -96,13 +98,16 @@ def load_fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> tuple[
     Raises FileNotFoundError for missing files, ValueError for damaged ones, OSError where no mirror answers,
     ImportError where the download needs pooch.
     """
-    return _load(_FASHION_MNIST, data_dir)
+    return load_from(_FASHION_MNIST.name, named_directory(_FASHION_MNIST.name, data_dir))
 
 
-def _load(source: _Source, data_dir: str | os.PathLike[str] | None) -> tuple[Dataset, Dataset]:
-    directory = named_directory(source.name, data_dir)
+def load_from(name: str, directory: Path | None) -> tuple[Dataset, Dataset]:
+    """Return (train, test) of a name of FAMILY, read from what `named_directory` gave; downloaded where that is None.
+
+    Raises as `load_mnist` does.
+    """
     if directory is None:
-        directory = _download(source.name, source.checksums, source.mirrors)
+        directory = _download(name, FAMILY[name].checksums, FAMILY[name].mirrors)
     return _read_directory(directory)
 
 

@@ -13,7 +13,7 @@ from xpnet.network.custom import CustomActivation
 from xpnet.network.layers import Activation
 from xpnet.plots.figures import BLUE, COLOURS, GREY, MARKERS, VERMILION, new_axes
 from xpnet.training.lr_finder import RateSearch
-from xpnet.training.records import NO_MEASURES, Record
+from xpnet.training.records import TRAINING, Record, lower_is_better, measures_of, metric_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +135,7 @@ def activation(
 
 def score_names(history: Sequence[Record]) -> list[str]:
     """The measures of the records that are better high, such as val_accuracy: all but losses and errors."""
-    return [name for name in _measures(history) if not name.endswith(("loss", "error"))]
+    return [name for name in _measures(history) if not lower_is_better(name)]
 
 
 def _measures(history: Sequence[Record]) -> list[str]:
@@ -145,7 +145,7 @@ def _measures(history: Sequence[Record]) -> list[str]:
             "the history has no record; needed is what train(...) returns, or the history.jsonl of a run "
             "that has begun: read_history(path)"
         )
-    return list(dict.fromkeys(name for record in history for name in record if name not in NO_MEASURES))
+    return measures_of(history)
 
 
 def _column(history: Sequence[Record], name: str) -> np.ndarray:
@@ -155,7 +155,7 @@ def _column(history: Sequence[Record], name: str) -> np.ndarray:
 
 def _kind(name: str) -> str:
     """What is measured, whatever it is measured on."""
-    return name.removeprefix("train_").removeprefix("val_").replace("_", " ")
+    return metric_of(name).replace("_", " ")
 
 
 def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) -> None:
@@ -163,7 +163,7 @@ def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) ->
 
     epochs = [record["epoch"] for record in history]
     for number, name in enumerate(names):
-        part = "training" if name.startswith("train_") else "validation"
+        part = "training" if name.startswith(TRAINING) else "validation"
         ax.plot(
             epochs,
             _column(history, name),

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.data.dataset import mean_and_deviation
-
 MAX_CATEGORIES = 1000
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})( .*)?")
 NUMBER = re.compile(r"\s*[-+]?\s*[$€£]?\s*[-+]?(\d[\d .,'_]*|[.,]\d+)(e[-+]?\d+)?\s*[%$€£]?\s*", re.IGNORECASE)
@@ -102,6 +100,8 @@ def fit_numbers(column: Any, present: np.ndarray, n_rows: int, cure: str) -> tup
 
     cure: here and below, what can be done about a column of no use, for the message.
     """
+    from xpnet.data.dataset import mean_and_deviation  # on use: predicting from a table needs no Dataset
+
     with np.errstate(over="ignore", invalid="ignore"):
         means, deviations = mean_and_deviation(present[:, None])
     mean, deviation = float(means[0]), float(deviations[0]) * (len(present) / n_rows) ** 0.5

@@ -1,28 +1,162 @@
-"""Tables on disk: CSV and Parquet files, read strictly into a pandas DataFrame and written whole.
+"""Files of samples, by suffix: tables (CSV, Parquet) as pandas DataFrames, plain rows (.npy) as mapped arrays.
+
+`READERS` has a row for each format; help texts, checks and messages follow from it. Tables are read strictly, and all
+is written whole or not at all.
 
 A CSV file is UTF-8 with commas, its first line the names of the columns; a field with a comma or a line break stands in
 double quotes. What is missing is empty, or one of the words that pandas takes for it, such as NA, NaN, None and null.
-pandas, and for Parquet pyarrow, come with the extra `data`.
 """
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from xpnet.files import write_atomically
 
-SUFFIXES = (".csv", ".parquet")
+TABLE, ROWS = "table", "rows"
+ROWS_AS_TEXT = ".csv"  # plain rows are also written as CSV, by NumPy alone
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A format of files.
+
+    kind: TABLE, read as a pandas DataFrame, or ROWS, read as an array (n_samples, n_features).
+    called: its name in messages.  read: read(path, text_columns) of a table, read(path) of rows.
+    saved_by: the call that saves such a file, for messages, with {} for the array of rows.
+    write: write(frame or array, binary file), None where nothing is written in this format.
+    needs: the modules that read it, the last of them by itself.  extra: of xpnet, which installs them.
+    """
+
+    kind: str
+    called: str
+    read: Callable[..., Any]
+    saved_by: str
+    write: Callable[[Any, IO[bytes]], None] | None = None
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+
+
+def _read_csv(path: Path, text_columns: Iterable[str]) -> Any:
+    import pandas
+
+    names = _checked_header(path)
+    dtypes = {name: str for name in text_columns if name in names}
+    try:
+        return pandas.read_csv(
+            path, encoding="utf-8-sig", index_col=False, skipinitialspace=True, low_memory=False, dtype=dtypes
+        )
+    except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
+        raise ValueError(_unreadable(path, error)) from None
+
+
+def _write_csv(frame: Any, file: IO[bytes]) -> None:
+    frame.to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
+
+
+def _read_parquet(path: Path, text_columns: Iterable[str]) -> Any:
+    """Read a file whose columns have types of their own, also those of texts."""
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(path)
+    except ImportError:
+        raise
+    except Exception as error:  # a hostile file fails in many ways
+        raise ValueError(_unreadable(path, error)) from None
+    if any(name is not None for name in frame.index.names):  # an index with a name was a column
+        frame = frame.reset_index()
+    return frame
+
+
+def _write_parquet(frame: Any, file: IO[bytes]) -> None:
+    frame.to_parquet(file, index=False)
+
+
+def _map_npy(path: Path) -> Any:
+    """Map the array, since a header may declare more than the file and the memory hold."""
+    return np.load(path, allow_pickle=False, mmap_mode="r")
+
+
+def _write_npy(rows: np.ndarray, file: IO[bytes]) -> None:
+    np.save(file, rows, allow_pickle=False)
+
+
+# By suffix, which may have two parts (".csv.gz"). The first of each kind is the example in help texts.
+READERS = {
+    ".npy": Reader(ROWS, ".npy", _map_npy, "np.save(path, {})", _write_npy),
+    ".csv": Reader(
+        TABLE, "CSV", _read_csv, "DataFrame.to_csv(path, index=False)", _write_csv, needs=("pandas",), extra="data"
+    ),
+    ".parquet": Reader(
+        TABLE,
+        "Parquet",
+        _read_parquet,
+        "DataFrame.to_parquet(path)",
+        _write_parquet,
+        needs=("pandas", "pyarrow"),
+        extra="data",
+    ),
+}
+
+
+def suffix_of(name: str | os.PathLike[str]) -> str | None:
+    """Return the longest suffix of READERS that a file's name ends in, in whatever case; None for another name."""
+    found = Path(name).name.lower()
+    return max((suffix for suffix in READERS if found.endswith(suffix) and found != suffix), key=len, default=None)
+
+
+def kind_of(name: str | os.PathLike[str]) -> str | None:
+    """Return TABLE or ROWS by a file's name, None for a name without a suffix of READERS."""
+    suffix = suffix_of(name)
+    return None if suffix is None else READERS[suffix].kind
+
+
 def is_table(name: str | os.PathLike[str]) -> bool:
-    """Whether a name ends as a table's does."""
-    return Path(name).suffix.lower() in SUFFIXES
+    """Whether a file's name ends as a table's does."""
+    return kind_of(name) == TABLE
+
+
+def is_rows(name: str | os.PathLike[str]) -> bool:
+    """Whether a file's name ends as one of plain rows does."""
+    return kind_of(name) == ROWS
+
+
+def suffixes(kind: str) -> list[str]:
+    """Return the suffixes of a kind of files."""
+    return [suffix for suffix, reader in READERS.items() if reader.kind == kind]
+
+
+def written_suffixes(kind: str) -> list[str]:
+    """Return the suffixes of the files that predictions for a table, or for plain rows, may be written to."""
+    written = [suffix for suffix in suffixes(kind) if READERS[suffix].write is not None]
+    return [*written, ROWS_AS_TEXT] if kind == ROWS else written
+
+
+def either(words: Sequence[str]) -> str:
+    """Return words as a choice, such as ".csv or .parquet"."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def example(kind: str, stem: str) -> str:
+    """Return the name of a file of that kind, such as T.csv, for help texts and messages."""
+    return stem + suffixes(kind)[0]
+
+
+def rows_reader(path: Path) -> Reader:
+    """Return the reader of a file of plain rows; a name with no suffix of theirs is read as the first format."""
+    suffix = suffix_of(path)
+    return READERS[suffix if suffix is not None and is_rows(path) else suffixes(ROWS)[0]]
 
 
 def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -> Any:
@@ -32,68 +166,107 @@ def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -
     Raises ImportError without pandas (or pyarrow), FileNotFoundError, and ValueError in one line for a file that is no
     table, has no rows, rows of different lengths, or columns without a name or with the same one.
     """
-    pandas, path = _pandas(), Path(path)
-    if not is_table(path):
-        raise ValueError(f"{path} ends in {path.suffix!r}; needed is a table, a .csv or .parquet file")
+    path, suffix = Path(path), suffix_of(path)
+    formats = either(suffixes(TABLE))
+    if suffix is None or not is_table(path):
+        raise ValueError(f"{path} ends in {path.suffix!r}; needed is a table, a {formats} file")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; name a .csv or a .parquet file")
-    if path.suffix.lower() == ".csv":
-        names = _checked_header(path)
-        dtypes = {name: str for name in text_columns if name in names}
-        try:
-            frame = pandas.read_csv(
-                path, encoding="utf-8-sig", index_col=False, skipinitialspace=True, low_memory=False, dtype=dtypes
-            )
-        except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
-            raise ValueError(
-                f"{path} is not a CSV file that pandas can read ({_line(error)}); "
-                "write it with DataFrame.to_csv(path, index=False)"
-            ) from None
-    else:
-        frame = _read_parquet(pandas, path)
-        _check_names(path, list(frame.columns))
+        raise FileNotFoundError(f"there is no file {path}; name a {formats} file")
+    reader = READERS[suffix]
+    _check_installed(reader)
+    frame = reader.read(path, text_columns)
+    frame.columns = frame.columns.map(str)
+    _check_names(path, list(frame.columns))
     if len(frame) == 0:
         raise ValueError(f"{path} has a header and no rows; needed is a row for each sample below it")
-    frame.index = pandas.RangeIndex(1, len(frame) + 1)
+    frame.index = range(1, len(frame) + 1)
     return frame
+
+
+def open_array(path: Path) -> np.ndarray:
+    """Return the array of real numbers in a file, mapped if its format can be; raises one line for any other file."""
+    reader = rows_reader(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; write one with {reader.saved_by.format('rows')}")
+    _check_installed(reader)
+    save = reader.saved_by.format("X")
+    try:
+        array = reader.read(path)
+    except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} is not a whole {reader.called} file of numbers ({cause}); write it with {save}"
+        ) from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError(f"{path} does not hold one array of real numbers; write it with {save}")
+    return array
+
+
+def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
+    """Return rows (n_samples, n_features), as many features as the network takes where that is given."""
+    rows = open_array(path)
+    n = "n_features" if n_features is None else str(n_features)
+    if rows.size == 0:
+        raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, {n}) into it")
+    if rows.ndim != 2 or (n_features is not None and rows.shape[1] != n_features):
+        needed = "needed are" if n_features is None else "the network needs"
+        raise ValueError(
+            f"{path} is {rows.shape}, {needed} rows (n_samples, {n}); "
+            "reshape it with X.reshape(len(X), -1), or transpose it"
+        )
+    return rows
+
+
+def check_written(path: str | os.PathLike[str], kind: str) -> str:
+    """Return the suffix of a file to write predictions to; raises ValueError for one that is not written."""
+    suffix = suffix_of(path)
+    if suffix is None or suffix not in written_suffixes(kind):
+        raise ValueError(f"{path} ends in {Path(path).suffix!r}; name a {either(written_suffixes(kind))} file")
+    return suffix
 
 
 def write_table(path: str | os.PathLike[str], columns: dict[str, Any]) -> None:
-    """Write columns as a CSV file, or as Parquet by the name's end, so that it is there whole or not at all."""
-    frame, content = _pandas().DataFrame(columns), io.BytesIO()
-    if Path(path).suffix.lower() == ".parquet":
-        frame.to_parquet(content, index=False)
-    else:
-        frame.to_csv(content, index=False, float_format="%.9g", lineterminator="\n")
+    """Write columns as a table, in the format of the name's suffix; raises ValueError for one that is not written."""
+    reader, content = READERS[check_written(path, TABLE)], io.BytesIO()
+    _check_installed(reader)
+    import pandas
+
+    assert reader.write is not None
+    reader.write(pandas.DataFrame(columns), content)
     write_atomically(path, content.getvalue())
 
 
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise ImportError(
-            "tables need pandas, which is not installed. Run: pip install 'xpnet[data]', or give a .npy file of rows."
-        ) from None
-    return pandas
+def write_rows(path: str | os.PathLike[str], rows: np.ndarray, names: Sequence[str]) -> None:
+    """Write rows (n, n_columns) in the format of the name's suffix.  names: of the columns, for CSV.
+
+    Raises ValueError for a suffix that is not written.
+    """
+    suffix, content = check_written(path, ROWS), io.BytesIO()
+    write = READERS[suffix].write
+    if suffix == ROWS_AS_TEXT:
+        pattern = "%d" if rows.dtype.kind in "iu" else "%.9g"
+        np.savetxt(content, rows, delimiter=",", header=",".join(names), comments="", fmt=pattern)
+    elif write is not None:
+        write(rows, content)
+    write_atomically(path, content.getvalue())
 
 
-def _read_parquet(pandas: Any, path: Path) -> Any:
-    try:
-        frame = pandas.read_parquet(path)
-    except ImportError:
+def _check_installed(reader: Reader) -> None:
+    missing = next((module for module in reader.needs if importlib.util.find_spec(module) is None), None)
+    if missing is not None:
+        others = [suffix for suffix, other in READERS.items() if missing not in other.needs]
         raise ImportError(
-            "Parquet files need pyarrow, which is not installed. Run: pip install 'xpnet[data]', or give a .csv file."
-        ) from None
-    except Exception as error:  # a hostile file fails in many ways
-        raise ValueError(
-            f"{path} is not a Parquet file that pyarrow can read ({_line(error)}); "
-            "write it with DataFrame.to_parquet(path)"
-        ) from None
-    if any(name is not None for name in frame.index.names):  # an index with a name was a column
-        frame = frame.reset_index()
-    frame.columns = frame.columns.map(str)
-    return frame
+            f"{reader.called} files need {missing}, which is not installed. Run: pip install 'xpnet[{reader.extra}]', "
+            f"or give a {either(others)} file."
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reader = READERS[suffix_of(path) or ""]
+    return (
+        f"{path} is not a {reader.called} file that {reader.needs[-1]} can read ({_line(error)}); "
+        f"write it with {reader.saved_by}"
+    )
 
 
 def _checked_header(path: Path) -> list[str]:
@@ -148,14 +321,16 @@ def _check_separator(path: Path, names: list[str]) -> None:
 
 
 def _check_names(path: Path, names: list[str]) -> None:
+    seen = set[str]()
     for place, name in enumerate(names):
         if not name.strip():
             raise ValueError(
                 f"{path}: column {place + 1} has no name; name it in the first line, or write the file "
                 "without an index: DataFrame.to_csv(path, index=False)"
             )
-        if name in names[:place]:
+        if name in seen:
             raise ValueError(f"{path} has two columns {name!r}; rename or remove one of them")
+        seen.add(name)
 
 
 def _line(error: Exception) -> str:

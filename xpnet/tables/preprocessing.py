@@ -12,12 +12,11 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.checks import check_option
-from xpnet.data.dataset import Dataset
 from xpnet.tables.columns import (
     MAX_CATEGORIES,
     Category,
@@ -31,6 +30,9 @@ from xpnet.tables.columns import (
     text_counts,
     texts,
 )
+
+if TYPE_CHECKING:
+    from xpnet.data.dataset import Dataset
 
 FORMAT = 1
 TASKS = ("regression", "binary", "multiclass")
@@ -135,6 +137,8 @@ class Preprocessing:
 
     def dataset(self, frame: Any, dtype: Any = np.float32) -> Dataset:
         """Return raw rows with their targets as a Dataset; raises ValueError as `transform` does."""
+        from xpnet.data.dataset import Dataset  # on use: predicting from a table needs none
+
         _check_columns(frame, self.target.names)
         X, target = self.transform(frame, dtype), self.target
         if target.task == "regression":

@@ -16,7 +16,18 @@ from typing import IO, TYPE_CHECKING, Any
 from xpnet.checks import check_number, check_path, check_whole
 from xpnet.files import write_atomically
 from xpnet.training.optimizers import Optimizer
-from xpnet.training.records import History, Moment, Record, json_line, measure_of, mend_last_line, sign_of
+from xpnet.training.records import (
+    VAL_ACCURACY,
+    VAL_LOSS,
+    History,
+    Moment,
+    Record,
+    json_line,
+    loss_to_watch,
+    measure_of,
+    mend_last_line,
+    sign_of,
+)
 from xpnet.training.schedules import Constant
 
 if TYPE_CHECKING:
@@ -137,7 +148,7 @@ class ReduceOnPlateau(Callback):
     def on_epoch_end(self, record: Record, network: Network) -> None:
         if record["epoch"] == 0:  # untrained: a loss before the first epoch is no plateau
             return
-        loss = record["val_loss"] if "val_loss" in record else record["train_loss"]
+        loss = record[loss_to_watch(VAL_LOSS in record)]
         gain = self.threshold * abs(self._best) if self._best < math.inf else 0.0
         if loss < self._best - gain:
             self._best, self._n_bad = loss, 0
@@ -162,12 +173,13 @@ class EarlyStopping(Callback):
     It gets them too, running statistics included, if the training ends in any other way but by an error or an
     interrupt. The last record names that epoch as `chosen_epoch`, which may be 0, the untrained network's.
     monitor: a measure of the records, such as "train_loss", "val_f1"; losses and errors are better low, all others
-    high.  min_delta: what a better value must gain at least.  A value that is NaN is no better.
+    high; what a callback has added to the records is judged by its name.
+    min_delta: what a better value must gain at least.  A value that is NaN is no better.
     Raises ValueError at record 0 for a measure that it has not.
     Source: Goodfellow, Bengio and Courville (2016), Deep Learning, algorithm 7.1.
     """
 
-    def __init__(self, patience: int = 10, monitor: str = "val_loss", min_delta: float = 0.0) -> None:
+    def __init__(self, patience: int = 10, monitor: str = VAL_LOSS, min_delta: float = 0.0) -> None:
         self.patience = check_whole("patience", patience, at_least=1)
         self.monitor = monitor
         self.min_delta = check_number("min_delta", min_delta, at_least=0, example="EarlyStopping(min_delta=1e-4)")
@@ -213,7 +225,7 @@ class StopAtScore(Callback):
     Source: tutorial 001, which looks at the accuracy on the training data; this one takes the validation's.
     """
 
-    def __init__(self, score: float, monitor: str = "val_accuracy") -> None:
+    def __init__(self, score: float, monitor: str = VAL_ACCURACY) -> None:
         self.score = check_number("score", score, example="StopAtScore(0.95)")
         self.monitor = monitor
 

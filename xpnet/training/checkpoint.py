@@ -79,6 +79,7 @@ def save_checkpoint(path: str | os.PathLike[str], moment: Moment) -> None:
 
     facts = vars(moment) | {"progress": vars(moment.progress), "format": FORMAT}  # asdict would copy the tensors
     tensors = facts.pop("tensors")
+    del facts["path"]
     # One key only: with more, safetensors writes them in an order that changes from file to file.
     write_atomically(path, save(tensors, {"checkpoint": json.dumps(facts)}))
 
@@ -101,7 +102,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
     if text is None:
         raise ValueError(f"{path} is a safetensors file but no checkpoint; name one that `Checkpoint` wrote")
     try:
-        return _moment(json.loads(text), tensors)
+        return _moment(json.loads(text), tensors, path)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         cause = (str(error).splitlines() or [""])[0]
         raise ValueError(
@@ -109,7 +110,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
         ) from None
 
 
-def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
+def moment_of(resume: str | os.PathLike[str] | Moment | None) -> Moment | None:
+    """Return the moment to go on from: read from a file, unless it has been read already."""
+    return resume if resume is None or isinstance(resume, Moment) else load_checkpoint(resume)
+
+
+def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -> Moment:
     """Check the facts of a file; raises many an error."""
     if facts["format"] != FORMAT:
         raise ValueError(f"its format is {facts['format']!r}, needed is {FORMAT}")
@@ -132,35 +138,34 @@ def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Moment:
         callbacks=[(str(name), dict(state)) for name, state in facts["callbacks"]],
         history=history,
         tensors=tensors,
+        path=path,
     )
 
 
-def check_epochs(path: str | os.PathLike[str], moment: Moment, n_epochs: int) -> None:
+def check_epochs(moment: Moment, n_epochs: int) -> None:
     """Refuse fewer epochs than the moment has begun: its weights are already those of a longer run."""
     begun = moment.progress.epoch - (moment.progress.step == 0)
     if n_epochs < begun:
         raise ValueError(
-            f"{path} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
+            f"{_name(moment)} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
             f"give epochs={begun} or more, or leave resume out to begin anew"
         )
 
 
-def check_resume(
-    path: str | os.PathLike[str], moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: Sequence[Callback]
-) -> None:
+def check_resume(moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: Sequence[Callback]) -> None:
     """Refuse a moment of a run that this one cannot go on from; names what was found and what is needed."""
-    check_epochs(path, moment, n_epochs)
+    check_epochs(moment, n_epochs)
     for name, needed in fit.items():
         found = moment.fit.get(name)
         if found != needed:
             raise ValueError(
-                f"{path} is of a run with {name} {found}, this one has {name} {needed}; "
+                f"{_name(moment)} is of a run with {name} {found}, this one has {name} {needed}; "
                 "pass what that run had, or leave resume out to begin anew"
             )
     found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
     if found != needed:
         raise ValueError(
-            f"{path} has the memory of the callbacks {', '.join(found) or 'none'}; this run has "
+            f"{_name(moment)} has the memory of the callbacks {', '.join(found) or 'none'}; this run has "
             f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
             "order"
         )
@@ -191,6 +196,10 @@ def thawed(start: str, moment: Moment, steps_done: int, network: Network, like: 
             raise ValueError("the checkpoint's weights are not finite; begin anew without resume")
         arrays[name] = network.backend.to_device(array, array.dtype)
     return arrays["owned"], Snapshot(weakref.ref(network), steps_done, arrays["state"], arrays["keys"])
+
+
+def _name(moment: Moment) -> Any:
+    return "the checkpoint" if moment.path is None else moment.path
 
 
 def states_of(

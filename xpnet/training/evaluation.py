@@ -17,7 +17,7 @@ from xpnet.engines.choice import make_engine
 from xpnet.network.losses import Loss
 from xpnet.network.network import CHUNK, Network
 from xpnet.network.programs import evaluation_program
-from xpnet.training.metrics import METRICS, THRESHOLD_METRICS
+from xpnet.training.metrics import METRICS
 
 __all__ = ["evaluate"]
 
@@ -109,7 +109,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
     measured: dict[str, Any] = {}
     fetched: dict[Any, np.ndarray] = {}
     for name in names:
-        cuts = name in THRESHOLD_METRICS
+        cuts = METRICS[name].takes_threshold
         infer = network.forward if cuts or loss.link is None else network.predict
         if infer not in fetched:
             fetched[infer] = outputs(network, dataset, infer, feed)
@@ -117,7 +117,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
             measured[name] = float("nan")
             continue
         cut = {"threshold": cut_of(network)} if cuts else {}
-        measured[name] = METRICS[name](fetched[infer], dataset.Y, dataset.weights, **cut)
+        measured[name] = METRICS[name].function(fetched[infer], dataset.Y, dataset.weights, **cut)
     return measured
 
 
@@ -150,13 +150,16 @@ def _outputs(network: Network, feed: Feed, infer: Callable[[Any], Any]) -> Itera
 
 
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:
-    """Refuse a data set that this network and its loss cannot take."""
+    """Refuse a data set that this network and its loss cannot take; its samples are looked at once for all."""
     if not isinstance(dataset, Dataset):
         raise TypeError(
             f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
             "Dataset.from_labels(X, labels)"
         )
     architecture = network.architecture
+    takes = (architecture.n_inputs, architecture.n_outputs, architecture.loss.targets)
+    if takes in dataset.fits:
+        return
     for what, found, needed in (
         ("features", dataset.n_features, architecture.n_inputs),
         ("outputs", dataset.n_outputs, architecture.n_outputs),
@@ -167,6 +170,7 @@ def check_fit(network: Network, dataset: Dataset, name: str) -> None:
                 f"{name} has {found} {what}, the network expects {needed}; make a network whose {end} size is {found}"
             )
     _check_targets(architecture.loss, dataset.Y, name)
+    dataset.fits.add(takes)
 
 
 def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:

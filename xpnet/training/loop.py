@@ -45,7 +45,7 @@ def train(
     accumulate: int = 1,
     metrics: Iterable[str] = (),
     engine: str = "auto",
-    resume: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | Moment | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
@@ -56,8 +56,9 @@ def train(
     accumulate: steps an update; it goes by the mean over all their samples.
     engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, extra
     `jit`), whose sums round in other places. "auto" compiles where there are steps enough to repay it.
-    resume: a file that the callback `Checkpoint` wrote. With the same data and arguments the run goes on from there to
-    the same bits; epochs may be another number, and engine="auto" takes the engine that the run had.
+    resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read of it. With the same data and
+    arguments the run goes on from there to the same bits; epochs may be another number, and engine="auto" takes the
+    engine that the run had.
     The optimizer keeps its state: training the same network again goes on where it stopped.
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy

@@ -9,6 +9,7 @@ that Y has a row for, whether or not they occur.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -120,19 +121,30 @@ def mean_squared_error(P: Array, Y: Array, weights: Array = None) -> float:
     return _mean(((P - Y) ** 2).mean(axis=0), w)
 
 
-# What `evaluate` takes by name: functions that return a number.
-METRICS: dict[str, Callable[..., float]] = {
-    "accuracy": accuracy,
-    "top_k_accuracy": top_k_accuracy,
-    "roc_auc": roc_auc,
-    "precision": precision,
-    "recall": recall,
-    "f1": f1,
-    "r2": r2,
-    "mean_absolute_error": mean_absolute_error,
-    "mean_squared_error": mean_squared_error,
+@dataclass(frozen=True)
+class Metric:
+    """What `evaluate` takes by name.
+
+    function: returns a number for P, Y and weights.  lower_is_better: an error from 0 on, else a score of at most 1.
+    takes_threshold: whether the function cuts a single output at its `threshold`.
+    """
+
+    function: Callable[..., float]
+    lower_is_better: bool = False
+    takes_threshold: bool = False
+
+
+METRICS = {
+    "accuracy": Metric(accuracy, takes_threshold=True),
+    "top_k_accuracy": Metric(top_k_accuracy),
+    "roc_auc": Metric(roc_auc),
+    "precision": Metric(precision, takes_threshold=True),
+    "recall": Metric(recall, takes_threshold=True),
+    "f1": Metric(f1, takes_threshold=True),
+    "r2": Metric(r2),
+    "mean_absolute_error": Metric(mean_absolute_error, lower_is_better=True),
+    "mean_squared_error": Metric(mean_squared_error, lower_is_better=True),
 }
-THRESHOLD_METRICS = ("accuracy", "precision", "recall", "f1")  # those that cut a single output
 
 
 def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
-from xpnet.training.checkpoint import check_resume, load_checkpoint
+from xpnet.training.checkpoint import check_resume, moment_of
 from xpnet.training.evaluation import check_fit, check_metrics
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Moment
@@ -39,7 +39,7 @@ class TrainOptions:
     accumulate: int = 1
     metrics: Iterable[str] = ()
     engine: str = "auto"
-    resume: str | os.PathLike[str] | None = None
+    resume: str | os.PathLike[str] | Moment | None = None
 
     def __post_init__(self) -> None:
         metrics = check_metrics(self.metrics)
@@ -104,17 +104,17 @@ def prepare(
             "give a number, such as batch_size=128"
         )
     n_used = _samples_used(network, dataset.n_samples, batch)
-    moment = None if options.resume is None else load_checkpoint(options.resume)
+    moment = moment_of(options.resume)
     weighted = dataset.weights is not None
     program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate)
     asked = go_on_with(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
     engine = choose_engine(asked, program, network.backend, options.epochs * -(-n_used // batch))
     settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine)
-    if options.resume is not None and moment is not None:
+    if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
         if options.engine == "auto":  # the one that it had, but on another device, where the bits are others anyway
             del fingerprint["engine"]
-        check_resume(options.resume, moment, options.epochs, fingerprint, options.callbacks)
+        check_resume(moment, options.epochs, fingerprint, options.callbacks)
     return program, settings, moment
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from xpnet.files import write_atomically
+from xpnet.training.metrics import METRICS
 
 Record = dict[str, Any]
-# Keys of a record.
-NO_MEASURES = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")
+# The keys of a record: these, and measures, whose names begin with the part of the data that they are measured on.
+FACTS = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")
+TRAINING, VALIDATION = "train_", "val_"
+TRAIN_LOSS, VAL_LOSS, VAL_ACCURACY = "train_loss", "val_loss", "val_accuracy"
 
 
 class History(list[Record]):
@@ -51,6 +55,7 @@ class Moment:
     steps_done, last_good_steps: updates of the optimizer, now and at the beginning of the epoch.  lr: None if it
     follows a schedule.  callbacks: name and state of those that have one.
     tensors: owned, state and keys, now and (last_good.) at the beginning of the epoch; arrays of callbacks.
+    path: the file that it was read from.
     """
 
     fit: dict[str, Any]
@@ -61,6 +66,7 @@ class Moment:
     callbacks: list[tuple[str, dict[str, Any]]]
     history: list[Record]
     tensors: dict[str, np.ndarray] = field(repr=False)
+    path: Path | None = None
 
     def is_over(self, n_epochs: int) -> bool:
         """Whether a run of so many epochs ends here."""
@@ -117,11 +123,26 @@ def read_history(path: str | os.PathLike[str]) -> History:
     return history
 
 
+def measures_of(records: Iterable[Record]) -> list[str]:
+    """Return the names of all measures, of whatever record."""
+    return list(dict.fromkeys(name for record in records for name in record if name not in FACTS))
+
+
+def metric_of(measure: str) -> str:
+    """Return what a measure is, whatever it is measured on: "f1" of "val_f1"."""
+    return measure.removeprefix(TRAINING).removeprefix(VALIDATION)
+
+
+def loss_to_watch(is_validated: bool) -> str:
+    """Return the loss that tells how a training goes: that of the validation, if there is one."""
+    return VAL_LOSS if is_validated else TRAIN_LOSS
+
+
 def measure_of(record: Record, monitor: str) -> float:
     """Return a record's measure of that name; raises ValueError that names those there are."""
-    measures = [name for name in record if name not in NO_MEASURES]
+    measures = measures_of([record])
     if monitor not in measures:
-        is_validated = any(name.startswith("val_") for name in measures)
+        is_validated = any(name.startswith(VALIDATION) for name in measures)
         cure = "add it to train(..., metrics=...)" if is_validated else "validate: train(..., validation=...)"
         raise ValueError(
             f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or {cure}"
@@ -129,6 +150,12 @@ def measure_of(record: Record, monitor: str) -> float:
     return float(record[monitor])
 
 
-def sign_of(monitor: str) -> float:
+def lower_is_better(measure: str) -> bool:
+    """Whether low values of a measure are better: as METRICS says; of all others, those named a loss or an error."""
+    name = metric_of(measure)
+    return METRICS[name].lower_is_better if name in METRICS else name.endswith(("loss", "error"))
+
+
+def sign_of(measure: str) -> float:
     """1 where low is better, else -1."""
-    return 1.0 if monitor.endswith(("loss", "error")) else -1.0
+    return 1.0 if lower_is_better(measure) else -1.0
