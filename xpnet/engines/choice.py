@@ -9,6 +9,7 @@ from typing import Any
 from xpnet.backend import Backend
 from xpnet.checks import check_option
 from xpnet.engines.cuda.engine import Grouped
+from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
 from xpnet.engines.llvm.step import CannotPrint
@@ -77,8 +78,8 @@ def make_engine(
     owned: Any,
     data: Mapping[str, tuple[Any, float | None]] | None = None,
     engine: str = "",
-) -> Replay:
-    """Return an engine for a Program on that backend; the first arguments are those of `Replay`.
+) -> Engine:
+    """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: what `choose_engine` said; "" for the one that needs no preparation, as single steps, measures and
     predictions have it. What cannot be compiled, such as a kernel of a user's own may be, is replayed, with a warning.
@@ -94,7 +95,7 @@ def make_engine(
     return Replay(program, backend, owned, data)
 
 
-def told(engine: Replay) -> dict[str, Any]:
+def told(engine: Engine) -> dict[str, Any]:
     """Return what a record says of the engine: its name, and the threads of one that has its own."""
     return {"engine": engine.name} | ({"threads": engine.threads} if isinstance(engine, Compiled) else {})
 

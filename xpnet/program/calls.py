@@ -135,7 +135,7 @@ class Program:
     buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
     n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
     n_floats, n_uints: length of the two arenas.
-    accumulate: steps to an update; the phase "update" runs after every so many, and after the last one.
+    accumulate: steps to an update, see `has_update`.
     """
 
     batch: int
@@ -172,6 +172,10 @@ class Program:
                 f"of these, or record it with batch={batch}"
             )
         return self if batch == self.batch else self.rerecord(batch)
+
+    def has_update(self, step: int, n_steps: int) -> bool:
+        """Whether the phase "update" follows step 0, 1, ... of a run: every `accumulate`-th step, and the last one."""
+        return (step + 1) % self.accumulate == 0 or step + 1 == n_steps
 
     def describe(self) -> str:
         """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""

@@ -114,7 +114,7 @@ class _Run:
                 self._gather(f, source, self._scales[name], buffer, rows, done)
             passed = f"ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
             f.do(f"call void @step({passed})")
-            if program.accumulate > 1:
+            if program.accumulate > 1:  # where Program.has_update says so
                 following = f.calculated("add", t.index, 1)
                 rest = f.let(f"urem i64 {following}, {program.accumulate}")
                 end = f.let(f"add i64 {n_steps}, %goes_on")  # not reached if the run goes on elsewhere

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.engines.llvm.blas import NO_TRANS, ROW_MAJOR, TRANS
 from xpnet.engines.llvm.nests import Nest
 from xpnet.engines.llvm.plan import Plan, Unit, Update
 from xpnet.engines.llvm.products import Factor, Product, needs_scratch, write_product
@@ -19,7 +20,6 @@ from xpnet.program.grouping import Group
 from xpnet.program.places import place_of
 from xpnet.program.sizes import Sizes
 
-ROW_MAJOR, AS_IT_LIES, TURNED = 101, 111, 112  # of CBLAS
 _ARGUMENTS = (
     "ptr {0}%T",
     "ptr {0}%M",
@@ -263,7 +263,7 @@ class StepPrinter:
             n_rows = f.let(f"sub i64 {end}, {start}")
         for operand, stride in zip((left, right, call.out), strides, strict=True):
             addresses.append(f.element(self.real, self.base(f, operand.buffer), f.calculated("mul", start, stride)))
-        turns = [TURNED if operand.transposed else AS_IT_LIES for operand in (left, right)]
+        turns = [TRANS if operand.transposed else NO_TRANS for operand in (left, right)]
         one, zero = literal(1.0), literal(0.0)
         f.do(
             f"call void %gemm(i32 {ROW_MAJOR}, i32 {turns[0]}, i32 {turns[1]}, {integer} {whole(n_rows)}, "
