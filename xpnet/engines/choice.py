@@ -12,7 +12,7 @@ from xpnet.engines.cuda.engine import Grouped
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
-from xpnet.engines.llvm.step import CannotPrint
+from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 

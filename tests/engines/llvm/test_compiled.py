@@ -18,7 +18,7 @@ from xpnet.engines.choice import make_engine
 from xpnet.engines.llvm import engine as llvm_engine
 from xpnet.engines.llvm import native, nests
 from xpnet.engines.llvm.engine import Compiled
-from xpnet.engines.llvm.step import CannotPrint
+from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network import losses
