@@ -502,7 +502,7 @@ def test_a_thousand_steps_allocate_nothing(monkeypatch, weighted, uint8, dtype):
         traced[next(steps)] = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
 
-    engine._at(128)[1].calls.append(probe)
+    engine.at(128).calls.append(probe)
     tracemalloc.start()
     try:
         engine.run(order, rows)

@@ -10,9 +10,10 @@ from typing import Any
 from xpnet.backend import Backend
 from xpnet.checks import check_option
 from xpnet.engines.cuda.engine import Grouped
+from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
-from xpnet.engines.llvm.step import CannotPrint
+from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
@@ -36,16 +37,16 @@ class Row:
     is_asked_for: whether it can be asked for by its name.
     """
 
-    kind: type[Replay]
+    kind: type[Replay | Compiled | Grouped]
     devices: tuple[str, ...]
     about: str
-    make: Callable[..., Replay] | None = None
+    make: Callable[..., Engine] | None = None
     check: Callable[[], object] = lambda: None
     repays: Callable[[Program, int], bool] | None = None
     is_asked_for: bool = True
 
 
-def _compiled(program: Program, backend: Backend, owned: Any, data: Any) -> Replay:
+def _compiled(program: Program, backend: Backend, owned: Any, data: Any) -> Engine:
     return Compiled(program, backend, owned, data, threads_for(program, backend))
 
 
@@ -133,8 +134,8 @@ def make_engine(
     owned: Any,
     data: Mapping[str, tuple[Any, float | None]] | None = None,
     engine: str = "",
-) -> Replay:
-    """Return an engine for a Program on that backend; the first arguments are those of `Replay`.
+) -> Engine:
+    """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: what `choose_engine` said; "" for the one that needs no preparation, as single steps, measures and
     predictions have it. What cannot be compiled, such as a kernel of a user's own may be, is replayed, with a warning.
@@ -152,7 +153,7 @@ def unprepared(device: str) -> str:
     return next(name for name, row in reversed(ENGINES.items()) if device in row.devices and row.repays is None)
 
 
-def told(engine: Replay) -> dict[str, Any]:
+def told(engine: Engine) -> dict[str, Any]:
     """Return what a record says of the engine: its name, and the threads of one that has its own."""
     threads = getattr(engine, "threads", None)
     return {"engine": engine.name} | ({} if threads is None else {"threads": threads})

@@ -147,7 +147,7 @@ def _factor(call: Call, following: Sequence[Call]) -> float | None:
     (item, number), out = following[0].inputs, following[0].out
     if isinstance(number, Operand) or not isinstance(item, Operand) or math.frexp(abs(number))[0] != 0.5:
         return None
-    in_place = _same_place(item, call.out) and _same_place(out, call.out)
+    in_place = item.buffer.place == call.out.buffer.place == out.buffer.place
     return float(number) if in_place and call.operands[0].buffer.form == "matrix" else None
 
 
@@ -158,18 +158,13 @@ def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
     """
     if second.word != "sum" or second.phase != first.phase or first.operands[0].buffer.form != "matrix":
         return False
-    if not _same_place(second.operands[0], first.out):
+    if second.operands[0].buffer.place != first.out.buffer.place:
         return False
     for call in after:
         if call is first:  # it writes there
             return True
         if any(operand.buffer.overlaps(first.out.buffer) for operand in call.operands):
             return False
-        if _same_place(call.out, first.out):
+        if call.out.buffer.place == first.out.buffer.place:
             return True
     return True
-
-
-def _same_place(one: Operand, other: Operand) -> bool:
-    a, b = one.buffer, other.buffer
-    return (a.kind, a.offset, a.size) == (b.kind, b.offset, b.size)

@@ -15,6 +15,7 @@ import numpy as np
 
 from xpnet.backend import select_backend
 from xpnet.checks import check_number, check_whole
+from xpnet.engines.engine import Engine
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.network.losses import LOSSES, Loss
@@ -250,7 +251,7 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
             )
 
 
-def _engine(what: str, build: Callable[[Recorder], None], signature: str, written: tuple[str, ...]) -> Replay:
+def _engine(what: str, build: Callable[[Recorder], None], signature: str, written: tuple[str, ...]) -> Engine:
     """Record a pair and bind it to NumPy in float64; refuse what cannot be recorded."""
     try:
         program: Program = record(build, batch=_BATCH, n_parameters=0)
@@ -266,18 +267,18 @@ def _engine(what: str, build: Callable[[Recorder], None], signature: str, writte
     return Replay(program, backend, backend.zeros(0))
 
 
-def _start(engine: Replay, **inputs: np.ndarray) -> None:
+def _start(engine: Engine, **inputs: np.ndarray) -> None:
     """Feed the inputs; all other memory is NaN, so that what reads it before it is written is found out."""
     _spoil(engine, engine.program.buffers)
     engine.feed(_BATCH, **inputs)
 
 
-def _spoil(engine: Replay, names: Iterable[str]) -> None:
+def _spoil(engine: Engine, names: Iterable[str]) -> None:
     for name in names:
         engine.read(name, _BATCH)[...] = np.nan
 
 
-def _check_kept(what: str, engine: Replay, part: str, **arrays: np.ndarray) -> None:
+def _check_kept(what: str, engine: Engine, part: str, **arrays: np.ndarray) -> None:
     for name, array in arrays.items():
         if not np.array_equal(engine.read(name, _BATCH), array, equal_nan=True):
             raise ValueError(

@@ -16,7 +16,7 @@ import numpy as np
 from xpnet.backend import Backend, select_backend
 from xpnet.checks import check_path
 from xpnet.engines.choice import make_engine
-from xpnet.engines.replay import Replay
+from xpnet.engines.engine import Engine
 from xpnet.network.architecture import Architecture, Function
 from xpnet.network.layer import Layer
 from xpnet.network.losses import Loss
@@ -196,7 +196,7 @@ class Network:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
 
     @contextmanager
-    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Iterator[Replay]:
+    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Iterator[Engine]:
         """Lend an engine for a Program, kept under `key` for the next time.
 
         Whoever holds it is its only user, so that two threads may use one network at once.
@@ -206,7 +206,7 @@ class Network:
         self._idle.append((key, engine))
         del self._idle[:-_IDLE_ENGINES]
 
-    def _take_idle(self, key: tuple[Any, ...]) -> Replay | None:
+    def _take_idle(self, key: tuple[Any, ...]) -> Engine | None:
         for entry in tuple(self._idle):
             if entry[0] == key:
                 try:
@@ -234,7 +234,7 @@ class Network:
         self.parameters = Parameters(layout, self.owned[: layout.size])
         self.statistics = _statistics(layout, self.owned)
         self.step_keys: Array | None = None  # how far `xpnet.step` has come in the masks of dropout
-        self._idle: list[tuple[tuple[Any, ...], Replay]] = []
+        self._idle: list[tuple[tuple[Any, ...], Engine]] = []
 
     def _fill(self, values: Iterable[tuple[str, np.ndarray]]) -> None:
         """Move initial or loaded parameters and statistics, one by one by name, to a GPU in one copy."""
@@ -308,7 +308,7 @@ class Network:
         raise ValueError(_shape_message(name, shape, n_rows))
 
 
-def feed_samples(engine: Replay, size: int, X: Array, Y: Array, weights: Array | None) -> None:
+def feed_samples(engine: Engine, size: int, X: Array, Y: Array, weights: Array | None) -> None:
     """Put one batch into the buffers of a Program that gathers X, Y and perhaps weights."""
     if weights is None:
         engine.feed(size, X=X, Y=Y)

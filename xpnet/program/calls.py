@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 # The whole vocabulary: word -> number of operands. Each engine must know each word, so growing it is a decision.
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater")
@@ -18,6 +20,22 @@ WORDS = {**dict.fromkeys(BINARY + INTEGER, 2), **dict.fromkeys(UNARY, 1), **dict
 
 ALIGNMENT = 16  # elements of 4 bytes or more: at least 64 bytes, a cache line
 ITEM_SIZE = 4  # bytes per element in describe(); a float64 run doubles it
+
+
+class Place(NamedTuple):
+    """A range of a memory: an arena ("float", "uint32") or a vector (T, M, U), the first element, the length."""
+
+    memory: str
+    start: int
+    size: int
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether an element is in both."""
+        return (
+            self.memory == other.memory
+            and self.start < other.start + other.size
+            and other.start < self.start + self.size
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +66,19 @@ class Buffer:
         name = self.name[:-2] if self.name.endswith("^T") else f"{self.name}^T"
         return replace(self, name=name, shape=self.shape[::-1], flipped=not self.flipped)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
 
+    @cached_property
+    def place(self) -> Place:
+        """Where it lies in the arena of its kind."""
+        return Place(self.kind, self.offset, self.size)
+
     def overlaps(self, other: Buffer) -> bool:
         """Whether an element is in both."""
-        start, end = max(self.offset, other.offset), min(self.offset + self.size, other.offset + other.size)
-        return self.kind == other.kind and start < end
+        return self.place.overlaps(other.place)
 
 
 @dataclass(frozen=True)
@@ -135,7 +157,7 @@ class Program:
     buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
     n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
     n_floats, n_uints: length of the two arenas.
-    accumulate: steps to an update; the phase "update" runs after every so many, and after the last one.
+    accumulate: steps to an update, see `has_update`.
     """
 
     batch: int
@@ -172,6 +194,10 @@ class Program:
                 f"of these, or record it with batch={batch}"
             )
         return self if batch == self.batch else self.rerecord(batch)
+
+    def has_update(self, step: int, n_steps: int) -> bool:
+        """Whether the phase "update" follows step 0, 1, ... of a run: every `accumulate`-th step, and the last one."""
+        return (step + 1) % self.accumulate == 0 or step + 1 == n_steps
 
     def describe(self) -> str:
         """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from xpnet.program.calls import REDUCTIONS, Call, Operand, Program
+from xpnet.program.calls import REDUCTIONS, Call, Operand, Place, Program
+from xpnet.program.places import Access
 
 # A worker goes along its row or column one element after the other; of longer ones than these the sums are shared out,
 # and everything else is left to a worker an element, or too few workers would do too much each.
@@ -57,33 +58,6 @@ class Launch:
     def is_product(self) -> bool:
         """Whether it is a matrix product."""
         return self.groups[0].kind == "product"
-
-
-@dataclass(frozen=True)
-class Access:
-    """What a call does to one buffer under one choice of workers.
-
-    place: arena and first element.  owned: as what each worker reaches elements of its own, that no other does: of a
-    "matrix" or a "vector"; "" where it reaches those of others. Which ones follows from that, the workers, the place
-    and the size.
-    """
-
-    place: tuple[Any, int]
-    size: int
-    owned: str
-    writes: bool = False
-
-    def clashes(self, other: Access) -> bool:
-        """Whether one must be over, for all workers, before the other begins."""
-        if not (self.writes or other.writes) or not self.overlaps(other):
-            return False
-        same = (self.place, self.size, self.owned) == (other.place, other.size, other.owned)
-        return not (same and self.owned)
-
-    def overlaps(self, other: Access) -> bool:
-        """Whether an element is in both."""
-        (kind, start), (other_kind, other_start) = self.place, other.place
-        return kind == other_kind and start < other_start + other.size and other_start < start + self.size
 
 
 Workers = tuple[Any, ...]  # a kind of group and which workers they are: groups of equal workers may join
@@ -133,7 +107,7 @@ def _launches(program: Program, phase: str, share: bool) -> Iterator[Launch]:
 
 
 def _depends(ones: Sequence[Access], others: Sequence[Access]) -> bool:
-    return any((one.writes or other.writes) and one.overlaps(other) for one in ones for other in others)
+    return any(one.depends(other) for one in ones for other in others)
 
 
 @dataclass
@@ -186,7 +160,7 @@ def _steps(program: Program, phase: str, share: bool) -> Iterator[tuple[Step, Ch
             continue
         if share and shares(call) > 1:
             source = _access(call.operands[0])
-            sums = Access(("partial sums", index), 1, owned="vector", writes=True)
+            sums = Access(Place(f"partial sums of {index}", 0, 1), owned="vector", writes=True)
             yield Step(index, "partial", shares(call)), {("partial", index): (source, sums)}
             (workers,) = _choices(call, share)
             out = _access(call.out, owned="vector", writes=True)
@@ -271,8 +245,7 @@ def direction(call: Call, operand: Operand) -> str:
 
 
 def _access(operand: Operand, owned: str = "", writes: bool = False) -> Access:
-    buffer = operand.buffer
-    return Access((buffer.kind, buffer.offset), buffer.size, owned, writes)
+    return Access(operand.buffer.place, owned, writes)
 
 
 def partial_sums(program: Program) -> int:

@@ -1,4 +1,4 @@
-"""Where a buffer lies in the memory that generated code addresses, and whether it is read again.
+"""Where a buffer lies in the memory that generated code addresses, who touches it, and whether it is read again.
 
 Generated code reaches every buffer through three vectors: T is what the network owns, M holds the other floats, U the
 uint32 numbers.
@@ -6,18 +6,38 @@ uint32 numbers.
 
 from __future__ import annotations
 
-from xpnet.program.calls import Buffer, Program
+from dataclasses import dataclass
 
-Place = tuple[str, int, int]  # a vector (T, M or U), first element, length
+from xpnet.program.calls import Buffer, Place, Program
+
+
+@dataclass(frozen=True)
+class Access:
+    """What workers do to a place under one way of sharing the work out.
+
+    owned: by which cut each worker has a part of the place to itself; "" where it reaches those of others.
+    """
+
+    place: Place
+    owned: str = ""
+    writes: bool = False
+
+    def depends(self, other: Access) -> bool:
+        """Whether the two may not change places."""
+        return (self.writes or other.writes) and self.place.overlaps(other.place)
+
+    def clashes(self, other: Access) -> bool:
+        """Whether one must be over, for all workers, before the other begins."""
+        return self.depends(other) and not (self.owned and (self.place, self.owned) == (other.place, other.owned))
 
 
 def place_of(program: Program, buffer: Buffer) -> Place:
-    """Which vector a buffer lies in (T, M or U), where it begins, and its length."""
+    """Where a buffer lies in T, M or U."""
     if buffer.kind == "uint32":
-        return "U", buffer.offset, buffer.size
+        return Place("U", buffer.offset, buffer.size)
     if buffer.offset < program.n_owned:
-        return "T", buffer.offset, buffer.size
-    return "M", buffer.offset - program.n_owned, buffer.size
+        return Place("T", buffer.offset, buffer.size)
+    return Place("M", buffer.offset - program.n_owned, buffer.size)
 
 
 def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
@@ -25,19 +45,18 @@ def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
 
     What outlives the step is read by the engine: what the network owns, the state and the results.
     """
-    first_state, n_state = program.state_offset, program.n_state
-    is_state = buffer.offset < program.n_keys
-    if buffer.kind == "float":
-        is_result = any(program.buffers[name].overlaps(buffer) for name in program.results)
-        in_state = buffer.offset < first_state + n_state and buffer.offset + buffer.size > first_state
-        is_state = buffer.offset < program.n_owned or in_state or is_result
-    if is_state:
+    outlives = [
+        Place("float", 0, program.n_owned),
+        Place("float", program.state_offset, program.n_state),
+        Place("uint32", 0, program.n_keys),
+        *(program.buffers[name].place for name in program.results),
+    ]
+    if any(buffer.place.overlaps(place) for place in outlives):
         return True
     for call in (*program.calls[index + 1 :], *program.calls[: index + 1]):
         if any(operand.buffer.overlaps(buffer) for operand in call.operands):
             return True
-        out = call.out.buffer
         always = program.accumulate == 1 or call.phase != "update"
-        if always and (out.kind, out.offset, out.size) == (buffer.kind, buffer.offset, buffer.size):
+        if always and call.out.buffer.place == buffer.place:
             return False
     return False

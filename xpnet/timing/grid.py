@@ -19,6 +19,7 @@ import numpy as np
 from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
 from xpnet.checks import check_option
 from xpnet.engines.choice import ENGINES, check_engine, engine_names, make_engine, told
+from xpnet.engines.engine import Engine
 from xpnet.engines.replay import Replay
 from xpnet.files import write_atomically
 from xpnet.network.architecture import Architecture
@@ -207,12 +208,12 @@ def _program(features: int, width: int, batch: int) -> Program:
     return training_program(architecture, batch, SGD(), False)
 
 
-def _engine(program: Program, backend: Backend, data: Mapping[str, Any], sizes: list[int], engine: str) -> Replay:
+def _engine(program: Program, backend: Backend, data: Mapping[str, Any], sizes: list[int], engine: str) -> Engine:
     network = Network([*sizes, N_CLASSES], backend=backend)
     return make_engine(program, backend, network.parameters.flat, data, engine)
 
 
-def _chunk(engine: Replay, backend: Backend, order: np.ndarray) -> harness.Work:
+def _chunk(engine: Engine, backend: Backend, order: np.ndarray) -> harness.Work:
     """Training steps through all of `order` as one piece of work."""
     rows = SGD(_LEARNING_RATE).slot_rows(len(order) // engine.program.batch)
     return harness.Work(lambda: engine.run(order, rows), backend.synchronize)

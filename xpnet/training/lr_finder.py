@@ -12,7 +12,7 @@ from xpnet.checks import check_number, check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, feed_of
 from xpnet.engines.choice import make_engine
-from xpnet.engines.replay import Replay
+from xpnet.engines.engine import Engine
 from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
 from xpnet.training.evaluation import check_fit
@@ -88,7 +88,7 @@ def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.nda
 
 
 def _ramp(
-    engine: Replay, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
+    engine: Engine, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run step after step until the smoothed loss runs away; return the loss and the smoothed one up to that step."""
     batch, raw, losses = engine.program.capacity, list[float](), list[float]()

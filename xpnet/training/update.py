@@ -25,7 +25,7 @@ from xpnet.program.recorder import Recorder
 from xpnet.training.schedules import Constant, Schedule
 
 if TYPE_CHECKING:
-    from xpnet.engines.replay import Replay
+    from xpnet.engines.engine import Engine
     from xpnet.network.network import Network
 
 
@@ -239,7 +239,7 @@ class Optimizer(ABC):
         """What the slots hold in each of the next `n_steps` updates: (n_steps, 1) in float64."""
         return self._schedule.values(self.steps_done, n_steps)[:, None]
 
-    def attach(self, network: Network, engine: Replay) -> None:
+    def attach(self, network: Network, engine: Engine) -> None:
         """Let the engine go on from this network's state; whoever runs an engine calls this before every run.
 
         The engine's state is the optimizer's from now on, without a copy, until another engine is attached.

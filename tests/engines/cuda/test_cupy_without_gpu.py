@@ -82,7 +82,7 @@ def bind(Engine, program, dtype, batches):
     engine = Engine(replace(program, constants=()), backend, backend.zeros(program.n_owned))  # a constant is uploaded
     for batch in batches:
         if batch <= program.capacity:
-            step = engine._at(batch)[1]
+            step = engine.at(batch)
             yield from (*step.calls, *step.update)
 
 

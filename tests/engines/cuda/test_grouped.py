@@ -239,11 +239,11 @@ def test_random_calls_on_views_that_overlap(seed, monkeypatch):
         expected = one_by_one(shorter, floats, uints)
         for stride in (1, -1, 104729):
             monkeypatch.setattr(hostcuda, "call", partial(call, stride=stride))
-            engine._owned[...] = fakecupy.asarray(floats[: program.n_owned])
-            memory = engine._floats[: program.n_floats - program.n_owned]
+            engine.memory.owned[...] = fakecupy.asarray(floats[: program.n_owned])
+            memory = engine.memory.floats[: program.n_floats - program.n_owned]
             memory[...] = fakecupy.asarray(floats[program.n_owned :])
-            engine._uints[...] = fakecupy.asarray(uints)
+            engine.memory.uints[...] = fakecupy.asarray(uints)
             engine.execute(m)
-            found = np.concatenate([gpu.to_host(engine._owned), gpu.to_host(memory)])
+            found = np.concatenate([gpu.to_host(engine.memory.owned), gpu.to_host(memory)])
             np.testing.assert_array_equal(found, expected[0])
-            np.testing.assert_array_equal(gpu.to_host(engine._uints), expected[1])
+            np.testing.assert_array_equal(gpu.to_host(engine.memory.uints), expected[1])

@@ -18,7 +18,7 @@ from xpnet.engines.choice import make_engine
 from xpnet.engines.llvm import engine as llvm_engine
 from xpnet.engines.llvm import native, nests
 from xpnet.engines.llvm.engine import Compiled
-from xpnet.engines.llvm.step import CannotPrint
+from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network import losses
@@ -317,9 +317,9 @@ def test_what_is_drawn_into_products_of_a_users_own(name, threads, quick):
         engine, rng = make(program, backend, np.linspace(-1.0, 1.0, 192)), np.random.default_rng(0)
         for buffer in program.buffers.values():
             if buffer.name.startswith("in "):
-                engine._slice("float", buffer.offset, buffer.size)[...] = rng.standard_normal(buffer.size)
+                engine.memory._slice("float", buffer.offset, buffer.size)[...] = rng.standard_normal(buffer.size)
         engine.run(np.arange(8), np.empty((2, 0)))
-        found.append([engine._owned])
+        found.append([engine.memory.owned])
     agree(*found, "float64")
 
 
@@ -330,11 +330,11 @@ def run_arenas(program: Program, floats, uints, dtype, threads=1, n_samples=None
     """The arenas after a run of steps on them."""
     backend = select_backend("cpu", dtype)
     engine = Compiled(program, backend, floats[: program.n_owned].astype(dtype), threads=threads)
-    memory = engine._floats[: program.n_floats - program.n_owned]
-    memory[...], engine._uints[...] = floats[program.n_owned :], uints
+    memory = engine.memory.floats[: program.n_floats - program.n_owned]
+    memory[...], engine.memory.uints[...] = floats[program.n_owned :], uints
     n_samples = program.capacity if n_samples is None else n_samples
     engine.run(np.arange(n_samples), np.empty((-(-n_samples // program.capacity), 0)))
-    return np.concatenate([engine._owned, memory]), engine._uints
+    return np.concatenate([engine.memory.owned, memory]), engine.memory.uints
 
 
 @pytest.mark.parametrize("stores", ["every", "needed"])

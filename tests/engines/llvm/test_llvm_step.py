@@ -11,12 +11,15 @@ from llvm_threads import Text, conflicts
 from random_programs import random_program
 
 from xpnet import select_backend
-from xpnet.engines.llvm.plan import VECTOR_UNIT, Plan
+from xpnet.engines.llvm.plan import make_plan
 from xpnet.engines.llvm.run import program_text
-from xpnet.engines.llvm.step import CannotPrint
+from xpnet.engines.llvm.sharing import VECTOR_UNIT, Sharing
+from xpnet.engines.llvm.units import CannotPrint
 from xpnet.program.calls import Program, RecordingError
+from xpnet.program.grouping import launches
 from xpnet.program.places import is_read_after, place_of
 from xpnet.program.recorder import record
+from xpnet.program.sizes import Sizes
 
 
 def text_of(feature, batch, threads, dtype="float32"):
@@ -87,11 +90,56 @@ def test_only_one_thread_has_the_vectors_to_itself(threads):
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_the_parts_of_threads_are_all_of_a_vector_and_nothing_else(threads):
     """No part ends beyond the vector, where the next one begins, or where memory ends."""
-    plan = Plan(record(lambda recorder: None, batch=1, n_parameters=1), [], threads, None, False)
-    for unit in (1, VECTOR_UNIT):
+    program = record(lambda recorder: None, batch=1, n_parameters=1)
+    sharing = Sharing(program, Sizes(program, ()), threads, ())
+    for granule in (1, VECTOR_UNIT):
         for n in range(1, 100):
-            cuts = plan.cuts(n, unit)
-            assert (cuts[0], cuts[-1], len(cuts)) == (0, n, threads + 1) and cuts == sorted(cuts)
+            points = sharing.split_points(n, granule)
+            assert (points[0], points[-1], len(points)) == (0, n, threads + 1) and list(points) == sorted(points)
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def plan_of(feature, batch, threads, library_flops=None):
+    program = program_of(feature, network_of(feature, select_backend("cpu", "float32")), batch)
+    found = launches(program, share=False)
+    sizes = Sizes(program, found)
+    return make_plan(program, found, sizes, threads=threads, library_flops=library_flops, has_data=True)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_call_is_in_one_unit_and_waits_are_those_of_the_text(name):
+    for threads in (1, 2):
+        plan = plan_of(FEATURES[name], 4, threads)
+        calls = [call for unit in plan.units for call in unit.calls]
+        biases = [unit.bias for unit in plan.units if unit.bias is not None]
+        calls += [call for call in plan.program.calls if any(bias in call.inputs for bias in biases)]
+        assert {id(call) for call in calls} == {id(call) for call in plan.program.calls}
+        n_waits = sum(unit.waits for unit in plan.units) + 1 + (plan.program.accumulate > 1)
+        assert text_of(FEATURES[name], 4, threads).count("call void @wait") == n_waits * (threads > 1)
+        assert threads > 1 or not any(unit.waits for unit in plan.units)
+
+
+def test_the_plan_tells_units_owners_and_waits():
+    plan = plan_of({"hidden": (60,), "inputs": 70, "loss": "squared_error", "output": "identity"}, 4, 2)
+    lines = plan.describe().splitlines()
+    assert len(lines) == 1 + len(plan.units) and f"in {len(plan.units)} units, 2 threads" in lines[0]
+    assert lines[0].endswith(f"{plan.working.floats(2):,} floats of working memory")
+    forward = next(line for line in lines if "product: " in line)
+    assert "gradient" in forward and "with bias" in forward
+    updated = [line for line in lines if "updates elements" in line]
+    assert len(updated) == 2 and "rows of 60 " in updated[1] and "updates elements 0 to 4199 by 112 rows" in updated[1]
+    assert "flat of" in lines[-1] and lines[-1].endswith("0 to 4199") and "but elements" in lines[-1]
+    assert [line.split()[1] for line in lines[1:]].count("wait") == sum(unit.waits for unit in plan.units) > 3
+
+
+def test_the_plan_tells_what_the_library_does():
+    """A product that it does has neither a bias nor an update fused into it."""
+    plan = plan_of({"hidden": (60,), "inputs": 70}, 4, 1, 2 * 4 * 60 * 70)
+    large = [line for line in plan.describe().splitlines() if "by the library" in line]
+    assert len(large) == 2 and "1 thread, " in plan.describe()
+    assert not any("bias" in line or "updates" in line for line in large)
 
 
 def test_samples_that_are_read_from_their_middle_on_are_no_threads_own():

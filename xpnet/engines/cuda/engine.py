@@ -1,7 +1,7 @@
 """The engine of a CUDA GPU: a Program's launches as generated kernels, its products by CuPy.
 
 What costs on a GPU is the launch. A step is one kernel that gathers, one for each launch of `xpnet.program.grouping`,
-and the products between them; nothing is allocated or transferred. The arrays and the contract are those of `Replay`.
+and the products between them; nothing is allocated or transferred.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.engines.cuda.text import BLOCK, Kernel, blocks, cuda_source, gather_workers
-from xpnet.engines.replay import BoundStep, Replay
+from xpnet.engines.engine import Engine
+from xpnet.engines.memory import BySize, Memory
+from xpnet.engines.replay import BoundStep, Phases, Replay, bound_call, bound_step
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums, workers
 
 
-class Grouped(Replay):
+class Grouped(Engine):
     """Runs a Program on a CUDA GPU by its launches.
 
-    The arguments are those of `Replay`. The kernels are compiled at their first use, once for all batch sizes; CuPy
-    keeps them on disk.
+    The arguments are those of `Memory`. The kernels are compiled at their first use, once for all batch sizes; CuPy
+    keeps them on disk. A batch size that the text does not hold for is replayed.
     """
 
     name = "grouped"
@@ -31,65 +33,75 @@ class Grouped(Replay):
     def __init__(
         self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
     ) -> None:
-        super().__init__(program, backend, owned, data)
-        self._check_data()
-        self._data_types = {name: source.dtype for name, (source, _) in self._data.items()}
+        self.memory = Memory(program, backend, owned, data, partial_sums(program))
+        self.memory.check_data()
+        self._replay = Replay(program, backend, owned, data, memory=self.memory)
+        self._steps = BySize[BoundStep](program.capacity)
+        self._data_types = {name: source.dtype for name, (source, _) in self.memory.data.items()}
         self._source = cuda_source(program, backend.dtype, self._data_types)
         # A sum of products is to round as the calls one by one do, of which no two are contracted.
         self._module = backend.xp.RawModule(code=self._source.text, options=("--fmad=false",))
         # Every kernel reaches every buffer through these three.
-        self._memory_arguments = (owned, self._floats, self._uints)
+        self._memory_arguments = (owned, self.memory.floats, self.memory.uints)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
-        """See `Replay.run`; each step's gather also takes out the results of the step before."""
-        capacity, n_samples, accumulate = self.program.capacity, len(order), self.program.accumulate
-        n_steps = -(-n_samples // capacity)
-        device_order, rows = self._upload(self._check_order(order), rows_in, n_steps)
-        xp, dtype = self.backend.xp, self.backend.dtype
-        rows_out = xp.empty((n_steps, len(self.program.results)), dtype=dtype)
+        """See `Engine.run`; each step's gather also takes out the results of the step before."""
+        program, backend = self.program, self.memory.backend
+        device_order, rows = self.memory.upload(order, rows_in)
+        capacity, n_samples, n_steps = program.capacity, len(device_order), len(rows_in)
+        rows_out = backend.xp.empty((n_steps, len(program.results)), dtype=backend.dtype)
         gather = self._module.get_function("gather")
         rows = rows_out if rows is None else rows  # not read without slots
         fixed = (device_order, rows, rows_out, *self._gathered())
         for t in range(n_steps + 1):
             m = min(capacity, n_samples - t * capacity) if t < n_steps else 0
             if t in (0, 1, n_steps - 1, n_steps):  # no results before step 1, fewer samples in the last, then none
-                n_blocks = blocks(gather_workers(self.program, self._data_types, m, t))
+                n_blocks = blocks(gather_workers(program, self._data_types, m, t))
             if n_blocks:  # a Program may have nothing to move; CUDA refuses an empty grid
                 gather((n_blocks,), (BLOCK,), (*self._memory_arguments, np.int32(m), np.int32(t), *fixed))
             if t == n_steps:
                 break
             if t in (0, n_steps - 1):
-                step = self._at(m)[1]
+                step = self.at(m)
             for call in step.calls:
                 call()
-            if step.update and ((t + 1) % accumulate == 0 or t + 1 == n_steps):
+            if step.update and program.has_update(t, n_steps):
                 for call in step.update:
                     call()
-        return self.backend.to_host(rows_out).astype(np.float64)
+        return backend.to_host(rows_out).astype(np.float64)
+
+    def execute(self, batch: int, *phases: str) -> None:
+        """See `Engine.execute`."""
+        step = self.at(batch)
+        for phase in phases or step.phases:
+            for call in step.phases[phase]:
+                call()
+
+    def at(self, batch: int) -> BoundStep:
+        """Return the launches for that batch size; bound once."""
+        return self._steps.get(batch, self._bind)
 
     def _gathered(self) -> list[Any]:
         """The gather's last arguments: the data of each name, and the scale of uint8 ones."""
         arguments: list[Any] = []
-        for name, _ in self.program.gathers if self._data else ():
-            source, scale = self._data[name]
-            arguments += [source] if scale is None else [source, self.backend.dtype.type(scale)]
+        for name, _ in self.memory.gathers:
+            source, scale = self.memory.data[name]
+            arguments += [source] if scale is None else [source, self.memory.backend.dtype.type(scale)]
         return arguments
 
-    def _extra_floats(self, program: Program) -> int:
-        return partial_sums(program)
-
-    def _bind(self, program: Program) -> BoundStep:
-        source = self._source
+    def _bind(self, batch: int) -> BoundStep:
+        source, program = self._source, self.memory.at(batch)
         if not source.sizes.hold_for(program):  # a user's kernel asked for the length: rare, so its calls one by one
-            return super()._bind(program)
-        phases: dict[str, list[Callable[[], Any]]] = {name: [] for name in program.phases}
+            return self._replay.at(batch)
+        self.memory.forget_arrays()
+        phases: Phases = {name: [] for name in program.phases}
         for launch, kernel in zip(source.launches, source.kernels, strict=True):
             call = program.calls[launch.groups[0].steps[0].index]
             if kernel is None or (launch.is_product and call.out.buffer.size > 1):
-                phases[launch.phase].append(self._call(call))
+                phases[launch.phase].append(bound_call(self.memory, call))
             else:
                 phases[launch.phase].append(self._launch(program, kernel))
-        return self._step(program, phases, ())
+        return bound_step(program, phases)
 
     def _launch(self, program: Program, kernel: Kernel) -> Callable[[], Any]:
         numbers = []
@@ -97,7 +109,7 @@ class Grouped(Replay):
             call = program.calls[index]
             number: Any = call.inputs[position]
             of_uint32 = call.operands[0].buffer.kind == "uint32"
-            numbers.append(np.uint32(number) if of_uint32 else self.backend.dtype.type(number))
+            numbers.append(np.uint32(number) if of_uint32 else self.memory.backend.dtype.type(number))
         grid = (blocks([workers(program, group) for group in kernel.launch.groups]),)
         arguments = (*self._memory_arguments, np.int32(program.batch), *numbers)
         return partial(self._module.get_function(kernel.name), grid, (BLOCK,), arguments)

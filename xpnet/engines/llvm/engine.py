@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.engines.llvm.native import load
 from xpnet.engines.llvm.run import FLAG, TABLE, program_text
 from xpnet.engines.llvm.step import Library
+from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
@@ -39,10 +41,10 @@ def threads_for(program: Program, backend: Backend) -> int:
     return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who gave BLAS one thread wants one
 
 
-class Compiled(Replay):
-    """Runs a Program on the CPU as machine code; whatever is not a run of steps goes as in `Replay`.
+class Compiled(Engine):
+    """Runs a Program on the CPU as machine code; whatever is not a run of steps is replayed on the same memory.
 
-    The arguments are those of `Replay`.  threads: how many run a step together.
+    The arguments are those of `Memory`.  threads: how many run a step together.
     Raises ImportError without llvmlite: pip install 'xpnet[jit]'.
     """
 
@@ -61,36 +63,41 @@ class Compiled(Replay):
         library = None if self._gemm is None else Library(self._gemm.integer_bits, least_flops)
         scales = {name: scale for name, (_, scale) in (data or {}).items()}
         self._text = program_text(program, backend.dtype, scales, threads=threads, library=library)
-        super().__init__(program, backend, owned, data)
-        self._check_data()
+        self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
+        self.memory.check_data()
+        self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self.native = load(self._text.text)
         # ctypes lets other Python threads run meanwhile.
         self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.native.address)
         self._flags = np.zeros(FLAG * threads, np.int64)
-        self._numbers_of: dict[int, np.ndarray | None] = {}
+        self._numbers = BySize[np.ndarray | None](program.capacity)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
-        """See `Replay.run`; a last step of a length that the text does not hold for goes as there."""
+        """See `Engine.run`; a last step of a length that the text does not hold for is replayed."""
         capacity, rest = self.program.capacity, len(order) % self.program.capacity
-        if rest and self._numbers(rest) is None:
+        if rest and self._numbers_of(rest) is None:
             n_whole = len(order) // capacity
             if n_whole == 0:
-                return super().run(order, rows_in)
+                return self._replay.run(order, rows_in)
             whole = self._run(order[: n_whole * capacity], rows_in[:n_whole], goes_on=True)
-            return np.concatenate([whole, super().run(order[n_whole * capacity :], rows_in[n_whole:])])
+            return np.concatenate([whole, self._replay.run(order[n_whole * capacity :], rows_in[n_whole:])])
         return self._run(order, rows_in)
+
+    def execute(self, batch: int, *phases: str) -> None:
+        """See `Engine.execute`."""
+        self._replay.execute(batch, *phases)
 
     def _run(self, order: np.ndarray, rows_in: np.ndarray, goes_on: bool = False) -> np.ndarray:
         """Run these steps; an update that is not due after the last one is made, unless the run goes on elsewhere."""
-        capacity, n_samples = self.program.capacity, len(order)
-        order, rows = self._upload(self._check_order(order), rows_in, -(-n_samples // capacity))
-        rows_out = np.empty((len(rows_in), len(self.program.results)), self.backend.dtype)
+        memory, capacity, n_samples = self.memory, self.program.capacity, len(order)
+        order, rows = memory.upload(order, rows_in)
+        rows_out = np.empty((len(rows_in), len(self.program.results)), memory.backend.dtype)
         rows = rows_out if rows is None else rows  # not read without slots
-        numbers = [self._numbers(m) for m in (capacity, n_samples % capacity or capacity)]
+        numbers = [self._numbers_of(m) for m in (capacity, n_samples % capacity or capacity)]
         table = {
-            "T": self._owned,
-            "M": self._floats,
-            "U": self._uints,
+            "T": memory.owned,
+            "M": memory.floats,
+            "U": memory.uints,
             "order": order,
             "rows_in": rows,
             "rows_out": rows_out,
@@ -102,8 +109,7 @@ class Compiled(Replay):
             "pause": _sched_yield() if self.threads > 1 else 0,
             "gemm": self._gemm.address if self._gemm else 0,
         }
-        gathers = self.program.gathers if self._data else ()
-        values = [table[name] for name in TABLE] + [self._data[name][0] for name, _ in gathers]
+        values = [table[name] for name in TABLE] + [memory.data[name][0] for name, _ in memory.gathers]
         self._call_function(np.array([item if isinstance(item, int) else item.ctypes.data for item in values]))
         return rows_out.astype(np.float64)
 
@@ -132,17 +138,16 @@ class Compiled(Replay):
                 gate.set()
                 _join(workers)
 
-    def _numbers(self, batch: int) -> np.ndarray | None:
+    def _numbers_of(self, batch: int) -> np.ndarray | None:
         """The numbers that depend on the batch length, for this one; None if the text does not hold for it."""
-        if batch not in self._numbers_of:
-            program, places = self.program.at(batch), self._text.numbers
-            values = [program.calls[index].inputs[position] for index, position in places]
-            fits = self._text.sizes.hold_for(program)
-            self._numbers_of[batch] = np.array([*values, 0.0], self.backend.dtype) if fits else None
-        return self._numbers_of[batch]
+        return self._numbers.get(batch, self._new_numbers)
 
-    def _extra_floats(self, program: Program) -> int:
-        return self._text.extra_floats
+    def _new_numbers(self, batch: int) -> np.ndarray | None:
+        program = self.memory.at(batch)
+        if not self._text.sizes.hold_for(program):
+            return None
+        values = [program.calls[index].inputs[position] for index, position in self._text.numbers]
+        return np.array([*values, 0.0], self.memory.backend.dtype)
 
 
 def _join(workers: list[threading.Thread]) -> None:

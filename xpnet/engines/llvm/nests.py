@@ -7,19 +7,17 @@ somebody reads it later.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 from xpnet.engines.llvm.text import ADDED, Function, Regions, is_known, literal
-from xpnet.program.calls import REDUCTIONS, Call, Operand, Program
+from xpnet.program.calls import REDUCTIONS, Call, Operand, Place, Program
 from xpnet.program.grouping import Group, Step, direction, leader
-from xpnet.program.places import Place, is_read_after, place_of
+from xpnet.program.places import is_read_after, place_of
 
 LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
 LONG_COLUMN = 512  # the same of a column, whose numbers are added up one after the other and not in vectors
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
-VECTOR_UNIT = 16  # elements: vectors are cut for threads at the beginning of a cache line
 MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of our own, see `xpnet.engines.llvm.mathematics`
 
 
@@ -28,8 +26,6 @@ class Nest:
 
     number: gives a number of a call (index, position) in LLVM's words.
     extent: the length of an operand's axis (index, position, axis), a number or the batch length.
-    split: cuts a range of so many, in units of so many, down to what this thread does.  flat: likewise a flat vector,
-        in a block for each of its ranges.
     """
 
     def __init__(
@@ -40,11 +36,9 @@ class Nest:
         *,
         number: Callable[[int, int], str],
         extent: Callable[[int, int, int], str],
-        split: Callable[[str, int], tuple[str, str]],
-        flat: Callable[[str], AbstractContextManager[tuple[str, str]]],
     ) -> None:
         self._f, self._program, self._group = f, program, group
-        self._number, self._extent, self._split, self._flat = number, extent, split, flat
+        self._number, self._extent = number, extent
         places = [
             place_of(program, operand.buffer)
             for step in group.steps
@@ -55,24 +49,24 @@ class Nest:
         self._values: dict[tuple[Any, ...], str] = {}
         self._written: dict[tuple[Any, ...], tuple[Operand, str, str]] = {}
 
-    def write(self) -> None:
-        """Write the whole nest."""
+    def write_single(self) -> None:
+        """Write calls on single numbers."""
+        self._segments(self._group.steps, "0")
+        self._store(lambda place: True)
+
+    def write(self, start: str, end: str) -> None:
+        """Write the loops from the start on, below the end: of rows, elements of vectors, or columns."""
         steps, kind = self._group.steps, self._group.kind
-        first = leader(self._call(steps[0]))
-        if kind == "single":
-            self._segments(steps, "0")
-        elif len(first.shape) == 1 and all(self._is_line(step) for step in steps):
-            self._lines(first, steps)
+        if all(self._is_line(step) for step in steps):
+            self._over(start, end, steps)
         elif kind == "element":
-            self._elements()
+            self._elements(start, end)
         elif kind == "row":
-            start, end = self._split(self._rows(), 1)
             with self._f.loop(start, end) as row:
                 self._segments(steps, row.index)
                 self._store(lambda place: True)
         else:
-            self._columns()
-        self._store(lambda place: True)
+            self._columns(start, end)
 
     def _call(self, step: Step) -> Call:
         return self._program.calls[step.index]
@@ -89,20 +83,8 @@ class Nest:
     def _matrix_step(self) -> Step:
         return next(step for step in self._group.steps if len(leader(self._call(step)).shape) == 2)
 
-    def _rows(self) -> str:
-        return self._length(self._matrix_step(), 0)
-
     def _n_columns(self) -> str:
         return self._length(self._matrix_step(), 1)
-
-    def _lines(self, first: Operand, steps: tuple[Step, ...]) -> None:
-        """Vectors, element by element."""
-        n = self._length(steps[0], 0)
-        if first.buffer.form == "flat":
-            with self._flat(n) as (start, end):
-                self._over(start, end, steps)
-        else:
-            self._over(*self._split(n, 1 if first.buffer.flipped else VECTOR_UNIT), steps)
 
     def write_part(self, start: str, end: str, place: Place, moved: str) -> None:
         """Write calls on flat vectors for elements from start on, below end; one of them stands elsewhere.
@@ -120,9 +102,8 @@ class Nest:
                 self._statement(step, {"matrix": w.index, "line": w.index})
             self._store(lambda place: True)
 
-    def _elements(self) -> None:
-        steps, rows, columns = self._group.steps, self._rows(), self._n_columns()
-        start, end = self._split(rows, 1)
+    def _elements(self, start: str, end: str) -> None:
+        steps, columns = self._group.steps, self._n_columns()
         roles = {
             self._role(self._call(step), operand)
             for step in steps
@@ -258,10 +239,9 @@ class Nest:
             after = f.let(f"fadd {ADDED} {f.real} {before}, {value}")
         f.do(f"store {f.real} {after}, ptr {address}{notes}")
 
-    def _columns(self) -> None:
+    def _columns(self, start: str, end: str) -> None:
         """Loops along rows in every loop over rows: what a column's worker sums up stands in memory meanwhile."""
         f, width = self._f, self._n_columns()
-        start, end = self._split(width, VECTOR_UNIT)
         for length, inside in self._cut(self._group.steps):
             steps = tuple(inside)
             if length is None:

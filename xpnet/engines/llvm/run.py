@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnet.engines.llvm.mathematics import definitions
 from xpnet.engines.llvm.nests import MATHEMATICS
-from xpnet.engines.llvm.plan import Plan
+from xpnet.engines.llvm.plan import make_plan
 from xpnet.engines.llvm.products import VECTOR_BYTES
 from xpnet.engines.llvm.step import Library, StepPrinter
 from xpnet.engines.llvm.text import Function, literal
@@ -74,15 +74,16 @@ def program_text(
     Raises CannotPrint for what only a kernel of a user's own may say.
     """
     found = launches(program, share=False)
-    plan = Plan(program, found, threads, library.least_flops if library else None, bool(scales))
-    step = StepPrinter(plan, np.dtype(dtype), Sizes(program, found), library)
+    sizes, least_flops = Sizes(program, found), library.least_flops if library else None
+    plan = make_plan(program, found, sizes, threads=threads, library_flops=least_flops, has_data=bool(scales))
+    step = StepPrinter(plan, np.dtype(dtype), sizes, library)
     parts = [step.function(name) for name in ("step", "update")[: 1 + (program.accumulate > 1)]]
     parts.append(_Run(step, scales).function())
     if threads > 1:
         parts.append(_WAIT.format(threads=threads, flag=FLAG, spins=SPINS))
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
     parts += [*step.tables, _declared(step.real), definitions(words, dtype), *step.metadata.lines, ""]
-    return ProgramText("\n".join(parts), step.sizes, tuple(step.numbers), plan.extra_floats)
+    return ProgramText("\n".join(parts), step.sizes, tuple(step.numbers), plan.working.floats(threads))
 
 
 class _Run:
@@ -108,13 +109,13 @@ class _Run:
             is_full = f.let(f"icmp eq i64 {m}, {capacity}")
             numbers = f.let(f"select i1 {is_full}, ptr %numbers, ptr %last_numbers")
             self._copy(f, "rows_in", program.slots, t.index, into_memory=True)
-            part = self._step.split(f, str(capacity) if self._step.sizes.is_fixed else m, 1)  # as the step cuts rows
+            part = self._step.split(f, self._step.plan.samples, m)
             for source, (name, buffer) in zip(sources, gathers, strict=True):
-                rows = ("0", m) if self._step.plan.is_own(buffer) else part
+                rows = ("0", m) if buffer.offset in self._step.plan.working.copies else part
                 self._gather(f, source, self._scales[name], buffer, rows, done)
             passed = f"ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
             f.do(f"call void @step({passed})")
-            if program.accumulate > 1:
+            if program.accumulate > 1:  # where Program.has_update says so
                 following = f.calculated("add", t.index, 1)
                 rest = f.let(f"urem i64 {following}, {program.accumulate}")
                 end = f.let(f"add i64 {n_steps}, %goes_on")  # not reached if the run goes on elsewhere

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from xpnet.program.calls import Place
+
 FEW_TURNS = 10  # of a loop: so few are written out
 _AS_IS = ('!"llvm.loop.unroll.disable"', '!"llvm.loop.vectorize.enable", i1 false')
 ADDED = "reassoc nsz contract"  # flags of an addition whose order is free; NaN and infinity stay what they are
@@ -173,25 +175,19 @@ def literal(value: float) -> str:
 class Regions:
     """Tells LLVM which places in memory do not overlap, within one nest of loops.
 
-    A place is (vector, first element, size). See "noalias and alias.scope metadata" in the language's reference.
+    See "noalias and alias.scope metadata" in the language's reference.
     """
 
-    def __init__(self, metadata: Metadata, places: Iterable[tuple[str, int, int]]) -> None:
-        self._places = list(dict.fromkeys(places))
-        self._notes: dict[tuple[str, int, int], str] = {}
+    def __init__(self, metadata: Metadata, places: Iterable[Place]) -> None:
+        self._notes: dict[Place, str] = {}
         domain = metadata.node("self")
-        scopes = [metadata.node(f"self, {domain}") for _ in self._places]
-        for mine, scope in zip(self._places, scopes, strict=True):
-            apart = [its for other, its in zip(self._places, scopes, strict=True) if not _overlap(mine, other)]
+        scopes = {place: metadata.node(f"self, {domain}") for place in dict.fromkeys(places)}
+        for mine, scope in scopes.items():
+            apart = [its for other, its in scopes.items() if not mine.overlaps(other)]
             self._notes[mine] = f", !alias.scope {metadata.node(scope)}"
             if apart:
                 self._notes[mine] += f", !noalias {metadata.node(', '.join(apart))}"
 
-    def notes(self, place: tuple[str, int, int]) -> str:
+    def notes(self, place: Place) -> str:
         """What to write behind a load or store of that place."""
         return self._notes[place]
-
-
-def _overlap(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
-    start, end = max(one[1], other[1]), min(one[1] + one[2], other[1] + other[2])
-    return one[0] == other[0] and start < end

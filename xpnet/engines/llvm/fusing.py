@@ -1,0 +1,122 @@
+"""Fuse into products what follows them: the addition of a bias, and the update of the weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from xpnet.engines.llvm.sharing import Sharing
+from xpnet.engines.llvm.units import Update, WorkUnit
+from xpnet.program.calls import Buffer, Operand
+from xpnet.program.grouping import direction
+from xpnet.program.places import is_read_after
+
+STRIP_UNIT, STRIP_FLOATS = 8, 8192  # a strip of gradient has a multiple of so many rows, and about so many elements
+
+
+def strip_rows(n_columns: int) -> int:
+    """Rows of a strip: a few tiles, that stay in a near cache."""
+    return max(STRIP_UNIT, STRIP_FLOATS // n_columns // STRIP_UNIT * STRIP_UNIT)
+
+
+def fuse_biases(units: list[WorkUnit]) -> list[WorkUnit]:
+    """Fuse the addition that follows a product, of a vector to each of its rows, into it."""
+    fused: list[WorkUnit] = []
+    for unit in units:
+        bias = _bias(fused[-1], unit) if fused else None
+        if bias is None:
+            fused.append(unit)
+            continue
+        fused[-1] = replace(fused[-1], bias=bias)
+        rest = unit.group.steps[1:]
+        if rest:
+            fused.append(replace(unit, group=replace(unit.group, steps=rest), calls=unit.calls[1:]))
+    return fused
+
+
+def _bias(product: WorkUnit, unit: WorkUnit) -> Operand | None:
+    """What a unit begins by adding to each row of what a product of ours has just made; None if it does not."""
+    call = unit.call
+    if product.group.kind != "product" or product.by_library or (product.phase, "add") != (unit.phase, call.word):
+        return None
+    (one, other), made = call.inputs, product.call.out
+    if not isinstance(one, Operand) or not isinstance(other, Operand) or direction(call, other) != "along rows":
+        return None
+    places = {(item.buffer.place, item.shape) for item in (one, call.out, made)}
+    return other if len(places) == 1 else None
+
+
+def fuse_updates(sharing: Sharing, units: list[WorkUnit]) -> list[WorkUnit]:
+    """Fuse the update of the weights into the products that make their gradient: it need not go through memory."""
+    for at in range(len(units)):  # what stands there stays there: only what is before it is moved
+        for gradient in _read_first(units[at]):
+            units = _hoisted(sharing, units, at)
+            for i, product in enumerate(units[:at]):
+                update = _update_of(sharing, product, units[at], gradient, units[i + 1 : at])
+                if update is not None:
+                    units[i] = replace(product, update=update)
+                    done = (update.first, update.first + product.call.out.buffer.size)
+                    units[at] = replace(units[at], done=(*units[at].done, done))
+    return units
+
+
+def _read_first(unit: WorkUnit) -> list[Buffer]:
+    """The flat vectors that a group of calls on such reads before it writes them."""
+    if unit.group.kind != "element" or any(call.out.buffer.form != "flat" for call in unit.calls):
+        return []
+    found: dict[int, Buffer] = {}
+    written: set[int] = set()
+    for call in unit.calls:
+        for operand in call.operands:
+            if operand.shape and operand.buffer.kind == "float" and operand.buffer.offset not in written:
+                found[operand.buffer.offset] = operand.buffer
+        written.add(call.out.buffer.offset)
+    return list(found.values())
+
+
+def _hoisted(sharing: Sharing, units: list[WorkUnit], end: int) -> list[WorkUnit]:
+    """Move calls on single numbers, before a place, to the front as far as what they need allows."""
+    units = list(units)
+    for i in range(1, end):
+        j = i
+        while j and units[j].group.kind == "single" and not _depend(sharing, units[j], units[j - 1]):
+            units[j - 1], units[j] = units[j], units[j - 1]
+            j -= 1
+    return units
+
+
+def _update_of(
+    sharing: Sharing, product: WorkUnit, unit: WorkUnit, gradient: Buffer, between: list[WorkUnit]
+) -> Update | None:
+    """What a product can do of an update; None if it makes none of the gradient, or others have a say meanwhile."""
+    if product.group.kind != "product" or product.update is not None or product.by_library:
+        return None
+    out, first = product.call.out.buffer, product.call.out.buffer.offset - gradient.offset
+    is_part = out.kind == "float" and 0 <= first <= gradient.size - out.size and not out.flipped
+    # Threads that cut it by columns have no whole rows.
+    if not is_part or product.by_columns or not _is_all_that_reads(sharing, unit, gradient, product):
+        return None
+    update = Update(unit.group, gradient, first, strip_rows(product.call.out.shape[1]))
+    fused = replace(product, update=update)
+    reads = [access for access in sharing.accesses(product) if not access.writes]
+    writes = [access for access in sharing.update_accesses(fused) if access.writes]
+    own = any(write.depends(read) for write in writes for read in reads)
+    return None if own or any(_depend(sharing, fused, other) for other in between) else update
+
+
+def _is_all_that_reads(sharing: Sharing, unit: WorkUnit, gradient: Buffer, product: WorkUnit) -> bool:
+    """Whether what a product makes is read by an update alone, as that vector.
+
+    Other calls may run later than their numbers say, so all behind the product are asked.
+    """
+    program, out, group = sharing.program, product.call.out.buffer, {step.index for step in unit.group.steps}
+    for index in range(product.index + 1, len(program.calls)):
+        for buffer in (operand.buffer for operand in program.calls[index].operands):
+            if buffer.overlaps(out) and not (index in group and buffer.place == gradient.place):
+                return False
+    return not is_read_after(program, out, unit.group.steps[-1].index)
+
+
+def _depend(sharing: Sharing, one: WorkUnit, other: WorkUnit) -> bool:
+    """Whether units may not change places, on any number of threads."""
+    ones, others = sharing.accesses(one), sharing.accesses(other)
+    return any(mine.depends(its) for mine in ones for its in others)
