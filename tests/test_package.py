@@ -199,18 +199,16 @@ def test_everything_public_has_a_docstring(name):
 
 
 def test_type_checkers_see_every_public_name_where_it_is():
-    """`__init__.pyi` says what the table of `__init__.py` says."""
-    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
-    told = {
-        alias.asname: (node.module, alias.name)
-        for node in stub.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    names = {name: (f"xpnet.{home}", name) for name, home in xpnet._HOME.items()}
-    modules = {name: tuple(f"xpnet.{home}".rsplit(".", 1)) for name, home in xpnet._MODULES.items()}
-    assert told == names | modules
-    assert {"__version__", *told} == set(dir(xpnet))
+    """They import all names of each home, whose `__all__` holds what the table has of it, and the modules."""
+    block = next(node for node in TREES["xpnet"].body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    seen = {(node.module, alias.name): alias.asname for node in block.body for alias in node.names}
+    homes = xpnet._HOMES | xpnet._EXTRAS
+    modules = {tuple(f"xpnet.{home}".rsplit(".", 1)): name for name, home in xpnet._MODULES.items()}
+    assert seen == {(f"xpnet.{home}", "*"): None for home in homes} | modules
+    for home, names in homes.items():
+        assert sorted(importlib.import_module(f"xpnet.{home}").__all__) == sorted(names.split()), home
+    assert {"__version__", *xpnet._HOME, *xpnet._MODULES} == set(dir(xpnet))
     extras = set(xpnet._EXTRAS["estimators"].split())  # not for `import *`, scikit-learn may be missing
     assert set(xpnet._HOME) - set(xpnet.__all__) == extras and all(inspect.getdoc(getattr(xpnet, e)) for e in extras)
     assert xpnet.datasets.load_mnist and xpnet.functional.forward and xpnet.metrics.accuracy and xpnet.plots

@@ -5,12 +5,39 @@ One sample is one column. Read in this order: `xpnet.functional` is the algorith
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what the tables below say, for type checkers: each home has the public names in its `__all__`
+    from xpnet import datasets as datasets
+    from xpnet import functional as functional
+    from xpnet import plots as plots
+    from xpnet.backend import *
+    from xpnet.data.dataset import *
+    from xpnet.estimators import *
+    from xpnet.network import losses as losses
+    from xpnet.network.custom import *
+    from xpnet.network.dropout import *
+    from xpnet.network.gradcheck import *
+    from xpnet.network.layers import *
+    from xpnet.network.losses import *
+    from xpnet.network.network import *
+    from xpnet.network.normalization import *
+    from xpnet.training import metrics as metrics
+    from xpnet.training import schedules as schedules
+    from xpnet.training.callbacks import *
+    from xpnet.training.checkpoint import *
+    from xpnet.training.evaluation import *
+    from xpnet.training.loop import *
+    from xpnet.training.lr_finder import *
+    from xpnet.training.optimizers import *
+    from xpnet.training.records import *
+    from xpnet.training.schedules import *
+    from xpnet.training.step import *
 
 __version__ = "0.1.0"
 
 # Where each public name lives. A module is imported when a name of it is first used: `import xpnet` costs next to
-# nothing, and a command that trains no network waits for none. `__init__.pyi` says the same to type checkers.
+# nothing, and a command that trains no network waits for none.
 _HOMES = {
     "backend": "Backend BackendUnavailable select_backend",
     "data.dataset": "Dataset standardize",
@@ -44,15 +71,15 @@ _MODULES = {  # to be used as xpnet.datasets.load_mnist
 }
 _HOME = {name: home for home, names in (_HOMES | _EXTRAS).items() for name in names.split()}
 
-__all__ = [name for names in _HOMES.values() for name in names.split()]
+if not TYPE_CHECKING:  # type checkers are to find the names above alone, and none that is not there
+    __all__ = [name for names in _HOMES.values() for name in names.split()]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"xpnet.{_MODULES[name]}")
-    if name in _HOME:
-        return getattr(import_module(f"xpnet.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'xpnet' has no attribute {name!r}; take one of dir(xpnet)")
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"xpnet.{_MODULES[name]}")
+        if name in _HOME:
+            return getattr(import_module(f"xpnet.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'xpnet' has no attribute {name!r}; take one of dir(xpnet)")
 
 
 def __dir__() -> list[str]:

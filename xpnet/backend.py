@@ -16,6 +16,8 @@ import numpy as np
 
 from xpnet.checks import check_option
 
+__all__ = ["Backend", "BackendUnavailable", "select_backend"]
+
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 MINIMUM_CUPY = 14

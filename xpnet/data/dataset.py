@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from xpnet.backend import Backend
 
+__all__ = ["Dataset", "standardize"]
+
 # One-hot columns beyond this size are nearly always labels that are really identifiers.
 _MAX_ONE_HOT_BYTES = 1 << 30
 

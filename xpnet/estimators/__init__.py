@@ -2,6 +2,14 @@
 
 import sys
 
+try:
+    from sklearn.utils.validation import validate_data  # noqa: F401  there since 1.6
+except ImportError as error:
+    raise ImportError(
+        "xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
+        f"({error}); pip install 'xpnet[sklearn]'"
+    ) from error
+
 from xpnet.estimators import base
 from xpnet.estimators.mlp import MLPClassifier, MLPRegressor, from_sklearn
 from xpnet.network import architecture, custom, dropout, layers, losses, normalization, parameters

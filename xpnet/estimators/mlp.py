@@ -12,20 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-try:
-    from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
-    from sklearn.metrics import accuracy_score, r2_score
-    from sklearn.preprocessing import LabelBinarizer
-    from sklearn.utils import compute_class_weight, compute_sample_weight
-    from sklearn.utils.metaestimators import available_if
-    from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
-    from sklearn.utils.validation import check_is_fitted
-except ImportError as error:
-    raise ImportError(
-        "xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
-        f"({error}); pip install 'xpnet[sklearn]'"
-    ) from error
+from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import compute_class_weight, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import check_is_fitted
 
 from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.bridge import take_over

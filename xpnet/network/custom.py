@@ -22,6 +22,8 @@ from xpnet.network.losses import LOSSES, Loss
 from xpnet.program.calls import Program, RecordingError
 from xpnet.program.recorder import Recorder, record
 
+__all__ = ["CustomActivation", "CustomLoss"]
+
 TOLERANCE = 1e-7  # relative error of a right derivative in float64
 _STEP = 1e-5
 _BATCH = 16

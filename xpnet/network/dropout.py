@@ -11,6 +11,8 @@ import numpy as np
 from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
 from xpnet.network.layer import Array, Layer, allocate_working
 
+__all__ = ["Dropout"]
+
 MULTIPLIER = 0x9E3779B9  # odd, so that no two of 2^32 counters are equal; of a layer that is used alone
 
 

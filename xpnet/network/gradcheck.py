@@ -16,6 +16,8 @@ from xpnet.network.parameters import Parameters
 if TYPE_CHECKING:
     from xpnet.network.network import Network
 
+__all__ = ["check_gradients", "numerical_gradient"]
+
 
 def numerical_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, h: float = 1e-6) -> np.ndarray:
     """Return df/dx by central differences, (f(x + h) - f(x - h)) / 2h for each element; x is float64 and stays as is.

@@ -23,6 +23,8 @@ from xpnet.network.layer import Array, Layer
 from xpnet.network.normalization import BatchNorm, LayerNorm
 from xpnet.network.parameters import BIAS_INITIALISERS, WEIGHT_INITIALISERS, Shape, draw_biases, draw_weights
 
+__all__ = ["Activation", "Dense"]
+
 
 @dataclass(frozen=True)
 class Dense(Layer):

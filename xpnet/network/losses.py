@@ -17,6 +17,8 @@ from xpnet.checks import check_option
 from xpnet.kernels import losses as kernels
 from xpnet.specs import defaults_of, from_spec, values_of
 
+__all__ = ["Huber", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
+
 Array = Any
 
 

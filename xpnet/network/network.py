@@ -25,6 +25,8 @@ from xpnet.network.parameters import Layout, Parameters, random_generator
 from xpnet.network.programs import RecordsUpdate, evaluation_program, inference_program, training_program
 from xpnet.program.calls import Program
 
+__all__ = ["Network"]
+
 Array = Any
 CHUNK = 1024  # samples that inference and evaluation hold at a time
 _IDLE_ENGINES = 8

@@ -20,6 +20,8 @@ from xpnet.kernels.normalization import (
 from xpnet.network.layer import Array, Layer, allocate_working, check_batch
 from xpnet.network.parameters import Shape
 
+__all__ = ["BatchNorm", "LayerNorm"]
+
 
 @dataclass(frozen=True)
 class _Normalization(Layer):

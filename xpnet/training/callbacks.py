@@ -33,6 +33,8 @@ from xpnet.training.schedules import Constant
 if TYPE_CHECKING:
     from xpnet.network.network import Network
 
+__all__ = ["Budget", "Callback", "EarlyStopping", "HistoryFile", "ReduceOnPlateau", "StopAtScore"]
+
 
 class Callback:
     """Base of all callbacks; every method does nothing unless overridden.

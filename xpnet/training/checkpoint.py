@@ -27,6 +27,8 @@ from xpnet.training.records import Moment, Progress, Record
 if TYPE_CHECKING:
     from xpnet.network.network import Network
 
+__all__ = ["Checkpoint"]
+
 FORMAT = 1
 EPOCH_SECONDS = 1.0  # the ends of shorter epochs share a checkpoint
 

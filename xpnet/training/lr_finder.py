@@ -18,6 +18,8 @@ from xpnet.network.parameters import random_generator
 from xpnet.training.evaluation import check_fit
 from xpnet.training.optimizers import Optimizer
 
+__all__ = ["RateSearch", "find_lr"]
+
 CHUNK_STEPS = 10  # between two looks at the loss
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from xpnet.files import write_atomically
 from xpnet.training.metrics import METRICS
 
+__all__ = ["History"]
+
 Record = dict[str, Any]
 # The keys of a record: these, and measures, whose names begin with the part of the data that they are measured on.
 FACTS = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")

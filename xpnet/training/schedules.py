@@ -14,6 +14,8 @@ import numpy as np
 from xpnet.checks import check_number, check_option, check_whole
 from xpnet.specs import from_spec, values_of
 
+__all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "Schedule", "Step", "WarmUp"]
+
 
 class Schedule(ABC):
     """Base of all schedules: a rule from the number of updates made, 0, 1, 2, ..., to a learning rate."""
