@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
-from refusals import says
+from refusals import refusal, says
 
 from xpnet.training import schedules
-from xpnet.training.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Step, WarmUp
+from xpnet.training.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    OneCycle,
+    Step,
+    WarmUp,
+    schedule_of,
+)
 
 
 def one_cycle(t, lr, total, rise, div, final_div):
@@ -107,4 +118,51 @@ def test_a_schedule_of_one_s_own():
         def values(self, first_step, n_steps):
             return 0.5 ** np.arange(first_step, first_step + n_steps)
 
-    assert WarmUp(Halves(), 2, start=0.5).values(0, 5).tolist() == [0.5, 0.75, 1.0, 0.5, 0.25]
+    warm_up = WarmUp(Halves(), 2, start=0.5)
+    assert warm_up.values(0, 5).tolist() == [0.5, 0.75, 1.0, 0.5, 0.25]
+    with refusal(ValueError, "the schedule is ", "a spec holds none of your own", "such as Cosine("):
+        warm_up.to_spec()
+
+
+# --- specs -----------------------------------------------------------------------------------------------------------
+
+VALUES = [
+    Constant(0.1),
+    Step(0.1, every=5),
+    Exponential(0.1, 0.9),
+    Cosine(0.1, 10, lr_end=0.01),
+    OneCycle(0.1, 50, rise=0.4),
+    InverseScaling(0.1),
+    WarmUp(Cosine(0.1, 10), 5),
+    WarmUp(0.1, 5, start=0.5),
+]
+
+
+@pytest.mark.parametrize("schedule", VALUES, ids=repr)
+def test_specs_go_through_json_and_back(schedule):
+    assert schedule_of(json.loads(json.dumps(schedule.to_spec()))) == schedule
+
+
+def test_specs_by_hand():
+    assert {type(schedule) for schedule in VALUES} == set(SCHEDULES.values())
+    assert Step(0.1, every=5).to_spec() == {"type": "step", "lr": 0.1, "every": 5, "factor": 0.1}
+    warm_up = {"type": "warm-up", "after": {"type": "exponential", "lr": 0.1, "factor": 0.9}, "steps": 5, "start": 0.5}
+    assert WarmUp(Exponential(0.1, 0.9), 5, 0.5).to_spec() == warm_up
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("cosine", ["the schedule is 'cosine'", "needed is a dict", '{"type": "constant", "lr": 0.1}']),
+        ({"type": "cosin"}, ["schedule is 'cosin'", "did you mean 'cosine'?"]),
+        ({"type": "step", "lr": 0.1, "evry": 5}, ["key of a step schedule is 'evry'", "did you mean 'every'?"]),
+        ({"type": "step", "lr": 0.1}, ["the step schedule", "lacks a key", "needed: lr and every"]),
+        ({"type": "constant", "lr": "0.1"}, ["lr is '0.1'", "number above 0", "Constant(0.1)"]),
+        ({"type": "warm-up", "after": {"type": "constant"}, "steps": 5}, ["the constant schedule", "needed: lr"]),
+    ],
+    ids=str,
+)
+def test_bad_specs_are_value_errors(spec, parts):
+    with pytest.raises(ValueError) as error:
+        schedule_of(spec)
+    says(error, *parts)

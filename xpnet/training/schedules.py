@@ -28,8 +28,13 @@ class Schedule(ABC):
         """The rates (n_steps,) of the updates first_step, first_step + 1, ..., in float64."""
 
     def to_spec(self) -> dict[str, Any]:
-        """The schedule as a JSON-ready dict, which `schedule_of` reads back; of those in SCHEDULES."""
-        name = next(name for name, made in SCHEDULES.items() if made is type(self))
+        """The schedule as a JSON-ready dict, which `schedule_of` reads back; ValueError for one of your own."""
+        name = next((name for name, made in SCHEDULES.items() if made is type(self)), None)
+        if name is None:
+            raise ValueError(
+                f"the schedule is {self!r}, and a spec holds none of your own; take one of xpnet.schedules, "
+                "such as Cosine(0.1, total_steps=1000)"
+            )
         values = values_of(self).items()
         return {
             "type": name,
