@@ -30,17 +30,17 @@ MOST_SAMPLES = 4096  # a step: of more, columns are added up in better order by 
 class Row:
     """An engine, and what the choice goes by.
 
-    kind: its class, which says its name.  devices: those that it runs on.  about: what it does, for the help.
-    make: in place of the class, if that is not called with the arguments of `Replay`.
+    name: as its class says it.  make: its class, or what calls that; the arguments are those of `Memory`.
+    devices: those that it runs on.  about: what it does, for the help.
     check: raises ImportError if what it needs is not installed.
     repays(program, n_steps): whether a run repays its preparation; None for an engine that needs none.
     is_asked_for: whether it can be asked for by its name.
     """
 
-    kind: type[Replay | Compiled | Grouped]
+    name: str
+    make: Callable[..., Engine]
     devices: tuple[str, ...]
     about: str
-    make: Callable[..., Engine] | None = None
     check: Callable[[], object] = lambda: None
     repays: Callable[[Program, int], bool] | None = None
     is_asked_for: bool = True
@@ -60,18 +60,18 @@ def _compiling_repays(program: Program, n_steps: int) -> bool:
 
 # One table of engines by name. Of two that a device has, and that repay their preparation, "auto" takes the later one.
 ENGINES: dict[str, Row] = {
-    row.kind.name: row
+    row.name: row
     for row in (
-        Row(Replay, ("cpu", "cuda"), "calls NumPy or CuPy for each part of a step"),
+        Row(Replay.name, Replay, ("cpu", "cuda"), "calls NumPy or CuPy for each part of a step"),
         Row(
-            Compiled,
+            Compiled.name,
+            _compiled,
             ("cpu",),
             "runs machine code made for this network (on a CPU; extra: xpnet[jit])",
-            make=_compiled,
             check=check_llvm,
             repays=_compiling_repays,
         ),
-        Row(Grouped, ("cuda",), "runs generated kernels", is_asked_for=False),
+        Row(Grouped.name, Grouped, ("cuda",), "runs generated kernels", is_asked_for=False),
     )
 }
 
@@ -142,7 +142,7 @@ def make_engine(
     """
     row = ENGINES[engine or unprepared(backend.device)]
     try:
-        return (row.make or row.kind)(program, backend, owned, data)
+        return row.make(program, backend, owned, data)
     except CannotPrint as reason:
         warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
         return Replay(program, backend, owned, data)

@@ -179,7 +179,7 @@ def compare(a: Result, b: Result) -> list[dict[str, Any]]:
 def prepared(point: dict[str, Any]) -> str | None:
     """Return the name of a point's engine if it is one that was prepared, such as compiled; else None."""
     row = ENGINES.get(point.get("engine", ""))  # a file may name one that is not known here
-    return None if row is None or row.repays is None else row.kind.name
+    return None if row is None or row.repays is None else row.name
 
 
 def write(path: str | os.PathLike[str], result: Result) -> None:
