@@ -18,6 +18,7 @@ from xpnet.checks import check_path
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.architecture import Architecture, Function
+from xpnet.network.blocks import CHUNK
 from xpnet.network.layer import Layer
 from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
@@ -26,7 +27,6 @@ from xpnet.network.programs import RecordsUpdate, evaluation_program, inference_
 from xpnet.program.calls import Program
 
 Array = Any
-CHUNK = 1024  # samples that inference and evaluation hold at a time
 _IDLE_ENGINES = 8
 
 
