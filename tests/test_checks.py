@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from refusals import says
 
-from xpnet.checks import check_option, check_whole
+from xpnet.checks import check_number, check_option, check_whole
 
 NAMES = ("relu", "sigmoid", "tanh")
 
@@ -56,3 +56,12 @@ def test_what_is_too_small_is_refused(found, at_least):
     with pytest.raises(ValueError) as error:
         check_whole("epochs", found, at_least)
     says(error, f"epochs is {found!r}", f"at least {at_least}", f"epochs={at_least} or more")
+
+
+@pytest.mark.parametrize(
+    "found", [10**400, -(10**400), float("inf"), float("nan")], ids=["huge", "-huge", "inf", "nan"]
+)
+def test_numbers_beyond_all_floats_are_not_finite(found):
+    with pytest.raises(ValueError) as error:
+        check_number("lr", found, example="SGD(lr=0.1)")
+    says(error, f"lr is {found}", "needed is a finite number", "such as SGD(lr=0.1)")

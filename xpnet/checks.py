@@ -75,7 +75,11 @@ def check_number(
     needed = f"number {' and '.join(bounds)}".rstrip() + f", such as {example}"
     if isinstance(found, bool) or not isinstance(found, (int, float, np.floating, np.integer)):
         raise TypeError(f"{argument} is {found!r}; needed is a {needed}")
-    inside = above < found < below and at_least <= found <= at_most
-    if not (math.isfinite(found) and inside):
+    try:
+        number = float(found)
+    except OverflowError:  # an int beyond all floats
+        number = math.inf
+    inside = above < number < below and at_least <= number <= at_most
+    if not (math.isfinite(number) and inside):
         raise ValueError(f"{argument} is {found}; needed is a finite {needed}")
-    return float(found)
+    return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from test_cli import json_lines, refused, refused_by_parser, surroundings  # noq
 
 import xpnet
 from xpnet.cli import main
+from xpnet.network.blocks import predict_in_blocks
 
 N, N_FEATURES = 400, 6
 
@@ -110,7 +112,7 @@ def test_predict_reads_blocks_and_refuses_a_bad_one_late_in_the_file(files, caps
     options = files("classes")
     assert main(["train", *options, "--epochs", "1", "--quiet", "--out", "run"]) == 0
     assert main(["predict", "run", "--input", options[1], "--out", "whole.csv", "--labels"]) == 0
-    monkeypatch.setattr("xpnet.commands.apply.BLOCK", 7)
+    monkeypatch.setattr("xpnet.commands.apply.predict_in_blocks", partial(predict_in_blocks, n_held=7))
     assert main(["predict", "run", "--input", options[1], "--out", "blocks.csv", "--labels"]) == 0
     assert Path("whole.csv").read_text() == Path("blocks.csv").read_text()
     capsys.readouterr()

@@ -478,7 +478,6 @@ def test_frames_keep_their_names(frame):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_sparse_rows_are_never_dense_all_at_once(solver, monkeypatch):
-    monkeypatch.setattr("xpnet.estimators.data.POOL_BYTES", 1 << 18)
     monkeypatch.setattr("xpnet.data.feed.POOL_BYTES", 1 << 18)
     monkeypatch.setattr("xpnet.data.feed.BLOCK_BYTES", 1 << 16)
     monkeypatch.setattr("xpnet.estimators.fitting.LBFGS_BLOCK", 1 << 18)
@@ -504,7 +503,7 @@ def test_wide_sparse_rows_are_predicted_few_at_a_time(monkeypatch):
     model = MLPRegressor(hidden_layer_sizes=2, max_iter=1, batch_size=8, random_state=0)
     X = sparse.random(512, 20_000, 0.001, "csr", random_state=0)
     model.fit(X[:8], np.arange(8.0))
-    monkeypatch.setattr("xpnet.estimators.data.POOL_BYTES", 1 << 22)  # 26 rows
+    monkeypatch.setattr("xpnet.data.feed.POOL_BYTES", 1 << 22)  # 26 rows
     tracemalloc.start()
     found = model.predict(X)
     peak = tracemalloc.get_traced_memory()[1]

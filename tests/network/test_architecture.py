@@ -239,9 +239,15 @@ def test_refusals(make, error, parts):
         (changed(loss={"name": ["huber"]}), ["loss is ['huber']", "'huber'"]),
         (changed(loss={"delta": 1.0}), ["loss is None", "'huber'"]),
         (changed(loss={"name": "huber", "detla": 1.0}), ["key of a huber loss is 'detla'", "did you mean 'delta'?"]),
-        (changed(loss={"name": "huber", "delta": "1"}), ["delta of huber is '1'", "needed is ", "a number above 0"]),
-        (changed(loss={"name": "huber", "delta": 10**400}), ["delta of huber is", "a number above 0"]),
-        (changed(loss={"name": "softmax_cross_entropy", "smoothing": 1}), ["smoothing", "from 0 to below 1"]),
+        (
+            changed(loss={"name": "huber", "delta": "1"}),
+            ["delta of huber is '1'", "needed is a number of at least 1.17549e-38"],
+        ),
+        (
+            changed(loss={"name": "huber", "delta": 10**400}),
+            ["delta of huber is", "a finite number of at least 1.17549e-38"],
+        ),
+        (changed(loss={"name": "softmax_cross_entropy", "smoothing": 1}), ["smoothing", "of at least 0 and below 1"]),
         (changed(loss="softmax"), ["loss is 'softmax'", "did you mean 'softmax_cross_entropy'?"]),
         (changed(layers=[]), ["first layer must be Dense"]),
         (changed(layers="relu"), ["layers of the spec is 'relu'", "list of dicts"]),

@@ -318,9 +318,9 @@ def test_alone(backend):
 
 @pytest.mark.parametrize("rate", [1.0, 1, -0.1, 2, float("nan"), float("inf"), True, "0.5", None, [0.5], 10**400])
 def test_rates_that_cannot_be(rate):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(TypeError if rate is True or not isinstance(rate, (int, float)) else ValueError) as error:
         Dropout(rate)
-    says(error, "Dropout rate is", "from 0 to below 1", "Dropout(0.5)")
+    says(error, "Dropout rate is", "number of at least 0 and below 1", "Dropout(0.5)")
     with pytest.raises(ValueError):
         layer_from_spec({"type": "dropout", "rate": rate})
 
@@ -353,7 +353,7 @@ def test_sizes_with_dropout():
     ],
 )
 def test_sizes_with_dropout_that_cannot_be(layers, dropout, parts):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(TypeError if dropout == "half" else ValueError) as error:
         Network(layers, dropout=dropout, backend=CPU)
     says(error, *parts)
 

@@ -192,8 +192,8 @@ def test_dense_refuses_another_number_of_features():
         (partial(Dense, 3, 2, init=1.0), ValueError, ["Dense init is 1.0", "'he'"]),
         # a bias may be a number too, and the message must say so
         (partial(Dense, 3, 2, bias="zero"), ValueError, ["Dense bias is 'zero'", "did you mean 'zeros'?", "number"]),
-        (partial(Dense, 3, 2, bias=True), ValueError, ["Dense bias is True", "'zeros'", "number"]),
-        (partial(Dense, 3, 2, bias=False), ValueError, ["Dense bias is False", "'zeros'", "None for no bias"]),
+        (partial(Dense, 3, 2, bias=True), TypeError, ["Dense bias is True", "'zeros'", "number"]),
+        (partial(Dense, 3, 2, bias=False), TypeError, ["Dense bias is False", "'zeros'", "None for no bias"]),
         (partial(Dense, 3, 2, bias=np.nan), ValueError, ["Dense bias is nan", "finite number", "'zeros'"]),
         (partial(Dense, 3, 2, bias=-np.inf), ValueError, ["Dense bias is -inf", "finite number"]),
         (partial(Dense, 3, 2, bias=10**400), ValueError, ["Dense bias is", "finite number"]),

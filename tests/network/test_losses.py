@@ -42,21 +42,41 @@ def test_a_loss_with_parameters_is_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "parts"),
+    ("make", "kind", "parts"),
     [
-        (lambda: Huber(0), ["delta of huber is 0", "above 0"]),
-        (lambda: Huber(float("nan")), ["delta of huber is nan", "above 0"]),
-        (lambda: Huber(1e-50), ["delta of huber is 1e-50", "float32 can hold", "Huber(delta=1.0)"]),
-        (lambda: Huber(1e300), ["delta of huber is 1e+300", "float32 can hold", "Huber(delta=1.0)"]),
-        (lambda: Huber("1"), ["delta of huber is '1'", "above 0"]),
-        (lambda: Huber(True), ["delta of huber is True", "above 0"]),
-        (lambda: SoftmaxCrossEntropy(1.0), ["smoothing of softmax_cross_entropy is 1", "from 0 to below 1"]),
-        (lambda: SigmoidCrossEntropy(-0.1), ["smoothing of sigmoid_cross_entropy is -0.1", "from 0 to below 1"]),
-        (lambda: SigmoidCrossEntropy(None), ["smoothing of sigmoid_cross_entropy is None", "from 0 to below 1"]),
+        (lambda: Huber(0), ValueError, ["delta of huber is 0", "of at least 1.17549e-38"]),
+        (lambda: Huber(float("nan")), ValueError, ["delta of huber is nan", "a finite number"]),
+        (
+            lambda: Huber(1e-50),
+            ValueError,
+            ["delta of huber is 1e-50", "of at least 1.17549e-38", "1.0, which float32 can hold"],
+        ),
+        (
+            lambda: Huber(1e300),
+            ValueError,
+            ["delta of huber is 1e+300", "at most 3.40282e+38", "1.0, which float32 can hold"],
+        ),
+        (lambda: Huber("1"), TypeError, ["delta of huber is '1'", "needed is a number"]),
+        (lambda: Huber(True), TypeError, ["delta of huber is True", "needed is a number"]),
+        (
+            lambda: SoftmaxCrossEntropy(1.0),
+            ValueError,
+            ["smoothing of softmax_cross_entropy is 1", "of at least 0 and below 1"],
+        ),
+        (
+            lambda: SigmoidCrossEntropy(-0.1),
+            ValueError,
+            ["smoothing of sigmoid_cross_entropy is -0.1", "at least 0 and below 1"],
+        ),
+        (
+            lambda: SigmoidCrossEntropy(None),
+            TypeError,
+            ["smoothing of sigmoid_cross_entropy is None", "a number of at least 0"],
+        ),
     ],
 )
-def test_refusals(make, parts):
-    with pytest.raises(ValueError) as error:
+def test_refusals(make, kind, parts):
+    with pytest.raises(kind) as error:
         make()
     says(error, *parts)
 

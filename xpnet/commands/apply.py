@@ -19,6 +19,7 @@ from xpnet.commands.report import metrics_text
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
 from xpnet.data.dataset import Dataset
+from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.tables.files import (
     ROWS,
@@ -36,8 +37,6 @@ from xpnet.tables.files import (
 )
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.records import json_line
-
-BLOCK = 1 << 14  # rows of a file in memory at a time
 
 
 def add_parsers(commands: Any) -> None:
@@ -186,11 +185,10 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
     scale: of the training data; uint8 rows are scaled as these were, all others taken as they are.
     """
     rows, backend = open_rows(path, network.architecture.n_inputs), network.backend
-    n_columns = 1 if as_labels else network.architecture.n_outputs
-    results = np.empty((len(rows), n_columns), np.int64 if as_labels else backend.dtype)
-    for start in range(0, len(rows), BLOCK):
+
+    def ready(block: np.ndarray) -> Any:
         with np.errstate(over="ignore"):
-            values = rows[start : start + BLOCK].astype(backend.dtype)
+            values = block.astype(backend.dtype)
         if not np.isfinite(values).all():
             raise ValueError(
                 f"{path} holds NaN, infinity or values too large for {backend.dtype}; "
@@ -198,10 +196,10 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
             )
         if scale is not None and rows.dtype == np.uint8:
             values *= backend.dtype.type(scale)
-        X = backend.to_device(values.T)
-        outputs = network.classify(X).reshape(1, -1) if as_labels else network.predict(X)
-        results[start : start + BLOCK] = backend.to_host(outputs).T
-    return results
+        return backend.to_device(values)
+
+    found = predict_in_blocks(backend, network.classify if as_labels else network.predict, rows, ready)
+    return np.ascontiguousarray(found.reshape(-1, len(rows)).T)
 
 
 def backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.backend import DEVICES
-from xpnet.checks import check_option
+from xpnet.checks import check_number, check_option
 from xpnet.commands.wording import in_options
 
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
@@ -107,30 +107,23 @@ def size_list(at_least: int, example: str) -> Callable[[str], list[int]]:
 
 def positive(example: str) -> Callable[[str], float]:
     """Return a converter that takes a finite number above 0.  example: for the message."""
+    return number(example, above=0.0)
+
+
+def number(example: str, above: float = -math.inf) -> Callable[[str], float]:
+    """Return a converter that takes a finite number.
+
+    example: for the message.  above: without it, any number; what the number is for knows its bounds.
+    """
+    bound = f" above {above:g}" if math.isfinite(above) else ""
 
     def convert(text: str) -> float:
         try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0; write one such as {example}")
-        return value
-
-    return convert
-
-
-def number(example: str) -> Callable[[str], float]:
-    """Return a converter that takes any finite number; what it is for knows its bounds.  example: for the message."""
-
-    def convert(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number; write one such as {example}")
-        return value
+            return check_number("the number", float(text), above=above, example=example)
+        except ValueError:  # no number, or none such
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a finite number{bound}; write one such as {example}"
+            ) from None
 
     return convert
 
@@ -138,14 +131,11 @@ def number(example: str) -> Callable[[str], float]:
 def rates(text: str) -> list[float]:
     """Convert rates from 0 to below 1, separated by commas."""
     try:
-        values = [float(part) for part in text.split(",")]
+        return [check_number("a rate", float(part), at_least=0, below=1, example="0.5") for part in text.split(",")]
     except ValueError:
-        values = [math.nan]
-    if not all(0 <= value < 1 for value in values):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a rate from 0 to below 1; write one as 0.5, or several as 0.2,0.5"
-        )
-    return values
+        ) from None
 
 
 def name_list(name: str, choices: Iterable[str]) -> Callable[[str], list[str]]:

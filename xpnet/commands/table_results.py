@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.dataset import Dataset
+from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.callbacks import Callback
@@ -15,7 +16,6 @@ from xpnet.training.evaluation import evaluate
 from xpnet.training.metrics import METRICS
 from xpnet.training.records import VALIDATION, Record
 
-BLOCK = 1 << 14  # rows computed at a time
 DEFAULT_METRICS = ["mean_absolute_error", "r2"]  # of a regression, whose loss is not in the target's units
 
 
@@ -47,9 +47,7 @@ def metrics_for(metrics: list[str], table: Preprocessing | None) -> list[str]:
 
 def outputs_of(network: Network, X: np.ndarray, infer: Callable[[Any], Any]) -> np.ndarray:
     """Return what `network.predict` or `classify` gives, (..., n), for X (n_features, n), which is on the host."""
-    backend, starts = network.backend, range(0, X.shape[1], BLOCK)
-    parts = (infer(backend.to_device(X[:, start : start + BLOCK])) for start in starts)
-    return np.concatenate([backend.to_host(part) for part in parts], axis=-1)
+    return predict_in_blocks(network.backend, infer, X.T, network.backend.to_device)
 
 
 def predictions(network: Network, X: np.ndarray, table: Preprocessing, labels_only: bool) -> dict[str, np.ndarray]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.checks import check_number
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -94,10 +96,7 @@ def checked_scale(scale: float | None, dtype: np.dtype[Any]) -> float | None:
                 "multiply X by it."
             )
         return None
-    factor = 1 / 255 if scale is None else float(scale)
-    if not (np.isfinite(factor) and factor > 0):
-        raise ValueError(f"scale is {scale!r}; it must be a finite number above 0, for example scale=1/255.")
-    return factor
+    return 1 / 255 if scale is None else check_number("scale", scale, above=0, example="scale=1/255")
 
 
 def feature_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

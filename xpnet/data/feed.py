@@ -115,6 +115,11 @@ def held_samples(dataset: Dataset, backend: Backend, batch: int) -> int:
     return min(block * n_held, dataset.n_samples)
 
 
+def rows_held(row_bytes: int) -> int:
+    """Return how many rows of that size are held at a time: those of a pool, and one at least."""
+    return max(1, POOL_BYTES // max(1, row_bytes))
+
+
 def _feature_type(dataset: Dataset, backend: Backend) -> np.dtype[Any]:
     return dataset.samples.dtype if dataset.samples.dtype == np.uint8 else backend.dtype
 
@@ -124,7 +129,7 @@ def _blocks(dataset: Dataset, backend: Backend, batch: int) -> tuple[int, int]:
     n_floats = dataset.n_outputs + (dataset.weights is not None)
     row_bytes = dataset.n_features * _feature_type(dataset, backend).itemsize + n_floats * backend.dtype.itemsize
     block = min(-(-max(1, BLOCK_BYTES // row_bytes) // batch) * batch, dataset.n_samples)
-    n_held = min(max(1, POOL_BYTES // (block * row_bytes)), -(-dataset.n_samples // block))
+    n_held = min(rows_held(block * row_bytes), -(-dataset.n_samples // block))
     return block, n_held
 
 

@@ -32,7 +32,7 @@ from xpnet.estimators.data import (
     float_type,
     imported,
     on_host,
-    row_parts,
+    predicted_rows,
     side_of,
 )
 from xpnet.estimators.fitting import Reporter, StopRule, fit_lbfgs, scale_rate
@@ -435,7 +435,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """The outputs (n_samples, n_outputs) for checked rows, on their side; linked: probabilities, rates."""
         backend, on_cpu = self.network_.backend, side_of(X) == "cpu"
         infer = self.network_.predict if linked else self.network_.forward
-        parts = [infer(part.T).T for part in row_parts(X, backend)]
+        parts = predicted_rows(infer, X, backend)
         if on_cpu:
             parts = [backend.to_host(part) for part in parts]
         outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.data.checks import check_finite, checked_weights, feature_dtype, read_only, target_dtype
 from xpnet.data.dataset import Dataset, UploadedDataset
-from xpnet.data.feed import POOL_BYTES
-from xpnet.network.network import CHUNK
+from xpnet.data.feed import rows_held
+from xpnet.network.blocks import CHUNK, predicted_blocks
 
 Array = Any
-PREDICTED = 8 * CHUNK  # rows that are made dense, or copied to a GPU, at a time, of at most POOL_BYTES
+PREDICTED = 8 * CHUNK  # rows that are made dense, or copied to a GPU, at a time, if a pool holds as many
 _KINDS = {1: "cpu", 2: "cuda"}  # kDLCPU and kDLCUDA of DLPack's DLDeviceType
 
 
@@ -83,19 +83,19 @@ def dataset_of(X: Array, Y: np.ndarray, weights: np.ndarray | None, backend: Bac
         return DeviceDataset(X, Y, weights)
     if not hasattr(X, "toarray"):
         return Dataset(X.T, Y.T, weights)
-    if X.shape[0] * X.shape[1] * backend.dtype.itemsize <= POOL_BYTES:  # a pool of blocks holds as much
+    if X.shape[0] <= rows_held(X.shape[1] * backend.dtype.itemsize):  # of a file as many would be held
         return Dataset(X.toarray().T, Y.T, weights)
     return SparseDataset(X, Y, weights)
 
 
-def row_parts(X: Array, backend: Backend) -> Iterator[Array]:
-    """Yield X part by part as rows on the backend, dense; all at once where nothing must be copied."""
-    same_side = backend.owns(X)  # a sparse matrix never is
-    row_bytes = max(1, X.shape[1] * backend.dtype.itemsize)
-    step = X.shape[0] if same_side else max(1, min(PREDICTED, POOL_BYTES // row_bytes))
-    for start in range(0, X.shape[0], step):
-        part = X if same_side else X[start : start + step]
-        yield dense(part, backend)
+def predicted_rows(infer: Callable[[Any], Any], X: Array, backend: Backend) -> list[Array]:
+    """Return what a method of a network gives for rows, in parts (n, n_outputs) on the network's device.
+
+    There is one part where nothing must be copied.
+    """
+    # A sparse matrix is never the backend's.
+    n_held = X.shape[0] if backend.owns(X) else min(PREDICTED, rows_held(X.shape[1] * backend.dtype.itemsize))
+    return [part.T for part in predicted_blocks(infer, X, lambda rows: dense(rows, backend), n_held)]
 
 
 def dense(X: Array, backend: Backend) -> Array:

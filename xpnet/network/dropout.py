@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from xpnet.checks import check_number
 from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
 from xpnet.network.layer import Array, Layer, allocate_working
 
@@ -32,14 +32,7 @@ class Dropout(Layer):
     is_random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        try:
-            rate = math.nan if isinstance(self.rate, (bool, str)) else float(self.rate)
-        except (TypeError, ValueError, OverflowError):
-            rate = math.nan
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(
-                f"Dropout rate is {self.rate!r}; needed is a number from 0 to below 1, such as Dropout(0.5)"
-            )
+        rate = check_number("Dropout rate", self.rate, at_least=0, below=1, example="Dropout(0.5)")
         object.__setattr__(self, "rate", rate)
 
     @property

@@ -7,14 +7,13 @@ The network comes next.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from xpnet.checks import check_option, check_whole
+from xpnet.checks import check_number, check_option, check_whole
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.network.custom import CustomActivation
@@ -242,10 +241,4 @@ def own_function(
 def _constant_bias(bias: Any) -> float:
     if isinstance(bias, str):
         check_option("Dense bias", bias, (*BIAS_INITIALISERS, "or a finite number"))
-    try:
-        value = math.nan if isinstance(bias, bool) else float(bias)
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"Dense bias is {bias!r}; needed is a finite number, 'zeros' or 'normal', or None for no bias")
-    return value
+    return check_number("Dense bias", bias, example="0.1, or 'zeros' or 'normal', or None for no bias")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import check_option
+from xpnet.checks import check_number, check_option
 from xpnet.kernels import losses as kernels
 from xpnet.specs import defaults_of, from_spec, values_of
 
@@ -96,13 +96,11 @@ class Huber(Loss):
     kernel = staticmethod(kernels.huber)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "delta", _number("delta of huber", self.delta, "above 0, such as 1.0"))
         limits = np.finfo(np.float32)  # in which a smaller one is 0, and a larger one infinite
-        if not float(limits.tiny) <= self.delta <= float(limits.max):
-            raise ValueError(
-                f"delta of huber is {self.delta:g}; needed is a number above 0 that float32 can hold, "
-                "1.2e-38 to 3.4e38, such as Huber(delta=1.0)"
-            )
+        least, most = float(limits.tiny), float(limits.max)
+        example = "1.0, which float32 can hold"
+        delta = check_number("delta of huber", self.delta, at_least=least, at_most=most, example=example)
+        object.__setattr__(self, "delta", delta)
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
         """Whether the residual lies above -delta, and above delta."""
@@ -228,18 +226,5 @@ def loss_of(found: Any) -> Loss:
     return loss
 
 
-def _number(name: str, found: Any, needed: str) -> float:
-    try:
-        value = math.nan if isinstance(found, (bool, str)) else float(found)
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {found!r}; needed is a number {needed}")
-    return value
-
-
 def _smoothing(loss: SoftmaxCrossEntropy | SigmoidCrossEntropy) -> float:
-    value = _number(f"smoothing of {loss.name}", loss.smoothing, "from 0 to below 1, such as 0.1")
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"smoothing of {loss.name} is {value:g}; needed is a number from 0 to below 1, such as 0.1")
-    return value
+    return check_number(f"smoothing of {loss.name}", loss.smoothing, at_least=0, below=1, example="0.1")

@@ -18,6 +18,7 @@ from xpnet.checks import check_path
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.architecture import Architecture, Function
+from xpnet.network.blocks import CHUNK
 from xpnet.network.layer import Layer
 from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
@@ -28,7 +29,6 @@ from xpnet.program.calls import Program
 __all__ = ["Network"]
 
 Array = Any
-CHUNK = 1024  # samples that inference and evaluation hold at a time
 _IDLE_ENGINES = 8
 
 

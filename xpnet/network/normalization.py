@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.checks import check_whole
+from xpnet.checks import check_number, check_whole
 from xpnet.kernels.normalization import (
     batch_norm_backward,
     batch_norm_inference,
@@ -32,22 +31,12 @@ class _Normalization(Layer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", check_whole("n", self.n, at_least=1))
 
-    def _check_number(self, name: str, at_least: float, at_most: float, needed: str) -> None:
-        found = getattr(self, name)
-        try:
-            number = math.nan if isinstance(found, (bool, str)) else float(found)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not at_least <= number <= at_most:
-            raise ValueError(f"{self._called} {name} is {found!r}; needed is a {needed}: leave it out for the default")
-        object.__setattr__(self, name, number)
-
-    def _check_eps(self) -> None:
-        # float32 takes a smaller one for 0, and a feature that never changes would be 0 / 0
-        limits = np.finfo(np.float32)
-        self._check_number(
-            "eps", float(limits.tiny), float(limits.max), "finite number above 0 that float32 can hold, 1.2e-38 or more"
-        )
+    def _check_eps(self, eps: float) -> None:
+        limits = np.finfo(np.float32)  # takes a smaller one for 0, and a feature that never changes would be 0 / 0
+        least, most = float(limits.tiny), float(limits.max)
+        example = "1e-5, which float32 can hold; leave it out for the default"
+        eps = check_number(f"{self._called} eps", eps, at_least=least, at_most=most, example=example)
+        object.__setattr__(self, "eps", eps)
 
     @property
     def _called(self) -> str:
@@ -99,8 +88,10 @@ class BatchNorm(_Normalization):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("momentum", math.ulp(0.0), 1.0, "number above 0 and at most 1")
-        self._check_eps()
+        example = "0.1; leave it out for the default"
+        momentum = check_number(f"{self._called} momentum", self.momentum, above=0, at_most=1, example=example)
+        object.__setattr__(self, "momentum", momentum)
+        self._check_eps(self.eps)
 
     def statistic_shapes(self) -> dict[str, Shape]:
         """running_mean and running_variance, (n, 1) each."""
@@ -189,7 +180,7 @@ class LayerNorm(_Normalization):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_eps()
+        self._check_eps(self.eps)
 
     def working(self, training: bool) -> dict[str, str]:
         """Each sample's statistics, the normalized values and, for the backward, scratch."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from xpnet.checks import check_option
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, feed_of
 from xpnet.engines.choice import make_engine
+from xpnet.network.blocks import CHUNK, predict_in_blocks
 from xpnet.network.losses import Loss
-from xpnet.network.network import CHUNK, Network
+from xpnet.network.network import Network
 from xpnet.network.programs import evaluation_program
 from xpnet.training.metrics import METRICS
 
@@ -128,25 +129,25 @@ def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], fee
     feed: of the data set, where there is one already.
     """
     feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
-    return np.concatenate(list(_outputs(network, feed, infer)), axis=-1)
+    backend = network.backend
+
+    def ready(rows: Any) -> Any:
+        if scale is None:
+            return rows
+        scaled = rows.astype(backend.dtype)
+        scaled *= scale
+        return scaled
+
+    parts = []
+    for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
+        rows, scale = feed.sources["X"]
+        parts.append(predict_in_blocks(backend, infer, rows[: len(order)], ready, CHUNK))
+    return np.concatenate(parts, axis=-1)
 
 
 def cut_of(network: Network) -> float:
     """Where a single output is cut into classes 0 and 1, before any link; rounded as the outputs are."""
     return float(network.backend.dtype.type(network.architecture.loss.threshold))
-
-
-def _outputs(network: Network, feed: Feed, infer: Callable[[Any], Any]) -> Iterator[np.ndarray]:
-    """What `infer` gives on the host, of the samples where they lie, in the data set's order."""
-    backend = network.backend
-    for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
-        rows, scale = feed.sources["X"]
-        for start in range(0, len(order), CHUNK):
-            part = rows[start : min(start + CHUNK, len(order))]
-            if scale is not None:
-                part = part.astype(backend.dtype)
-                part *= scale
-            yield backend.to_host(infer(part.T))
 
 
 def check_fit(network: Network, dataset: Dataset, name: str) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import held_samples
 from xpnet.engines.numpy_calls import working_sizes
-from xpnet.network.network import CHUNK, Network
+from xpnet.network.blocks import CHUNK
+from xpnet.network.network import Network
 from xpnet.network.programs import RecordsUpdate, evaluation_program
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums
