@@ -34,7 +34,7 @@ class Item:
     key: tuple[str, int, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statement:
     """A call on one element.
 
