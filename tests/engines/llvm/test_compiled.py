@@ -16,13 +16,15 @@ from random_programs import one_by_one, random_program
 from xpnet import select_backend
 from xpnet.engines.choice import make_engine
 from xpnet.engines.llvm import engine as llvm_engine
-from xpnet.engines.llvm import native, nests
+from xpnet.engines.llvm import loops as llvm_loops
+from xpnet.engines.llvm import native
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network import losses
 from xpnet.network.programs import evaluation_program
+from xpnet.program import loops
 from xpnet.program.calls import BINARY, UNARY, Program, RecordingError
 from xpnet.program.recorder import record
 
@@ -345,10 +347,10 @@ def test_random_calls_on_views_that_overlap(seed, stores, monkeypatch, quick):
     Every other seed adds up in blocks of a few numbers.
     """
     if stores == "every":
-        monkeypatch.setattr(nests, "is_read_after", lambda *_: True)
+        monkeypatch.setattr(loops, "is_read_after", lambda *_: True)
     if seed % 2:
-        monkeypatch.setattr(nests, "LONG_SUM", 3)
-        monkeypatch.setattr(nests, "LONG_COLUMN", 2)
+        monkeypatch.setattr(llvm_loops, "LONG_SUM", 3)
+        monkeypatch.setattr(llvm_loops, "LONG_COLUMN", 2)
     program, rng = random_program(seed), np.random.default_rng(seed)
     for m in range(program.capacity, 0, -1):
         try:

@@ -8,16 +8,15 @@ enters the text.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnet.program.calls import REDUCTIONS, Call, Operand, Program
-from xpnet.program.grouping import Group, Launch, Step, direction, launches, leader, partial_sums, partial_sums_of
-from xpnet.program.places import place_of
+from xpnet.program.grouping import Group, Launch, launches, leader, partial_sums, partial_sums_of
+from xpnet.program.loops import Item, Segment, Statement, columns_of, loop_nest
 from xpnet.program.sizes import Sizes
 
 BLOCK = 256  # threads of a block
@@ -133,7 +132,7 @@ class _Printer:
         )
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
         arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
-        pieces = [_piece(self._workers(group), list(_Body(self, group).lines())) for group in launch.groups]
+        pieces = [_piece(self._workers(group), _Body(self, group).lines()) for group in launch.groups]
         return Kernel(name, launch, numbers, _kernel_text(name, arguments, pieces))
 
     def _may_be_number(self, index: int) -> bool:
@@ -152,10 +151,6 @@ class _Printer:
         if len(extents) == 1 or group.kind == "element":
             return " * ".join(f"(index){extent}" for extent in extents)
         return extents[0 if group.kind == "row" else 1]
-
-    def memory(self, operand: Operand) -> tuple[str, int]:
-        """The vector that an operand lies in, and where."""
-        return place_of(self.program, operand.buffer)[:2]
 
     def number(self, index: int, position: int) -> str:
         """A number of a call, in C."""
@@ -191,160 +186,102 @@ class _Body:
     """
 
     def __init__(self, printer: _Printer, group: Group) -> None:
-        self._printer, self._group = printer, group
-        self._program = printer.program
+        self._printer, self._nest = printer, loop_nest(printer.program, printer.sizes, group)
         self._n_locals = 0
-        self._known: dict[str, str] = {}  # place in memory -> the local variable that holds its value
-        self._inner: dict[str, str] = {}  # the same, of places that change with the loop's index
-        self._written: dict[str, str] = {}  # places that are yet to be given the value of a local variable
+        self._known: dict[Any, str] = {}  # an item's key -> the local variable that holds its value
+        self._inner: dict[Any, str] = {}  # the same, of items that change from turn to turn
+        self._written: dict[Any, tuple[Item, str, str]] = {}  # what is yet to be given the value of a local variable
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> list[str]:
         """The statements of worker w."""
-        for extent, steps in self._segments():
-            if extent is None:
-                for step in steps:
-                    yield from self._statement(step, self._known)
+        lines: list[str] = []
+        for segment in self._nest.segments:
+            if segment.extent is None:
+                for statement in segment.statements:
+                    self._statement(statement, lines, lines)
             else:
-                yield from self._loop(extent, steps)
-        yield from self._stores(lambda place: True)
+                lines += self._loop(segment)
+        return lines + self._stores(lambda item: True)
 
-    def _stores(self, wanted: Callable[[str], bool]) -> Iterator[str]:
-        for place in [place for place in self._written if wanted(place)]:
-            yield f"{place} = {self._written.pop(place)};"
+    def _stores(self, wanted: Callable[[Item], bool]) -> list[str]:
+        found = [key for key, (item, _, _) in self._written.items() if wanted(item)]
+        return ["{1} = {2};".format(*self._written.pop(key)) for key in found]
 
-    def _segments(self) -> list[tuple[str | None, list[Step]]]:
-        """Cut the calls into loops and what stands between them.
-
-        Calls that go along a row or a column of one length share a loop, unless they need a sum that it makes.
-        """
-        segments: list[tuple[str | None, list[Step]]] = []
-        reduced: list[tuple[str, int]] = []
-        for step in self._group.steps:
-            call = self._program.calls[step.index]
-            extent = self._extent(step, call)
-            places = [self._printer.memory(operand) for operand in (*call.operands, call.out)]
-            joins = segments and segments[-1][0] == extent and not any(place in reduced for place in places)
-            if joins and not (extent is not None and self._group.kind in ("single", "partial", "product")):
-                segments[-1][1].append(step)
-            else:
-                segments.append((extent, [step]))
-                reduced = []
-            if call.word in REDUCTIONS:
-                reduced.append(self._printer.memory(call.out))
-        return segments
-
-    def _extent(self, step: Step, call: Call) -> str | None:
-        """How long the worker's loop over a call is; None for no loop."""
-        kind, sizes = self._group.kind, self._printer.sizes
-        if kind == "product":
-            left = call.inputs[0]
-            assert isinstance(left, Operand)
-            return sizes.extent(step.index, 0, 0 if left.transposed else 1)
-        if call.word in REDUCTIONS:
-            assert call.axis is not None
-            return str(step.shares) if step.part == "final" else sizes.extent(step.index, 0, call.axis)
-        first = leader(call)
-        if kind in ("single", "element") or len(first.shape) == 1:
-            return None
-        return sizes.extent(step.index, -1, 1 if kind == "row" else 0)
-
-    def _loop(self, extent: str, steps: list[Step]) -> Iterator[str]:
+    def _loop(self, segment: Segment) -> list[str]:
         """A loop over i; what does not change in it is loaded before it."""
         self._inner = {}
-        body = [line for step in steps for line in self._statement(step, self._inner)]
-        body += self._stores(_is_inner)
-        yield from (line for line in body if line.startswith("@"))
-        start, stride = self._share(steps[0]) if self._group.kind == "partial" else ("0", 1)
-        yield f"for (index i = {start}; i < {extent}; i += {stride}) {{"
-        yield from (f"  {line}" for line in body if not line.startswith("@"))
-        yield "}"
+        before, body = list[str](), list[str]()
+        for statement in segment.statements:
+            self._statement(statement, before, body)
+        body += self._stores(lambda item: item.varies)
+        start, stride = self._share(segment.statements[0]) if self._nest.kind == "partial" else ("0", 1)
+        head = f"for (index i = {start}; i < {segment.extent}; i += {stride}) {{"
+        return [*before, head, *(f"  {line}" for line in body), "}"]
 
-    def _share(self, step: Step) -> tuple[str, int]:
+    def _share(self, statement: Statement) -> tuple[str, int]:
         """Where worker w begins its share of a long sum, and how far it goes each turn; neighbours stay neighbours."""
-        call = self._program.calls[step.index]
+        call, shares = statement.call, statement.step.shares
         if len(call.operands[0].shape) == 1:
-            return "w", step.shares
-        if call.axis == 1:
-            return f"w % {step.shares}", step.shares
-        return f"w / (index){self._printer.sizes.extent(step.index, 0, 1)}", step.shares
+            return "w", shares
+        return f"w % {shares}" if call.axis == 1 else f"w / {self._columns(statement)}", shares
 
-    def _statement(self, step: Step, known: dict[str, str]) -> Iterator[str]:
-        """The lines of one call; those to stand before its loop begin with "@"."""
-        call = self._program.calls[step.index]
-        values = []
-        for position, item in enumerate(call.inputs):
-            if not isinstance(item, Operand):
-                values.append(self._printer.number(step.index, position))
+    def _statement(self, statement: Statement, before: list[str], body: list[str]) -> None:
+        """Print one call. before, body: the lines before its loop, and those in it."""
+        call, values = statement.call, list[str]()
+        for position, item in enumerate(statement.inputs):
+            if item is None:
+                values.append(self._printer.number(statement.step.index, position))
                 continue
-            place = self._place(step, position)
-            found = self._known.get(place) or self._inner.get(place)
+            found = self._known.get(item.key) or self._inner.get(item.key)
             if found is None:
                 found = self._new_local()
-                in_loop = _is_inner(place)
-                yield f"{'@' if known is self._inner and not in_loop else ''}const {_type(item)} {found} = {place};"
-                (self._inner if in_loop else self._known)[place] = found
+                place = self._place(statement, item)
+                (body if item.varies else before).append(f"const {_type(item.operand)} {found} = {place};")
+                (self._inner if item.varies else self._known)[item.key] = found
             values.append(found)
-        if call.word in REDUCTIONS or call.word == "matmul":
-            yield from self._reduction(step, call, values)
-            return
-        place, result = self._place(step, -1), self._new_local()
-        expression = self._printer.word(call.word).format(*values)
-        yield f"const {_type(call.out)} {result} = {expression};"
-        known[place] = self._written[place] = result
-
-    def _reduction(self, step: Step, call: Call, values: list[str]) -> Iterator[str]:
-        total = self._new_local()
-        value = " * ".join(values)
-        yield f"@real {total} = {'-(real)1 / (real)0' if call.word == 'max' else '0'};"
-        if call.word == "max":
-            yield f"{total} = {self._printer.word('max').format(total, value)};"
+        result = self._new_local()
+        if statement.accumulates:
+            value = " * ".join(values)
+            before.append(f"real {result} = {'-(real)1 / (real)0' if call.word == 'max' else '0'};")
+            larger = f"{result} = {self._printer.word('max').format(result, value)};"
+            body.append(larger if call.word == "max" else f"{result} += {value};")
         else:
-            yield f"{total} += {value};"
-        place = f"M[{self._printer.partial_sums[step.index]} + w]" if step.part == "partial" else self._place(step, -1)
-        self._known[place] = self._written[place] = total
+            body.append(f"const {_type(call.out)} {result} = {self._printer.word(call.word).format(*values)};")
+        out = statement.out
+        (self._inner if out.varies else self._known)[out.key] = result
+        self._written[out.key] = (out, self._place(statement, out), result)
 
-    def _place(self, step: Step, position: int) -> str:
-        """Where worker w finds an operand, in turn i of its loop."""
-        call = self._program.calls[step.index]
-        operand = call.out if position < 0 else call.inputs[position]
-        assert isinstance(operand, Operand)
-        vector, offset = self._printer.memory(operand)
-        if step.part == "final" and position == 0:
-            vector, offset = "M", self._printer.partial_sums[step.index]
-        shift = self._shift(step, call, operand, is_result=position < 0)
-        return f"{vector}[{offset}{f' + {shift}' if shift else ''}]"
+    def _place(self, statement: Statement, item: Item) -> str:
+        """Where worker w finds an item, in turn i of its loop."""
+        memory, start, _ = item.place
+        if memory == "sums":
+            memory, start = "M", self._printer.partial_sums[start]
+        shift = self._shift(statement, item)
+        return f"{memory}[{start}{f' + {shift}' if shift else ''}]"
 
-    def _shift(self, step: Step, call: Call, operand: Operand, is_result: bool) -> str:
-        kind = self._group.kind
-        if kind in ("single", "product"):
-            return "i" if call.word in (*REDUCTIONS, "matmul") and not is_result else ""
-        first = leader(call)
-        if len(first.shape) == 1:
-            return "i" if step.part == "partial" else "w" if operand.shape else ""
-        if step.part == "final" and not is_result:
-            columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
+    def _shift(self, statement: Statement, item: Item) -> str:
+        fixed = {"number": "", "worker": "w", "turn": "i"}
+        if item.role in fixed:
+            return fixed[item.role]
+        kind, step, columns = self._nest.kind, statement.step, self._columns(statement)
+        if item.place.memory == "sums":  # that a final step reads
             return f"w * {step.shares} + i" if kind == "row" else f"i * {columns} + w"
         if step.part == "partial":
-            columns = f"(index){self._printer.sizes.extent(step.index, 0, 1)}"
-            return f"w / {step.shares} * {columns} + i" if call.axis == 1 else f"i * {columns} + w % {columns}"
-        role = direction(call, operand)
-        position = 0 if call.word in REDUCTIONS else -1
-        columns = f"(index){self._printer.sizes.extent(step.index, position, 1)}"
+            by_rows = statement.call.axis == 1
+            return f"w / {step.shares} * {columns} + i" if by_rows else f"i * {columns} + w % {columns}"
         shifts = {
             "element": {"matrix": "w", "along rows": f"w % {columns}", "along columns": f"w / {columns}"},
             "row": {"matrix": f"w * {columns} + i", "along rows": "i", "along columns": "w"},
             "column": {"matrix": f"i * {columns} + w", "along rows": "w", "along columns": "i"},
         }
-        return shifts[kind].get(role, "")
+        return shifts[kind][item.role]
+
+    def _columns(self, statement: Statement) -> str:
+        return f"(index){columns_of(self._printer.sizes, statement)}"
 
     def _new_local(self) -> str:
         self._n_locals += 1
         return f"v{self._n_locals}"
-
-
-def _is_inner(place: str) -> bool:
-    """Whether a place changes with the index i of the worker's loop."""
-    return re.search(r"\bi\b", place) is not None
 
 
 def _type(operand: Operand) -> str:
@@ -368,7 +305,7 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
         f"    const index w = block * {BLOCK} + threadIdx.x;",
         "    if (block < blocks) {",
         "      if (w < workers) {",
-        *(f"        {line.lstrip('@')}" for line in lines),
+        *(f"        {line}" for line in lines),
         "      }",
         "      return;",
         "    }",

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.engines.llvm.mathematics import definitions
-from xpnet.engines.llvm.nests import MATHEMATICS
 from xpnet.engines.llvm.plan import make_plan
 from xpnet.engines.llvm.products import VECTOR_BYTES
 from xpnet.engines.llvm.step import Library, StepPrinter
 from xpnet.engines.llvm.text import Function, literal
+from xpnet.engines.llvm.words import MATHEMATICS
 from xpnet.program.calls import Buffer, Program
 from xpnet.program.grouping import launches
 from xpnet.program.sizes import Sizes

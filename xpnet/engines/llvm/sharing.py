@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from xpnet.engines.llvm.products import COLUMN_UNIT, takes_columns
 from xpnet.engines.llvm.units import CannotPrint, Share, WorkUnit
-from xpnet.program.calls import REDUCTIONS, Buffer, Call, Operand, Place, Program
+from xpnet.program.calls import Buffer, Call, Operand, Place, Program
 from xpnet.program.grouping import direction, leader
+from xpnet.program.loops import leading
 from xpnet.program.places import Access, place_of
 from xpnet.program.sizes import Sizes
 
@@ -88,11 +89,11 @@ class Sharing:
         by_rows = kind != "column" if matrices else leader(call).buffer.flipped
         if by_rows:
             return self.rows(step.index, call)
-        return self._share("elements", step.index, _leading(call), 1 if matrices else 0, VECTOR_UNIT)
+        return self._share("elements", step.index, leading(call), 1 if matrices else 0, VECTOR_UNIT)
 
     def rows(self, index: int, call: Call) -> Share:
         """The rows of a call's matrix, or of the vector beside one."""
-        return self._share("rows", index, _leading(call), 0, 1)
+        return self._share("rows", index, leading(call), 0, 1)
 
     def _share(self, of: str, index: int, position: int, axis: int, granule: int) -> Share:
         call, extent = self.program.calls[index], self.extent(index, position, axis)
@@ -186,11 +187,6 @@ def private_samples(program: Program) -> tuple[Buffer, ...]:
 
 def _is_on_matrix(call: Call) -> bool:
     return len(leader(call).shape) == 2
-
-
-def _leading(call: Call) -> int:
-    """The position of the operand whose shape says what the workers of a call may be; -1 for the result."""
-    return 0 if call.word in REDUCTIONS else -1
 
 
 def _without(piece: tuple[int, ...], start: int, end: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from xpnet.engines.llvm.blas import NO_TRANS, ROW_MAJOR, TRANS
-from xpnet.engines.llvm.nests import Nest
+from xpnet.engines.llvm.loops import LoopPrinter, Values
 from xpnet.engines.llvm.plan import Plan
 from xpnet.engines.llvm.products import Factor, Product, write_product
 from xpnet.engines.llvm.text import Function, Metadata, is_known, literal
 from xpnet.engines.llvm.units import CannotPrint, Share, Update, WorkUnit
-from xpnet.program.calls import Buffer, Call, Operand
+from xpnet.program.calls import Buffer, Call, Operand, Place
 from xpnet.program.grouping import Group
+from xpnet.program.loops import loop_nest
 from xpnet.program.places import place_of
 from xpnet.program.sizes import Sizes
 
@@ -131,17 +132,18 @@ class StepPrinter:
             start = f.element("i64", name, f.calculated("mul", number, 2))
             yield f.let(f"load i64, ptr {start}"), f.let(f"load i64, ptr {f.element('i64', start, 1)}")
 
-    def _new_nest(self, f: Function, group: Group) -> Nest:
-        return Nest(f, self.plan.program, group, number=lambda *place: self._number(f, *place), extent=self._extent)
+    def _printer(self, f: Function, group: Group, moved: dict[Place, str] | None = None) -> LoopPrinter:
+        nest = loop_nest(self.plan.program, self.sizes, group)
+        return LoopPrinter(f, nest, Values(f, nest, lambda *place: self._number(f, *place), moved))
 
     def _loops(self, f: Function, unit: WorkUnit) -> None:
-        nest = self._new_nest(f, unit.group)
+        printer = self._printer(f, unit.group)
         if unit.share.of == "first thread":
             with f.when(f.let("icmp eq i64 %thread, 0")) if self.plan.threads > 1 else nullcontext():
-                nest.write_single()
+                printer.write("0", "1")
         else:
             with self._part(f, unit.share) as (start, end):
-                nest.write(start, end)
+                printer.write(start, end)
 
     def _extent(self, index: int, position: int, axis: int) -> str:
         found = self.sizes.extent(index, position, axis)
@@ -202,7 +204,7 @@ class StepPrinter:
         moved = f.let(f"getelementptr {self.real}, ptr {out}, i64 {-update.first}")
         start, end = (f.calculated("add", f.calculated("mul", row, n), update.first) for row in (first, product.last))
         place = place_of(self.plan.program, update.gradient)
-        self._new_nest(f, update.group).write_part(start, end, place, moved)
+        self._printer(f, update.group, {place: moved}).write_line(start, end)
 
     def _factor(self, f: Function, operand: Operand) -> Factor:
         rows, columns = (1, operand.shape[1]) if operand.transposed else (operand.shape[1], 1)

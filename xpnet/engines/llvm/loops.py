@@ -1,0 +1,278 @@
+"""Write the loop nest of a group in LLVM's words: loops over the workers, and in each what `xpnet.program.loops` says.
+
+What a turn of a loop has read or made stays in values; a place is written once a turn, with its last value, and only if
+somebody reads it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from xpnet.engines.llvm.text import ADDED, Function, Regions, is_known, literal
+from xpnet.engines.llvm.words import larger, write_word
+from xpnet.program.calls import Operand, Place
+from xpnet.program.loops import Item, LoopNest, Segment, Statement
+
+LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
+LONG_COLUMN = 512  # the same of a column, whose numbers are added up one after the other and not in vectors
+
+Where = dict[str, str]  # role of an item -> its index
+
+
+class Values:
+    """The items of a nest: what is loaded or made is kept in values, and stored when it is asked for.
+
+    moved: the address where element 0 of a place would be that stands elsewhere.
+    number: gives a number of a call (index, position) in LLVM's words.
+    """
+
+    def __init__(
+        self, f: Function, nest: LoopNest, number: Callable[[int, int], str], moved: dict[Place, str] | None = None
+    ) -> None:
+        self._f, self._nest, self._number, self._moved = f, nest, number, moved or {}
+        statements = nest.statements
+        places = [item.place for statement in statements for item in (*statement.items, statement.out)]
+        self._regions = Regions(f.metadata, places)
+        self._values: dict[Any, str] = {}
+        self._written: dict[Any, tuple[Item, str, str]] = {}
+
+    def loaded(self, item: Item, where: Where) -> str:
+        """The value of an item, which is loaded if it is not there yet."""
+        if item.key not in self._values:
+            address, notes = self.address(item, where.get(item.role, "0"))
+            self._values[item.key] = self._f.let(f"load {self._type(item.operand)}, ptr {address}{notes}")
+        return self._values[item.key]
+
+    def load_all(self, items: Iterable[Item], where: Where) -> None:
+        """Load before a loop what does not change in it."""
+        for item in items:
+            self.loaded(item, where)
+
+    def statement(self, statement: Statement, where: Where) -> None:
+        """One call on one element."""
+        call = statement.call
+        values = [
+            self._number(statement.step.index, position) if item is None else self.loaded(item, where)
+            for position, item in enumerate(statement.inputs)
+        ]
+        constants = [item is None for item in statement.inputs]
+        value = write_word(self._f, call.word, self._type(call.operands[0]), values, constants)
+        self.made(statement.out, value, where)
+
+    def made(self, item: Item, value: str, where: Where) -> None:
+        """An item has a new value, which is yet to be stored."""
+        self._values[item.key] = value
+        self._written.pop(item.key, None)
+        self._written[item.key] = (item, where.get(item.role, "0"), value)
+
+    def store(self, statements: tuple[Statement, ...], wanted: Callable[[Item], bool] = lambda item: True) -> None:
+        """Write what was made to its places, but what nobody reads after these statements."""
+        for key in [key for key, (item, _, _) in self._written.items() if wanted(item)]:
+            item, index, value = self._written.pop(key)
+            if self._nest.is_read_after(item, statements):
+                address, notes = self.address(item, index)
+                self._f.do(f"store {self._type(item.operand)} {value}, ptr {address}{notes}")
+
+    def keep(self, is_kept: Callable[[str], bool]) -> None:
+        """Forget all values but those of some roles."""
+        self._values = {key: value for key, value in self._values.items() if is_kept(key[2])}
+
+    def address(self, item: Item, index: str) -> tuple[str, str]:
+        """The address of an item, and what to write behind a load or store there."""
+        if item.place in self._moved:
+            return self._f.element(self._f.real, self._moved[item.place], index), ""
+        kind = "i32" if item.place.memory == "U" else self._f.real
+        address = self._f.element(kind, f"%{item.place.memory}", item.place.start, index)
+        return address, self._regions.notes(item.place)
+
+    def _type(self, operand: Operand) -> str:
+        return "i32" if operand.buffer.kind == "uint32" else self._f.real
+
+
+class LoopPrinter:
+    """Writes a nest into a function, its loops from a start on and below an end: of rows, elements or columns."""
+
+    def __init__(self, f: Function, nest: LoopNest, values: Values) -> None:
+        self._f, self._nest, self._values = f, nest, values
+        self._width = _in_llvm(nest.n_columns)
+
+    def write(self, start: str, end: str) -> None:
+        """Write the whole nest; of single numbers there are no loops over workers."""
+        nest = self._nest
+        if nest.kind == "single":
+            self._segments("0")
+            self._values.store(nest.statements)
+        elif all(statement.out.role in ("worker", "number") for statement in nest.statements):
+            self.write_line(start, end)
+        elif nest.kind == "element":
+            self._elements(start, end)
+        elif nest.kind == "row":
+            with self._f.loop(start, end) as row:
+                self._segments(row.index)
+                self._values.store(nest.statements)
+        else:
+            for segment in nest.segments:
+                self._columns(segment, start, end)
+                self._values.keep(lambda role: False)
+
+    def write_line(self, start: str, end: str) -> None:
+        """One loop over all elements."""
+        self._load_numbers(self._nest.statements)
+        with self._f.loop(start, end) as w:
+            for statement in self._nest.statements:
+                self._values.statement(statement, {"matrix": w.index, "worker": w.index})
+            self._values.store(self._nest.statements)
+
+    def _load_numbers(self, statements: tuple[Statement, ...]) -> None:
+        items = [item for statement in statements for item in statement.items if item.role == "number"]
+        self._values.load_all(items, {})
+
+    def _elements(self, start: str, end: str) -> None:
+        f, statements = self._f, self._nest.statements
+        if {item.role for each in statements for item in (*each.items, each.out)} <= {"matrix", "number"}:
+            self.write_line(*(f.calculated("mul", row, self._width) for row in (start, end)))
+            return
+        self._load_numbers(statements)
+        with f.loop(start, end) as row:
+            at = f.calculated("mul", row.index, self._width)
+            with f.loop(0, self._width) as column:
+                where = _where(f.calculated("add", at, column.index), row.index, column.index)
+                for statement in statements:
+                    self._values.statement(statement, where)
+                self._values.store(statements)
+                self._values.keep(lambda role: role == "number")
+
+    def _segments(self, row: str) -> None:
+        """What one worker does along its row; or, of single numbers, the one worker."""
+        f, values, own = self._f, self._values, {"worker": row, "along columns": row}
+        for segment in self._nest.segments:
+            if segment.extent is None:
+                for statement in segment.statements:
+                    values.statement(statement, own)
+                continue
+            length = _in_llvm(segment.extent)
+            at = f.calculated("mul", row, length if self._nest.kind == "row" else "0")
+            totals = {statement: self._begin_total(statement) for statement in segment.totals}
+            values.load_all(segment.fixed, own)
+            for start, end in self._blocks(length, totals):
+                with f.loop(start, end) as i:
+                    where = _where(f.calculated("add", at, i.index), row, i.index) | {"turn": i.index}
+                    for statement in segment.statements:
+                        if statement in totals:
+                            value = values.loaded(statement.items[0], where)
+                            self._combine(statement, totals[statement][0], value)
+                        else:
+                            values.statement(statement, where)
+                    values.store(segment.statements, lambda item: item.varies)
+                    values.keep(lambda role: role in ("number", "worker"))
+            for statement, (total, _) in totals.items():
+                values.made(statement.out, f.let(f"load {f.real}, ptr {total}"), own)
+
+    def _blocks(self, length: str, totals: dict[Statement, tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """The ranges of a loop: one; or, where a long sum is made, a range in each turn of a loop around."""
+        if not totals or self._longest(length) <= LONG_SUM:
+            yield "0", length
+            return
+        f = self._f
+        sums = {statement: self._begin_total(statement) for statement in totals}
+        with f.loop(0, length, LONG_SUM) as block:
+            end = f.calculated("add", block.index, LONG_SUM)
+            last = f.let(f"call i64 @llvm.smin.i64(i64 {end}, i64 {length})")
+            for total, first in totals.values():
+                f.do(f"store {f.real} {first}, ptr {total}")
+            yield block.index, last
+            for statement, (total, _) in totals.items():
+                self._combine(statement, sums[statement][0], f.let(f"load {f.real}, ptr {total}"))
+        for statement, (total, _) in totals.items():
+            f.do(f"store {f.real} {f.let(f'load {f.real}, ptr {sums[statement][0]}')}, ptr {total}")
+
+    def _longest(self, length: str) -> int:
+        return int(length) if is_known(length) else self._nest.program.capacity
+
+    def _begin_total(self, statement: Statement) -> tuple[str, str]:
+        """Memory for a sum or maximum, and what it begins with."""
+        first, total = _first(statement), self._f.own(self._f.real)
+        self._f.do(f"store {self._f.real} {first}, ptr {total}")
+        return total, first
+
+    def _combine(self, statement: Statement, address: str, value: str, notes: str = "") -> None:
+        """One more number of a sum or maximum that stands at an address."""
+        f = self._f
+        before = f.let(f"load {f.real}, ptr {address}{notes}")
+        if statement.call.word == "max":
+            after = larger(f, before, value, value_may_be_nan=True)
+        else:
+            after = f.let(f"fadd {ADDED} {f.real} {before}, {value}")
+        f.do(f"store {f.real} {after}, ptr {address}{notes}")
+
+    def _columns(self, segment: Segment, start: str, end: str) -> None:
+        """Loops along rows in every loop over rows: what a column's worker sums up stands in memory meanwhile."""
+        f, values, statements = self._f, self._values, segment.statements
+        if segment.extent is None:
+            with f.loop(start, end) as column:
+                for statement in statements:
+                    values.statement(statement, {"worker": column.index, "along rows": column.index})
+                values.store(statements)
+            return
+        for statement in segment.totals:
+            self._begin_sums(statement, start, end, {})
+        self._load_numbers(statements)
+        for first, last, parts in self._row_blocks(_in_llvm(segment.extent), segment.totals, start, end):
+            with f.loop(first, last) as row:
+                at = f.calculated("mul", row.index, self._width)
+                with f.loop(start, end) as column:
+                    where = _where(f.calculated("add", at, column.index), row.index, column.index)
+                    for statement in statements:
+                        if statement.accumulates:
+                            value = values.loaded(statement.items[0], where)
+                            address, notes = self._sum_place(statement, column.index, parts)
+                            self._combine(statement, address, value, notes)
+                        else:
+                            values.statement(statement, where)
+                    values.store(statements)
+                    values.keep(lambda role: role == "number")
+
+    def _row_blocks(
+        self, length: str, totals: list[Statement], start: str, end: str
+    ) -> Iterator[tuple[str, str, dict[Statement, str]]]:
+        """The rows in one block; or, for sums of many, in blocks that are summed up apart: where, of each sum."""
+        f, width = self._f, self._width
+        if not totals or self._longest(length) <= LONG_COLUMN or not is_known(width):
+            yield "0", length, {}
+            return
+        parts = {statement: f.own(f"[{width} x {f.real}]") for statement in totals}
+        with f.loop(0, length, LONG_COLUMN) as block:
+            beyond = f.calculated("add", block.index, LONG_COLUMN)
+            last = f.let(f"call i64 @llvm.smin.i64(i64 {beyond}, i64 {length})")
+            for statement in totals:
+                self._begin_sums(statement, start, end, parts)
+            yield block.index, last, parts
+            for statement in totals:
+                with f.loop(start, end) as column:
+                    part = f.let(f"load {f.real}, ptr {f.element(f.real, parts[statement], column.index)}")
+                    address, notes = self._sum_place(statement, column.index, {})
+                    self._combine(statement, address, part, notes)
+
+    def _begin_sums(self, statement: Statement, start: str, end: str, parts: dict[Statement, str]) -> None:
+        with self._f.loop(start, end) as column:
+            address, notes = self._sum_place(statement, column.index, parts)
+            self._f.do(f"store {self._f.real} {_first(statement)}, ptr {address}{notes}")
+
+    def _sum_place(self, statement: Statement, column: str, parts: dict[Statement, str]) -> tuple[str, str]:
+        if statement in parts:
+            return self._f.element(self._f.real, parts[statement], column), ""
+        return self._values.address(statement.out, column)
+
+
+def _where(matrix: str, row: str, column: str) -> Where:
+    return {"matrix": matrix, "along rows": column, "along columns": row}
+
+
+def _in_llvm(extent: str) -> str:
+    return "%m" if extent == "m" else extent
+
+
+def _first(statement: Statement) -> str:
+    """What a sum or maximum begins with."""
+    return literal(float("-inf") if statement.call.word == "max" else 0.0)
