@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xpnet
 from xpnet.backend import BackendUnavailable
-from xpnet.commands import apply, bench, find_lr, info, plot, train
+from xpnet.commands import apply, bench, describe, find_lr, info, plot, train
 from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
@@ -33,6 +33,7 @@ EXAMPLES = (
     ("xpnet predict RUN X.npy --out Y.csv", "a run's model on other rows"),
     ("xpnet plot RUN", "its curves, mistakes and more (extra: xpnet[plot])"),
     ("xpnet bench --out here.json", "which device is faster here"),
+    ("xpnet describe --layers 2,3,1", "a training step, down to machine code"),
     ("xpnet info", "for a bug report"),
 )
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
@@ -115,5 +116,6 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_parsers(commands)
     plot.add_parser(commands)
     bench.add_parser(commands)
+    describe.add_parser(commands)
     info.add_parser(commands)
     return parser

@@ -27,17 +27,20 @@ def add_config(command: argparse.ArgumentParser) -> None:
     command.set_defaults(parser=command)
 
 
-def apply_config(command: argparse.ArgumentParser, path: Path) -> None:
+def apply_config(command: argparse.ArgumentParser, path: Path, *, all_known: bool = True) -> None:
     """Make the options in a file the command's defaults.
 
+    all_known: whether a key that is none of them is refused, or left out.
     Raises FileNotFoundError, or UsageError for a file or a key that it cannot take.
     """
     actions = {action.option_strings[-1].removeprefix("--"): action for action in command._actions}
     for key in ("help", "config", "resume"):
-        del actions[key]
+        actions.pop(key, None)
     values: dict[str, Any] = {}
     for written, value in _read(path).items():
         key = written.replace("_", "-")
+        if key not in actions and not all_known:
+            continue
         if key not in actions:
             near = difflib.get_close_matches(key, actions, 1, NEAR)
             hint = f"did you mean {near[0]!r}?" if near else "leave it out"

@@ -22,9 +22,7 @@ def add_loop(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("loop")
     group.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="(default: %(default)s)")
     add_batch_size(group)
-    group.add_argument(
-        "--accumulate", type=whole(1), default=1, metavar="K", help="batches to an update (default: %(default)s)"
-    )
+    add_accumulate(group)
     group.add_argument(
         "--engine",
         type=option("engine", (AUTO, *engine_names())),
@@ -137,6 +135,13 @@ def add_batch_size(command: argparse._ActionsContainer) -> None:
     """Add --batch-size."""
     command.add_argument(
         "--batch-size", type=whole(1), default=32, metavar="N", help="samples a step (default: %(default)s)"
+    )
+
+
+def add_accumulate(command: argparse._ActionsContainer) -> None:
+    """Add --accumulate."""
+    command.add_argument(
+        "--accumulate", type=whole(1), default=1, metavar="K", help="batches to an update (default: %(default)s)"
     )
 
 

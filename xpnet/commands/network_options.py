@@ -35,6 +35,10 @@ MEANINGS = {
     "label_smoothing": "part of the targets, from 0 to below 1",
 }
 
+OF_LOSSES = tuple(dict.fromkeys(flag for flags in LOSS_FLAGS.values() for flag in flags))
+# All that says what the network is.
+NETWORK = ("layers", "activation", "output", "init", "normalization", "dropout", "loss", *OF_LOSSES)
+
 
 def add_network(command: argparse.ArgumentParser) -> None:
     """Add the options of the network."""
@@ -81,7 +85,7 @@ def add_network(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(LOSSES)} (default: softmax_cross_entropy for classes, "
         "sigmoid_cross_entropy for a table's two, else squared_error)",
     )
-    for flag in dict.fromkeys(flag for flags in LOSS_FLAGS.values() for flag in flags):
+    for flag in OF_LOSSES:
         defaults = {name: defaults_of(LOSSES[name])[key[flag]] for name, key in LOSS_FLAGS.items() if flag in key}
         group.add_argument(
             f"--{flag.replace('_', '-')}",
@@ -138,7 +142,7 @@ def check_network(arguments: argparse.Namespace) -> None:
 
 def make_network(arguments: argparse.Namespace, data: Data) -> Network:
     """Make the network that the options say, for these data; raises UsageError if they do not fit."""
-    backend, training = select_backend(arguments.device, arguments.dtype), data.training
+    training = data.training
     sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
     if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
         raise UsageError(
@@ -146,7 +150,13 @@ def make_network(arguments: argparse.Namespace, data: Data) -> Network:
             f"features and {training.n_outputs} {'classes' if training.is_classification else 'outputs'}; "
             "begin and end with these"
         )
-    loss = _loss(arguments, arguments.loss or data.default_loss)
+    return network_of(arguments, sizes, data.default_loss)
+
+
+def network_of(arguments: argparse.Namespace, sizes: list[int], default_loss: str) -> Network:
+    """Make the network that the options say, of these sizes; raises UsageError for what does not go together."""
+    loss = _loss(arguments, arguments.loss or default_loss)
+    backend = select_backend(arguments.device, arguments.dtype)
     try:
         return Network(sizes, loss=loss, backend=backend, seed=arguments.seed, **_shape(arguments))
     except ValueError as error:
@@ -166,8 +176,7 @@ def _shape(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _loss(arguments: argparse.Namespace, name: str) -> Loss:
-    every = dict.fromkeys(flag for flags in LOSS_FLAGS.values() for flag in flags)
-    refuse_stray(arguments, every, "--loss", name, LOSS_FLAGS)
+    refuse_stray(arguments, OF_LOSSES, "--loss", name, LOSS_FLAGS)
     given = {
         parameter: getattr(arguments, flag)
         for flag, parameter in LOSS_FLAGS[name].items()

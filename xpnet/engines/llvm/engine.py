@@ -19,7 +19,7 @@ from xpnet.backend import Backend
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.engines.llvm.native import load
-from xpnet.engines.llvm.run import FLAG, TABLE, program_text
+from xpnet.engines.llvm.run import FLAG, TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
@@ -41,6 +41,13 @@ def threads_for(program: Program, backend: Backend) -> int:
     return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who gave BLAS one thread wants one
 
 
+def text_for(program: Program, backend: Backend, scales: Mapping[str, float | None], threads: int) -> ProgramText:
+    """Return the text of a Program for so many threads of this machine; the arguments are those of `program_text`."""
+    gemm, least_flops = numpy_gemm(backend.dtype), LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO
+    library = None if gemm is None else Library(gemm.integer_bits, least_flops)
+    return program_text(program, backend.dtype, scales, threads=threads, library=library)
+
+
 class Compiled(Engine):
     """Runs a Program on the CPU as machine code; whatever is not a run of steps is replayed on the same memory.
 
@@ -59,10 +66,7 @@ class Compiled(Engine):
         threads: int = 1,
     ) -> None:
         self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
-        least_flops = LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO
-        library = None if self._gemm is None else Library(self._gemm.integer_bits, least_flops)
-        scales = {name: scale for name, (_, scale) in (data or {}).items()}
-        self._text = program_text(program, backend.dtype, scales, threads=threads, library=library)
+        self._text = text_for(program, backend, {name: scale for name, (_, scale) in (data or {}).items()}, threads)
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)

@@ -53,7 +53,7 @@ def load(text: str, name: str = "run") -> Native:
     """
     start = time.perf_counter()
     llvm = _llvm()
-    host = _Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    host = _this_host(llvm)
     key = _key(text, host)
     cache = open_cache()
     code = None if cache is None else cache.read(key)
@@ -66,6 +66,10 @@ def load(text: str, name: str = "run") -> Native:
     jit = llvm.create_lljit_compiler(use_jit_link=sys.platform != "win32")
     library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name).link(jit, "xpnet")
     return Native(library[name], source, time.perf_counter() - start, (library, jit))
+
+
+def _this_host(llvm: Any) -> _Host:
+    return _Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
 
 
 def check_llvm() -> None:
@@ -105,8 +109,21 @@ def _speed_level(text: str) -> int:
     return 1 if len(text) > _LONG_TEXT else 3
 
 
+def assembly(text: str) -> str:
+    """Return what `load` makes of an LLVM module, in this machine's assembly language."""
+    llvm = _llvm()
+    machine, module = _optimised(text, _this_host(llvm))
+    return str(machine.emit_assembly(module))
+
+
 def _compile(text: str, host: _Host) -> bytes:
     """The object file's bytes."""
+    machine, module = _optimised(text, host)
+    return bytes(machine.emit_object(module))
+
+
+def _optimised(text: str, host: _Host) -> tuple[Any, Any]:
+    """The target machine, and the module with LLVM's passes done."""
     llvm = _llvm()
     machine = llvm.Target.from_triple(host.triple).create_target_machine(host.cpu, host.features, **_MACHINE)
     module = llvm.parse_assembly(text, llvm.create_context())  # its own: nothing is left behind, threads do not meet
@@ -117,4 +134,4 @@ def _compile(text: str, host: _Host) -> bytes:
         setattr(tuning, option, value)
     passes = llvm.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
-    return bytes(machine.emit_object(module))
+    return machine, module

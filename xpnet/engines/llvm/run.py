@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.engines.llvm.mathematics import definitions
-from xpnet.engines.llvm.plan import make_plan
+from xpnet.engines.llvm.plan import Plan, make_plan
 from xpnet.engines.llvm.products import VECTOR_BYTES
 from xpnet.engines.llvm.step import Library, StepPrinter
 from xpnet.engines.llvm.text import Function, literal
@@ -48,14 +48,19 @@ SPINS = 2000  # looks at another thread's flag before the processor is offered t
 class ProgramText:
     """The text of a Program and what goes with it.
 
+    plan: what it was printed from.
     sizes: which batch sizes it serves.  numbers: (call, operand) of those that depend on the batch length.
-    extra_floats: elements that it needs behind the float arena.
     """
 
     text: str
+    plan: Plan
     sizes: Sizes
     numbers: tuple[tuple[int, int], ...]
-    extra_floats: int
+
+    @property
+    def extra_floats(self) -> int:
+        """Elements that it needs behind the float arena."""
+        return self.plan.working.floats(self.plan.threads)
 
 
 def program_text(
@@ -83,7 +88,7 @@ def program_text(
         parts.append(_WAIT.format(threads=threads, flag=FLAG, spins=SPINS))
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
     parts += [*step.tables, _declared(step.real), definitions(words, dtype), *step.metadata.lines, ""]
-    return ProgramText("\n".join(parts), step.sizes, tuple(step.numbers), plan.working.floats(threads))
+    return ProgramText("\n".join(parts), plan, sizes, tuple(step.numbers))
 
 
 class _Run:

@@ -1,0 +1,108 @@
+"""xpnet describe: each level of a step is the library's own text, of the options, a run or a model file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_cli import refused, refused_by_parser, surroundings  # noqa: F401  a fixture that runs by itself
+
+import xpnet
+from xpnet.cli import main
+from xpnet.commands.describe import SHOWN
+from xpnet.engines.cuda.text import cuda_source
+from xpnet.engines.llvm.engine import text_for
+from xpnet.program.grouping import describe as describe_launches
+
+OPTIONS = ["--layers", "4,6,3", "--optimizer", "adam", "--l2", "0.1", "--batch-size", "5", "--dropout", "0.2"]
+
+
+def program_and_backend(seed=0):
+    backend = xpnet.select_backend("cpu")
+    network = xpnet.Network([4, 6, 3], activation="relu", dropout=0.2, loss="softmax_cross_entropy", backend=backend)
+    return network.training_program(5, xpnet.Adam(0.1, l2=0.1), False, seed), backend
+
+
+def described(capsys, *words):
+    assert main(["describe", *map(str, words)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_level_is_the_librarys_text(capsys, threads):
+    """Alone it can be piped into a file; LLVM's is what the engine would compile."""
+    program, backend = program_and_backend()
+    compiled = text_for(program, backend, {"X": None, "Y": None}, threads)
+    expected = {
+        "program": program.describe(),
+        "launches": describe_launches(program),
+        "plan": compiled.plan.describe(),
+        "llvm": compiled.text,
+        "cuda": cuda_source(program, backend.dtype, {"X": backend.dtype, "Y": backend.dtype}).text,
+    }
+    for name, text in expected.items():
+        out = described(capsys, *OPTIONS, "--threads", threads, "--show", name)
+        assert out.rstrip("\n") == text.rstrip("\n"), name
+    assert set(expected) | {"assembly"} == set(SHOWN)
+
+
+def test_by_default_it_goes_from_the_program_to_the_plan(capsys):
+    lines = described(capsys).splitlines()
+    heads = [line.split()[1].rstrip(":") for line in lines if line.startswith("--- ")]
+    assert heads == ["program", "launches", "plan"] and "Z1 = W1 @ X" in lines[5]
+    assert "gather   X (784, 32) <- X[order]" in lines
+
+
+def test_one_output_has_a_loss_that_goes_with_it(capsys):
+    assert "squared_error" in described(capsys, "--layers", "2,3,1", "--show", "program")
+
+
+def test_accumulated_steps_have_an_update_apart(capsys):
+    out = described(capsys, *OPTIONS, "--accumulate", "3", "--show", "program,llvm")
+    assert "an update every 3 steps" in out and "define internal void @update" in out
+
+
+def test_assembly_is_made_of_the_text(capsys):
+    pytest.importorskip("llvmlite")
+    out = described(capsys, "--layers", "2,3,1", "--show", "assembly")
+    assert "run:" in out and ".text" in out and "define internal" not in out
+
+
+def test_assembly_without_llvmlite_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "llvmlite.binding", None)
+    refused(capsys, ["describe", "--layers", "2,3,1", "--show", "assembly"], "llvmlite", "pip install 'xpnet[jit]'")
+
+
+def test_a_run_is_described_by_its_own_options(capsys, tmp_path):
+    run = tmp_path / "run"
+    options = "--layers 784,6,10 --optimizer adam --batch-size 7 --dtype float64 --epochs 0 --quiet"
+    assert main(["train", *options.split(), "--out", str(run)]) == 0
+    capsys.readouterr()
+    out = described(capsys, run, "--show", "program,cuda")
+    assert "W1 @ X" in out and "(6, 7)" in out and "adam" in out and "typedef double real;" in out
+    message = f"--batch-size, --layers beside {run}", "needed are options", "leave --batch-size, --layers out"
+    refused(capsys, ["describe", run, "--layers", "4,3", "--batch-size", "9"], *message, code=2)
+
+
+def test_a_model_file_is_described_with_the_optimizer_asked_for(capsys, tmp_path):
+    path = tmp_path / "model.safetensors"
+    xpnet.Network([4, 6, 3], activation="tanh", loss="squared_error", backend=xpnet.select_backend("cpu")).save(path)
+    out = described(capsys, "--model", path, "--optimizer", "lion", "--show", "program")
+    assert "tanh" in out and "lion" in out and "(6, 32)" in out
+    message = f"--activation beside {path}", "needed are options that it leaves open", "leave --activation out"
+    refused(capsys, ["describe", path, "--activation", "elu"], *message, code=2)
+
+
+def test_what_cannot_be_described_is_refused(capsys, tmp_path):
+    refused(capsys, ["describe", tmp_path / "no.safetensors"], "no.safetensors")
+    refused(capsys, ["describe", tmp_path], "is not a run directory", "config.json")
+    refused(capsys, ["describe", "--layers", "4,3", "--dropout", "0.5"], "--dropout works on hidden layers", code=2)
+    refused(capsys, ["describe", "--momentum", "0.9"], "--momentum goes with", "not with sgd", code=2)
+    refused_by_parser(capsys, ["describe", "--show", "pln"], "show is 'pln'", "did you mean 'plan'?")
+    refused_by_parser(capsys, ["describe", "--threads", "0"], "'0' is too small", "at least 1")
+
+
+def test_nothing_is_read_of_the_data(capsys, monkeypatch):
+    monkeypatch.setattr(np, "load", None)
+    described(capsys, "--layers", "2,3,2")

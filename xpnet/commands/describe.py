@@ -1,0 +1,123 @@
+"""xpnet describe: follow one training step from the recorded Program down to machine code, without data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from xpnet.backend import Backend, select_backend
+from xpnet.commands import runs
+from xpnet.commands.apply import backend_of
+from xpnet.commands.arguments import UsageError, name_list, whole
+from xpnet.commands.config_file import apply_config
+from xpnet.commands.loop_options import add_accumulate, add_batch_size
+from xpnet.commands.network_options import NETWORK, add_network, check_network, network_of
+from xpnet.commands.optimizer_options import add_optimizer, default_rate, make_optimizer
+from xpnet.engines.cuda.text import cuda_source
+from xpnet.engines.llvm.engine import text_for, threads_for
+from xpnet.engines.llvm.native import assembly
+from xpnet.engines.llvm.run import ProgramText
+from xpnet.network.network import Network
+from xpnet.program.calls import Program
+from xpnet.program.grouping import describe as describe_launches
+
+# Each level is made of the one before it: a GPU's code of the launches, a CPU's of the plan.
+SHOWN = {
+    "program": "the recorded calls",
+    "launches": "those that a GPU makes in one kernel",
+    "plan": "what the threads of a CPU do",
+    "llvm": "the text that a CPU's code is compiled from",
+    "assembly": "that code (extra: xpnet[jit])",
+    "cuda": "the text of a GPU's kernels",
+}
+LAYERS = [784, 100, 200, 10]
+BESIDE = ("command", "run", "parser", "model", "show", "threads", "device")  # what may stand beside a run
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    command = commands.add_parser(
+        "describe",
+        help="print a training step: its Program, launches, plan and generated code",
+        usage="%(prog)s [RUN|MODEL.safetensors] [OPTIONS]",
+        allow_abbrev=False,
+    )
+    command.word_for = "model"
+    command.add_argument(
+        "--model",
+        metavar="RUN|MODEL.safetensors",
+        help="a run directory, whose options are taken too, or the file of a network (default: one of --layers)",
+    )
+    add_network(command)
+    add_optimizer(command)
+    group = command.add_argument_group("step")
+    add_batch_size(group)
+    add_accumulate(group)
+    group.add_argument(
+        "--threads", type=whole(1), metavar="N", help="of the compiled step (default: as many as a run would take here)"
+    )
+    group = command.add_argument_group("output")
+    group.add_argument(
+        "--show",
+        type=name_list("show", SHOWN),
+        default=["program", "launches", "plan"],
+        metavar="NAME[,NAME...]",
+        help="; ".join(f"{name}: {about}" for name, about in SHOWN.items()) + " (default: program,launches,plan)",
+    )
+    command.set_defaults(run=run, parser=command)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    arguments, network = _network(arguments)
+    optimizer = make_optimizer(arguments, default_rate(arguments))
+    program = network.training_program(
+        arguments.batch_size, optimizer, False, arguments.seed, accumulate=arguments.accumulate
+    )
+    for name in arguments.show:
+        text = _text(name, program, network.backend, arguments.threads)
+        print(text if len(arguments.show) == 1 else f"--- {name}: {SHOWN[name]}\n{text}\n", flush=True)
+    return 0
+
+
+def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network]:
+    """The network, and the options that hold: of a run its own, beside those that say what is shown."""
+    if arguments.model is None:
+        check_network(arguments)
+        sizes = arguments.layers or LAYERS
+        return arguments, network_of(arguments, sizes, "softmax_cross_entropy" if sizes[-1] > 1 else "squared_error")
+    path, command = Path(arguments.model), arguments.parser
+    defaults, is_run = vars(command.parse_args([])), path.is_dir()
+    given = sorted(name for name, value in vars(arguments).items() if name not in BESIDE and value != defaults[name])
+    stray = given if is_run else [name for name in given if name in NETWORK]
+    if stray:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
+        raise UsageError(
+            f"{flags} beside {path}, which says that itself; needed are options that it leaves open: leave {flags} out"
+        )
+    if not is_run:
+        return arguments, Network.load(path, select_backend(arguments.device, arguments.dtype))
+    config = runs.read_config(path)
+    apply_config(command, path / runs.CONFIG, all_known=False)
+    of_run = argparse.Namespace(**vars(command.parse_args([])) | {name: getattr(arguments, name) for name in BESIDE})
+    return of_run, Network.load(path / runs.MODEL, backend_of(arguments, config))
+
+
+def _text(name: str, program: Program, backend: Backend, threads: int | None) -> str:
+    if name == "program":
+        return program.describe()
+    if name == "launches":
+        return describe_launches(program)
+    if name == "cuda":
+        return cuda_source(program, backend.dtype, {name: backend.dtype for name, _ in program.gathers}).text.rstrip()
+    compiled = _compiled(program, backend, threads)
+    if name == "plan":
+        return compiled.plan.describe()
+    return (compiled.text if name == "llvm" else assembly(compiled.text)).rstrip()
+
+
+def _compiled(program: Program, backend: Backend, threads: int | None) -> ProgramText:
+    """The text for samples of the network's own type."""
+    scales = dict.fromkeys((name for name, _ in program.gathers), None)
+    return text_for(program, backend, scales, threads or threads_for(program, backend))
