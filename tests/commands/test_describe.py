@@ -66,7 +66,7 @@ def test_accumulated_steps_have_an_update_apart(capsys):
 def test_assembly_is_made_of_the_text(capsys):
     pytest.importorskip("llvmlite")
     out = described(capsys, "--layers", "2,3,1", "--show", "assembly")
-    assert "run:" in out and ".text" in out and "define internal" not in out
+    assert "\nrun:\n" in out and "ret" in out and "define internal" not in out
 
 
 def test_assembly_without_llvmlite_names_the_extra(capsys, monkeypatch):
