@@ -248,7 +248,7 @@ def test_constants_are_filled_once_and_wrap(backend):
 @pytest.mark.parametrize("factor", [0.5, -1.0, -4.0, 3.0, 0.3])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_sum_and_its_factor(backend, axis, factor):
-    """The sum stands alone, then multiplied in place, then elsewhere: whatever is drawn together, all are right."""
+    """The sum stands alone, then multiplied in place, then elsewhere: whatever is fused, all are right."""
 
     def build(r):
         xp, X = r.xp, r.batch_matrix("X", 3)

@@ -46,7 +46,7 @@ class NumpyCalls:
         self._filled: dict[float, np.ndarray] = {}
 
     def bind(self, calls: Sequence[Call], others: Sequence[Call] = ()) -> list[Bound]:
-        """Return what does the same as these calls one after the other; some are drawn together.
+        """Return what does the same as these calls one after the other; some are fused.
 
         others: calls of other phases, which may read what these leave.
         """
@@ -154,7 +154,7 @@ def _factor(call: Call, following: Sequence[Call]) -> float | None:
 def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
     """Whether `second` sums up what `first` left, a vector that nobody else reads before it is written again.
 
-    after: the calls from there on to `second` again, as steps follow each other; those drawn into `first` may be there.
+    after: the calls from there on to `second` again, as steps follow each other; those fused into `first` may be there.
     """
     if second.word != "sum" or second.phase != first.phase or first.operands[0].buffer.form != "matrix":
         return False

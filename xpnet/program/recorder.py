@@ -296,8 +296,8 @@ def _refuse_overlap(call: Call) -> None:
             )
 
 
-def _turned(shape: tuple[int, ...], turn: bool) -> tuple[int, ...]:
-    return shape[::-1] if turn else shape
+def _transposed(shape: tuple[int, ...], is_transposed: bool) -> tuple[int, ...]:
+    return shape[::-1] if is_transposed else shape
 
 
 def _place_elementwise(
@@ -320,7 +320,7 @@ def _place_elementwise(
                 )
             if item.form == "matrix" and item.flipped != out.flipped:
                 _refuse_order(word, item, out)
-            placed.append(Operand(item, _turned(item.shape, out.flipped)))
+            placed.append(Operand(item, _transposed(item.shape, out.flipped)))
         else:
             if item.form == "matrix" or item.shape != out.shape:
                 raise RecordingError(
@@ -328,7 +328,7 @@ def _place_elementwise(
                     "give it that shape, or that of a row or column of it"
                 )
             placed.append(Operand(item, (item.size,)))
-    shape = _turned(out.shape, out.flipped) if is_matrix else (out.size,)
+    shape = _transposed(out.shape, out.flipped) if is_matrix else (out.size,)
     return tuple(placed), Operand(out, shape)
 
 
@@ -357,8 +357,8 @@ def _place_reduction(
             )
         return (Operand(source, (source.size,)),), Operand(out, (1,)), 0
     memory_axis = 1 - axis if source.flipped else axis
-    operand = Operand(source, _turned(source.shape, source.flipped))
-    return (operand,), Operand(out, _turned(kept, source.flipped)), memory_axis
+    operand = Operand(source, _transposed(source.shape, source.flipped))
+    return (operand,), Operand(out, _transposed(kept, source.flipped)), memory_axis
 
 
 def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, Operand], Operand]:
@@ -375,9 +375,9 @@ def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, O
         )
     if out.flipped:
         left, right = right.T, left.T
-    return (_as_stored(left), _as_stored(right)), Operand(out, _turned(out.shape, out.flipped))
+    return (_as_stored(left), _as_stored(right)), Operand(out, _transposed(out.shape, out.flipped))
 
 
 def _as_stored(buffer: Buffer) -> Operand:
     """An operand of a product: C-ordered memory and whether to transpose it."""
-    return Operand(buffer, _turned(buffer.shape, buffer.flipped), transposed=buffer.flipped)
+    return Operand(buffer, _transposed(buffer.shape, buffer.flipped), transposed=buffer.flipped)

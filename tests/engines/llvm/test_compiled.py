@@ -271,7 +271,7 @@ def shifted(recorder, shift):
 
 
 def few_rows(recorder):
-    """Of a result of so few rows the right factor is not turned round, in a strip of it neither."""
+    """Of a result of so few rows the right factor is not transposed, in a strip of it neither."""
     part, gradient = recorder.flat_in(recorder.theta, "part", 0, 80), recorder.flat("gradient", 80)
     product_into(recorder, gradient, 0, (2, 40))
     with recorder.phase("update"):
@@ -313,7 +313,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", BY_HAND)
-def test_what_is_drawn_into_products_of_a_users_own(name, threads, quick):
+def test_what_is_fused_into_products_of_a_users_own(name, threads, quick):
     program, backend, found = record(BY_HAND[name], batch=4, n_parameters=192), select_backend("cpu", "float64"), []
     for make in (Replay, with_threads(threads)):
         engine, rng = make(program, backend, np.linspace(-1.0, 1.0, 192)), np.random.default_rng(0)

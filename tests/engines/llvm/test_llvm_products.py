@@ -32,8 +32,8 @@ class Shape:
     n_columns: int
     n_rows: int | None
     n_inner: int | None
-    left_turned: bool
-    right_turned: bool
+    left_transposed: bool
+    right_transposed: bool
     bias: bool
     most_rows: int = MOST_ROWS
 
@@ -73,8 +73,8 @@ class Module:
     def _product(self, real: str, number: int, shape: Shape) -> str:
         f = Function(self.metadata, real)
         factors = [
-            Factor(address, *((1, WIDE) if turned else (WIDE, 1)))
-            for address, turned in (("%left", shape.left_turned), ("%right", shape.right_turned))
+            Factor(address, *((1, WIDE) if transposed else (WIDE, 1)))
+            for address, transposed in (("%left", shape.left_transposed), ("%right", shape.right_transposed))
         ]
         first, last = ("%first", "%last") if shape.n_rows is None else ("0", str(shape.n_rows))
         n_inner = "%n_inner" if shape.n_inner is None else str(shape.n_inner)
@@ -121,8 +121,8 @@ class Module:
         right = left.copy()
         A, B = rng.standard_normal((rows, n_inner)), rng.standard_normal((n_inner, shape.n_columns))
         A, B = A.astype(self.dtype), B.astype(self.dtype)
-        (left.T if shape.left_turned else left)[:rows, :n_inner] = A
-        (right.T if shape.right_turned else right)[:n_inner, : shape.n_columns] = B
+        (left.T if shape.left_transposed else left)[:rows, :n_inner] = A
+        (right.T if shape.right_transposed else right)[:n_inner, : shape.n_columns] = B
         bias = rng.standard_normal(shape.n_columns).astype(self.dtype)
         out = np.full((rows + 2, shape.n_columns), 7.0, self.dtype)
         scratch = np.full(n_inner * shape.n_columns + 1, 7.0, self.dtype)
@@ -142,8 +142,8 @@ def taken(shapes, step):
 def shapes_given_when_called():
     """Rows and length of the sums are given; every number of columns."""
     return [
-        Shape(columns, None, None, left_turned, right_turned, bias)
-        for columns, left_turned, right_turned, bias in combinations(
+        Shape(columns, None, None, left_transposed, right_transposed, bias)
+        for columns, left_transposed, right_transposed, bias in combinations(
             range(1, MOST_COLUMNS + 1), (False, True), (False, True), (False, True)
         )
     ]
@@ -152,11 +152,11 @@ def shapes_given_when_called():
 def shapes_of_known_sums():
     """The length of the sums is known, as it is for forward and backward; few and many rows."""
     return [
-        Shape(columns, rows, n_inner, left_turned, right_turned, bias, rows or most_rows)
+        Shape(columns, rows, n_inner, left_transposed, right_transposed, bias, rows or most_rows)
         for n_inner, (columns, rows, most_rows) in combinations(
             INNER, [(1, None, 13), (3, None, 5), (7, None, 13), (8, 3, 0), (12, 13, 0), (37, None, 9), (5, 1, 0)]
         )
-        for left_turned, right_turned, bias in [
+        for left_transposed, right_transposed, bias in [
             (False, True, n_inner % 2 == 0),
             (True, n_inner % 2 == 0, True),
             (False, False, False),
@@ -219,7 +219,7 @@ def test_sums_of_not_a_number_and_infinity():
     np.testing.assert_array_equal(out[1], [70, 70, 70, np.inf, -np.inf])
 
 
-def test_the_right_operand_is_turned_only_where_that_is_asked_for():
+def test_the_right_operand_is_transposed_only_where_that_is_asked_for():
     """`needs_scratch` says how much memory is needed, before a product is written."""
     assert needs_scratch(WIDE, LONG_INNER - 1, FEW_ROWS)
     assert not any(

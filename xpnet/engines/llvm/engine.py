@@ -83,7 +83,7 @@ class Compiled(Engine):
             n_whole = len(order) // capacity
             if n_whole == 0:
                 return self._replay.run(order, rows_in)
-            whole = self._run(order[: n_whole * capacity], rows_in[:n_whole], goes_on=True)
+            whole = self._run(order[: n_whole * capacity], rows_in[:n_whole], continues=True)
             return np.concatenate([whole, self._replay.run(order[n_whole * capacity :], rows_in[n_whole:])])
         return self._run(order, rows_in)
 
@@ -91,7 +91,7 @@ class Compiled(Engine):
         """See `Engine.execute`."""
         self._replay.execute(batch, *phases)
 
-    def _run(self, order: np.ndarray, rows_in: np.ndarray, goes_on: bool = False) -> np.ndarray:
+    def _run(self, order: np.ndarray, rows_in: np.ndarray, continues: bool = False) -> np.ndarray:
         """Run these steps; an update that is not due after the last one is made, unless the run goes on elsewhere."""
         memory, capacity, n_samples = self.memory, self.program.capacity, len(order)
         order, rows = memory.upload(order, rows_in)
@@ -108,7 +108,7 @@ class Compiled(Engine):
             "numbers": numbers[0],
             "last_numbers": numbers[1],
             "n_samples": n_samples,
-            "goes_on": int(goes_on),
+            "goes_on": int(continues),
             "flags": self._flags,
             "pause": _sched_yield() if self.threads > 1 else 0,
             "gemm": self._gemm.address if self._gemm else 0,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from xpnet.engines.llvm.text import ADDED, Function, Regions, is_known, literal
-from xpnet.engines.llvm.words import larger, write_word
+from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, Regions, is_known, literal
+from xpnet.engines.llvm.words import extreme, write_word
 from xpnet.program.calls import Operand, Place
 from xpnet.program.loops import Item, LoopNest, Segment, Statement
 
@@ -201,9 +201,9 @@ class LoopPrinter:
         f = self._f
         before = f.let(f"load {f.real}, ptr {address}{notes}")
         if statement.call.word == "max":
-            after = larger(f, before, value, value_may_be_nan=True)
+            after = extreme(f, "maximum", before, value, value_may_be_nan=True)
         else:
-            after = f.let(f"fadd {ADDED} {f.real} {before}, {value}")
+            after = f.let(f"fadd {FAST_MATH_FLAGS} {f.real} {before}, {value}")
         f.do(f"store {f.real} {after}, ptr {address}{notes}")
 
     def _columns(self, segment: Segment, start: str, end: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from xpnet.engines.llvm.text import ADDED, Function, is_known
+from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, is_known
 
 VECTOR_BYTES = 32  # of a vector: AVX2's; narrower machines take two registers for one
 FEW_ROWS = 8  # of a result: fewer do not repay turning the right operand
@@ -37,7 +37,7 @@ class Product:
     columns: likewise, where `takes_columns` allows it; None for all.
     most_rows: how many rows there can be.  multiple: of what their number is one.
     bias: address of the n_columns numbers that each row begins with, or None.
-    scratch: address of n_inner * n_columns numbers for the right operand turned round, where that pays.
+    scratch: address of n_inner * n_columns numbers for the right operand, transposed, where that pays.
     """
 
     left: Factor
@@ -55,14 +55,14 @@ class Product:
 
 
 def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> bool:
-    """Whether the right operand is to be turned round."""
+    """Whether the right operand is to be transposed into working memory."""
     if right_columns == 1 or not is_known(n_inner) or int(n_inner) >= LONG_INNER:
         return False
     return most_rows >= FEW_ROWS
 
 
 def takes_columns(n_inner: int, n_columns: int) -> bool:
-    """Whether a product with a right operand that lies turned can be cut at multiples of `COLUMN_UNIT` columns."""
+    """Whether a product with a transposed right operand can be cut at multiples of `COLUMN_UNIT` columns."""
     return n_inner >= LONG_INNER and n_columns > 2 * COLUMN_UNIT
 
 
@@ -72,11 +72,11 @@ def write_product(f: Function, product: Product) -> None:
     if right.columns == 1 or product.n_columns == 1:
         _by_outer_products(f, product, Factor(right.address, right.rows, 1))
     elif needs_scratch(right.columns, n_inner, product.most_rows):
-        turned = Factor(product.scratch, product.n_columns, 1)
+        transposed = Factor(product.scratch, product.n_columns, 1)
         with f.loop(0, product.n_columns) as j, f.loop(0, n_inner) as k:
             value = f.let(f"load {f.real}, ptr {_at(f, right, k.index, j.index)}")
-            f.do(f"store {f.real} {value}, ptr {_at(f, turned, k.index, j.index)}")
-        _by_outer_products(f, product, turned)
+            f.do(f"store {f.real} {value}, ptr {_at(f, transposed, k.index, j.index)}")
+        _by_outer_products(f, product, transposed)
     elif is_known(n_inner) and int(n_inner) >= _lanes(f) and (product.left.columns, right.rows) == (1, 1):
         _by_dot_products(f, product)
     else:
@@ -256,9 +256,8 @@ def _summed(f: Function, vectors: list[str], lanes: int) -> str:
     kind = _vector(f, lanes)
     if len(vectors) == 1:
         zero = "0x8000000000000000"  # -0.0, which changes nothing
-        return f.let(
-            f"call {ADDED} {f.real} @llvm.vector.reduce.fadd.{_suffix(f, lanes)}({f.real} {zero}, {kind} {vectors[0]})"
-        )
+        function = f"@llvm.vector.reduce.fadd.{_suffix(f, lanes)}"
+        return f.let(f"call {FAST_MATH_FLAGS} {f.real} {function}({f.real} {zero}, {kind} {vectors[0]})")
     step = 1
     while len(vectors) > 1:  # neighbours are added, two vectors becoming one
         vectors = [_paired(f, one, other, lanes, step) for one, other in zip(vectors[::2], vectors[1::2], strict=True)]
@@ -297,9 +296,8 @@ def _one_by_one(f: Function, product: Product) -> None:
         with f.loop(0, product.n_inner, carried=[(f.real, start)]) as k:
             one = f.let(f"load {f.real}, ptr {_at(f, product.left, i.index, k.index)}")
             other = f.let(f"load {f.real}, ptr {_at(f, product.right, k.index, j.index)}")
-            k.following = [
-                f.let(f"fadd {ADDED} {f.real} {k.carried[0]}, {f.let(f'fmul {ADDED} {f.real} {one}, {other}')}")
-            ]
+            multiplied = f.let(f"fmul {FAST_MATH_FLAGS} {f.real} {one}, {other}")
+            k.following = [f.let(f"fadd {FAST_MATH_FLAGS} {f.real} {k.carried[0]}, {multiplied}")]
         place = f.calculated("add", f.calculated("mul", i.index, product.n_columns), j.index)
         f.do(f"store {f.real} {k.carried[0]}, ptr {f.element(f.real, product.out, place)}")
 

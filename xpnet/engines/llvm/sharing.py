@@ -35,7 +35,7 @@ class Sharing:
         return *points, n
 
     def flat_pieces(self, n: int, done: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], ...]:
-        """Cut a flat vector of n elements, but the ranges that are done: the split points of each piece.
+        """Split a flat vector of n elements, but the ranges that are done: the split points of each piece.
 
         What lies like theta is cut as the products cut its matrices, so that weights stay with the thread that has
         them: from another core's cache they come at the speed of memory.
@@ -51,10 +51,10 @@ class Sharing:
         }
         for offset, rows, columns in sorted(matrices):
             if offset >= position:  # of two that share memory, the first
-                pieces.append(tuple(position + cut for cut in self.split_points(offset - position, VECTOR_UNIT)))
-                pieces.append(tuple(offset + cut * columns for cut in self.split_points(rows, 1)))
+                pieces.append(tuple(position + point for point in self.split_points(offset - position, VECTOR_UNIT)))
+                pieces.append(tuple(offset + point * columns for point in self.split_points(rows, 1)))
                 position = offset + rows * columns
-        pieces.append(tuple(position + cut for cut in self.split_points(n - position, VECTOR_UNIT)))
+        pieces.append(tuple(position + point for point in self.split_points(n - position, VECTOR_UNIT)))
         for start, end in done:
             parts = [part for piece in pieces for part in _without(piece, start, end)]
             pieces = [part for part in parts if part[0] < part[-1]]
@@ -191,4 +191,4 @@ def _is_on_matrix(call: Call) -> bool:
 
 def _without(piece: tuple[int, ...], start: int, end: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The split points of a piece without a range: of what is before it, and of what is behind."""
-    return tuple(min(cut, start) for cut in piece), tuple(max(cut, end) for cut in piece)
+    return tuple(min(point, start) for point in piece), tuple(max(point, end) for point in piece)

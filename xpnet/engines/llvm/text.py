@@ -15,7 +15,9 @@ from xpnet.program.calls import Place
 
 FEW_TURNS = 10  # of a loop: so few are written out
 _AS_IS = ('!"llvm.loop.unroll.disable"', '!"llvm.loop.vectorize.enable", i1 false')
-ADDED = "reassoc nsz contract"  # flags of an addition whose order is free; NaN and infinity stay what they are
+FAST_MATH_FLAGS = (
+    "reassoc nsz contract"  # flags of an addition whose order is free; NaN and infinity stay what they are
+)
 
 
 class Metadata:

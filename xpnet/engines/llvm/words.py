@@ -24,10 +24,8 @@ def write_word(f: Function, word: str, kind: str, values: list[str], constants: 
         return f.let(f"{ARITHMETIC[word]} {kind} {values[0]}, {values[1]}")
     if word == "greater":
         return f.let(f"uitofp i1 {f.let(f'fcmp ogt {kind} {values[0]}, {values[1]}')} to {kind}")
-    if word == "maximum":
-        return larger(f, *values, value_may_be_nan=not constants[1])
-    if word == "minimum":
-        return larger(f, *values, value_may_be_nan=not constants[1], turned=True)
+    if word in ("maximum", "minimum"):
+        return extreme(f, word, *values, value_may_be_nan=not constants[1])
     if word == "abs":
         return f.let(f"call {kind} @llvm.fabs.f{_bits(kind)}({kind} {values[0]})")
     if word == "sqrt":
@@ -43,13 +41,13 @@ def write_word(f: Function, word: str, kind: str, values: list[str], constants: 
     return f.let(f"call {kind} @xp_{word}({kind} {values[0]})")
 
 
-def larger(f: Function, one: str, other: str, *, value_may_be_nan: bool, turned: bool = False) -> str:
+def extreme(f: Function, word: str, one: str, other: str, *, value_may_be_nan: bool) -> str:
     """The larger of two, or the smaller; NaN if one of them is, as NumPy has it."""
     if value_may_be_nan:
-        test = f.let(f"fcmp {'olt' if turned else 'ogt'} {f.real} {one}, {other}")
+        test = f.let(f"fcmp {'olt' if word == 'minimum' else 'ogt'} {f.real} {one}, {other}")
         test = f.let(f"or i1 {test}, {f.let(f'fcmp uno {f.real} {one}, {one}')}")
     else:
-        test = f.let(f"fcmp {'ult' if turned else 'ugt'} {f.real} {one}, {other}")
+        test = f.let(f"fcmp {'ult' if word == 'minimum' else 'ugt'} {f.real} {one}, {other}")
     return f.let(f"select i1 {test}, {f.real} {one}, {f.real} {other}")
 
 
