@@ -41,7 +41,7 @@ __all__ = ["Dataset", "standardize"]
 # One-hot columns beyond this size are nearly always labels that are really identifiers.
 _MAX_ONE_HOT_BYTES = 1 << 30
 
-Fits = set[tuple[int, int, str]]  # inputs, outputs and kind of targets of the networks that data were found to fit
+Demands = set[tuple[int, int, str]]  # inputs, outputs and kind of targets: what networks ask of data
 
 
 class UploadedDataset(NamedTuple):
@@ -95,7 +95,7 @@ class Dataset:
         check_finite("Y", self._targets, "output")
         self._weights = None if weights is None else checked_weights(weights, self.n_samples)
         self._is_classification: bool | None = None
-        self.fits: Fits = set()
+        self.meets: Demands = set()
 
     @classmethod
     def from_labels(
@@ -235,7 +235,7 @@ class Dataset:
         part._weights = None if self._weights is None else read_only(self._weights[chosen], self._weights.dtype)
         # A part of classes holds classes; a part of other numbers may happen to.
         part._is_classification = self._is_classification or None
-        part.fits = set(self.fits)
+        part.meets = set(self.meets)
         if part.n_samples == 0:
             raise ValueError(f"subset({indices!r}) holds no sample; choose at least one of the {self.n_samples}.")
         if part._weights is not None and not part._weights.any():

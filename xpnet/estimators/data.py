@@ -120,7 +120,7 @@ class _RowDataset(Dataset):
     def __init__(self, rows: Any, Y: np.ndarray, weights: np.ndarray | None, is_mapped: bool) -> None:
         self._samples = rows
         self._scale, self._is_mapped, self._is_classification = None, is_mapped, None
-        self.fits = set()
+        self.meets = set()
         self._targets = read_only(Y, target_dtype(Y))
         check_finite("Y", self._targets, "output")
         self._weights = None if weights is None else checked_weights(weights, rows.shape[0])

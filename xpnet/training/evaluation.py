@@ -158,8 +158,8 @@ def check_fit(network: Network, dataset: Dataset, name: str) -> None:
             "Dataset.from_labels(X, labels)"
         )
     architecture = network.architecture
-    takes = (architecture.n_inputs, architecture.n_outputs, architecture.loss.targets)
-    if takes in dataset.fits:
+    asked = (architecture.n_inputs, architecture.n_outputs, architecture.loss.targets)
+    if asked in dataset.meets:
         return
     for what, found, needed in (
         ("features", dataset.n_features, architecture.n_inputs),
@@ -171,7 +171,7 @@ def check_fit(network: Network, dataset: Dataset, name: str) -> None:
                 f"{name} has {found} {what}, the network expects {needed}; make a network whose {end} size is {found}"
             )
     _check_targets(architecture.loss, dataset.Y, name)
-    dataset.fits.add(takes)
+    dataset.meets.add(asked)
 
 
 def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:
