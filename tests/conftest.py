@@ -9,6 +9,7 @@ XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for ma
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # before any test imports SciPy: some checks of scikit-learn's skip without it
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores that others use too, its threads spin
@@ -106,6 +107,14 @@ def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()
     yield
     fakecupy.counts.reset()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, here and in processes begun here; a shell lets those that it begins in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _is_whole(config: pytest.Config) -> bool:

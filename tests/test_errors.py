@@ -332,7 +332,7 @@ runpy.run_module("xpnet", run_name="__main__", alter_sys=True)
 """
 
 
-def test_an_interrupt_while_importing_is_no_traceback():
+def test_an_interrupt_while_importing_is_no_traceback(ctrl_c):
     done = subprocess.run([sys.executable, "-c", INTERRUPTS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "xpnet: interrupted\n")
 

@@ -624,14 +624,9 @@ def test_loss_that_is_no_number_is_still_json(capsys):
     ("number", "code", "message"),
     [(signal.SIGINT, 130, "xpnet: interrupted\n"), (signal.SIGTERM, 143, "xpnet: terminated\n")],
 )
-def test_signal_leaves_a_complete_run(number, code, message):
+def test_signal_leaves_a_complete_run(ctrl_c, number, code, message):
     argv = ["train", "--epochs", "1000000", "--layers", "784,8,10", "--json", "--quiet", "--out", "run"]
-    # A shell that started us in the background may have us ignore Ctrl-C, and a child inherits that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen([*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    process = subprocess.Popen([*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = process.stdout.readline() + process.stdout.readline()
     process.send_signal(number)
     rest, err = process.communicate(timeout=60)

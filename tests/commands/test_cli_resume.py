@@ -126,14 +126,10 @@ def test_twenty_kills_and_the_same_bits(data):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_checkpoint_of_that_very_step(data, number):
+def test_a_signal_leaves_a_checkpoint_of_that_very_step(ctrl_c, data, number):
     # Checkpoints every 30 s; "auto" would take another engine for so many epochs than for those that come about.
     argv = ["train", *data, *ALL[:-4], "--engine", "replay", "--epochs"]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = child([*argv, "100000", "--patience", "100000", "--out", "run"])
-    finally:
-        signal.signal(signal.SIGINT, before)
+    process = child([*argv, "100000", "--patience", "100000", "--out", "run"])
     changes(Path("run/checkpoint.safetensors"), process)
     written = Path("run/checkpoint.safetensors").stat().st_mtime_ns
     time.sleep(0.2)
