@@ -111,7 +111,7 @@ def fresh_counts() -> Iterator[None]:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heard, here and in processes begun here; a shell lets those that it begins in the background ignore it."""
+    """Ctrl-C is heard, here and in processes begun here: in the background, a shell has it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
