@@ -61,7 +61,7 @@ def data():
 
 
 def lines(run):
-    return [{**record, "seconds": 0} for record in json_lines(Path(run, "history.jsonl").read_text())]
+    return [{**record, "seconds": 0} for record in json_lines(Path(run, "history.jsonl").read_text(encoding="utf-8"))]
 
 
 def same_run(a, b):
@@ -164,7 +164,7 @@ def test_more_epochs_go_on_and_lines_after_the_checkpoint_are_dropped(data, caps
     options = [*data, "--layers", "6,3", "--batch-size", "50", "--quiet", "--epochs"]
     assert main(["train", *options, "5", "--out", "whole"]) == 0
     assert main(["train", *options, "3", "--out", "run"]) == 0
-    with open("run/history.jsonl", "a") as file:
+    with open("run/history.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps({"epoch": 4, "train_loss": 9.0, "seconds": 1}) + '\n{"epoch": 5, "tra')
     assert main(["train", "--resume", "run", "--epochs", "5", "--quiet", "--json"]) == 0
     assert "goes on with epoch 4, after step 0" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_cold_then_warm(folder):
     assert [call(loaded) for loaded in (cold, warm, other)] == [42, 42, 70]
     assert [loaded.source for loaded in (cold, warm, other)] == ["compiled", "cache", "compiled"]
     assert min(cold.seconds, warm.seconds) > 0 and len(os.listdir(folder)) == 4
-    assert TRIPLE in [path.read_text() for path in folder.glob("*.ll")]
+    assert TRIPLE in [path.read_text(encoding="utf-8") for path in folder.glob("*.ll")]
 
 
 def test_functions_live_as_long_as_their_object(folder):
