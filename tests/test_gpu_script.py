@@ -55,7 +55,7 @@ def test_without_a_gpu_it_says_so_in_one_line(options, tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=60,
+        timeout=300,
         env={**os.environ, "PATH": path, "PYTHONPATH": str(tmp_path)},
     )
     assert (run.returncode, run.stderr) == (0, "")

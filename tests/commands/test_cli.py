@@ -198,9 +198,9 @@ def test_train_shows_a_bar_on_a_terminal(options, shown):
         while chunk := os.read(terminal, 4096):
             seen += chunk
     os.close(terminal)
-    assert process.wait(60) == 0
+    assert process.wait(300) == 0
     assert (b"epoch 1/1:" in seen and b"/141 " in seen) == shown
-    assert not shown or seen.endswith(b"\r" + b" " * 79 + b"\r")  # gone when the epoch is over
+    assert not shown or re.search(rb"\r {79,}\r$", seen)  # gone when the epoch is over
     assert shown or seen == b""
     assert Path("out").read_text(encoding="utf-8").replace("\n", "").isprintable()
 
@@ -630,7 +630,7 @@ def test_signal_leaves_a_complete_run(ctrl_c, number, code, message):
     process = subprocess.Popen([*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = process.stdout.readline() + process.stdout.readline()
     process.send_signal(number)
-    rest, err = process.communicate(timeout=60)
+    rest, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (code, message)
     assert names("run") == RUN_FILES
     history = json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))
@@ -669,7 +669,7 @@ def test_reader_that_leaves_is_no_error(options):
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(60) == 1
+    assert process.wait(300) == 1
     assert err == "" if options else len(err.splitlines()) == 3 and "xpnet:" not in err and "pipe" not in err.lower()
     assert names("run") == RUN_FILES
     assert 1 <= len(json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))) < 200
@@ -681,7 +681,7 @@ def test_nobody_reads_stderr():
     reader, writer = os.pipe()
     os.close(reader)
     argv = [*COMMAND, "train", *SMALL, "--out", "run"]
-    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=writer, timeout=60)
+    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=writer, timeout=300)
     os.close(writer)
     assert not Path("run").exists() or names("run") in ([], RUN_FILES[1:], RUN_FILES)  # before or after record 0
 
@@ -690,7 +690,7 @@ def test_nobody_reads_stderr():
 def test_closed_stream(closed):
     """A daemon may start us without stdout or stderr."""
     argv = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "train", *SMALL, "--out", "run"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr
     assert done.returncode == 0
     assert names("run") == RUN_FILES
@@ -698,7 +698,7 @@ def test_closed_stream(closed):
 
 def test_stdout_that_is_full():
     with open("/dev/full", "w", encoding="utf-8") as full:
-        done = subprocess.run([*COMMAND, "info"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run([*COMMAND, "info"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
     assert done.returncode == 1
     assert re.fullmatch(r"xpnet: [^\n]*No space left[^\n]*\n", done.stderr)
 
@@ -1095,10 +1095,10 @@ def test_info_on_compiled_code(capsys, monkeypatch, tmp_path):
 
 
 def test_python_m_xpnet_is_the_command():
-    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"xpnet {xpnet.__version__}\n", "")
-    done = subprocess.run([*COMMAND, "evaluate", "nowhere"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*COMMAND, "evaluate", "nowhere"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"xpnet: nowhere is not a run directory[^\n]+\n", done.stderr)
-    done = subprocess.run([*COMMAND, "train", "--lr", "0"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*COMMAND, "train", "--lr", "0"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and done.stderr.startswith("usage: xpnet train")

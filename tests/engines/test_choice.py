@@ -304,7 +304,7 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_while_threads_start_leaves_none_waiting():
     """In a process of its own: a thread that waits for ever would keep it from ending."""
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=300)
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
 
 
