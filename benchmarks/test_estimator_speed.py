@@ -20,7 +20,7 @@ def test_both_are_fitted_and_the_table_is_printed_again(tmp_path, capsys):
     out = tmp_path / "estimators.json"
     assert main(["--data", "wine", "--seeds", "2", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    runs = json.loads(out.read_text())["data"]["wine"]["runs"]
+    runs = json.loads(out.read_text(encoding="utf-8"))["data"]["wine"]["runs"]
     assert [len(runs[library]) for library in ("xpnet", "sklearn")] == [2, 2]
     assert all(run["score"] > 0.9 and run["seconds"] > 0 for found in runs.values() for run in found)
     assert main(["--table", str(out)]) == 0

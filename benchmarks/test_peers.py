@@ -53,7 +53,7 @@ def test_command_measures_and_prints_its_file_again(tmp_path):
         str(out),
     )
     assert run.returncode == 0, run.stderr
-    results = json.loads(out.read_text())
+    results = json.loads(out.read_text(encoding="utf-8"))
     for key in ("3", "5"):
         systems = results["works"][key]["systems"]
         assert list(systems) == list(INSTALLED)
@@ -82,7 +82,7 @@ def test_the_picture_has_a_point_a_system_and_work(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(plots, "save", lambda ax, path: axes.append((ax, path)))
     assert main(["--table", str(file), "--plot", str(tmp_path / "peers.png")]) == 0
     ((ax, path),) = axes
-    results = json.loads(file.read_text())
+    results = json.loads(file.read_text(encoding="utf-8"))
     assert ax.figure.get_figheight() == 0.75 * len(results["works"]) > 5.5
     assert path == tmp_path / "peers.png" and len(ax.get_yticks()) == len(results["works"])
     labels = [text.get_text() for text in ax.get_legend().get_texts()]

@@ -9,12 +9,14 @@ XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for ma
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # before any test imports SciPy: some checks of scikit-learn's skip without it
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores that others use too, its threads spin
 
 from collections.abc import Iterator
 from functools import cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fakecupy
@@ -26,6 +28,17 @@ from xpnet.backend import Backend, BackendUnavailable, select_backend
 
 LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out what the user has asked of programs, in the environment or in a home, which may be read-only too."""
+    for name in ("XPNET_CACHE", "XPNET_DATA", "XPNET_DEVICE", "MPLBACKEND", "FORCE_COLOR", "NO_COLOR", "PYTHON_COLORS"):
+        os.environ.pop(name, None)
+    if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit it
+        folder = TemporaryDirectory(prefix="xpnet-tests-")
+        config.add_cleanup(folder.cleanup)
+        for name in ("MPLCONFIGDIR", "IPYTHONDIR", *(f"JUPYTER_{kind}_DIR" for kind in ("CONFIG", "DATA", "RUNTIME"))):
+            os.environ[name] = folder.name
 
 
 class ReadOnlyBackend(Backend):
@@ -106,6 +119,14 @@ def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()
     yield
     fakecupy.counts.reset()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, here and in processes begun here: in the background, a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _is_whole(config: pytest.Config) -> bool:

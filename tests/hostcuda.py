@@ -74,7 +74,7 @@ def load(text: str) -> ctypes.CDLL:
     ]
     folder = Path(_folder().name)
     stem = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-    stem.with_suffix(".cpp").write_text(_BEFORE + text + "".join(wrappers))
+    stem.with_suffix(".cpp").write_text(_BEFORE + text + "".join(wrappers), encoding="utf-8")
     command = [path, "-shared", "-fPIC", "-O0", "-w", "-std=c++14", "-o", f"{stem}.so", f"{stem}.cpp"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -62,7 +62,7 @@ def _messages():
     """Return (place, the words between the values) of each message that is raised, or given to a parser's error."""
     package, found = Path(xpnet.__file__).parent, []
     for path in sorted(package.rglob("*.py")):
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         for node in ast.walk(tree):
             raised = node.exc if isinstance(node, ast.Raise) else node

@@ -113,7 +113,7 @@ def broken(request, monkeypatch, tmp_path):
     found, parts = BROKEN[request.param]
     if isinstance(found, str):
         if found:
-            (tmp_path / "cupy.py").write_text(found)
+            (tmp_path / "cupy.py").write_text(found, encoding="utf-8")
         else:
             (tmp_path / "cupy").mkdir()
         monkeypatch.setitem(sys.modules, "cupy", None)  # so that what the file leaves there is taken away afterwards

@@ -24,7 +24,7 @@ import xpnet
 from xpnet.cli import main
 
 FILES = Path(__file__).parent / "written_by_49e9937"
-EXPECTED = json.loads((FILES / "expected.json").read_text())
+EXPECTED = json.loads((FILES / "expected.json").read_text(encoding="utf-8"))
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 
 pytestmark = [
@@ -168,8 +168,8 @@ def command(capsys, *words):
 
 def kept(run):
     """Return the records of a run, and its other texts without the folder in which the commands are given."""
-    history = [json.loads(line) for line in Path(run, "history.jsonl").read_text().splitlines()]
-    texts = {path.name: path.read_text() for path in Path(run).glob("*.json")}
+    history = [json.loads(line) for line in Path(run, "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in Path(run).glob("*.json")}
     return history, {name: text.replace(f"{Path.cwd()}{os.sep}", "") for name, text in texts.items()}
 
 
@@ -187,7 +187,7 @@ def measured(capsys, run, tolerance):
     out = command(capsys, "evaluate", run, *cases.EVALUATE[run], "--json").out
     agree([json.loads(line) for line in out.splitlines()], EXPECTED["evaluate"][run], tolerance)
     command(capsys, "predict", run, cases.PREDICT[run], "--out", "out.csv")
-    found, expected = cells(Path("out.csv").read_text().splitlines()), cells(EXPECTED["predict"][run])
+    found, expected = cells(Path("out.csv").read_text(encoding="utf-8").splitlines()), cells(EXPECTED["predict"][run])
     agree(found, expected, tolerance)
 
 

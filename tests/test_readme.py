@@ -32,9 +32,9 @@ def file_names(folder):
     np.save(folder / "y.npy", labels)
     rows = [f"{rng.random():.3f},{'ab'[i % 2]},{i + rng.random():.2f}" for i in range(40)]
     for name in ("data.csv", "test.csv"):
-        (folder / name).write_text("\n".join(["size,kind,price", *rows]) + "\n")
-    (folder / "new.csv").write_text("kind,size\na,0.5\nb,0.25\n")
-    (folder / "run.toml").write_text("batch-size = 32\nlayers = [784, 30, 10]\njson = true\n")
+        (folder / name).write_text("\n".join(["size,kind,price", *rows]) + "\n", encoding="utf-8")
+    (folder / "new.csv").write_text("kind,size\na,0.5\nb,0.25\n", encoding="utf-8")
+    (folder / "run.toml").write_text("batch-size = 32\nlayers = [784, 30, 10]\njson = true\n", encoding="utf-8")
     write_idx_folder(folder / "DIR", 10_100, 20)  # 10,000 are held out
 
 
@@ -72,7 +72,7 @@ def test_every_command_runs(folder, capsys):
             if "--target" in words:
                 run = latest_run()
     assert n_run >= 19
-    assert json.loads(Path("here.json").read_text())["points"]
-    assert len(Path("Y.csv").read_text().splitlines()) == 1 + 60
-    assert len(Path("predictions.csv").read_text().splitlines()) == 3
+    assert json.loads(Path("here.json").read_text(encoding="utf-8"))["points"]
+    assert len(Path("Y.csv").read_text(encoding="utf-8").splitlines()) == 1 + 60
+    assert len(Path("predictions.csv").read_text(encoding="utf-8").splitlines()) == 3
     capsys.readouterr()

@@ -42,8 +42,8 @@ FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 failure, 2 usage, 130 interrupted, 143 terminated."""
     # A daemon may start us with stdout or stderr closed; then there is nobody to tell.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  as long as the process
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         parser = _parser()
         arguments = parser.parse_args(argv)

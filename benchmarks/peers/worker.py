@@ -147,7 +147,7 @@ def serve(name: str, device: str, requests: TextIO, answers: TextIO) -> None:
 
 def main(name: str, device: str) -> None:
     """Keep stdout for the answers: what libraries print goes to stderr."""
-    with os.fdopen(os.dup(1), "w") as answers:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         serve(name, device, sys.stdin, answers)
 

@@ -156,7 +156,7 @@ def test_train_leaves_a_run_directory_named_after_data_and_time(capsys):
     assert re.fullmatch(r"mnist-sample-\d{8}-\d{6}", run.name)
     assert names(run) == RUN_FILES
     assert str(run) in capsys.readouterr().out
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     assert config["xpnet"] == xpnet.__version__ and config["versions"]["numpy"] == np.__version__
     assert (config["seed"], config["epochs"], config["batch_size"]) == (7, 1, 32)
     assert config["optimizer"] == {"type": "sgd", "lr": 0.2}
@@ -164,7 +164,7 @@ def test_train_leaves_a_run_directory_named_after_data_and_time(capsys):
     assert (config["data"]["n_training"], config["data"]["n_validation"]) == (4500, 500)
     assert config["backend"]["device"] == "cpu"
     assert config["spec"] == xpnet.Network.load(run / "model.safetensors").to_spec()
-    assert [record["epoch"] for record in json_lines((run / "history.jsonl").read_text())] == [0, 1]
+    assert [record["epoch"] for record in json_lines((run / "history.jsonl").read_text(encoding="utf-8"))] == [0, 1]
 
 
 def test_train_prints_plain_lines_where_there_is_no_terminal(capsys):
@@ -176,7 +176,7 @@ def test_train_prints_plain_lines_where_there_is_no_terminal(capsys):
     header, row0, row1, summary = out.splitlines()
     assert header.split() == ["epoch", "train_loss", "val_loss", "val_acc", "steps/s", "seconds"]
     (run,) = Path("runs").iterdir()
-    for row, record in zip((row0, row1), json_lines((run / "history.jsonl").read_text()), strict=True):
+    for row, record in zip((row0, row1), json_lines((run / "history.jsonl").read_text(encoding="utf-8")), strict=True):
         cells = row.split()
         assert int(cells[0]) == record["epoch"]
         wanted = [record["train_loss"], record["val_loss"], record["val_accuracy"]]
@@ -198,11 +198,11 @@ def test_train_shows_a_bar_on_a_terminal(options, shown):
         while chunk := os.read(terminal, 4096):
             seen += chunk
     os.close(terminal)
-    assert process.wait(60) == 0
+    assert process.wait(300) == 0
     assert (b"epoch 1/1:" in seen and b"/141 " in seen) == shown
-    assert not shown or seen.endswith(b"\r" + b" " * 79 + b"\r")  # gone when the epoch is over
+    assert not shown or re.search(rb"\r {79,}\r$", seen)  # gone when the epoch is over
     assert shown or seen == b""
-    assert Path("out").read_text().replace("\n", "").isprintable()
+    assert Path("out").read_text(encoding="utf-8").replace("\n", "").isprintable()
 
 
 def test_train_quiet_prints_the_summary_alone(capsys):
@@ -214,7 +214,7 @@ def test_train_quiet_prints_the_summary_alone(capsys):
 
 def test_train_json_prints_a_line_an_epoch_and_a_summary(trained):
     assert [record["epoch"] for record in trained.records] == [0, 1]
-    assert trained.records == json_lines((trained.directory / "history.jsonl").read_text())
+    assert trained.records == json_lines((trained.directory / "history.jsonl").read_text(encoding="utf-8"))
     summary, last = trained.summary, trained.records[-1]
     assert set(summary) >= {"val_accuracy", "test_accuracy", "train_loss", "seconds", "steps_per_second", "backend"}
     assert (summary["val_accuracy"], summary["train_loss"]) == (last["val_accuracy"], last["train_loss"])
@@ -345,9 +345,9 @@ def test_train_accepts_an_out_that_is_empty_or_new():
 def test_train_refuses_an_out_that_holds_something(capsys, is_file):
     kept = Path("out") if is_file else Path("out/kept")
     kept.parent.mkdir(exist_ok=True)
-    kept.write_text("precious")
+    kept.write_text("precious", encoding="utf-8")
     refused(capsys, ["train", *SMALL, "--out", "out"], "--out out", "not an empty directory", "name another")
-    assert kept.read_text() == "precious"
+    assert kept.read_text(encoding="utf-8") == "precious"
     if not is_file:
         assert names("out") == ["kept"]
 
@@ -362,7 +362,7 @@ def test_validation_takes_the_last_samples(idx_folder, capsys, wanted, n_trainin
     out, err = capsys.readouterr()
     *records, summary = json_lines(out)
     assert f"{n_training} training, {n_validation} validation samples" in err
-    data = json.loads(Path("run/config.json").read_text())["data"]
+    data = json.loads(Path("run/config.json").read_text(encoding="utf-8"))["data"]
     assert (data["n_training"], data["n_validation"]) == (n_training, n_validation)
     if n_validation:
         held_out = load_mnist(idx_folder)[0].subset(slice(n_training, 20))
@@ -437,7 +437,7 @@ def test_auto_falls_back_to_the_cpu_and_says_why(capsys, monkeypatch):
     assert main(["train", *SMALL]) == 0
     assert capsys.readouterr().err.startswith("cpu (numpy")
     (run,) = Path("runs").iterdir()
-    assert "CuPy is not installed" in json.loads((run / "config.json").read_text())["backend"]["reason"]
+    assert "CuPy is not installed" in json.loads((run / "config.json").read_text(encoding="utf-8"))["backend"]["reason"]
 
 
 def test_unknown_device_in_the_environment(capsys, monkeypatch):
@@ -604,7 +604,8 @@ def test_diverging_run_says_so_and_leaves_a_finite_model(capsys, options, batch_
     for part in ("lower --lr", f"(it is {float(options[1]):g})"):
         assert part in err
     assert names("run") == RUN_FILES
-    assert json_lines(out) == json_lines(Path("run/history.jsonl").read_text())  # no summary: it did not finish
+    history = Path("run/history.jsonl").read_text(encoding="utf-8")
+    assert json_lines(out) == json_lines(history)  # no summary: it did not finish
     model = xpnet.Network.load("run/model.safetensors")
     assert np.isfinite(model.parameters.flat).all()
 
@@ -614,7 +615,7 @@ def test_loss_that_is_no_number_is_still_json(capsys):
     argv = ["train", *SMALL, "--lr", "1e30", "--batch-size", "4500", "--quiet", "--out", "run"]
     main([*argv, "--json"])
     assert json_lines(capsys.readouterr().out)
-    assert json_lines(Path("run/history.jsonl").read_text())
+    assert json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))
     shutil.rmtree("run")
     main(argv[:-3] + argv[-2:])  # and the table has a row for them
     assert len(capsys.readouterr().out.splitlines()) >= 3
@@ -624,20 +625,15 @@ def test_loss_that_is_no_number_is_still_json(capsys):
     ("number", "code", "message"),
     [(signal.SIGINT, 130, "xpnet: interrupted\n"), (signal.SIGTERM, 143, "xpnet: terminated\n")],
 )
-def test_signal_leaves_a_complete_run(number, code, message):
+def test_signal_leaves_a_complete_run(ctrl_c, number, code, message):
     argv = ["train", "--epochs", "1000000", "--layers", "784,8,10", "--json", "--quiet", "--out", "run"]
-    # A shell that started us in the background may have us ignore Ctrl-C, and a child inherits that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen([*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    process = subprocess.Popen([*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = process.stdout.readline() + process.stdout.readline()
     process.send_signal(number)
-    rest, err = process.communicate(timeout=60)
+    rest, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (code, message)
     assert names("run") == RUN_FILES
-    history = json_lines(Path("run/history.jsonl").read_text())
+    history = json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))
     assert [record["epoch"] for record in history] == list(range(len(history)))
     printed = json_lines(first + rest)
     assert len(printed) >= 2 and printed == history[: len(printed)]  # the last may not have been printed yet
@@ -673,10 +669,10 @@ def test_reader_that_leaves_is_no_error(options):
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(60) == 1
+    assert process.wait(300) == 1
     assert err == "" if options else len(err.splitlines()) == 3 and "xpnet:" not in err and "pipe" not in err.lower()
     assert names("run") == RUN_FILES
-    assert 1 <= len(json_lines(Path("run/history.jsonl").read_text())) < 200
+    assert 1 <= len(json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))) < 200
     xpnet.Network.load("run/model.safetensors")
 
 
@@ -685,7 +681,7 @@ def test_nobody_reads_stderr():
     reader, writer = os.pipe()
     os.close(reader)
     argv = [*COMMAND, "train", *SMALL, "--out", "run"]
-    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=writer, timeout=60)
+    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=writer, timeout=300)
     os.close(writer)
     assert not Path("run").exists() or names("run") in ([], RUN_FILES[1:], RUN_FILES)  # before or after record 0
 
@@ -694,15 +690,15 @@ def test_nobody_reads_stderr():
 def test_closed_stream(closed):
     """A daemon may start us without stdout or stderr."""
     argv = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "train", *SMALL, "--out", "run"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr
     assert done.returncode == 0
     assert names("run") == RUN_FILES
 
 
 def test_stdout_that_is_full():
-    with open("/dev/full", "w") as full:
-        done = subprocess.run([*COMMAND, "info"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([*COMMAND, "info"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
     assert done.returncode == 1
     assert re.fullmatch(r"xpnet: [^\n]*No space left[^\n]*\n", done.stderr)
 
@@ -816,7 +812,7 @@ def test_predict_writes_a_row_of_outputs_for_each_row(trained, capsys, n_rows):
     np.testing.assert_allclose(outputs, model.predict(X).T, atol=1e-6)
 
     assert main([*argv, "Y.csv"]) == 0
-    header, *lines = Path("Y.csv").read_text().splitlines()
+    header, *lines = Path("Y.csv").read_text(encoding="utf-8").splitlines()
     assert header == ",".join(f"output_{i}" for i in range(10))
     np.testing.assert_allclose(np.loadtxt(lines, delimiter=",", ndmin=2), outputs, rtol=1e-7)
 
@@ -825,7 +821,7 @@ def test_predict_writes_a_row_of_outputs_for_each_row(trained, capsys, n_rows):
     labels = np.load("labels.npy")
     assert labels.dtype.kind == "i" and labels.shape == (n_rows, 1)
     assert labels.ravel().tolist() == model.classify(X).tolist()
-    assert Path("labels.csv").read_text().splitlines() == ["label", *map(str, labels.ravel().tolist())]
+    assert Path("labels.csv").read_text(encoding="utf-8").splitlines() == ["label", *map(str, labels.ravel().tolist())]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", ">f4", "int16"])
@@ -868,7 +864,7 @@ BAD_INPUT = {
     "missing": (lambda path: None, ["there is no file", ".npy"]),
     "a directory": (lambda path: path.mkdir(), ["there is no file", ".npy"]),
     "no bytes": (lambda path: path.write_bytes(b""), WHOLE),
-    "text": (lambda path: path.write_text("1,2,3\n"), WHOLE),
+    "text": (lambda path: path.write_text("1,2,3\n", encoding="utf-8"), WHOLE),
     "gzip": (lambda path: path.write_bytes(gzip.compress(b"")), WHOLE),
     "pickled": (saves(np.array([Trap()], object)), ["numbers", "np.save"]),
     "cut short": (lambda path: (np.save(path, np.zeros((2, 784))), os.truncate(path, 200)), WHOLE),
@@ -919,19 +915,19 @@ def test_predict_to_a_place_it_cannot_write(trained, capsys, out):
 
 def test_predict_on_a_full_disk_keeps_what_was_there(trained, capsys):
     np.save("X.npy", np.zeros((2000, 784), np.uint8))
-    Path("Y.npy").write_text("precious")
+    Path("Y.npy").write_text("precious", encoding="utf-8")
     with largest_file(8192):
         argv = ["predict", trained.directory, "--input", "X.npy", "--out", "Y.npy"]
         refused(capsys, argv, "Y.npy", "File too large")
-    assert Path("Y.npy").read_text() == "precious"
+    assert Path("Y.npy").read_text(encoding="utf-8") == "precious"
     assert names(".") == ["X.npy", "Y.npy"]
 
 
 @pytest.mark.parametrize("scale", ["abc", [1], {}, float("nan"), float("inf"), -1, 0])
 def test_predict_with_a_scale_that_cannot_be(run, capsys, scale):
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     config["data"]["scale"] = scale
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     np.save("X.npy", np.zeros((2, 784), np.uint8))
     refused(capsys, ["predict", run, "--input", "X.npy", "--out", "Y.npy"], "scale")
     assert names(".") == ["X.npy"]
@@ -950,7 +946,7 @@ def test_directory_that_is_not_a_run(capsys, kind):
     if kind == "empty":
         Path("run").mkdir()
     elif kind == "file":
-        Path("run").write_text("{}")
+        Path("run").write_text("{}", encoding="utf-8")
     for argv in both_commands("run"):
         refused(capsys, argv, "run is not a run directory", "config.json", "xpnet train")
     assert not Path("Y.npy").exists()
@@ -1003,19 +999,19 @@ def test_config_that_cannot_be_read(run, capsys, text, parts):
 )
 def test_config_that_holds_nonsense(run, capsys, section, key, value):
     """It names the key, and is no usage error: the user typed nothing wrong."""
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     config["data"]["dataset"] = "mnist" if key == "data_dir" else "mnist-sample"
     config[section][key] = value
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     parts = ["leaves none of the 5000 samples", "restore config.json"] if value == 5000 else []
     refused(capsys, ["evaluate", run], key, *parts)
 
 
 @pytest.mark.parametrize("section", [None, [], "cpu", {}])
 def test_evaluate_needs_no_backend_section(run, capsys, section):
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     config["backend"] = section
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert main(["evaluate", str(run)]) == 0
     assert "accuracy" in capsys.readouterr().out
 
@@ -1099,10 +1095,10 @@ def test_info_on_compiled_code(capsys, monkeypatch, tmp_path):
 
 
 def test_python_m_xpnet_is_the_command():
-    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"xpnet {xpnet.__version__}\n", "")
-    done = subprocess.run([*COMMAND, "evaluate", "nowhere"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*COMMAND, "evaluate", "nowhere"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"xpnet: nowhere is not a run directory[^\n]+\n", done.stderr)
-    done = subprocess.run([*COMMAND, "train", "--lr", "0"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*COMMAND, "train", "--lr", "0"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and done.stderr.startswith("usage: xpnet train")

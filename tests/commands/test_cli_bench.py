@@ -93,7 +93,7 @@ def test_the_engine_is_named(capsys, monkeypatch):
     assert main([*TINY, "--engine", "compiled", "--out", "b.json", "--plot", "b.svg"]) == 0
     assert [line.split()[3] for line in capsys.readouterr().out.splitlines()[1:3]] == ["compiled", "compiled"]
     assert {p["engine"] for p in grid.read("b.json")["points"]} == {"compiled"}
-    assert "cpu compiled, batch 8" in Path("b.svg").read_text()
+    assert "cpu compiled, batch 8" in Path("b.svg").read_text(encoding="utf-8")
     assert main([*TINY, "--quiet", "--out", "a.json"]) == main(["bench", "--compare", "a.json", "b.json"]) == 0
     assert capsys.readouterr().out.splitlines()[1:3] == ["a: a.json", "b: b.json, compiled on the CPU"]
     monkeypatch.setitem(sys.modules, "llvmlite", None)
@@ -186,9 +186,9 @@ def test_with_one_device_the_best_is_not_said_twice(capsys, tmp_path):
 def test_compare_refuses_files_that_are_no_results(capsys, tmp_path):
     a, bad = write(tmp_path / "a.json", ("cpu", 64, 32, 1000)), tmp_path / "bad.json"
     refused(capsys, ["bench", "--compare", a, bad], "there is no file", bad, f"`xpnet bench --out {bad}` writes one")
-    bad.write_text("{")
+    bad.write_text("{", encoding="utf-8")
     refused(capsys, ["bench", "--compare", bad, a], bad, "is not JSON", f"write it with `xpnet bench --out {bad}`")
-    bad.write_text(json.dumps(result()))
+    bad.write_text(json.dumps(result()), encoding="utf-8")
     refused(capsys, ["bench", "--compare", a, bad], bad, "no points")
     other = write(tmp_path / "other.json", ("cpu", 64, 32, 1), dtype="float64")
     refused(capsys, ["bench", "--compare", a, other], "float64", "--dtype")

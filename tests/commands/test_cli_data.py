@@ -49,9 +49,9 @@ def test_a_file_of_rows_trains_evaluates_and_predicts(files, tmp_path, capsys, k
     assert "not a full shuffle" in err and f"6-100-200-{n_outputs} relu, {loss}" in err
     assert out.splitlines()[-1].startswith("validation accuracy" if n_outputs == 3 else "validation loss")
     assert "test accuracy" not in out
-    config = json.loads(Path("run/config.json").read_text())
+    config = json.loads(Path("run/config.json").read_text(encoding="utf-8"))
     assert config["data"]["dataset"] == options[1] and config["data"]["n_validation"] == 40
-    history = json_lines(Path("run/history.jsonl").read_text())
+    history = json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))
     assert history[-1]["val_loss"] < 0.2 * history[0]["val_loss"]
 
     assert main(["evaluate", "run", "--json"]) == 0
@@ -114,7 +114,7 @@ def test_predict_reads_blocks_and_refuses_a_bad_one_late_in_the_file(files, caps
     assert main(["predict", "run", "--input", options[1], "--out", "whole.csv", "--labels"]) == 0
     monkeypatch.setattr("xpnet.commands.apply.predict_in_blocks", partial(predict_in_blocks, n_held=7))
     assert main(["predict", "run", "--input", options[1], "--out", "blocks.csv", "--labels"]) == 0
-    assert Path("whole.csv").read_text() == Path("blocks.csv").read_text()
+    assert Path("whole.csv").read_text(encoding="utf-8") == Path("blocks.csv").read_text(encoding="utf-8")
     capsys.readouterr()
     X = np.load(options[1])
     X[-1, 2] = np.nan
@@ -201,13 +201,13 @@ def test_a_run_whose_file_has_gone_and_one_without_labels(files, capsys, tmp_pat
     capsys.readouterr()
     (tmp_path / "X.npy").rename(tmp_path / "elsewhere.npy")
     refused(capsys, ["evaluate", "run"], "there is no file", "X.npy")
-    config = json.loads(Path("run/config.json").read_text())
+    config = json.loads(Path("run/config.json").read_text(encoding="utf-8"))
     for labels, parts in (
         (None, ["the config of the run", "has no labels for"]),
         (3, ["labels is 3", "null or a path"]),
     ):
         config["data"]["labels"] = labels
-        Path("run/config.json").write_text(json.dumps(config))
+        Path("run/config.json").write_text(json.dumps(config), encoding="utf-8")
         refused(capsys, ["evaluate", "run"], *parts, "train again, or restore it")
 
 

@@ -21,7 +21,7 @@ SHORT = ["--epochs", "2", "--quiet", "--dtype", "float64", "--out", "run"]
 
 def read_toy(path):
     """The word TOY and lines of numbers, whole ones where they have no point."""
-    word, *lines = path.read_text().splitlines()
+    word, *lines = path.read_text(encoding="utf-8").splitlines()
     if word != "TOY":
         raise KeyError("no toy")
     return np.array([json.loads(f"[{line}]") for line in lines])
@@ -65,7 +65,7 @@ def test_rows_of_a_new_format_train_evaluate_and_predict(toys, capsys):
     network = xpnet.Network.load("toy/model.safetensors", xpnet.select_backend("cpu", "float64"))
     np.testing.assert_array_equal(read_toy(Path("P.toy")), network.predict(X.T).T)
     np.testing.assert_allclose(np.load("P.npy"), read_toy(Path("P.toy")), rtol=1e-9)
-    assert json.loads(Path("toy/config.json").read_text())["data"]["dataset"].endswith("/X.toy")
+    assert json.loads(Path("toy/config.json").read_text(encoding="utf-8"))["data"]["dataset"].endswith("/X.toy")
 
 
 def test_tables_of_a_new_format_train_evaluate_and_predict(toys, capsys):
@@ -100,7 +100,7 @@ def test_help_texts_name_a_new_format(toys, capsys):
 
 
 def test_messages_name_a_new_format(toys, capsys):
-    Path("X.toy").write_text("TOY\n1.0, 2.0\n3.0, 4.0")
+    Path("X.toy").write_text("TOY\n1.0, 2.0\n3.0, 4.0", encoding="utf-8")
     Path("bad.toy").write_bytes(b"ABC")
     Path("bad.toy.gz").write_bytes(b"ABC")
     train = ["train", "X.toy", "--labels"]
@@ -125,7 +125,7 @@ def test_the_suffix_of_a_name_is_the_longest_known(toys, name, suffix):
 
 def test_what_a_new_format_needs_is_looked_for_before_it_is_read(toys, monkeypatch, capsys):
     monkeypatch.setitem(READERS, ".toy", Reader(ROWS, "Toy", read_toy, "", None, ("no_such_module",), "toys"))
-    Path("X.toy").write_text("TOY\n1")
+    Path("X.toy").write_text("TOY\n1", encoding="utf-8")
     parts = ["Toy files need no_such_module", "which is not installed", "'xpnet[toys]'"]
     refused(capsys, ["train", "X.toy", "--labels", "X.toy"], *parts, ".npy, .csv, .parquet or .toy.gz file.")
     assert files.written_suffixes(ROWS) == [".npy", ".csv"]  # this one is not written

@@ -149,7 +149,7 @@ def test_network_data_and_loop(folder, tmp_path, options):
 def test_a_schedule_ends_with_the_run(folder, options, n_updates, capsys):
     """Over 54 samples: a step of one sample is left out where there is a batch norm, which is said in one line."""
     assert main(["train", *flags(folder), *LOOP, *options.split(), "--schedule", "cosine", "--out", "run"]) == 0
-    optimizer = json.loads(Path("run/config.json").read_text())["optimizer"]
+    optimizer = json.loads(Path("run/config.json").read_text(encoding="utf-8"))["optimizer"]
     assert optimizer["schedule"] == {"type": "cosine", "lr": 0.1, "total_steps": n_updates, "lr_end": 0.0}
     said = [line for line in capsys.readouterr().err.splitlines() if "BatchNorm" in line]
     assert len(said) == (options == "--batch-size 53 --normalization batch")
@@ -160,7 +160,7 @@ def test_config_describes_the_optimizer_in_full(folder):
     options = "--optimizer adamw --beta1 0.8 --clip-norm 2 --schedule step --every 5 --warmup 2"
     assert main(["train", *flags(folder), *LOOP, *options.split(), "--quiet", "--out", "run"]) == 0
     step = {"type": "step", "lr": 0.001, "every": 5, "factor": 0.1}
-    assert json.loads(Path("run/config.json").read_text())["optimizer"] == {
+    assert json.loads(Path("run/config.json").read_text(encoding="utf-8"))["optimizer"] == {
         "type": "adamw",
         "lr": 0.001,
         "beta1": 0.8,
@@ -171,7 +171,7 @@ def test_config_describes_the_optimizer_in_full(folder):
         "schedule": {"type": "warm-up", "after": step, "steps": 2, "start": 1 / 3},
     }
     assert main(["train", *flags(folder), *LOOP, "--schedule", "plateau", "--quiet", "--out", "other"]) == 0
-    assert json.loads(Path("other/config.json").read_text())["optimizer"]["schedule"] == {
+    assert json.loads(Path("other/config.json").read_text(encoding="utf-8"))["optimizer"]["schedule"] == {
         "type": "plateau",
         "factor": 0.1,
         "patience": 10,
@@ -431,10 +431,10 @@ def test_weights_go_with_a_file_and_fit_it(folder, capsys):
     assert (
         main(["train", *flags(folder), *LOOP, "--weights", str(folder / "weights.npy"), "--quiet", "--out", "a"]) == 0
     )
-    config = json.loads(Path("a/config.json").read_text())
+    config = json.loads(Path("a/config.json").read_text(encoding="utf-8"))
     assert config["data"]["weights"] == str(folder / "weights.npy")
     config["data"]["weights"] = 3
-    Path("a/config.json").write_text(json.dumps(config))
+    Path("a/config.json").write_text(json.dumps(config), encoding="utf-8")
     capsys.readouterr()
     refused(capsys, ["evaluate", "a"], "weights is 3", "null or a path")
 

@@ -66,7 +66,8 @@ def test_train_plot_draws_into_the_run_and_says_where(digits_run):
     assert sorted(printed) == sorted(str(directory / name) for name in files(OF_IMAGES))
     for name in files(OF_IMAGES):
         assert (directory / name).read_bytes().startswith(b"\x89PNG\r\n")
-    assert "plot" not in json.loads((directory / "config.json").read_text())["options"]  # a repeated run need not
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    assert "plot" not in config["options"]  # a repeated run need not
 
 
 def test_plot_draws_a_finished_run_wherever_it_is_told(digits_run, capsys):
@@ -147,7 +148,7 @@ def test_the_data_of_a_run_may_have_moved(capsys, titles):
 
 def test_a_run_of_a_table_is_drawn_with_the_names_of_its_classes(capsys, monkeypatch):
     rows = [f"{x / 10},{'red' if x % 2 else 'blue'}" for x in range(40)]
-    Path("table.csv").write_text("\n".join(["x,colour", *rows]) + "\n")
+    Path("table.csv").write_text("\n".join(["x,colour", *rows]) + "\n", encoding="utf-8")
     assert main(["train", "table.csv", "--target", "colour", "--epochs", "1", "--out", "run"]) == 0
     shown = []
     monkeypatch.setattr(plots, "save", lambda ax, path: shown.append((path.stem, ax)))
@@ -168,12 +169,18 @@ def test_no_such_run(capsys):
     [
         (lambda run: (run / "model.safetensors").unlink(), ["model.safetensors", "has not ended", "train --resume"]),
         (lambda run: (run / "history.jsonl").unlink(), ["has no history.jsonl", "train again", "or restore it"]),
-        (lambda run: (run / "history.jsonl").write_text(""), ["history.jsonl", "no records", "train again"]),
-        (lambda run: (run / "history.jsonl").write_text('{"a": 1}\n'), ["history.jsonl", "no records", "train again"]),
-        (lambda run: (run / "history.jsonl").write_text('{"epoch": 0}\n'), ["needed is a loss"]),
-        (lambda run: (run / "history.jsonl").write_text("no\n{}\n"), ["line 1 is not JSON"]),
+        (
+            lambda run: (run / "history.jsonl").write_text("", encoding="utf-8"),
+            ["history.jsonl", "no records", "train again"],
+        ),
+        (
+            lambda run: (run / "history.jsonl").write_text('{"a": 1}\n', encoding="utf-8"),
+            ["history.jsonl", "no records", "train again"],
+        ),
+        (lambda run: (run / "history.jsonl").write_text('{"epoch": 0}\n', encoding="utf-8"), ["needed is a loss"]),
+        (lambda run: (run / "history.jsonl").write_text("no\n{}\n", encoding="utf-8"), ["line 1 is not JSON"]),
         (lambda run: (run / "model.safetensors").write_bytes(b"no"), ["model.safetensors"]),
-        (lambda run: (run / "config.json").write_text("no"), ["config.json is not JSON"]),
+        (lambda run: (run / "config.json").write_text("no", encoding="utf-8"), ["config.json is not JSON"]),
     ],
 )
 def test_a_run_that_is_not_whole(digits_run, tmp_path, capsys, spoil, parts):
@@ -184,11 +191,11 @@ def test_a_run_that_is_not_whole(digits_run, tmp_path, capsys, spoil, parts):
 
 
 def test_a_place_that_is_a_file_and_a_format_that_is_none(digits_run, capsys):
-    Path("taken").write_text("precious")
+    Path("taken").write_text("precious", encoding="utf-8")
     refused(
         capsys, ["plot", digits_run[0], "--out", "taken"], "--out taken", "is a file", "name a folder, or leave it out"
     )
-    assert Path("taken").read_text() == "precious"
+    assert Path("taken").read_text(encoding="utf-8") == "precious"
     refused_by_parser(capsys, ["plot", "run", "--format", "pgn"], "'pgn'", "did you mean 'png'")
 
 

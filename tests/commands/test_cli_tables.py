@@ -86,7 +86,7 @@ def test_a_regression_predicts_and_measures_in_the_units_of_its_target(table, ca
     held_out.to_csv("held.csv", index=False)
     assert main(["evaluate", "--json", "run", "--input", "held.csv"]) == 0
     validation, held = json_lines(capsys.readouterr().out)
-    last = json_lines(Path("run/history.jsonl").read_text())[-1]
+    last = json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))[-1]
     assert (validation["part"], held["part"]) == ("validation", "held.csv")
     for measured in (validation, held, {key.removeprefix("val_"): value for key, value in last.items()}):
         assert measured["mean_absolute_error"] == pytest.approx(abs(errors).mean(), rel=1e-4)
@@ -115,7 +115,7 @@ def test_classes_are_predicted_by_their_names_with_probabilities(table, capsys):
 
 def test_two_classes_are_one_output_and_metrics_are_of_the_second(table, capsys):
     frame = train(table, "sold", "--metrics", "f1,roc_auc", "--class-weight", "balanced")
-    assert json.loads(Path("run/config.json").read_text())["spec"]["loss"] == "sigmoid_cross_entropy"
+    assert json.loads(Path("run/config.json").read_text(encoding="utf-8"))["spec"]["loss"] == "sigmoid_cross_entropy"
     p = 1 / (1 + np.exp(-outputs("run", features(frame[:-N_VALIDATION], frame))[:, 0]))
     assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
     found = pd.read_csv("p.csv")
@@ -354,7 +354,7 @@ def test_data_may_be_named_without_a_flag_anywhere(capsys):
     ],
 )
 def test_a_bad_table_leaves_no_run(capsys, content, parts):
-    Path("t.csv").write_text(content)
+    Path("t.csv").write_text(content, encoding="utf-8")
     refused(capsys, ["train", "t.csv", "--target", "y"], "t.csv", *parts)
     assert names(".") == ["t.csv"]
 
@@ -376,7 +376,7 @@ def test_a_bad_table_leaves_no_run(capsys, content, parts):
     ],
 )
 def test_options_that_the_table_cannot_have(capsys, rows, options, code, parts):
-    Path("t.csv").write_text("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)))
+    Path("t.csv").write_text("x,y\n" + "".join(f"{i},{i}.5\n" for i in range(20)), encoding="utf-8")
     refused(capsys, ["train", "t.csv", "--target", "y", *options], *parts, code=code)
     assert names(".") == ["t.csv"]
 
@@ -472,18 +472,18 @@ def test_commands_that_do_not_fit_the_run(trained, capsys, argv, code, parts):
 )
 def test_a_preprocessing_that_is_gone_or_damaged(trained, capsys, spoil, parts):
     path = Path("run/table.json")
-    text = spoil(path.read_text())
+    text = spoil(path.read_text(encoding="utf-8"))
     path.unlink()
     if text is not None:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     for argv in (["predict", "run", "t.csv", "--out", "p.csv"], ["evaluate", "run"]):
         refused(capsys, argv, *parts, "train again, or restore it")
 
 
 def test_a_preprocessing_of_another_model(trained, table, capsys):
-    other = Path("run/table.json").read_text()
+    other = Path("run/table.json").read_text(encoding="utf-8")
     train(table, "kind", "--layers", "6,3", "--out", "other", drop=["same"])
-    Path("other/table.json").write_text(other)
+    Path("other/table.json").write_text(other, encoding="utf-8")
     capsys.readouterr()
     refused(
         capsys,

@@ -38,7 +38,7 @@ def write(text):
 
 
 def options(run):
-    return json.loads(Path(run, "config.json").read_text())["options"]
+    return json.loads(Path(run, "config.json").read_text(encoding="utf-8"))["options"]
 
 
 def model(run):

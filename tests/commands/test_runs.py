@@ -71,10 +71,10 @@ def test_a_second_of_too_many_runs(stopped_clock):
 
 
 def test_runs_that_is_a_file():
-    Path("runs").write_text("mine")
+    Path("runs").write_text("mine", encoding="utf-8")
     with pytest.raises(OSError, match="runs"):
         runs.create_run(None, "mnist")
-    assert Path("runs").read_text() == "mine"
+    assert Path("runs").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("out", ["new", "new/and/deep"])
@@ -91,11 +91,11 @@ def test_out_that_is_empty_is_taken():
 @pytest.mark.parametrize("kept", ["out", "out/file", "out/.hidden", "out/folder/file"])
 def test_out_that_holds_something_is_refused(kept):
     Path(kept).parent.mkdir(parents=True, exist_ok=True)
-    Path(kept).write_text("precious")
+    Path(kept).write_text("precious", encoding="utf-8")
     with pytest.raises(FileExistsError) as error:
         runs.create_run("out", "mnist")
     says(error, "--out out", "not an empty directory", "name another one")
-    assert Path(kept).read_text() == "precious"
+    assert Path(kept).read_text(encoding="utf-8") == "precious"
     assert sum(path.is_file() for path in Path().rglob("*")) == 1
 
 
@@ -156,7 +156,7 @@ def test_config_that_is_no_json_is_not_written():
 @pytest.mark.parametrize("kind", ["missing", "empty", "file", "config is a directory"])
 def test_what_is_not_a_run(kind):
     if kind == "file":
-        Path("run").write_text("{}")
+        Path("run").write_text("{}", encoding="utf-8")
     elif kind != "missing":
         Path("run" if kind == "empty" else "run/config.json").mkdir(parents=True)
     with pytest.raises(FileNotFoundError) as error:
@@ -180,7 +180,7 @@ def test_config_that_is_not_json(content):
 @pytest.mark.parametrize("content", ["[]", "null", '"data"', "3", "{}", '{"data": null}', '{"data": ["dataset"]}'])
 def test_config_that_is_another_json(content):
     run = runs.create_run("run", "mnist")
-    (run / "config.json").write_text(content)
+    (run / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError) as error:
         runs.read_config(run)
     says(error, str(run / "config.json"), "not the config of a run", "no data section", "train again, or restore it")

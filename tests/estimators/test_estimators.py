@@ -521,7 +521,7 @@ def test_pickles_and_copies_predict_the_same():
 
 def test_missing_extra_is_named():
     code = "import sys; sys.modules['sklearn'] = None; from xpnet import *; import xpnet; xpnet.MLPClassifier"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     needed = "need scikit-learn 1.6 or newer"
     says(done.stderr.splitlines()[-1], "xpnet.MLPClassifier", needed, "No module named", "pip install 'xpnet[sklearn]'")
 

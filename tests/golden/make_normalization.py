@@ -41,7 +41,7 @@ def main() -> None:
     module = batch_norm.eval()
     X = torch.randn(BATCH, N)
     result["batch_norm"]["inference"] = {"X": X.T.tolist(), "Y": module(X).detach().T.tolist()}
-    Path(__file__).with_name("normalization.json").write_text(json.dumps(result, indent=0) + "\n")
+    Path(__file__).with_name("normalization.json").write_text(json.dumps(result, indent=0) + "\n", encoding="utf-8")
 
 
 def column(vector: torch.Tensor) -> list[list[float]]:

@@ -790,7 +790,7 @@ def test_modules_import_no_array_library():
     allowed = {"__future__", "typing", "collections.abc", "dataclasses"}
     assert len(MODULES) >= 5
     for path in (*MODULES, MODULES[0].with_name("__init__.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):

@@ -30,7 +30,7 @@ from xpnet import (
 from xpnet.network.layers import layer_from_spec
 
 CPU = select_backend("cpu", "float64")
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden/normalization.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/normalization.json").read_text(encoding="utf-8"))
 MIXED = [
     Dense(6, 8, bias=None),
     BatchNorm(8),

@@ -766,5 +766,7 @@ def test_pyplot_is_left_alone(tmp_path):
         "plots.save(EVERY['loss'](), 'x.png'); print('matplotlib.pyplot' in sys.modules)"
     )
     path = f"import sys; sys.path[:0] = {[*sys.path]!r}; "
-    done = subprocess.run([sys.executable, "-c", path + code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", path + code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert (done.stdout, done.stderr) == ("False\n", "")

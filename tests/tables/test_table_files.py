@@ -135,7 +135,7 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, module):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "t.parquet")
     code = f"import sys; sys.modules[{module!r}] = None; from xpnet.cli import main; sys.exit(main(sys.argv[1:]))"
     argv = ["train", str(tmp_path / "t.parquet"), "--target", "a"]
-    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     says(
         done.stderr.rstrip("\n"), f"need {module}", "which is not installed", "pip install 'xpnet[data]'", "or give a "
@@ -158,7 +158,7 @@ def test_reading_a_table_loads_next_to_nothing_of_the_rest(tmp_path, code):
     code += "; import sys; print(*(name for name in sys.modules if name.split('.')[0] == 'xpnet'))"
     environment = os.environ | {"PYTHONPATH": str(Path(xpnet.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.split()

@@ -268,7 +268,7 @@ BROKEN = {
 def test_a_file_that_is_no_result_is_refused(tmp_path, name):
     value, part = BROKEN[name]
     path = tmp_path / "x.json"
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(ValueError) as error:
         grid.read(path)
     says(error, str(path), part, "write it with `xpnet bench --out")
@@ -287,5 +287,5 @@ def test_a_file_that_is_not_json_is_refused(tmp_path, content):
 
 
 def test_a_whole_file_is_not_refused(tmp_path):
-    (tmp_path / "x.json").write_text(json.dumps(WHOLE))
+    (tmp_path / "x.json").write_text(json.dumps(WHOLE), encoding="utf-8")
     assert grid.read(tmp_path / "x.json") == WHOLE

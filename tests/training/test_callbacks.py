@@ -23,16 +23,16 @@ def test_history_is_written_line_by_line(tmp_path):
     callback = HistoryFile(path)
     for epoch in range(3):
         callback.on_epoch_end({"epoch": epoch, "train_loss": 1.5}, None)
-        assert len(path.read_text().splitlines()) == epoch + 1  # there before the next epoch begins
+        assert len(path.read_text(encoding="utf-8").splitlines()) == epoch + 1  # there before the next epoch begins
     history = read_history(path)
     assert isinstance(history, History) and history.column("epoch") == [0, 1, 2]
 
 
 def test_a_torn_last_line_is_left_out_and_a_torn_middle_one_refused(tmp_path):
     path = tmp_path / "history.jsonl"
-    path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo')
+    path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo', encoding="utf-8")
     assert read_history(path).column("epoch") == [0, 1]
-    path.write_text('{"epoch": 0}\n{"epo\n{"epoch": 2}\n')
+    path.write_text('{"epoch": 0}\n{"epo\n{"epoch": 2}\n', encoding="utf-8")
     with refusal(ValueError, f"{path}: line 2", "is not JSON", "remove it, or train again"):
         read_history(path)
 
@@ -68,7 +68,7 @@ def test_the_file_of_a_run_reads_back_as_its_history(tmp_path):
 
 
 def read_history_of(history, path):
-    return read_history(path) == history and len(path.read_text().splitlines()) == len(history) == 4
+    return read_history(path) == history and len(path.read_text(encoding="utf-8").splitlines()) == len(history) == 4
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])
@@ -108,7 +108,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path, middle):
 def test_a_history_that_is_not_there_or_empty(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_history(tmp_path / "history.jsonl")
-    (tmp_path / "history.jsonl").write_text("")
+    (tmp_path / "history.jsonl").write_text("", encoding="utf-8")
     assert read_history(tmp_path / "history.jsonl") == []
 
 

@@ -219,11 +219,11 @@ def test_a_run_that_has_ended_has_nothing_left_to_do(float64_cpu, tmp_path):
 def test_the_history_file_has_each_line_once(float64_cpu, tmp_path):
     run, path, histories = Run(float64_cpu, accumulate=1), tmp_path / "c", [tmp_path / "a", tmp_path / "b"]
     for history in histories:
-        history.write_text('{"epoch": 0, "of": "another run"}\n')
+        history.write_text('{"epoch": 0, "of": "another run"}\n', encoding="utf-8")
     run(HistoryFile(histories[0]))
     with pytest.raises(Killed):
         run(HistoryFile(histories[1]), Checkpoint(path, steps=13), Kill(14))
-    with open(histories[1], "a") as file:
+    with open(histories[1], "a", encoding="utf-8") as file:
         file.write('{"epoch": 1}\n{"epoch": 2, "tr')  # told after the checkpoint, and torn
     run(HistoryFile(histories[1]), resume=path)
     a, b = ([record | {"seconds": 0} for record in read_history(history)] for history in histories)
@@ -232,7 +232,7 @@ def test_the_history_file_has_each_line_once(float64_cpu, tmp_path):
 
 def test_a_history_file_that_is_gone_is_made_anew(float64_cpu, tmp_path):
     run, history = Run(float64_cpu, accumulate=1), tmp_path / "history.jsonl"
-    history.write_text('{"epoch": 0, "of": "another run"}\n')
+    history.write_text('{"epoch": 0, "of": "another run"}\n', encoding="utf-8")
     with pytest.raises(Killed):
         run(HistoryFile(history), Checkpoint(tmp_path / "c", steps=13), Kill(14))
     history.unlink()

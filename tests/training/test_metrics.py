@@ -236,4 +236,4 @@ def test_predictions_that_are_not_finite_do_not_end_a_sound_training(tmp_path):
     assert np.isnan(history.column("val_r2")).all() and np.isnan(history.column("val_mean_absolute_error")).all()
     assert history[-1]["stopped"] == "no better val_r2 in 2 epochs" and "chosen_epoch" not in history[-1]
     assert np.isfinite(history.column("train_loss")).all()
-    assert '"val_r2": null' in (tmp_path / "history.jsonl").read_text()
+    assert '"val_r2": null' in (tmp_path / "history.jsonl").read_text(encoding="utf-8")

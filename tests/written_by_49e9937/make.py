@@ -63,7 +63,7 @@ def main() -> None:
     expected = {"models": models(), "checkpoints": checkpoints(), **runs(), "estimators": estimators()}
     lines = (f"{json.dumps(part)}: {{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}"
              for key, value in found.items()) + "\n}" for part, found in expected.items())  # fmt: skip
-    (HERE / "expected.json").write_text("{" + ",\n".join(lines) + "}\n")
+    (HERE / "expected.json").write_text("{" + ",\n".join(lines) + "}\n", encoding="utf-8")
 
 
 def check_code() -> None:
@@ -109,7 +109,7 @@ def runs() -> dict[str, Any]:
     for name, array in cases.arrays().items():
         np.save(HERE / "data" / name, array)
     for name, text in cases.tables().items():
-        (HERE / "data" / name).write_text(text)
+        (HERE / "data" / name).write_text(text, encoding="utf-8")
     found: dict[str, Any] = {"runs": {}, "evaluate": {}, "predict": {}}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         shutil.copytree(HERE / "data", ".", dirs_exist_ok=True)
@@ -121,15 +121,17 @@ def runs() -> dict[str, Any]:
             told = command("evaluate", name, *cases.EVALUATE[name], "--json").splitlines()
             found["evaluate"][name] = [json.loads(line) for line in told]
             command("predict", name, cases.PREDICT[name], "--out", "out.csv")
-            found["predict"][name] = Path("out.csv").read_text().splitlines()
+            found["predict"][name] = Path("out.csv").read_text(encoding="utf-8").splitlines()
             if name in cases.MORE_EPOCHS:
                 command("train", "--resume", name, "--epochs", cases.MORE_EPOCHS[name], "--quiet")
             network = xpnet.Network.load(Path(name, "model.safetensors"), xpnet.select_backend("cpu", "float64"))
-            history = [json.loads(line) for line in Path(name, "history.jsonl").read_text().splitlines()]
+            history = [
+                json.loads(line) for line in Path(name, "history.jsonl").read_text(encoding="utf-8").splitlines()
+            ]
             found["runs"][name] = {"theta": cases.named(network.parameters), "history": cases.records(history)}
             # Its paths are absolute; here they begin where the command is run, so that they fit any machine.
             path = HERE / "runs" / name / "config.json"
-            path.write_text(path.read_text().replace(f"{Path.cwd()}{os.sep}", ""))
+            path.write_text(path.read_text(encoding="utf-8").replace(f"{Path.cwd()}{os.sep}", ""), encoding="utf-8")
     return found
 
 

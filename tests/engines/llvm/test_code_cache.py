@@ -51,7 +51,7 @@ def test_round_trip(cache, folder):
     assert cache == CodeCache(folder) and cache.read(KEYS[0]) == CODE
     assert cache.read(KEYS[1]) is None
     assert sorted(os.listdir(folder)) == [f"{KEYS[0]}.code", f"{KEYS[0]}.ll"]
-    assert (folder / f"{KEYS[0]}.ll").read_text() == "the text"
+    assert (folder / f"{KEYS[0]}.ll").read_text(encoding="utf-8") == "the text"
     cache.write(KEYS[0], "another text", b"another code")
     assert open_cache().read(KEYS[0]) == b"another code"
 
@@ -269,6 +269,6 @@ def test_processes_do_not_disturb_each_other(folder):
         subprocess.Popen([sys.executable, "-c", WORKER, str(turn)], cwd=root, stderr=subprocess.PIPE, text=True)
         for turn in range(3)
     ]
-    ends = [(worker.communicate(timeout=60)[1], worker.returncode) for worker in workers]
+    ends = [(worker.communicate(timeout=300)[1], worker.returncode) for worker in workers]
     assert ends == [("", 0)] * 3
     assert all(name.endswith((".code", ".ll")) for name in os.listdir(folder))

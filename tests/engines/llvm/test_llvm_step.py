@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from features import FEATURES, network_of, program_of
 from llvm_threads import Text, conflicts
+from processors import PROCESSORS
 from random_programs import random_program
 
 from xpnet import select_backend
+from xpnet.engines.llvm import native
 from xpnet.engines.llvm.plan import make_plan
 from xpnet.engines.llvm.run import program_text
 from xpnet.engines.llvm.sharing import VECTOR_UNIT, Sharing
@@ -34,6 +36,17 @@ def test_threads_do_not_meet(name):
     for threads in (2, 3) if name == "everything" else (2,):
         text = Text(text_of(FEATURES[name], 4, threads), 4)
         assert conflicts(text.every(list(range(6))[::-1], threads)) == []
+
+
+MACHINES = {"x86_64": (18, b"\x3e\0"), "aarch64": (18, b"\xb7\0"), "arm64": (4, b"\x0c\0\0\1")}  # of ELF, of Mach-O
+
+
+@pytest.mark.parametrize("model", ["znver4", "apple-m1", "neoverse-n1"])  # the widest; another system; another kind
+def test_a_step_compiles_for_the_processor(model):
+    """Into an object file that names its architecture."""
+    module, machine = native.optimised(text_of({}, 4, 2), PROCESSORS[model])
+    place, number = MACHINES[module.triple.split("-")[0]]
+    assert machine.emit_object(module)[place : place + len(number)] == number
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])

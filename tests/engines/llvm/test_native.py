@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import re
 import sys
 
 import llvmlite
 import llvmlite.binding as llvm
 import pytest
+from processors import PROCESSORS, VECTOR_BYTES
 
 from xpnet.engines.llvm import native
 
@@ -56,7 +58,7 @@ def test_cold_then_warm(folder):
     assert [call(loaded) for loaded in (cold, warm, other)] == [42, 42, 70]
     assert [loaded.source for loaded in (cold, warm, other)] == ["compiled", "cache", "compiled"]
     assert min(cold.seconds, warm.seconds) > 0 and len(os.listdir(folder)) == 4
-    assert TRIPLE in [path.read_text() for path in folder.glob("*.ll")]
+    assert TRIPLE in [path.read_text(encoding="utf-8") for path in folder.glob("*.ll")]
 
 
 def test_functions_live_as_long_as_their_object(folder):
@@ -119,21 +121,25 @@ def test_code_of_another_compiler_or_cpu_is_not_taken(folder, monkeypatch, what)
     assert native.load(TRIPLE).source == "cache" and len(list(folder.glob("*.code"))) == 2
 
 
-def test_code_is_optimised(folder, monkeypatch):
-    """An inner function is gone, and a loop over floats is written out for vectors."""
+def test_code_is_optimised(folder):
+    """An inner function is gone."""
     inner = "define internal i64 @inner_function(i64 %x) {\n  %y = add i64 %x, 1\n  ret i64 %y\n}\n"
     native.load(inner + "define i64 @run(i64 %x) {\n  %y = call i64 @inner_function(i64 %x)\n  ret i64 %y\n}")
     (path,) = folder.glob("*.code")
     assert b"run" in path.read_bytes() and b"inner_function" not in path.read_bytes()
 
-    def size_of_the_loop():
-        before = set(folder.glob("*.code"))
-        assert native.load(LOOP).source == "compiled"
-        return max(set(folder.glob("*.code")) - before).stat().st_size
 
-    with_vectors = size_of_the_loop()
+@pytest.mark.parametrize("model", PROCESSORS)
+def test_loops_become_vectors_of_the_processor(monkeypatch, model):
+    def vectors():
+        return {int(lanes) for lanes in re.findall(r"fmul <(\d+) x float>", optimised())}
+
+    def optimised():
+        return str(native.optimised(LOOP, PROCESSORS[model])[0])
+
+    assert max(vectors()) == VECTOR_BYTES[model] // 4
     monkeypatch.setattr(native, "_PASSES", dict.fromkeys(native._PASSES, False))
-    assert with_vectors > size_of_the_loop()
+    assert not vectors() and "fmul float" in optimised()
 
 
 @pytest.mark.parametrize(

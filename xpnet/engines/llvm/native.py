@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
@@ -35,31 +35,43 @@ class Native:
 
 
 @dataclass(frozen=True)
-class _Host:
+class Processor:
+    """What code is made for, in LLVM's words: `llc -march=x86-64 -mcpu=help` lists them.
+
+    triple: architecture, vendor and system.  cpu: the model.  features: what it has beyond or short of that model.
+    """
+
     triple: str
     cpu: str
-    features: str
+    features: str = ""
 
 
-def load(text: str, name: str = "run") -> Native:
+def host() -> Processor:
+    """Return the processor that this runs on. Raises ImportError without llvmlite."""
+    llvm = _llvm()
+    return Processor(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+def load(text: str, name: str = "run", processor: Processor | None = None) -> Native:
     """Return the function `name` of an LLVM module.
 
     text: the module in LLVM's assembly language, with opaque pointers (`ptr`); it may call what the process exports,
-        such as the C library's mathematics. Its data layout and target are set to the host's.
+        such as the C library's mathematics. Its data layout and target are set to the processor's.
+    processor: one whose code the host runs too, in place of `host()`.
 
     The object code is taken from the cache (`xpnet.engines.llvm.code_cache`) or compiled and put there; either way the
     same bytes are linked. Raises ImportError without llvmlite, RuntimeError with LLVM's own words for a wrong text, for
     a missing `name` and for a symbol that the process does not have.
     """
     start = time.perf_counter()
-    llvm = _llvm()
-    host = _this_host(llvm)
-    key = _key(text, host)
+    llvm, processor = _llvm(), processor or host()
+    key = _key(text, processor)
     cache = open_cache()
     code = None if cache is None else cache.read(key)
     source = "compiled" if code is None else "cache"
     if code is None:
-        code = _compile(text, host)
+        module, machine = optimised(text, processor)
+        code = bytes(machine.emit_object(module))
         if cache is not None:
             cache.write(key, text, code)
     # JITLink keeps the sections of an object together, in reach of each other; for Windows' format it is incomplete.
@@ -68,8 +80,23 @@ def load(text: str, name: str = "run") -> Native:
     return Native(library[name], source, time.perf_counter() - start, (library, jit))
 
 
-def _this_host(llvm: Any) -> _Host:
-    return _Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+def optimised(text: str, processor: Processor) -> tuple[Any, Any]:
+    """Return the module of llvmlite's that a text becomes for a processor, and the machine that writes its code.
+
+    For another architecture than the host's, llvmlite's `initialize_all_targets` must have been called.
+    """
+    llvm = _llvm()
+    target = llvm.Target.from_triple(processor.triple)
+    machine = target.create_target_machine(processor.cpu, processor.features, **_MACHINE)
+    module = llvm.parse_assembly(text, llvm.create_context())  # its own: nothing is left behind, threads do not meet
+    module.triple, module.data_layout = processor.triple, str(machine.target_data)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(_speed_level(text))
+    for option, value in _PASSES.items():
+        setattr(tuning, option, value)
+    passes = llvm.create_pass_builder(machine, tuning)
+    passes.getModulePassManager().run(module, passes)
+    return module, machine
 
 
 def check_llvm() -> None:
@@ -92,12 +119,12 @@ def _llvm() -> Any:
     return llvm
 
 
-def _key(text: str, host: _Host) -> str:
+def _key(text: str, processor: Processor) -> str:
     """A digest of all that decides the object code. xpnet's version is none of it: the text and the options are."""
     import llvmlite
 
     versions = llvmlite.__version__, llvmlite.binding.llvm_version_info
-    parts = MAGIC.decode(), text, versions, host.triple, host.cpu, host.features, _MACHINE, _PASSES, _speed_level(text)
+    parts = MAGIC.decode(), text, versions, astuple(processor), _MACHINE, _PASSES, _speed_level(text)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -111,27 +138,5 @@ def _speed_level(text: str) -> int:
 
 def assembly(text: str) -> str:
     """Return what `load` makes of an LLVM module, in this machine's assembly language."""
-    llvm = _llvm()
-    machine, module = _optimised(text, _this_host(llvm))
+    module, machine = optimised(text, host())
     return str(machine.emit_assembly(module))
-
-
-def _compile(text: str, host: _Host) -> bytes:
-    """The object file's bytes."""
-    machine, module = _optimised(text, host)
-    return bytes(machine.emit_object(module))
-
-
-def _optimised(text: str, host: _Host) -> tuple[Any, Any]:
-    """The target machine, and the module with LLVM's passes done."""
-    llvm = _llvm()
-    machine = llvm.Target.from_triple(host.triple).create_target_machine(host.cpu, host.features, **_MACHINE)
-    module = llvm.parse_assembly(text, llvm.create_context())  # its own: nothing is left behind, threads do not meet
-    module.triple, module.data_layout = host.triple, str(machine.target_data)
-    module.verify()
-    tuning = llvm.create_pipeline_tuning_options(_speed_level(text))
-    for option, value in _PASSES.items():
-        setattr(tuning, option, value)
-    passes = llvm.create_pass_builder(machine, tuning)
-    passes.getModulePassManager().run(module, passes)
-    return machine, module
