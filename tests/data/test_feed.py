@@ -44,8 +44,7 @@ def seen(feed, backend, rng):
     ]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "int16"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.pairwise(dtype=["uint8", "float32", "float64", "int16"], weighted=[False, True])
 def test_an_epoch_sees_every_sample_once_with_its_own_target(backend, tmp_path, small_blocks, dtype, weighted):
     in_file, in_memory = mapped(tmp_path, dtype, weighted=weighted)
     blocks, whole = feed_of(in_file, backend, 8), feed_of(in_memory, backend, 8)

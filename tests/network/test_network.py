@@ -120,12 +120,7 @@ def agrees(backend, found, expected, tolerance=None):
     assert np.abs(found - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-3)
 
 
-@pytest.fixture(params=BATCHES)
-def batch(request):
-    return request.param
-
-
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.pairwise(name=list(NETWORKS), batch=BATCHES)
 def test_outputs(backend, name, batch):
     network, parameters = make(name, backend)
     (X, _, _), (rows, _, _) = draw(name, backend, batch)
@@ -138,7 +133,7 @@ def test_outputs(backend, name, batch):
         agrees(backend, A, A_expected.T)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.pairwise(name=list(NETWORKS), batch=BATCHES)
 def test_classes(backend, name, batch):
     network, parameters = make(name, backend)
     (X, _, _), (rows, _, _) = draw(name, backend, batch)
@@ -155,8 +150,7 @@ def test_classes(backend, name, batch):
     assert clear.mean() >= 0.5 or name == "relu to the end"  # where outputs are often all 0
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.pairwise(name=list(NETWORKS), batch=BATCHES, weighted=[False, True])
 def test_loss_and_gradients(backend, name, batch, weighted):
     network, parameters = make(name, backend)
     (X, Y, w), (rows, targets, weights) = draw(name, backend, batch)

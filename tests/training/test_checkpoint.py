@@ -99,17 +99,15 @@ class Run:
             self(Kill(n, path))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+@pytest.mark.in_turn(
+    options=[
         {},
         {"accumulate": 1, "batch_size": 7},
         {"dataset": labelled(62, weighted=True)},
         {"shuffle": False},
         {"optimizer": lambda: NAdam(Cosine(0.02, 40), clip_norm=1.0)},
         {"optimizer": lambda: SGD(0.05)},
-    ],
-    ids=["adam", "plain", "weighted", "in order", "nadam", "sgd"],
+    ]
 )
 def test_from_every_step_to_the_same_bits(backend, tmp_path, options):
     run, path = Run(backend, **options), tmp_path / "run.safetensors"

@@ -59,9 +59,7 @@ def close(backend, found, wanted):
     return abs(found - wanted).max() <= tolerance * max(abs(wanted).max(), 1e-3)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 23, None, 100])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("dtype", [float, np.uint8])
+@pytest.mark.pairwise(batch_size=[1, 5, 23, None, 100], weighted=[False, True], dtype=[float, np.uint8])
 def test_an_epoch_equals_a_plain_loop(backend, batch_size, weighted, dtype):
     n = 23
     w = np.random.default_rng(1).random(n) + 0.1 if weighted else np.ones(n)
@@ -581,9 +579,9 @@ def test_a_validation_set_of_other_features_is_refused(float64_cpu):
 # --- accumulation ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("n", "batch_size", "k"), [(24, 4, 3), (23, 4, 3), (26, 4, 3), (23, 5, 2), (7, 3, 10)])
-def test_accumulated_batches_equal_a_larger_one(backend, n, batch_size, k, weighted):
+@pytest.mark.pairwise(sizes=[(24, 4, 3), (23, 4, 3), (26, 4, 3), (23, 5, 2), (7, 3, 10)], weighted=[False, True])
+def test_accumulated_batches_equal_a_larger_one(backend, sizes, weighted):
+    n, batch_size, k = sizes
     """Exactly, with sample weights, with a short last batch, and with a short last update."""
     weights = np.random.default_rng(0).random(n) + 0.1 if weighted else None
     if weighted:

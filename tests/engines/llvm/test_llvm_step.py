@@ -247,8 +247,7 @@ def in_phases(program: Program, n_update: int, accumulate: int) -> Program:
     return replace(program, calls=tuple(calls), accumulate=accumulate, results=tuple(scalars[:1]))
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("seed", range(8, 24))
+@pytest.mark.in_turn(seed=range(8, 24), accumulate=[1, 3])
 def test_what_is_not_stored_is_not_read(seed, accumulate):
     """Element by element, through steps with and without an update, and a short last one; then a run more."""
     program = in_phases(random_program(seed), 8, accumulate)
