@@ -2,7 +2,6 @@
 
 import sys
 
-from xpnet.estimators import base
 from xpnet.estimators.mlp import MLPClassifier, MLPRegressor, from_sklearn
 from xpnet.network import architecture, custom, dropout, layers, losses, normalization, parameters
 from xpnet.training import callbacks, checkpoint, optimizers, schedules
@@ -11,7 +10,7 @@ __all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn"]
 
 # A pickle names the module of each class. Estimators that xpnet 0.1 pickled name these where they were then.
 _MOVED = {
-    "estimator_base": base,
+    "estimator_base": sys.modules["xpnet.estimators.base"],  # mlp.py goes first: it says what is missing
     "architecture": architecture,
     "callbacks": callbacks,
     "checkpoint": checkpoint,
