@@ -315,7 +315,7 @@ def test_two_threads_with_one_network(float64_cpu):
     wrong, finished = [], []
 
     def run(sizes):
-        for _ in range(20):
+        for _ in range(8):
             for n in sizes:
                 close = [np.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(ask(n), expected[n], strict=True)]
                 wrong.extend([n] * (not all(close)))
@@ -393,10 +393,9 @@ def call(network, method, X, Y):
     return getattr(network, method)(X, Y) if method in WITH_TARGETS else getattr(network, method)(X)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    ("shape", "parts"),
-    [
+@pytest.mark.pairwise(
+    method=METHODS,
+    case=[
         ((60, 784), ["X is (60, 784)", "one sample is one column", "pass X.T"]),
         ((28, 28, 60), ["X is (28, 28, 60)", "needed is (784, n_samples)", "X.reshape(784, -1)"]),
         ((60, 28, 28), ["X is (60, 28, 28)", "needed is (784, n_samples)", "X.reshape(60, -1).T"]),
@@ -405,9 +404,9 @@ def call(network, method, X, Y):
         ((784, 0), ["X is (784, 0)", "needed is (784, n_samples)", "at least one sample"]),
         ((), ["X is ()", "needed is (784, n_samples)"]),
     ],
-    ids=str,
 )
-def test_inputs_of_a_wrong_shape(backend, method, shape, parts):
+def test_inputs_of_a_wrong_shape(backend, method, case):
+    shape, parts = case
     network = Network([784, 10], backend=backend)
     with pytest.raises(ValueError) as error:
         call(network, method, backend.to_device(np.zeros(shape)), backend.to_device(np.zeros((10, 60))))

@@ -524,10 +524,8 @@ def test_history_column():
     [
         "everything",
         "dropout, batch normalization, Adam",
-        "uint8",
-        "accumulate, weights",
-        "all options",
         "loss poisson, one output",
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("uint8", "accumulate, weights", "all options")),
     ],
 )
 def test_a_whole_training_on_the_fake_gpu(name, fake_gpu, tmp_path):
