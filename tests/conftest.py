@@ -52,6 +52,12 @@ def _fake_gpu() -> Backend:
     return Backend("cupy", "cuda", fakecupy, np.dtype("float32"), "the tests asked for the fake GPU")
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        return "all tests: minutes of work; the first dots come when every test is known, after some ten seconds"
+    return None
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", metavar="K/N", help="of the tests chosen, run the K-th of N parts, by their names")
 

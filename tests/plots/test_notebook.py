@@ -1,12 +1,12 @@
-"""A curve that grows under a cell of a real notebook, which the extra test-all brings."""
+"""A curve that grows under a cell of a real notebook, which the extra test-company brings."""
 
 from __future__ import annotations
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat", reason="the extra test-all brings it")
-nbclient = pytest.importorskip("nbclient", reason="the extra test-all brings it")
-pytest.importorskip("ipykernel", reason="the extra test-all brings it")
+nbformat = pytest.importorskip("nbformat", reason="the extra test-company brings it")
+nbclient = pytest.importorskip("nbclient", reason="the extra test-company brings it")
+pytest.importorskip("ipykernel", reason="the extra test-company brings it")
 
 CELL = """
 import numpy as np, xpnet

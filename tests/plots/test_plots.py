@@ -700,7 +700,7 @@ class Notebook:
 
 @pytest.mark.parametrize(("epochs", "every", "n_pictures"), [(3, 1, 4), (5, 4, 3)])
 def test_in_a_notebook_one_picture_grows(monkeypatch, epochs, every, n_pictures):
-    """Of the untrained network and of one epoch in so many; the last is always drawn. test_notebook.py has a real one."""
+    """Of the untrained network, then of one epoch in so many, and of the last. test_notebook.py runs a real one."""
     notebook = Notebook()
     display = SimpleNamespace(display=notebook.display, Image=lambda data, format: (format, data))
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=notebook.get_ipython, display=display))
