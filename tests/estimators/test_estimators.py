@@ -468,9 +468,8 @@ def test_metadata_routing_and_set_output():
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_frames_keep_their_names(library):
-    X = pytest.importorskip(library, reason="the extra test-company brings it").DataFrame(
-        {name: IRIS_X[:, i] for i, name in enumerate("abcd")}
-    )
+    frames = pytest.importorskip(library, reason="the extra test-company brings it")
+    X = frames.DataFrame({name: IRIS_X[:, i] for i, name in enumerate("abcd")})
     model = MLPClassifier(max_iter=3, random_state=0).fit(X, BINARY_Y)
     assert list(model.feature_names_in_) == list("abcd") and model.n_features_in_ == 4
     np.testing.assert_array_equal(model.predict(X), clone(model).fit(IRIS_X, BINARY_Y).predict(IRIS_X))
