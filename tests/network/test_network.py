@@ -351,11 +351,11 @@ def kept_engines():
     return sum(isinstance(item, Replay) for item in gc.get_objects())
 
 
-def test_ten_thousand_calls_keep_no_more_engines(float64_cpu):
+def test_a_thousand_calls_keep_no_more_engines(float64_cpu):
     network = Network([3, 2], backend=float64_cpu)
     before = kept_engines()
     inputs = [np.zeros((3, n)) for n in (1, 2, 3, 5)]
-    for i in range(10_000):
+    for i in range(1_000):
         network.predict(inputs[i % 4])
     assert kept_engines() - before == 4  # for batches of 1, 2, up to 4, up to 8
     assert network.predict(inputs[0]).shape == (2, 1)
@@ -364,7 +364,7 @@ def test_ten_thousand_calls_keep_no_more_engines(float64_cpu):
 def test_many_different_sizes_keep_a_bounded_number_of_engines(float64_cpu):
     network = Network([3, 2], backend=float64_cpu)
     before = kept_engines()
-    for n in range(1, 60):
+    for n in range(1, 30):
         network.gradients(np.zeros((3, n)), np.full((2, n), 0.5))
     assert kept_engines() - before <= 10
 

@@ -228,7 +228,7 @@ def test_an_activation_and_its_derivative(name, value, slope, kinks):
 
 def test_every_activation_and_ones_own():
     for name in set(ACTIVATIONS) - {"log_softmax"}:
-        plots.activation(name).figure.draw_without_rendering()
+        assert plots.activation(name).has_data()
     own = xpnet.CustomActivation(
         "twice", lambda xp, Z, out: xp.multiply(Z, 2.0, out=out), lambda xp, A, dA, out: xp.multiply(dA, 2.0, out=out)
     )
@@ -698,18 +698,15 @@ class Notebook:
         return SimpleNamespace(update=self.shown[-1].append)
 
 
-@pytest.mark.parametrize(("epochs", "every", "n_pictures"), [(3, 1, 4), (5, 4, 3)])
-def test_in_a_notebook_one_picture_grows(monkeypatch, epochs, every, n_pictures):
-    """Of the untrained network, then of one epoch in so many, and of the last. test_notebook.py runs a real one."""
+def test_in_a_notebook_one_picture_grows(monkeypatch):
+    """Of the untrained network, then of every second epoch, and of the last. test_notebook.py runs a real one."""
     notebook = Notebook()
     display = SimpleNamespace(display=notebook.display, Image=lambda data, format: (format, data))
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=notebook.get_ipython, display=display))
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    xpnet.train(
-        halves(), PLANE, xpnet.SGD(0.1), epochs=epochs, validation=PLANE, callbacks=[plots.LiveCurve(every=every)]
-    )
+    xpnet.train(halves(), PLANE, xpnet.SGD(0.1), epochs=3, validation=PLANE, callbacks=[plots.LiveCurve(every=2)])
     (pictures,) = notebook.shown  # in one place
-    assert len(set(pictures)) == len(pictures) == n_pictures
+    assert len(set(pictures)) == len(pictures) == 3
     assert all(format == "png" and data.startswith(b"\x89PNG") for format, data in pictures)
 
 
