@@ -103,7 +103,7 @@ def suite_passes() -> bool:
         names = ", ".join(path.name for path in ignored) or "none"
         print(f"not installed: {', '.join(missing)}; a test that uses one fails; files left out: {names}", flush=True)
     print("the tests with a GPU in their name (-k 'gpu and not fake'); the others run on any machine", flush=True)
-    # addopts is emptied because it names an option of pytest-benchmark, which may be missing.
+    # addopts is emptied: a GPU takes its turn in every row of a product, also in those that are marked full.
     command = [
         sys.executable,
         "-m",

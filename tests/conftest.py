@@ -1,6 +1,7 @@
 """The backends that tests run on, and the rule that a whole run ends with: every refusal is asserted in full.
 
-A test that takes `backend` runs on each of them.
+A test that takes `backend` runs on each of them. One that is marked `pairwise(name=values, ...)` or `in_turn(...)`
+takes rows of these values, the backends among them, of which chosen.py says which they are.
 
 Without a GPU the parameter "gpu" is left out; tests/test_gpu_present.py alone is skipped, with the reason.
 XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for machines that should have a GPU.
@@ -22,6 +23,7 @@ from typing import Any
 import fakecupy
 import numpy as np
 import pytest
+from chosen import cases, in_share
 from refusals import SAID, unsaid
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
@@ -63,12 +65,36 @@ def _fake_gpu() -> Backend:
     return Backend("cupy", "cuda", fakecupy, np.dtype("float32"), "the tests asked for the fake GPU")
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        return "all tests: minutes of work; the first dots come when every test is known, after some ten seconds"
+    return None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", metavar="K/N", help="of the tests chosen, run the K-th of N parts, by their names")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if share := config.getoption("share"):
+        config.hook.pytest_deselected(items=[item for item in items if not in_share(item.nodeid, share)])
+        items[:] = [item for item in items if in_share(item.nodeid, share)]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    factors: dict[str, Any] = {}
     if "backend" in metafunc.fixturenames:
-        kinds = ["cpu-float64", "cpu-float32", "cpu-readonly", "fake-gpu"]
+        factors["backend"] = ["cpu-float64", "cpu-float32", "cpu-readonly", "fake-gpu"]
         if GPU_REQUIRED or isinstance(_real_gpu(), Backend):
-            kinds.append("gpu")
-        metafunc.parametrize("backend", kinds, indirect=True)
+            factors["backend"].append("gpu")
+    for mark in metafunc.definition.iter_markers():
+        if mark.name in ("pairwise", "in_turn"):
+            factors = {**mark.kwargs, **factors}
+            rows = cases(mark.name, factors, full=metafunc.config.option.markexpr != "not full")
+            metafunc.parametrize(tuple(factors), rows, indirect=["backend"] if "backend" in factors else False)
+            return
+    if factors:
+        metafunc.parametrize("backend", factors["backend"], indirect=True)
 
 
 @pytest.fixture
@@ -108,9 +134,11 @@ def float64_cpu() -> Backend:
 
 @pytest.fixture(autouse=True, scope="session")
 def code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled code is kept in a folder of the session's, not in that of whoever runs the tests."""
+    """Compiled code is kept in a folder of all this session's workers, not in that of whoever runs the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XPNET_CACHE", str(tmp_path_factory.mktemp("code")))
+        patch.setenv("XPNET_CACHE", str(folder / "code"))
         yield
 
 
@@ -131,9 +159,10 @@ def ctrl_c() -> Iterator[None]:
 
 def _is_whole(config: pytest.Config) -> bool:
     """Whether all tests of the suite were to run, so that what none of them asserted is asserted nowhere."""
-    chosen = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob", "collectonly")
+    chosen = ("share", "keyword", "deselect", "lf", "ignore", "ignore_glob", "collectonly")
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    return whole and not any(config.getoption(name, None) for name in chosen)
+    every = config.option.markexpr in ("", "not full") and not any(config.getoption(name, None) for name in chosen)
+    return whole and every
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -34,9 +35,28 @@ def module_name(path):
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
-NAMES = sorted(TREES)
+PATHS = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+NAMES = sorted(PATHS)
 PUBLIC = [name for name in NAMES if name != "xpnet.__main__"]
+
+
+@cache
+def tree_of(name):
+    return ast.parse(PATHS[name].read_text(encoding="utf-8"))
+
+
+def each(names):
+    """Make one test of what is checked of each name: as tests of their own, hundreds of them would cost more."""
+
+    def test_of(check):
+        def test():
+            for name in names:
+                check(name)
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return test_of
 
 
 def imports(tree, types=False):
@@ -59,7 +79,7 @@ def imported_names(tree, types=False):
             assert node.level == 0, "imports are absolute"
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"
-                yield submodule if submodule in TREES else node.module
+                yield submodule if submodule in PATHS else node.module
 
 
 def calls(tree, *names):
@@ -75,14 +95,14 @@ def package_of(name):
 
 def arrows(name, types=False):
     """The modules of xpnet that a module imports."""
-    return {other for other in imported_names(TREES[name], types) if other in TREES} - {name}
+    return {other for other in imported_names(tree_of(name), types) if other in PATHS} - {name}
 
 
 def test_every_package_has_its_place():
     assert {package_of(name) for name in NAMES} == {"xpnet", *PACKAGES}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "xpnet"])
+@each([name for name in NAMES if name != "xpnet"])
 def test_a_package_imports_only_from_those_before_it(name):
     allowed = PACKAGES[: PACKAGES.index(package_of(name)) + 1] + ("xpnet",) * (package_of(name) in SPEAK)
     assert {package_of(other) for other in arrows(name)} <= set(allowed), name
@@ -101,16 +121,16 @@ def test_no_modules_import_each_other_in_a_circle():
 # --- what no module does ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if package_of(name) not in SPEAK])
+@each([name for name in NAMES if package_of(name) not in SPEAK])
 def test_only_the_command_line_and_the_examples_print(name):
-    assert not calls(TREES[name], "print", "sys.stdout.write", "sys.stderr.write")
+    assert not calls(tree_of(name), "print", "sys.stdout.write", "sys.stderr.write")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each(NAMES)
 def test_no_module_holds_state(name):
     """Module-level names that are not UPPERCASE tables are aliases of types, and no function rebinds a global."""
     made = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp, ast.Call)
-    for node in TREES[name].body:
+    for node in tree_of(name).body:
         if isinstance(node, ast.Expr):  # estimators tell pickles of before where classes are now
             assert isinstance(node.value, ast.Constant) or name == "xpnet.estimators", ast.unparse(node)
             continue
@@ -118,24 +138,24 @@ def test_no_module_holds_state(name):
         for target in targets:
             if isinstance(getattr(node, "value", None), made) and ast.unparse(target) != "__all__":
                 assert ast.unparse(target).isupper(), ast.unparse(node)
-    assert not [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Global)]
+    assert not [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.Global)]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"xpnet.backend"}))
+@each(sorted(set(NAMES) - {"xpnet.backend"}))
 def test_only_the_backend_imports_cupy(name):
-    found = set(imported_names(TREES[name]))
+    found = set(imported_names(tree_of(name)))
     assert not {other for other in found if other.partition(".")[0] == "cupy"}
-    dynamic = calls(TREES[name], "importlib.import_module", "import_module", "__import__")
+    dynamic = calls(tree_of(name), "importlib.import_module", "import_module", "__import__")
     assert [ast.unparse(call) for call in dynamic] == (
         ["import_module(f'xpnet.{_MODULES[name]}')", "import_module(f'xpnet.{_HOME[name]}')"] if name == "xpnet" else []
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each(NAMES)
 def test_nothing_is_pickled(name):
-    roots = {other.partition(".")[0] for other in imported_names(TREES[name])}
+    roots = {other.partition(".")[0] for other in imported_names(tree_of(name))}
     assert not roots & {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-    for call in calls(TREES[name], "np.load", "np.save", "np.savez", "np.savez_compressed"):
+    for call in calls(tree_of(name), "np.load", "np.save", "np.savez", "np.savez_compressed"):
         assert "allow_pickle=False" in ast.unparse(call), ast.unparse(call)
 
 
@@ -158,7 +178,7 @@ def test_import_loads_no_other_module():
 # --- what is public --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "xpnet.__main__"])
+@each([name for name in NAMES if name != "xpnet.__main__"])
 def test_all_is_sorted_importable_and_documented(name):
     module = importlib.import_module(name)
     if name in ("xpnet", "xpnet.datasets"):
@@ -172,10 +192,10 @@ def test_all_is_sorted_importable_and_documented(name):
         assert (inspect.getdoc(getattr(module, public)) or "").strip(), public
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@each(PUBLIC)
 def test_everything_public_has_a_docstring(name):
     """Modules, functions, classes and methods; an overriding method may leave it to its base class."""
-    module, tree = importlib.import_module(name), TREES[name]
+    module, tree = importlib.import_module(name), tree_of(name)
     missing = [] if ast.get_docstring(tree) else [name]
     for node in tree.body:
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
@@ -192,7 +212,7 @@ def test_everything_public_has_a_docstring(name):
 
 def test_type_checkers_see_every_public_name_where_it_is():
     """They import all names of each home, whose `__all__` holds what the table has of it, and the modules."""
-    block = next(node for node in TREES["xpnet"].body if isinstance(node, ast.If))
+    block = next(node for node in tree_of("xpnet").body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     seen = {(node.module, alias.name): alias.asname for node in block.body for alias in node.names}
     homes = xpnet._HOMES | xpnet._EXTRAS

@@ -52,6 +52,12 @@ def train_on_rows(X, Y, *options):
 
 
 @pytest.fixture
+def saved(monkeypatch):
+    """The files of pictures are there and empty: what is drawn into them, the fixture `digits_run` and others tell."""
+    monkeypatch.setattr(plots, "save", lambda ax, path: Path(path).touch())
+
+
+@pytest.fixture
 def titles(monkeypatch):
     """The titles of the pictures by their file's stem, in place of the files."""
     found = {}
@@ -70,15 +76,14 @@ def test_train_plot_draws_into_the_run_and_says_where(digits_run):
     assert "plot" not in config["options"]  # a repeated run need not
 
 
-def test_plot_draws_a_finished_run_wherever_it_is_told(digits_run, capsys):
+def test_plot_draws_a_finished_run_wherever_it_is_told(digits_run, saved, capsys):
     assert main(["plot", str(digits_run[0]), "--out", "a/b", "--format", "svg"]) == 0
     out, err = capsys.readouterr()
     assert names("a/b") == files(OF_IMAGES, ".svg") and err == ""
     assert sorted(out.splitlines()) == [f"a/b/{name}" for name in names("a/b")]
-    assert all(Path(line).read_bytes().startswith(b"<?xml") for line in out.splitlines())
 
 
-def test_plot_draws_into_the_run_if_not_told(digits_run, tmp_path):
+def test_plot_draws_into_the_run_if_not_told(digits_run, saved, tmp_path):
     run = shutil.copytree(digits_run[0], tmp_path / "run", ignore=shutil.ignore_patterns("*.png"))
     assert main(["plot", str(run)]) == 0
     assert names(run) == names(digits_run[0])

@@ -96,11 +96,12 @@ def ended(run):
     shutil.rmtree(run)
 
 
-def test_twenty_kills_and_the_same_bits(data):
+@pytest.mark.parametrize("most", [5, pytest.param(20, marks=pytest.mark.full)])
+def test_so_many_kills_and_the_same_bits(data, most):
     begin, checkpoint = ["train", *data, *ALL, "--out", "run"], Path("run/checkpoint.safetensors")
     assert child([*begin[:-1], "whole"]).wait(300) == 0
     draw, cursors, n_kills = random.Random(5), set(), 0
-    while n_kills < 20:
+    while n_kills < most:
         if Path("run").exists() and not Path("run/config.json").exists():
             shutil.rmtree("run")  # killed before it was a run
         process = child(["train", "--resume", "run"] if Path("run").exists() else begin)
@@ -119,7 +120,7 @@ def test_twenty_kills_and_the_same_bits(data):
         if checkpoint.exists():
             progress = load_checkpoint(checkpoint).progress
             cursors.add((progress.epoch, progress.step))
-    assert len(cursors) >= 10 and any(step for _, step in cursors)
+    assert len(cursors) >= most // 2 and any(step for _, step in cursors)
     if Path("run/config.json").exists():
         assert child(["train", "--resume", "run"]).wait(300) == 0
         ended("run")

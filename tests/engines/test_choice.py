@@ -166,9 +166,8 @@ def test_what_cannot_be_compiled_is_replayed_with_a_warning(float64_cpu):
 # --- the same training -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+@pytest.mark.in_turn(
+    options=[
         {},
         {"accumulate": 3},
         {"dataset": labelled(weighted=True), "accumulate": 2},
@@ -176,9 +175,8 @@ def test_what_cannot_be_compiled_is_replayed_with_a_warning(float64_cpu):
         {"shape": {"dropout": 0.3, "normalization": "batch"}, "batch_size": 7},
         {"batch_size": None, "shuffle": False},
     ],
-    ids=["plain", "accumulate", "weights", "uint8", "dropout and batch norm", "all in one step"],
+    dtype=["float64", "float32"],
 )
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_compiled_training_is_replayed_training(options, dtype):
     backend = xpnet.select_backend("cpu", dtype)
     (replayed, records, _), (compiled, found, optimizer) = (

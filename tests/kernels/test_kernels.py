@@ -766,10 +766,9 @@ def unwritten(value):
     return np.full(np.shape(value), 0xA5A5A5A5, np.uint32) if bits else scratch(*np.shape(value))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 1e-5)], ids=["float64", "float32"])
-@pytest.mark.parametrize("name", CASES)
-def test_kernel(name, dtype, tolerance, shape):
+@pytest.mark.pairwise(name=list(CASES), dtype=[np.float64, np.float32], shape=SHAPES)
+def test_kernel(name, dtype, shape):
+    tolerance = 1e-13 if dtype == np.float64 else 1e-5
     kernel, inputs, expected = CASES[name](np.random.default_rng(1), *shape)
     inputs = {key: typed(value, dtype) if np.ndim(value) else value for key, value in inputs.items()}
     kept = {key: np.copy(value) for key, value in inputs.items()}

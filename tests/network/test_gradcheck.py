@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -24,18 +23,6 @@ from xpnet.network.losses import LOSSES, loss_of
 
 CPU = select_backend("cpu", "float64")
 VALUES = [*LOSSES, Huber(0.3), SoftmaxCrossEntropy(0.1), SigmoidCrossEntropy(0.1)]
-SHAPES = list(product((1, 2, 3, 4), (1, 3), (1, 7)))  # depth, outputs, batch
-PAIRS = [  # every activation and every loss in all shapes, every pair in one
-    *product(ACTIVATIONS, ("squared_error",), SHAPES),
-    *product(("tanh", "relu"), VALUES[1:], SHAPES),
-    *product(ACTIVATIONS, VALUES[1:], [(2, 3, 7)]),
-]
-CASES = [
-    (activation, loss, *shape)
-    for activation, loss, shape in PAIRS
-    # softmax of one output is refused, or always 0
-    if not (shape[1] == 1 and (loss_of(loss).targets == "distributions" or activation == "log_softmax"))
-]
 
 
 def network(activation="tanh", loss="squared_error", depth=2, n_outputs=3, output=None, seed=1):
@@ -93,9 +80,17 @@ def test_numerical_gradient_agrees_with_the_networks():
 # check_gradients
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize(("activation", "loss", "depth", "n_outputs", "batch"), CASES, ids=str)
+@pytest.mark.pairwise(
+    activation=list(ACTIVATIONS),
+    loss=VALUES,
+    depth=[1, 2, 3, 4],
+    n_outputs=[1, 3],
+    batch=[1, 7],
+    weighted=[False, True],
+)
 def test_every_network_has_the_right_gradient(activation, loss, depth, n_outputs, batch, weighted):
+    if loss_of(loss).targets == "distributions" or activation == "log_softmax":
+        n_outputs = max(n_outputs, 2)  # softmax of one output is refused, or always 0
     X, Y, w = samples(loss, n_outputs, batch)
     net = network(activation, loss, depth, n_outputs)
     assert np.linalg.norm(net.gradients(X, Y).flat) > 1e-3  # a dead network would pass whatever the kernels do

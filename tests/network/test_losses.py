@@ -131,7 +131,7 @@ def test_smoothing_is_that_of_the_targets(name):
     assert found["accuracy"] == xpnet.evaluate(plain, Dataset(X, Y))["accuracy"]
 
 
-@pytest.mark.parametrize("loss", VALUES, ids=str)
+@pytest.mark.in_turn(loss=VALUES)
 def test_training_lowers_every_loss_on_every_backend(backend, loss):
     rng = np.random.default_rng(4)
     X = rng.standard_normal((4, 40))

@@ -137,11 +137,13 @@ def test_a_constant_far_from_0_is_normalized_to_0(backend, kind):
 # Gradients
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("batch", [2, 9])
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"])
-@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
-@pytest.mark.parametrize("normalization", ["batch", "layer"])
+@pytest.mark.pairwise(
+    normalization=["batch", "layer"],
+    activation=["tanh", "relu", "sigmoid"],
+    loss=["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"],
+    batch=[2, 9],
+    weighted=[False, True],
+)
 def test_gradients(normalization, activation, loss, batch, weighted):
     network = Network([6, 5, 4, 3], normalization=normalization, activation=activation, loss=loss, backend=CPU, seed=2)
     rng = np.random.default_rng(5)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import FancyArrowPatch, Rectangle
-from nbclient import NotebookClient
 from refusals import says
 from test_grid import result
 
@@ -229,7 +228,7 @@ def test_an_activation_and_its_derivative(name, value, slope, kinks):
 
 def test_every_activation_and_ones_own():
     for name in set(ACTIVATIONS) - {"log_softmax"}:
-        plots.activation(name).figure.draw_without_rendering()
+        assert plots.activation(name).has_data()
     own = xpnet.CustomActivation(
         "twice", lambda xp, Z, out: xp.multiply(Z, 2.0, out=out), lambda xp, A, dA, out: xp.multiply(dA, 2.0, out=out)
     )
@@ -577,18 +576,30 @@ def test_targets_that_are_no_classes_are_refused():
         says(error, "no classes", "from_labels")
 
 
-def test_pictures_of_a_network_on_any_device(backend):
+OF_A_NETWORK = {  # what is drawn of a network, and what of the picture is compared
+    "confusion_matrix": (lambda net: plots.confusion_matrix(net, SAMPLES), lambda ax: texts_of(ax)),
+    "digits": (lambda net: plots.digits(net, SAMPLES), lambda ax: texts_of(ax)),
+    "worst_mistakes": (lambda net: plots.worst_mistakes(net, SAMPLES), lambda ax: texts_of(ax)),
+    "decision_regions": (
+        lambda net: plots.decision_regions(net, SAMPLES, features=(2, 3)),
+        lambda ax: list(points(ax)),
+    ),
+    "misclassified": (lambda net: plots.misclassified(net, SAMPLES, features=(2, 3)), lambda ax: list(points(ax))),
+    "network_graph": (plots.network_graph, lambda ax: graph_parts(ax)[0]),
+    "first_layer_weights": (plots.first_layer_weights, lambda ax: ax.images[0].get_array().tolist()),
+}
+
+
+def texts_of(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.in_turn(name=list(OF_A_NETWORK))
+def test_pictures_of_a_network_on_any_device(backend, name):
     network = xpnet.Network([4, 4], backend=backend)
     network.parameters.weights[0] = backend.to_device(10 * np.eye(4))
-    for draw in (plots.confusion_matrix, plots.digits, plots.worst_mistakes):
-        wanted, found = draw(largest_pixel(), SAMPLES), draw(network, SAMPLES)
-        assert [text.get_text() for text in found.texts] == [text.get_text() for text in wanted.texts]
-    for draw in (plots.decision_regions, plots.misclassified):
-        wanted, found = draw(largest_pixel(), SAMPLES, features=(2, 3)), draw(network, SAMPLES, features=(2, 3))
-        assert list(points(found)) == list(points(wanted))
-    assert graph_parts(plots.network_graph(network))[0] == graph_parts(plots.network_graph(largest_pixel()))[0]
-    weights = plots.first_layer_weights(network).images[0].get_array()
-    np.testing.assert_array_equal(weights, plots.first_layer_weights(largest_pixel()).images[0].get_array())
+    draw, compared = OF_A_NETWORK[name]
+    assert compared(draw(network)) == compared(draw(largest_pixel()))
 
 
 # --- every picture ---------------------------------------------------------------------------------------------------
@@ -616,9 +627,10 @@ EVERY = {
 
 
 @pytest.mark.parametrize("draw", EVERY.values(), ids=EVERY)
-def test_axes_that_are_given_are_drawn_into_and_returned(draw):
+def test_axes_that_are_given_are_drawn_into_in_safe_colours_and_returned(draw):
     ax = plots.new_axes()
     assert draw(ax) is ax and ax.has_data()
+    assert {to_hex(line.get_color()) for line in ax.lines} <= SAFE  # that every kind of vision tells
 
 
 @pytest.mark.parametrize("draw", EVERY.values(), ids=EVERY)
@@ -627,11 +639,6 @@ def test_nothing_of_a_picture_is_clipped(draw):
     figure.draw_without_rendering()
     drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert drawn.x0 >= 0 and drawn.x1 <= width and drawn.y0 >= 0 and drawn.y1 <= height
-
-
-@pytest.mark.parametrize("draw", EVERY.values(), ids=EVERY)
-def test_lines_have_colours_that_every_kind_of_vision_tells(draw):
-    assert {to_hex(line.get_color()) for line in draw().lines} <= SAFE
 
 
 def test_a_legend_of_many_classes_lists_the_first_and_the_last():
@@ -675,37 +682,32 @@ def test_large_counts_are_whole_numbers():
 
 # --- a curve that grows ----------------------------------------------------------------------------------------------
 
-CELL = """
-import numpy as np, xpnet
-from xpnet.plots import LiveCurve
-X = np.random.default_rng(0).normal(size=(2, 40)).astype("float32")
-data = xpnet.Dataset.from_labels(X, (X[0] > 0).astype(int))
-network = xpnet.Network([2, 4, 2], backend=xpnet.select_backend("cpu"))
-history = xpnet.train(network, data, xpnet.SGD(lr=0.1), epochs=EPOCHS, validation=data, callbacks=[LiveCurve(EVERY)])
-"""
+
+class Notebook:
+    """In the place of IPython in a notebook: what is displayed, and what then stands in its place."""
+
+    def __init__(self):
+        self.shown = []
+
+    def get_ipython(self):
+        return SimpleNamespace(kernel=self)
+
+    def display(self, picture, display_id):
+        assert display_id is True
+        self.shown.append([picture])
+        return SimpleNamespace(update=self.shown[-1].append)
 
 
-class Watched(NotebookClient):
-    """Runs a notebook and notes what the kernel sends to be shown."""
-
-    def process_message(self, msg, cell, cell_index):
-        if "display" in msg["msg_type"]:
-            self.__dict__.setdefault("shown", []).append((cell_index, msg["msg_type"], msg["content"]["data"]))
-        return super().process_message(msg, cell, cell_index)
-
-
-def test_in_a_notebook_one_picture_grows_with_the_epochs():
-    cells = [CELL.replace("EPOCHS", "3").replace("EVERY", ""), CELL.replace("EPOCHS", "5").replace("EVERY", "every=4")]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    client = Watched(notebook, timeout=120, kernel_name="python3")
-    client.execute()
-    for index, n_pictures in ((0, 4), (1, 3)):  # the untrained network's and one an epoch; of epochs 0, 4 and the last
-        kinds = [kind for at, kind, _ in client.shown if at == index]
-        assert kinds == ["display_data", *["update_display_data"] * (n_pictures - 1)]
-        pictures = [data["image/png"] for at, _, data in client.shown if at == index]
-        assert len(set(pictures)) == n_pictures and all(picture.startswith("iVBORw0KGgo") for picture in pictures)
-        (output,) = notebook.cells[index].outputs  # one place, with the last picture in it
-        assert output["data"]["image/png"].strip() == pictures[-1].strip()
+def test_in_a_notebook_one_picture_grows(monkeypatch):
+    """Of the untrained network, then of every second epoch, and of the last. test_notebook.py runs a real one."""
+    notebook = Notebook()
+    display = SimpleNamespace(display=notebook.display, Image=lambda data, format: (format, data))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=notebook.get_ipython, display=display))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    xpnet.train(halves(), PLANE, xpnet.SGD(0.1), epochs=3, validation=PLANE, callbacks=[plots.LiveCurve(every=2)])
+    (pictures,) = notebook.shown  # in one place
+    assert len(set(pictures)) == len(pictures) == 3
+    assert all(format == "png" and data.startswith(b"\x89PNG") for format, data in pictures)
 
 
 def test_outside_a_notebook_a_live_curve_is_refused_before_the_first_step():
@@ -762,7 +764,8 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 
 def test_pyplot_is_left_alone(tmp_path):
     code = (
-        "from test_plots import EVERY, plots; [draw().figure.draw_without_rendering() for draw in EVERY.values()]; "
+        "from test_plots import EVERY, plots; "
+        "[EVERY[name]() for name in ('loss', 'regions', 'graph', 'digits', 'samples/s')]; "
         "plots.save(EVERY['loss'](), 'x.png'); print('matplotlib.pyplot' in sys.modules)"
     )
     path = f"import sys; sys.path[:0] = {[*sys.path]!r}; "

@@ -197,8 +197,7 @@ def test_phases_stay_apart():
     assert launches(recorded, "update") == launches(recorded)[-2:]
 
 
-@pytest.mark.parametrize("name", FEATURES)
-@pytest.mark.parametrize("batch", [2, 7])
+@pytest.mark.in_turn(name=list(FEATURES), batch=[2, 7])
 def test_every_call_is_there_once_and_after_those_it_depends_on(name, batch):
     """Independent of the rule: by bytes alone, of any two calls that touch the same memory the order must be kept."""
     recorded = program_of(FEATURES[name], network_of(FEATURES[name], xpnet.select_backend("cpu")), batch)

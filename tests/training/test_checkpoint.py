@@ -99,17 +99,15 @@ class Run:
             self(Kill(n, path))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+@pytest.mark.in_turn(
+    options=[
         {},
         {"accumulate": 1, "batch_size": 7},
         {"dataset": labelled(62, weighted=True)},
         {"shuffle": False},
         {"optimizer": lambda: NAdam(Cosine(0.02, 40), clip_norm=1.0)},
         {"optimizer": lambda: SGD(0.05)},
-    ],
-    ids=["adam", "plain", "weighted", "in order", "nadam", "sgd"],
+    ]
 )
 def test_from_every_step_to_the_same_bits(backend, tmp_path, options):
     run, path = Run(backend, **options), tmp_path / "run.safetensors"
@@ -124,7 +122,8 @@ def test_from_every_step_to_the_same_bits(backend, tmp_path, options):
     assert len(whole[0]) >= 4 and len(seen) >= 3 and any(step for _, step in seen)
 
 
-def test_a_mapped_file_goes_on_within_a_pool(backend, tmp_path, monkeypatch):
+@pytest.mark.in_turn(steps=[(1, 3), (7, 16), (20, 21), (22, 30)])
+def test_a_mapped_file_goes_on_within_a_pool(backend, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(feed, "BLOCK_BYTES", 10 * 36)
     monkeypatch.setattr(feed, "POOL_BYTES", 2 * 10 * 36)
     rng = np.random.default_rng(0)
@@ -133,7 +132,7 @@ def test_a_mapped_file_goes_on_within_a_pool(backend, tmp_path, monkeypatch):
     run = Run(backend, Dataset.from_labels(rows.T, rng.integers(0, 3, 101), 3), epochs=2, accumulate=1)
     with pytest.warns(UserWarning, match="leaves out 1 of the 101"):
         whole = run()
-        for n in (1, 3, 7, 16, 20, 21, 22, 30):
+        for n in steps:
             run.killed(tmp_path / "c", n)
             assert run(resume=tmp_path / "c") == whole
 

@@ -28,15 +28,15 @@ def data(rng, n):
     return xpnet.Dataset.from_labels(rows.T, rng.integers(10, size=n))
 
 rng, backend = np.random.default_rng(0), xpnet.select_backend("cpu")
-warm = np.ones((2048, 2048), np.float32)  # BLAS takes buffers of its own at its first large product
+warm = np.ones((512, 512), np.float32)  # BLAS takes buffers of its own at its first large product
 warm @ warm
 del warm
 before = peak()
-training, validation = data(rng, 12_288), data(rng, 2_048)
-network = xpnet.Network([784, 2048, 2048, 10], backend=backend)
+training, validation = data(rng, 8_192), data(rng, 1_024)
+network = xpnet.Network([784, 1024, 1024, 10], backend=backend)
 optimizer = xpnet.SGD(0.01)
-plan = memory_plan(network, training, optimizer, batch_size=4096, validation=validation)
-xpnet.train(network, training, optimizer, epochs=1, batch_size=4096, validation=validation)
+plan = memory_plan(network, training, optimizer, batch_size=8192, validation=validation)
+xpnet.train(network, training, optimizer, epochs=1, batch_size=8192, validation=validation)
 print(sum(item.nbytes for item in plan), peak() - before)
 """
 
@@ -48,7 +48,7 @@ def test_the_sum_is_within_ten_percent_of_the_growth_of_peak_memory():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     planned, grown = map(int, done.stdout.split())
-    assert planned > 300e6
+    assert planned > 200e6
     assert abs(planned - grown) < 0.1 * grown, (planned, grown)
 
 

@@ -59,8 +59,7 @@ def run_updates(backend, optimizer, theta, gradients, shapes=()):
 # --- the rules -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decay", ["1", "0.9"])
-@pytest.mark.parametrize("name", GOLDEN["cases"])
+@pytest.mark.pairwise(name=list(GOLDEN["cases"]), decay=["1", "0.9"])
 def test_twenty_steps_equal_torch_and_optax(backend, name, decay):
     """Golden values of torch.optim (of optax for Lion), at a constant rate and at one that falls by a tenth a step."""
     case = GOLDEN["cases"][name]
@@ -191,7 +190,7 @@ def theta_of(network):
     return network.backend.to_host(network.parameters.flat).copy()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.in_turn(name=OPTIMIZERS)
 def test_two_runs_of_five_epochs_are_one_of_ten(backend, name):
     def run(*parts):
         network = fresh(backend)

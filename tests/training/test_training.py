@@ -59,9 +59,7 @@ def close(backend, found, wanted):
     return abs(found - wanted).max() <= tolerance * max(abs(wanted).max(), 1e-3)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 23, None, 100])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("dtype", [float, np.uint8])
+@pytest.mark.pairwise(batch_size=[1, 5, 23, None, 100], weighted=[False, True], dtype=[float, np.uint8])
 def test_an_epoch_equals_a_plain_loop(backend, batch_size, weighted, dtype):
     n = 23
     w = np.random.default_rng(1).random(n) + 0.1 if weighted else np.ones(n)
@@ -526,10 +524,8 @@ def test_history_column():
     [
         "everything",
         "dropout, batch normalization, Adam",
-        "uint8",
-        "accumulate, weights",
-        "all options",
         "loss poisson, one output",
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("uint8", "accumulate, weights", "all options")),
     ],
 )
 def test_a_whole_training_on_the_fake_gpu(name, fake_gpu, tmp_path):
@@ -581,9 +577,9 @@ def test_a_validation_set_of_other_features_is_refused(float64_cpu):
 # --- accumulation ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("n", "batch_size", "k"), [(24, 4, 3), (23, 4, 3), (26, 4, 3), (23, 5, 2), (7, 3, 10)])
-def test_accumulated_batches_equal_a_larger_one(backend, n, batch_size, k, weighted):
+@pytest.mark.pairwise(sizes=[(24, 4, 3), (23, 4, 3), (26, 4, 3), (23, 5, 2), (7, 3, 10)], weighted=[False, True])
+def test_accumulated_batches_equal_a_larger_one(backend, sizes, weighted):
+    n, batch_size, k = sizes
     """Exactly, with sample weights, with a short last batch, and with a short last update."""
     weights = np.random.default_rng(0).random(n) + 0.1 if weighted else None
     if weighted:

@@ -27,16 +27,20 @@ pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ comp
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
 
 
-@pytest.fixture(params=["float32", "float64"])
-def pair(request):
+def pair_of(dtype):
     """The CPU and the fake GPU in one float type."""
-    return select_backend("cpu", request.param), Backend("cupy", "cuda", fakecupy, np.dtype(request.param), "fake")
+    return select_backend("cpu", dtype), Backend("cupy", "cuda", fakecupy, np.dtype(dtype), "fake")
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_equals_the_calls_one_by_one(name, pair, monkeypatch):
+@pytest.fixture(params=TOLERANCES)
+def pair(request):
+    return pair_of(request.param)
+
+
+@pytest.mark.in_turn(name=list(FEATURES), dtype=list(TOLERANCES))
+def test_equals_the_calls_one_by_one(name, dtype, monkeypatch):
     """Three steps, the last of another length: theta, statistics, state, keys, results; whichever thread is first."""
-    cpu, gpu = pair
+    cpu, gpu = pair_of(dtype)
     expected = run_steps(FEATURES[name], cpu, 8, 21)
     forwards = run_steps(FEATURES[name], gpu, 8, 21)
     monkeypatch.setattr(hostcuda, "call", partial(hostcuda.call, stride=-1))
@@ -44,19 +48,25 @@ def test_equals_the_calls_one_by_one(name, pair, monkeypatch):
     for one, other, reverse in zip(expected, forwards, backwards, strict=True):
         assert one.shape == other.shape and np.isfinite(one).all()
         scale = max(np.abs(one).max(initial=0), 1e-3)
-        assert np.abs(one.astype(float) - other).max(initial=0) <= 3 * TOLERANCES[str(cpu.dtype)] * scale
+        assert np.abs(one.astype(float) - other).max(initial=0) <= 3 * TOLERANCES[dtype] * scale
         assert other.tobytes() == reverse.tobytes()
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize(
-    "name",
-    ["loss softmax_cross_entropy", "layer normalization", "dropout", "one wide", "one layer, one input, one output"],
+@pytest.mark.pairwise(
+    name=[
+        "loss softmax_cross_entropy",
+        "layer normalization",
+        "dropout",
+        "one wide",
+        "one layer, one input, one output",
+    ],
+    batch=[1, 2, 7],
+    dtype=list(TOLERANCES),
 )
-def test_every_batch_size(name, batch, pair):
-    expected, found = (run_steps(FEATURES[name], backend, batch, 2 * batch + batch // 2) for backend in pair)
+def test_every_batch_size(name, batch, dtype):
+    expected, found = (run_steps(FEATURES[name], backend, batch, 2 * batch + batch // 2) for backend in pair_of(dtype))
     for one, other in zip(expected, found, strict=True):
-        limit = 3 * TOLERANCES[str(pair[0].dtype)] * max(1, np.abs(one).max(initial=0))
+        limit = 3 * TOLERANCES[dtype] * max(1, np.abs(one).max(initial=0))
         np.testing.assert_allclose(other, one, rtol=0, atol=limit)
 
 
@@ -188,10 +198,10 @@ def test_a_run_may_have_nothing_to_gather(pair):
     assert found[0][2].tolist() == [2.0] * 5
 
 
-@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
-def test_long_columns_and_rows(normalization, pair):
+@pytest.mark.in_turn(normalization=[None, "batch", "layer"], dtype=list(TOLERANCES))
+def test_long_columns_and_rows(normalization, dtype):
     """More workers than a block has, and sums shared out: over 1500 samples, 300 features, and all of the losses."""
-    cpu, gpu = pair
+    cpu, gpu = pair_of(dtype)
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((1500, 3)), np.eye(400)[rng.integers(400, size=1500)]
     found = []
@@ -202,7 +212,7 @@ def test_long_columns_and_rows(normalization, pair):
         results = [engine.run(np.arange(n), np.full((1, 1), 0.1)) for n in (1500, 1499, 3)]
         found.append([backend.to_host(network.owned), np.concatenate(results)])
     for one, other in zip(*found, strict=True):
-        assert np.abs(one - other).max() <= 3 * TOLERANCES[str(cpu.dtype)] * np.abs(one).max()
+        assert np.abs(one - other).max() <= 3 * TOLERANCES[dtype] * np.abs(one).max()
 
 
 def test_weights_as_long_as_the_batch_are_no_batch(fake_gpu):

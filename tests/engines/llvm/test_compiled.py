@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections import Counter
 from functools import partial
-from itertools import combinations, product
+from itertools import product
 
 import numpy as np
 import pytest
+from chosen import in_turn, pairwise
 from features import FEATURES, OPTIMIZERS, OPTIONS, asks_for_the_length, data_of, network_of, program_of, run_steps
 from random_programs import one_by_one, random_program
 
@@ -19,6 +19,7 @@ from xpnet.engines.llvm import engine as llvm_engine
 from xpnet.engines.llvm import loops as llvm_loops
 from xpnet.engines.llvm import native
 from xpnet.engines.llvm.engine import Compiled
+from xpnet.engines.llvm.run import program_text as step_text
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
@@ -55,8 +56,7 @@ def with_threads(n):
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.in_turn(name=list(FEATURES), dtype=DTYPES)
 def test_equals_the_calls_one_by_one(name, dtype, quick):
     """Three steps, the last of another length: theta, statistics, state, keys, results."""
     backend = select_backend("cpu", dtype)
@@ -64,17 +64,7 @@ def test_equals_the_calls_one_by_one(name, dtype, quick):
     agree(expected, run_steps(FEATURES[name], backend, 8, 21, with_threads(2)), dtype)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "threads"),
-    [
-        ("everything", "float32", 1),
-        ("dropout, batch normalization, Adam", "float32", 2),
-        ("all options", "float64", 2),
-        ("weights, one output", "float32", 2),
-        ("a long norm", "float64", 1),
-        ("one wide", "float32", 2),
-    ],
-)
+@pytest.mark.parametrize(("name", "dtype", "threads"), [("everything", "float32", 2), ("one wide", "float64", 1)])
 def test_optimised_code_equals_the_calls_one_by_one(name, dtype, threads):
     backend = select_backend("cpu", dtype)
     expected = run_steps(FEATURES[name], backend, 8, 21, Replay)
@@ -104,48 +94,6 @@ FACTORS = {
 }
 
 
-def items_of(name):
-    return [(name, value) for value in FACTORS[name]]
-
-
-def pairs_of(row):
-    return {frozenset(pair) for pair in combinations(row.items(), 2)}
-
-
-def pairwise():
-    """Rows of one value a factor in which every pair of values occurs.
-
-    A row begins with a pair that is missing, of values that had their turn least often; then each factor takes the
-    value that brings most new pairs.
-    """
-    names, rows, used = sorted(FACTORS, key=lambda name: -len(FACTORS[name])), [], Counter()
-    left = {frozenset(pair) for a, b in combinations(names, 2) for pair in product(*(items_of(a), items_of(b)))}
-
-    def gain(row, item):
-        return sum(frozenset((item, other)) in left for other in row)
-
-    while left:
-        row = min((sorted(pair, key=str) for pair in left), key=lambda pair: (used[pair[0]] + used[pair[1]], str(pair)))
-        for name in names:
-            if name not in dict(row):
-                row.append(max(items_of(name), key=partial(gain, tuple(row))))
-        rows.append(dict(row))
-        used.update(row)
-        left -= pairs_of(rows[-1])
-    return rows
-
-
-ROWS = pairwise()
-N_ROWS = 30  # of the ordinary tests: each value at least once
-
-
-def test_the_rows_cover_all_pairs():
-    n_values = [len(values) for values in FACTORS.values()]
-    assert len(set().union(*map(pairs_of, ROWS))) == sum(a * b for a, b in combinations(n_values, 2))
-    first = set().union(*map(pairs_of, ROWS[:N_ROWS]))
-    assert {item for pair in first for item in pair} == {(name, x) for name in FACTORS for x in FACTORS[name]}
-
-
 def compare(row):
     feature, backend = {**row, "outputs": 3, "hidden": (5, 4)}, select_backend("cpu", row["dtype"])
     if row["loss"] == "smoothing":
@@ -171,15 +119,17 @@ def compare(row):
     agree(expected, found, row["dtype"])
 
 
-@pytest.mark.parametrize("number", range(N_ROWS))
-def test_pairs_of_features(number, quick):
-    compare(ROWS[number])
+@pytest.mark.parametrize("row", in_turn(**FACTORS), ids=str)
+def test_features_together(row, quick):
+    """Every value of every factor, beside others of the other factors."""
+    compare(dict(zip(FACTORS, row, strict=True)))
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("number", range(len(ROWS)))
-def test_pairs_of_features_in_full(number):
-    compare(ROWS[number])
+@pytest.mark.parametrize("part", range(16))
+def test_pairs_of_features_in_full(part):
+    for row in pairwise(**FACTORS)[part::16]:
+        compare(dict(zip(FACTORS, row, strict=True)))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -198,14 +148,26 @@ def test_every_batch_size(name, batch, quick):
 
 
 @pytest.mark.parametrize(("batch", "hidden"), [(1, (1, 20)), (3, (17, 2)), (16, (33, 20))])
-def test_threads_change_nothing_from_run_to_run(batch, hidden):
+def test_threads_change_nothing_from_run_to_run(batch, hidden, monkeypatch):
     """Bit by bit, twenty times; whoever comes first."""
+    monkeypatch.setattr(llvm_engine, "program_text", printed_once())
     feature = {"hidden": hidden, "normalization": "layer", "weighted": True, "options": {"clip_norm": 0.1}}
     backend = select_backend("cpu", "float32")
     one, n_samples = run_steps(feature, backend, batch, 9 * batch + batch // 2, Replay), 9 * batch + batch // 2
     runs = [run_steps(feature, backend, batch, n_samples, with_threads(2)) for _ in range(20)]  # compiled once
     agree(one, runs[0], "float32", 20)
     assert len({b"".join(array.tobytes() for array in run) for run in runs}) == 1
+
+
+def printed_once():
+    """The printer, for many engines of one Program: it gives them all the text that it printed for the first."""
+    texts = []
+
+    def program_text(*arguments, **named):
+        texts[:] = texts or [step_text(*arguments, **named)]
+        return texts[0]
+
+    return program_text
 
 
 def test_engines_share_nothing(quick):
@@ -228,8 +190,7 @@ def test_engines_share_nothing(quick):
             assert one.tobytes() == other.tobytes()
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.in_turn(threads=[1, 2, 3], dtype=DTYPES)
 def test_products_of_the_library(dtype, threads, monkeypatch, quick):
     monkeypatch.setattr(llvm_engine, "LEAST_FLOPS", 0.0)
     monkeypatch.setattr(llvm_engine, "LEAST_FLOPS_ON_TWO", 0.0)
@@ -339,8 +300,7 @@ def run_arenas(program: Program, floats, uints, dtype, threads=1, n_samples=None
     return np.concatenate([engine.memory.owned, memory]), engine.memory.uints
 
 
-@pytest.mark.parametrize("stores", ["every", "needed"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.in_turn(seed=range(12), stores=["every", "needed"])
 def test_random_calls_on_views_that_overlap(seed, stores, monkeypatch, quick):
     """To the bit, at each batch size; with all stores all of memory, else what outlives the step.
 

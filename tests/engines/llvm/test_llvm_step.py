@@ -49,19 +49,18 @@ def test_a_step_compiles_for_the_processor(model):
     assert machine.emit_object(module)[place : place + len(number)] == number
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3])
-def test_threads_with_nothing_to_do(batch):
-    for width in (1, 5, 20):
-        feature = {
-            "hidden": (width, 21 - width),
-            "normalization": "layer",
-            "dropout": 0.2,
-            "weighted": True,
-            "options": {"max_norm": 0.5, "clip_norm": 0.1},
-            "optimizer": "Adam",
-        }
-        text = Text(text_of(feature, batch, 2, "float64"), 8)
-        assert conflicts(text.every(list(range(batch + batch // 2)), 2)) == []
+@pytest.mark.in_turn(batch=[1, 2, 3], width=[1, 5, 20])
+def test_threads_with_nothing_to_do(batch, width):
+    feature = {
+        "hidden": (width, 21 - width),
+        "normalization": "layer",
+        "dropout": 0.2,
+        "weighted": True,
+        "options": {"max_norm": 0.5, "clip_norm": 0.1},
+        "optimizer": "Adam",
+    }
+    text = Text(text_of(feature, batch, 2, "float64"), 8)
+    assert conflicts(text.every(list(range(batch + batch // 2)), 2)) == []
 
 
 def test_gathered_samples_and_slots_are_there_when_the_first_call_reads_them():
@@ -195,17 +194,16 @@ def printed(seed, threads):
         return program, None
 
 
-@pytest.mark.parametrize("seed", range(8, 24))
-def test_threads_do_not_meet_in_random_programs(seed):
-    for threads in (2, 3):
-        program, step = printed(seed, threads)
-        if step is None:
-            continue
-        text, harmless = Text(step.text, 8), unused(program)
-        for m in range(1, program.capacity + 1):
-            if lengths_hold(step, program, m):
-                found = conflicts(text.every(list(range(program.capacity + m)), threads))
-                assert [element for _, element in found if element not in harmless] == []
+@pytest.mark.in_turn(seed=range(8, 24), threads=[2, 3])
+def test_threads_do_not_meet_in_random_programs(seed, threads):
+    program, step = printed(seed, threads)
+    if step is None:
+        return
+    text, harmless = Text(step.text, 8), unused(program)
+    for m in range(1, program.capacity + 1):
+        if lengths_hold(step, program, m):
+            found = conflicts(text.every(list(range(program.capacity + m)), threads))
+            assert [element for _, element in found if element not in harmless] == []
 
 
 def unused(program):
@@ -260,8 +258,7 @@ def in_phases(program: Program, n_update: int, accumulate: int) -> Program:
     return replace(program, calls=tuple(calls), accumulate=accumulate, results=tuple(scalars[:1]))
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("seed", range(8, 24))
+@pytest.mark.in_turn(seed=range(8, 24), accumulate=[1, 3])
 def test_what_is_not_stored_is_not_read(seed, accumulate):
     """Element by element, through steps with and without an update, and a short last one; then a run more."""
     program = in_phases(random_program(seed), 8, accumulate)
