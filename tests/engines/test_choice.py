@@ -126,9 +126,9 @@ def test_with_an_llvmlite_that_is_too_old(float64_cpu, monkeypatch):
 
 def test_on_a_gpu(fake_gpu):
     program = Network([6, 3], backend=fake_gpu).training_program(5, SGD(), False)
-    assert choose_engine("auto", program, fake_gpu, 10**9) == "grouped"
+    assert choose_engine("auto", program, fake_gpu, 10**9) == "cuda"
     assert choose_engine("replay", program, fake_gpu, 10**9) == "replay"
-    for engine, name in (("auto", "grouped"), ("replay", "replay")):
+    for engine, name in (("auto", "cuda"), ("replay", "replay")):
         assert trained(fake_gpu, engine=engine)[1].column("engine") == [name] * 3
     with pytest.raises(ValueError) as error:
         trained(fake_gpu, engine="compiled")
@@ -137,7 +137,7 @@ def test_on_a_gpu(fake_gpu):
 
 def test_unknown_engines_are_refused_at_the_call(float64_cpu):
     network = Network([6, 3], backend=float64_cpu)
-    for engine in ("compile", "grouped", "", None):
+    for engine in ("compile", "cuda", "", None):
         with pytest.raises(ValueError, match=r"engine is .*, needed is one of 'auto', 'replay', 'compiled'"):
             xpnet.epochs(network, labelled(), SGD(), epochs=1, engine=engine)
 
@@ -356,7 +356,7 @@ def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, t
 
 def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):
     cpu = xpnet.select_backend("cpu", "float32")
-    assert killed(fake_gpu, tmp_path / "gpu") == "grouped"
+    assert killed(fake_gpu, tmp_path / "gpu") == "cuda"
     assert killed(cpu, tmp_path / "cpu", engine="compiled") == "compiled"
     assert trained(cpu, resume=tmp_path / "gpu", epochs=80)[1].column("engine")[-1] == "compiled"
-    assert trained(fake_gpu, resume=tmp_path / "cpu")[1].column("engine") == ["compiled", "compiled", "grouped"]
+    assert trained(fake_gpu, resume=tmp_path / "cpu")[1].column("engine") == ["compiled", "compiled", "cuda"]

@@ -9,13 +9,13 @@ import pytest
 from features import FEATURES, network_of, program_of
 
 from xpnet import select_backend
-from xpnet.engines.cuda.engine import Grouped
+from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
 
-ENGINES = (Replay, Grouped, Compiled)
+ENGINES = (Replay, Cuda, Compiled)
 
 
 @pytest.mark.parametrize("made", ENGINES)

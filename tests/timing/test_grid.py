@@ -99,9 +99,9 @@ def test_devices_take_turns_at_the_same_point(one_second, fake_gpu):
     assert fakecupy.counts.synchronizations == 2 and fakecupy.counts.reads == 2  # a chunk is one read
     assert fakecupy.counts.named("launches")["gather"] == 2 * (32 + 1)  # a step each, and the last results
     assert grid.crossover(found) == {8: 4}
-    assert [p["engine"] for p in found["points"]] == ["replay", "grouped"] * 2
+    assert [p["engine"] for p in found["points"]] == ["replay", "cuda"] * 2
     found = measure([select_backend("cpu"), fake_gpu], engine="compiled")
-    assert [p["engine"] for p in found["points"]] == ["compiled", "grouped"]
+    assert [p["engine"] for p in found["points"]] == ["compiled", "cuda"]
     with pytest.raises(ValueError, match=r"'compiled', which runs on cpu, and the device is cuda"):
         measure([fake_gpu], engine="compiled")
     with pytest.raises(ValueError, match=r"engine is 'auto', needed is one of 'replay', 'compiled'"):

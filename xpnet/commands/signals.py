@@ -64,7 +64,7 @@ class Interruption(Callback):
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
+def signals_ignored() -> Iterator[None]:
     """Let no signal in the way of what must be written."""
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _signals()}
     try:

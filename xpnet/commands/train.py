@@ -26,16 +26,16 @@ from xpnet.commands.pictures import write_pictures
 from xpnet.commands.report import Report, say, warnings_said
 from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run
 from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
-from xpnet.commands.signals import Interruption, Terminated, deaf
+from xpnet.commands.signals import Interruption, Terminated, signals_ignored
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import check_engine
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
-from xpnet.training.evaluation import check_fit, measure
+from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import epochs
-from xpnet.training.memory_plan import Held, describe_plan, memory_plan
+from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 from xpnet.training.optimizers import Optimizer
 
 LONG_RUN = 10**9  # stands for the number of updates until the data tell it
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
     stops = make_stops(arguments, data.validation)
-    check_fit(network, data.training, arguments.dataset)
+    check_compatible(network, data.training, arguments.dataset)
     check_engine(arguments.engine, network.backend.device)
     _check_metrics(arguments, network, data)
     if arguments.plan:
@@ -209,7 +209,7 @@ def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimi
 
 def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data) -> None:
     others = [] if data.test is None else [data.test]
-    plan: list[Held] = memory_plan(
+    plan: list[MemoryItem] = memory_plan(
         network,
         data.training,
         optimizer,
@@ -245,7 +245,7 @@ def _model_saved_at_the_end(network: Network, optimizer: Optimizer, path: Path, 
         yield
     finally:
         if report.records or not path.exists():
-            with deaf(), _averaged(network, optimizer):
+            with signals_ignored(), _averaged(network, optimizer):
                 network.save(path)
 
 

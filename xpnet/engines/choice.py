@@ -9,7 +9,7 @@ from typing import Any
 
 from xpnet.backend import Backend
 from xpnet.checks import check_option
-from xpnet.engines.cuda.engine import Grouped
+from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
@@ -71,7 +71,7 @@ ENGINES: dict[str, Row] = {
             check=check_llvm,
             repays=_compiling_repays,
         ),
-        Row(Grouped.name, Grouped, ("cuda",), "runs generated kernels", is_asked_for=False),
+        Row(Cuda.name, Cuda, ("cuda",), "runs generated kernels", is_asked_for=False),
     )
 }
 
@@ -114,7 +114,7 @@ def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int)
     )
 
 
-def go_on_with(engine: str, found: Any, backend: Backend) -> str:
+def engine_to_resume(engine: str, found: Any, backend: Backend) -> str:
     """Return the engine for a run that goes on from one that `found` ran: for "auto" that one, if the device has it.
 
     Two engines round in other places, so that with another one it would not end with the same bits.
@@ -153,7 +153,7 @@ def unprepared(device: str) -> str:
     return next(name for name, row in reversed(ENGINES.items()) if device in row.devices and row.repays is None)
 
 
-def told(engine: Engine) -> dict[str, Any]:
+def engine_facts(engine: Engine) -> dict[str, Any]:
     """Return what a record says of the engine: its name, and the threads of one that has its own."""
     threads = getattr(engine, "threads", None)
     return {"engine": engine.name} | ({} if threads is None else {"threads": threads})

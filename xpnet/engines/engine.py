@@ -1,6 +1,6 @@
 """What every engine can do: the six methods that callers of a Program's engine use, whichever it is.
 
-An engine holds one `Memory` and none is built on another: `Replay`, `Grouped` (CUDA) and `Compiled` (LLVM).
+An engine holds one `Memory` and none is built on another: `Replay`, `Cuda` (CUDA) and `Compiled` (LLVM).
 """
 
 from __future__ import annotations

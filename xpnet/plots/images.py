@@ -14,7 +14,7 @@ from xpnet.network.network import Network
 from xpnet.plots.figures import BLUE, VERMILION, new_figure
 from xpnet.plots.planes import class_names, spaced
 from xpnet.training import metrics
-from xpnet.training.evaluation import check_fit, cut_of, outputs
+from xpnet.training.evaluation import check_compatible, outputs, threshold_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,10 +35,10 @@ def confusion_matrix(
     data set has them.  names: of the classes.
     Raises ValueError for a data set that the network cannot take or that holds no classes.
     """
-    check_fit(network, dataset, "the data set")
+    check_compatible(network, dataset, "the data set")
     labels = [name.removeprefix("class ") if names is None else name for name in class_names(dataset, names)]
     P = outputs(network, dataset, network.forward)
-    counts = metrics.confusion_matrix(P, dataset.Y, dataset.weights, threshold=cut_of(network))
+    counts = metrics.confusion_matrix(P, dataset.Y, dataset.weights, threshold=threshold_of(network))
     of_row = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, of_row, out=np.zeros_like(counts), where=of_row > 0.0)
     ax = new_figure(6.6).add_subplot() if ax is None else ax
@@ -142,7 +142,7 @@ def _counted(count: float) -> str:
 
 def _images_of(network: Network, dataset: Dataset, shape: tuple[int, int] | None) -> Dataset:
     """The data set, refused if it is not classes of images that the network takes."""
-    check_fit(network, dataset, "the data set")
+    check_compatible(network, dataset, "the data set")
     _image_shape(dataset.n_features, shape)
     class_names(dataset, None)
     return dataset

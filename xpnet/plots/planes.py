@@ -11,7 +11,7 @@ from xpnet.checks import check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
 from xpnet.plots.figures import BLUE, COLOURS, GREY, MARKERS, VERMILION, legend_beside, new_axes
-from xpnet.training.evaluation import check_fit, outputs
+from xpnet.training.evaluation import check_compatible, outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def decision_regions(
     with the sample's own.  features, names, n: as for `scatter`.
     Raises ValueError as `scatter` does, or for a data set that the network cannot take.
     """
-    check_fit(network, dataset, "the data set")
+    check_compatible(network, dataset, "the data set")
     across, up = _two(dataset, features)
     names = class_names(dataset, names)
     shown, X = _shown(dataset, n)
@@ -109,7 +109,7 @@ def misclassified(
     features, n: as for `scatter`.  Source: plot_errors of tutorial 001, with axes that are two features.
     Raises ValueError as `decision_regions` does.
     """
-    check_fit(network, dataset, "the data set")
+    check_compatible(network, dataset, "the data set")
     across, up = _two(dataset, features)
     shown, X = _shown(dataset, n)
     right = outputs(network, shown, network.classify) == shown.labels

@@ -203,7 +203,7 @@ class Recorder:
         self._buffers[buffer.name] = buffer
         return buffer
 
-    def say(self, word: str, *inputs: Any, out: Any, axis: int | None = None, keepdims: bool = False) -> None:
+    def record_call(self, word: str, *inputs: Any, out: Any, axis: int | None = None, keepdims: bool = False) -> None:
         """Append one call; the namespace's words come here."""
         if len(inputs) != WORDS[word]:
             raise RecordingError(
@@ -221,7 +221,7 @@ class Recorder:
         frame = sys._getframe(1)  # the kernel that said the word: its name and first line explain the call
         kernel = frame.f_code.co_name
         equation = (getattr(frame.f_globals.get(kernel), "__doc__", None) or "").strip().partition("\n")[0]
-        text = _spoken(word, inputs, out)
+        text = _call_text(word, inputs, out)
         self._calls.append(Call(word, operands, result, axis, self._phase, text, kernel, equation))
 
 
@@ -230,13 +230,13 @@ class _Namespace:
 
     def __init__(self, recorder: Recorder) -> None:
         for word in WORDS:
-            setattr(self, word, partial(recorder.say, word))
+            setattr(self, word, partial(recorder.record_call, word))
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{name!r} is not a word of the Program; the words are {', '.join(WORDS)}")
 
 
-def _spoken(word: str, inputs: tuple[Any, ...], out: Buffer) -> str:
+def _call_text(word: str, inputs: tuple[Any, ...], out: Buffer) -> str:
     names = [
         item.name if isinstance(item, Buffer) else f"{item:.9g}" if type(item) is float else str(item)
         for item in inputs

@@ -18,7 +18,7 @@ import numpy as np
 
 from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
 from xpnet.checks import check_option
-from xpnet.engines.choice import ENGINES, check_engine, engine_names, make_engine, told
+from xpnet.engines.choice import ENGINES, check_engine, engine_facts, engine_names, make_engine
 from xpnet.engines.engine import Engine
 from xpnet.engines.replay import Replay
 from xpnet.files import write_atomically
@@ -102,7 +102,7 @@ def measure(
             works = {b.device: _chunk(runs[b.device], b, order) for b in backends}
             times = harness.take_turns(works, repeats=repeats, seconds=seconds)
             found = [
-                {"device": device, **told(runs[device]), "width": width, "batch": batch}
+                {"device": device, **engine_facts(runs[device]), "width": width, "batch": batch}
                 | _rates([chunk / steps for chunk in chunks], batch, flops, limits[device]["flops"])
                 for device, chunks in times.items()
             ]

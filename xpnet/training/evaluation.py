@@ -1,6 +1,6 @@
 """Measure a network on a data set: does the set fit, and what are its loss and accuracy.
 
-`xpnet.training.loop` lets a `Judge` validate after each epoch; `measure` adds the metrics of `xpnet.training.metrics`.
+`xpnet.training.loop` lets a `Validator` measure after each epoch; `measure` adds those of `xpnet.training.metrics`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     finite. Raises ValueError for an unknown one.  It is always replayed, so that it tells the same of any run's
     weights.
     """
-    check_fit(network, dataset, "dataset")
-    return Judge(network, dataset, metrics).evaluate()
+    check_compatible(network, dataset, "dataset")
+    return Validator(network, dataset, metrics).evaluate()
 
 
 class Evaluator:
@@ -66,7 +66,7 @@ class Evaluator:
         return measured
 
 
-class Judge:
+class Validator:
     """Validates: the loss, the accuracy where it applies and the metrics of one data set, again and again."""
 
     def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
@@ -117,7 +117,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
         if not np.isfinite(fetched[infer]).all():
             measured[name] = float("nan")
             continue
-        cut = {"threshold": cut_of(network)} if cuts else {}
+        cut = {"threshold": threshold_of(network)} if cuts else {}
         measured[name] = METRICS[name].function(fetched[infer], dataset.Y, dataset.weights, **cut)
     return measured
 
@@ -145,12 +145,12 @@ def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], fee
     return np.concatenate(parts, axis=-1)
 
 
-def cut_of(network: Network) -> float:
+def threshold_of(network: Network) -> float:
     """Where a single output is cut into classes 0 and 1, before any link; rounded as the outputs are."""
     return float(network.backend.dtype.type(network.architecture.loss.threshold))
 
 
-def check_fit(network: Network, dataset: Dataset, name: str) -> None:
+def check_compatible(network: Network, dataset: Dataset, name: str) -> None:
     """Refuse a data set that this network and its loss cannot take; its samples are looked at once for all."""
     if not isinstance(dataset, Dataset):
         raise TypeError(

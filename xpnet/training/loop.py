@@ -18,12 +18,12 @@ from dataclasses import replace
 from typing import Any
 
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import told
+from xpnet.engines.choice import engine_facts
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
 from xpnet.training.epoch import Runner, TrainingDiverged
-from xpnet.training.evaluation import Evaluator, Judge
+from xpnet.training.evaluation import Evaluator, Validator
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, TrainOptions, prepare
 from xpnet.training.records import History, Moment, Record, is_last
@@ -99,8 +99,8 @@ def _epochs(
 ) -> Iterator[Record]:
     runner = Runner(network, optimizer, dataset, program, settings, options.callbacks)
     untrained = Evaluator(network, dataset, runner.feed)
-    judge = None if options.validation is None else Judge(network, options.validation, options.metrics)
-    senders = [sender for sender in (runner.feed, runner.engine, untrained, judge) if sender is not None]
+    validator = None if options.validation is None else Validator(network, options.validation, options.metrics)
+    senders = [sender for sender in (runner.feed, runner.engine, untrained, validator) if sender is not None]
     with ExitStack() as ending:
         ending.callback(optimizer.detach)
         for callback in options.callbacks:  # each is told of the end, also if another one fails at it
@@ -108,8 +108,8 @@ def _epochs(
         for callback in options.callbacks:
             callback.on_train_begin(network, options.epochs, settings.n_steps)
         if moment is None:
-            measured = {"train_loss": untrained.evaluate()["loss"], **_judged(judge), "steps": 0, "seconds": 0.0}
-            history = [{"epoch": 0, **measured, "bytes_uploaded": _bytes(senders), **told(runner.engine)}]
+            measured = {"train_loss": untrained.evaluate()["loss"], **_validated(validator), "steps": 0, "seconds": 0.0}
+            history = [{"epoch": 0, **measured, "bytes_uploaded": _bytes(senders), **engine_facts(runner.engine)}]
             _report(history[0], None, network, options)
             runner.pause(history)
         else:
@@ -123,9 +123,9 @@ def _epochs(
             before = _bytes(senders)
             reason = runner.run(history)  # the steps of one epoch, or of what is left of it
             progress = runner.progress
-            record = {"epoch": progress.epoch, "train_loss": progress.loss / progress.weight, **_judged(judge)}
+            record = {"epoch": progress.epoch, "train_loss": progress.loss / progress.weight, **_validated(validator)}
             record |= {"steps": progress.step, "seconds": progress.seconds}
-            record |= {"bytes_uploaded": _bytes(senders) - before, **told(runner.engine)}
+            record |= {"bytes_uploaded": _bytes(senders) - before, **engine_facts(runner.engine)}
             history.append(record)
             runner.begin(record["epoch"] + 1)
             _report(record, reason, network, options)
@@ -141,9 +141,9 @@ def _resumed(moment: Moment, options: TrainOptions) -> list[Record]:
     return history
 
 
-def _judged(judge: Judge | None) -> Record:
+def _validated(validator: Validator | None) -> Record:
     """The measures of the validation set, as a record has them."""
-    measured = {} if judge is None else judge.evaluate()
+    measured = {} if validator is None else validator.evaluate()
     return {f"val_{name}": value for name, value in measured.items() if name not in ("n", "correct")}
 
 

@@ -15,7 +15,7 @@ from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
-from xpnet.training.evaluation import check_fit
+from xpnet.training.evaluation import check_compatible
 from xpnet.training.optimizers import Optimizer
 
 __all__ = ["RateSearch", "find_lr"]
@@ -59,7 +59,7 @@ def find_lr(
     log(lr), without the first tenth of the steps and the last 5. The rate is a starting point, not an optimum.
     Raises ValueError or TypeError if the arguments do not fit each other.
     """
-    check_fit(network, dataset, "dataset")
+    check_compatible(network, dataset, "dataset")
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
     lr_start = check_number("lr_start", lr_start, above=0, example="find_lr(..., lr_start=1e-7)")

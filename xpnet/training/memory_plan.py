@@ -24,7 +24,7 @@ from xpnet.program.grouping import partial_sums
 
 
 @dataclass(frozen=True)
-class Held:
+class MemoryItem:
     """A named piece of memory.  place: "host" or "device", the same on a CPU.  note: its shape, or why it is there."""
 
     name: str
@@ -43,7 +43,7 @@ def memory_plan(
     others: Iterable[Dataset] = (),
     accumulate: int = 1,
     early_stopping: bool = False,
-) -> list[Held]:
+) -> list[MemoryItem]:
     """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
 
     others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether an `EarlyStopping`
@@ -56,15 +56,17 @@ def memory_plan(
     held = _data("training", dataset)
     held += [item for part in others for item in _data("other", part)]
     held += _feed("training", network, dataset, batch * accumulate)
-    held.append(Held("theta", owned * itemsize, "device", f"{network.architecture.layout.count:,} parameters"))
-    held.append(Held("last good theta", owned * itemsize, "device", "the snapshot of an epoch's beginning"))
+    held.append(MemoryItem("theta", owned * itemsize, "device", f"{network.architecture.layout.count:,} parameters"))
+    held.append(MemoryItem("last good theta", owned * itemsize, "device", "the snapshot of an epoch's beginning"))
     if early_stopping:
-        held.append(Held("best theta", owned * itemsize, "device", "of the best epoch so far"))
-    held.append(Held("last good state", program.n_state * itemsize, "device", "the optimizer's, of that moment"))
+        held.append(MemoryItem("best theta", owned * itemsize, "device", "of the best epoch so far"))
+    held.append(MemoryItem("last good state", program.n_state * itemsize, "device", "the optimizer's, of that moment"))
     held += _buffers("step", network, program, dataset)
     held += _evaluation("record 0", network, dataset)
     held.append(
-        Held("order", 8 * held_samples(dataset, network.backend, batch * accumulate), "host", "indices of the samples")
+        MemoryItem(
+            "order", 8 * held_samples(dataset, network.backend, batch * accumulate), "host", "indices of the samples"
+        )
     )
     if validation is not None:
         held += _data("validation", validation)
@@ -73,7 +75,7 @@ def memory_plan(
     return [item for item in held if item.nbytes]
 
 
-def describe_plan(plan: list[Held]) -> str:
+def describe_plan(plan: list[MemoryItem]) -> str:
     """Return the plan as a table, a line a buffer, and its sum."""
     width = max(len(item.name) for item in plan)
     lines = [f"{item.name:<{width}}  {_mebibytes(item.nbytes)}  {item.place:<6}  {item.note}".rstrip() for item in plan]
@@ -84,18 +86,19 @@ def _mebibytes(nbytes: int) -> str:
     return f"{nbytes / 2**20:>12,.3f} MiB"
 
 
-def _data(name: str, dataset: Dataset) -> list[Held]:
+def _data(name: str, dataset: Dataset) -> list[MemoryItem]:
     rows = {"X": dataset.samples, "Y": dataset.targets}
     if dataset.is_mapped:
         del rows["X"]  # the file's pages come and go as the system likes
     if dataset.weights is not None:
         rows["weights"] = dataset.weights
     return [
-        Held(f"{name} {key}", array.nbytes, "host", f"{array.dtype} {array.T.shape}") for key, array in rows.items()
+        MemoryItem(f"{name} {key}", array.nbytes, "host", f"{array.dtype} {array.T.shape}")
+        for key, array in rows.items()
     ]
 
 
-def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[Held]:
+def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[MemoryItem]:
     """The copies that batches are gathered from: on a GPU, of a mapped file, or where the type changes."""
     backend = network.backend
     n_held = held_samples(dataset, backend, batch)
@@ -108,22 +111,22 @@ def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[Hel
         columns.append(("weights", 1, np.dtype(np.object_)))  # always copied: divided by their mean
     held = []
     if dataset.is_mapped and dataset.weights is not None:
-        held.append(Held(f"{name} weights by their mean", 8 * dataset.n_samples, "host", "float64"))
+        held.append(MemoryItem(f"{name} weights by their mean", 8 * dataset.n_samples, "host", "float64"))
     for key, n, stored in columns:
         dtype = stored if stored == np.uint8 else backend.dtype
         if needs_copy or dtype != stored:
             note = f"{dtype} ({n}, {n_held})" + (", blocks held at a time" if dataset.is_mapped else "")
-            held.append(Held(f"{name} {key}, to gather from", n * n_held * dtype.itemsize, "device", note))
+            held.append(MemoryItem(f"{name} {key}, to gather from", n * n_held * dtype.itemsize, "device", note))
     return held
 
 
-def _evaluation(name: str, network: Network, dataset: Dataset) -> list[Held]:
+def _evaluation(name: str, network: Network, dataset: Dataset) -> list[MemoryItem]:
     batch, weighted = min(CHUNK, dataset.n_samples), dataset.weights is not None
     program = evaluation_program(network.architecture, batch, weighted, dataset.is_classification)
     return _buffers(name, network, program, dataset)
 
 
-def _buffers(name: str, network: Network, program: Program, dataset: Dataset) -> list[Held]:
+def _buffers(name: str, network: Network, program: Program, dataset: Dataset) -> list[MemoryItem]:
     """The buffers of a Program, those that share memory on one line, and what its engine adds."""
     itemsize = network.backend.dtype.itemsize
     places: dict[tuple[str, int], list[Any]] = {}
@@ -141,14 +144,14 @@ def _buffers(name: str, network: Network, program: Program, dataset: Dataset) ->
     for (kind, _), buffers in places.items():
         names = ", ".join(dict.fromkeys(buffer.name for buffer in buffers if buffer.size == buffers[0].size))
         size = buffers[0].size * (itemsize if kind == "float" else 4)
-        held.append(Held(f"{name} {names}", size, "device", f"{buffers[0].shape}"))
+        held.append(MemoryItem(f"{name} {names}", size, "device", f"{buffers[0].shape}"))
     if network.backend.device == "cpu":
         mask, constants = working_sizes(program)
-        held.append(Held(f"{name} mask", mask, "device", "where `greater` puts its bools"))
-        held.append(Held(f"{name} constants", constants * itemsize, "device", "numbers of `maximum` as arrays"))
+        held.append(MemoryItem(f"{name} mask", mask, "device", "where `greater` puts its bools"))
+        held.append(MemoryItem(f"{name} constants", constants * itemsize, "device", "numbers of `maximum` as arrays"))
         if dataset.scale is not None:
             staged = program.capacity * dataset.n_features
-            held.append(Held(f"{name} X in uint8", staged, "device", "gathered, not yet scaled"))
+            held.append(MemoryItem(f"{name} X in uint8", staged, "device", "gathered, not yet scaled"))
     else:
-        held.append(Held(f"{name} partial sums", partial_sums(program) * itemsize, "device", "of long vectors"))
+        held.append(MemoryItem(f"{name} partial sums", partial_sums(program) * itemsize, "device", "of long vectors"))
     return held

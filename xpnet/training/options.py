@@ -11,13 +11,13 @@ from typing import Any
 
 from xpnet.checks import check_whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import choose_engine, go_on_with
+from xpnet.engines.choice import choose_engine, engine_to_resume
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import check_resume, moment_of
-from xpnet.training.evaluation import check_fit, check_metrics
+from xpnet.training.evaluation import check_compatible, check_metrics
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Moment
 from xpnet.training.schedules import Constant, Schedule
@@ -93,9 +93,9 @@ def prepare(
 
     Raises ValueError or TypeError if network, data, optimizer, options and checkpoint do not fit each other.
     """
-    check_fit(network, dataset, "dataset")
+    check_compatible(network, dataset, "dataset")
     if options.validation is not None:
-        check_fit(network, options.validation, "validation")
+        check_compatible(network, options.validation, "validation")
     check_optimizer(optimizer)
     batch = dataset.n_samples if options.batch_size is None else min(options.batch_size, dataset.n_samples)
     if options.batch_size is None and dataset.is_mapped:
@@ -107,7 +107,7 @@ def prepare(
     moment = moment_of(options.resume)
     weighted = dataset.weights is not None
     program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate)
-    asked = go_on_with(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
+    asked = engine_to_resume(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
     engine = choose_engine(asked, program, network.backend, options.epochs * -(-n_used // batch))
     settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine)
     if moment is not None:

@@ -165,7 +165,7 @@ class Optimizer(ABC):
         **others: Any,
     ) -> None:
         self._refuse(others)
-        self._left = Snapshot(None, 0, None, None)
+        self._snapshot = Snapshot(None, 0, None, None)
         self._ema_start = 0
         self.lr = lr
         self.l1 = self._checked("l1", l1, at_least=0, example=1e-4)
@@ -205,7 +205,7 @@ class Optimizer(ABC):
     @property
     def steps_done(self) -> int:
         """Updates made of the network that it trained last; the schedule goes by them."""
-        return self._left.steps_done
+        return self._snapshot.steps_done
 
     def record(self, recorder: Recorder, gradient: Buffer, n_weights: int, matrices: Sequence[Buffer]) -> None:
         """Record the update's calls: theta by the gradient, which is overwritten."""
@@ -244,35 +244,35 @@ class Optimizer(ABC):
 
         The engine's state is the optimizer's from now on, without a copy, until another engine is attached.
         """
-        left = self._left
-        same = left.network is not None and left.network() is network
-        if same and left.state is engine.state:
+        before = self._snapshot
+        same = before.network is not None and before.network() is network
+        if same and before.state is engine.state:
             return
         if same:  # the keys too: dropout's masks go on where they stopped
-            engine.state[...], engine.keys[...] = left.state, left.keys
+            engine.state[...], engine.keys[...] = before.state, before.keys
         else:
             engine.state[...] = 0.0
         if self.ema is not None:
             self._ema_start = engine.program.buffers["ema"].offset - engine.program.state_offset
-        self._left = Snapshot(weakref.ref(network), left.steps_done if same else 0, engine.state, engine.keys)
+        self._snapshot = Snapshot(weakref.ref(network), before.steps_done if same else 0, engine.state, engine.keys)
 
     def advance(self, n_updates: int) -> None:
         """Count updates that an engine has made."""
-        self._left = replace(self._left, steps_done=self.steps_done + n_updates)
+        self._snapshot = replace(self._snapshot, steps_done=self.steps_done + n_updates)
 
     def detach(self) -> None:
         """Keep copies of the state, so that the memory of an engine that is done with can go."""
-        self._left = self.snapshot()
+        self._snapshot = self.snapshot()
 
     def snapshot(self) -> Snapshot:
         """Return what `restore` takes: copies, on the device."""
-        left = self._left
-        state, keys = (None if array is None else array.copy() for array in (left.state, left.keys))
-        return Snapshot(left.network, left.steps_done, state, keys)
+        before = self._snapshot
+        state, keys = (None if array is None else array.copy() for array in (before.state, before.keys))
+        return Snapshot(before.network, before.steps_done, state, keys)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; the next engine that is attached takes it up."""
-        self._left = snapshot
+        self._snapshot = snapshot
 
     def averaged(self, network: Network) -> Parameters:
         """Return the average of theta over the updates so far, with weights that fall by the factor `ema`.
@@ -283,13 +283,13 @@ class Optimizer(ABC):
         """
         if self.ema is None:
             raise ValueError(f"{self!r} keeps no average of the weights; make it with ema=0.999 and train again")
-        left, size = self._left, network.parameters.layout.size
-        if left.network is None or left.network() is not network or left.steps_done == 0:
+        before, size = self._snapshot, network.parameters.layout.size
+        if before.network is None or before.network() is not network or before.steps_done == 0:
             raise ValueError(
                 "this optimizer has made no update of that network; train it first, or pass the network "
                 "that it trained last"
             )
-        mean, weight = left.state[self._ema_start :][:size], left.state[self._ema_start + size :][:1]
+        mean, weight = before.state[self._ema_start :][:size], before.state[self._ema_start + size :][:1]
         return Parameters(network.parameters.layout, mean / float(network.backend.to_host(weight)[0]))
 
     @contextmanager

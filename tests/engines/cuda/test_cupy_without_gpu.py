@@ -18,7 +18,7 @@ from features import FEATURES, OPTIMIZERS, OPTIONS, network_of, program_of
 
 from xpnet import select_backend
 from xpnet.backend import Backend
-from xpnet.engines.cuda.engine import Grouped
+from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.text import cuda_source
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
@@ -153,8 +153,8 @@ def launch(grid, block, arguments):
 @host_memory
 @pytest.mark.parametrize(
     ("Engine", "dtype"),
-    [(Replay, "float32"), (Grouped, "float32"), (Grouped, "float64")],
-    ids=["Replay", "Grouped, float32", "Grouped, float64"],
+    [(Replay, "float32"), (Cuda, "float32"), (Cuda, "float64")],
+    ids=["Replay", "Cuda, float32", "Cuda, float64"],
 )
 @pytest.mark.parametrize("name", FEATURES)
 def test_cupy_uses_every_operand_without_a_copy(name, Engine, dtype):

@@ -16,7 +16,7 @@ import xpnet
 from xpnet import select_backend
 from xpnet.backend import Backend
 from xpnet.engines.choice import make_engine
-from xpnet.engines.cuda.engine import Grouped
+from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.replay import Replay
 from xpnet.program import grouping
 from xpnet.program.calls import RecordingError
@@ -135,7 +135,7 @@ def test_where_the_result_is_one_number_no_product_is_asked_of_cupy(fake_gpu):
 def test_the_cpu_replays_and_a_gpu_groups(fake_gpu):
     network = network_of({}, fake_gpu)
     program = program_of({}, network, 4)
-    assert type(make_engine(program, fake_gpu, network.owned)) is Grouped
+    assert type(make_engine(program, fake_gpu, network.owned)) is Cuda
     cpu = select_backend("cpu")
     assert type(make_engine(program, cpu, network_of({}, cpu).owned)) is Replay
 
@@ -237,7 +237,7 @@ def test_random_calls_on_views_that_overlap(seed, monkeypatch):
         for name, value in {"LONG_LINE": 2, "LINE_SHARES": 3, "LONG_VECTOR": 3, "VECTOR_SHARES": 4}.items():
             monkeypatch.setattr(grouping, name, value)
     program, gpu = random_program(seed), Backend("cupy", "cuda", fakecupy, np.dtype("float64"), "fake")
-    engine = Grouped(program, gpu, gpu.zeros(program.n_owned))
+    engine = Cuda(program, gpu, gpu.zeros(program.n_owned))
     rng, call = np.random.default_rng(seed), hostcuda.call
     for m in range(program.capacity, 0, -1):
         try:

@@ -21,14 +21,14 @@ from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums, workers
 
 
-class Grouped(Engine):
+class Cuda(Engine):
     """Runs a Program on a CUDA GPU by its launches.
 
     The arguments are those of `Memory`. The kernels are compiled at their first use, once for all batch sizes; CuPy
     keeps them on disk. A batch size that the text does not hold for is replayed.
     """
 
-    name = "grouped"
+    name = "cuda"
 
     def __init__(
         self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None

@@ -108,7 +108,7 @@ class Compiled(Engine):
             "numbers": numbers[0],
             "last_numbers": numbers[1],
             "n_samples": n_samples,
-            "goes_on": int(continues),
+            "continues": int(continues),
             "flags": self._flags,
             "pause": _sched_yield() if self.threads > 1 else 0,
             "gemm": self._gemm.address if self._gemm else 0,

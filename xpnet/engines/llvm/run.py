@@ -33,7 +33,7 @@ TABLE = (
     "numbers",
     "last_numbers",
     "n_samples",
-    "goes_on",
+    "continues",
     "flags",
     "pause",
     "gemm",
@@ -102,7 +102,7 @@ class _Run:
         """All steps of a run."""
         f, program, capacity = Function(self._step.metadata, self._real), self._program, self._program.capacity
         for i, name in enumerate(TABLE):
-            kind = "i64" if name in ("n_samples", "goes_on") else "ptr"
+            kind = "i64" if name in ("n_samples", "continues") else "ptr"
             f.do(f"%{name} = load {kind}, ptr {f.element('i64', '%table', i)}")
         n_steps = f.let(f"udiv i64 {f.calculated('add', '%n_samples', capacity - 1)}, {capacity}")
         gathers = program.gathers if self._scales else ()  # without data the samples were fed
@@ -123,7 +123,7 @@ class _Run:
             if program.accumulate > 1:  # where Program.has_update says so
                 following = f.calculated("add", t.index, 1)
                 rest = f.let(f"urem i64 {following}, {program.accumulate}")
-                end = f.let(f"add i64 {n_steps}, %goes_on")  # not reached if the run goes on elsewhere
+                end = f.let(f"add i64 {n_steps}, %continues")  # not reached if the run goes on elsewhere
                 due = [f.let(f"icmp eq i64 {rest}, 0"), f.let(f"icmp eq i64 {following}, {end}")]
                 with f.when(f.let(f"or i1 {due[0]}, {due[1]}")):
                     f.do(f"call void @update({passed})")
