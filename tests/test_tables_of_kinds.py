@@ -208,12 +208,12 @@ def helped(command):
     return " ".join(out.getvalue().split())
 
 
-def fitted(**settings):
+def fitted(kind="MLPClassifier", labels="y.npy", **settings):
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return xpnet.MLPClassifier(4, max_iter=2, **settings).fit(np.load("X.npy"), np.load("y.npy"))
+        return getattr(xpnet, kind)(4, max_iter=2, **settings).fit(np.load("X.npy"), np.load(labels))
 
 
 help = helped("train")
@@ -240,9 +240,7 @@ found["loss"] = {
     "file": repr(network.architecture.loss),
     "read back": repr(loss_of(config["spec"]["loss"])),
     "help": "--scaled-factor X scaled (1.5)" in help,
-    "estimator": xpnet.MLPRegressor(4, loss="scaled", max_iter=200, tol=0, n_iter_no_change=300, solver="lbfgs")
-    .fit(np.load("X.npy"), np.load("t.npy"))
-    .network_.architecture.loss.name,
+    "estimator": repr(fitted("MLPRegressor", "t.npy", loss="scaled").network_.architecture.loss),
 }
 backend = xpnet.select_backend("cpu", "float64")
 layers = [xpnet.Dense(3, 4), xpnet.Mixing(4, 0.3), xpnet.Activation("half"), xpnet.Dense(4, 2)]
@@ -337,7 +335,7 @@ def test_a_new_loss_with_a_parameter(found):
         "file": "Scaled(factor=2.5)",
         "read back": "Scaled(factor=2.5)",
         "help": True,
-        "estimator": "scaled",
+        "estimator": "Scaled(factor=1.5)",
     }
 
 
