@@ -17,7 +17,7 @@ import xpnet
 from xpnet import SGD, Adam, Budget, Callback, Checkpoint, Dataset, Network, TrainingDiverged
 from xpnet.data import feed
 from xpnet.engines import choice as engines
-from xpnet.engines.choice import choose_engine, make_engine, told
+from xpnet.engines.choice import choose_engine, engine_facts, make_engine
 from xpnet.program.recorder import record
 from xpnet.training.checkpoint import load_checkpoint
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_compiled_is_replayed_with_a_warning(float64_cpu):
     with pytest.warns(UserWarning, match=r"depends on the batch length.*cannot be compiled, engine='replay' runs it"):
         engine = make_engine(program, float64_cpu, float64_cpu.zeros(1), engine="compiled")
     engine.run(np.arange(10), np.empty((3, 0)))
-    assert told(engine) == {"engine": "replay"} and engine.keys[0] == 4 + 4 + 2
+    assert engine_facts(engine) == {"engine": "replay"} and engine.keys[0] == 4 + 4 + 2
 
 
 # --- the same training -----------------------------------------------------------------------------------------------
