@@ -82,7 +82,7 @@ def test_shares_of_a_long_sum_lie_apart():
 @pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("name", FEATURES)
 def test_nests_hold_all_statements_in_order(name, share):
-    """A loop holds what has one length, single numbers one sum a loop; no total is read behind it in its loop."""
+    """A loop holds calls of one length, of single numbers one sum, and none reads a total that stands before it."""
     program = program_of(FEATURES[name], network_of(FEATURES[name], select_backend("cpu")), 4)
     for nest in nests(program, share=share):
         indices = [statement.step.index for statement in nest.statements]

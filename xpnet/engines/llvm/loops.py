@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, Regions, is_known, literal
+from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, Regions, in_llvm, is_known, literal
 from xpnet.engines.llvm.words import extreme, write_word
 from xpnet.program.calls import Operand, Place
 from xpnet.program.loops import Item, LoopNest, Segment, Statement
@@ -95,7 +95,7 @@ class LoopPrinter:
 
     def __init__(self, f: Function, nest: LoopNest, values: Values) -> None:
         self._f, self._nest, self._values = f, nest, values
-        self._width = _in_llvm(nest.n_columns)
+        self._width = in_llvm(nest.n_columns)
 
     def write(self, start: str, end: str) -> None:
         """Write the whole nest; of single numbers there are no loops over workers."""
@@ -151,7 +151,7 @@ class LoopPrinter:
                 for statement in segment.statements:
                     values.statement(statement, own)
                 continue
-            length = _in_llvm(segment.extent)
+            length = in_llvm(segment.extent)
             at = f.calculated("mul", row, length if self._nest.kind == "row" else "0")
             totals = {statement: self._begin_total(statement) for statement in segment.totals}
             values.load_all(segment.fixed, own)
@@ -218,7 +218,7 @@ class LoopPrinter:
         for statement in segment.totals:
             self._begin_sums(statement, start, end, {})
         self._load_numbers(statements)
-        for first, last, parts in self._row_blocks(_in_llvm(segment.extent), segment.totals, start, end):
+        for first, last, parts in self._row_blocks(in_llvm(segment.extent), segment.totals, start, end):
             with f.loop(first, last) as row:
                 at = f.calculated("mul", row.index, self._width)
                 with f.loop(start, end) as column:
@@ -267,10 +267,6 @@ class LoopPrinter:
 
 def _where(matrix: str, row: str, column: str) -> Where:
     return {"matrix": matrix, "along rows": column, "along columns": row}
-
-
-def _in_llvm(extent: str) -> str:
-    return "%m" if extent == "m" else extent
 
 
 def _first(statement: Statement) -> str:

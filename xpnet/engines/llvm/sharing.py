@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xpnet.engines.llvm.products import COLUMN_UNIT, takes_columns
+from xpnet.engines.llvm.text import in_llvm
 from xpnet.engines.llvm.units import CannotPrint, Share, WorkUnit
 from xpnet.program.calls import Buffer, Call, Operand, Place, Program
 from xpnet.program.grouping import direction, leader
@@ -62,8 +63,7 @@ class Sharing:
 
     def extent(self, index: int, position: int, axis: int) -> str:
         """The length of an operand's axis in LLVM's words: a number, or %m for that of the batch."""
-        found = self.sizes.extent(index, position, axis)
-        return "%m" if found == "m" else found
+        return in_llvm(self.sizes.extent(index, position, axis))
 
     def by_columns(self, unit: WorkUnit) -> bool:
         """Whether threads cut a product by its columns: where weights are more than samples, each keeps its own."""

@@ -14,7 +14,7 @@ from xpnet.engines.llvm.blas import NO_TRANS, ROW_MAJOR, TRANS
 from xpnet.engines.llvm.loops import LoopPrinter, Values
 from xpnet.engines.llvm.plan import Plan
 from xpnet.engines.llvm.products import Factor, Product, write_product
-from xpnet.engines.llvm.text import Function, Metadata, is_known, literal
+from xpnet.engines.llvm.text import Function, Metadata, in_llvm, is_known, literal
 from xpnet.engines.llvm.units import CannotPrint, Share, Update, WorkUnit
 from xpnet.program.calls import Buffer, Call, Operand, Place
 from xpnet.program.grouping import Group
@@ -146,8 +146,7 @@ class StepPrinter:
                 printer.write(start, end)
 
     def _extent(self, index: int, position: int, axis: int) -> str:
-        found = self.sizes.extent(index, position, axis)
-        return "%m" if found == "m" else found
+        return in_llvm(self.sizes.extent(index, position, axis))
 
     def _number(self, f: Function, index: int, position: int) -> str:
         call = self.plan.program.calls[index]

@@ -168,6 +168,11 @@ def is_known(value: str | int) -> bool:
     return isinstance(value, int) or not value.startswith("%")
 
 
+def in_llvm(extent: str) -> str:
+    """An extent of `xpnet.program.sizes`: a number, or the argument that holds the batch length."""
+    return "%m" if extent == "m" else extent
+
+
 def literal(value: float) -> str:
     """A floating-point number, exactly as it is: the bits of its double, also for a float."""
     (bits,) = struct.unpack("<Q", struct.pack("<d", value))
