@@ -22,14 +22,14 @@ def test_a_known_name_is_returned(choices):
 def test_the_nearest_name_is_named(found, nearest):
     with pytest.raises(ValueError) as error:
         check_option("activation", found, NAMES)
-    says(error, f"activation is {found!r}", "needed is one of 'relu', 'sigmoid', 'tanh'", f"did you mean {nearest!r}?")
+    says(error, f"activation is {found!r}", "choose one of 'relu', 'sigmoid', 'tanh'", f"did you mean {nearest!r}?")
 
 
 @pytest.mark.parametrize("found", ["qqq", "", None, 5, ["relu"], {"relu"}, b"relu"], ids=repr)
 def test_what_resembles_no_name_is_refused_with_the_list(found):
     with pytest.raises(ValueError) as error:
         check_option("activation", found, NAMES)
-    assert str(error.value).startswith(f"activation is {found!r}, needed is one of 'relu', 'sigmoid', 'tanh'")
+    assert str(error.value).startswith(f"activation is {found!r}, choose one of 'relu', 'sigmoid', 'tanh'")
 
 
 def test_no_name_is_suggested_when_none_is_near():

@@ -1,7 +1,7 @@
 """Choose where arrays live: NumPy on the CPU or CuPy on a CUDA GPU.
 
 A `Backend` is a plain value that its user holds and passes on; there is no current or default backend. This is the
-only module that imports CuPy, and it does so only when a GPU is asked for or probed. Kernels come next: they take the
+only module that imports CuPy, and it does so only when a GPU is asked for or probed. Kernels take the
 backend's namespace `xp` as their first argument.
 """
 

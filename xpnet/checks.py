@@ -25,7 +25,7 @@ def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
     near = begun or difflib.get_close_matches(text, choices, 1, NEAR)
     near = ["cuda"] if text == "gpu" and "cuda" in choices else near
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{argument} is {found!r}, needed is one of {', '.join(map(repr, choices))}{hint}")
+    raise ValueError(f"{argument} is {found!r}, choose one of {', '.join(map(repr, choices))}{hint}")
 
 
 def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str]:

@@ -1,11 +1,11 @@
-"""The network as plain functions on a dict, after tutorial 000: forward, backward, update, in that order.
+"""The network as plain functions on a dict: forward, backward, update, in that order.
 
     model = initialize_model([784, 15, 10])
     yhat, model = forward(X, model)
     model = backward(Y, model)
     model = update(0.5, model)
 
-Every layer is a sigmoid and the loss is 0.5 * squared error, SUMMED over the batch as in the tutorial (a `Network`
+Every layer is a sigmoid and the loss is 0.5 * squared error, SUMMED over the batch (a `Network`
 takes the mean). The same kernels run here, on NumPy or CuPy arrays; this is the one place that infers the library
 from the arrays. A model holds nlayers, weights, biases; after `forward` also activations and z_inputs; after
 `backward` also grad_weights and grad_biases; `update` removes these four.
@@ -46,7 +46,7 @@ def initialize_model(dimensions: Sequence[int], *, backend: Backend | None = Non
     """Return {"weights": [W (n_out, n_in), ...], "biases": [b (n_out, 1), ...], "nlayers": number of layers}.
 
     dimensions: inputs, hidden units, outputs, such as [784, 15, 10].  Weights and biases are standard normal.
-    backend: where the arrays live and their dtype; None: NumPy in float64.  seed: None draws anew each time.
+    backend: where the arrays live and their dtype; None: NumPy in float64.  seed: None draws new ones each time.
     Raises ValueError for fewer than two dimensions or one below 1.
     """
     sizes = [check_whole("a dimension", size, at_least=1) for size in dimensions]

@@ -460,7 +460,7 @@ def test_unknown_device_in_the_environment(capsys, monkeypatch):
     ],
 )
 def test_unknown_value_names_the_nearest(capsys, option, value, nearest):
-    refused_by_parser(capsys, ["train", option, value], option, repr(value), "needed is one of", f"mean '{nearest}'?")
+    refused_by_parser(capsys, ["train", option, value], option, repr(value), "choose one of", f"mean '{nearest}'?")
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ def test_without_matplotlib_nothing_is_timed(capsys, monkeypatch, never_timed):
         (["--seconds", "-1"], "'-1'"),
         (["--dtype", "half"], "float32"),
         (["--device", "gpu"], "'cuda'"),
-        (["--engine", "auto"], "needed is one of 'replay', 'compiled'"),
+        (["--engine", "auto"], "choose one of 'replay', 'compiled'"),
         (["--compare", "a.json"], "2 arguments"),
     ],
 )

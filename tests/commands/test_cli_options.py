@@ -347,7 +347,7 @@ EARLY = {
     "--monitor val_loss": ["--monitor goes with", "--patience or --target-score", "add one, or leave it out"],
     "--min-delta 0.1 --target-score 0.9": ["--min-delta goes with --patience"],
     "--patience 3 --ema 0.9": ["--patience", "--ema", "leave one"],
-    "--patience 3 --monitor val_f1": ["--monitor is 'val_f1'", "needed is one of", "more come with --metrics"],
+    "--patience 3 --monitor val_f1": ["--monitor is 'val_f1'", "choose one of", "more come with --metrics"],
     "--patience 3 --monitor val_los": ["'val_los'", "did you mean 'val_loss'?"],
     "--patience 3 --validation 0": ["--validation 0", "val_loss", "--monitor train_loss"],
     "--target-score 0.9 --validation 0.0": ["--validation 0.0", "val_accuracy"],

@@ -193,7 +193,7 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     for name in ("checkpoint", "model"):
         Path(f"run/{name}.safetensors").unlink()
     assert main(["train", "--resume", "run", "--quiet"]) == 0
-    assert "run has no checkpoint yet: it begins anew" in capsys.readouterr().err
+    assert "run has no checkpoint yet: it starts again" in capsys.readouterr().err
     same_run("whole", "run")
 
 

@@ -138,7 +138,7 @@ def test_on_a_gpu(fake_gpu):
 def test_unknown_engines_are_refused_at_the_call(float64_cpu):
     network = Network([6, 3], backend=float64_cpu)
     for engine in ("compile", "cuda", "", None):
-        with pytest.raises(ValueError, match=r"engine is .*, needed is one of 'auto', 'replay', 'compiled'"):
+        with pytest.raises(ValueError, match=r"engine is .*, choose one of 'auto', 'replay', 'compiled'"):
             xpnet.epochs(network, labelled(), SGD(), epochs=1, engine=engine)
 
 

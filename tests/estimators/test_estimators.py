@@ -241,7 +241,7 @@ def test_convergence():
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"solver": "adan"}, ["solver is 'adan'", "needed is one of", "did you mean 'adam'"]),
+        ({"solver": "adan"}, ["solver is 'adan'", "choose one of", "did you mean 'adam'"]),
         ({"alpha": -1}, ["alpha is -1", "at least 0"]),
         ({"max_iter": 0}, ["max_iter is 0", "at least 1"]),
         ({"hidden_layer_sizes": (5, 0)}, ["hidden_layer_sizes"]),

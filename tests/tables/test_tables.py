@@ -145,7 +145,7 @@ SPOILED = [
         for change, part in [
             (lambda found: {"format": 2}, "its format is 2, needed is 1"),
             (lambda found: {"columns": []}, "names of its columns are missing or no text, needed is a text for each"),
-            (lambda found: {"columns": found["columns"] * 2}, "have the same name, needed is one of its own"),
+            (lambda found: {"columns": found["columns"] * 2}, "have the same name, choose one of its own"),
             (lambda found: {"columns": [{"name": "size", "mean": "1", "deviation": 1.0}]}, NO_NUMBERS),
             (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": -1.0}]}, NO_NUMBERS),
             (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": float("nan")}]}, NO_NUMBERS),
@@ -160,7 +160,7 @@ SPOILED = [
                 "no deviation above 0, needed are such",
             ),
             (lambda found: {"target": found["target"] | {"names": []}}, "missing or no text"),
-            (lambda found: {"impute": "mean"}, "impute neither true nor false, needed is one of these"),
+            (lambda found: {"impute": "mean"}, "impute neither true nor false, choose one of these"),
         ]
     ),
 ]

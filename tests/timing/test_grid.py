@@ -104,7 +104,7 @@ def test_devices_take_turns_at_the_same_point(one_second, fake_gpu):
     assert [p["engine"] for p in found["points"]] == ["compiled", "cuda"]
     with pytest.raises(ValueError, match=r"'compiled', which runs on cpu, and the device is cuda"):
         measure([fake_gpu], engine="compiled")
-    with pytest.raises(ValueError, match=r"engine is 'auto', needed is one of 'replay', 'compiled'"):
+    with pytest.raises(ValueError, match=r"engine is 'auto', choose one of 'replay', 'compiled'"):
         measure([select_backend("cpu")], engine="auto")
 
 

@@ -422,7 +422,7 @@ def test_other_files_are_refused(tmp_path, float64_cpu):
     with refusal(ValueError, "is a safetensors file", "but no checkpoint", "name one that `Checkpoint` wrote"):
         Run(float64_cpu)(resume=path)
     save_file({}, path, {"checkpoint": "[" * 100_000})
-    with refusal(ValueError, "no checkpoint that can be read", "RecursionError", "begin anew without resume"):
+    with refusal(ValueError, "no checkpoint that can be read", "RecursionError", "start again without resume"):
         Run(float64_cpu)(resume=path)
 
 

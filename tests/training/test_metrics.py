@@ -148,7 +148,7 @@ def test_no_area_without_both_classes():
         (partial(metrics.r2, np.ones((1, 2)), np.ones((1, 2)), np.zeros(2)), ["weights", "not all zero"]),
         (
             partial(metrics.f1, np.ones((3, 2)), np.eye(3)[:, :2], average="binary"),
-            ["average is 'binary'", "for 3 classes", "needed is one of 'macro'"],
+            ["average is 'binary'", "for 3 classes", "choose one of 'macro'"],
         ),
         (partial(metrics.f1, np.ones((3, 2)), np.eye(3)[:, :2], average="makro"), ["did you mean 'macro'?"]),
         (

@@ -292,7 +292,7 @@ def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
         ({"batch_size": 2.5}, TypeError, ["batch_size is 2.5", "whole number"]),
         ({"seed": -1}, ValueError, ["seed is -1"]),
         ({"metrics": ["f1"]}, ValueError, ["metrics is ['f1']", "there is no validation", "pass validation="]),
-        ({"metrics": ["f2"]}, ValueError, ["metric is 'f2'", "needed is one of"]),
+        ({"metrics": ["f2"]}, ValueError, ["metric is 'f2'", "choose one of"]),
         ({"metrics": "f1"}, TypeError, ["metrics is the text 'f1'", "needed is a list of names", "metrics=('f1',)"]),
         ({"callbacks": [print]}, TypeError, ["callback is <built-in", "needed is an instance of", "xpnet.Callback"]),
     ],

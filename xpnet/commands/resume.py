@@ -63,7 +63,7 @@ def apply_run(arguments: argparse.Namespace) -> None:
     if stray:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
         raise UsageError(
-            f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train anew without --resume"
+            f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train again without --resume"
         )
     apply_config(command, run / runs.CONFIG)
     backend = config.get("backend")
@@ -83,7 +83,7 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
     _check_course(arguments, run)
     path = run / runs.CHECKPOINT
     if not path.is_file():
-        say(f"{run} has no checkpoint yet: it begins anew")
+        say(f"{run} has no checkpoint yet: it starts again")
         write_atomically(run / runs.HISTORY, b"")
         return run, None
     moment = load_checkpoint(path)
@@ -104,7 +104,7 @@ def _check_course(arguments: argparse.Namespace, run: Path) -> None:
         raise UsageError(
             f"--schedule {arguments.schedule} of {run} goes over its {epochs} epochs, and --epochs is "
             f"{arguments.epochs}: the rates so far would have been others; leave --epochs out, or train "
-            "anew without --resume"
+            "again without --resume"
         )
 
 

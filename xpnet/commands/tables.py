@@ -116,7 +116,7 @@ def check_preprocessing(run: Path, table: Preprocessing | None) -> None:
     if table is not None and path.exists() and read_preprocessing(run) != table:
         raise ValueError(
             f"{path} is not what the table gives now, which has changed since {run} began; restore the "
-            "table, or train anew without --resume"
+            "table, or train again without --resume"
         )
 
 

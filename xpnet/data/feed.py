@@ -1,7 +1,7 @@
 """How samples reach an engine: the whole data set uploaded once, or a mapped file block by block.
 
 An engine gathers rows from arrays that do not change place. `Whole` fills them once; `Blocks` refills them as an epoch
-goes on, so that a file larger than memory trains. `feed_of` chooses. Training comes next.
+goes on, so that a file larger than memory trains. `feed_of` chooses.
 """
 
 from __future__ import annotations

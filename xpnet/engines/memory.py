@@ -99,7 +99,7 @@ class Memory:
         return found
 
     def forget_arrays(self) -> None:
-        """Make arrays anew from now on: those of another batch size."""
+        """Make new arrays from now on: those of another batch size."""
         self._arrays.clear()
 
     def upload(self, order: np.ndarray, rows_in: np.ndarray) -> tuple[Any, Any]:

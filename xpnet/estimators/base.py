@@ -231,7 +231,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input; give those that it was fitted on, or "
-                "fit it anew"
+                "fit it again"
             )
 
     def _check_goes_on(self, cure: str) -> None:
@@ -247,8 +247,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         for names, is_same in same.items():
             if not is_same:
                 raise ValueError(
-                    f"{names} was set anew after the training had begun, and it cannot go on with that; "
-                    f"set it back, or begin anew: clone(estimator), or {cure}"
+                    f"{names} was changed after the training had begun, and it cannot go on with that; "
+                    f"set it back, or start again: clone(estimator), or {cure}"
                 )
 
     def _begin(self, X: Any, Y: np.ndarray, rng: Any) -> None:

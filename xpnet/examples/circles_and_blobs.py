@@ -1,4 +1,4 @@
-"""Two classes in the plane: what needs a hidden layer, and what does not (after tutorial 001).
+"""Two classes in the plane: what needs a hidden layer, and what does not.
 
 A network without a hidden layer draws one straight line. A line parts two blobs, but not a disc from the ring around
 it: there the AUC, the chance that a point of class 1 scores above one of class 0, stays that of a guess, 0.5. The same

@@ -1,7 +1,7 @@
-"""Handwritten digits as in the first chapter of Nielsen's book (after tutorial 002).
+"""Handwritten digits as in the first chapter of Nielsen's book.
 
 784-30-10 with sigmoids, the quadratic cost 0.5 |a - y|^2 and plain gradient descent, batch 10, learning rate 3. After
-each epoch it prints how many test digits the network reads rightly. Without `--data` it learns from the sample inside
+each epoch it prints how many test digits the network reads correctly. Without `--data` it learns from the sample inside
 the package, a twelfth of MNIST.
 Source: Nielsen (2015), Neural Networks and Deep Learning, chapter 1.
 """
@@ -17,7 +17,7 @@ from xpnet.examples.expected import compare, stop
 
 
 def main(argv: Sequence[str] | None = None) -> float:
-    """Run the example and return the share of test digits read rightly."""
+    """Run the example and return the share of test digits read correctly."""
     parser = argparse.ArgumentParser(prog="python -m xpnet.examples.digits_sgd")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST's four IDX files (else the package's sample)")
     parser.add_argument("--short", action="store_true", help="5 epochs instead of 30")
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> float:
         print(f"epoch {record['epoch']:2d}: {right} / {test.n_samples}")
 
     low, high = (RANGES_SHORT if args.short else RANGES)[args.data is not None]
-    return compare("read rightly", right / test.n_samples, low, high)
+    return compare("read correctly", right / test.n_samples, low, high)
 
 
 # of the sample, of the whole of MNIST

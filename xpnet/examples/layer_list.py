@@ -1,4 +1,4 @@
-"""Networks made of a list of layer dicts: a classifier and a regression on the same ten rows (after tutorial 003).
+"""Networks made of a list of layer dicts: a classifier and a regression on the same ten rows.
 
 Two things that are easy to get wrong are done by the library: the gradient of softmax and cross-entropy together is
 P - Y, with all of softmax's Jacobian in it and not its diagonal alone; and no logarithm of 0 is ever taken.

@@ -1,4 +1,4 @@
-"""Activation functions, each beside its backward. The losses come next.
+"""Activation functions, each beside its backward.
 
 A backward reads the activation's OUTPUT A, so that the forward may overwrite its input (`out` may be `Z`), or, where
 the table below says `from_input`, the input Z: then `out` of the forward is another array than `Z`. `out` of a backward

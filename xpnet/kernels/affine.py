@@ -1,4 +1,4 @@
-"""The affine map of a dense layer. Read this first; the activations that follow it come next."""
+"""The affine map of a dense layer. Read this kernel first."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 The cross-entropies and poisson hold their own link function (softmax, sigmoid, exp) and take the weighted input Z of
 an identity last layer; `link` functions turn what the last layer gives into predictions. `mean_over_batch` turns
 per-sample values into the batch's mean, weighted or not. `xpnet.network.losses` says which loss goes with which link.
-The update rules come next.
 """
 
 from __future__ import annotations

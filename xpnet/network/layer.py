@@ -1,4 +1,4 @@
-"""What every layer can be asked, with the answers that most of them give. The layers come next.
+"""What every layer can be asked, with the answers that most of them give.
 
 A layer with parameters is a frozen dataclass that says its `type`, `parameter_shapes`, `initialize`, `forward_into` and
 `backward_into`, and stands in the table LAYERS of `xpnet.network.layers`.

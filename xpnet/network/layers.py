@@ -2,7 +2,6 @@
 
 A layer holds no parameters and no state. `forward_into` and `backward_into` are what a network records; `initialize`,
 `forward` and `backward` let a layer be used alone. `Dropout`, `BatchNorm` and `LayerNorm` have modules of their own.
-The network comes next.
 """
 
 from __future__ import annotations

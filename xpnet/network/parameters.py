@@ -1,7 +1,7 @@
 """Parameters as one flat vector, and how they are drawn.
 
 `Layout` says where each weight matrix, bias and other parameter lies in the vector; `Parameters` is such a vector with
-its views. Gradients have the same layout, so an update rule is a few calls for the whole network. Layers come next.
+its views. Gradients have the same layout, so an update rule is a few calls for the whole network.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _he(n_in: int, n_out: int) -> float:
 # Standard deviation of the normal distribution that a weight is drawn from.
 # glorot: Glorot and Bengio (2010), eq. 12.  he: He et al. (2015), eq. 10.
 # lecun: LeCun et al. (1998), Efficient BackProp, section 4.6; the same rule as Nielsen's, asked for by selu.
-# normal: as in tutorial 000.  inverse_sqrt: Nielsen, chapter 3, "Weight initialization".
+# normal: 1.  inverse_sqrt: Nielsen, chapter 3, "Weight initialization".
 WEIGHT_INITIALISERS = {
     "normal": _standard_normal,
     "inverse_sqrt": _inverse_sqrt,

@@ -30,7 +30,7 @@ def loss_curve(history: Sequence[Record], ax: Axes | None = None, *, log: bool =
     """Draw the losses over the epochs, training and validation in one axes; epoch 0 is the untrained network.
 
     history: as `xpnet.train` returns it or `read_history` reads it; a loss that is None or NaN leaves a gap.
-    log: a logarithmic axis, where every loss is above 0 (tutorial 000).
+    log: a logarithmic axis, where every loss is above 0.
     Raises ValueError without records, ImportError without matplotlib where ax is None.
     """
     measures = _measures(history)
@@ -108,7 +108,7 @@ def activation(
     layer = Activation(function)
     if "row" in layer.scratch:
         raise ValueError(
-            f"{layer.name} works on all outputs of a sample together and has no curve; needed is one of "
+            f"{layer.name} works on all outputs of a sample together and has no curve; choose one of "
             "each number alone, such as activation('sigmoid')"
         )
     if not -math.inf < low < high < math.inf:

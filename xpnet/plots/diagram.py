@@ -1,4 +1,4 @@
-"""The network drawn as a graph: units as circles, weights as lines, after `graph` of tutorial 001."""
+"""The network drawn as a graph: units as circles, weights as lines,."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def misclassified(
 ) -> Axes:
     """Draw the samples in the plane of two features, blue dots where the network is right, vermilion crosses where not.
 
-    features, n: as for `scatter`.  Source: plot_errors of tutorial 001, with axes that are two features.
+    features, n: as for `scatter`.
     Raises ValueError as `decision_regions` does.
     """
     check_compatible(network, dataset, "the data set")

@@ -3,7 +3,7 @@
 A GROUP is a run of calls that independent workers can carry out, each on elements of its own: a worker per element, per
 row or per column of the matrices as they lie in memory. A product is a group of its own. A LAUNCH holds the groups that
 do not touch each other's results, so that one kernel can carry them all. `launches` returns them in order; printing
-them as code comes next, in `xpnet.engines.cuda.text`.
+them as code is the matter of `xpnet.engines.cuda.text`.
 """
 
 from __future__ import annotations

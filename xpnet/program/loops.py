@@ -92,7 +92,7 @@ class LoopNest:
         return tuple(statement for segment in self.segments for statement in segment.statements)
 
     def is_read_after(self, item: Item, statements: tuple[Statement, ...]) -> bool:
-        """Whether anybody reads an item after these statements, before it is written anew."""
+        """Whether anybody reads an item after these statements, before it is written again."""
         return is_read_after(self.program, item.operand.buffer, statements[-1].step.index)
 
 

@@ -41,7 +41,7 @@ def place_of(program: Program, buffer: Buffer) -> Place:
 
 
 def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
-    """Whether anybody reads a buffer after a call, in this step or the next, before it is written anew.
+    """Whether anybody reads a buffer after a call, in this step or the next, before it is written again.
 
     What outlives the step is read by the engine: what the network owns, the state and the results.
     """

@@ -325,7 +325,7 @@ def _check(made: Preprocessing) -> None:
     if not names or not target.names or not all(isinstance(name, str) for name in every):
         raise ValueError("the names of its columns are missing or no text, needed is a text for each")
     if len(set(every)) != len(every):
-        raise ValueError("two of its columns have the same name, needed is one of its own for each")
+        raise ValueError("two of its columns have the same name, give each a name of its own")
     check_option("task", target.task, TASKS)
     n_classes = {"regression": 0, "binary": 2}.get(target.task, max(3, len(target.classes)))
     n_scales = len(target.names) if target.task == "regression" else 0
@@ -340,7 +340,7 @@ def _check(made: Preprocessing) -> None:
         raise ValueError("the scale of its target is no finite number, or no deviation above 0, needed are such")
     if not all(isinstance(label, (str, int, float)) for label in target.classes) or type(made.impute) is not bool:
         raise ValueError(
-            "its classes are neither texts nor numbers, or impute neither true nor false, needed is one of these each"
+            "its classes are neither texts nor numbers, or impute neither true nor false, give one of these for each"
         )
 
 

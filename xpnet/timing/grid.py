@@ -268,7 +268,7 @@ def _fault(result: Any) -> str | None:
         if not isinstance(result[name], kind):
             return f"its {name!r} is {type(result[name]).__name__}, needed is {kind.__name__}"
     if result["dtype"] not in DTYPES:
-        return f"its dtype is {result['dtype']!r}, needed is one of {', '.join(DTYPES)}"
+        return f"its dtype is {result['dtype']!r}, choose one of {', '.join(DTYPES)}"
     for device, limit in result["limits"].items():
         for name in ("flops", "bytes"):
             if not isinstance(limit, dict) or not _is_positive(limit.get(name)):

@@ -85,7 +85,7 @@ class HistoryFile(Callback):
     """Appends every record to a file as one line of JSON, at once, so that a killed run keeps its epochs.
 
     A run that goes on finds the lines of its records, without those that came after its checkpoint; if the file is
-    gone, it is made anew. What a crash left of a last line is removed before a run appends to it.
+    gone, it is written again. What a crash left of a last line is removed before a run appends to it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -116,7 +116,7 @@ class ReduceOnPlateau(Callback):
     """Multiplies the optimizer's rate by `factor` when the loss has not fallen for more than `patience` epochs.
 
     It looks at val_loss, or at train_loss where nothing is validated. An epoch counts as better if its loss is below
-    the best so far by more than threshold * |best|; a reduction begins the count anew, and goes no lower than lr_min.
+    the best so far by more than threshold * |best|; a reduction starts the count again, and goes no lower than lr_min.
     Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down; torch
     takes best * (1 - threshold), which for a negative loss would call a higher one better.
     """
@@ -224,7 +224,6 @@ class StopAtScore(Callback):
     """Ends the training as soon as a record, be it the untrained network's, has the score, or a loss that low.
 
     monitor: a measure of the records, as in `EarlyStopping`.
-    Source: tutorial 001, which looks at the accuracy on the training data; this one takes the validation's.
     """
 
     def __init__(self, score: float, monitor: str = VAL_ACCURACY) -> None:

@@ -93,14 +93,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
     path = Path(check_path("resume", path, 'train(..., resume="run.checkpoint")'))
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no checkpoint {path}; train with callbacks=[Checkpoint(path)], or leave resume out to begin anew"
+            f"there is no checkpoint {path}; train with callbacks=[Checkpoint(path)], or leave resume out to start "
+            "again"
         )
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("checkpoint")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); begin anew without resume") from None
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); start again without resume") from None
     if text is None:
         raise ValueError(f"{path} is a safetensors file but no checkpoint; name one that `Checkpoint` wrote")
     try:
@@ -108,7 +109,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         cause = (str(error).splitlines() or [""])[0]
         raise ValueError(
-            f"{path} is no checkpoint that can be read ({type(error).__name__}: {cause}); begin anew without resume"
+            f"{path} is no checkpoint that can be read ({type(error).__name__}: {cause}); start again without resume"
         ) from None
 
 
@@ -150,7 +151,7 @@ def check_epochs(moment: Moment, n_epochs: int) -> None:
     if n_epochs < begun:
         raise ValueError(
             f"{_name(moment)} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
-            f"give epochs={begun} or more, or leave resume out to begin anew"
+            f"give epochs={begun} or more, or leave resume out to start again"
         )
 
 
@@ -162,7 +163,7 @@ def check_resume(moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: 
         if found != needed:
             raise ValueError(
                 f"{_name(moment)} is of a run with {name} {found}, this one has {name} {needed}; "
-                "pass what that run had, or leave resume out to begin anew"
+                "pass what that run had, or leave resume out to start again"
             )
     found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
     if found != needed:
@@ -192,10 +193,10 @@ def thawed(start: str, moment: Moment, steps_done: int, network: Network, like: 
             found = "no such tensor" if array is None else f"{array.dtype} {array.shape}"
             raise ValueError(
                 f"the checkpoint's {start}{name} is {found}, needed is {needed.dtype} {needed.shape}; "
-                "begin anew without resume"
+                "start again without resume"
             )
         if name == "owned" and not np.isfinite(array).all():
-            raise ValueError("the checkpoint's weights are not finite; begin anew without resume")
+            raise ValueError("the checkpoint's weights are not finite; start again without resume")
         arrays[name] = network.backend.to_device(array, array.dtype)
     return arrays["owned"], Snapshot(weakref.ref(network), steps_done, arrays["state"], arrays["keys"])
 
@@ -234,7 +235,7 @@ def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint's state of {name} cannot be taken up ({type(error).__name__}: {error}); "
-                "begin anew without resume"
+                "start again without resume"
             ) from error
 
 

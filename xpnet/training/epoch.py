@@ -170,7 +170,7 @@ class Runner:
                 self._rng.bit_generator.state = moment.progress.order
             except (ValueError, TypeError, KeyError):
                 raise ValueError(
-                    "the checkpoint's state of the generator is of another one; begin anew without resume"
+                    "the checkpoint's state of the generator is of another one; start again without resume"
                 ) from None
         load_states(self._callbacks, moment, self._network.backend)
         self._network.owned[...], self._last_good[...] = owned, last_good

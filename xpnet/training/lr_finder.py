@@ -52,7 +52,7 @@ def find_lr(
     """Train for up to `n_steps` with a rate that grows exponentially from lr_start to lr_end; return what was seen.
 
     The steps are replayed: they are too few to repay compiling.
-    The optimizer begins anew for it; its own rate, its state and the network's weights are afterwards what they were.
+    The optimizer starts fresh for it; its own rate, its state and the network's weights are afterwards what they were.
     smoothing: decay of the average of the losses, corrected for its start.  It stops once the smoothed loss is above
     4 times the lowest, or not finite.
     Source: Smith (2017), section 3.3, with fastai's limits and its rule "steep": the most negative slope of the loss by

@@ -23,7 +23,7 @@ AVERAGES = ("binary", "macro", "micro", "weighted")
 def accuracy(P: Array, Y: Array, weights: Array = None, *, threshold: float | str = 0.5) -> float:
     """Return the part of the samples whose class is predicted; of equal predictions the first counts.
 
-    threshold: of a single output; "base_rate" for the mean of Y, the decision boundary of tutorial 001.
+    threshold: of a single output; "base_rate" for the mean of Y.
     """
     counts = confusion_matrix(P, Y, weights, threshold=threshold)
     return float(np.trace(counts) / counts.sum())
@@ -197,7 +197,7 @@ def _binary_auc(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
 
 
 def _counts(P: Array, Y: Array, weights: Array, threshold: float | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each class the weight of samples rightly predicted as it, predicted as it, and of it."""
+    """For each class the weight of samples correctly predicted as it, predicted as it, and of it."""
     C = confusion_matrix(P, Y, weights, threshold=threshold)
     return np.diagonal(C), C.sum(axis=0), C.sum(axis=1)
 
@@ -215,7 +215,7 @@ def _averaged(part: np.ndarray, whole: np.ndarray, true: np.ndarray, average: st
     if average == "binary":
         if len(scores) != 2:
             raise ValueError(
-                f"average is 'binary' for {len(scores)} classes; needed is one of 'macro', 'micro', 'weighted'"
+                f"average is 'binary' for {len(scores)} classes; choose one of 'macro', 'micro', 'weighted'"
             )
         return float(scores[1])
     return _mean(scores, true) if average == "weighted" else float(scores.mean())

@@ -143,7 +143,7 @@ class Optimizer(ABC):
     max_norm: limit of the norm of each unit's incoming weights, after the update (Hinton et al. 2012).
     ema: decay of an average of theta over the updates, see `averaged`.
     The state (averages, the step's number) belongs to the last network it trained: training that one again goes on
-    exactly, another one starts anew.  After a Ctrl-C that Python raises within `train`, state and theta may be
+    exactly, another one starts fresh.  After a Ctrl-C that Python raises within `train`, state and theta may be
     some updates ahead of `steps_done`, by which a schedule goes: to go on exactly, resume from a `Checkpoint`.
     All but `lr` is recorded in the Program and cannot be changed afterwards.
     Raises TypeError or ValueError for a value that cannot work.
