@@ -363,7 +363,9 @@ def test_validation_of_a_column_scores_as_a_row_does():
 def test_a_network_does_not_go_on_with_other_layers(changed, named):
     model = MLPClassifier(max_iter=2, random_state=0, warm_start=True).fit(IRIS_X, IRIS_Y).set_params(**changed)
     for go_on in (model.fit, model.partial_fit):
-        with refusal(ValueError, named, "was set anew", "cannot go on with that", "begin anew: clone(estimator), or "):
+        with refusal(
+            ValueError, named, "was changed after", "cannot go on with that", "start again: clone(estimator), or "
+        ):
             go_on(IRIS_X, IRIS_Y)
     model.set_params(warm_start=False).fit(IRIS_X, IRIS_Y).partial_fit(IRIS_X, IRIS_Y)
 

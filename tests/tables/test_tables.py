@@ -145,7 +145,7 @@ SPOILED = [
         for change, part in [
             (lambda found: {"format": 2}, "its format is 2, needed is 1"),
             (lambda found: {"columns": []}, "names of its columns are missing or no text, needed is a text for each"),
-            (lambda found: {"columns": found["columns"] * 2}, "have the same name, choose one of its own"),
+            (lambda found: {"columns": found["columns"] * 2}, "have the same name, give each a name of its own"),
             (lambda found: {"columns": [{"name": "size", "mean": "1", "deviation": 1.0}]}, NO_NUMBERS),
             (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": -1.0}]}, NO_NUMBERS),
             (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": float("nan")}]}, NO_NUMBERS),
@@ -171,7 +171,7 @@ def test_json_that_it_did_not_write(frame, spoil, part):
     found = json.loads(fit(frame[[*FEATURES, "price"]], ["price"]).to_json())
     with pytest.raises(ValueError) as refusal:
         Preprocessing.from_json(spoil(found))
-    says(refusal, "it holds no preprocessing of this version", part, "fit one anew")
+    says(refusal, "it holds no preprocessing of this version", part, "fit it again")
 
 
 # Columns that cannot be features or targets

@@ -478,7 +478,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(stored, float64_
             seed=3,
             callbacks=[EarlyStopping(3), ReduceOnPlateau(optimizer)],
         )
-    says(error, found, needed, "begin anew")
+    says(error, found, needed, "start again")
     np.testing.assert_array_equal(network.owned, before)
     assert optimizer.steps_done == 0
 

@@ -169,8 +169,8 @@ class Preprocessing:
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"it holds no preprocessing of this version ({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); needed is what Preprocessing.to_json writes: fit one "
-                "anew"
+                f"{' '.join(str(error).split())}); needed is what Preprocessing.to_json writes: fit it "
+                "again"
             ) from None
 
 
