@@ -160,7 +160,7 @@ SPOILED = [
                 "no deviation above 0, needed are such",
             ),
             (lambda found: {"target": found["target"] | {"names": []}}, "missing or no text"),
-            (lambda found: {"impute": "mean"}, "impute neither true nor false, choose one of these"),
+            (lambda found: {"impute": "mean"}, "impute neither true nor false, give one of these"),
         ]
     ),
 ]
