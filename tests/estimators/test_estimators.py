@@ -485,7 +485,7 @@ def test_sparse_rows_are_never_dense_all_at_once(solver, monkeypatch):
     monkeypatch.setattr("xpnet.data.feed.BLOCK_BYTES", 1 << 16)
     monkeypatch.setattr("xpnet.estimators.fitting.LBFGS_BLOCK", 1 << 18)
     monkeypatch.setattr("xpnet.estimators.data.PREDICTED", 64)
-    X = sparse.random(4_000, 800, 0.005, "csr", random_state=0)
+    X = sparse.random(16_000, 200, 0.005, "csr", random_state=0)
     y = (np.asarray(X[:, :50].sum(axis=1)).ravel() > 0.2).astype(int)
     settings = {"solver": solver, "max_iter": 3, "random_state": 0, "hidden_layer_sizes": 8, "shuffle": False}
     model = MLPClassifier(**settings)
