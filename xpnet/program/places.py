@@ -51,12 +51,13 @@ def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
         Place("uint32", 0, program.n_keys),
         *(program.buffers[name].place for name in program.results),
     ]
-    if any(buffer.place.overlaps(place) for place in outlives):
+    place = buffer.place
+    if any(place.overlaps(other) for other in outlives):
         return True
     for call in (*program.calls[index + 1 :], *program.calls[: index + 1]):
-        if any(operand.buffer.overlaps(buffer) for operand in call.operands):
+        if any(operand.buffer.place.overlaps(place) for operand in call.operands):
             return True
         always = program.accumulate == 1 or call.phase != "update"
-        if always and call.out.buffer.place == buffer.place:
+        if always and call.out.buffer.place == place:
             return False
     return False
