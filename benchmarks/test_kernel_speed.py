@@ -43,9 +43,7 @@ from xpnet.kernels.losses import (
     negative_log_likelihood,
     poisson,
     rate,
-    rate_link,
     sigmoid_cross_entropy,
-    sigmoid_link,
     smooth,
     softmax,
     softmax_cross_entropy,
@@ -223,7 +221,7 @@ KERNELS = {
         lambda v: {"A": np.where(v["Z"] > 0, v["Z"], v["Z"] / 100)},
     ),
     "leaky_relu_backward": (
-        lambda xp, b: leaky_relu_backward(xp, b["A"], b["D"], b["O"], None),
+        lambda xp, b: leaky_relu_backward(xp, b["A"], b["D"], b["O"]),
         {"A": "m", "D": "m"},
         {"O": "m"},
         {},
@@ -237,7 +235,7 @@ KERNELS = {
         lambda v: {"A": np.where(v["Z"] > 0, v["Z"], np.expm1(v["Z"]))},
     ),
     "elu_backward": (
-        lambda xp, b: elu_backward(xp, b["A"], b["D"], b["O"], None),
+        lambda xp, b: elu_backward(xp, b["A"], b["D"], b["O"]),
         {"A": "m", "D": "m"},
         {"O": "m"},
         {},
@@ -272,7 +270,7 @@ KERNELS = {
         lambda v: {"O": v["D"] * _sigmoid(v["Z"])},
     ),
     "silu": (
-        lambda xp, b: silu(xp, b["Z"], b["A"], None),
+        lambda xp, b: silu(xp, b["Z"], b["A"]),
         {"Z": "m"},
         {"A": "m"},
         {},
@@ -293,7 +291,7 @@ KERNELS = {
         lambda v: {"A": _gate(v["Z"])},
     ),
     "gelu": (
-        lambda xp, b: gelu(xp, b["Z"], b["A"], None, None),
+        lambda xp, b: gelu(xp, b["Z"], b["A"]),
         {"Z": "m"},
         {"A": "m"},
         {},
@@ -321,7 +319,7 @@ KERNELS = {
         lambda v: {"O": np.where((v["A"] > 0) & (v["A"] < 1), v["D"] / 6, 0.0)},
     ),
     "log_softmax_backward": (
-        lambda xp, b: log_softmax_backward(xp, b["A"], b["D"], b["O"], None, b["row"]),
+        lambda xp, b: log_softmax_backward(xp, b["A"], b["D"], b["O"], b["row"]),
         {"A": "m", "D": "m"},
         {"O": "m"},
         {"row": "r"},
@@ -345,15 +343,8 @@ KERNELS = {
         },
     ),
     "rate": (lambda xp, b: rate(xp, b["Z"], b["A"]), {"Z": "m"}, {"A": "m"}, {}, lambda v: {"A": np.e ** v["Z"]}),
-    "rate_link": (
-        lambda xp, b: rate_link(xp, b["Z"], b["A"], None, None),
-        {"Z": "m"},
-        {"A": "m"},
-        {},
-        lambda v: {"A": np.e ** v["Z"]},
-    ),
     "exp_link": (
-        lambda xp, b: exp_link(xp, b["Z"], b["A"], None, None),
+        lambda xp, b: exp_link(xp, b["Z"], b["A"]),
         {"Z": "m"},
         {"A": "m"},
         {},
@@ -424,13 +415,6 @@ KERNELS = {
         {"L": "r", "D": "m"},
         {"work": "m"},
         lambda v: {"L": np.logaddexp(0.0, v["Z"] * (1 - 2 * v["Y"])).sum(0)[None], "D": _sigmoid(v["Z"]) - v["Y"]},
-    ),
-    "sigmoid_link": (
-        lambda xp, b: sigmoid_link(xp, b["Z"], b["O"], b["work"], b["row"]),
-        {"Z": "m"},
-        {"O": "m"},
-        {"work": "m", "row": "r"},
-        lambda v: {"O": _sigmoid(v["Z"])},
     ),
     "mean_over_batch": (
         lambda xp, b: mean_over_batch(xp, b["L"], b["D"], b["total"]),

@@ -51,9 +51,7 @@ from xpnet.kernels.losses import (
     negative_log_likelihood,
     poisson,
     rate,
-    rate_link,
     sigmoid_cross_entropy,
-    sigmoid_link,
     smooth,
     softmax,
     softmax_cross_entropy,
@@ -154,7 +152,7 @@ def case_leaky_relu(rng, n, batch):
 
 def case_leaky_relu_backward(rng, n, batch):
     Z, dA = draw(rng, n, batch), draw(rng, n, batch)
-    return leaky_relu_backward, {"A": Z, "dA": dA, "work": None}, {"out": np.where(Z > 0, dA, dA / 100)}
+    return leaky_relu_backward, {"A": Z, "dA": dA}, {"out": np.where(Z > 0, dA, dA / 100)}
 
 
 def case_elu(rng, n, batch):
@@ -164,7 +162,7 @@ def case_elu(rng, n, batch):
 
 def case_elu_backward(rng, n, batch):
     A, dA = np.maximum(draw(rng, n, batch), -0.75), draw(rng, n, batch)
-    return elu_backward, {"A": A, "dA": dA, "work": None}, {"out": dA * np.where(A > 0, 1, 1 + A)}
+    return elu_backward, {"A": A, "dA": dA}, {"out": dA * np.where(A > 0, 1, 1 + A)}
 
 
 SELU_RIGHT, SELU_LEFT = 1.0507009873554804934193349852946, 1.7580993408473768599402175208123  # scale, scale alpha
@@ -194,7 +192,7 @@ def case_softplus_backward(rng, n, batch):
 
 def case_silu(rng, n, batch):
     Z = draw(rng, n, batch)
-    return silu, {"Z": Z, "work": None}, {"out": Z / (1 + np.exp(-Z))}
+    return silu, {"Z": Z}, {"out": Z / (1 + np.exp(-Z))}
 
 
 def case_silu_backward(rng, n, batch):
@@ -214,7 +212,7 @@ def case_gelu_gate(rng, n, batch):
 
 def case_gelu(rng, n, batch):
     Z = draw(rng, n, batch)
-    return gelu, {"Z": Z, "work": None, "work2": None}, {"out": Z / (1 + np.exp(-2 * gelu_angle(Z)))}
+    return gelu, {"Z": Z}, {"out": Z / (1 + np.exp(-2 * gelu_angle(Z)))}
 
 
 def case_gelu_backward(rng, n, batch):
@@ -240,7 +238,7 @@ def case_log_softmax_backward(rng, n, batch):
     P = (np.exp(Z) / np.exp(Z).sum(axis=0)).astype(np.float32).astype(np.float64)
     jacobians = [np.eye(n) - np.outer(np.ones(n), p) for p in P.T]  # d log P_i / d Z_j
     expected = np.stack([J.T @ d for J, d in zip(jacobians, dA.T, strict=True)], axis=1)
-    inputs = {"A": np.log(P), "dA": dA, "work": None, "row": scratch(1, batch)}
+    inputs = {"A": np.log(P), "dA": dA, "row": scratch(1, batch)}
     return log_softmax_backward, inputs, {"out": expected}
 
 
@@ -274,11 +272,6 @@ def case_sigmoid_cross_entropy(rng, n, batch):
     P = 1 / (1 + np.exp(-Z))
     L = -(Y * np.log(P) + (1 - Y) * np.log(1 - P)).sum(axis=0, keepdims=True)
     return sigmoid_cross_entropy, {"Z": Z, "Y": Y, "work": scratch(n, batch)}, {"L": L, "dZ": P - Y}
-
-
-def case_sigmoid_link(rng, n, batch):
-    Z = draw(rng, n, batch)
-    return sigmoid_link, {"Z": Z, "work": None, "row": None}, {"out": 1 / (1 + np.exp(-Z))}
 
 
 def case_smooth(rng, n, batch):
@@ -321,14 +314,9 @@ def case_rate(rng, n, batch):
     return rate, {"Z": Z}, {"out": np.e**Z}
 
 
-def case_rate_link(rng, n, batch):
-    Z = draw(rng, n, batch)
-    return rate_link, {"Z": Z, "work": None, "row": None}, {"out": np.e**Z}
-
-
 def case_exp_link(rng, n, batch):
     A = -abs(draw(rng, n, batch))
-    return exp_link, {"A": A, "work": None, "row": None}, {"out": np.e**A}
+    return exp_link, {"A": A}, {"out": np.e**A}
 
 
 def case_poisson(rng, n, batch):
@@ -824,23 +812,24 @@ FUNCTIONS = {name: function for name, function in ACTIVATIONS.items() if functio
 VALUES = [*(make() for make in LOSSES.values()), Huber(0.3), SoftmaxCrossEntropy(0.2), SigmoidCrossEntropy(0.2)]
 
 
-def scratch_of(function, shape, dtype=float):
-    """What the kernels of an activation take besides their arrays, as NaN."""
+def scratch_of(forms, shape, dtype=float):
+    """What a kernel of an activation takes besides its arrays, as NaN."""
     shapes = {"matrix": shape, "row": (1, shape[1])}
-    return [np.full(shapes[form], np.nan, dtype) for form in function.scratch]
+    return [np.full(shapes[form], np.nan, dtype) for form in forms]
 
 
 def activate(name, Z):
     """A and the value that the backward reads."""
     A = np.full_like(Z, np.nan)
-    FUNCTIONS[name].forward(XP, Z, A, *scratch_of(FUNCTIONS[name], Z.shape, Z.dtype))
+    FUNCTIONS[name].forward(XP, Z, A, *scratch_of(FUNCTIONS[name].scratch, Z.shape, Z.dtype))
     return A, Z if FUNCTIONS[name].from_input else A
 
 
 def slope_of(name, Z, dA):
     """dZ for Z and dA."""
     dZ = np.full_like(Z, np.nan)
-    FUNCTIONS[name].backward(XP, activate(name, Z)[1], dA, dZ, *scratch_of(FUNCTIONS[name], Z.shape, Z.dtype))
+    scratch = scratch_of(FUNCTIONS[name].backward_scratch, Z.shape, Z.dtype)
+    FUNCTIONS[name].backward(XP, activate(name, Z)[1], dA, dZ, *scratch)
     return dZ
 
 
@@ -1102,7 +1091,7 @@ def test_nan_travels_into_the_loss(loss):
 def test_an_activation_may_overwrite_its_input(name):
     Z = draw(np.random.default_rng(5), 4, 6)
     A, _ = activate(name, Z)
-    FUNCTIONS[name].forward(XP, Z, Z, *scratch_of(FUNCTIONS[name], Z.shape))
+    FUNCTIONS[name].forward(XP, Z, Z, *scratch_of(FUNCTIONS[name].scratch, Z.shape))
     np.testing.assert_array_equal(Z, A)
 
 
@@ -1178,5 +1167,5 @@ def test_a_single_output_is_cut_where_its_prediction_is_one_half(loss):
         cut = np.array([[loss.threshold], [0.0]])
     P = cut.copy()
     if loss.link:
-        loss.link(XP, cut, P, np.empty_like(cut), np.empty((1, 1)))
+        loss.link(XP, cut, P, *scratch_of(loss.link_scratch, cut.shape))
     assert P[0, 0] == (0.0 if loss.name == "hinge" else 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 
 import numpy as np
@@ -104,13 +105,46 @@ def test_their_networks_have_right_gradients():
 @pytest.mark.parametrize("name", [name for name, function in ACTIVATIONS.items() if function])
 def test_xpnets_own_activations_pass(name):
     f = ACTIVATIONS[name]
-    CustomActivation("mine", f.forward, f.backward, from_input=f.from_input, scratch=f.scratch, kinks=f.kinks)
+    scratch = {"scratch": f.scratch, "backward_scratch": f.backward_scratch}
+    CustomActivation("mine", f.forward, f.backward, from_input=f.from_input, kinks=f.kinks, **scratch)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_xpnets_own_losses_pass(name):
     loss = LOSSES[name]()
-    CustomLoss("mine", loss.losses_into, link=loss.link, threshold=loss.threshold)
+    CustomLoss("mine", loss.losses_into, link=loss.link, threshold=loss.threshold, link_scratch=loss.link_scratch)
+
+
+def test_scratch_goes_to_both_unless_it_is_named_apart(backend):
+    """square takes none forward; a backward of its own takes a row, and a link of its own none."""
+
+    def backward_by_a_row(xp, Z, dA, out, row):
+        xp.sum(Z, axis=0, keepdims=True, out=row)
+        xp.add(row, 1.0, out=row)
+        square_backward(xp, Z, dA, out)
+
+    apart = CustomActivation("apart", square, backward_by_a_row, from_input=True, backward_scratch=("row",))
+    assert (apart.scratch, apart.backward_scratch) == ((), ("row",))
+    assert SWISH2.backward_scratch == SWISH2.scratch == ("matrix",)
+    loss = CustomLoss("own", log_cosh, link=sigmoid, threshold=0.0, link_scratch=())
+    network, X = make(backend, activation=apart, loss=loss), backend.to_device(np.ones((4, 5)))
+    xpnet.train(network, Dataset(np.ones((4, 5)), np.zeros((3, 5))), SGD(lr=0.1), epochs=1, batch_size=5)
+    Z = backend.to_host(network.forward(X)).astype(float)
+    np.testing.assert_allclose(backend.to_host(network.predict(X)), 1 / (1 + np.exp(-Z)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("given", ["elu", SWISH2], ids=["elu", "swish2"])
+def test_a_pickle_of_when_both_had_the_same_scratch(given):
+    layer, Z = Activation(given), np.linspace(-2.0, 2.0, 12).reshape(3, 4)
+    A, trace = layer.forward({}, Z)
+    dZ, _ = layer.backward({}, trace, Z)
+    function = object.__new__(type(layer.function))
+    state = {name: value for name, value in vars(layer.function).items() if name != "backward_scratch"}
+    function.__dict__.update({**state, "scratch": ("matrix",)})
+    object.__setattr__(layer, "function", function)
+    found = pickle.loads(pickle.dumps(layer))
+    np.testing.assert_array_equal(found.forward({}, Z)[0], A)
+    np.testing.assert_array_equal(found.backward({}, trace, Z)[0], dZ)
 
 
 def test_a_loss_of_one_output_is_checked_on_one():
@@ -381,6 +415,14 @@ def reads_out(xp, A, out, work, row):
         (
             lambda: CustomActivation("a", square, square_backward, scratch=("vector",)),
             ["scratch of activation 'a' is", "needed is a tuple", "of 'matrix' and 'row'"],
+        ),
+        (
+            lambda: CustomActivation("a", square, square_backward, backward_scratch=("vector",)),
+            ["backward_scratch of activation 'a' is ('vector',)", "needed is a tuple", "of 'matrix' and 'row'"],
+        ),
+        (
+            lambda: CustomLoss("b", log_cosh, link_scratch=["row"]),
+            ["link_scratch of loss 'b' is ['row']", "needed is a tuple", "of 'matrix' and 'row'"],
         ),
         (lambda: CustomLoss("b", half_squared), ["gradient of loss 'b'", "relative error", "at most 1e-07"]),
         (lambda: CustomLoss("b", wrong_where_negative), ["gradient of loss 'b'", "relative error"]),

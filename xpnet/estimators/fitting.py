@@ -1,29 +1,123 @@
-"""How the estimators train: scikit-learn's rule of when to stop, as a callback of `train`, and L-BFGS through SciPy.
+"""How the estimators train: by epochs of `train` with scikit-learn's rule of when to stop, and by L-BFGS of SciPy's.
 
 `xpnet.estimators.mlp` holds the estimators.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
 
 from xpnet.backend import Backend
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import feed_of
+from xpnet.estimators.data import dataset_of, dense, on_host
+from xpnet.estimators.inputs import picked_rows
+from xpnet.estimators.settings import make_optimizer
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
 from xpnet.training.callbacks import Callback
+from xpnet.training.loop import train
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Record
 from xpnet.training.schedules import InverseScaling
+from xpnet.training.step import step
 
+AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn
 LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes
 SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that is no larger ends the training
+
+
+def fit_epochs(
+    settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, held_out: tuple[Any, Any, Any] | None, rng: Any
+) -> None:
+    """Run the epochs of a stochastic solver over rows X, targets Y and weights, or None.
+
+    settings: the estimator, whose network_ is trained.  held_out: X, y and weights to score after each epoch, or None.
+    """
+    network, n_samples = settings.network_, X.shape[0]
+    batch, mean_weight = _batch_size(settings, n_samples), _mean(weights)
+    n_steps = -(-n_samples // batch)
+    settings._optimizer = make_optimizer(settings, settings.max_iter * n_steps, mean_weight)
+    score = None if held_out is None else _scorer(settings, *held_out)
+    rule = StopRule(settings, settings._optimizer, n_samples, n_steps / (n_samples * mean_weight), score)
+    watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
+    try:
+        records = train(
+            network,
+            dataset_of(X, Y, weights, network.backend),
+            settings._optimizer,
+            epochs=settings.max_iter,
+            batch_size=batch,
+            shuffle=settings.shuffle,
+            seed=int(rng.randint(2**31 - 1)),
+            callbacks=watchers,
+            engine=settings.engine,
+        )
+    except KeyboardInterrupt:
+        warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)
+        return
+    if "stopped" not in records[-1]:
+        warnings.warn(
+            f"max_iter={settings.max_iter} epochs are over and the training has not converged; raise "
+            "max_iter, or learning_rate_init",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, rng: Any) -> None:
+    """Run one epoch over these samples step by step; the optimizer goes on where it stopped."""
+    network, backend, n_samples = settings.network_, settings.network_.backend, X.shape[0]
+    batch = _batch_size(settings, n_samples)
+    if settings._optimizer is None:
+        settings._optimizer = make_optimizer(settings, settings.max_iter * -(-n_samples // batch), _mean(weights))
+    seed = settings.__dict__.setdefault("_step_seed", int(rng.randint(2**31 - 1)))  # of dropout's masks
+    order, total = rng.permutation(n_samples) if settings.shuffle else np.arange(n_samples), 0.0
+    for start in range(0, n_samples, batch):
+        part = order[start : start + batch]
+        rows, targets = dense(picked_rows(X, part, backend), backend), backend.to_device(Y[part])
+        w = None if weights is None else backend.to_device(weights[part])
+        total += len(part) * step(network, settings._optimizer, rows.T, targets.T, w, seed=seed)
+    settings.n_iter_, settings.loss_ = 1, total / n_samples
+    settings.t_ += n_samples
+    scale_rate(settings, settings._optimizer)
+    settings.loss_curve_.append(settings.loss_)
+    settings.best_loss_ = min(settings.best_loss_, settings.loss_)
+    if not np.isfinite(settings.loss_):
+        raise ValueError(f"the loss is {settings.loss_}; lower learning_rate_init, or scale the features")
+
+
+def _batch_size(settings: Any, n_samples: int) -> int:
+    if settings.batch_size == "auto":
+        return min(AUTO_BATCH, n_samples)
+    size = int(settings.batch_size)
+    if size > n_samples:
+        warnings.warn(f"batch_size is {size}, larger than the {n_samples} samples; a step takes them all", stacklevel=4)
+    return min(size, n_samples)
+
+
+def _mean(weights: np.ndarray | None) -> float:
+    return 1.0 if weights is None else float(weights.mean())
+
+
+def _scorer(settings: Any, X: Any, y: np.ndarray, sample_weight: Any) -> Callable[[], float]:
+    """Return a function that scores the network as it is on these rows."""
+    backend = settings.network_.backend
+    if settings.scoring is None:  # as `score`, without its checks
+        return lambda: settings._judged(on_host(settings._predicted(X), backend), y, sample_weight)
+    judge = object.__new__(type(settings))  # without the names of columns, which X has no longer
+    judge.__dict__.update({name: value for name, value in vars(settings).items() if name != "feature_names_in_"})
+    scorer, X = check_scoring(judge, settings.scoring), on_host(X, backend)
+    weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
+    return lambda: float(scorer(judge, X, y, **weighted))
 
 
 def penalty(network: Network, alpha: float) -> float:
@@ -173,7 +267,7 @@ class Gradient:
                     yield results["loss"], results.get("weight", float(size)), gradient
 
 
-def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, mean_weight: float, warning: type[Warning]) -> None:
+def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.ndarray | None) -> None:
     """Train by L-BFGS-B of SciPy, and write n_iter_ and loss_ into the settings, which are the estimator.
 
     Source: Byrd, Lu, Nocedal and Zhu (1995), A Limited Memory Algorithm for Bound Constrained Optimization.
@@ -183,7 +277,7 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, mean_weight: fl
     backend: Backend = network.backend
     start = backend.to_host(network.parameters.flat).astype(np.float64)
     options = {"maxfun": settings.max_fun, "maxiter": settings.max_iter, "gtol": settings.tol}
-    function = Gradient(network, dataset, settings.alpha, mean_weight)
+    function = Gradient(network, dataset, settings.alpha, _mean(weights))
     found = minimize(function, start, method="L-BFGS-B", jac=True, options=options)
     network.parameters.flat[...] = backend.to_device(found.x)
     settings.n_iter_, settings.loss_ = min(int(found.nit), settings.max_iter), float(found.fun)
@@ -191,6 +285,6 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, mean_weight: fl
         warnings.warn(
             f"lbfgs ended after {found.nit} iterations before it converged ({found.message}); raise max_iter "
             "or max_fun, or scale the features",
-            warning,
-            stacklevel=4,
+            ConvergenceWarning,
+            stacklevel=3,
         )

@@ -8,7 +8,7 @@ threadpoolctl.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,10 @@ from sklearn.utils.validation import check_is_fitted
 from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.bridge import take_over
 from xpnet.estimators.data import side_of
+from xpnet.estimators.inputs import rows_to_predict
 from xpnet.estimators.settings import OUT_ACTIVATIONS, loss_of_kind
 from xpnet.network.losses import Loss
-from xpnet.training.callbacks import Callback
 from xpnet.training.metrics import r2
-from xpnet.training.schedules import Schedule
 
 __all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn"]
 
@@ -47,6 +46,7 @@ def _has_probabilities(estimator: Any) -> bool:
     return (loss if isinstance(loss, str) else loss.name) in OUT_ACTIVATIONS or estimator.loss == "log_loss"
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """A feed-forward network that classifies: scikit-learn's MLPClassifier, and more.
 
@@ -69,78 +69,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     penalty of alpha.  A pickle of an estimator on a GPU loads without one, on the CPU, with a warning.
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        loss: str | Loss = "log_loss",
-        class_weight: Any = None,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: bool = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        scoring: Any = None,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        device: str = "cpu",
-        dtype: Any = None,
-        dropout: float | Sequence[float] | None = None,
-        weight_decay: float | None = None,
-        schedule: str | Schedule | None = None,
-        callbacks: Sequence[Callback] | None = None,
-        engine: str = "auto",
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            loss=loss,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            scoring=scoring,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            device=device,
-            dtype=dtype,
-            dropout=dropout,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            callbacks=callbacks,
-            engine=engine,
-        )
-        self.class_weight = class_weight
+    loss: str | Loss = "log_loss"
+    class_weight: Any = None
 
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
@@ -179,14 +109,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """Return the last layer's outputs before the link, above 0 for yes: (n_samples, n_classes), or (n_samples,)
         of two classes, on the side of X."""
         check_is_fitted(self)
-        outputs = self._outputs(self._rows(X), linked=False) - self.network_.architecture.loss.threshold
+        outputs = self._outputs(rows_to_predict(self, X), linked=False) - self.network_.architecture.loss.threshold
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
         check_is_fitted(self)
-        P = self._outputs(self._rows(X), linked=True)
+        P = self._outputs(rows_to_predict(self, X), linked=True)
         if P.shape[1] > 1 or self._is_multilabel:
             return P
         xp = np if side_of(P) == "cpu" else self.network_.backend.xp

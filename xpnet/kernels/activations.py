@@ -2,8 +2,8 @@
 
 A backward reads the activation's OUTPUT A, so that the forward may overwrite its input (`out` may be `Z`), or, where
 the table below says `from_input`, the input Z: then `out` of the forward is another array than `Z`. `out` of a backward
-is another array than the value it reads and `dA`. work, work2 (n, batch) and row (1, batch) are scratch; forward and
-backward of an activation are given the same ones, those that its `scratch` names.
+is another array than the value it reads and `dA`. work, work2 (n, batch) and row (1, batch) are scratch; the table says
+which of them a forward and a backward are given.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ def leaky_relu(xp: Any, Z: Array, out: Array, work: Array) -> None:
     xp.maximum(Z, work, out=out)
 
 
-def leaky_relu_backward(xp: Any, A: Array, dA: Array, out: Array, work: Array) -> None:
+def leaky_relu_backward(xp: Any, A: Array, dA: Array, out: Array) -> None:
     """dZ = dA where A > 0, else 0.01 dA: the slope at 0 is taken as 0.01.
 
-    A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.  work: not used.
+    A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.
     Source: derivative of `leaky_relu`.
     """
     xp.greater(A, 0.0, out=out)
@@ -115,10 +115,10 @@ def elu(xp: Any, Z: Array, out: Array, work: Array) -> None:
     xp.maximum(work, Z, out=out)
 
 
-def elu_backward(xp: Any, A: Array, dA: Array, out: Array, work: Array) -> None:
+def elu_backward(xp: Any, A: Array, dA: Array, out: Array) -> None:
     """dZ = dA * (min(A, 0) + 1): the slope of elu, from its output; it is 1 from 0 on.
 
-    A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.  work: not used.
+    A, dA, out (n, batch): activation, gradient by it, and gradient by the weighted input.
     Source: derivative of `elu`.
     """
     xp.minimum(A, 0.0, out=out)
@@ -178,10 +178,10 @@ def softplus_backward(xp: Any, Z: Array, dA: Array, out: Array) -> None:
     xp.multiply(out, dA, out=out)
 
 
-def silu(xp: Any, Z: Array, out: Array, work: Array) -> None:
+def silu(xp: Any, Z: Array, out: Array) -> None:
     """A = Z sigmoid(Z): the sigmoid linear unit, also called swish.
 
-    Z, out (n, batch): weighted input and activation, two arrays.  work: not used.
+    Z, out (n, batch): weighted input and activation, two arrays.
     Source: Elfwing, Uchibe and Doya (2017); Ramachandran, Zoph and Le (2017), Searching for Activation Functions.
     """
     sigmoid(xp, Z, out)
@@ -215,10 +215,10 @@ def gelu_gate(xp: Any, Z: Array, out: Array) -> None:
     xp.tanh(out, out=out)
 
 
-def gelu(xp: Any, Z: Array, out: Array, work: Array, work2: Array) -> None:
+def gelu(xp: Any, Z: Array, out: Array) -> None:
     """A = Z (1 + T) / 2 with T of gelu_gate: the Gaussian error linear unit in its tanh form.
 
-    Z, out (n, batch): weighted input and activation, two arrays.  work, work2: not used.
+    Z, out (n, batch): weighted input and activation, two arrays.
     Source: Hendrycks and Gimpel (2016), Gaussian Error Linear Units, section 2. The exact form needs erf.
     """
     gelu_gate(xp, Z, out)
@@ -289,11 +289,11 @@ def log_softmax(xp: Any, Z: Array, out: Array, work: Array, row: Array) -> None:
     xp.subtract(out, row, out=out)
 
 
-def log_softmax_backward(xp: Any, A: Array, dA: Array, out: Array, work: Array, row: Array) -> None:
+def log_softmax_backward(xp: Any, A: Array, dA: Array, out: Array, row: Array) -> None:
     """dZ = dA - exp(A) * sum of dA over the outputs: the derivative of log_softmax, from its output.
 
     A, dA, out (n, batch): log probabilities, gradient by them, and gradient by the weighted input.
-    work: not used.  row (1, batch): scratch.
+    row (1, batch): scratch.
     """
     xp.sum(dA, axis=0, keepdims=True, out=row)
     xp.exp(A, out=out)
@@ -305,9 +305,10 @@ def log_softmax_backward(xp: Any, A: Array, dA: Array, out: Array, work: Array, 
 class ActivationFunction:
     """A pair of kernels and what a network must know of it.
 
-    forward(xp, Z, out, *scratch), backward(xp, A or Z, dA, out, *scratch): the functions above.
+    forward(xp, Z, out, *scratch), backward(xp, A or Z, dA, out, *backward_scratch): the functions above.
     from_input: whether the backward reads Z, which then is kept, rather than A.
-    scratch: "matrix" (n, batch) or "row" (1, batch) for each array that both are given for use on the way.
+    scratch: "matrix" (n, batch) or "row" (1, batch) for each array that the forward is given for use on the way.
+    backward_scratch: the same for the backward; None for what the forward has.
     kinks: values of Z where the slope, or its derivative, jumps: no differences are taken across them.
     init: the initialiser of weights that suits it.
     """
@@ -318,6 +319,14 @@ class ActivationFunction:
     scratch: tuple[str, ...] = ()
     kinks: tuple[float, ...] = ()
     init: str = "glorot"
+    backward_scratch: tuple[str, ...] = None  # type: ignore[assignment]  # never None once made
+
+    def __post_init__(self) -> None:
+        if self.backward_scratch is None:
+            object.__setattr__(self, "backward_scratch", self.scratch)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({"backward_scratch": state["scratch"], **state})  # older pickles have no backward_scratch
 
 
 # One table from name to function. None: the identity records nothing, its output IS its input.
@@ -329,12 +338,14 @@ ACTIVATIONS: dict[str, ActivationFunction | None] = {
     "sigmoid": ActivationFunction(sigmoid, sigmoid_backward),
     "tanh": ActivationFunction(tanh, tanh_backward),
     "relu": ActivationFunction(relu, relu_backward, kinks=(0.0,), init="he"),
-    "leaky_relu": ActivationFunction(leaky_relu, leaky_relu_backward, False, ("matrix",), (0.0,), "he"),
-    "elu": ActivationFunction(elu, elu_backward, False, ("matrix",), (0.0,), "he"),
+    "leaky_relu": ActivationFunction(leaky_relu, leaky_relu_backward, False, ("matrix",), (0.0,), "he", ()),
+    "elu": ActivationFunction(elu, elu_backward, False, ("matrix",), (0.0,), "he", ()),
     "selu": ActivationFunction(selu, selu_backward, False, ("matrix",), (0.0,), "lecun"),
     "softplus": ActivationFunction(softplus, softplus_backward, from_input=True, init="he"),
-    "silu": ActivationFunction(silu, silu_backward, True, ("matrix",), init="he"),
-    "gelu": ActivationFunction(gelu, gelu_backward, True, ("matrix", "matrix"), init="he"),
+    "silu": ActivationFunction(silu, silu_backward, True, init="he", backward_scratch=("matrix",)),
+    "gelu": ActivationFunction(gelu, gelu_backward, True, init="he", backward_scratch=("matrix", "matrix")),
     "hard_sigmoid": ActivationFunction(hard_sigmoid, hard_sigmoid_backward, kinks=(-3.0, 3.0)),
-    "log_softmax": ActivationFunction(log_softmax, log_softmax_backward, False, ("matrix", "row")),
+    "log_softmax": ActivationFunction(
+        log_softmax, log_softmax_backward, scratch=("matrix", "row"), backward_scratch=("row",)
+    ),
 }

@@ -98,14 +98,6 @@ def sigmoid_cross_entropy(
     xp.subtract(dZ, work if smoothing else Y, out=dZ)
 
 
-def sigmoid_link(xp: Any, Z: Array, out: Array, work: Array, row: Array) -> None:
-    """P = sigmoid(Z): the probability of each output, independently.
-
-    Z, out (n_out, batch): weighted input and probabilities.  work, row: not used; links share one signature.
-    """
-    sigmoid(xp, Z, out)
-
-
 def absolute_error(xp: Any, A: Array, Y: Array, L: Array, dA: Array, work: Array) -> None:
     """L = sum over outputs of |A - Y|, dA = sign(A - Y), for each sample; the slope at A = Y is taken as 0.
 
@@ -155,7 +147,8 @@ def poisson(xp: Any, Z: Array, Y: Array, L: Array, dZ: Array, work: Array) -> No
     Z (n_out, batch): weighted input, the logarithm of the rate.  Y (n_out, batch): counts, >= 0.
     L (1, batch): receives the loss of each sample.  dZ (n_out, batch): receives its gradient.
     work (n_out, batch): scratch.
-    exp(Z) is capped at exp(80), see `rate`; beyond, dZ is exp(80) - Y all the same, and not the cap's derivative -Y.
+    exp(Z) is capped at exp(80), see `rate`; beyond, dZ is exp(80) - Y all the same, and not the cap's derivative -Y, so
+    that training comes back from there.
     Source: McCullagh and Nelder, Generalized Linear Models, chapter 6.
     """
     rate(xp, Z, dZ)
@@ -163,16 +156,6 @@ def poisson(xp: Any, Z: Array, Y: Array, L: Array, dZ: Array, work: Array) -> No
     xp.subtract(dZ, work, out=work)
     xp.sum(work, axis=0, keepdims=True, out=L)
     xp.subtract(dZ, Y, out=dZ)
-
-
-def rate_link(xp: Any, Z: Array, out: Array, work: Array, row: Array) -> None:
-    """R = exp(Z), at most exp(80): the rate of each output.
-
-    Z, out (n_out, batch): weighted input and rates.  work, row: not used; links share one signature.
-    Above the cap the gradient of `poisson` goes on with that value, so that training comes back from there.
-    Source: McCullagh and Nelder, Generalized Linear Models, chapter 6.
-    """
-    rate(xp, Z, out)
 
 
 def hinge(xp: Any, A: Array, Y: Array, L: Array, dA: Array, work: Array) -> None:
@@ -206,10 +189,10 @@ def negative_log_likelihood(xp: Any, A: Array, Y: Array, L: Array, dA: Array, wo
     xp.sum(work, axis=0, keepdims=True, out=L)
 
 
-def exp_link(xp: Any, A: Array, out: Array, work: Array, row: Array) -> None:
+def exp_link(xp: Any, A: Array, out: Array) -> None:
     """P = exp(A): probabilities of log probabilities.
 
-    A, out (n_out, batch): log probabilities and probabilities.  work, row: not used; links share one signature.
+    A, out (n_out, batch): log probabilities and probabilities.
     """
     xp.exp(A, out=out)
 

@@ -7,7 +7,7 @@ Both checks record the pair as a Program, as a network does, so what passes here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from xpnet.engines.engine import Engine
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.network.losses import LOSSES, Loss
-from xpnet.program.calls import Program, RecordingError
+from xpnet.program.calls import Buffer, Program, RecordingError
 from xpnet.program.recorder import Recorder, record
 
 __all__ = ["CustomActivation", "CustomLoss"]
@@ -36,10 +36,10 @@ class CustomActivation(ActivationFunction):
     """An activation of one's own: CustomActivation("double", forward, backward), then Activation(it) or activation=it.
 
     forward(xp, Z, out, *scratch) writes A (n, batch) for Z (n, batch); `out` may be `Z` itself unless from_input.
-    backward(xp, A, dA, out, *scratch) writes dZ; with from_input it is given Z in place of A.
+    backward(xp, A, dA, out, *backward_scratch) writes dZ; with from_input it is given Z in place of A.
     Z, unless it is `out`, and what the backward is given stay as they are. `out` and scratch hold anything at first,
     the backward's too: layers share scratch.
-    scratch, kinks, init: as in `ActivationFunction`.  name: in specs and files, none of xpnet's own.
+    scratch, backward_scratch, kinks, init: as in `ActivationFunction`.  name: in specs and files, none of xpnet's own.
     The pair is checked at once in float64. Raises ValueError where it leaves the vocabulary, or where the derivative
     is off by more than 1e-7, which is said with the error measured.
     """
@@ -56,6 +56,7 @@ class CustomActivation(ActivationFunction):
         scratch: tuple[str, ...] = (),
         kinks: tuple[float, ...] = (),
         init: str = "glorot",
+        backward_scratch: tuple[str, ...] | None = None,
     ) -> None:
         values = {
             "name": name,
@@ -65,13 +66,14 @@ class CustomActivation(ActivationFunction):
             "scratch": tuple(scratch),
             "kinks": tuple(kinks),
             "init": init,
+            "backward_scratch": tuple(scratch if backward_scratch is None else backward_scratch),
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
         what = f"activation {name!r}"
         _check_name("activation", name, ACTIVATIONS)
-        if not set(self.scratch) <= {"matrix", "row"}:
-            raise ValueError(f"scratch of {what} is {scratch!r}; needed is a tuple of 'matrix' and 'row'")
+        _check_scratch(f"scratch of {what}", self.scratch)
+        _check_scratch(f"backward_scratch of {what}", self.backward_scratch)
         for n in (3, 1):
             for in_place in (False,) if self.from_input else (False, True):
                 _check_activation(what, self, n, in_place)
@@ -83,8 +85,9 @@ class CustomLoss(Loss):
 
     pair(xp, A, Y, L, dA, work) writes the loss of each sample into L (1, batch) and its gradient by the last layer's
     output A into dA, which like A, Y and work, for scratch, is (n_out, batch); it leaves A and Y as they are.
-    link(xp, A, out, work, row): from A to predictions, None where A is one; with a link the last layer must have no
-    activation.  threshold: where a single output A is cut into classes 0 and 1; 0.5, but it must be given with a link,
+    link(xp, A, out, *link_scratch): from A to predictions, None where A is one; with a link the last layer must have no
+    activation. It is link(xp, A, out, work, row) unless link_scratch says otherwise: "matrix" is (n_out, batch), "row"
+    (1, batch).  threshold: where a single output A is cut into classes 0 and 1; 0.5, but it must be given with a link,
     in front of which A is cut.
     n_outputs: for the check, which is made at once in float64: targets are columns that sum to 1, half of them one-hot
     (for one output: 0, 1 and between), A is drawn from 0 to 1, from normal numbers and from -10 to 10. Samples whose
@@ -99,9 +102,11 @@ class CustomLoss(Loss):
     link: Callable[..., None] | None = None
     threshold: float | None = None  # type: ignore[assignment]  # never None once made
     n_outputs: int = 3
+    link_scratch: tuple[str, ...] = ("matrix", "row")
 
     def __post_init__(self) -> None:
         _check_name("loss", self.name, LOSSES)
+        _check_scratch(f"link_scratch of loss {self.name!r}", self.link_scratch)
         if self.threshold is None and self.link is not None:
             raise ValueError(
                 f"loss {self.name!r} has a link and no threshold; needed is where a single output is cut "
@@ -138,25 +143,31 @@ def _check_name(kind: str, name: Any, taken: Any) -> None:
         raise ValueError(f"the {kind} {name!r} is one of xpnet's own; give yours another name")
 
 
+def _check_scratch(what: str, forms: Any) -> None:
+    if not isinstance(forms, tuple) or not set(forms) <= {"matrix", "row"}:
+        raise ValueError(f"{what} is {forms!r}; needed is a tuple of 'matrix' and 'row'")
+
+
+def _scratch(recorder: Recorder, name: str, forms: tuple[str, ...], n: int) -> list[Buffer]:
+    made = {"matrix": lambda label: recorder.batch_matrix(label, n), "row": recorder.batch_vector}
+    return [made[form](f"{name}{i}") for i, form in enumerate(forms)]
+
+
 def _check_activation(what: str, function: ActivationFunction, n: int, in_place: bool) -> None:
     """Hold sum of G * f(Z) of each sample against central differences, through the calls that a step would make."""
-    scratch = [f"scratch{i}" for i in range(len(function.scratch))]
 
     def build(recorder: Recorder) -> None:
         xp = recorder.xp
         Z = recorder.batch_matrix("Z", n)
         A = recorder.rename(Z, "A") if in_place else recorder.batch_matrix("A", n)
         dA, dZ = recorder.batch_matrix("dA", n), recorder.batch_matrix("dZ", n)
-        works = [
-            recorder.batch_matrix(name, n) if form == "matrix" else recorder.batch_vector(name)
-            for name, form in zip(scratch, function.scratch, strict=True)
-        ]
         with recorder.phase("forward"):
-            function.forward(xp, Z, A, *works)
+            function.forward(xp, Z, A, *_scratch(recorder, "scratch", function.scratch, n))
         with recorder.phase("backward"):
-            function.backward(xp, Z if function.from_input else A, dA, dZ, *works)
+            scratch = _scratch(recorder, "backward_scratch", function.backward_scratch, n)
+            function.backward(xp, Z if function.from_input else A, dA, dZ, *scratch)
 
-    signature = "forward(xp, Z, out, *scratch) and backward(xp, A or Z, dA, out, *scratch)"
+    signature = "forward(xp, Z, out, *scratch) and backward(xp, A or Z, dA, out, *backward_scratch)"
     engine = _engine(what, build, signature, ("A", "dZ"))
     rng = np.random.default_rng(0)
     G = rng.standard_normal((n, _BATCH))
@@ -172,7 +183,6 @@ def _check_activation(what: str, function: ActivationFunction, n: int, in_place:
         value(Z)
         trace = "Z" if function.from_input else "A"
         kept = np.array(engine.read(trace, _BATCH))
-        _spoil(engine, scratch)  # other layers have used it since
         engine.execute(_BATCH, "backward")
         _check_kept(what, engine, "backward", **{trace: kept})
         return np.array(engine.read("dZ", _BATCH))
@@ -210,10 +220,11 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
             loss.losses_into(recorder.xp, A, Y, recorder.batch_vector("L"), dA, work)
         if loss.link is not None:
             with recorder.phase("link"):
-                loss.link(recorder.xp, A, recorder.batch_matrix("P", n), work, recorder.batch_vector("row"))
+                scratch = _scratch(recorder, "scratch", loss.link_scratch, n)
+                loss.link(recorder.xp, A, recorder.batch_matrix("P", n), *scratch)
 
     written = ("L", "dA") if loss.link is None else ("L", "dA", "P")
-    signature = "pair(xp, A, Y, L, dA, work) and link(xp, A, out, work, row)"
+    signature = "pair(xp, A, Y, L, dA, work) and link(xp, A, out, *link_scratch)"
     engine = _engine(what, build, signature, written)
     rng = np.random.default_rng(0)
     Y = rng.uniform(0.1, 0.9, (n, _BATCH))
@@ -249,7 +260,7 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
         if np.isnan(engine.read("P", _BATCH)).any():
             raise ValueError(
                 f"the link of {what} gives NaN for A from 0.1 to 0.9; needed is a link that is defined "
-                "there and reads out, work and row only after it has written them"
+                "there and reads out and scratch only after it has written them"
             )
 
 
@@ -271,13 +282,9 @@ def _engine(what: str, build: Callable[[Recorder], None], signature: str, writte
 
 def _start(engine: Engine, **inputs: np.ndarray) -> None:
     """Feed the inputs; all other memory is NaN, so that what reads it before it is written is found out."""
-    _spoil(engine, engine.program.buffers)
-    engine.feed(_BATCH, **inputs)
-
-
-def _spoil(engine: Engine, names: Iterable[str]) -> None:
-    for name in names:
+    for name in engine.program.buffers:
         engine.read(name, _BATCH)[...] = np.nan
+    engine.feed(_BATCH, **inputs)
 
 
 def _check_kept(what: str, engine: Engine, part: str, **arrays: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpnet.checks import check_number
 from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
-from xpnet.network.layer import Array, Layer, allocate_working
+from xpnet.network.layer import Array, Layer
 
 __all__ = ["Dropout"]
 
@@ -64,28 +64,13 @@ class Dropout(Layer):
         """Move the key on by as many counters as a full batch has used."""
         advance_key(xp, arrays["key"], arrays["stride"])
 
-    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, Array]:
-        """Return A and the trace for `backward` (the mask), for X (n, batch); the same key gives the same mask."""
+    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
+        """See `Layer.forward`; the same key gives the same mask."""
         n, batch = X.shape
-        arrays = {**allocate_working(self, n, batch, xp, X.dtype), "key": params["key"]}
         counters = (MULTIPLIER * np.arange(n * batch, dtype=np.uint64) % np.uint64(2**32)).astype(np.uint32)
-        arrays["index"] = xp.asarray(counters.reshape(batch, n)).T
-        A = xp.empty(X.shape, dtype=X.dtype)
-        if self.is_identity:
-            A[...], arrays["mask"][...] = X, 1.0
-        else:
-            self.train_into(xp, arrays, X, A)
-        return A, arrays["mask"]
+        return super().forward({**params, "index": xp.asarray(counters.reshape(batch, n)).T}, X, xp)
 
-    def advance(self, params: dict[str, Array], trace: Array, xp: Any = np) -> None:
-        """Used alone: move params["key"] on in place, so that the next `forward` draws another mask."""
-        n, batch = trace.shape
-        self.advance_into(xp, {"key": params["key"], "stride": MULTIPLIER * n * batch % 2**32})
-
-    def backward(
-        self, params: dict[str, Array], trace: Array, dA: Array, xp: Any = np
-    ) -> tuple[Array, dict[str, Array]]:
-        """Return dX (n, batch) and {} for dA (n, batch)."""
-        dX = xp.empty(dA.shape, dtype=dA.dtype)
-        self.backward_into(xp, {"mask": trace}, dA, dA, {}, dX)
-        return dX, {}
+    def advance(self, params: dict[str, Array], trace: dict[str, Array], xp: Any = np) -> None:
+        """Move params["key"] on in place, so that the next `forward` draws another mask."""
+        n, batch = trace["trace"].shape
+        super().advance({**params, "stride": MULTIPLIER * n * batch % 2**32}, trace, xp)

@@ -1,7 +1,8 @@
 """What every layer can be asked, with the answers that most of them give.
 
 A layer with parameters is a frozen dataclass that says its `type`, `parameter_shapes`, `initialize`, `forward_into` and
-`backward_into`, and stands in the table LAYERS of `xpnet.network.layers`.
+`backward_into`, and stands in the table LAYERS of `xpnet.network.layers`. A network records these; `forward`,
+`backward` and `advance`, for a layer that is used alone, run the same on arrays made for the call.
 """
 
 from __future__ import annotations
@@ -54,7 +55,12 @@ class Layer:
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """Forms, as for `working`, of what `arrays["scratch"]` holds; it keeps nothing from forward to backward."""
+        """Forms, as for `working`, of the arrays in `arrays["scratch"]`, which the forward overwrites."""
+        return ()
+
+    @property
+    def backward_scratch(self) -> tuple[str, ...]:
+        """Forms of those in `arrays["backward_scratch"]`, for the backward; the two may share arrays."""
         return ()
 
     @property
@@ -100,8 +106,42 @@ class Layer:
     def advance_into(self, xp: Any, arrays: dict[str, Array]) -> None:
         """Move on what lives on besides the parameters; after the backward, in steps that update."""
 
-    def advance(self, params: dict[str, Array], trace: Any, xp: Any = np) -> None:
-        """Used alone: move on, in place, what lives on in `params` besides the parameters; trace: of `forward`."""
+    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
+        """Return the output and the trace for `backward`, as in a training step, for X (n_in, batch).
+
+        Raises ValueError for another n_in, or a batch that is too small.
+        """
+        n, batch = self.output_size(X.shape[0]), X.shape[1]
+        check_batch([self], batch)
+        trace = {name: _empty(form, n, batch, xp, X.dtype) for name, form in self.working(training=True).items()}
+        A = _empty("matrix", n, batch, xp, X.dtype)
+        if self.is_identity:
+            A[...] = X
+        else:
+            scratch = [_empty(form, n, batch, xp, X.dtype) for form in self.scratch]
+            with np.errstate(over="ignore"):  # the sigmoid's exp(-Z) may be infinite, and A 0
+                self.train_into(xp, {**params, **trace, "scratch": scratch}, X, A)
+        return A, {**trace, "trace": X if self.needs_input else A}
+
+    def backward(
+        self, params: dict[str, Array], trace: dict[str, Array], dA: Array, xp: Any = np
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return dX (n_in, batch) and the gradients by name, summed over the batch, for dA (n_out, batch)."""
+        n, batch = dA.shape
+        dX = xp.empty(trace["trace"].shape, dtype=dA.dtype)
+        grads = {name: xp.empty(shape, dtype=dA.dtype) for name, shape in self.parameter_shapes().items()}
+        if self.is_identity:
+            dX[...] = dA
+        else:
+            scratch = [_empty(form, n, batch, xp, dA.dtype) for form in self.backward_scratch]
+            with np.errstate(over="ignore"):
+                arrays = {**params, **trace, "backward_scratch": scratch}
+                self.backward_into(xp, arrays, trace["trace"], dA, grads, dX)
+        return dX, grads
+
+    def advance(self, params: dict[str, Array], trace: dict[str, Array], xp: Any = np) -> None:
+        """Move on, in place, what lives on in `params` besides the parameters, once for each trace of `forward`."""
+        self.advance_into(xp, {**params, **trace})
 
     def to_spec(self) -> dict[str, Any]:
         """The layer as a JSON-ready dict."""
@@ -133,10 +173,6 @@ def left_out(layers: Iterable[Layer], n_samples: int, batch: int) -> int:
     return short if any(short < layer.least_batch for layer in layers) else 0
 
 
-def allocate_working(layer: Layer, n: int, batch: int, xp: Any, dtype: Any) -> dict[str, Array]:
-    """The working arrays of a layer that is used alone, in training."""
-    shapes = {"matrix": (n, batch), "bits": (n, batch), "row": (1, batch), "column": (n, 1)}
-    return {
-        name: xp.empty(shapes[form], dtype=np.uint32 if form == "bits" else dtype)
-        for name, form in layer.working(training=True).items()
-    }
+def _empty(form: str, n: int, batch: int, xp: Any, dtype: Any) -> Array:
+    shape = {"matrix": (n, batch), "bits": (n, batch), "row": (1, batch), "column": (n, 1)}[form]
+    return xp.empty(shape, dtype=np.uint32 if form == "bits" else dtype)

@@ -1,7 +1,6 @@
 """The layers a network is made of: immutable descriptions that say which kernels they run.
 
-A layer holds no parameters and no state. `forward_into` and `backward_into` are what a network records; `initialize`,
-`forward` and `backward` let a layer be used alone. `Dropout`, `BatchNorm` and `LayerNorm` have modules of their own.
+A layer holds no parameters and no state. `Dropout`, `BatchNorm` and `LayerNorm` have modules of their own.
 """
 
 from __future__ import annotations
@@ -85,22 +84,6 @@ class Dense(Layer):
         """Write the gradients for dZ (n_out, batch) into grads["W"], grads["b"] and, unless None, dX (n_in, batch)."""
         affine_backward(xp, params["W"], trace, dZ, grads["W"], grads.get("b"), dX)
 
-    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, Array]:
-        """Return Z (n_out, batch) and the trace for `backward`, for X (n_in, batch)."""
-        self.output_size(X.shape[0])
-        Z = xp.empty((self.n_out, X.shape[1]), dtype=X.dtype)
-        self.forward_into(xp, params, X, Z)
-        return Z, X
-
-    def backward(
-        self, params: dict[str, Array], trace: Array, dZ: Array, xp: Any = np
-    ) -> tuple[Array, dict[str, Array]]:
-        """Return dX (n_in, batch) and {"W": dW, "b": db}, summed over the batch, for dZ (n_out, batch)."""
-        dX = xp.empty(trace.shape, dtype=trace.dtype)
-        grads = {name: xp.empty(value.shape, dtype=value.dtype) for name, value in params.items()}
-        self.backward_into(xp, params, trace, dZ, grads, dX)
-        return dX, grads
-
 
 @dataclass(frozen=True)
 class Activation(Layer):
@@ -123,6 +106,10 @@ class Activation(Layer):
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "function", function)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A pickle holds xpnet's own function as it was then, whose kernels may have taken other scratch.
+        self.__dict__.update({**state, "function": ACTIVATIONS.get(state["name"], state["function"])})
+
     @property
     def is_identity(self) -> bool:
         """Whether the output is the input, so that nothing need be computed."""
@@ -140,8 +127,13 @@ class Activation(Layer):
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """The arrays that the kernels need on the way, see `ActivationFunction`."""
+        """See `ActivationFunction`."""
         return () if self.function is None else self.function.scratch
+
+    @property
+    def backward_scratch(self) -> tuple[str, ...]:
+        """See `ActivationFunction`."""
+        return () if self.function is None else self.function.backward_scratch
 
     @property
     def kinks(self) -> tuple[float, ...]:
@@ -156,34 +148,14 @@ class Activation(Layer):
     def forward_into(self, xp: Any, params: dict[str, Array], Z: Array, out: Array) -> None:
         """Write A for Z, both (n, batch), into `out`."""
         if self.function is not None:
-            self.function.forward(xp, Z, out, *params.get("scratch", ()))
+            self.function.forward(xp, Z, out, *params["scratch"])
 
     def backward_into(
         self, xp: Any, params: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
         """Write dZ for dA, both (n, batch), into dX."""
         if self.function is not None:
-            self.function.backward(xp, trace, dA, dX, *params.get("scratch", ()))
-
-    def forward(self, params: dict[str, Array], Z: Array, xp: Any = np) -> tuple[Array, Array]:
-        """Return A and the trace for `backward`, both (n, batch), for Z (n, batch)."""
-        A = Z.copy()
-        with np.errstate(over="ignore"):  # the sigmoid's exp(-Z) may be infinite, and A 0
-            self.forward_into(xp, {"scratch": self._scratch(xp, Z)}, Z, A)
-        return A, Z if self.needs_input else A
-
-    def backward(
-        self, params: dict[str, Array], trace: Array, dA: Array, xp: Any = np
-    ) -> tuple[Array, dict[str, Array]]:
-        """Return dZ (n, batch) and {} for dA (n, batch)."""
-        dZ = dA.copy()
-        with np.errstate(over="ignore"):
-            self.backward_into(xp, {"scratch": self._scratch(xp, dA)}, trace, dA, {}, dZ)
-        return dZ, {}
-
-    def _scratch(self, xp: Any, like: Array) -> list[Array]:
-        shapes = {"matrix": tuple(like.shape), "row": (1, like.shape[1])}
-        return [xp.empty(shapes[form], dtype=like.dtype) for form in self.scratch]
+            self.function.backward(xp, trace, dA, dX, *params["backward_scratch"])
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], functions: Mapping[str, Any] | None = None) -> Self:

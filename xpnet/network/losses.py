@@ -15,6 +15,7 @@ import numpy as np
 
 from xpnet.checks import check_number, check_option
 from xpnet.kernels import losses as kernels
+from xpnet.kernels.activations import sigmoid
 from xpnet.specs import defaults_of, from_spec, values_of
 
 __all__ = ["Huber", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
@@ -26,7 +27,8 @@ class Loss:
     """A loss and what goes with it; a subclass sets what differs.
 
     name: in specs and messages.  kernel(xp, A, Y, L, dA, work, **parameters): one of `xpnet.kernels.losses`.
-    link(xp, A, out, work, row): from the last layer's output to predictions, None where that output is one.
+    link(xp, A, out, *link_scratch): from the last layer's output to predictions, None where that output is one.
+    link_scratch: "matrix" (n_out, batch) or "row" (1, batch) for each array that it is given for use on the way.
     output: the activation that the last layer must have, None for any.
     threshold: where a single output of the last layer is cut into classes 0 and 1.
     targets: what Y must hold: "numbers", "counts" (>= 0), "probabilities" (0 to 1), "distributions" (these, and each
@@ -36,6 +38,7 @@ class Loss:
     name: str
     kernel: Callable[..., None]
     link: Callable[..., None] | None = None
+    link_scratch: tuple[str, ...] = ()
     output: str | None = None
     threshold: float = 0.5
     targets: str = "numbers"
@@ -117,7 +120,7 @@ class Poisson(Loss):
 
     name = "poisson"
     kernel = staticmethod(kernels.poisson)
-    link = staticmethod(kernels.rate_link)
+    link = staticmethod(kernels.rate)
     output = "identity"
     threshold = math.log(0.5)
     targets = "counts"
@@ -150,6 +153,7 @@ class SoftmaxCrossEntropy(Loss):
     name = "softmax_cross_entropy"
     kernel = staticmethod(kernels.softmax_cross_entropy)
     link = staticmethod(kernels.softmax)
+    link_scratch = ("matrix", "row")
     output = "identity"
     threshold = 0.0
     targets = "distributions"
@@ -170,7 +174,7 @@ class SigmoidCrossEntropy(Loss):
 
     name = "sigmoid_cross_entropy"
     kernel = staticmethod(kernels.sigmoid_cross_entropy)
-    link = staticmethod(kernels.sigmoid_link)
+    link = staticmethod(sigmoid)
     output = "identity"
     threshold = 0.0
     targets = "probabilities"

@@ -16,7 +16,7 @@ from xpnet.kernels.normalization import (
     scale_and_shift,
     update_running,
 )
-from xpnet.network.layer import Array, Layer, allocate_working, check_batch
+from xpnet.network.layer import Array, Layer
 from xpnet.network.parameters import Shape
 
 __all__ = ["BatchNorm", "LayerNorm"]
@@ -57,15 +57,6 @@ class _Normalization(Layer):
                 f"{self._called}({self.n}) follows a layer with {n_in} outputs; write {self._called}({n_in})"
             )
         return n_in
-
-    def backward(
-        self, params: dict[str, Array], trace: dict[str, Array], dY: Array, xp: Any = np
-    ) -> tuple[Array, dict[str, Array]]:
-        """Return dX (n, batch) and {"gamma": dgamma, "beta": dbeta}, summed over the batch, for dY (n, batch)."""
-        dX = xp.empty(dY.shape, dtype=dY.dtype)
-        grads = {name: xp.empty(shape, dtype=dY.dtype) for name, shape in self.parameter_shapes().items()}
-        self.backward_into(xp, params | trace, dY, dY, grads, dX)
-        return dX, grads
 
 
 @dataclass(frozen=True)
@@ -148,22 +139,6 @@ class BatchNorm(_Normalization):
         update_running(xp, arrays["running_mean"], arrays["mean"], self.momentum, 1.0)
         update_running(xp, arrays["running_variance"], arrays["variance"], self.momentum, batch / max(batch - 1, 1))
 
-    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
-        """Return Y and the trace for `backward`, as in training, for X (n, batch).
-
-        `forward_into` is the form for predictions.  Raises ValueError for another n or a batch of one.
-        """
-        self.output_size(X.shape[0])
-        check_batch([self], X.shape[1])
-        trace = allocate_working(self, self.n, X.shape[1], xp, X.dtype)
-        Y = xp.empty(X.shape, dtype=X.dtype)
-        self.train_into(xp, params | trace, X, Y)
-        return Y, trace
-
-    def advance(self, params: dict[str, Array], trace: dict[str, Array], xp: Any = np) -> None:
-        """Used alone: move the running statistics in `params` on in place, once for each trace of `forward`."""
-        self.advance_into(xp, params | trace)
-
 
 @dataclass(frozen=True)
 class LayerNorm(_Normalization):
@@ -209,11 +184,3 @@ class LayerNorm(_Normalization):
             arrays["mean"],
             arrays["work"],
         )
-
-    def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
-        """Return Y and the trace for `backward`, for X (n, batch); raises ValueError for another n."""
-        self.output_size(X.shape[0])
-        trace = allocate_working(self, self.n, X.shape[1], xp, X.dtype)
-        Y = xp.empty(X.shape, dtype=X.dtype)
-        self.forward_into(xp, params | trace, X, Y)
-        return Y, trace

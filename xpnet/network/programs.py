@@ -167,8 +167,12 @@ def inference_program(architecture: Architecture, batch: int, kind: str, seed: i
             wanted = outputs[1:] if kind == "activations" else outputs[-1:]
             if kind == "predict" and link is not None:
                 P = recorder.batch_matrix("P", architecture.n_outputs)
-                work = recorder.batch_matrix("work", architecture.n_outputs)
-                link(recorder.xp, outputs[-1], P, work, recorder.batch_vector("row"))
+                link(
+                    recorder.xp,
+                    outputs[-1],
+                    P,
+                    *_scratch(recorder, architecture.loss.link_scratch, architecture.n_outputs),
+                )
                 wanted = [P]
         for i, buffer in enumerate(wanted):
             recorder.rename(buffer, f"output{i}")
@@ -262,7 +266,9 @@ def _forward(
         name = _free_name(recorder, f"{'Z' if layer.matrices else 'A'}{number}")
         may_overwrite = overwrite and not layer.needs_input and before is not None and not before.needs_output
         out = recorder.rename(outputs[-1], name) if may_overwrite else recorder.batch_matrix(name, size)
-        works_on["scratch"] = _scratch(recorder, layer, size)
+        works_on["scratch"] = _scratch(recorder, layer.scratch, size)
+        if masks is not None:
+            works_on["backward_scratch"] = _scratch(recorder, layer.backward_scratch, size)
         works_on |= _working(recorder, layer, size, number, masks is not None)
         if masks is not None and layer.is_random:
             works_on |= _counter(recorder, masks, size, number)
@@ -325,11 +331,11 @@ def _backward(
             gradient = dX
 
 
-def _scratch(recorder: Recorder, layer: Layer, size: int) -> list[Buffer]:
-    """The scratch of a layer's kernels; all layers of one width share it, as each uses it at another time."""
+def _scratch(recorder: Recorder, forms: tuple[str, ...], size: int) -> list[Buffer]:
+    """Arrays for use on the way; all kernels of one width share them, as each uses them at another time."""
     buffers = []
-    for i, form in enumerate(layer.scratch):
-        name = f"scratch{i + 1} {size if form == 'matrix' else form}"
+    for i, form in enumerate(forms):
+        name = f"scratch{1 + forms[:i].count(form)} {size if form == 'matrix' else form}"
         if name in recorder:
             buffers.append(recorder[name])
         else:

@@ -1,0 +1,159 @@
+"""What an estimator is given, checked: rows and targets to fit, samples to validate on, rows to predict.
+
+Rows on a GPU are checked and stay there; all others go through scikit-learn's own checks, which write n_features_in_
+and feature_names_in_ into the estimator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.model_selection import train_test_split
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from xpnet.backend import Backend, select_backend
+from xpnet.estimators.data import check_device, check_sides, imported, on_host, side_of
+
+FLOATS = (np.float64, np.float32)
+
+
+def taken(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Any, np.ndarray, Any]:
+    """Return rows X where they lie, and y and weights (n_samples,), or None, on the host.
+
+    reset: whether a network is to be made; else X must fit the one that there is.
+    """
+    if y is None:
+        raise ValueError(f"requires y to be passed, but the target y is None: {type(estimator).__name__}.fit(X, y)")
+    check_sides(X=X, y=y, sample_weight=sample_weight)
+    backend = _backend(estimator, X, reset)
+    check_device(X, "cpu" if backend is None else backend.device)
+    X, y = imported(X, backend), y if backend is None else on_host(y, backend)
+    if side_of(X) == "cuda":
+        _check_device_rows(estimator, X, reset)
+        y = np.asarray(y)
+        if len(y) != X.shape[0]:
+            raise ValueError(f"X has {X.shape[0]} samples and y has {len(y)}; give as many of both")
+    else:
+        numeric = not is_classifier(estimator)
+        X, y = validate_data(
+            estimator, X, y, accept_sparse="csr", multi_output=True, y_numeric=numeric, dtype=FLOATS, reset=reset
+        )
+    y = _column_as_vector(y)
+    return X, y, _weights(sample_weight if backend is None else on_host(sample_weight, backend), len(y))
+
+
+def rows_to_predict(estimator: Any, X: Any) -> Any:
+    """Check rows to predict, and return them where they lie."""
+    backend = estimator.network_.backend
+    check_device(X, backend.device)
+    X = imported(X, backend)
+    if side_of(X) == "cpu":
+        return validate_data(estimator, X, accept_sparse="csr", dtype=FLOATS, reset=False)
+    _check_device_rows(estimator, X, reset=False)
+    return X
+
+
+def checked_validation(estimator: Any, X_train: Any, validation: Any) -> tuple[Any, np.ndarray, Any]:
+    """Return X where it lies, and y and weights, or None, on the host, of (X, y) or (X, y, sample_weight)."""
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise TypeError(
+            f"validation is a {type(validation).__name__}; needed is validation=(X, y) or (X, y, sample_weight)"
+        )
+    X, y, sample_weight = (*validation, None)[:3]
+    check_sides(X=X_train, validation=X)
+    check_sides(X=X, y=y, sample_weight=sample_weight)
+    y, weights = (on_host(array, estimator.network_.backend) for array in (y, sample_weight))
+    X, y = rows_to_predict(estimator, X), np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+    if X.shape[0] != len(y):
+        raise ValueError(f"X of validation has {X.shape[0]} samples and y has {len(y)}; give as many of both")
+    y = _column_as_vector(y)
+    assert_all_finite(y, input_name="y of validation")
+    n_outputs = estimator._targets(y, new_classes=False).shape[1]  # refuses classes that there are not
+    if n_outputs != estimator.n_outputs_:
+        raise ValueError(
+            f"y of validation has {n_outputs} outputs and that of the training {estimator.n_outputs_}; give as many"
+        )
+    return X, y, _weights(weights, len(y))
+
+
+def split(
+    estimator: Any, X: Any, Y: np.ndarray, weights: Any, y: np.ndarray, rng: Any
+) -> tuple[Any, np.ndarray, Any, tuple[Any, np.ndarray, Any]]:
+    """Hold out a part for early stopping, as scikit-learn does; returns X, Y, weights and the (X, y, weights) held."""
+    is_binary = is_classifier(estimator) and Y.shape[1] == 1
+    train, held = train_test_split(
+        np.arange(len(y)), test_size=estimator.validation_fraction, random_state=rng, stratify=y if is_binary else None
+    )
+    if len(held) < 2:
+        raise ValueError(
+            f"the validation set is too small, {len(held)} sample; raise validation_fraction, or give more samples"
+        )
+    picked = None if weights is None else (weights[train], weights[held])
+    if picked is not None and not all(part.any() for part in picked):
+        raise ValueError(
+            "the samples held out, or those left, all have the weight 0; pass validation=(X, y), or "
+            "leave out the samples without weight"
+        )
+    X_train, X_held = (picked_rows(X, part, estimator.network_.backend) for part in (train, held))
+    return X_train, Y[train], picked and picked[0], (X_held, y[held], picked and picked[1])
+
+
+def picked_rows(X: Any, order: np.ndarray, backend: Backend) -> Any:
+    """Return rows of X in this order; on a GPU they are taken there."""
+    return X[order] if side_of(X) == "cpu" else X.take(backend.to_device(order, np.int64), 0)
+
+
+def _backend(estimator: Any, X: Any, reset: bool) -> Backend | None:
+    """The backend of the network, or of the one to be made; None where X need not be moved to learn its type."""
+    if not reset:
+        backend: Backend = estimator.network_.backend
+        return backend
+    if estimator.device == "cpu":
+        return None
+    return select_backend(estimator.device, estimator.dtype or (X.dtype if side_of(X) == "cuda" else "float32"))
+
+
+def _check_device_rows(estimator: Any, X: Any, reset: bool) -> None:
+    """What validate_data checks, for rows on a GPU; one number is read from there."""
+    if X.ndim != 2:
+        raise ValueError(
+            f"X is {tuple(X.shape)}; needed is (n_samples, n_features). Reshape it with "
+            "X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one sample"
+        )
+    if X.dtype.kind == "f" and not bool(np.isfinite(float(X.sum()))):
+        raise ValueError(
+            "X holds NaN or infinity, or its sum is too large; needed are finite numbers: fill the "
+            "gaps and scale the features"
+        )
+    if reset:
+        estimator.n_features_in_ = int(X.shape[1])
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input; give those that it was fitted on, or "
+            "fit it again"
+        )
+
+
+def _column_as_vector(y: Any) -> np.ndarray:
+    vector: np.ndarray = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+    return vector
+
+
+def _weights(weights: Any, n_samples: int) -> Any:
+    """Return sample weights (n_samples,) in float64, or None; raises ValueError for what cannot be."""
+    if weights is None:
+        return None
+    given = np.asarray(weights, np.float64)
+    if given.size and not given.any():  # scikit-learn's own message names no fix
+        raise ValueError(
+            "Sample weights must contain at least one non-zero number: they are all zero; leave "
+            "sample_weight out to count all samples alike"
+        )
+    weights = _check_sample_weight(weights, np.empty((n_samples, 0)), dtype=np.float64)
+    if (weights < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`; needed are weights of at least 0")
+    return weights
