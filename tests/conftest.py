@@ -142,6 +142,15 @@ def code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text as it stands: hardly a tenth of the time of optimised code, which is compared for fewer Programs."""
+    from xpnet.engines.llvm import native
+
+    monkeypatch.setattr(native, "_speed_level", lambda text: 0)
+    monkeypatch.setattr(native, "_MACHINE", native._MACHINE | {"opt": 0})
+
+
 @pytest.fixture(autouse=True)
 def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()

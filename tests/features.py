@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import xpnet
 from xpnet.engines.choice import make_engine
@@ -51,6 +52,56 @@ FEATURES: dict[str, dict] = {
     "one layer, one input, one output": {"inputs": 1, "hidden": (), "outputs": 1, "loss": "squared_error"},
     "one wide": {"hidden": (1, 1), "loss": "squared_error", "outputs": 1},
 }
+
+
+# Those whose Programs differ in more than the words of single elements, which have tests of their own.
+STRUCTURES = (
+    *("activation log_softmax", "loss softmax_cross_entropy", "loss squared_error, one output", "optimizer NAdam"),
+    *("option max_norm", "all options", "a long norm", "weights, one output", "accumulate, weights", "uint8"),
+    *("layer normalization", "dropout, batch normalization, Adam", "everything", "one layer, one input, one output"),
+    *("one wide",),
+)
+OF_EACH_STRUCTURE = [pytest.param(name, marks=() if name in STRUCTURES else pytest.mark.full) for name in FEATURES]
+FACTORS = {  # of features together
+    "activation": [name for name in ACTIVATIONS if name != "softmax"],
+    "loss": [*losses.LOSSES, "smoothing"],
+    "optimizer": OPTIMIZERS,
+    "options": [None, *OPTIONS],
+    "normalization": [None, "batch", "layer"],
+    "dropout": [0.0, 0.3],
+    "weighted": [False, True],
+    "accumulate": [1, 2],
+    "uint8": [False, True],
+    "dtype": ["float32", "float64"],
+    "threads": [1, 2],
+}
+
+
+def feature_of(row):
+    """The feature of a row of FACTORS: values by their names."""
+    feature = {**row, "outputs": 3, "hidden": (5, 4)}
+    if row["loss"] == "smoothing":
+        feature |= {"loss": losses.SoftmaxCrossEntropy(smoothing=0.2), "output": "identity"}
+    else:
+        feature["output"] = losses.LOSSES[row["loss"]]().output or "identity"
+    return feature | {"options": {row["options"]: OPTIONS[row["options"]]} if row["options"] else {}}
+
+
+def without_noise(feature, results):
+    """What `run_steps` returned, with 0 for all that rounding decides.
+
+    Batch normalization takes out the mean: a shift before it, such as beta of the one before, may have a gradient of
+    rounding errors alone, which optimizers that divide by its length blow up; running means see the shift.
+    """
+    owned, *others = results
+    if feature.get("normalization") != "batch":
+        return results
+    network = network_of(feature, xpnet.select_backend("cpu", "float64"))
+    network.owned[...] = 1.0
+    for name, array in {**network.parameters.named, **network.statistics}.items():
+        if name.endswith((".beta", ".running_mean")):
+            array[...] = 0.0
+    return [owned * network.owned.astype(owned.dtype), *others]
 
 
 def network_of(feature, backend, seed=1):

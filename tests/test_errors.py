@@ -277,7 +277,7 @@ def on_terminal(argv, columns, **more):
     return child.wait(300), b"".join(parts).decode()
 
 
-@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("columns", [40, pytest.param(80, marks=pytest.mark.full)])
 def test_a_terminal_is_not_overrun(columns):
     code, text = on_terminal([*SMALL], columns, NO_COLOR="1")
     assert code == 0 and "\x1b[3" not in text  # no colour

@@ -43,6 +43,7 @@ def test_the_short_form_reaches_its_number(name, capsys):
     assert err == ""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_that_does_not_learn_is_told(name, monkeypatch, capsys):
     monkeypatch.setattr(xpnet, "SGD", lambda lr: optimizers.SGD(lr=1e-9))
@@ -55,6 +56,7 @@ def test_a_network_that_does_not_learn_is_told(name, monkeypatch, capsys):
     assert out.endswith("NOT as expected\n")
 
 
+@pytest.mark.full
 def test_both_devices_are_compared_where_there_is_a_gpu(monkeypatch, fake_gpu, capsys):
     backends = {"cpu": select_backend("cpu"), "cuda": fake_gpu}
     monkeypatch.setattr(xpnet, "select_backend", backends.get)
@@ -68,6 +70,7 @@ def test_both_devices_are_compared_where_there_is_a_gpu(monkeypatch, fake_gpu, c
     assert fakecupy.counts.launches > 0
 
 
+@pytest.mark.full
 def test_the_picture_is_drawn(tmp_path):
     run("functional_loop", "--short", "--plot", str(tmp_path / "loss.png"))
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -45,7 +45,7 @@ def cupy(monkeypatch):
     return fakecupy
 
 
-@pytest.mark.parametrize("options", [(), ("--bench",)], ids=["checks", "bench"])
+@pytest.mark.parametrize("options", [(), pytest.param(("--bench",), marks=pytest.mark.full)], ids=["checks", "bench"])
 def test_without_a_gpu_it_says_so_in_one_line(options, tmp_path):
     (tmp_path / "cupy.py").write_text("raise ModuleNotFoundError('none here', name='cupy')", encoding="utf-8")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -102,6 +102,7 @@ def test_calibration_finds_what_differs_and_nothing_else(cupy, tmp_path, capsys)
     assert "| zeros | values |" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_counts_are_compared(cupy, fake_gpu, monkeypatch, capsys):
     if not calibration.can_run_kernels():
         pytest.skip("no C++ compiler: generated CUDA kernels cannot run on the fake GPU")
@@ -173,6 +174,7 @@ def test_systems_of_xpnet_train_on_a_gpu_as_the_reference_does(module, cupy):
     assert all(isinstance(W, np.ndarray) for W, _ in system.parameters())
 
 
+@pytest.mark.full
 def test_bench_times_the_systems_of_a_device_and_names_those_it_cannot(tmp_path, capsys):
     out = tmp_path / "times.json"
     names = ["xpnet", "xpnet-calls", "torch", "torch-compile", "torch-graph", "jax", "jax-scan"]

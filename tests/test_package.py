@@ -272,6 +272,7 @@ def readme_blocks(language):
     return blocks
 
 
+@pytest.mark.full
 def test_readme_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XPNET_DEVICE", "cpu")

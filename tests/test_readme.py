@@ -51,6 +51,7 @@ def latest_run():
     return max(Path("runs").iterdir(), key=os.path.getmtime)
 
 
+@pytest.mark.full
 def test_every_command_runs(folder, capsys):
     """In order; RUN is the run that the commands before it in its block left, or else a default one."""
     assert main(["train", *SHORT["train"]]) == 0  # the first block's, which CI also types as it is

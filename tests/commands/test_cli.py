@@ -186,7 +186,7 @@ def test_train_prints_plain_lines_where_there_is_no_terminal(capsys):
         assert part in err
 
 
-@pytest.mark.parametrize(("options", "shown"), [([], True), (["--quiet"], False)])
+@pytest.mark.parametrize(("options", "shown"), [([], True), pytest.param(["--quiet"], False, marks=pytest.mark.full)])
 def test_train_shows_a_bar_on_a_terminal(options, shown):
     terminal, end = os.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -395,6 +395,7 @@ def test_defaults_end_at_an_accuracy_one_would_show(one_thread):
     assert summary["test_accuracy"] == pytest.approx(0.951, abs=0.012)
 
 
+@pytest.mark.full
 def test_real_mnist_reaches_95_percent_in_two_epochs(one_thread, capsys):
     """Batches of 50 divide the 50,000: a short last batch, such as the 16 samples that batches of 32 leave over,
     makes the noisiest step the last one. Seeds 0 to 7 end at 0.9556 to 0.9660.
@@ -660,7 +661,7 @@ def test_train_gives_signal_handlers_back(disk_is_full):
             signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("options", [["--quiet"], []])
+@pytest.mark.parametrize("options", [["--quiet"], pytest.param([], marks=pytest.mark.full)])
 def test_reader_that_leaves_is_no_error(options):
     """`xpnet train --json | head -1`: nothing about the pipe on stderr, and the run directory is complete."""
     argv = ["train", "--epochs", "200", "--layers", "784,8,10", "--json", "--out", "run", *options]
@@ -686,7 +687,7 @@ def test_nobody_reads_stderr():
     assert not Path("run").exists() or names("run") in ([], RUN_FILES[1:], RUN_FILES)  # before or after record 0
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+@pytest.mark.parametrize("closed", [">&-", pytest.param("2>&-", marks=pytest.mark.full)])
 def test_closed_stream(closed):
     """A daemon may start us without stdout or stderr."""
     argv = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "train", *SMALL, "--out", "run"]

@@ -55,12 +55,12 @@ def write(path, *points, **changed):
 # --- measure ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_warning_is_one_line_without_its_place_in_the_source(capsys, monkeypatch, tmp_path):
+def test_a_warning_is_one_line_without_its_place_in_the_source(capsys, monkeypatch, tmp_path, quick):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "file"))
     assert main([*TINY, "--widths", "4", "--engine", "compiled"]) == 0
     first, second, *rest = capsys.readouterr().err.splitlines()
-    assert first == "timing 1 point on cpu" and not rest
+    assert first == "timing 1 points on cpu" and not rest
     assert second.startswith(f"xpnet: compiled code is not kept for the next run: {tmp_path / 'file'} is no folder")
 
 
@@ -89,7 +89,7 @@ def test_json_is_one_line_and_equals_the_file(capsys):
     assert found == grid.read("x.json") and found["dtype"] == "float64"
 
 
-def test_the_engine_is_named(capsys, monkeypatch):
+def test_the_engine_is_named(capsys, monkeypatch, quick):
     narrow = [*TINY, "--widths", "4"]
     assert main([*narrow, "--engine", "compiled", "--out", "b.json", "--plot", "b.svg"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[3] == "compiled"

@@ -117,7 +117,7 @@ def test_what_does_not_apply_is_left_out(titles):
     assert titles["confusion"].startswith("training set: accuracy")
 
 
-@pytest.mark.parametrize("option", ["--json", "--quiet"])
+@pytest.mark.parametrize("option", ["--json", pytest.param("--quiet", marks=pytest.mark.full)])
 def test_train_plot_leaves_stdout_as_it_was_asked_for(option, capsys, titles):
     assert main(["train", *SMALL, option, "--plot", "--out", "run"]) == 0
     out, err = capsys.readouterr()

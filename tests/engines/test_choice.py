@@ -31,6 +31,11 @@ def cheap(monkeypatch):
     monkeypatch.setattr(engines, "COMPILE_SECONDS", (1.0, 0.0))
 
 
+@pytest.fixture(autouse=True)
+def as_it_stands(quick):
+    """Code is not optimised here."""
+
+
 @pytest.fixture
 def without_llvmlite(monkeypatch):
     """As where the extra is not installed."""

@@ -485,7 +485,7 @@ def test_buffers_start_on_64_bytes_in_memory():
         assert engine.read(name, 5).ctypes.data % 64 == 0, name
 
 
-@pytest.mark.pairwise(weighted=[False, True], uint8=[False, True], dtype=["float32", "float64"])
+@pytest.mark.in_turn(weighted=[False, True], uint8=[True, False], dtype=["float32", "float64"])
 def test_a_thousand_steps_allocate_nothing(monkeypatch, weighted, uint8, dtype):
     """Every batch buffer here is larger than 4 KiB, so a temporary or an iterator of NumPy's would show."""
     monkeypatch.setitem(NETWORKS, "wide", ([40, 50, 60, 10], "relu", "identity", "softmax_cross_entropy"))

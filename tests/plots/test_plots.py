@@ -633,9 +633,12 @@ def test_axes_that_are_given_are_drawn_into_in_safe_colours_and_returned(draw):
     assert {to_hex(line.get_color()) for line in ax.lines} <= SAFE  # that every kind of vision tells
 
 
-@pytest.mark.parametrize("draw", EVERY.values(), ids=EVERY)
-def test_nothing_of_a_picture_is_clipped(draw):
-    figure = draw().figure
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.full] * (name not in ("loss", "regions", "graph"))) for name in EVERY],
+)
+def test_nothing_of_a_picture_is_clipped(name):
+    figure = EVERY[name]().figure
     figure.draw_without_rendering()
     drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert drawn.x0 >= 0 and drawn.x1 <= width and drawn.y0 >= 0 and drawn.y1 <= height
@@ -653,7 +656,11 @@ def test_a_legend_of_many_classes_lists_the_first_and_the_last():
             lambda: plots.network_graph(xpnet.Network([20, *[30] * 7, 3], normalization="batch", backend=CPU)),
             lambda ax: ax.get_xticklabels(),
         ),
-        (lambda: plots.digits(xpnet.Network([784, 10], backend=CPU), SAMPLE, shape=(7, 112)), lambda ax: ax.texts),
+        pytest.param(
+            lambda: plots.digits(xpnet.Network([784, 10], backend=CPU), SAMPLE, shape=(7, 112)),
+            lambda ax: ax.texts,
+            marks=pytest.mark.full,
+        ),
         (lambda: plots.worst_mistakes(xpnet.Network([64, 100], backend=CPU), HUNDRED), lambda ax: ax.texts),
     ],
     ids=["deep network", "wide images", "a hundred classes"],
@@ -762,10 +769,11 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         says(error, "pictures need matplotlib", "not installed", "pip install 'xpnet[plot]'")
 
 
+@pytest.mark.full
 def test_pyplot_is_left_alone(tmp_path):
     code = (
         "from test_plots import EVERY, plots; "
-        "[EVERY[name]() for name in ('loss', 'regions', 'graph', 'digits', 'samples/s')]; "
+        "[draw().figure.draw_without_rendering() for draw in EVERY.values()]; "
         "plots.save(EVERY['loss'](), 'x.png'); print('matplotlib.pyplot' in sys.modules)"
     )
     path = f"import sys; sys.path[:0] = {[*sys.path]!r}; "

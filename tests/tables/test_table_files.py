@@ -145,9 +145,7 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, module):
 @pytest.mark.parametrize(
     "code",
     [
-        "import xpnet.tables.files",
         "import xpnet.tables.preprocessing",
-        "from xpnet.tables.files import read_table; read_table('t.csv')",
         "from xpnet.tables.files import read_table, write_table; write_table('u.parquet', read_table('t.csv'))",
         "import numpy; from xpnet.tables import files; files.write_rows('X.npy', numpy.eye(2), ['a', 'b'])",
     ],

@@ -114,7 +114,7 @@ def test_a_step_too_large_to_share_a_chunk_is_timed_alone(one_second, monkeypatc
 
 
 @pytest.mark.parametrize("engine", ["replay", "compiled"])
-def test_what_is_timed_is_training(monkeypatch, engine):
+def test_what_is_timed_is_training(monkeypatch, engine, quick):
     """Steps of the engine that training uses: they gather, they change the weights, and the weights stay finite."""
     engines = []
 

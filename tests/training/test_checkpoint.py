@@ -114,7 +114,7 @@ def test_from_every_step_to_the_same_bits(backend, tmp_path, options):
     whole, seen = run(), set()
     n_steps = -(-62 // run.options["batch_size"])
     n_pauses = (len(whole[0]) - 1) * (-(-n_steps // run.options["accumulate"]) + 1) + 1
-    for n in range(0, n_pauses, 5 if backend.dtype == np.float64 else 11):
+    for n in range(0, n_pauses, 11):
         run.killed(path, n)
         progress = load_checkpoint(path).progress
         seen.add((progress.epoch, progress.step))

@@ -305,6 +305,7 @@ def test_refusals(float64_cpu, changes, error, parts):
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not here")
+@pytest.mark.full
 def test_two_epochs_of_mnist():
     training, _ = load_mnist(MNIST)
     network = Network([784, 100, 200, 10], backend=xpnet.select_backend("cpu"))

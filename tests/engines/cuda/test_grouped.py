@@ -8,7 +8,20 @@ import fakecupy
 import hostcuda
 import numpy as np
 import pytest
-from features import FEATURES, asks_for_the_length, data_of, network_of, optimizer_of, program_of, run_steps
+from chosen import in_turn
+from features import (
+    FACTORS,
+    FEATURES,
+    STRUCTURES,
+    asks_for_the_length,
+    data_of,
+    feature_of,
+    network_of,
+    optimizer_of,
+    program_of,
+    run_steps,
+    without_noise,
+)
 from random_programs import one_by_one, random_program
 from refusals import refusal
 
@@ -37,19 +50,40 @@ def pair(request):
     return pair_of(request.param)
 
 
-@pytest.mark.in_turn(name=list(FEATURES), dtype=list(TOLERANCES))
-def test_equals_the_calls_one_by_one(name, dtype, monkeypatch):
-    """Three steps, the last of another length: theta, statistics, state, keys, results; whichever thread is first."""
-    cpu, gpu = pair_of(dtype)
-    expected = run_steps(FEATURES[name], cpu, 8, 21)
-    forwards = run_steps(FEATURES[name], gpu, 8, 21)
-    monkeypatch.setattr(hostcuda, "call", partial(hostcuda.call, stride=-1))
-    backwards = run_steps(FEATURES[name], gpu, 8, 21)
-    for one, other, reverse in zip(expected, forwards, backwards, strict=True):
+def agree(expected, found, dtype):
+    for one, other in zip(expected, found, strict=True):
         assert one.shape == other.shape and np.isfinite(one).all()
         scale = max(np.abs(one).max(initial=0), 1e-3)
         assert np.abs(one.astype(float) - other).max(initial=0) <= 3 * TOLERANCES[dtype] * scale
-        assert other.tobytes() == reverse.tobytes()
+
+
+@pytest.mark.in_turn(name=STRUCTURES, dtype=list(TOLERANCES))
+def test_equals_the_calls_one_by_one(name, dtype, monkeypatch):
+    """Three steps, the last of another length: theta, statistics, state, keys, results; whichever thread is first."""
+    cpu, gpu = pair_of(dtype)
+    forwards = run_steps(FEATURES[name], gpu, 8, 21)
+    agree(run_steps(FEATURES[name], cpu, 8, 21), forwards, dtype)
+    monkeypatch.setattr(hostcuda, "call", partial(hostcuda.call, stride=-1))
+    backwards = run_steps(FEATURES[name], gpu, 8, 21)
+    assert [array.tobytes() for array in forwards] == [array.tobytes() for array in backwards]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", [name for name in FEATURES if name not in STRUCTURES])
+def test_equals_the_calls_one_by_one_in_full(name, dtype, monkeypatch):
+    test_equals_the_calls_one_by_one(name, dtype, monkeypatch)
+
+
+@pytest.mark.parametrize("row", in_turn(**FACTORS), ids=str)
+def test_features_together(row):
+    """Every value of every factor, beside others of the other factors."""
+    named = dict(zip(FACTORS, row, strict=True))
+    feature = feature_of(named)
+    agree(
+        *(without_noise(feature, run_steps(feature, backend, 4, 10)) for backend in pair_of(named["dtype"])),
+        named["dtype"],
+    )
 
 
 @pytest.mark.pairwise(

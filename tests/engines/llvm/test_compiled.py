@@ -10,20 +10,28 @@ from itertools import product
 import numpy as np
 import pytest
 from chosen import in_turn, pairwise
-from features import FEATURES, OPTIMIZERS, OPTIONS, asks_for_the_length, data_of, network_of, program_of, run_steps
+from features import (
+    FACTORS,
+    FEATURES,
+    STRUCTURES,
+    asks_for_the_length,
+    data_of,
+    feature_of,
+    network_of,
+    program_of,
+    run_steps,
+    without_noise,
+)
 from random_programs import one_by_one, random_program
 
 from xpnet import select_backend
 from xpnet.engines.choice import make_engine
 from xpnet.engines.llvm import engine as llvm_engine
 from xpnet.engines.llvm import loops as llvm_loops
-from xpnet.engines.llvm import native
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.llvm.run import program_text as step_text
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
-from xpnet.kernels.activations import ACTIVATIONS
-from xpnet.network import losses
 from xpnet.network.programs import evaluation_program
 from xpnet.program import loops
 from xpnet.program.calls import BINARY, UNARY, Program, RecordingError
@@ -33,13 +41,6 @@ pytest.importorskip("llvmlite")
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
 DTYPES = tuple(TOLERANCES)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """The text as it stands: hardly a tenth of the time of optimised code, which is compared for fewer Programs."""
-    monkeypatch.setattr(native, "_speed_level", lambda text: 0)
-    monkeypatch.setattr(native, "_MACHINE", native._MACHINE | {"opt": 0})
 
 
 def agree(expected, found, dtype, n_steps=3):
@@ -56,7 +57,7 @@ def with_threads(n):
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.in_turn(name=list(FEATURES), dtype=DTYPES)
+@pytest.mark.in_turn(name=STRUCTURES, dtype=DTYPES)
 def test_equals_the_calls_one_by_one(name, dtype, quick):
     """Three steps, the last of another length: theta, statistics, state, keys, results."""
     backend = select_backend("cpu", dtype)
@@ -79,44 +80,15 @@ def test_optimised_code_equals_the_calls_one_by_one_in_full(name, dtype, threads
     test_optimised_code_equals_the_calls_one_by_one(name, dtype, threads)
 
 
-FACTORS = {
-    "activation": [name for name in ACTIVATIONS if name != "softmax"],
-    "loss": [*losses.LOSSES, "smoothing"],
-    "optimizer": OPTIMIZERS,
-    "options": [None, *OPTIONS],
-    "normalization": [None, "batch", "layer"],
-    "dropout": [0.0, 0.3],
-    "weighted": [False, True],
-    "accumulate": [1, 2],
-    "uint8": [False, True],
-    "dtype": DTYPES,
-    "threads": [1, 2],
-}
-
-
 def compare(row):
-    feature, backend = {**row, "outputs": 3, "hidden": (5, 4)}, select_backend("cpu", row["dtype"])
-    if row["loss"] == "smoothing":
-        feature |= {"loss": losses.SoftmaxCrossEntropy(smoothing=0.2), "output": "identity"}
-    else:
-        feature["output"] = losses.LOSSES[row["loss"]]().output or "identity"
-    feature["options"] = {row["options"]: OPTIONS[row["options"]]} if row["options"] else {}
-    expected, found = (run_steps(feature, backend, 4, 10, make) for make in (Replay, with_threads(row["threads"])))
-    if row["normalization"] == "batch":
-        # It takes out the mean: a shift before it, such as beta of the one before, may have a gradient of rounding
-        # errors alone, which optimizers that divide by its length blow up; running means see the shift.
-        network = network_of(feature, backend)
-        noise = [
-            array
-            for name, array in {**network.parameters.named, **network.statistics}.items()
-            if name.endswith((".beta", ".running_mean"))
-        ]
-        network.owned[...] = 1.0
-        for array in noise:
-            array[...] = 0.0
-        for arrays in (expected, found):
-            arrays[0] = arrays[0] * network.owned
-    agree(expected, found, row["dtype"])
+    feature, backend = feature_of(row), select_backend("cpu", row["dtype"])
+    agree(
+        *(
+            without_noise(feature, run_steps(feature, backend, 4, 10, make))
+            for make in (Replay, with_threads(row["threads"]))
+        ),
+        row["dtype"],
+    )
 
 
 @pytest.mark.parametrize("row", in_turn(**FACTORS), ids=str)
@@ -147,14 +119,16 @@ def test_every_batch_size(name, batch, quick):
 # --- threads ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "hidden"), [(1, (1, 20)), (3, (17, 2)), (16, (33, 20))])
+@pytest.mark.parametrize(
+    ("batch", "hidden"), [(1, (1, 20)), pytest.param(3, (17, 2), marks=pytest.mark.full), (16, (33, 20))]
+)
 def test_threads_change_nothing_from_run_to_run(batch, hidden, monkeypatch):
-    """Bit by bit, twenty times; whoever comes first."""
+    """Bit by bit, ten times; whoever comes first."""
     monkeypatch.setattr(llvm_engine, "program_text", printed_once())
     feature = {"hidden": hidden, "normalization": "layer", "weighted": True, "options": {"clip_norm": 0.1}}
     backend = select_backend("cpu", "float32")
     one, n_samples = run_steps(feature, backend, batch, 9 * batch + batch // 2, Replay), 9 * batch + batch // 2
-    runs = [run_steps(feature, backend, batch, n_samples, with_threads(2)) for _ in range(20)]  # compiled once
+    runs = [run_steps(feature, backend, batch, n_samples, with_threads(2)) for _ in range(10)]  # compiled once
     agree(one, runs[0], "float32", 20)
     assert len({b"".join(array.tobytes() for array in run) for run in runs}) == 1
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from features import FEATURES, network_of, program_of
+from features import FEATURES, OF_EACH_STRUCTURE, network_of, program_of
 from llvm_threads import Text, conflicts
 from processors import PROCESSORS
 from random_programs import random_program
@@ -30,7 +30,7 @@ def text_of(feature, batch, threads, dtype="float32"):
     return program_text(program, dtype, scales, threads=threads).text
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", OF_EACH_STRUCTURE)
 def test_threads_do_not_meet(name):
     """A step and a short one, by what the text reads and writes between waits."""
     for threads in (2, 3) if name == "everything" else (2,):
@@ -120,7 +120,7 @@ def plan_of(feature, batch, threads, library_flops=None):
     return make_plan(program, found, sizes, threads=threads, library_flops=library_flops, has_data=True)
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", OF_EACH_STRUCTURE)
 def test_every_call_is_in_one_unit_and_waits_are_those_of_the_text(name):
     for threads in (1, 2):
         plan = plan_of(FEATURES[name], 4, threads)
