@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,7 @@ def test_the_best_epoch_is_marked(capsys):
 def on_terminal(argv, columns, **more):
     """What a command writes on a terminal of so many columns."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
     child = subprocess.Popen(
         [*COMMAND, *argv],
         stdin=theirs,

@@ -249,8 +249,8 @@ def test_another_network_starts_anew(float64_cpu):
     assert optimizer.steps_done == 10
     assert np.array_equal(theta_of(second), theta_of(alone))
     # and an optimizer does not keep its network alive
-    assert optimizer._left.state.base is None  # nor the engine's memory
-    reference = optimizer._left.network
+    assert optimizer._snapshot.state.base is None  # nor the engine's memory
+    reference = optimizer._snapshot.network
     del second
     gc.collect()
     assert reference() is None
