@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copies import copy_files
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from written_by_49e9937 import cases
@@ -153,7 +154,7 @@ def test_the_arguments_that_a_checkpoint_holds_a_run_to(tmp_path):
 def here(tmp_path, monkeypatch):
     """A folder with the runs and their data, in which the commands are given."""
     for folder in ("runs", "data"):
-        shutil.copytree(FILES / folder, tmp_path, dirs_exist_ok=True)
+        copy_files(FILES / folder, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XPNET_DEVICE", "cpu")
     return tmp_path

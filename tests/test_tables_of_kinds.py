@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from copies import copy_files
 
 import xpnet
 
@@ -283,7 +283,7 @@ print(json.dumps(found))
 def found(tmp_path_factory):
     """What a user of a copy that has one more of each kind finds."""
     copy = tmp_path_factory.mktemp("copy")
-    shutil.copytree(Path(xpnet.__file__).parent, copy / "xpnet")
+    copy_files(Path(xpnet.__file__).parent, copy / "xpnet")
     for edits in EDITS.values():
         for name, written in edits.items():
             path = copy / "xpnet" / name
@@ -295,7 +295,7 @@ def found(tmp_path_factory):
     (copy / "here").mkdir()
     environment = os.environ | {"PYTHONPATH": str(copy), "XPNET_DEVICE": "cpu"}
     command = [sys.executable, "-c", USED]
-    done = subprocess.run(command, cwd=copy / "here", env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=copy / "here", env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert Path(result.pop("file")).is_relative_to(copy)
