@@ -9,7 +9,7 @@ from scipy import sparse
 from xpnet import Dataset, Network, select_backend
 from xpnet.commands.table_results import outputs_of
 from xpnet.data.feed import feed_of
-from xpnet.estimators.data import predicted_rows
+from xpnet.estimators.data import outputs_for_rows
 from xpnet.network.blocks import CHUNK, predict_in_blocks, predicted_blocks
 from xpnet.training.evaluation import outputs
 
@@ -50,10 +50,12 @@ def test_bytes_and_mapped_rows_give_the_same_bits(tmp_path):
 def test_sparse_rows_become_dense_a_block_at_a_time(monkeypatch):
     monkeypatch.setattr("xpnet.estimators.data.PREDICTED", CHUNK)
     matrix = sparse.csr_matrix(np.where(ROWS > 0, ROWS, 0).astype(np.float32))
-    parts = predicted_rows(NETWORK.predict, matrix, CPU)
-    assert [part.shape for part in parts] == [(CHUNK, 3), (CHUNK, 3), (77, 3)]
-    np.testing.assert_array_equal(np.concatenate(parts), NETWORK.predict(matrix.toarray().T).T)
-    assert len(predicted_rows(NETWORK.predict, ROWS, CPU)) == 1  # nothing to make ready
+    whole, predict, shapes = NETWORK.predict(matrix.toarray().T).T, NETWORK.predict, []
+    monkeypatch.setattr(NETWORK, "predict", lambda X: (shapes.append(X.shape), predict(X))[1])
+    np.testing.assert_array_equal(outputs_for_rows(NETWORK, matrix, linked=True), whole)
+    assert shapes == [(7, CHUNK), (7, CHUNK), (7, 77)]
+    outputs_for_rows(NETWORK, ROWS, linked=True)
+    assert shapes[3:] == [ROWS.T.shape]  # nothing to make ready
 
 
 def test_only_one_block_is_ready_before_it_is_asked_for():

@@ -78,6 +78,25 @@ def add_network(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dropout", type=rates, metavar="RATE[,RATE...]", help="after each hidden activation, one for all or one each"
     )
+    _add_loss(group)
+    group.add_argument(
+        "--seed",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="of weights, order of samples and dropout (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=option("dtype", DTYPES),
+        default="float32",
+        metavar="NAME",
+        help=f"{' or '.join(DTYPES)} (default: %(default)s)",
+    )
+    add_device(group)
+
+
+def _add_loss(group: Any) -> None:
     group.add_argument(
         "--loss",
         type=option("loss", LOSSES),
@@ -94,21 +113,6 @@ def add_network(command: argparse.ArgumentParser) -> None:
             help=f"{', '.join(f'{name} ({default:g})' for name, default in defaults.items())}: "
             f"{MEANINGS.get(flag, 'a parameter')}",
         )
-    group.add_argument(
-        "--seed",
-        type=whole(0),
-        default=0,
-        metavar="N",
-        help="of weights, order of samples and dropout (default: %(default)s)",
-    )
-    group.add_argument(
-        "--dtype",
-        type=option("dtype", DTYPES),
-        default="float32",
-        metavar="NAME",
-        help=f"{' or '.join(DTYPES)} (default: %(default)s)",
-    )
-    add_device(group)
 
 
 def _output(text: str) -> str:

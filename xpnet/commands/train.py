@@ -77,20 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
     optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
     stops = make_stops(arguments, data.validation)
-    check_compatible(network, data.training, arguments.dataset)
-    check_engine(arguments.engine, network.backend.device)
-    _check_metrics(arguments, network, data)
+    _check_loaded(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
-    if arguments.resume is not None:
-        check_preprocessing(Path(arguments.resume), data.table)
     run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
     keep_preprocessing(run, data.table)
     metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
-    report, interruption = (
-        Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation)),
-        Interruption(run / runs.CHECKPOINT),
-    )
+    report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
+    interruption = Interruption(run / runs.CHECKPOINT)
     callbacks: list[Callback] = [
         *_in_units(data, metrics),
         *plateau,
@@ -166,8 +160,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
         plots.new_axes()  # refuses a missing matplotlib now, not when all epochs are over
 
 
-def _check_metrics(arguments: argparse.Namespace, network: Network, data: Data) -> None:
-    """Refuse metrics that these data cannot have now, not when all epochs are over."""
+def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -> None:
+    """Refuse what these data cannot have, metrics too, now and not when all epochs are over."""
+    check_compatible(network, data.training, arguments.dataset)
+    check_engine(arguments.engine, network.backend.device)
+    if arguments.resume is not None:
+        check_preprocessing(Path(arguments.resume), data.table)
     judge = data.validation if data.test is None else data.test
     if arguments.metrics and judge is None:
         raise UsageError("--metrics are measured on samples held out, and there are none; give some with --validation")

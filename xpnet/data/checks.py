@@ -189,6 +189,15 @@ def checked_weights(weights: ArrayLike, n_samples: int) -> NDArray[Any]:
     return stored
 
 
+def check_chosen(weights: NDArray[Any] | None) -> None:
+    """Refuse a choice of samples whose weights are all zero."""
+    if weights is not None and not weights.any():
+        raise ValueError(
+            f"the weights of the {len(weights)} samples chosen are all zero; at least one must be "
+            "above 0. Choose other samples, or build the Dataset without weights."
+        )
+
+
 def checked_labels(labels: ArrayLike) -> NDArray[Any]:
     """Return labels (n_samples,) that are whole numbers >= 0, in the type they came in."""
     numbers = _host_array("labels", labels)
@@ -233,16 +242,3 @@ def checked_indices(indices: ArrayLike, n_samples: int) -> NDArray[Any]:
             f"{n_samples - 1}."
         )
     return chosen
-
-
-def holds_classes(targets: NDArray[Any]) -> bool:
-    """Whether rows (n_samples, n_outputs) are one-hot, or for one output all 0 or 1."""
-    step = max(1, BLOCK // targets.shape[1])
-    for start in range(0, len(targets), step):
-        block = targets[start : start + step]
-        ones = block == 1
-        if not (ones | (block == 0)).all():
-            return False
-        if targets.shape[1] > 1 and not (ones.sum(axis=1) == 1).all():
-            return False
-    return True

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xpnet.checks import check_option, check_whole
+from xpnet.checks import check_whole
 from xpnet.data.checks import (
     BLOCK,
+    check_chosen,
     check_finite,
     check_range,
     check_shapes,
     checked_indices,
-    checked_labels,
     checked_scale,
     checked_weights,
     feature_dtype,
-    holds_classes,
     mapped_rows,
     read_only,
     real_array,
     target_dtype,
 )
+from xpnet.data.classes import holds_classes, labels_of, one_hot, stratified, weights_by_class
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from xpnet.backend import Backend
 
 __all__ = ["Dataset", "standardize"]
-
-# One-hot columns beyond this size are nearly always labels that are really identifiers.
-_MAX_ONE_HOT_BYTES = 1 << 30
 
 Demands = set[tuple[int, int, str]]  # inputs, outputs and kind of targets: what networks ask of data
 
@@ -86,10 +83,8 @@ class Dataset:
         check_shapes(features, targets)
         self._scale = checked_scale(scale, features.dtype)
         self._is_mapped = isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None  # and no copy of a map
-        if self._is_mapped:
-            self._samples = mapped_rows(features.T)
-        else:
-            self._samples = read_only(features.T, feature_dtype(features.dtype))
+        rows = features.T
+        self._samples = mapped_rows(rows) if self._is_mapped else read_only(rows, feature_dtype(rows.dtype))
         self._targets = read_only(targets.reshape(-1, features.shape[1]).T, target_dtype(targets))
         check_finite("X", self._samples, "feature")
         check_finite("Y", self._targets, "output")
@@ -113,28 +108,7 @@ class Dataset:
         n_classes: at least 2; None takes the largest label + 1
         Raises TypeError for labels that are not numbers, ValueError for labels out of range or not whole.
         """
-        numbers = checked_labels(labels)
-        largest = int(numbers.max())
-        if n_classes is None:
-            n_classes = max(2, largest + 1)
-        n_classes = check_whole("n_classes", n_classes, at_least=2)
-        if largest >= n_classes:
-            where = int(np.argmax(numbers >= n_classes))
-            raise ValueError(
-                f"label {int(numbers[where])} at sample {where}, but n_classes={n_classes} allows 0 to "
-                f"{n_classes - 1}. Pass n_classes={largest + 1} or more, or leave it out."
-            )
-        one_hot_bytes = n_classes * len(numbers) * np.dtype(np.float32).itemsize
-        if one_hot_bytes > _MAX_ONE_HOT_BYTES:
-            raise ValueError(
-                f"one-hot columns of {n_classes} classes (largest label {largest}) for {len(numbers)} "
-                f"samples would take {one_hot_bytes / 2**30:.1f} GiB; the limit is "
-                f"{_MAX_ONE_HOT_BYTES / 2**30:.0f} GiB. If the labels are identifiers, number them with "
-                "np.unique(labels, return_inverse=True)[1]."
-            )
-        targets = np.zeros((len(numbers), n_classes), np.float32)
-        targets[np.arange(len(numbers)), numbers.astype(np.intp)] = 1
-        return cls(X, targets.T, weights, scale=scale)
+        return cls(X, one_hot(labels, n_classes).T, weights, scale=scale)
 
     @property
     def X(self) -> NDArray[Any]:
@@ -196,15 +170,7 @@ class Dataset:
     @property
     def labels(self) -> NDArray[Any]:
         """The class of every sample, (n_samples,) integers. Raises ValueError where Y holds no classes."""
-        if not self.is_classification:
-            raise ValueError(
-                f"Y is ({self.n_outputs}, {self.n_samples}) and holds no classes; labels needs one-hot "
-                "columns or one row of 0 and 1. Build the dataset with Dataset.from_labels(X, labels)."
-            )
-        if self.n_outputs == 1:
-            return self._targets[:, 0].astype(np.intp)
-        labels: NDArray[Any] = self._targets.argmax(axis=1)
-        return labels
+        return labels_of(self._targets, self.is_classification)
 
     def __len__(self) -> int:
         return self.n_samples
@@ -238,11 +204,7 @@ class Dataset:
         part.meets = set(self.meets)
         if part.n_samples == 0:
             raise ValueError(f"subset({indices!r}) holds no sample; choose at least one of the {self.n_samples}.")
-        if part._weights is not None and not part._weights.any():
-            raise ValueError(
-                f"the weights of the {part.n_samples} samples chosen are all zero; at least one must be "
-                "above 0. Choose other samples, or build the Dataset without weights."
-            )
+        check_chosen(part._weights)
         return part
 
     def with_class_weight(self, class_weight: str | Mapping[int, float] | Sequence[float]) -> Dataset:
@@ -253,34 +215,9 @@ class Dataset:
         weight a class.  Source: King and Zeng (2001), Logistic Regression in Rare Events Data; scikit-learn's rule.
         Raises ValueError where Y holds no classes, or for labels and weights that cannot be.
         """
-        labels = self.labels
-        n_classes = max(2, self.n_outputs)
-        per_class = np.ones(n_classes)
-        if isinstance(class_weight, str):
-            check_option("class_weight", class_weight, ("balanced", "or a dict or a list of weights"))
-            counts = np.bincount(labels, self._weights, n_classes)
-            present = counts > 0
-            per_class[present] = counts.sum() / (present.sum() * counts[present])
-        elif isinstance(class_weight, Mapping):
-            unknown = [
-                label for label in class_weight if not (isinstance(label, (int, np.integer)) and 0 <= label < n_classes)
-            ]
-            if unknown:
-                raise ValueError(
-                    f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}; leave it out"
-                )
-            for label, weight in class_weight.items():
-                per_class[label] = weight
-        else:
-            per_class = np.asarray(class_weight, np.float64)
-            if per_class.shape != (n_classes,):
-                raise ValueError(
-                    f"class_weight is {per_class.shape}, needed is ({n_classes},), one weight a class; "
-                    "pass a dict to name some of them"
-                )
+        weights = weights_by_class(class_weight, self.labels, self._weights, max(2, self.n_outputs))
         weighted = self.subset(slice(None))
-        weights = np.ones(self.n_samples) if self._weights is None else self._weights
-        weighted._weights = checked_weights(per_class[labels] * weights, self.n_samples)
+        weighted._weights = checked_weights(weights, self.n_samples)
         return weighted
 
     def split(self, fraction: float, seed: int = 0, stratify: bool = False) -> tuple[Dataset, Dataset]:
@@ -290,42 +227,8 @@ class Dataset:
         fraction of every class (largest remainders make up the total).
         Raises ValueError for a fraction outside (0, 1), a single sample, stratify without classes, or a mapped file.
         """
-        if self._is_mapped:
-            raise ValueError(
-                f"split would copy {self.n_samples} samples out of a mapped file into memory; hold out a slice of it: "
-                "dataset.subset(slice(0, n)) and dataset.subset(slice(n, None))."
-            )
-        if not 0 < fraction < 1:
-            raise ValueError(
-                f"fraction is {fraction!r}; split needs a number between 0 and 1. To hold out n samples pass "
-                f"fraction=n / {self.n_samples}."
-            )
-        if self.n_samples < 2:
-            raise ValueError("the dataset has 1 sample; split needs at least 2, one for each side. Add samples.")
-        generator = np.random.default_rng(check_whole("seed", seed, at_least=0))
-        n_held_out = max(1, min(self.n_samples - 1, round(fraction * self.n_samples)))
-        order = generator.permutation(self.n_samples)
-        held_out = self._stratified(order, n_held_out) if stratify else order[:n_held_out]
-        is_held_out = np.zeros(self.n_samples, bool)
-        is_held_out[held_out] = True
+        is_held_out = _held_out(self, fraction, seed, stratify)
         return self.subset(np.flatnonzero(~is_held_out)), self.subset(np.flatnonzero(is_held_out))
-
-    def _stratified(self, order: NDArray[Any], n_held_out: int) -> NDArray[Any]:
-        """Return `n_held_out` sample indices, taken from `order` in proportion to the classes."""
-        if not self.is_classification:
-            raise ValueError(
-                f"stratify=True needs classes, but Y ({self.n_outputs}, {self.n_samples}) holds none: "
-                "neither one-hot columns nor 0 and 1. Pass stratify=False, or build the dataset with "
-                "Dataset.from_labels(X, labels)."
-            )
-        labels = self.labels[order]
-        class_sizes = np.bincount(labels)
-        # Whole-number arithmetic: quotas n_held_out * size / n_samples, exact, rounded down.
-        quotas, remainders = np.divmod(n_held_out * class_sizes, self.n_samples)
-        largest_first = np.argsort(-remainders, kind="stable")
-        quotas[largest_first[: n_held_out - quotas.sum()]] += 1
-        chosen = [order[labels == label][:quota] for label, quota in enumerate(quotas)]
-        return np.concatenate(chosen)
 
     def batches(self, batch_size: int, seed: int | None = None) -> Iterator[tuple[NDArray[Any], ...]]:
         """Return an iterator of (X, Y), or (X, Y, weights) where there are weights; the last may be short.
@@ -335,21 +238,7 @@ class Dataset:
         Raises TypeError or ValueError at the call for a batch_size below 1 or a bad seed.
         """
         batch_size = check_whole("batch_size", batch_size, at_least=1)
-        order = None
-        if seed is not None:
-            order = np.random.default_rng(check_whole("seed", seed, at_least=0)).permutation(self.n_samples)
-        return self._batches(batch_size, order)
-
-    def _batches(self, batch_size: int, order: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], ...]]:
-        for start in range(0, self.n_samples, batch_size):
-            stop = start + batch_size
-            rows = slice(start, stop) if order is None else order[start:stop]
-            X = self._samples[rows]
-            if self._scale is not None:
-                X = np.multiply(X, self._scale, dtype=np.float32)
-            X = X.astype(feature_dtype(X.dtype), copy=False)  # a mapped file may hold other types
-            batch = (X.T, self._targets[rows].T)
-            yield batch if self._weights is None else (*batch, self._weights[rows])
+        return _batches(self, batch_size, None if seed is None else _order(self.n_samples, seed))
 
     def relative_weights(self) -> NDArray[Any] | None:
         """Return the weights divided by their mean, (n_samples, 1), or None where all samples count alike.
@@ -367,15 +256,60 @@ class Dataset:
         check_range("X", self._samples, backend.dtype)
         check_range("Y", self._targets, backend.dtype)
         X = backend.to_device(self._samples, dtype=np.dtype(np.uint8) if keeps_bytes else backend.dtype)
-        Y = backend.to_device(self._targets)
-        relative = self.relative_weights()
-        weights = None if relative is None else backend.to_device(relative)
-        nbytes = 0
-        if backend.device != "cpu":
-            n_floats = self._targets.size + (0 if self._weights is None else self._weights.size)
-            nbytes = self._samples.size * (1 if keeps_bytes else backend.dtype.itemsize)
-            nbytes += n_floats * backend.dtype.itemsize
-        return UploadedDataset(X, Y, weights, self._scale, self.n_samples, nbytes)
+        return uploaded(self, X, backend, bytes_of_X=X.nbytes)
+
+
+def uploaded(dataset: Dataset, X: Any, backend: Backend, bytes_of_X: int) -> UploadedDataset:
+    """Return a data set whose features lie on `backend` already, as X, with its targets and weights there too."""
+    Y, relative = backend.to_device(dataset.targets), dataset.relative_weights()
+    weights = None if relative is None else backend.to_device(relative)
+    n_floats = Y.size + (0 if relative is None else relative.size)
+    nbytes = 0 if backend.device == "cpu" else bytes_of_X + n_floats * backend.dtype.itemsize
+    return UploadedDataset(X, Y, weights, dataset.scale, dataset.n_samples, nbytes)
+
+
+def _held_out(dataset: Dataset, fraction: float, seed: int, stratify: bool) -> NDArray[Any]:
+    """Whether a split holds out each sample (n_samples,)."""
+    if dataset.is_mapped:
+        raise ValueError(
+            f"split would copy {dataset.n_samples} samples out of a mapped file into memory; hold out a slice of it: "
+            "dataset.subset(slice(0, n)) and dataset.subset(slice(n, None))."
+        )
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"fraction is {fraction!r}; split needs a number between 0 and 1. To hold out n samples pass "
+            f"fraction=n / {dataset.n_samples}."
+        )
+    if dataset.n_samples < 2:
+        raise ValueError("the dataset has 1 sample; split needs at least 2, one for each side. Add samples.")
+    if stratify and not dataset.is_classification:
+        raise ValueError(
+            f"stratify=True needs classes, but Y ({dataset.n_outputs}, {dataset.n_samples}) holds none: "
+            "neither one-hot columns nor 0 and 1. Pass stratify=False, or build the dataset with "
+            "Dataset.from_labels(X, labels)."
+        )
+    n_held_out = max(1, min(dataset.n_samples - 1, round(fraction * dataset.n_samples)))
+    order = _order(dataset.n_samples, seed)
+    held_out = stratified(order, dataset.labels[order], n_held_out) if stratify else order[:n_held_out]
+    is_held_out = np.zeros(dataset.n_samples, bool)
+    is_held_out[held_out] = True
+    return is_held_out
+
+
+def _order(n_samples: int, seed: int) -> NDArray[Any]:
+    return np.random.default_rng(check_whole("seed", seed, at_least=0)).permutation(n_samples)
+
+
+def _batches(dataset: Dataset, batch_size: int, order: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], ...]]:
+    for start in range(0, dataset.n_samples, batch_size):
+        stop = start + batch_size
+        rows = slice(start, stop) if order is None else order[start:stop]
+        X = dataset.samples[rows]
+        if dataset.scale is not None:
+            X = np.multiply(X, dataset.scale, dtype=np.float32)
+        X = X.astype(feature_dtype(X.dtype), copy=False)  # a mapped file may hold other types
+        batch = (X.T, dataset.targets[rows].T)
+        yield batch if dataset.weights is None else (*batch, dataset.weights[rows])
 
 
 def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:

@@ -19,10 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.estimators.bridge import to_sklearn
-from xpnet.estimators.data import check_sides, dataset_of, float_type, on_host, predicted_rows, side_of
+from xpnet.estimators.data import check_sides, dataset_of, float_type, on_host
 from xpnet.estimators.fitting import fit_epochs, fit_lbfgs, fit_once
 from xpnet.estimators.inputs import checked_validation, rows_to_predict, split, taken
-from xpnet.estimators.settings import OUT_ACTIVATIONS, check_settings, loss_of_kind, make_architecture, make_network
+from xpnet.estimators.settings import OUT_ACTIVATIONS, check_goes_on, check_settings, loss_of_kind, make_network
 from xpnet.estimators.stored import Stored
 from xpnet.network.losses import Loss, loss_of
 from xpnet.network.network import Network
@@ -95,7 +95,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )
         first = not (self.warm_start and hasattr(self, "network_"))
         if not first:
-            self._check_goes_on("warm_start=False")
+            check_goes_on(self, self._is_multiclass, "warm_start=False")
         else:  # what fails below must not leave the network of the last fit with this one's classes
             for name in ("network_", "_optimizer"):
                 self.__dict__.pop(name, None)
@@ -121,30 +121,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError("partial_fit does not support early_stopping=True; pass early_stopping=False")
         first = not hasattr(self, "network_")
         if not first:
-            self._check_goes_on("fit")
+            check_goes_on(self, self._is_multiclass, "fit")
         X, y, weights = taken(self, X, y, sample_weight, first)
         Y, weights, rng = self._targets(y, False), self._weighted(y, weights), check_random_state(self.random_state)
         if first:
             self._begin(X, Y, rng)
         fit_once(self, X, Y, weights, rng)
         return self
-
-    def _check_goes_on(self, cure: str) -> None:
-        """Refuse settings that a network begun with others could not follow."""
-        network = self.network_
-        backend, loss = network.backend, loss_of_kind(self.loss, self._is_multiclass)
-        same = {
-            "hidden_layer_sizes, activation, dropout or loss": network.architecture
-            == make_architecture(self, self.n_features_in_, self.n_outputs_, loss),
-            "dtype": self.dtype is None or np.dtype(self.dtype) == backend.dtype,
-            "device": self.device in ("auto", backend.device),
-        }
-        for names, is_same in same.items():
-            if not is_same:
-                raise ValueError(
-                    f"{names} was changed after the training had begun, and it cannot go on with that; "
-                    f"set it back, or start again: clone(estimator), or {cure}"
-                )
 
     def _begin(self, X: Any, Y: np.ndarray, rng: Any) -> None:
         """Make the network and set what counts up."""
@@ -172,22 +155,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         arrays = (y, self.predict(X), sample_weight)
         y, predicted, weights = (on_host(array, self.network_.backend) for array in arrays)
         return float(metric(y, predicted, sample_weight=weights))
-
-    def _outputs(self, X: Any, linked: bool) -> Any:
-        """The outputs (n_samples, n_outputs) for checked rows, on their side; linked: probabilities, rates."""
-        backend, on_cpu = self.network_.backend, side_of(X) == "cpu"
-        infer = self.network_.predict if linked else self.network_.forward
-        parts = predicted_rows(infer, X, backend)
-        if on_cpu:
-            parts = [backend.to_host(part) for part in parts]
-        outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
-        if on_cpu and (missing := np.isnan(outputs).any(axis=1)).any():  # whose largest would be the first class
-            raise ValueError(
-                f"the network's output for row {int(missing.argmax())} of X is NaN: its features are too "
-                f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
-                "training, or fit again with a lower learning_rate_init"
-            )
-        return outputs
 
     # What the two say for themselves
 

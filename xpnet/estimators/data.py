@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.data.checks import check_finite, checked_weights, feature_dtype, read_only, target_dtype
-from xpnet.data.dataset import Dataset, UploadedDataset
+from xpnet.data.dataset import Dataset, UploadedDataset, uploaded
 from xpnet.data.feed import rows_held
 from xpnet.network.blocks import CHUNK, predicted_blocks
+from xpnet.network.network import Network
 
 Array = Any
 PREDICTED = 8 * CHUNK  # rows that are made dense, or copied to a GPU, at a time, if a pool holds as many
@@ -88,14 +88,23 @@ def dataset_of(X: Array, Y: np.ndarray, weights: np.ndarray | None, backend: Bac
     return SparseDataset(X, Y, weights)
 
 
-def predicted_rows(infer: Callable[[Any], Any], X: Array, backend: Backend) -> list[Array]:
-    """Return what a method of a network gives for rows, in parts (n, n_outputs) on the network's device.
-
-    There is one part where nothing must be copied.
-    """
-    # A sparse matrix is never the backend's.
+def outputs_for_rows(network: Network, X: Array, linked: bool) -> Array:
+    """Return the outputs (n_samples, n_outputs) for checked rows, on their side; linked: probabilities, rates."""
+    backend, on_cpu = network.backend, side_of(X) == "cpu"
+    # A sparse matrix is never the backend's; there is one part where nothing must be copied.
     n_held = X.shape[0] if backend.owns(X) else min(PREDICTED, rows_held(X.shape[1] * backend.dtype.itemsize))
-    return [part.T for part in predicted_blocks(infer, X, lambda rows: dense(rows, backend), n_held)]
+    infer = network.predict if linked else network.forward
+    parts = [part.T for part in predicted_blocks(infer, X, lambda rows: dense(rows, backend), n_held)]
+    if on_cpu:
+        parts = [backend.to_host(part) for part in parts]
+    outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
+    if on_cpu and (missing := np.isnan(outputs).any(axis=1)).any():  # whose largest would be the first class
+        raise ValueError(
+            f"the network's output for row {int(missing.argmax())} of X is NaN: its features are too "
+            f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
+            "training, or fit again with a lower learning_rate_init"
+        )
+    return outputs
 
 
 def dense(X: Array, backend: Backend) -> Array:
@@ -151,12 +160,7 @@ class DeviceDataset(_RowDataset):
         X = self._samples if self._samples.dtype == backend.dtype else self._samples.astype(backend.dtype)
         if not X.flags.c_contiguous:
             X = X.copy()
-        relative = self.relative_weights()
-        weights = None if relative is None else backend.to_device(relative)
-        n_floats = self._targets.size + (0 if relative is None else relative.size)
-        return UploadedDataset(
-            X, backend.to_device(self._targets), weights, None, self.n_samples, n_floats * backend.dtype.itemsize
-        )
+        return uploaded(self, X, backend, bytes_of_X=0)
 
 
 def float_type(X: Any, dtype: Any) -> Any:

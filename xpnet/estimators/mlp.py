@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.bridge import take_over
-from xpnet.estimators.data import side_of
+from xpnet.estimators.data import outputs_for_rows, side_of
 from xpnet.estimators.inputs import rows_to_predict
 from xpnet.estimators.settings import OUT_ACTIVATIONS, loss_of_kind
 from xpnet.network.losses import Loss
@@ -109,14 +109,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """Return the last layer's outputs before the link, above 0 for yes: (n_samples, n_classes), or (n_samples,)
         of two classes, on the side of X."""
         check_is_fitted(self)
-        outputs = self._outputs(rows_to_predict(self, X), linked=False) - self.network_.architecture.loss.threshold
+        outputs = (
+            outputs_for_rows(self.network_, rows_to_predict(self, X), linked=False)
+            - self.network_.architecture.loss.threshold
+        )
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
         check_is_fitted(self)
-        P = self._outputs(rows_to_predict(self, X), linked=True)
+        P = outputs_for_rows(self.network_, rows_to_predict(self, X), linked=True)
         if P.shape[1] > 1 or self._is_multilabel:
             return P
         xp = np if side_of(P) == "cpu" else self.network_.backend.xp
@@ -177,7 +180,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return str(self._binarizer.y_type_).startswith("multilabel")
 
     def _predicted(self, X: Any) -> Any:
-        outputs, is_host = self._outputs(X, linked=False), side_of(X) == "cpu"
+        outputs, is_host = outputs_for_rows(self.network_, X, linked=False), side_of(X) == "cpu"
         loss, xp = self.network_.architecture.loss, np if is_host else self.network_.backend.xp
         if self._is_multilabel:
             return (outputs > loss.threshold).astype(np.int64)
@@ -227,7 +230,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return y.reshape(len(y), -1)
 
     def _predicted(self, X: Any) -> Any:
-        outputs = self._outputs(X, linked=True)
+        outputs = outputs_for_rows(self.network_, X, linked=True)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:

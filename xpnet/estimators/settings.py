@@ -100,6 +100,24 @@ def check_settings(settings: Any) -> None:
         )
 
 
+def check_goes_on(settings: Any, is_multiclass: bool, cure: str) -> None:
+    """Refuse settings that a network begun with others could not follow."""
+    network = settings.network_
+    backend, loss = network.backend, loss_of_kind(settings.loss, is_multiclass)
+    same = {
+        "hidden_layer_sizes, activation, dropout or loss": network.architecture
+        == make_architecture(settings, settings.n_features_in_, settings.n_outputs_, loss),
+        "dtype": settings.dtype is None or np.dtype(settings.dtype) == backend.dtype,
+        "device": settings.device in ("auto", backend.device),
+    }
+    for names, is_same in same.items():
+        if not is_same:
+            raise ValueError(
+                f"{names} was changed after the training had begun, and it cannot go on with that; "
+                f"set it back, or start again: clone(estimator), or {cure}"
+            )
+
+
 def make_network(
     settings: Any,
     n_features: int,

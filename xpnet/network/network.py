@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.architecture import Architecture, Function
 from xpnet.network.blocks import CHUNK
+from xpnet.network.idle_engines import IdleEngines
+from xpnet.network.inputs import check_samples
 from xpnet.network.layer import Layer
 from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
@@ -29,7 +31,6 @@ from xpnet.program.calls import Program
 __all__ = ["Network"]
 
 Array = Any
-_IDLE_ENGINES = 8
 
 
 class Network:
@@ -67,13 +68,7 @@ class Network:
             layers, loss, activation=activation, output=output, init=init, normalization=normalization, dropout=dropout
         )
         self._set_up(architecture, backend)
-        rng = random_generator(seed, 0)
-        self._fill(
-            (f"layers.{i}.{name}", value)
-            for i, layer in enumerate(architecture.layers)
-            if layer.parameter_shapes()
-            for name, value in layer.initialize(rng).items()
-        )
+        _fill(self, _drawn(architecture, random_generator(seed, 0)))
 
     @classmethod
     def from_spec(
@@ -179,14 +174,8 @@ class Network:
         architecture, tensors = load_model(path, functions)
         network = cls.__new__(cls)
         network._set_up(architecture, backend)
-        dtype = network.backend.dtype
-        for name, value in tensors.items():
-            if abs(value).max() > np.finfo(dtype).max:
-                raise ValueError(
-                    f"{path}: tensor {name} has values too large for {dtype}; "
-                    "load it with select_backend(dtype='float64')"
-                )
-        network._fill(tensors.items())
+        _check_range(path, tensors, network.backend.dtype)
+        _fill(network, tensors.items())
         return network
 
     @property
@@ -197,26 +186,13 @@ class Network:
     def __repr__(self) -> str:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
 
-    @contextmanager
-    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Iterator[Engine]:
-        """Lend an engine for a Program, kept under `key` for the next time.
+    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> AbstractContextManager[Engine]:
+        """Lend an engine for a Program, kept under `key` for the next time; whoever holds it is its only user."""
+        return self._idle.lend(key, lambda: make_engine(build(), self.backend, self.owned))
 
-        Whoever holds it is its only user, so that two threads may use one network at once.
-        """
-        engine = self._take_idle(key) or make_engine(build(), self.backend, self.owned)
-        yield engine
-        self._idle.append((key, engine))
-        del self._idle[:-_IDLE_ENGINES]
-
-    def _take_idle(self, key: tuple[Any, ...]) -> Engine | None:
-        for entry in tuple(self._idle):
-            if entry[0] == key:
-                try:
-                    self._idle.remove(entry)
-                except ValueError:  # another thread was faster
-                    continue
-                return entry[1]
-        return None
+    def check_samples(self, X: Array, Y: Array | None = None, weights: Array | None = None) -> int:
+        """Refuse arrays of the wrong side, dtype or shape; return the number of samples."""
+        return check_samples(self.backend, self.architecture, X, Y, weights)
 
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
@@ -236,17 +212,7 @@ class Network:
         self.parameters = Parameters(layout, self.owned[: layout.size])
         self.statistics = _statistics(layout, self.owned)
         self.step_keys: Array | None = None  # how far `xpnet.step` has come in the masks of dropout
-        self._idle: list[tuple[tuple[Any, ...], Engine]] = []
-
-    def _fill(self, values: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Move initial or loaded parameters and statistics, one by one by name, to a GPU in one copy."""
-        layout, on_cpu = self.architecture.layout, self.backend.device == "cpu"
-        host = self.owned if on_cpu else np.zeros(layout.size + layout.n_statistics, self.backend.dtype)
-        arrays = {**Parameters(layout, host[: layout.size]).named, **_statistics(layout, host)}
-        for name, value in values:
-            arrays[name][...] = value
-        if not on_cpu:
-            self.owned[...] = self.backend.to_device(host)
+        self._idle = IdleEngines()
 
     def _infer(self, kind: str, X: Array, training: bool = False) -> list[Array]:
         n_samples = self.check_samples(X)
@@ -264,51 +230,6 @@ class Network:
                     result[:, part] = engine.read(name, size)
         return results
 
-    def check_samples(self, X: Array, Y: Array | None = None, weights: Array | None = None) -> int:
-        """Refuse arrays of the wrong side, dtype or shape; returns the number of samples."""
-        self._check_array("X", X, self.architecture.n_inputs)
-        n_samples = int(X.shape[1])
-        if Y is not None:
-            self._check_array("Y", Y, self.architecture.n_outputs)
-            if Y.shape[1] != n_samples:
-                raise ValueError(f"X has {n_samples} samples (columns) and Y has {Y.shape[1]}; give as many of both")
-        if weights is not None:
-            self._check_side("weights", weights)
-            if tuple(weights.shape) != (n_samples,):
-                raise ValueError(
-                    f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
-                    f"reshape it with weights.reshape({n_samples})"
-                )
-            values = self.backend.to_host(weights)
-            if not (values.min() >= 0.0 and values.max() < np.inf):  # so that NaN fails too
-                raise ValueError(
-                    "weights hold a number below 0, infinity or NaN; needed are finite ones of at least "
-                    "0: give a sample that should not count the weight 0"
-                )
-        return n_samples
-
-    def _check_side(self, name: str, array: Array) -> None:
-        """Refuse what is not an array of the network's library and dtype."""
-        backend = self.backend
-        if not backend.owns(array):
-            side = f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
-            convert = f"pass network.backend.to_device({name})"
-            if backend.device == "cpu" and hasattr(array, "get"):
-                convert = f"pass backend.to_host({name}), of the backend that it came from"
-            raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
-        if array.dtype != backend.dtype:
-            raise TypeError(
-                f"{name} is {array.dtype}, the network computes in {backend.dtype}; "
-                f"pass network.backend.to_device({name})"
-            )
-
-    def _check_array(self, name: str, array: Array, n_rows: int) -> None:
-        self._check_side(name, array)
-        shape = tuple(array.shape)
-        if len(shape) == 2 and shape[0] == n_rows and shape[1] > 0:
-            return
-        raise ValueError(_shape_message(name, shape, n_rows))
-
 
 def feed_samples(engine: Engine, size: int, X: Array, Y: Array, weights: Array | None) -> None:
     """Put one batch into the buffers of a Program that gathers X, Y and perhaps weights."""
@@ -316,6 +237,32 @@ def feed_samples(engine: Engine, size: int, X: Array, Y: Array, weights: Array |
         engine.feed(size, X=X, Y=Y)
     else:
         engine.feed(size, X=X, Y=Y, w=weights.reshape(1, size))
+
+
+def _drawn(architecture: Architecture, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
+    """Draw what the layers start with, by its name in files."""
+    for i, layer in enumerate(architecture.layers):
+        if layer.parameter_shapes():
+            yield from ((f"layers.{i}.{name}", value) for name, value in layer.initialize(rng).items())
+
+
+def _check_range(path: Any, tensors: Mapping[str, np.ndarray], dtype: np.dtype[Any]) -> None:
+    for name, value in tensors.items():
+        if abs(value).max() > np.finfo(dtype).max:
+            raise ValueError(
+                f"{path}: tensor {name} has values too large for {dtype}; load it with select_backend(dtype='float64')"
+            )
+
+
+def _fill(network: Network, values: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Move initial or loaded parameters and statistics, one by one by name, to a GPU in one copy."""
+    layout, on_cpu = network.architecture.layout, network.backend.device == "cpu"
+    host = network.owned if on_cpu else np.zeros(layout.size + layout.n_statistics, network.backend.dtype)
+    arrays = {**Parameters(layout, host[: layout.size]).named, **_statistics(layout, host)}
+    for name, value in values:
+        arrays[name][...] = value
+    if not on_cpu:
+        network.owned[...] = network.backend.to_device(host)
 
 
 def _statistics(layout: Layout, owned: Array) -> dict[str, Array]:
@@ -347,21 +294,6 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
                 'Dense(784, 100, init="he"), Activation("relu"), Dropout(0.5)'
             )
     return Architecture(tuple(layers), loss)
-
-
-def _shape_message(name: str, shape: tuple[int, ...], n_rows: int) -> str:
-    wanted = f"{name} is {shape}, needed is ({n_rows}, n_samples)"
-    if len(shape) == 2 and shape[1] == n_rows:
-        return f"{name} is {shape}; one sample is one column: pass {name}.T"
-    if len(shape) == 1 and n_rows == 1:
-        return f"{wanted}; one sample is one column: pass {name}.reshape(1, -1)"
-    if len(shape) == 1 and shape[0] == n_rows:
-        return f"{wanted}; one sample is one column: pass {name}.reshape({n_rows}, 1)"
-    if len(shape) > 2 and int(np.prod(shape[:-1])) == n_rows:
-        return f"{wanted}; flatten it with {name}.reshape({n_rows}, -1)"
-    if len(shape) > 2 and int(np.prod(shape[1:])) == n_rows:
-        return f"{wanted}; flatten it with {name}.reshape({shape[0]}, -1).T"
-    return f"{wanted} with at least one sample; give one row per {'feature' if name == 'X' else 'output'}"
 
 
 def _capacity(n_samples: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,6 +28,9 @@ class _Normalization(Layer):
     """What the two have in common: n features, each with its own scale gamma and offset beta."""
 
     n: int
+
+    backward_kernel: ClassVar[Callable[..., None]]
+    backward_works_on: ClassVar[tuple[str, ...]]  # the working arrays that the kernel overwrites
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", check_whole("n", self.n, at_least=1))
@@ -58,6 +62,14 @@ class _Normalization(Layer):
             )
         return n_in
 
+    def backward_into(
+        self, xp: Any, arrays: dict[str, Array], trace: Array, dY: Array, grads: dict[str, Array], dX: Array | None
+    ) -> None:
+        """Write the gradients for dY (n, batch) into grads["gamma"], grads["beta"] and dX (n, batch)."""
+        gamma, xhat, inverse = (arrays[name] for name in ("gamma", "xhat", "inverse"))
+        spare = (arrays[name] for name in self.backward_works_on)
+        self.backward_kernel(xp, gamma, xhat, inverse, dY, grads["gamma"], grads["beta"], dX, *spare)
+
 
 @dataclass(frozen=True)
 class BatchNorm(_Normalization):
@@ -74,6 +86,8 @@ class BatchNorm(_Normalization):
     eps: float = 1e-5
 
     type: ClassVar[str] = "batch_norm"
+    backward_kernel = staticmethod(batch_norm_backward)
+    backward_works_on = ("scale",)
     cancels_bias: ClassVar[bool] = True
     least_batch: ClassVar[int] = 2  # the variance of one sample is 0, whatever the sample
 
@@ -117,22 +131,6 @@ class BatchNorm(_Normalization):
         normalize(xp, X, 1, self.eps, arrays["mean"], arrays["variance"], arrays["inverse"], arrays["xhat"], out)
         scale_and_shift(xp, arrays["xhat"], arrays["gamma"], arrays["beta"], out)
 
-    def backward_into(
-        self, xp: Any, arrays: dict[str, Array], trace: Array, dY: Array, grads: dict[str, Array], dX: Array | None
-    ) -> None:
-        """Write the gradients for dY (n, batch) into grads["gamma"], grads["beta"] and dX (n, batch)."""
-        batch_norm_backward(
-            xp,
-            arrays["gamma"],
-            arrays["xhat"],
-            arrays["inverse"],
-            dY,
-            grads["gamma"],
-            grads["beta"],
-            dX,
-            arrays["scale"],
-        )
-
     def advance_into(self, xp: Any, arrays: dict[str, Array]) -> None:
         """Move the running statistics towards the batch's."""
         batch = arrays["xhat"].shape[1]
@@ -152,6 +150,8 @@ class LayerNorm(_Normalization):
     eps: float = 1e-5
 
     type: ClassVar[str] = "layer_norm"
+    backward_kernel = staticmethod(layer_norm_backward)
+    backward_works_on = ("mean", "work")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,20 +167,3 @@ class LayerNorm(_Normalization):
         inverse = arrays["inverse"]  # the variance itself is not needed again
         normalize(xp, X, 0, self.eps, arrays["mean"], inverse, inverse, arrays["xhat"], out)
         scale_and_shift(xp, arrays["xhat"], arrays["gamma"], arrays["beta"], out)
-
-    def backward_into(
-        self, xp: Any, arrays: dict[str, Array], trace: Array, dY: Array, grads: dict[str, Array], dX: Array | None
-    ) -> None:
-        """Write the gradients for dY (n, batch) into grads["gamma"], grads["beta"] and dX (n, batch)."""
-        layer_norm_backward(
-            xp,
-            arrays["gamma"],
-            arrays["xhat"],
-            arrays["inverse"],
-            dY,
-            grads["gamma"],
-            grads["beta"],
-            dX,
-            arrays["mean"],
-            arrays["work"],
-        )

@@ -1,0 +1,112 @@
+"""Classes among the targets: one-hot columns of labels, labels of these, weights and shares by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet.checks import check_option, check_whole
+from xpnet.data.checks import BLOCK, checked_labels
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+# One-hot columns beyond this size are nearly always labels that are really identifiers.
+_MAX_ONE_HOT_BYTES = 1 << 30
+
+
+def one_hot(labels: ArrayLike, n_classes: int | None) -> NDArray[Any]:
+    """Return labels (n_samples,) as one-hot float32 rows (n_samples, n_classes); None takes the largest label + 1."""
+    numbers = checked_labels(labels)
+    largest = int(numbers.max())
+    if n_classes is None:
+        n_classes = max(2, largest + 1)
+    n_classes = check_whole("n_classes", n_classes, at_least=2)
+    if largest >= n_classes:
+        where = int(np.argmax(numbers >= n_classes))
+        raise ValueError(
+            f"label {int(numbers[where])} at sample {where}, but n_classes={n_classes} allows 0 to "
+            f"{n_classes - 1}. Pass n_classes={largest + 1} or more, or leave it out."
+        )
+    one_hot_bytes = n_classes * len(numbers) * np.dtype(np.float32).itemsize
+    if one_hot_bytes > _MAX_ONE_HOT_BYTES:
+        raise ValueError(
+            f"one-hot columns of {n_classes} classes (largest label {largest}) for {len(numbers)} "
+            f"samples would take {one_hot_bytes / 2**30:.1f} GiB; the limit is "
+            f"{_MAX_ONE_HOT_BYTES / 2**30:.0f} GiB. If the labels are identifiers, number them with "
+            "np.unique(labels, return_inverse=True)[1]."
+        )
+    targets = np.zeros((len(numbers), n_classes), np.float32)
+    targets[np.arange(len(numbers)), numbers.astype(np.intp)] = 1
+    return targets
+
+
+def holds_classes(targets: NDArray[Any]) -> bool:
+    """Whether rows (n_samples, n_outputs) are one-hot, or for one output all 0 or 1."""
+    step = max(1, BLOCK // targets.shape[1])
+    for start in range(0, len(targets), step):
+        block = targets[start : start + step]
+        ones = block == 1
+        if not (ones | (block == 0)).all():
+            return False
+        if targets.shape[1] > 1 and not (ones.sum(axis=1) == 1).all():
+            return False
+    return True
+
+
+def labels_of(targets: NDArray[Any], are_classes: bool) -> NDArray[Any]:
+    """Return the class (n_samples,) of each row of targets (n_samples, n_outputs)."""
+    n_samples, n_outputs = targets.shape
+    if not are_classes:
+        raise ValueError(
+            f"Y is ({n_outputs}, {n_samples}) and holds no classes; labels needs one-hot "
+            "columns or one row of 0 and 1. Build the dataset with Dataset.from_labels(X, labels)."
+        )
+    labels: NDArray[Any] = targets[:, 0].astype(np.intp) if n_outputs == 1 else targets.argmax(axis=1)
+    return labels
+
+
+def weights_by_class(
+    class_weight: str | Mapping[int, float] | Sequence[float],
+    labels: NDArray[Any],
+    weights: NDArray[Any] | None,
+    n_classes: int,
+) -> NDArray[Any]:
+    """Return sample weights (n_samples,), or ones, times those of classes: see `Dataset.with_class_weight`."""
+    per_class = np.ones(n_classes)
+    if isinstance(class_weight, str):
+        check_option("class_weight", class_weight, ("balanced", "or a dict or a list of weights"))
+        counts = np.bincount(labels, weights, n_classes)
+        present = counts > 0
+        per_class[present] = counts.sum() / (present.sum() * counts[present])
+    elif isinstance(class_weight, Mapping):
+        unknown = [
+            label for label in class_weight if not (isinstance(label, (int, np.integer)) and 0 <= label < n_classes)
+        ]
+        if unknown:
+            raise ValueError(
+                f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}; leave it out"
+            )
+        for label, weight in class_weight.items():
+            per_class[label] = weight
+    else:
+        per_class = np.asarray(class_weight, np.float64)
+        if per_class.shape != (n_classes,):
+            raise ValueError(
+                f"class_weight is {per_class.shape}, needed is ({n_classes},), one weight a class; "
+                "pass a dict to name some of them"
+            )
+    return per_class[labels] * (1.0 if weights is None else weights)
+
+
+def stratified(order: NDArray[Any], labels: NDArray[Any], n_chosen: int) -> NDArray[Any]:
+    """Return `n_chosen` sample indices, taken from `order` in proportion to the classes; labels: of these samples."""
+    class_sizes = np.bincount(labels)
+    # Whole-number arithmetic: quotas n_chosen * size / n_samples, exact, rounded down.
+    quotas, remainders = np.divmod(n_chosen * class_sizes, len(order))
+    largest_first = np.argsort(-remainders, kind="stable")
+    quotas[largest_first[: n_chosen - quotas.sum()]] += 1
+    chosen = [order[labels == label][:quota] for label, quota in enumerate(quotas)]
+    return np.concatenate(chosen)

@@ -1,0 +1,75 @@
+"""What a network is given, checked: arrays of its own library and dtype, one sample a column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.network.architecture import Architecture
+
+Array = Any
+
+
+def check_samples(
+    backend: Backend, architecture: Architecture, X: Array, Y: Array | None = None, weights: Array | None = None
+) -> int:
+    """Refuse arrays of the wrong side, dtype or shape; return the number of samples."""
+    _check_array(backend, "X", X, architecture.n_inputs)
+    n_samples = int(X.shape[1])
+    if Y is not None:
+        _check_array(backend, "Y", Y, architecture.n_outputs)
+        if Y.shape[1] != n_samples:
+            raise ValueError(f"X has {n_samples} samples (columns) and Y has {Y.shape[1]}; give as many of both")
+    if weights is not None:
+        _check_side(backend, "weights", weights)
+        if tuple(weights.shape) != (n_samples,):
+            raise ValueError(
+                f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
+                f"reshape it with weights.reshape({n_samples})"
+            )
+        values = backend.to_host(weights)
+        if not (values.min() >= 0.0 and values.max() < np.inf):  # so that NaN fails too
+            raise ValueError(
+                "weights hold a number below 0, infinity or NaN; needed are finite ones of at least "
+                "0: give a sample that should not count the weight 0"
+            )
+    return n_samples
+
+
+def _check_side(backend: Backend, name: str, array: Array) -> None:
+    """Refuse what is not an array of the network's library and dtype."""
+    if not backend.owns(array):
+        side = f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
+        convert = f"pass network.backend.to_device({name})"
+        if backend.device == "cpu" and hasattr(array, "get"):
+            convert = f"pass backend.to_host({name}), of the backend that it came from"
+        raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
+    if array.dtype != backend.dtype:
+        raise TypeError(
+            f"{name} is {array.dtype}, the network computes in {backend.dtype}; pass network.backend.to_device({name})"
+        )
+
+
+def _check_array(backend: Backend, name: str, array: Array, n_rows: int) -> None:
+    _check_side(backend, name, array)
+    shape = tuple(array.shape)
+    if len(shape) == 2 and shape[0] == n_rows and shape[1] > 0:
+        return
+    raise ValueError(_shape_message(name, shape, n_rows))
+
+
+def _shape_message(name: str, shape: tuple[int, ...], n_rows: int) -> str:
+    wanted = f"{name} is {shape}, needed is ({n_rows}, n_samples)"
+    if len(shape) == 2 and shape[1] == n_rows:
+        return f"{name} is {shape}; one sample is one column: pass {name}.T"
+    if len(shape) == 1 and n_rows == 1:
+        return f"{wanted}; one sample is one column: pass {name}.reshape(1, -1)"
+    if len(shape) == 1 and shape[0] == n_rows:
+        return f"{wanted}; one sample is one column: pass {name}.reshape({n_rows}, 1)"
+    if len(shape) > 2 and int(np.prod(shape[:-1])) == n_rows:
+        return f"{wanted}; flatten it with {name}.reshape({n_rows}, -1)"
+    if len(shape) > 2 and int(np.prod(shape[1:])) == n_rows:
+        return f"{wanted}; flatten it with {name}.reshape({shape[0]}, -1).T"
+    return f"{wanted} with at least one sample; give one row per {'feature' if name == 'X' else 'output'}"
