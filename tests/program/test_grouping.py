@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from features import FEATURES, network_of, program_of
+from features import FEATURES, OF_EACH_STRUCTURE, network_of, program_of
 
 import xpnet
 from xpnet.network.programs import evaluation_program, inference_program
@@ -197,7 +197,8 @@ def test_phases_stay_apart():
     assert launches(recorded, "update") == launches(recorded)[-2:]
 
 
-@pytest.mark.in_turn(name=list(FEATURES), batch=[2, 7])
+@pytest.mark.parametrize("batch", [2, 7])
+@pytest.mark.parametrize("name", OF_EACH_STRUCTURE)
 def test_every_call_is_there_once_and_after_those_it_depends_on(name, batch):
     """Independent of the rule: by bytes alone, of any two calls that touch the same memory the order must be kept."""
     recorded = program_of(FEATURES[name], network_of(FEATURES[name], xpnet.select_backend("cpu")), batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from features import FEATURES, network_of, program_of
+from features import FEATURES, OF_EACH_STRUCTURE, network_of, program_of
 
 from xpnet import select_backend
 from xpnet.program.grouping import launches, leader
@@ -80,7 +80,7 @@ def test_shares_of_a_long_sum_lie_apart():
 
 
 @pytest.mark.parametrize("share", [False, True])
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", OF_EACH_STRUCTURE)
 def test_nests_hold_all_statements_in_order(name, share):
     """A loop holds calls of one length, of single numbers one sum, and none reads a total that stands before it."""
     program = program_of(FEATURES[name], network_of(FEATURES[name], select_backend("cpu")), 4)
