@@ -15,7 +15,7 @@ from xpnet.training.records import Moment
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived."""
+    """A signal other than Ctrl-C arrived that ends the process."""
 
 
 class Interruption(Callback):
@@ -31,7 +31,7 @@ class Interruption(Callback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals meanwhile; those of SIGINT, SIGTERM and SIGHUP that somebody has ignored stay so."""
+        """Take the signals meanwhile; those that somebody has ignored stay so, but for SIGTERM."""
         handlers = {number: signal.getsignal(number) for number in _signals()}
         for number, handler in handlers.items():
             if number == signal.SIGTERM or handler not in (signal.SIG_IGN, None):
@@ -75,5 +75,6 @@ def signals_ignored() -> Iterator[None]:
 
 
 def _signals() -> list[signal.Signals]:
-    """Ctrl-C, termination, and a terminal or connection that closes, where the system has that."""
-    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    """Ctrl-C, termination, and a terminal or connection that closes: SIGHUP, on Windows SIGBREAK."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]

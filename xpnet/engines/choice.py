@@ -47,7 +47,10 @@ class Row:
 
 
 def _compiled(program: Program, backend: Backend, owned: Any, data: Any) -> Engine:
-    return Compiled(program, backend, owned, data, threads_for(program, backend))
+    try:
+        return Compiled(program, backend, owned, data, threads_for(program, backend))
+    except RuntimeError as error:  # as may be where nobody has tried it: see the README's limits
+        raise CannotPrint(f"LLVM has {' '.join(str(error).split())}") from error
 
 
 def _compiling_repays(program: Program, n_steps: int) -> bool:
@@ -138,7 +141,8 @@ def make_engine(
     """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: what `choose_engine` said; "" for the one that needs no preparation, as single steps, measures and
-    predictions have it. What cannot be compiled, such as a kernel of a user's own may be, is replayed, with a warning.
+    predictions have it. What cannot be compiled is replayed, with a warning: what a kernel of a user's own may say, and
+    whatever LLVM refuses, as it may on a system that this has not been tried on.
     """
     row = ENGINES[engine or unprepared(backend.device)]
     try:

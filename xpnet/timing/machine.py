@@ -46,9 +46,11 @@ def facts(version: str) -> dict[str, Any]:
 
 def memory() -> int | None:
     """Bytes of memory that this machine has, or None where the system does not tell."""
+    if not hasattr(os, "sysconf"):  # not a POSIX system
+        return None
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not a POSIX system, or one that does not know
+    except (ValueError, OSError):  # one that does not know
         return None
 
 

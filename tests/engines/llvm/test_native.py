@@ -104,11 +104,12 @@ def test_without_a_cache(tmp_path, monkeypatch):
 OTHER_HOSTS = {
     "llvmlite": lambda patch: patch.setattr(llvmlite, "__version__", "999.0"),
     "LLVM": lambda patch: patch.setattr(llvm, "llvm_version_info", (999, 0, 0)),
-    "CPU": lambda patch: patch.setattr(llvm, "get_host_cpu_name", lambda: "generic"),
+    "CPU": lambda patch: patch.setattr(llvm, "get_host_cpu_name", lambda: OTHER_CPU),
     "features": lambda patch: patch.setattr(llvm, "get_host_cpu_features", lambda: type(FEATURES)()),
     "options": lambda patch: patch.setattr(native, "_speed_level", lambda text: 2),
 }
 FEATURES = llvm.get_host_cpu_features()
+OTHER_CPU = "neoverse-n1" if llvm.get_host_cpu_name() == "generic" else "generic"
 
 
 @pytest.mark.parametrize("what", OTHER_HOSTS)

@@ -173,19 +173,24 @@ def _fault(folder: Path) -> str | None:
     if not stat.S_ISDIR(found.st_mode):
         return "is no folder; move it away"
     if not _own(found):
-        return f"belongs to user {found.st_uid}, not to the one who runs this ({os.geteuid()})"
+        return f"belongs to user {found.st_uid}, not to the one who runs this ({_user()})"
     if not _closed(found):
         return f"can be written by others (mode {stat.S_IMODE(found.st_mode):o}); empty it and run `chmod 700 {folder}`"
     return None
 
 
+def _user() -> int | None:
+    """Who runs this, or None on a system without owners and modes of files, such as Windows."""
+    return os.geteuid() if hasattr(os, "geteuid") else None
+
+
 def _own(found: os.stat_result) -> bool:
-    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return _user() in (None, found.st_uid)
 
 
 def _closed(found: os.stat_result) -> bool:
     """Whether the mode keeps others from writing; a Windows mode says nothing about others."""
-    return not hasattr(os, "geteuid") or not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return _user() is None or not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _read_own(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -75,6 +76,7 @@ class Compiled(Engine):
         self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.native.address)
         self._flags = np.zeros(FLAG * threads, np.int64)
         self._numbers = BySize[np.ndarray | None](program.capacity)
+        self._pause = _sched_yield()
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; a last step of a length that the text does not hold for is replayed."""
@@ -110,7 +112,7 @@ class Compiled(Engine):
             "n_samples": n_samples,
             "continues": int(continues),
             "flags": self._flags,
-            "pause": _sched_yield() if self.threads > 1 else 0,
+            "pause": ctypes.cast(self._pause, ctypes.c_void_p).value,
             "gemm": self._gemm.address if self._gemm else 0,
         }
         values = [table[name] for name in TABLE] + [memory.data[name][0] for name, _ in memory.gathers]
@@ -167,8 +169,14 @@ def _join(workers: list[threading.Thread]) -> None:
         raise interrupt
 
 
-def _sched_yield() -> int:
-    """The address of the C library's function that offers the processor to others."""
-    address = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value
-    assert address is not None
-    return address
+def _sched_yield() -> Any:
+    """Return a C function that offers the processor to others: the system's, or Python's where the system has none."""
+
+    def offer() -> int:
+        time.sleep(0)
+        return 0
+
+    try:
+        return ctypes.CDLL(None).sched_yield
+    except (AttributeError, OSError, TypeError):  # not a POSIX system
+        return ctypes.CFUNCTYPE(ctypes.c_int)(offer)
