@@ -66,7 +66,7 @@ class Text:
         return [self._phases(order, thread) for thread in range(threads)]
 
     def _phases(self, order: list[int], thread: int) -> Phases:
-        known = {"n_samples": len(order), "goes_on": 0}
+        known = {"n_samples": len(order), "continues": 0}
         table = [known.get(name, (name, 0)) for name in TABLE] + [("data", 0)] * 9
         found: Phases = [(set(), set())]
         self._follow("run", [("table", 0), thread], {"table": table, "order": order, **self._tables}, found)
