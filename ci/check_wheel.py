@@ -31,7 +31,7 @@ def check_installed() -> None:
     assert "site-packages" in package.parts, f"xpnet is imported from {package}"
     assert xpnet.__version__ == found.version
     names = {str(path) for path in found.files or []}
-    needed = {"xpnet/py.typed", "xpnet/__init__.pyi", "xpnet/datasets/NOTICE", "xpnet/datasets/mnist_sample.npz"}
+    needed = {"xpnet/py.typed", "xpnet/datasets/NOTICE", "xpnet/datasets/mnist_sample.npz"}
     assert needed <= names, f"not installed: {needed - names}"
     notices = found.metadata.get_all("License-File") or []
     assert {"LICENSE", "xpnet/datasets/NOTICE"} <= set(notices), notices
