@@ -272,7 +272,10 @@ def test_convergence():
         ({"solver": "lbfgs", "schedule": "cosine"}, ["epochs and steps"]),
         ({"schedule": 3}, ["schedule is 3", "needed is ", "xpnet.Step(0.1, every=1000)"]),
         ({"engine": "compile"}, ["engine is 'compile'", "did you mean 'compiled'"]),
-        ({"solver": "lbfgs", "engine": "compiled"}, ["engine", "runs steps, and solver 'lbfgs' has none"]),
+        (
+            {"solver": "lbfgs", "engine": "compiled"},
+            ["engine is 'compiled'", "runs steps, and solver 'lbfgs' has none", "use solver='adam', or engine='auto'"],
+        ),
         ({"device": "gpu"}, ["cuda"]),
         ({"validation_fraction": 1.0}, ["below 1"]),
     ],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from numpy.lib.stride_tricks import as_strided
+from refusals import refusal
 from threadpoolctl import threadpool_info
 
 from xpnet.engines.llvm.blas import COLUMN_MAJOR, NO_TRANS, ROW_MAJOR, TRANS, numpy_gemm
@@ -96,6 +97,11 @@ def test_one_thread_and_back():
 def test_none_where_there_is_none(dtype):
     assert numpy_gemm(dtype, []) is None
     assert numpy_gemm(dtype, [ctypes.CDLL(None)]) is None  # the interpreter and the C library
+
+
+def test_types_that_blas_has_no_product_of():
+    with refusal(ValueError, "dtype is int64", "takes float32 or float64", "give one of these"):
+        numpy_gemm(int)
 
 
 def stand_in(dtype, fault=None):

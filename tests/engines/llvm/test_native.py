@@ -12,6 +12,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import pytest
 from processors import PROCESSORS, VECTOR_BYTES
+from refusals import refusal
 
 from xpnet.engines.llvm import native
 
@@ -161,6 +162,8 @@ def test_llvmlite_missing_or_too_old(folder, monkeypatch):
         patch.setitem(sys.modules, "llvmlite.binding", None)
         native.load(TRIPLE)
     monkeypatch.setattr(llvm, "llvm_version_info", (15, 0, 7))
-    with pytest.raises(ImportError, match=r"needs LLVM 20 or newer, this llvmlite has 15.*--upgrade 'xpnet\[jit\]'"):
+    with refusal(
+        ImportError, "this llvmlite has 15", "needs LLVM 20 or newer", "Run: pip install --upgrade 'xpnet[jit]'"
+    ):
         native.load(TRIPLE)
     assert not folder.exists()

@@ -199,12 +199,12 @@ def _read_own(path: Path) -> bytes:
     The file is judged after it is opened, so that it cannot be exchanged in between.
     """
     if not stat.S_ISREG(path.lstat().st_mode):  # once more: a system may have no O_NOFOLLOW
-        raise OSError("not a file")
+        raise OSError(path)
     flags = [getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")]  # a pipe: no wait
     with os.fdopen(os.open(path, os.O_RDONLY | sum(flags)), "rb") as file:
         found = os.fstat(file.fileno())
         if not (stat.S_ISREG(found.st_mode) and _own(found) and _closed(found)):
-            raise OSError("not a file that only its user can write")
+            raise OSError(path)
         content = file.read()
     with suppress(OSError):
         os.utime(path)
