@@ -18,6 +18,7 @@ from xpnet.kernels.activations import (
     ACTIVATIONS,
     elu,
     elu_backward,
+    exp_minus_one,
     gelu,
     gelu_backward,
     gelu_gate,
@@ -158,6 +159,11 @@ def case_leaky_relu_backward(rng, n, batch):
 def case_elu(rng, n, batch):
     Z = draw(rng, n, batch)
     return elu, {"Z": Z, "work": scratch(n, batch)}, {"out": np.where(Z > 0, Z, np.expm1(Z))}
+
+
+def case_exp_minus_one(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return exp_minus_one, {"Z": Z}, {"out": np.where(Z < 0, np.expm1(Z), -1e-30)}
 
 
 def case_elu_backward(rng, n, batch):
@@ -752,6 +758,18 @@ def unwritten(value):
     """What an array of that kind holds before anyone writes it."""
     bits = getattr(value, "dtype", None) == np.uint32
     return np.full(np.shape(value), 0xA5A5A5A5, np.uint32) if bits else scratch(*np.shape(value))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elu_and_selu_keep_all_digits_below_zero(dtype):
+    Z = np.append(-np.logspace(-37, 2.2, 999), 0.0).astype(dtype)[None]
+    exact = np.expm1(Z.astype(np.float64))
+    with np.errstate(all="ignore"):
+        for kernel, factor in ((elu, 1.0), (selu, SELU_LEFT)):
+            out, work = np.empty_like(Z), np.empty_like(Z)
+            kernel(np, Z, out, work)
+            np.testing.assert_allclose(out, factor * exact, rtol=3 * np.finfo(dtype).eps)
+            assert out[0, -1] == 0.0
 
 
 @pytest.mark.pairwise(name=list(CASES), dtype=[np.float64, np.float32], shape=SHAPES)
