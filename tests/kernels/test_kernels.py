@@ -490,6 +490,10 @@ def case_nadam(rng, n, batch):
     )
 
 
+def case_uncorrected_eps(rng, n, batch):
+    return updates.uncorrected_eps, {"c2": np.full(1, 0.25), "eps": 0.3}, {"out": (np.full(1, np.nan), [0.6])}
+
+
 def case_nadam_rates(rng, n, batch):
     t = n * batch
     mu = 0.75 * (1 - 0.5 * 0.96 ** np.arange(1.0, t + 2))
@@ -579,12 +583,39 @@ def case_accumulated_mean(rng, n, batch):
     total = draw(rng, n * batch)
     return (
         updates.accumulated_mean,
-        {},
-        {
-            "total": (total, 0 * total),
-            "total_weight": (np.full(1, 4.0), [0.0]),
-            "gradient": (scratch(1, n * batch)[0], total / 4),
-        },
+        {"total_weight": np.full(1, 4.0)},
+        {"total": (total, 0 * total), "gradient": (scratch(1, n * batch)[0], total / 4)},
+    )
+
+
+def case_forget_weight(rng, n, batch):
+    return updates.forget_weight, {}, {"total_weight": (np.full(1, 4.0), [0.0])}
+
+
+def case_penalty_rate_of_samples(rng, n, batch):
+    return (
+        updates.penalty_rate,
+        {"l2": np.full(1, 0.6), "weight": float(batch)},
+        {"rate": (np.full(1, np.nan), [0.6 / batch])},
+    )
+
+
+def case_penalty_rate_of_weights(rng, n, batch):
+    weight = np.full(1, float(batch - 1))  # 0 too
+    rate = [0.6 / (batch - 1) if batch > 1 else 0.0]
+    return (
+        updates.penalty_rate,
+        {"l2": np.full(1, 0.6), "weight": np.maximum(weight, 1e-37)},
+        {"rate": (np.full(1, np.nan), rate)},
+    )
+
+
+def case_summed_l2_gradient(rng, n, batch):
+    W, dW = draw(rng, n * batch), draw(rng, n * batch)
+    return (
+        updates.summed_l2_gradient,
+        {"W": W, "work": scratch(1, n * batch)[0], "rate": 0.3},
+        {"dW": (dW, dW + 0.3 * W), "penalty": (np.full(1, np.nan), [0.15 * (W @ W)])},
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend, select_backend
-from xpnet.checks import check_path
+from xpnet.checks import by_their_mean, check_path
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.architecture import Architecture, Function
@@ -121,7 +121,7 @@ class Network:
         training: as in a training step on these samples as one batch, with the masks of dropout that `gradients` has
         and the batch's own statistics; this is the function whose gradient `gradients` returns. Nothing moves on.
         """
-        n_samples = self.check_samples(X, Y, weights)
+        n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
         weighted, total, total_weight = weights is not None, 0.0, 0.0
         capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
         with self.engine(
@@ -144,7 +144,7 @@ class Network:
         Dropout has the same masks at every call, and no running statistics move. Raises ValueError for one sample
         and a BatchNorm.
         """
-        n_samples = self.check_samples(X, Y, weights)
+        n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
         with self.engine(
             ("gradients", weights is not None, n_samples),
             lambda: training_program(self.architecture, n_samples, None, weights is not None),
@@ -193,6 +193,10 @@ class Network:
     def check_samples(self, X: Array, Y: Array | None = None, weights: Array | None = None) -> int:
         """Refuse arrays of the wrong side, dtype or shape; return the number of samples."""
         return check_samples(self.backend, self.architecture, X, Y, weights)
+
+    def relative(self, weights: Array | None) -> Array | None:
+        """Return checked sample weights (n_samples,) divided by their mean, or None."""
+        return None if weights is None else self.backend.to_device(by_their_mean(self.backend.to_host(weights)))
 
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1

@@ -128,6 +128,9 @@ class Runner:
         self._check_losses(losses / weights)
         progress.loss, progress.weight = _add_up(progress.loss, losses), _add_up(progress.weight, weights)
         progress.step += count
+        told = {name: values for name, values in results.items() if name not in ("loss", "weight")}
+        for callback in self._callbacks:
+            callback.on_steps({"loss": losses / weights, "samples": n_samples, **told})
         return float(losses.sum() / weights.sum())
 
     def pause(self, history: list[Record]) -> None:

@@ -19,7 +19,7 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
     seed: of dropout's masks, which go on from call to call.  It is always replayed: a step more or less repays no code.
     """
     check_optimizer(optimizer)
-    batch = network.check_samples(X, Y, weights)
+    batch, weights = network.check_samples(X, Y, weights), network.relative(weights)
     weighted = weights is not None
     with network.engine(
         ("step", optimizer, weighted, batch, seed), lambda: network.training_program(batch, optimizer, weighted, seed)
