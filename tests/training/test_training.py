@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -660,3 +661,19 @@ def test_large_weights_whose_sum_overflows_are_finite():
     network.parameters.flat[:2] = 3e38
     history = xpnet.train(network, Dataset(np.zeros((2, 4)), np.zeros(4)), SGD(), epochs=1)
     assert history[-1]["train_loss"] == 0.0
+
+
+def test_a_class_that_is_validated_and_never_trained_on_is_said(float64_cpu):
+    X, labels = np.random.default_rng(0).standard_normal((3, 40)), np.repeat([0, 1, 2], [20, 15, 5])
+    data = Dataset.from_labels(X, labels)
+    network = Network([3, 3], backend=float64_cpu)
+    sorted_parts = data.subset(slice(0, 34)), data.subset(slice(34, None))  # as the last rows of a sorted file
+    with pytest.warns(UserWarning, match="never|none of it") as found:
+        xpnet.train(network, sorted_parts[0], SGD(), epochs=1, batch_size=8, validation=sorted_parts[1])
+    says(found[0].message, "5 samples of class 2", "have none of it", "dataset.split(0.1, stratify=True)")
+    weighted = Dataset(data.X, data.Y, np.where(labels == 1, 0.0, 1.0))
+    with pytest.warns(UserWarning, match="class 1"):
+        xpnet.train(network, weighted, SGD(), epochs=1, batch_size=8, validation=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xpnet.train(network, *data.split(0.2, stratify=True)[:1], SGD(), epochs=1, validation=data)
