@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.files import write_atomically
+from xpnet.files import tensor_bytes, write_atomically
 from xpnet.network.architecture import Architecture
 
 
 def save_model(path: str | os.PathLike[str], architecture: Architecture, tensors: dict[str, np.ndarray]) -> None:
     """Write the spec and the named tensors (`layers.0.W`, ...) to `path`, replacing it in one move."""
-    from safetensors.numpy import save  # heavy enough to be imported on use
-
-    # One key only: with more, safetensors writes them in an order that changes from file to file.
-    metadata = {"spec": json.dumps(architecture.to_spec())}
-    write_atomically(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata))
+    write_atomically(path, tensor_bytes(tensors, "spec", architecture.to_spec()))
 
 
 def load_model(
