@@ -606,7 +606,12 @@ def test_a_state_comes_back_however_its_arrays_lie_in_memory(float64_cpu, tmp_pa
         found = callback.kept[name]
         assert (found.shape, found.dtype) == (array.shape, array.dtype.newbyteorder("=")), name
         np.testing.assert_array_equal(found, np.asarray(array))
-    assert {name: callback.kept[name] for name in numbers} == {"single": 0.25, "count": 7, "yes": True, "many": [2, "x"]}
+    assert {name: callback.kept[name] for name in numbers} == {
+        "single": 0.25,
+        "count": 7,
+        "yes": True,
+        "many": [2, "x"],
+    }
     with safe_open(path, framework="numpy") as file:
         assert file.get_slice("callbacks.0.spread").get_shape() == [5, 6]
 

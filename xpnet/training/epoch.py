@@ -17,6 +17,7 @@ from xpnet.network.parameters import random_generator
 from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import frozen, load_states, states_of, thawed
+from xpnet.training.evaluation import input_range
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, run_fingerprint
 from xpnet.training.records import History, Moment, Progress, Record
@@ -49,6 +50,7 @@ class Runner:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
         self.engine = make_engine(program, network.backend, network.owned, self.feed.sources, settings.engine)
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
+        network.inputs = input_range(dataset)
         self._fit = run_fingerprint(network, optimizer, dataset, settings)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
         self._leaves_out = settings.n_used < dataset.n_samples
