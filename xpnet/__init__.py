@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers: each home has
     from xpnet.training.schedules import *
     from xpnet.training.step import *
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name lives. A module is imported when a name of it is first used: `import xpnet` costs next to
 # nothing, and a command that trains no network waits for none.
@@ -48,7 +48,7 @@ _HOMES = {
     "network.losses": "Huber SigmoidCrossEntropy SoftmaxCrossEntropy",
     "network.network": "Network",
     "network.normalization": "BatchNorm LayerNorm",
-    "training.callbacks": "Budget Callback EarlyStopping HistoryFile ReduceOnPlateau StopAtScore",
+    "training.callbacks": "Budget Callback EarlyStopping HistoryFile KeepBest ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",
     "training.evaluation": "evaluate",
     "training.loop": "TrainingDiverged epochs train",

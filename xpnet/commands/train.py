@@ -32,11 +32,12 @@ from xpnet.commands.tables import check_preprocessing, describe, keep_preprocess
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import check_engine
 from xpnet.network.network import Network
-from xpnet.training.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
+from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
 from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import epochs
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.progress import ProgressBar
 
 LONG_RUN = 10**9  # stands for the number of updates until the data tell it
 

@@ -67,6 +67,8 @@ def fit_epochs(
             validation=validation,
             callbacks=watchers,
             engine=settings.engine,
+            keep_best=False,
+            progress=False,
         )
     except KeyboardInterrupt:
         warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)

@@ -34,9 +34,6 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     weights.
     """
     check_compatible(network, dataset, "dataset")
-    found = input_range(dataset)
-    if found is not None:
-        network.warn_of_inputs(found.low, found.high)
     return Validator(network, dataset, metrics).evaluate()
 
 
@@ -85,6 +82,9 @@ class Validator:
 
     def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
+        found = input_range(dataset)
+        if found is not None:
+            network.warn_of_inputs(found.low, found.high)
         self._feed = feed_of(dataset, network.backend, CHUNK)
         self._evaluator = Evaluator(network, dataset, self._feed)
 

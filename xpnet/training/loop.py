@@ -15,17 +15,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import engine_facts
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
-from xpnet.training.callbacks import Callback
+from xpnet.training.callbacks import Callback, KeepBest
+from xpnet.training.checkpoint import moment_of
 from xpnet.training.epoch import Runner, TrainingDiverged
 from xpnet.training.evaluation import Evaluator, Validator
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, TrainOptions, prepare
+from xpnet.training.progress import progress_of
 from xpnet.training.records import History, Moment, Record, is_last
 
 __all__ = ["TrainingDiverged", "epochs", "train"]
@@ -37,7 +39,7 @@ def train(
     optimizer: Optimizer,
     *,
     epochs: int,
-    batch_size: int | None = None,
+    batch_size: int | Literal["all"] | None = None,
     shuffle: bool = True,
     seed: int = 0,
     validation: Dataset | None = None,
@@ -46,10 +48,13 @@ def train(
     metrics: Iterable[str] = (),
     engine: str = "auto",
     resume: str | os.PathLike[str] | Moment | None = None,
+    keep_best: bool = True,
+    progress: bool | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
-    epochs: passes over the data.  batch_size: samples a step, None for all; the last step of an epoch may be shorter.
+    epochs: passes over the data.  batch_size: samples a step, "all" for all at once, None for 32, or as many as there
+    are; the last step of an epoch may be shorter.
     shuffle, seed: a new order of the samples each epoch, the masks of dropout; the same for the same seed.
     validation: a Dataset to evaluate after each epoch.  metrics: names in `xpnet.metrics` to measure on it.
     callbacks: see every record, and may end the training.
@@ -59,7 +64,11 @@ def train(
     resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read of it. With the same data and
     arguments the run goes on from there to the same bits; epochs may be another number, and engine="auto" takes the
     engine that the run had.
-    The optimizer keeps its state: training the same network again goes on where it stopped.
+    keep_best: with a validation, and without a callback that chooses itself, the network ends with the weights of the
+    epoch whose val_loss is lowest, the last record's chosen_epoch.
+    progress: a live line on stderr, True or False; None shows it on a terminal and in a notebook.
+    The optimizer keeps its state: training the same network again goes on where it stopped, but for weights of
+    another epoch than the last.
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy
     (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine,
@@ -70,15 +79,22 @@ def train(
     may have updates that `optimizer.steps_done` does not count; a `Checkpoint` holds no such moment.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
+    moment = moment_of(resume)
     options = TrainOptions(
-        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, resume
+        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, moment
     )
+    chooses = any(isinstance(callback, KeepBest) for callback in options.callbacks)
+    best = [KeepBest()] if keep_best and validation is not None and not chooses else []
+    if moment is not None and not any(name == "KeepBest" for name, _ in moment.callbacks):
+        best = []  # of a run that kept none, as those of xpnet 0.1
+    options = replace(options, callbacks=(*options.callbacks, *best, *progress_of(progress)))
     return History(_checked(network, dataset, optimizer, options))
 
 
 def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: Any) -> Iterator[Record]:
     """Yield the record of each epoch when it is over: the generator under `train`, with the same options.
 
+    Without keep_best and progress: those are callbacks of `train`, `KeepBest` among them.
     All is checked at once, not at the first `next`.
     """
     return _checked(network, dataset, optimizer, TrainOptions(**options))

@@ -7,11 +7,11 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from xpnet.checks import check_whole
+from xpnet.checks import check_option, check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import choose_engine, engine_to_resume
 from xpnet.network.layer import check_batch, left_out
@@ -24,6 +24,8 @@ from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Moment
 from xpnet.training.schedules import Constant, Schedule
 
+ALL, DEFAULT_BATCH = "all", 32  # of batch_size
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -33,7 +35,7 @@ class TrainOptions:
     """
 
     epochs: int
-    batch_size: int | None = None
+    batch_size: int | Literal["all"] | None = None
     shuffle: bool = True
     seed: int = 0
     validation: Dataset | None = None
@@ -62,10 +64,24 @@ class TrainOptions:
             "metrics": metrics,
             "seed": check_whole("seed", self.seed, at_least=0),
         }
-        if self.batch_size is not None:
-            checked["batch_size"] = check_whole("batch_size", self.batch_size, at_least=1)
+        check_batch_size(self.batch_size)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def check_batch_size(found: Any) -> None:
+    """Refuse what is no number of samples, "all" or None."""
+    if isinstance(found, str):
+        check_option("batch_size", found, (ALL, "or a number"))
+    elif found is not None:
+        check_whole("batch_size", found, at_least=1)
+
+
+def batch_of(batch_size: int | str | None, n_samples: int) -> int:
+    """Return the samples of a full step: all, or 32 where nothing is said, if there are as many."""
+    if batch_size == ALL:
+        return n_samples
+    return min(DEFAULT_BATCH if batch_size is None else int(batch_size), n_samples)
 
 
 @dataclass(frozen=True)
@@ -100,10 +116,10 @@ def prepare(
         check_compatible(network, options.validation, "validation")
         _warn_of_classes(dataset, options.validation)
     check_optimizer(optimizer)
-    batch = dataset.n_samples if options.batch_size is None else min(options.batch_size, dataset.n_samples)
-    if options.batch_size is None and dataset.is_mapped:
+    batch = batch_of(options.batch_size, dataset.n_samples)
+    if options.batch_size == ALL and dataset.is_mapped:
         raise ValueError(
-            f"batch_size is None, which takes all {batch} samples of a mapped file in one step; "
+            f"batch_size is {ALL!r}, which takes all {batch} samples of a mapped file in one step; "
             "give a number, such as batch_size=128"
         )
     n_used = _samples_used(network, dataset.n_samples, batch)
