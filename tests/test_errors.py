@@ -128,7 +128,7 @@ def test_a_command_speaks_of_its_options(capfd, argv, found, needed, fix):
         ("lr.T", "lr is a ", "only a matrix", "matrix_in or batch_matrix"),
         ("xp.add(lr, out=lr)", "add was given 1 operands", "takes 2", "fewer operands"),
         ("xp.exp(lr, out=3)", "writes to int", "must be a Buffer", "with the recorder"),
-        ("xp.add(1, 2, out=lr)", "numbers only", "buffers of one kind", "one of them at least"),
+        ("xp.add(1, 2, out=lr)", "numbers only", "buffers of one kind", "give it at least one"),
         ("xp.add(key, -1, out=key)", "got [-1]", "0 to 2**32 - 1", "modulo 2**32"),
         ("xp.exp(key, out=lr)", "from uint32 to float (lr)", "does not go", "another kind"),
         (
@@ -372,7 +372,7 @@ def test_the_functions_take_arrays_of_a_library():
 
     with pytest.raises(TypeError) as refusal:
         xpnet.functional.loss(Strange(), Strange())
-    says(refusal, "is a Strange", "needed is a numpy", "np.asarray(")
+    says(refusal, "is a Strange", "it must be a numpy", "np.asarray(")
 
 
 class OfAnotherDevice:

@@ -302,7 +302,7 @@ EARLY = {
     "--optimizer lion --eps 1e-8": ["--eps", "adagrad or rmsprop", "not with lion"],
     "--loss squared_error --label-smoothing 0.1": ["--label-smoothing", "softmax_cross_entropy or", "squared_error"],
     "--loss poisson --huber-delta 1": ["--huber-delta", "--loss huber", "not with poisson"],
-    "--loss huber --huber-delta 0": ["delta of huber is 0", "needed is a finite number of at least 1.17549e-38"],
+    "--loss huber --huber-delta 0": ["delta of huber is 0", "it must be a finite number of at least 1.17549e-38"],
     "--loss sigmoid_cross_entropy --label-smoothing 1": ["smoothing", "1", "below 1"],
     "--schedule plateau --validation 0": [
         "--schedule plateau goes by",

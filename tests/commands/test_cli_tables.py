@@ -307,12 +307,12 @@ def test_options_that_do_not_fit_each_other(capsys, options, parts):
     [
         (
             ["train", "t.csv", "--dataset", "mnist"],
-            ["'t.csv' and --dataset", "both name the data", "leave one of them out"],
+            ["'t.csv' stands for --dataset", "which is given too", "leave one of them out"],
         ),
         (["train", "mnst"], ["'mnist'", "a table T.csv"]),
         (["train", "t.xlsx", "--target", "y"], ["t.xlsx", "a table T.csv"]),
         (["train", "--target", "y", "--impute", "median"], ["impute is 'median'"]),
-        (["evaluate", "run", "t.csv", "--input", "t.csv"], ["both name the data"]),
+        (["evaluate", "run", "t.csv", "--input", "t.csv"], ["which is given too"]),
     ],
 )
 def test_words_that_are_no_data(capsys, argv, parts):

@@ -356,7 +356,7 @@ def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, t
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(ImportError) as error:
         trained(float64_cpu, resume=tmp_path / "c")
-    says(error, "the run to go on with had engine='compiled'", "llvmlite", "pip install 'xpnet[jit]'")
+    says(error, "the run to resume had engine='compiled'", "llvmlite", "pip install 'xpnet[jit]'")
 
 
 def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):

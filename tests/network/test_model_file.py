@@ -244,16 +244,16 @@ def first_layer(**changes):
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
-        ("{", ["its spec is not JSON", "`Network.save`"]),
-        ("[" * 100_000, ["its spec is not JSON", "`Network.save`"]),
-        ("[]", ["the spec is a list", "needed is a dict with format, loss and layers"]),
-        ("null", ["the spec is a NoneType", "needed is a dict"]),
+        ("{", ["its spec is not readable JSON", "`Network.save`"]),
+        ("[" * 100_000, ["its spec is not readable JSON", "`Network.save`"]),
+        ("[]", ["the spec is a list", "it must be a dict with format, loss and layers"]),
+        ("null", ["the spec is a NoneType", "it must be a dict"]),
         (changed(colour="red"), ["key of the spec is 'colour'", "'format', 'loss', 'layers'"]),
         (changed(format=2), ["format 2", "this version reads format 1"]),
         (changed(loss="squared"), ["loss is 'squared'", "'squared_error', 'softmax_cross_entropy'"]),
-        (changed(layers={}), ["layers of the spec is {}", "needed is a list of dicts"]),
+        (changed(layers={}), ["layers of the spec is {}", "it must be a list of dicts"]),
         (changed(layers=[]), ["first layer must be Dense", "begin with Dense(n_in, n_out)"]),
-        (changed(layers=[3]), ["a layer of the spec is 3", "needed is a dict such as"]),
+        (changed(layers=[3]), ["a layer of the spec is 3", "it must be a dict such as"]),
         (changed(layers=[{"type": "conv"}]), ["layer type is 'conv'", "'dense', 'activation'"]),
         (changed(layers=[{"type": ["dense"]}]), ["layer type is ['dense']", "'dense', 'activation'"]),
         (first_layer(units=3), ["key of a dense layer is 'units'", "'n_in', 'n_out', 'init', 'bias'"]),
@@ -266,8 +266,8 @@ def first_layer(**changes):
         (first_layer(n_in=4.0), ["n_in is 4.0", "must be a whole number"]),
         (first_layer(n_in=True), ["n_in is True"]),
         (first_layer(init="hee"), ["init is 'hee'", "did you mean 'he'?"]),
-        (first_layer(bias=float("nan")), ["bias is nan", "needed is a finite number"]),
-        (first_layer(bias=10**400), ["bias is", "needed is a finite number"]),
+        (first_layer(bias=float("nan")), ["bias is nan", "it must be a finite number"]),
+        (first_layer(bias=10**400), ["bias is", "it must be a finite number"]),
         (
             changed(loss="softmax_cross_entropy", layers=[{"type": "dense", "n_in": 4, "n_out": 1}]),
             ["softmax_cross_entropy on 1 output", "sigmoid_cross_entropy"],
@@ -292,8 +292,14 @@ def test_a_spec_that_cannot_be(tmp_path, spec, parts):
         ({"layers_2_b": np.zeros((2, 1), "i8")}, ["layers.2.b is I64 (2, 1)", "needs F32 or F64 (2, 1)"]),
         ({"layers_2_b": None}, ["missing ['layers.2.b']", "not expected []", "`Network.save`"]),
         ({"layers_1_W": np.zeros((2, 1), "f4")}, ["missing []", "not expected ['layers.1.W']", "`Network.save`"]),
-        ({"layers_0_W": np.full((3, 4), np.nan, "f4")}, ["layers.0.W holds NaN or infinity", "train it again"]),
-        ({"layers_2_b": np.array([[0.0], [np.inf]], "f4")}, ["layers.2.b holds NaN or infinity", "train it again"]),
+        (
+            {"layers_0_W": np.full((3, 4), np.nan, "f4")},
+            ["layers.0.W holds NaN or infinity", "finite", "train the model again"],
+        ),
+        (
+            {"layers_2_b": np.array([[0.0], [np.inf]], "f4")},
+            ["layers.2.b holds NaN or infinity", "train the model again"],
+        ),
     ],
 )
 def test_tensors_that_do_not_fit(tmp_path, changes, parts):

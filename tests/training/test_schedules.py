@@ -156,9 +156,9 @@ def test_specs_by_hand():
         ("cosine", ["the schedule is 'cosine'", "needed is a dict", '{"type": "constant", "lr": 0.1}']),
         ({"type": "cosin"}, ["schedule is 'cosin'", "did you mean 'cosine'?"]),
         ({"type": "step", "lr": 0.1, "evry": 5}, ["key of a step schedule is 'evry'", "did you mean 'every'?"]),
-        ({"type": "step", "lr": 0.1}, ["the step schedule", "lacks a key", "needed: lr and every"]),
+        ({"type": "step", "lr": 0.1}, ["the step schedule", "lacks a key", "it needs lr and every"]),
         ({"type": "constant", "lr": "0.1"}, ["lr is '0.1'", "number above 0", "Constant(0.1)"]),
-        ({"type": "warm-up", "after": {"type": "constant"}, "steps": 5}, ["the constant schedule", "needed: lr"]),
+        ({"type": "warm-up", "after": {"type": "constant"}, "steps": 5}, ["the constant schedule", "it needs lr"]),
     ],
     ids=str,
 )

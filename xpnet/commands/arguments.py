@@ -39,7 +39,7 @@ class CommandParser(argparse.ArgumentParser):
         flag = f"--{self.word_for}"
         if rest and not rest[0].startswith("-"):
             if any(word == flag or word.startswith(f"{flag}=") for word in args or ()):
-                self.error(f"{rest[0]!r} and {flag} both name the data; leave one of them out")
+                self.error(f"{rest[0]!r} stands for {flag}, which is given too; leave one of them out")
             try:
                 setattr(found, self.word_for, _converted(self, self.word_for, rest.pop(0)))
             except argparse.ArgumentTypeError as error:
