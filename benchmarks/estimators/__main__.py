@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             f"there is no data set {unknown[0]!r}; there are {', '.join(data_sets())}"
             if unknown
-            else f"--seeds is {options.seeds}; it must be at least 1"
+            else f"--seeds is {options.seeds}; needed is at least 1"
         )
     results = {
         "machine": machine.facts(xpnet.__version__),

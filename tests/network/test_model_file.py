@@ -292,14 +292,8 @@ def test_a_spec_that_cannot_be(tmp_path, spec, parts):
         ({"layers_2_b": np.zeros((2, 1), "i8")}, ["layers.2.b is I64 (2, 1)", "needs F32 or F64 (2, 1)"]),
         ({"layers_2_b": None}, ["missing ['layers.2.b']", "not expected []", "`Network.save`"]),
         ({"layers_1_W": np.zeros((2, 1), "f4")}, ["missing []", "not expected ['layers.1.W']", "`Network.save`"]),
-        (
-            {"layers_0_W": np.full((3, 4), np.nan, "f4")},
-            ["layers.0.W holds NaN or infinity", "finite", "train the model again"],
-        ),
-        (
-            {"layers_2_b": np.array([[0.0], [np.inf]], "f4")},
-            ["layers.2.b holds NaN or infinity", "train the model again"],
-        ),
+        ({"layers_0_W": np.full((3, 4), np.nan, "f4")}, ["0.W holds NaN or infinity", "finite", "train the model"]),
+        ({"layers_2_b": np.array([[0.0], [np.inf]], "f4")}, ["layers.2.b holds NaN or infinity", "train the model"]),
     ],
 )
 def test_tensors_that_do_not_fit(tmp_path, changes, parts):

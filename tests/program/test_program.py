@@ -221,15 +221,9 @@ def test_every_operand_lies_c_ordered_in_its_buffer():
         ("xp.sum(2.0, axis=0, keepdims=True, out=row)", ["sum", "numbers only"]),
         ("xp.sum(row, axis=0, keepdims=True, out=row)", ["sum", "row (1, 5)", "reduces nothing", "axis=1"]),
         # a result beside what it is made of
-        (
-            "xp.abs(r.flat_in(flat, 'v', 2, 4), out=r.flat_in(flat, 'w', 0, 4))",
-            ["v (4,)", "memory", "w (4,)", "another"],
-        ),
+        ("xp.abs(r.flat_in(flat, 'v', 2, 4), out=r.flat_in(flat, 'w', 0, 4))", ["v (4,)", "memory", "w (4,)", "other"]),
         ("xp.divide(flat, r.scalar_in(flat, 'v', 2), out=flat)", ["v (1, 1)", "shares memory", "flat (64,)"]),
-        (
-            "xp.matmul(r.matrix_in(flat, 'S', 0, (2, 2)), Z, out=Z)",
-            ["Z (2, 5)", "shares memory", "into another buffer"],
-        ),
+        ("xp.matmul(r.matrix_in(flat, 'S', 0, (2, 2)), Z, out=Z)", ["Z (2, 5)", "shares memory", "another buffer"]),
         # kinds
         ("xp.add(U, Z, out=U)", ["add", "one kind", "float", "uint32"]),
         ("xp.add(U, 1, out=Z)", ["add", "uint32 to float", "Z"]),
