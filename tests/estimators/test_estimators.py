@@ -155,7 +155,7 @@ def test_warm_start_goes_on():
     first = model.loss_
     model.fit(IRIS_X, IRIS_Y)
     assert len(model.loss_curve_) == 10 and model.loss_ < first and model.n_iter_ == 5
-    with pytest.raises(ValueError, match="begun with"):
+    with pytest.raises(ValueError, match="fitted with"):
         model.fit(IRIS_X, IRIS_Y + 1)
 
 
