@@ -394,7 +394,7 @@ def test_what_the_parser_refuses(capsys):
         (
             "targets",
             "--metrics f1",
-            ["--metrics f1", "holds no classes", "needed are one-hot columns", "use labels of whole numbers"],
+            ["--metrics f1", "holds no classes", "it must be one-hot columns", "use labels of whole numbers"],
         ),
         (
             "classes",
@@ -472,7 +472,7 @@ def test_find_lr_without_a_suggestion(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        ("--lr-start 1 --lr-end 0.1", ["--lr-end is 0.1", "--lr-start 1", "needed is a rate above the first"]),
+        ("--lr-start 1 --lr-end 0.1", ["--lr-end is 0.1", "--lr-start 1", "the end must be above the start"]),
         ("--plot rates.jpg", ["--plot rates.jpg", ".png"]),
         ("--momentum 0.9", ["--momentum", "not with sgd"]),
     ],

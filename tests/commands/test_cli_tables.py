@@ -434,7 +434,7 @@ def test_extra_columns_can_be_dropped(trained, capsys):
     [
         (["predict", "run", "t.csv", "--out", "p.npy"], 2, ["ends in '.npy'", ".csv or .parquet"]),
         (["predict", "run", "t.csv", "--out", "t.csv"], 2, ["the input itself"]),
-        (["predict", "run", "X.npy", "--out", "p.csv"], 1, ["X.npy ends in '.npy'", "needed is a table"]),
+        (["predict", "run", "X.npy", "--out", "p.csv"], 1, ["X.npy ends in '.npy'", "it must be a table"]),
         (["predict", "run", "none.csv", "--out", "p.csv"], 1, ["there is no file none.csv"]),
         (["predict", "run", "t.csv", "--out", "none/p.csv"], 1, ["none/p.csv"]),
         (["predict", "digits", "t.csv", "--out", "p.csv"], 2, ["digits was not trained on a table"]),

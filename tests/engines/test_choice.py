@@ -348,7 +348,7 @@ def test_a_run_goes_on_with_the_engine_that_it_had(float64_cpu, tmp_path, cheap,
     other = {"replay": "compiled", "compiled": "replay"}[engine]
     with pytest.raises(ValueError) as error:
         trained(float64_cpu, epochs=others, engine=other, resume=path)
-    says(error, f"is of a run with engine {engine}, this one has engine {other}", "pass what that run had")
+    says(error, f"belongs to a run with engine {engine}, this one has engine {other}", "pass what that run had")
 
 
 def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, tmp_path, monkeypatch):
