@@ -47,7 +47,7 @@ _FUNCTIONS = ("fabs", "sqrt", "exp", "log", "log1p", "tanh")  # with an f behind
 _PRELUDE = """\
 typedef {real} real;
 typedef unsigned int uint32;
-typedef {index} index;
+typedef {integer} integer;
 
 static inline __device__ real larger(real a, real b) {{ return a > b || a != a ? a : b; }}
 static inline __device__ real smaller(real a, real b) {{ return a < b || a != a ? a : b; }}
@@ -96,7 +96,7 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found))
     elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
     texts = [
-        _PRELUDE.format(real=real, index="int" if elements < 2**31 else "long long"),
+        _PRELUDE.format(real=real, integer="int" if elements < 2**31 else "long long"),
         *(kernel.text for kernel in kernels if kernel is not None),
     ]
     texts.append(_gather_text(program, data_types))
@@ -147,9 +147,9 @@ class _Printer:
         extents = [self.sizes.extent(index, position, axis) for axis in range(len(leader(call).shape))]
         if step.part == "partial":
             kept = [extent for axis, extent in enumerate(extents) if axis != call.axis]
-            return " * ".join([f"(index){step.shares}", *kept])
+            return " * ".join([f"(integer){step.shares}", *kept])
         if len(extents) == 1 or group.kind == "element":
-            return " * ".join(f"(index){extent}" for extent in extents)
+            return " * ".join(f"(integer){extent}" for extent in extents)
         return extents[0 if group.kind == "row" else 1]
 
     def number(self, index: int, position: int) -> str:
@@ -215,7 +215,7 @@ class _Body:
             self._statement(statement, before, body)
         body += self._stores(lambda item: item.varies)
         start, stride = self._share(segment.statements[0]) if self._nest.kind == "partial" else ("0", 1)
-        head = f"for (index i = {start}; i < {segment.extent}; i += {stride}) {{"
+        head = f"for (integer i = {start}; i < {segment.extent}; i += {stride}) {{"
         return [*before, head, *(f"  {line}" for line in body), "}"]
 
     def _share(self, statement: Statement) -> tuple[str, int]:
@@ -277,7 +277,7 @@ class _Body:
         return shifts[kind][item.role]
 
     def _columns(self, statement: Statement) -> str:
-        return f"(index){columns_of(self._printer.sizes, statement)}"
+        return f"(integer){columns_of(self._printer.sizes, statement)}"
 
     def _new_local(self) -> str:
         self._n_locals += 1
@@ -301,8 +301,8 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
     """The blocks of one group: the first ones that no group before it took."""
     return [
         "  {",
-        f"    const index workers = {workers}, blocks = (workers + {BLOCK - 1}) / {BLOCK};",
-        f"    const index w = block * {BLOCK} + threadIdx.x;",
+        f"    const integer workers = {workers}, blocks = (workers + {BLOCK - 1}) / {BLOCK};",
+        f"    const integer w = block * {BLOCK} + threadIdx.x;",
         "    if (block < blocks) {",
         "      if (w < workers) {",
         *(f"        {line}" for line in lines),
@@ -315,7 +315,7 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
 
 
 def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]]) -> str:
-    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  index block = blockIdx.x;"]
+    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  integer block = blockIdx.x;"]
     lines += [line for piece in pieces for line in piece]
     return "\n".join([*lines, "}", ""])
 
@@ -341,7 +341,7 @@ def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
         arguments += [f"const {'unsigned char' if is_bytes else 'real'}* data{i}"] + [f"const real scale{i}"] * is_bytes
         n, start = buffer.shape[0], buffer.offset - program.n_owned
         value = f"data{i}[order[(long long)t * {program.capacity} + w / {n}] * {n} + w % {n}]"
-        pieces.append(_piece(f"(index)m * {n}", [f"M[{start} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
+        pieces.append(_piece(f"(integer)m * {n}", [f"M[{start} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
     if program.slots:
         start, n = program.buffers[program.slots[0]].offset - program.n_owned, len(program.slots)
         pieces.append(_piece(f"m > 0 ? {n} : 0", [f"M[{start} + w] = rows_in[(long long)t * {n} + w];"]))
