@@ -63,6 +63,13 @@ def real_type(text: str) -> str:
 
 
 @functools.cache
+def c_types(text: str, name: str) -> list[Any]:
+    """The types of a kernel's parameters, of ctypes."""
+    kinds = [real_type(text) if kind == "real" else kind for kind, _ in parameters(text)[name]]
+    return [ctypes.c_void_p if kind.endswith("*") else _SCALARS[kind] for kind in kinds]
+
+
+@functools.cache
 def load(text: str) -> ctypes.CDLL:
     """Compile a text and load it; each of its kernels NAME is there as host_NAME(stride, blocks, threads, ...)."""
     path = compiler()
@@ -95,8 +102,5 @@ def call(text: str, name: str, blocks: int, threads: int, values: list[Any], str
     one backwards, a large prime a shuffle across blocks.
     """
     function = load(text)[f"host_{name}"]
-    arguments = []
-    for (kind, _), value in zip(parameters(text)[name], values, strict=True):
-        kind = real_type(text) if kind == "real" else kind
-        arguments.append(ctypes.c_void_p(value) if kind.endswith("*") else _SCALARS[kind](value))
+    arguments = [kind(value) for kind, value in zip(c_types(text, name), values, strict=True)]
     function(ctypes.c_int(stride), ctypes.c_int(blocks), ctypes.c_int(threads), *arguments)

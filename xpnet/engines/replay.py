@@ -37,20 +37,23 @@ class BoundStep:
     """A Program of one batch size, as an engine calls it.
 
     phases: the calls of each.  calls: those of every step.  update: what `calls` lacks, where not every step has one.
-    gathers: each is given the samples.
+    gathers: each is given the samples.  kept: what the calls know by its address alone.
     """
 
     phases: Phases
     calls: list[Callable[[], Any]]
     update: list[Callable[[], Any]]
     gathers: tuple[Callable[[Any], Any], ...]
+    kept: tuple[Any, ...]
 
 
-def bound_step(program: Program, phases: Phases, gathers: tuple[Callable[[Any], Any], ...] = ()) -> BoundStep:
+def bound_step(
+    program: Program, phases: Phases, gathers: tuple[Callable[[Any], Any], ...] = (), kept: tuple[Any, ...] = ()
+) -> BoundStep:
     """Return the phases as one list, and apart from it an update that does not follow every step."""
     update = phases.get("update", []) if program.accumulate > 1 else []
     every = [call for calls in phases.values() if calls is not update for call in calls]
-    return BoundStep(phases, every, update, gathers)
+    return BoundStep(phases, every, update, gathers, kept)
 
 
 def bound_call(memory: Memory, call: Call) -> Callable[[], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import fakecuda
 import fakecupy
 import hostcuda
 import numpy as np
@@ -122,8 +123,13 @@ def test_a_kernel_that_asks_for_the_length_of_the_batch_gets_a_text_of_its_own(f
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
-def test_a_step_is_its_launches_and_nothing_else(fake_gpu):
-    """Counted while a chunk runs: what the Program says, nothing allocated, moved, copied or reduced by CuPy."""
+def test_a_step_is_its_launches_and_nothing_else(fake_gpu, monkeypatch):
+    """Counted while a chunk runs: what the Program says, nothing allocated, moved, copied or reduced by CuPy.
+
+    Each launch is one call of CuPy's binding of the driver or of cuBLAS, and no wrapper is entered.
+    """
+    monkeypatch.setattr(fakecupy.RawKernel, "__call__", None)
+    monkeypatch.setattr(fakecupy.ndarray, "dot", None)
     for name in (
         "optimizer SGD",
         "dropout, batch normalization, Adam",
@@ -149,6 +155,8 @@ def test_a_step_is_its_launches_and_nothing_else(fake_gpu):
             counted[n_steps] = cost
         few, many = counted[2], counted[12]
         assert many.launches - few.launches == 10 * (1 + len(launches(program)))
+        products = sum(launch.is_product for launch in launches(program))
+        assert many.named("launches")["gemmEx"] == 12 * products
         for field in ("uploads", "reads", "allocations", "hidden_copies", "cub", "numpy_dispatch", "synchronizations"):
             assert many[field] == few[field], field
         assert many.cub == many.hidden_copies == 0
@@ -163,7 +171,42 @@ def test_where_the_result_is_one_number_no_product_is_asked_of_cupy(fake_gpu):
     engine.feed(1, X=fakecupy.ones((1, 1), np.float32), Y=fakecupy.ones((1, 1), np.float32))
     with fakecupy.counts.measure() as cost:
         engine.execute(1)
-    assert cost.cub == 0 and "dot" not in cost.named("launches")
+    assert cost.cub == 0 and not {"dot", "gemmEx"} & cost.named("launches").keys()
+
+
+@pytest.mark.parametrize("missing", ["driver", "gemmEx", "a parameter"])
+def test_without_the_bindings_cupy_launches(missing, fake_gpu, monkeypatch):
+    """The same bits, by the wrappers that CuPy documents."""
+    feature = FEATURES["dropout, batch normalization, Adam"]
+    expected = run_steps(feature, fake_gpu, 8, 21)
+    cuda = fakecupy.cuda
+    if missing == "driver":
+        monkeypatch.delattr(cuda, "driver")
+    elif missing == "gemmEx":
+        monkeypatch.delattr(cuda.cublas, "gemmEx")
+    else:
+        monkeypatch.setattr(cuda.driver.launchKernel, "__doc__", "launchKernel(intptr_t f, intptr_t stream)")
+    with fakecupy.counts.measure() as cost:
+        found = run_steps(feature, fake_gpu, 8, 21)
+    assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
+    assert cost.named("launches")["dot"] == 3 * 8 and "gemmEx" not in cost.named("launches")
+
+
+def test_launches_follow_the_stream_that_is_current(fake_gpu, monkeypatch):
+    """And the handle of cuBLAS, of which each thread has one; the fake refuses any other."""
+    network = network_of({}, fake_gpu)
+    program = program_of({}, network, 4)
+    engine = make_engine(program, fake_gpu, network.owned)
+    rows = np.full((3, 1), 0.1)
+    first = engine.at(4)
+    engine.run(np.arange(12), rows)
+    assert engine.at(4) is first
+    monkeypatch.setattr(fakecuda, "STREAM", 70)
+    engine.run(np.arange(12), rows)
+    second = engine.at(4)
+    monkeypatch.setattr(fakecuda, "HANDLE", 80)
+    engine.execute(4)
+    assert len({id(first), id(second), id(engine.at(4))}) == 3
 
 
 def test_the_cpu_replays_and_a_gpu_groups(fake_gpu):
