@@ -544,16 +544,15 @@ class RawKernel:
         counts._add("launches", self.name)
 
     def _dtype(self, kind: str) -> _Any:
-        kind = _hostcuda.real_type(self._code) if kind == "real" else kind
         kinds = {
             "int": "int32",
-            "uint32": "uint32",
+            "unsigned int": "uint32",
             "unsigned char": "uint8",
             "long long": "int64",
             "float": "float32",
             "double": "float64",
         }
-        return _np.dtype(kinds[kind])
+        return _np.dtype(kinds[_hostcuda.plain_type(self._code, kind)])
 
 
 cuda = _Namespace(

@@ -40,7 +40,13 @@ extern "C" void host_{name}(int stride_, int blocks_, int threads_, {parameters}
 }}
 """
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
-_SCALARS = {"int": ctypes.c_int, "uint32": ctypes.c_uint32, "float": ctypes.c_float, "double": ctypes.c_double}
+_SCALARS = {
+    "int": ctypes.c_int32,
+    "unsigned int": ctypes.c_uint32,
+    "long long": ctypes.c_int64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
 
 
 def compiler() -> str | None:
@@ -56,17 +62,17 @@ def parameters(text: str) -> dict[str, list[tuple[str, str]]]:
     return found  # type: ignore[return-value]
 
 
-def real_type(text: str) -> str:
-    """What the text calls `real`: float or double."""
-    match = re.search(r"typedef (\w+) real;", text)
-    return match.group(1) if match else "float"
+def plain_type(text: str, kind: str) -> str:
+    """The type that a name such as `real` stands for in a text."""
+    match = re.search(rf"typedef ([\w ]+) {kind};", text)
+    return match.group(1) if match else kind
 
 
 @functools.cache
 def c_types(text: str, name: str) -> list[Any]:
     """The types of a kernel's parameters, of ctypes."""
-    kinds = [real_type(text) if kind == "real" else kind for kind, _ in parameters(text)[name]]
-    return [ctypes.c_void_p if kind.endswith("*") else _SCALARS[kind] for kind in kinds]
+    kinds = [kind for kind, _ in parameters(text)[name]]
+    return [ctypes.c_void_p if kind.endswith("*") else _SCALARS[plain_type(text, kind)] for kind in kinds]
 
 
 @functools.cache

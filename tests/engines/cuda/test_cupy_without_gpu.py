@@ -53,7 +53,6 @@ class Kernel:
     """A kernel that is bound and never launched."""
 
     def __init__(self, text, name):
-        self.parameters, self.real = hostcuda.parameters(text)[name], hostcuda.real_type(text)
         self.kernel, self.c_types = SimpleNamespace(ptr=id(self)), hostcuda.c_types(text, name)
 
     def __call__(self, grid, block, args):

@@ -30,6 +30,7 @@ import xpnet
 from xpnet import select_backend
 from xpnet.backend import Backend
 from xpnet.engines.choice import make_engine
+from xpnet.engines.cuda import text
 from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.replay import Replay
 from xpnet.program import grouping
@@ -110,6 +111,23 @@ def test_one_text_serves_every_batch_size(fake_gpu):
     hostcuda.load.cache_clear()
     run_steps(FEATURES["dropout, batch normalization, Adam"], fake_gpu, 8, 8 * 3 + 5)
     assert hostcuda.load.cache_info().misses == 1
+
+
+def test_one_text_serves_every_capacity(fake_gpu):
+    """The places of buffers are arguments: nothing is compiled anew for more samples, as CuPy keeps modules by text."""
+    network, cpu = network_of({}, fake_gpu), network_of({}, select_backend("cpu"))
+    hostcuda.load.cache_clear()
+    X = np.random.default_rng(0).standard_normal((6, 200)).astype(np.float32)
+    for n in (2, 3, 20, 200):  # each of a capacity of its own
+        found = fake_gpu.to_host(network.predict(fake_gpu.to_device(X[:, :n])))
+        np.testing.assert_allclose(found, cpu.predict(X[:, :n]), rtol=1e-5)
+    assert hostcuda.load.cache_info().misses == 1
+
+
+def test_of_more_places_than_arguments_the_kernels_are_right(fake_gpu, monkeypatch):
+    monkeypatch.setattr(text, "_MOST_PLACES", 1)
+    feature = FEATURES["dropout, batch normalization, Adam"]
+    agree(run_steps(feature, select_backend("cpu"), 8, 21), run_steps(feature, fake_gpu, 8, 21), "float32")
 
 
 def test_a_kernel_that_asks_for_the_length_of_the_batch_gets_a_text_of_its_own(fake_gpu):

@@ -20,13 +20,15 @@ from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import BoundStep, Phases, Replay, bound_step
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums, workers
+from xpnet.program.places import place_of
 
 
 class Cuda(Engine):
     """Runs a Program on a CUDA GPU by its launches.
 
-    The arguments are those of `Memory`. The kernels are compiled at their first use, once for all batch sizes; CuPy
-    keeps them on disk. A batch size that the text does not hold for is replayed.
+    The arguments are those of `Memory`. The kernels are compiled at their first use; CuPy keeps them for the process
+    and on disk, by their text, which Programs of other capacities share up to the length from which on sums are shared
+    out. A batch size that the text does not hold for is replayed.
     """
 
     name = "cuda"
@@ -56,7 +58,8 @@ class Cuda(Engine):
         self._follow_queue()
         rows = rows_out if rows is None else rows  # not read without slots
         fixed = (device_order, rows, rows_out, *self._gathered())
-        arguments = Arguments([*self._memory_arguments, np.int32(0), np.int32(0), *fixed])
+        numbers = (np.int32(0), np.int32(0), np.int32(capacity))
+        arguments = Arguments([*self._memory_arguments, *numbers, *fixed])
         at_m = len(self._memory_arguments)
         at_t = at_m + 1
         function = self._module.get_function("gather")
@@ -98,11 +101,12 @@ class Cuda(Engine):
             self._queue, self._steps = queue, BySize[BoundStep](self.program.capacity)
 
     def _gathered(self) -> list[Any]:
-        """The gather's last arguments: the data of each name, and the scale of uint8 ones."""
+        """The gather's last arguments: where the data of each name go, the data, and the scale of uint8 ones."""
         arguments: list[Any] = []
-        for name, _ in self.memory.gathers:
+        for name, buffer in self.memory.gathers:
             source, scale = self.memory.data[name]
-            arguments += [source] if scale is None else [source, self.memory.backend.dtype.type(scale)]
+            arguments += [self._source.index(place_of(self.program, buffer).start), source]
+            arguments += [] if scale is None else [self.memory.backend.dtype.type(scale)]
         return arguments
 
     def _bind(self, batch: int) -> BoundStep:
@@ -130,4 +134,5 @@ class Cuda(Engine):
             number: Any = call.inputs[position]
             of_uint32 = call.operands[0].buffer.kind == "uint32"
             numbers.append(np.uint32(number) if of_uint32 else self.memory.backend.dtype.type(number))
-        return Arguments([*self._memory_arguments, np.int32(program.batch), *numbers])
+        places = map(self._source.index, kernel.places)
+        return Arguments([*self._memory_arguments, np.int32(program.batch), *places, *numbers])

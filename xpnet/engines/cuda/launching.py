@@ -33,12 +33,7 @@ class Arguments:
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = list(values)
-        self.cells: list[Any] = [
-            np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
-            if isinstance(value, np.generic)
-            else ctypes.c_void_p(value.data.ptr)
-            for value in values
-        ]
+        self.cells = [_cell(value) for value in values]
         self._packed = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, self.cells))
         self.address = ctypes.addressof(self._packed)
 
@@ -46,6 +41,14 @@ class Arguments:
         """Change a number; a launch that was asked for before has read the old one."""
         self.cells[position].value = number
         self.values[position] = type(self.values[position])(number)
+
+
+def _cell(value: Any) -> Any:
+    """The address of an array, or a number, as ctypes has it."""
+    if not isinstance(value, np.generic):
+        return ctypes.c_void_p(value.data.ptr)
+    dtype: Any = value.dtype
+    return np.ctypeslib.as_ctypes_type(dtype)(value.item())
 
 
 class Prebound:
