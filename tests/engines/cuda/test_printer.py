@@ -82,7 +82,7 @@ def test_no_name_of_the_user_enters_the_text():
         r"\w+",
         """
         extern C global void static inline device const return if for typedef int long unsigned char float real uint32
-        index larger smaller sign block blockIdx blocks workers threadIdx x w i m t T M U a b order rows_in rows_out
+        integer larger smaller sign block blockIdx blocks workers threadIdx x w i m t T M U a b order rows_in rows_out
         capacity
         kernel gather fabsf sqrtf expf logf log1pf tanhf f e""",
     )

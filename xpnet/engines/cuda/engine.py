@@ -105,7 +105,7 @@ class Cuda(Engine):
         arguments: list[Any] = []
         for name, buffer in self.memory.gathers:
             source, scale = self.memory.data[name]
-            arguments += [self._source.index(place_of(self.program, buffer).start), source]
+            arguments += [self._source.integer(place_of(self.program, buffer).start), source]
             arguments += [] if scale is None else [self.memory.backend.dtype.type(scale)]
         return arguments
 
@@ -134,5 +134,5 @@ class Cuda(Engine):
             number: Any = call.inputs[position]
             of_uint32 = call.operands[0].buffer.kind == "uint32"
             numbers.append(np.uint32(number) if of_uint32 else self.memory.backend.dtype.type(number))
-        places = map(self._source.index, kernel.places)
+        places = map(self._source.integer, kernel.places)
         return Arguments([*self._memory_arguments, np.int32(program.batch), *places, *numbers])

@@ -49,7 +49,7 @@ _FUNCTIONS = ("fabs", "sqrt", "exp", "log", "log1p", "tanh")  # with an f behind
 _PRELUDE = """\
 typedef {real} real;
 typedef unsigned int uint32;
-typedef {index} index;
+typedef {integer} integer;
 
 static inline __device__ real larger(real a, real b) {{ return a > b || a != a ? a : b; }}
 static inline __device__ real smaller(real a, real b) {{ return a < b || a != a ? a : b; }}
@@ -76,12 +76,12 @@ class Kernel:
 class Source:
     """The CUDA text of a Program and what is in it.
 
-    index: the type of places and positions, np.int32 or np.int64.  sizes: which batch sizes it serves.
+    integer: the type of places and positions, np.int32 or np.int64.  sizes: which batch sizes it serves.
     kernels: one a launch; None where that is a product for a library.
     """
 
     text: str
-    index: type[np.integer[Any]]
+    integer: type[np.integer[Any]]
     sizes: Sizes
     launches: tuple[Launch, ...]
     kernels: tuple[Kernel | None, ...]
@@ -101,13 +101,13 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     printer = _Printer(program, sizes, np.dtype(dtype))
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found))
     elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
-    index: type[np.integer[Any]] = np.int32 if elements < 2**31 else np.int64
+    integer: type[np.integer[Any]] = np.int32 if elements < 2**31 else np.int64
     texts = [
-        _PRELUDE.format(real=real, index="int" if index is np.int32 else "long long"),
+        _PRELUDE.format(real=real, integer="int" if integer is np.int32 else "long long"),
         *(kernel.text for kernel in kernels if kernel is not None),
     ]
     texts.append(_gather_text(program, data_types))
-    return Source("\n".join(texts), index, sizes, found, kernels)
+    return Source("\n".join(texts), integer, sizes, found, kernels)
 
 
 def blocks(n_workers: list[int]) -> int:
@@ -159,7 +159,7 @@ class _Printer:
         )
         pieces = [_piece(self._workers(group), _Body(self, group).lines()) for group in launch.groups]
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
-        arguments += [f"const index {place}" for place in self._places.values()]
+        arguments += [f"const integer {place}" for place in self._places.values()]
         arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
         places = tuple(start for _, start in self._places)
         return Kernel(name, launch, places, numbers, _kernel_text(name, arguments, pieces))
@@ -181,9 +181,9 @@ class _Printer:
         extents = [self.sizes.extent(index, position, axis) for axis in range(len(leader(call).shape))]
         if step.part == "partial":
             kept = [extent for axis, extent in enumerate(extents) if axis != call.axis]
-            return " * ".join([f"(index){step.shares}", *kept])
+            return " * ".join([f"(integer){step.shares}", *kept])
         if len(extents) == 1 or group.kind == "element":
-            return " * ".join(f"(index){extent}" for extent in extents)
+            return " * ".join(f"(integer){extent}" for extent in extents)
         return extents[0 if group.kind == "row" else 1]
 
     def number(self, index: int, position: int) -> str:
@@ -249,7 +249,7 @@ class _Body:
             self._statement(statement, before, body)
         body += self._stores(lambda item: item.varies)
         start, stride = self._share(segment.statements[0]) if self._nest.kind == "partial" else ("0", 1)
-        head = f"for (index i = {start}; i < {segment.extent}; i += {stride}) {{"
+        head = f"for (integer i = {start}; i < {segment.extent}; i += {stride}) {{"
         return [*before, head, *(f"  {line}" for line in body), "}"]
 
     def _share(self, statement: Statement) -> tuple[str, int]:
@@ -311,7 +311,7 @@ class _Body:
         return shifts[kind][item.role]
 
     def _columns(self, statement: Statement) -> str:
-        return f"(index){columns_of(self._printer.sizes, statement)}"
+        return f"(integer){columns_of(self._printer.sizes, statement)}"
 
     def _new_local(self) -> str:
         self._n_locals += 1
@@ -335,8 +335,8 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
     """The blocks of one group: the first ones that no group before it took."""
     return [
         "  {",
-        f"    const index workers = {workers}, blocks = (workers + {BLOCK - 1}) / {BLOCK};",
-        f"    const index w = block * {BLOCK} + threadIdx.x;",
+        f"    const integer workers = {workers}, blocks = (workers + {BLOCK - 1}) / {BLOCK};",
+        f"    const integer w = block * {BLOCK} + threadIdx.x;",
         "    if (block < blocks) {",
         "      if (w < workers) {",
         *(f"        {line}" for line in lines),
@@ -349,7 +349,7 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
 
 
 def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]]) -> str:
-    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  index block = blockIdx.x;"]
+    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  integer block = blockIdx.x;"]
     lines += [line for piece in pieces for line in piece]
     return "\n".join([*lines, "}", ""])
 
@@ -374,11 +374,11 @@ def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
     pieces = []
     for i, (name, buffer) in enumerate(program.gathers if data_types else ()):
         is_bytes = np.dtype(data_types[name]) == np.uint8
-        arguments += [f"const index to{i}", f"const {'unsigned char' if is_bytes else 'real'}* data{i}"]
+        arguments += [f"const integer to{i}", f"const {'unsigned char' if is_bytes else 'real'}* data{i}"]
         arguments += [f"const real scale{i}"] * is_bytes
         n = buffer.shape[0]
         value = f"data{i}[order[(long long)t * capacity + w / {n}] * {n} + w % {n}]"
-        pieces.append(_piece(f"(index)m * {n}", [f"M[to{i} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
+        pieces.append(_piece(f"(integer)m * {n}", [f"M[to{i} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
     if program.slots:
         start, n = program.buffers[program.slots[0]].offset - program.n_owned, len(program.slots)
         pieces.append(_piece(f"m > 0 ? {n} : 0", [f"M[{start} + w] = rows_in[(long long)t * {n} + w];"]))
