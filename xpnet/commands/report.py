@@ -96,7 +96,10 @@ class Report(Callback):
                 "steps_per_second": rate,
                 "backend": network.backend.name,
                 "run": run,
-                **{name: self.records[-1].get(name) for name in ("engine", "threads", "stopped", "chosen_epoch")},
+                **{
+                    name: self.records[-1].get(name)
+                    for name in ("engine", "threads", "precision", "stopped", "chosen_epoch")
+                },
             }
             print(json_line(line), flush=True)
             return
@@ -149,9 +152,10 @@ def _told(part: str, measured: dict[str, Any]) -> list[str]:
 
 
 def _engine(record: Record) -> str:
-    """What ran the steps, such as "compiled engine on 2 threads"."""
-    n = record.get("threads")
-    return f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
+    """What ran the steps, such as "compiled engine on 2 threads", or "cuda engine in tf32"."""
+    n, precision = record.get("threads"), record.get("precision")
+    told = f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
+    return told + ("" if precision is None else f" in {precision}")
 
 
 def _loss_cell(loss: float, width: int) -> str:

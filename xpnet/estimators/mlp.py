@@ -62,6 +62,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     callbacks: instances of `xpnet.Callback`.
     engine: "auto", "replay" or "compiled", what runs the steps of fit, as in `xpnet.train`, by max_iter epochs.
     partial_fit, whose calls are few steps each, and "lbfgs" are always replayed.
+    precision: "fp32", or "tf32" on a CUDA GPU, of the products of fit's steps, as in `xpnet.train`.
     Two differences: with momentum, a rate that changes ("invscaling", "adaptive") scales the steps already summed too,
     as in PyTorch, where scikit-learn's keep the rate that they were taken with; and "adaptive" acts in fit, not in
     partial_fit.

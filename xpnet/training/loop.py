@@ -45,6 +45,7 @@ def train(
     accumulate: int = 1,
     metrics: Iterable[str] = (),
     engine: str = "auto",
+    precision: str = "fp32",
     resume: str | os.PathLike[str] | Moment | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
@@ -56,6 +57,8 @@ def train(
     accumulate: steps an update; it goes by the mean over all their samples.
     engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, extra
     `jit`), whose sums round in other places. "auto" compiles where there are steps enough to repay it.
+    precision: of the steps' products: "fp32" multiplies numbers as they are; "tf32", of float32 on a CUDA GPU, leaves
+    them 10 bits of mantissa and adds in float32, by tensor cores. Measures and predictions are always "fp32".
     resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read of it. With the same data and
     arguments the run goes on from there to the same bits; epochs may be another number, and engine="auto" takes the
     engine that the run had.
@@ -63,7 +66,8 @@ def train(
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy
     (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine,
-    threads (of compiled steps); the last one perhaps stopped, why a callback ended the training, and chosen_epoch.
+    threads (of compiled steps), precision (on a GPU); the last one perhaps stopped, why a callback ended the training,
+    and chosen_epoch.
     Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, ImportError for
     "compiled" without llvmlite, TrainingDiverged if the loss stops being finite.
     After Ctrl-C the network holds the weights it had reached. Within a chunk of steps these, and the optimizer's state,
@@ -71,7 +75,7 @@ def train(
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
     options = TrainOptions(
-        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, resume
+        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, resume
     )
     return History(_checked(network, dataset, optimizer, options))
 

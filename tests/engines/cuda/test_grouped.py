@@ -40,6 +40,7 @@ from xpnet.program.recorder import record
 
 pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ compiler to run generated CUDA text with")
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
+TF32_TOLERANCE = 8.1e-4
 
 
 def pair_of(dtype):
@@ -208,6 +209,51 @@ def test_without_the_bindings_cupy_launches(missing, fake_gpu, monkeypatch):
         found = run_steps(feature, fake_gpu, 8, 21)
     assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
     assert cost.named("launches")["dot"] == 3 * 8 and "gemmEx" not in cost.named("launches")
+
+
+def in_tf32(*arguments):
+    return Cuda(*arguments, precision="tf32")
+
+
+def apart(name, gpu):
+    """How far three steps in tf32 are from those in fp32, in parts of each vector's maximum."""
+    found = [run_steps(FEATURES[name], gpu, 8, 21, make=make) for make in (make_engine, in_tf32)]
+    return max(
+        np.abs(one.astype(float) - other).max(initial=0) / max(np.abs(one).max(initial=0), 1e-3)
+        for one, other in zip(*found, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["optimizer SGD", "loss squared_error", "layer normalization", "accumulate, weights"])
+def test_tf32_rounds_what_is_multiplied_and_nothing_else(name, fake_gpu):
+    """The fake rounds to 10 bits of mantissa, so a product's relative error is 2^-10 at most, of a step some parts."""
+    assert 1e-6 < apart(name, fake_gpu) < TF32_TOLERANCE
+
+
+@pytest.mark.full
+def test_tf32_of_every_feature(fake_gpu):
+    """The optimizers that divide a gradient by its size tell a small error as a large one."""
+    found = {name: apart(name, fake_gpu) for name in FEATURES}
+    assert max(found.values()) < TF32_TOLERANCE and np.median(list(found.values())) < TF32_TOLERANCE / 5, found
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "asked"), [("fp32", "float32", 68), ("tf32", "float32", 77), ("fp32", "float64", 70)]
+)
+def test_precision_is_an_argument_of_each_product(precision, dtype, asked, monkeypatch):
+    """Of two networks that take turns each keeps its own; nothing of the process says it, CUPY_TF32 neither."""
+    monkeypatch.setenv("CUPY_TF32", "1")
+    gpu = pair_of(dtype)[1]
+    network = network_of({}, gpu)
+    program = program_of({}, network, 4)
+    others = Cuda(program, gpu, network.owned)
+    products = [
+        call.args[-2]
+        for call in Cuda(program, gpu, network.owned, precision=precision).at(4).calls
+        if len(call.args) == 19
+    ]
+    assert len(products) == 8 and set(products) == {asked}
+    assert {call.args[-2] for call in others.at(4).calls if len(call.args) == 19} == {70 if dtype == "float64" else 68}
 
 
 def test_launches_follow_the_stream_that_is_current(fake_gpu, monkeypatch):

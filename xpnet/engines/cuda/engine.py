@@ -26,17 +26,24 @@ from xpnet.program.places import place_of
 class Cuda(Engine):
     """Runs a Program on a CUDA GPU by its launches.
 
-    The arguments are those of `Memory`. The kernels are compiled at their first use; CuPy keeps them for the process
-    and on disk, by their text, which Programs of other capacities share up to the length from which on sums are shared
-    out. A batch size that the text does not hold for is replayed.
+    The arguments are those of `Memory`.  precision: of products, one of COMPUTE_TYPES; "fp64" in float64.
+    The kernels are compiled at their first use; CuPy keeps them for the process and on disk, by their text, which
+    Programs of other capacities share up to the length from which on sums are shared out. A batch size that the text
+    does not hold for is replayed.
     """
 
     name = "cuda"
 
     def __init__(
-        self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
+        self,
+        program: Program,
+        backend: Backend,
+        owned: Any,
+        data: Mapping[str, tuple[Any, float | None]] | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.memory = Memory(program, backend, owned, data, partial_sums(program))
+        self.precision = precision if backend.dtype == np.float32 else "fp64"
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self._steps = BySize[BoundStep](program.capacity)
@@ -46,7 +53,7 @@ class Cuda(Engine):
         self._module = backend.xp.RawModule(code=self._source.text, options=("--fmad=false",))
         # Every kernel reaches every buffer through these three.
         self._memory_arguments = (owned, self.memory.floats, self.memory.uints)
-        self._launcher = launcher(self.memory)
+        self._launcher = launcher(self.memory, precision)
         self._queue = self._launcher.queue()
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:

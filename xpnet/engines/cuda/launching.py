@@ -22,6 +22,9 @@ LAUNCH_PARAMETERS = """f grid_dim_x grid_dim_y grid_dim_z block_dim_x block_dim_
     kernel_params extra"""
 PRODUCT_PARAMETERS = "handle transa transb m n k alpha A Atype lda B Btype ldb beta C Ctype ldc computeType algo"
 
+# How cuBLAS multiplies float32 numbers: as they are, or with 10 bits of mantissa, by tensor cores, and adds in float32.
+COMPUTE_TYPES = {"fp32": "CUBLAS_COMPUTE_32F", "tf32": "CUBLAS_COMPUTE_32F_FAST_TF32"}
+
 Queue = tuple[int, int]  # the stream that takes the launches, and the handle of cuBLAS that takes the products
 
 
@@ -54,15 +57,16 @@ def _cell(value: Any) -> Any:
 class Prebound:
     """Launches by CuPy's bindings of `cuLaunchKernel` and `cublasGemmEx`.
 
+    precision: of the products, one of COMPUTE_TYPES.
     Whoever keeps a call that was made here keeps the kernel and its arguments too, as it holds their addresses alone.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, precision: str) -> None:
         self._memory, self._cuda = memory, memory.backend.xp.cuda
         dtype, cublas = memory.backend.dtype, self._cuda.cublas
         self._one, self._zero = np.ones(1, dtype), np.zeros(1, dtype)
         self._type = self._cuda.runtime.CUDA_R_32F if dtype == np.float32 else self._cuda.runtime.CUDA_R_64F
-        self._compute = cublas.CUBLAS_COMPUTE_32F if dtype == np.float32 else cublas.CUBLAS_COMPUTE_64F
+        self._compute = getattr(cublas, COMPUTE_TYPES[precision] if dtype == np.float32 else "CUBLAS_COMPUTE_64F")
 
     def queue(self) -> Queue:
         """Where launches go now: to the stream that is current in this thread."""
@@ -108,14 +112,25 @@ class Wrapped:
         return bound_call(self._memory, call)
 
 
-def launcher(memory: Memory) -> Prebound | Wrapped:
-    """Return what launches: by CuPy's bindings if they are there and take what `Prebound` gives."""
+def launcher(memory: Memory, precision: str) -> Prebound | Wrapped:
+    """Return what launches: by CuPy's bindings if they are there and take what `Prebound` gives.
+
+    Raises ValueError for products of a precision that `dot` cannot be asked for.
+    """
+    xp = memory.backend.xp
     try:
-        cuda = memory.backend.xp.cuda
-        known = [(cuda.driver.launchKernel, LAUNCH_PARAMETERS), (cuda.cublas.gemmEx, PRODUCT_PARAMETERS)]
+        known = [(xp.cuda.driver.launchKernel, LAUNCH_PARAMETERS), (xp.cuda.cublas.gemmEx, PRODUCT_PARAMETERS)]
+        is_known = all(takes(binding, names) for binding, names in known)
     except (AttributeError, ImportError):
-        return Wrapped(memory)
-    return Prebound(memory) if all(takes(binding, names) for binding, names in known) else Wrapped(memory)
+        is_known = False
+    if is_known:
+        return Prebound(memory, precision)
+    if precision != "fp32":
+        raise ValueError(
+            f"precision is {precision!r}, which is an argument of CuPy's cublas.gemmEx, and CuPy {xp.__version__} has "
+            "another one, or none; install CuPy 14.2, or leave precision out"
+        )
+    return Wrapped(memory)
 
 
 def takes(binding: Any, names: str) -> bool:
