@@ -17,9 +17,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores tha
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import executing_cuda
 import fakecupy
 import numpy as np
 import pytest
@@ -28,6 +30,8 @@ from refusals import SAID, unsaid
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 
+EXECUTING = os.environ.get("XPNET_EXECUTING_CUDA", "")
+DRIVER = executing_cuda.activate(Path(EXECUTING)) if EXECUTING else None  # before anything imports CuPy
 LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
 
@@ -156,6 +160,14 @@ def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()
     yield
     fakecupy.counts.reset()
+
+
+@pytest.fixture(autouse=True)
+def no_complaints() -> Iterator[None]:
+    """The executing CUDA saw nothing that CUDA refuses or leaves undefined, and no race where those are looked for."""
+    yield
+    if DRIVER is not None and (said := DRIVER.complaints()):
+        pytest.fail(f"the executing CUDA: {said}", pytrace=False)
 
 
 @pytest.fixture

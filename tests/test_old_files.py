@@ -216,7 +216,7 @@ def test_a_run_that_was_killed(here, capsys, run):
     configs = kept(run)[1]
     epoch, step = cases.KILLED[run]
     err = command(capsys, "train", "--resume", run, "--quiet").err
-    assert f"{run} goes on with epoch {epoch}, after step {step}" in err
+    assert f"{run} continues with epoch {epoch}, after step {step}" in err
     is_exact = run == "numbers"
     same_run(run, 0.0 if is_exact else 1e-4)
     assert kept(run)[1] == configs  # table.json too

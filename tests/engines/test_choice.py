@@ -183,7 +183,7 @@ def test_a_run_goes_on_with_the_precision_that_it_had(fake_gpu, tmp_path):
         for options in ({"precision": "tf32"}, {"precision": "tf32", "resume": tmp_path / "c"}, {})
     )
     assert resumed == whole != other
-    with refusal(ValueError, "of a run with precision tf32", "this one has precision fp32", "pass what that run had"):
+    with refusal(ValueError, "belongs to a run with precision tf32", "this one has precision fp32", "pass what that run had"):
         trained(fake_gpu, resume=tmp_path / "c")
 
 
@@ -395,7 +395,7 @@ def test_a_run_goes_on_with_the_engine_that_it_had(float64_cpu, tmp_path, cheap,
     other = {"replay": "compiled", "compiled": "replay"}[engine]
     with pytest.raises(ValueError) as error:
         trained(float64_cpu, epochs=others, engine=other, resume=path)
-    says(error, f"is of a run with engine {engine}, this one has engine {other}", "pass what that run had")
+    says(error, f"belongs to a run with engine {engine}, this one has engine {other}", "pass what that run had")
 
 
 def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, tmp_path, monkeypatch):
@@ -403,7 +403,7 @@ def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, t
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(ImportError) as error:
         trained(float64_cpu, resume=tmp_path / "c")
-    says(error, "the run to go on with had engine='compiled'", "llvmlite", "pip install 'xpnet[jit]'")
+    says(error, "the run to resume had engine='compiled'", "llvmlite", "pip install 'xpnet[jit]'")
 
 
 def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):

@@ -55,7 +55,7 @@ def system_message(error: OSError) -> str:
 
 
 def width_of(file: IO[str]) -> int | None:
-    """Columns of the terminal that `file` is, $COLUMNS before its own; None if it is none, whose lines stay whole."""
+    """Return the columns of the terminal that `file` is, or $COLUMNS; None if it is no terminal: lines stay whole."""
     return max(shutil.get_terminal_size().columns, 20) if file.isatty() else None
 
 

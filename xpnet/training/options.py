@@ -1,4 +1,4 @@
-"""The options of a training run, and what they come to before its first step."""
+"""The options of a training run, checked and resolved before its first step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from xpnet.training.schedules import Constant, Schedule
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `xpnet.train` takes by keyword; its docstring says what each means.
+    """The keywords of `xpnet.train`, whose docstring explains each.
 
     Raises TypeError or ValueError for a value that no run can have.
     """
@@ -49,11 +49,11 @@ class TrainOptions:
                 f"metrics is {metrics} and there is no validation; pass validation=, a Dataset to measure them on"
             )
         if not isinstance(self.callbacks, Iterable):
-            raise TypeError(f"callbacks is {self.callbacks!r}; needed is a list of them: callbacks=[...]")
+            raise TypeError(f"callbacks is {self.callbacks!r}; it must be a list of callbacks: callbacks=[...]")
         callbacks = tuple(self.callbacks)
         for callback in callbacks:
             if not isinstance(callback, Callback):
-                raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
+                raise TypeError(f"a callback is {callback!r}; it must be an instance of xpnet.Callback")
         checked = {
             "epochs": check_whole("epochs", self.epochs, at_least=0),
             "callbacks": callbacks,
@@ -69,9 +69,10 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Settings:
-    """How an epoch takes the samples: batch a step, accumulate steps an update, n_used samples an epoch.
+    """How an epoch takes the samples.
 
-    engine: the name of what runs the steps.  precision: of their products.
+    batch: samples a step.  accumulate: steps an update.  n_used: samples an epoch.  engine: the name of the engine.
+    precision: of the products of the steps.
     """
 
     batch: int
@@ -88,9 +89,10 @@ class Settings:
         return -(-self.n_used // self.batch)
 
 
-def prepare(
-    network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions
-) -> tuple[Program, Settings, Moment | None]:
+Prepared = tuple[Program, Settings, Moment | None]
+
+
+def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Prepared:
     """Return the Program of a step, the settings of the epochs, and the moment to resume from, if there is one.
 
     Raises ValueError or TypeError if network, data, optimizer, options and checkpoint do not fit each other.
@@ -115,7 +117,7 @@ def prepare(
     settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision)
     if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
-        if options.engine == "auto":  # the one that it had, but on another device, where the bits are others anyway
+        if options.engine == "auto":  # another only on another device, where the bits differ anyway
             del fingerprint["engine"]
         check_resume(moment, options.epochs, fingerprint, options.callbacks)
     return program, settings, moment
@@ -124,7 +126,7 @@ def prepare(
 def check_optimizer(optimizer: Any) -> None:
     """Refuse what is no optimizer."""
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
+        raise TypeError(f"optimizer is {optimizer!r}; it must be an optimizer such as xpnet.SGD(lr=0.1)")
 
 
 def _samples_used(network: Network, n_samples: int, batch: int) -> int:
@@ -165,7 +167,7 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
 
 
 def _described(value: Any) -> str:
-    """Type and settings: the same text in every process, for a user's own class too, whose repr has an address."""
+    """Return type and settings, the same text in every process; the repr of a user's class may hold an address."""
     if not isinstance(value, (Optimizer, Schedule)):
         return str(getattr(value, "__qualname__", value))  # a function, by its name
     settings = [f"{name}={_described(item)}" for name, item in vars(value).items() if not name.startswith("_")]

@@ -317,7 +317,7 @@ def test_data_that_the_gather_would_misread_are_refused(change, found, fake_gpu)
     X, _, Y, _ = data_of({}, network, 9)
     X, scale = change(X.astype(np.float32))
     data = {"X": (fakecupy.asarray(X), scale), "Y": (fake_gpu.to_device(Y), None)}
-    needed = "needed is a C-contiguous array (n_samples, 6) of float32"
+    needed = "it must be a C-contiguous array (n_samples, 6) of float32"
     with refusal(TypeError, "X is ", found, needed, "xp.ascontiguousarray(rows, dtype)"):
         make_engine(program_of({}, network, 4), fake_gpu, network.owned, data)
 
