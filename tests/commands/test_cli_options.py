@@ -377,6 +377,7 @@ def test_what_the_parser_refuses(capsys):
         (["--class-weight", "equal"], ["'balanced'"]),
         (["--accumulate", "0"], ["whole number of at least 1"]),
         (["--init", "hee"], ["did you mean 'he'?"]),
+        (["--precision", "tf23"], ["'fp32', 'tf32'", "did you mean 'tf32'?"]),
         (["--engine", "compile"], ["'auto', 'replay', 'compiled'", "did you mean 'compiled'?"]),
     ):
         refused_by_parser(capsys, ["train", *options], options[0].partition("=")[0], *found)

@@ -113,6 +113,22 @@ def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
     assert not Path("d").exists()
 
 
+def test_the_precision_goes_through_file_run_and_summary(capsys, monkeypatch):
+    """On a GPU; elsewhere it is refused before there is a run directory."""
+    text = TINY.replace("quiet = true", 'precision = "tf32"')
+    parts = ("precision is 'tf32'", "needed are a CUDA GPU", "leave --precision out, or take --device cuda")
+    refused(capsys, [*write(text), "--device", "cpu", "--out", "a"], *parts)
+    assert not Path("a").exists()
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    monkeypatch.setenv("XPNET_DEVICE", "cuda")
+    assert main([*write(text), "--out", "a"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(", cuda engine in tf32 -> a")
+    assert main(["train", "--config", "a/config.json", "--json", "--out", "b"]) == 0
+    *records, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["precision"] for record in [*records, summary]} == {"tf32"} and options("b")["precision"] == "tf32"
+    assert read_history("b/history.jsonl").column("precision") == ["tf32"] * 3
+
+
 def test_names_of_files_may_hold_any_letter(tmp_path):
     folder = tmp_path / 'a "quote", a \\ and\na line, ü \N{SNOWMAN} \t'
     folder.mkdir()

@@ -276,6 +276,16 @@ def test_convergence():
             {"solver": "lbfgs", "engine": "compiled"},
             ["engine is 'compiled'", "runs steps, and solver 'lbfgs' has none", "use solver='adam', or engine='auto'"],
         ),
+        (
+            {"solver": "lbfgs", "precision": "tf32"},
+            [
+                "precision is 'tf32'",
+                "which steps have, and solver 'lbfgs' has none",
+                "use solver='adam', or precision='fp32'",
+            ],
+        ),
+        ({"precision": "tf32"}, ["precision is 'tf32'", "on the cpu", "take select_backend('cuda')"]),
+        ({"precision": "half"}, ["precision is 'half'", "choose one of 'fp32', 'tf32'"]),
         ({"device": "gpu"}, ["cuda"]),
         ({"validation_fraction": 1.0}, ["below 1"]),
     ],

@@ -7,7 +7,7 @@ import argparse
 from xpnet.checks import check_option
 from xpnet.commands.arguments import UsageError, name_list, number, option, positive, whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import AUTO, ENGINES, engine_names
+from xpnet.engines.choice import AUTO, ENGINES, FULL, PRECISIONS, engine_names
 from xpnet.network.layer import left_out
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
@@ -30,6 +30,14 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"what runs the steps: {', '.join(f'{name} {ENGINES[name].about}' for name in engine_names())}; "
         f"{AUTO} takes one that needs preparation where the run is long enough to repay it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--precision",
+        type=option("precision", PRECISIONS),
+        default=FULL,
+        metavar="NAME",
+        help="of the products of the steps: fp32, or on a CUDA GPU tf32, which leaves float32 numbers 10 bits of "
+        "mantissa, for tensor cores (default: %(default)s)",
     )
     add_metrics(group)
     group.add_argument(

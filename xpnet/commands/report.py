@@ -96,7 +96,10 @@ class Report(Callback):
                 "steps_per_second": rate,
                 "backend": network.backend.name,
                 "run": run,
-                **{name: self.records[-1].get(name) for name in ("engine", "threads", "stopped", "chosen_epoch")},
+                **{
+                    name: self.records[-1].get(name)
+                    for name in ("engine", "threads", "precision", "stopped", "chosen_epoch")
+                },
             }
             print(json_line(line), flush=True)
             return
@@ -149,8 +152,9 @@ def _told(part: str, measured: dict[str, Any]) -> list[str]:
 
 
 def _engine(record: Record) -> str:
-    n = record.get("threads")
-    return f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
+    n, precision = record.get("threads"), record.get("precision")
+    told = f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
+    return told + ("" if precision is None else f" in {precision}")
 
 
 def _loss_cell(loss: float, width: int) -> str:

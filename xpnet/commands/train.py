@@ -30,7 +30,7 @@ from xpnet.commands.signals import Interruption, Terminated, signals_ignored
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import check_engine
+from xpnet.engines.choice import check_engine, check_precision
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
 from xpnet.training.evaluation import check_compatible, measure
@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
             accumulate=arguments.accumulate,
             metrics=metrics,
             engine=arguments.engine,
+            precision=arguments.precision,
             resume=resume,
         )
         keep_epochs(arguments, run)
@@ -163,6 +164,7 @@ def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -
     """Refuse what these data do not allow, metrics too, before the first epoch and not after the last."""
     check_compatible(network, data.training, arguments.dataset)
     check_engine(arguments.engine, network.backend.device)
+    check_precision(arguments.precision, arguments.engine, network.backend)
     if arguments.resume is not None:
         check_preprocessing(Path(arguments.resume), data.table)
     judge = data.validation if data.test is None else data.test

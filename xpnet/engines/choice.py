@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from xpnet.backend import Backend
 from xpnet.checks import check_option
 from xpnet.engines.cuda.engine import Cuda
+from xpnet.engines.cuda.launching import COMPUTE_TYPES
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
@@ -18,6 +21,8 @@ from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
 AUTO = "auto"
+FULL = "fp32"  # the precision that every engine has: products of numbers as they are
+PRECISIONS = tuple(COMPUTE_TYPES)
 
 # Measured gain and cost of compiling a run: see benchmarks/README.md.
 GAIN_SECONDS = (0.5e-6, 5e-12)  # per recorded call of a step, and per operation,
@@ -35,6 +40,7 @@ class Row:
     check: raises ImportError if a library that it needs is not installed.
     repays(program, n_steps): whether a run repays its preparation; None for an engine without preparation.
     is_asked_for: whether the user can name it.
+    precisions: of its products, in float32; with more than FULL, `make` takes the argument precision.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Row:
     check: Callable[[], object] = lambda: None
     repays: Callable[[Program, int], bool] | None = None
     is_asked_for: bool = True
+    precisions: tuple[str, ...] = (FULL,)
 
 
 def _compiled(program: Program, backend: Backend, owned: Any, data: Any) -> Engine:
@@ -74,7 +81,7 @@ ENGINES: dict[str, Row] = {
             check=check_llvm,
             repays=_compiling_repays,
         ),
-        Row(Cuda.name, Cuda, ("cuda",), "runs generated kernels", is_asked_for=False),
+        Row(Cuda.name, Cuda, ("cuda",), "runs generated kernels", is_asked_for=False, precisions=PRECISIONS),
     )
 }
 
@@ -99,6 +106,21 @@ def check_engine(engine: str, device: str) -> str:
         )
     row.check()
     return engine
+
+
+def check_precision(precision: str, engine: str, backend: Backend) -> str:
+    """Return `precision` if the engine, of that name or what "auto" may be, has products of it.
+
+    Raises ValueError for any other.
+    """
+    check_option("precision", precision, PRECISIONS)
+    row = ENGINES[unprepared(backend.device) if engine == AUTO else engine]
+    if precision == FULL or (precision in row.precisions and backend.dtype == np.float32):
+        return precision
+    raise ValueError(
+        f"precision is {precision!r} and the steps run on the {backend.device} in {backend.dtype} by {row.name}; "
+        f"needed are a CUDA GPU, float32 and engine={AUTO!r}: leave precision out, or take select_backend('cuda')"
+    )
 
 
 def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int) -> str:
@@ -137,16 +159,18 @@ def make_engine(
     owned: Any,
     data: Mapping[str, tuple[Any, float | None]] | None = None,
     engine: str = "",
+    precision: str = FULL,
 ) -> Engine:
     """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: a name from `choose_engine`; "" for the engine without preparation, which runs single steps, measures and
-    predictions. A Program that cannot be compiled is replayed, with a warning: a custom kernel may contain calls that
-    no printer supports, and LLVM may refuse a text on an untried system.
+    predictions.  precision: of the products, checked by `check_precision`.
+    A Program that cannot be compiled is replayed, with a warning: a custom kernel may contain calls that no printer
+    supports, and LLVM may refuse a text on an untried system.
     """
     row = ENGINES[engine or unprepared(backend.device)]
     try:
-        return row.make(program, backend, owned, data)
+        return row.make(program, backend, owned, data, **({} if precision == FULL else {"precision": precision}))
     except CannotPrint as reason:
         warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
         return Replay(program, backend, owned, data)
@@ -158,9 +182,9 @@ def unprepared(device: str) -> str:
 
 
 def engine_facts(engine: Engine) -> dict[str, Any]:
-    """Return the facts about an engine for a record: its name and, if it has threads, their number."""
-    threads = getattr(engine, "threads", None)
-    return {"engine": engine.name} | ({} if threads is None else {"threads": threads})
+    """Return the facts about an engine for a record: its name and, where it has them, threads and precision."""
+    facts = {name: getattr(engine, name, None) for name in ("threads", "precision")}
+    return {"engine": engine.name} | {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _is_installed(row: Row) -> bool:

@@ -37,20 +37,23 @@ class BoundStep:
     """A Program of one batch size, as an engine calls it.
 
     phases: the calls of each.  calls: those of every step.  update: those of an update that not every step has.
-    gathers: functions of the step's sample indices.
+    gathers: functions of the step's sample indices.  kept: objects that the calls know by address only.
     """
 
     phases: Phases
     calls: list[Callable[[], Any]]
     update: list[Callable[[], Any]]
     gathers: tuple[Callable[[Any], Any], ...]
+    kept: tuple[Any, ...]
 
 
-def bound_step(program: Program, phases: Phases, gathers: tuple[Callable[[Any], Any], ...] = ()) -> BoundStep:
+def bound_step(
+    program: Program, phases: Phases, gathers: tuple[Callable[[Any], Any], ...] = (), kept: tuple[Any, ...] = ()
+) -> BoundStep:
     """Return the phases as one list, with a separate update if not every step has one."""
     update = phases.get("update", []) if program.accumulate > 1 else []
     every = [call for calls in phases.values() if calls is not update for call in calls]
-    return BoundStep(phases, every, update, gathers)
+    return BoundStep(phases, every, update, gathers, kept)
 
 
 def bound_call(memory: Memory, call: Call) -> Callable[[], Any]:

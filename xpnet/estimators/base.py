@@ -75,6 +75,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     schedule: str | Schedule | None = None
     callbacks: Sequence[Callback] | None = None
     engine: str = "auto"
+    precision: str = "fp32"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: Any = None) -> Any:
         """Train on rows X (n_samples, n_features) and targets y, and return self.

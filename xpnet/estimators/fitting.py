@@ -60,6 +60,7 @@ def fit_epochs(
             seed=int(rng.randint(2**31 - 1)),
             callbacks=watchers,
             engine=settings.engine,
+            precision=settings.precision,
         )
     except KeyboardInterrupt:
         warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)

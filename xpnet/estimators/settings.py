@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_option, check_whole
-from xpnet.engines.choice import AUTO, engine_names
+from xpnet.engines.choice import AUTO, FULL, PRECISIONS, engine_names
 from xpnet.engines.replay import Replay
 from xpnet.network.architecture import Architecture
 from xpnet.network.custom import CustomLoss
@@ -57,6 +57,7 @@ def check_settings(settings: Any) -> None:
     check_option("solver", settings.solver, SOLVERS)
     check_option("learning_rate", settings.learning_rate, LEARNING_RATES)
     check_option("engine", settings.engine, (AUTO, *engine_names()))
+    check_option("precision", settings.precision, PRECISIONS)
     for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum"):
         if not isinstance(found := getattr(settings, name), (bool, np.bool_)):
             raise TypeError(f"{name} is {found!r}; pass {name}=True or False")
@@ -81,6 +82,11 @@ def check_settings(settings: Any) -> None:
         raise ValueError(
             f"engine is {settings.engine!r}, which runs steps, and solver 'lbfgs' has none; "
             "use solver='adam', or engine='auto'"
+        )
+    if settings.solver == "lbfgs" and settings.precision != FULL:
+        raise ValueError(
+            f"precision is {settings.precision!r}, which steps have, and solver 'lbfgs' has none; "
+            f"use solver='adam', or precision={FULL!r}"
         )
     for name in ("callbacks", "schedule"):
         if settings.solver == "lbfgs" and getattr(settings, name):

@@ -133,7 +133,7 @@ def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -
     if [record["epoch"] for record in history] != list(range(len(history))) or not history:
         raise ValueError("the epochs of its history do not follow each other; they must be 0, 1, 2 and so on")
     return Moment(
-        fit=dict(facts["fit"]),
+        fit={"precision": "fp32", **facts["fit"]},  # the only one when files did not name it
         progress=progress,
         steps_done=facts["steps_done"],
         last_good_steps=facts["last_good_steps"],

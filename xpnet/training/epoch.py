@@ -46,7 +46,9 @@ class Runner:
         callbacks: Sequence[Callback],
     ) -> None:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
-        self.engine = make_engine(program, network.backend, network.owned, self.feed.sources, settings.engine)
+        self.engine = make_engine(
+            program, network.backend, network.owned, self.feed.sources, settings.engine, settings.precision
+        )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         self._fit = run_fingerprint(network, optimizer, dataset, settings)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None

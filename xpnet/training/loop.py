@@ -44,6 +44,7 @@ def train(
     accumulate: int = 1,
     metrics: Iterable[str] = (),
     engine: str = "auto",
+    precision: str = "fp32",
     resume: str | os.PathLike[str] | Moment | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
@@ -55,20 +56,21 @@ def train(
     accumulate: steps an update, which goes by the mean over all their samples.
     engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, extra
     `jit`), whose sums round differently; "auto" compiles if the run is long enough to repay it.
+    precision: "fp32", or "tf32" for products on a GPU's tensor cores, of float32 numbers with 10 bits of mantissa.
     resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read. With equal data and arguments
     the run continues to the same bits; only epochs may differ, and "auto" is the engine that the run had.
     The optimizer keeps its state: training the same network again continues where it stopped.
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy
-    (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine and
-    threads (of compiled steps). The last may add stopped, why a callback ended the training, and chosen_epoch.
+    (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine,
+    threads (of compiled steps), precision (on a GPU). The last may add stopped, why a callback ended it, chosen_epoch.
     Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, ImportError for
     "compiled" without llvmlite, TrainingDiverged if the loss stops being finite.
     After Ctrl-C the network holds the weights reached, which may be some updates ahead of `optimizer.steps_done`.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
     options = TrainOptions(
-        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, resume
+        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, resume
     )
     return History(_checked(network, dataset, optimizer, options))
 

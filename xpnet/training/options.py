@@ -11,7 +11,7 @@ from typing import Any
 
 from xpnet.checks import check_whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import choose_engine, engine_to_resume
+from xpnet.engines.choice import FULL, check_precision, choose_engine, engine_to_resume
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
@@ -39,6 +39,7 @@ class TrainOptions:
     accumulate: int = 1
     metrics: Iterable[str] = ()
     engine: str = "auto"
+    precision: str = FULL
     resume: str | os.PathLike[str] | Moment | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +72,7 @@ class Settings:
     """How an epoch takes the samples.
 
     batch: samples a step.  accumulate: steps an update.  n_used: samples an epoch.  engine: the name of the engine.
+    precision: of the products of the steps.
     """
 
     batch: int
@@ -79,6 +81,7 @@ class Settings:
     shuffle: bool
     seed: int
     engine: str
+    precision: str
 
     @property
     def n_steps(self) -> int:
@@ -110,7 +113,8 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate)
     asked = engine_to_resume(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
     engine = choose_engine(asked, program, network.backend, options.epochs * -(-n_used // batch))
-    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine)
+    precision = check_precision(options.precision, engine, network.backend)
+    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision)
     if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
         if options.engine == "auto":  # another only on another device, where the bits differ anyway
@@ -156,6 +160,7 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "shuffle": settings.shuffle,
         "seed": settings.seed,
         "engine": settings.engine,
+        "precision": settings.precision,
         "optimizer": _described(optimizer),
         "initial lr": f"{optimizer.lr}" if constant else _described(optimizer.schedule),
     }
