@@ -96,7 +96,9 @@ void read_at(const void* address) {
 void write_at(const void* address) {
   Access& cell = shadow[(uintptr_t)address];
   if (unordered(cell.writer, cell.written)) race("two threads write");
-  if (unordered(cell.reader, cell.read) || (cell.by_many && cell.read == executing_interval)) race("a thread writes what another reads");
+  if (unordered(cell.reader, cell.read) || (cell.by_many && cell.read == executing_interval)) {
+    race("a thread writes what another reads");
+  }
   cell.writer = executing_thread, cell.written = executing_interval, cell.by_many = false;
 }
 void accessed(const void* address, size_t size, bool writes) {
@@ -342,7 +344,7 @@ static void run(const Function& function, void* packed, executing::Launch launch
   shadow.clear();
   const unsigned before = _mm_getcsr();
   if (settings["flush_denormals"]) _mm_setcsr(before | 0x8040);  // CuPy compiles with -ftz=true
-  function.entry->run(packed, launch);
+  function.entry->run(*function.entry, packed, launch);
   _mm_setcsr(before);
   checking = false;
 }
