@@ -123,6 +123,6 @@ class _Compiler(importlib.machinery.SourceFileLoader):
             made, mapping = compile_by_nvrtc(program, options, log_stream)
             if program.method != "cubin":
                 return made, mapping
-            return b"executing CUDA:" + bytes(library_of(program.src, options, folder)) + b"\0", mapping
+            return b"executing CUDA:" + library_of(program.src, options, folder).name.encode() + b"\0", mapping
 
         module._NVRTCProgram.compile = compile_twice

@@ -312,11 +312,12 @@ Status cuCtxGetCurrent(void** out) { *out = (void*)0x77; return 0; }
 Status cuCtxSetCurrent(void*) { return 0; }
 Status cuCtxGetDevice(int* out) { *out = 0; return 0; }
 
-static const char IMAGE[] = "executing CUDA:";  // before the path of a library, in the place of machine code
+static const char IMAGE[] = "executing CUDA:";  // before the name of a library, in the place of machine code
 Status cuModuleLoadData(void** out, const void* image) {
   LOCK;
   if (strncmp((const char*)image, IMAGE, sizeof IMAGE - 1)) { complain("a module of another compiler"); return 200; }
-  *out = dlopen((const char*)image + sizeof IMAGE - 1, RTLD_NOW | RTLD_LOCAL);
+  const std::string folder = getenv("XPNET_EXECUTING_CUDA");
+  *out = dlopen((folder + "/libraries/" + ((const char*)image + sizeof IMAGE - 1)).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!*out) { complain(dlerror()); return 200; }
   counts["modules"]++;
   return 0;
