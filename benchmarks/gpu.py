@@ -166,7 +166,7 @@ def counts_hold(backend: Backend) -> bool:
 
 
 def _prepared(backend: Backend, name: str) -> tuple[Callable[[int], Any], int, int]:
-    """Return what runs so many steps of that Program, its launches a step, the gather's included, and its products."""
+    """Return what runs a number of steps of that Program, its launches a step with the gather, and its products."""
     options, make_optimizer = PROGRAMS[name]
     network = xpnet.Network([784, 100, 200, 10], backend=backend, **options)
     optimizer, batch = make_optimizer(), 32
@@ -184,7 +184,7 @@ def _prepared(backend: Backend, name: str) -> tuple[Callable[[int], Any], int, i
 
 
 def _allocations(run: Callable[[int], Any], meter: Callable[[], Any]) -> list[int]:
-    """Allocations of a run of `STEPS` and of one of twice as many."""
+    """Return the allocations of a run of `STEPS` and of one of twice as many."""
     found = []
     for steps in (STEPS, 2 * STEPS):
         run(steps)
@@ -195,7 +195,7 @@ def _allocations(run: Callable[[int], Any], meter: Callable[[], Any]) -> list[in
 
 
 def launches_of(short: Callable[[], Any], long: Callable[[], Any]) -> Counter[str] | str:
-    """Kernels by name that `long` launches more than `short`, as PyTorch's profiler saw them; or why it saw none."""
+    """Return the kernels by name which `long` launches more than `short`, by PyTorch's profiler, or why it saw none."""
     try:
         import torch
     except ImportError:
@@ -210,7 +210,7 @@ def launches_of(short: Callable[[], Any], long: Callable[[], Any]) -> Counter[st
 
 
 def kernels_of(run: Callable[[], Any]) -> Counter[str]:
-    """Kernels that ran on the GPU meanwhile, by name, whoever launched them."""
+    """Return the kernels that ran on the GPU meanwhile, by name, whoever launched them."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 

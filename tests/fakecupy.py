@@ -18,6 +18,7 @@ from operator import attrgetter as _attrgetter
 from types import SimpleNamespace as _Namespace
 from typing import Any as _Any
 
+import fakecuda as _fakecuda
 import hostcuda as _hostcuda
 import numpy as _np
 
@@ -518,6 +519,8 @@ class RawKernel:
 
     def __init__(self, code: str, name: str) -> None:
         self._code, self.name = code, name
+        self.kernel = _Namespace(code=code, name=name, parameters=_hostcuda.c_types(code, name))
+        self.kernel.ptr = id(self.kernel)
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[_Any, ...]) -> None:
         parameters = _hostcuda.parameters(self._code)[self.name]
@@ -541,21 +544,25 @@ class RawKernel:
         counts._add("launches", self.name)
 
     def _dtype(self, kind: str) -> _Any:
-        kind = _hostcuda.real_type(self._code) if kind == "real" else kind
         kinds = {
             "int": "int32",
-            "uint32": "uint32",
+            "unsigned int": "uint32",
             "unsigned char": "uint8",
             "long long": "int64",
             "float": "float32",
             "double": "float64",
         }
-        return _np.dtype(kinds[kind])
+        return _np.dtype(kinds[_hostcuda.plain_type(self._code, kind)])
 
 
 cuda = _Namespace(
-    get_current_stream=lambda: _Namespace(synchronize=lambda: counts.update(["synchronizations"])),
+    get_current_stream=lambda: _Namespace(
+        ptr=_fakecuda.STREAM, synchronize=lambda: counts.update(["synchronizations"])
+    ),
+    **_fakecuda.bindings(counts),
     runtime=_Namespace(
+        CUDA_R_32F=0,
+        CUDA_R_64F=1,
         getDeviceCount=lambda: 1,
         getDevice=lambda: 0,
         getDeviceProperties=lambda device: {"name": b"Fake GPU"},

@@ -40,7 +40,13 @@ extern "C" void host_{name}(int stride_, int blocks_, int threads_, {parameters}
 }}
 """
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
-_SCALARS = {"int": ctypes.c_int, "uint32": ctypes.c_uint32, "float": ctypes.c_float, "double": ctypes.c_double}
+_SCALARS = {
+    "int": ctypes.c_int32,
+    "unsigned int": ctypes.c_uint32,
+    "long long": ctypes.c_int64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
 
 
 def compiler() -> str | None:
@@ -56,10 +62,17 @@ def parameters(text: str) -> dict[str, list[tuple[str, str]]]:
     return found  # type: ignore[return-value]
 
 
-def real_type(text: str) -> str:
-    """What the text calls `real`: float or double."""
-    match = re.search(r"typedef (\w+) real;", text)
-    return match.group(1) if match else "float"
+def plain_type(text: str, kind: str) -> str:
+    """The type that a name such as `real` stands for in a text."""
+    match = re.search(rf"typedef ([\w ]+) {kind};", text)
+    return match.group(1) if match else kind
+
+
+@functools.cache
+def c_types(text: str, name: str) -> list[Any]:
+    """The types of a kernel's parameters, of ctypes."""
+    kinds = [kind for kind, _ in parameters(text)[name]]
+    return [ctypes.c_void_p if kind.endswith("*") else _SCALARS[plain_type(text, kind)] for kind in kinds]
 
 
 @functools.cache
@@ -95,8 +108,5 @@ def call(text: str, name: str, blocks: int, threads: int, values: list[Any], str
     one backwards, a large prime a shuffle across blocks.
     """
     function = load(text)[f"host_{name}"]
-    arguments = []
-    for (kind, _), value in zip(parameters(text)[name], values, strict=True):
-        kind = real_type(text) if kind == "real" else kind
-        arguments.append(ctypes.c_void_p(value) if kind.endswith("*") else _SCALARS[kind](value))
+    arguments = [kind(value) for kind, value in zip(c_types(text, name), values, strict=True)]
     function(ctypes.c_int(stride), ctypes.c_int(blocks), ctypes.c_int(threads), *arguments)

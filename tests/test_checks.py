@@ -64,4 +64,4 @@ def test_what_is_too_small_is_refused(found, at_least):
 def test_numbers_beyond_all_floats_are_not_finite(found):
     with pytest.raises(ValueError) as error:
         check_number("lr", found, example="SGD(lr=0.1)")
-    says(error, f"lr is {found}", "needed is a finite number", "such as SGD(lr=0.1)")
+    says(error, f"lr is {found}", "it must be a finite number", "such as SGD(lr=0.1)")

@@ -84,7 +84,7 @@ def test_the_picture_is_drawn(tmp_path):
         ("mnist_relu", ["--data", "nowhere"], "nowhere"),
         ("mnist_relu", ["--data", __file__], "is not a folder"),
         ("digits_sgd", ["--data", "nowhere"], "nowhere"),
-        ("digits_sgd", ["--data", ""], "needed"),
+        ("digits_sgd", ["--data", ""], "it must hold"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(name, argv, part, tmp_path, monkeypatch, capsys):

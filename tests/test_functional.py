@@ -138,9 +138,9 @@ def test_refusals(fake_gpu):
         forward(fake_gpu.to_device(np.ones((4, 5))), model)
     with refusal(ValueError, "x is (5, 4)", "expects (4, batch)", "pass x.T"):
         forward(np.ones((5, 4)), model)
-    with refusal(ValueError, "yhat is (2, 5)", "y is (2, 6)", "give y one column a sample"):
+    with refusal(ValueError, "yhat is (2, 5)", "y is (2, 6)", "give y one column per sample"):
         backward(np.ones((2, 6)), forward(np.ones((4, 5)), model)[1])
-    with refusal(ValueError, "dimensions is [4]", "needed are inputs and outputs", "such as [784, 15, 10]"):
+    with refusal(ValueError, "dimensions is [4]", "it must hold inputs and outputs", "such as [784, 15, 10]"):
         initialize_model([4])
     with pytest.raises(ValueError, match=r"dimension is 0.*at least 1"):
         initialize_model([4, 0, 2])
@@ -208,7 +208,7 @@ def test_sigma_far_out_gives_no_warning_in_any_float_type(dtype):
 
 @pytest.mark.parametrize("x", ["a", None, 1j, object()], ids=["text", "None", "complex", "object"])
 def test_sigma_of_what_is_no_number(x):
-    with refusal(TypeError, "x is a ", "needed is an array of real numbers", "np.asarray(x, dtype=float)"):
+    with refusal(TypeError, "x is a ", "it must be an array of real numbers", "np.asarray(x, dtype=float)"):
         sigma(x)
 
 

@@ -7,7 +7,7 @@ One sample is one column. Read in this order: `xpnet.functional` is the algorith
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what the tables below say, for type checkers: each home has the public names in its `__all__`
+if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its names in `__all__`
     from xpnet import datasets as datasets
     from xpnet import functional as functional
     from xpnet import plots as plots
@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # what the tables below say, for type checkers: each home has
 
 __version__ = "0.2.0"
 
-# Where each public name lives. A module is imported when a name of it is first used: `import xpnet` costs next to
-# nothing, and a command that trains no network waits for none.
+# Where each public name lives. A module is imported when one of its names is first used, so that `import xpnet` takes
+# next to no time and a command loads only what it uses.
 _HOMES = {
     "backend": "Backend BackendUnavailable select_backend",
     "data.dataset": "Dataset standardize",
@@ -71,7 +71,7 @@ _MODULES = {  # to be used as xpnet.datasets.load_mnist
 }
 _HOME = {name: home for home, names in (_HOMES | _EXTRAS).items() for name in names.split()}
 
-if not TYPE_CHECKING:  # type checkers are to find the names above alone, and none that is not there
+if not TYPE_CHECKING:  # a type checker would take any name for granted
     __all__ = [name for names in _HOMES.values() for name in names.split()]
 
     def __getattr__(name: str) -> Any:

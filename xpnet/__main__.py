@@ -9,8 +9,8 @@ INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the command line.  Ctrl-C while NumPy and the commands are imported ends in a line, not in a traceback."""
-    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not one that somebody has ignored
+    """Run the command line; Ctrl-C during its imports prints one line and no traceback."""
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored by whoever started us
     if is_ours:
         signal.signal(signal.SIGINT, _leave)
     from xpnet import cli  # the imports that take time
@@ -21,7 +21,7 @@ def main() -> int:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Nothing is begun, so there is nothing to clean up; an exception could be swallowed by what is being imported."""
+    """Exit at once: nothing needs cleaning up, and a module that is being imported could swallow an exception."""
     os.write(2, b"xpnet: interrupted\n")
     os._exit(INTERRUPTED)
 

@@ -1,8 +1,8 @@
 """Choose where arrays live: NumPy on the CPU or CuPy on a CUDA GPU.
 
-A `Backend` is a plain value that its user holds and passes on; there is no current or default backend. This is the
-only module that imports CuPy, and it does so only when a GPU is asked for or probed. Kernels take the
-backend's namespace `xp` as their first argument.
+A `Backend` is a plain value that the caller holds and passes on; there is no current or default backend. This is the
+only module that imports CuPy, and only when a GPU is requested or probed. Kernels take the backend's namespace `xp` as
+their first argument.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INSTALL = "for a CUDA GPU install CuPy 14 or newer: `pip install 'xpnet[cuda12]
 
 
 class BackendUnavailable(RuntimeError):
-    """The GPU was asked for and cannot be used; the message says why and what cures it."""
+    """The requested GPU cannot be used; the message gives the cause and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Backend:
     reason: str = ""
 
     def to_device(self, array: Any, dtype: Any = None) -> Any:
-        """Return `array` on this device in `dtype` (default: the backend's); not copied if it is there already."""
+        """Return `array` on this device in `dtype` (default: the backend's); copy it only if it is elsewhere."""
         return self.xp.asarray(array, dtype=self.dtype if dtype is None else np.dtype(dtype))
 
     def to_host(self, array: Any) -> np.ndarray:
@@ -53,7 +53,7 @@ class Backend:
         return np.asarray(self.xp.asnumpy(array))
 
     def zeros(self, size: int, dtype: Any = None) -> Any:
-        """Return a vector of zeros that starts on a 64-byte boundary, for buffers cut out of it."""
+        """Return a vector (size,) of zeros whose memory starts on a 64-byte boundary."""
         dtype = self.dtype if dtype is None else np.dtype(dtype)
         if self.device != "cpu":
             return self.xp.zeros(size, dtype=dtype)  # CUDA allocations are aligned to 256 bytes or more
@@ -66,12 +66,12 @@ class Backend:
         return isinstance(array, self.xp.ndarray)
 
     def synchronize(self) -> None:
-        """Wait until the device has done everything asked of it; on the CPU there is nothing to wait for."""
+        """Wait until the device has finished all queued work; on the CPU, return at once."""
         if self.device != "cpu":
             self.xp.cuda.get_current_stream().synchronize()
 
     def describe(self) -> str:
-        """Say device, library, float type and the reason for the choice in one line."""
+        """Return device, library, float type and the reason for the choice in one line."""
         text = f"{self.device} ({self.name} {getattr(self.xp, '__version__', '')}".rstrip() + f", {self.dtype})"
         return f"{text}: {self.reason}" if self.reason else text
 
@@ -81,7 +81,7 @@ def select_backend(device: str | None = None, dtype: Any = "float32") -> Backend
 
     device: "auto" (a GPU if one works, else the CPU), "cpu" or "cuda"; None reads the environment variable
     XPNET_DEVICE and falls back to "auto".  dtype: "float32" or "float64".
-    Raises ValueError for an unknown device or dtype, BackendUnavailable if "cuda" cannot be had.
+    Raises ValueError for an unknown device or dtype, BackendUnavailable if "cuda" does not work.
     """
     device, source = asked_device(device)
     float_type = _float_type(dtype)
@@ -97,9 +97,9 @@ def select_backend(device: str | None = None, dtype: Any = "float32") -> Backend
 
 
 def asked_device(device: str | None) -> tuple[str, str]:
-    """Return the device that was asked for, by name or else by XPNET_DEVICE ("auto" without it), and by which of them.
+    """Return the requested device and the source of the request, "device" or "XPNET_DEVICE".
 
-    Raises ValueError for one that is not in DEVICES.
+    device: a name of DEVICES; None reads XPNET_DEVICE and falls back to "auto".  Raises ValueError for any other.
     """
     source = "device"
     if device is None:
@@ -110,7 +110,7 @@ def asked_device(device: str | None) -> tuple[str, str]:
 def probe_gpu() -> tuple[Any, str]:
     """Return CuPy and the GPU's name after it has allocated, multiplied and run a kernel, or raise BackendUnavailable.
 
-    An import that works proves little: the driver, the GPU, cuBLAS or NVRTC may still be missing, so each is used.
+    A successful import proves little: the driver, the GPU, cuBLAS or NVRTC may still be missing, so each is used.
     """
     cupy = _import_cupy()
     try:
@@ -134,7 +134,7 @@ def probe_gpu() -> tuple[Any, str]:
     except Exception as error:  # as above; a missing library shows as ImportError, OSError or RuntimeError
         raise BackendUnavailable(_probe_failure(error)) from error
     if total != 12.0:
-        raise BackendUnavailable(f"the GPU computed {total} where 12.0 is right; check the driver, or use device='cpu'")
+        raise BackendUnavailable(f"the GPU computed {total} instead of 12.0; check the driver, or use device='cpu'")
     name = properties["name"]
     return cupy, name.decode() if isinstance(name, bytes) else str(name)
 
@@ -151,10 +151,10 @@ def _import_cupy() -> Any:
     version = getattr(cupy, "__version__", None)
     if version is None:  # a folder called cupy in the working directory imports as an empty package
         places = ", ".join(getattr(cupy, "__path__", ())) or "an unknown place"
-        raise BackendUnavailable(f"what imports as cupy from {places} is not CuPy; rename it, or {_INSTALL}")
+        raise BackendUnavailable(f"the package cupy from {places} is not CuPy; rename it, or {_INSTALL}")
     major = str(version).partition(".")[0]
     if not major.isdigit() or int(major) < MINIMUM_CUPY:
-        raise BackendUnavailable(f"CuPy is {version}, needed is {MINIMUM_CUPY} or newer; {_INSTALL}")
+        raise BackendUnavailable(f"CuPy is {version}, xpnet needs {MINIMUM_CUPY} or newer; {_INSTALL}")
     return cupy
 
 
@@ -178,7 +178,7 @@ def _float_type(dtype: Any) -> np.dtype[Any]:
 
 
 def _one_line(error: Exception) -> str:
-    """Class and text of an error; of CuPy's framed diagnosis, the error that it was made from."""
+    """Return class and text of an error; of CuPy's framed diagnosis, its original error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" =-")]
     if "Original error:" in lines[:-1]:
         return lines[lines.index("Original error:") + 1]

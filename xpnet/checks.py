@@ -1,4 +1,4 @@
-"""Check what a user passes: one of a few names (the nearest is named where it is not), numbers, weights."""
+"""Check the arguments of users: an option, a path, a whole number, a number, sample weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-NEAR = 0.6  # of what a name and a slip of it have in common; below it a guess misleads
+NEAR = 0.6  # similarity of a name and its misspelling; below it a suggestion misleads
 
 
 def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
-    """Return `found` if it is one of `choices`; else raise ValueError that lists them and names the nearest."""
+    """Return `found` if it is one of `choices`; raises a ValueError that lists them and suggests the nearest."""
     choices = tuple(choices)
     if isinstance(found, str) and found in choices:
         return found
@@ -29,14 +29,14 @@ def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
 
 
 def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str]:
-    """Return `found` if it is a path; raises TypeError for anything else, a file descriptor too.
+    """Return `found` if it is a path; raises TypeError for anything else, including a file descriptor.
 
     example: a call that works, for the message.
     """
     if isinstance(found, (str, os.PathLike)):
         return found
     raise TypeError(
-        f"{argument} is {found!r} ({type(found).__name__}); needed is the path of a file, such as {example}"
+        f"{argument} is {found!r} ({type(found).__name__}); it must be the path of a file, such as {example}"
     )
 
 
@@ -66,7 +66,7 @@ def check_number(
     at_most: float = math.inf,
     example: str,
 ) -> float:
-    """Return `found` as a float; raises TypeError if it is no number, ValueError if it is not finite or out of bounds.
+    """Return `found` as a float; raises TypeError if it is no number, ValueError unless finite and in bounds.
 
     example: a call that works, for the message.
     """
@@ -74,14 +74,14 @@ def check_number(
     bounds += [f"below {below:g}"] * (below < math.inf) + [f"of at most {at_most:g}"] * (at_most < math.inf)
     needed = f"number {' and '.join(bounds)}".rstrip() + f", such as {example}"
     if isinstance(found, bool) or not isinstance(found, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{argument} is {found!r}; needed is a {needed}")
+        raise TypeError(f"{argument} is {found!r}; it must be a {needed}")
     try:
         number = float(found)
-    except OverflowError:  # an int beyond all floats
+    except OverflowError:  # an int beyond the range of floats
         number = math.inf
     inside = above < number < below and at_least <= number <= at_most
     if not (math.isfinite(number) and inside):
-        raise ValueError(f"{argument} is {found}; needed is a finite {needed}")
+        raise ValueError(f"{argument} is {found}; it must be a finite {needed}")
     return number
 
 

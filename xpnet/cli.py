@@ -26,9 +26,9 @@ EXAMPLES = (
     ("xpnet train", "on the digits inside the package"),
     ("xpnet train --dataset mnist --epochs 25", "on MNIST (extra: xpnet[download])"),
     ("xpnet train data.csv --target price", "on a table (extra: xpnet[data])"),
-    ("xpnet train --config RUN/config.json", "a run again"),
-    ("xpnet train --resume RUN", "go on with a run that was stopped"),
-    ("xpnet find-lr --optimizer adam", "a learning rate to begin with"),
+    ("xpnet train --config RUN/config.json", "repeat a run"),
+    ("xpnet train --resume RUN", "continue a run that was stopped"),
+    ("xpnet find-lr --optimizer adam", "an initial learning rate"),
     ("xpnet evaluate RUN", "a run on the data held out"),
     ("xpnet predict RUN X.npy --out Y.csv", "a run's model on other rows"),
     ("xpnet plot RUN", "its curves, mistakes and more (extra: xpnet[plot])"),
@@ -41,7 +41,7 @@ FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 failure, 2 usage, 130 interrupted, 143 terminated."""
-    # A daemon may start us with stdout or stderr closed; then there is nobody to tell.
+    # A daemon may start us with stdout or stderr closed.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the process
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(str(error), USAGE)
     except BrokenPipeError:
-        _drop_unwritable_stdout()  # the reader has gone, as with `| head`: nobody is left to tell
+        _drop_unwritable_stdout()  # the reader has gone, as with `| head`
         return FAILURE
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _drop_unwritable_stdout() -> None:
-    """What stdout cannot take now (reader gone, disk full) must not fail again when Python flushes at exit."""
+    """Discard what stdout cannot take (reader gone, disk full), so that the flush at exit does not fail again."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -90,7 +90,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _examples() -> str:
-    """What the commands look like, each beside what it does, or above it where the terminal is narrow."""
+    """Return the example commands, each beside its description, or above it on a narrow terminal."""
     column = max(len(command) for command, _ in EXAMPLES) + 5
     is_wide = shutil.get_terminal_size().columns >= column + max(len(text) for _, text in EXAMPLES)
     lines = (

@@ -1,4 +1,4 @@
-"""Write files so that they are there whole or not at all, and make values ready for the formats of files."""
+"""Write files atomically, and make values ready for their formats."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that it is there whole or not at all: a temporary neighbour, fsync, rename."""
-    path = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
+    """Write a file entirely or not at all: write a temporary file beside it, fsync, rename."""
+    path = Path(os.path.realpath(path))  # keeps a link and replaces its target
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
@@ -27,7 +27,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            # Name the file that was asked for, not the temporary one.
+            # Name the requested file, not the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 

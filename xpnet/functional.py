@@ -5,10 +5,10 @@
     model = backward(Y, model)
     model = update(0.5, model)
 
-Every layer is a sigmoid and the loss is 0.5 * squared error, SUMMED over the batch (a `Network`
-takes the mean). The same kernels run here, on NumPy or CuPy arrays; this is the one place that infers the library
-from the arrays. A model holds nlayers, weights, biases; after `forward` also activations and z_inputs; after
-`backward` also grad_weights and grad_biases; `update` removes these four.
+Every layer is a sigmoid and the loss is 0.5 * squared error, SUMMED over the batch (a `Network` takes the mean). The
+kernels are those of `Network`, on NumPy or CuPy arrays; only here is the library inferred from the arrays. A model
+holds nlayers, weights, biases; after `forward` also activations and z_inputs; after `backward` also grad_weights and
+grad_biases; `update` removes these four.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WORKING_KEYS = ("z_inputs", "activations", "grad_weights", "grad_biases")
 
 
 class CallOrderError(KeyError):
-    """A key is not in the model yet; the message names the call that puts it there."""
+    """The model lacks a key; the message names the call that adds it."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would print the message in quotes
@@ -46,12 +46,12 @@ def initialize_model(dimensions: Sequence[int], *, backend: Backend | None = Non
     """Return {"weights": [W (n_out, n_in), ...], "biases": [b (n_out, 1), ...], "nlayers": number of layers}.
 
     dimensions: inputs, hidden units, outputs, such as [784, 15, 10].  Weights and biases are standard normal.
-    backend: where the arrays live and their dtype; None: NumPy in float64.  seed: None draws new ones each time.
+    backend: where the arrays live and their dtype; None: NumPy in float64.  seed: None draws new numbers each time.
     Raises ValueError for fewer than two dimensions or one below 1.
     """
     sizes = [check_whole("a dimension", size, at_least=1) for size in dimensions]
     if len(sizes) < 2:
-        raise ValueError(f"dimensions is {list(dimensions)}; needed are inputs and outputs, such as [784, 15, 10]")
+        raise ValueError(f"dimensions is {list(dimensions)}; it must hold inputs and outputs, such as [784, 15, 10]")
     rng = np.random.default_rng() if seed is None else random_generator(seed, 0)
     weights, biases = [], []
     for n_in, n_out in pairwise(sizes):
@@ -112,7 +112,7 @@ def forward(x: Array, model: Model) -> tuple[Array, Model]:
         z_inputs.append(z)
         activations.append(a)
     model["activations"], model["z_inputs"] = activations, z_inputs
-    for key in ("grad_weights", "grad_biases"):  # of an earlier batch: `update` must not take them for this one's
+    for key in ("grad_weights", "grad_biases"):  # of an earlier batch: `update` must not use them
         model.pop(key, None)
     return activations[-1], model
 
@@ -142,15 +142,15 @@ def backward(y: Array, model: Model) -> Model:
 
 
 def update(eta: float, model: Model) -> Model:
-    """Return the model after one step of gradient descent with learning rate eta; the working keys are gone.
+    """Return the model after one step of gradient descent with learning rate eta, without the working keys.
 
-    Raises CallOrderError, a KeyError, unless `forward` and `backward` came before.
+    Raises CallOrderError, a KeyError, unless `forward` and `backward` were called.
     """
     for values, gradients in (("weights", "grad_weights"), ("biases", "grad_biases")):
         _needed(model, gradients, "forward(x, model), then backward(y, model)")
         new_values = []
         for theta, gradient in zip(model[values], model[gradients], strict=True):
-            moved = theta.copy()  # arrays that the caller kept from before stay as they were
+            moved = theta.copy()  # the caller may still hold the old arrays
             sgd(_namespace(theta=theta), moved, gradient.copy(), float(eta))  # the kernel overwrites it
             new_values.append(moved)
         model[values] = new_values
@@ -164,7 +164,7 @@ def _squared_error(yhat: Array, y: Array) -> tuple[Array, Array]:
     xp = _namespace(yhat=yhat, y=y)
     if yhat.shape != y.shape:
         raise ValueError(
-            f"yhat is {tuple(yhat.shape)} and y is {tuple(y.shape)}; give y one column a sample, as many as x has"
+            f"yhat is {tuple(yhat.shape)} and y is {tuple(y.shape)}; give y one column per sample, as x has"
         )
     matrix = (yhat.shape[0], -1) if yhat.ndim else (1, 1)
     A, Y = yhat.reshape(matrix), y.reshape(matrix)
@@ -181,19 +181,19 @@ def _needed(model: Model, key: str, call: str) -> Any:
 
 
 def _floats(x: Array) -> Array:
-    """`x` as an array of float32 or float64: numbers, lists and whole numbers become float64 on the host."""
+    """Return `x` as an array of float32 or float64; numbers, lists and integers become float64 on the host."""
     if isinstance(x, (int, float, list, tuple, np.number)):
         x = np.asarray(x)
     kind = getattr(getattr(x, "dtype", None), "kind", None)
     if kind not in ("f", "i", "u", "b"):
-        raise TypeError(f"x is a {type(x).__name__}; needed is an array of real numbers: np.asarray(x, dtype=float)")
+        raise TypeError(f"x is a {type(x).__name__}; it must be an array of real numbers: np.asarray(x, dtype=float)")
     if kind != "f":
         return x.astype(np.float64)
     return x.astype(np.float32) if x.dtype.itemsize == 2 else x  # float16 cannot hold exp(80)
 
 
 def _namespace(**arrays: Array) -> Any:
-    """The array library that all of these belong to; raises TypeError where there is none, or two."""
+    """Return the array library of these arrays; raises TypeError if there is none, or two."""
     found = {name: type(array).__module__.partition(".")[0] for name, array in arrays.items()}
     libraries = set(found.values())
     if len(libraries) > 1:
@@ -204,6 +204,6 @@ def _namespace(**arrays: Array) -> Any:
     if not hasattr(module, "matmul"):
         name, array = next(iter(arrays.items()))
         raise TypeError(
-            f"{name} is a {type(array).__name__}; needed is a {' or '.join(_LIBRARIES)} array: np.asarray({name})"
+            f"{name} is a {type(array).__name__}; it must be a {' or '.join(_LIBRARIES)} array: np.asarray({name})"
         )
     return module

@@ -1,4 +1,4 @@
-"""A frozen dataclass as a JSON-ready dict, and back: {"type": "dropout", "rate": 0.5} is Dropout(rate=0.5)."""
+"""Convert frozen dataclasses to JSON-ready dicts and back: Dropout(0.5) is {"type": "dropout", "rate": 0.5}."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from xpnet.checks import check_option
 
 
 def values_of(value: Any) -> dict[str, Any]:
-    """Return what a dataclass was made with, by the names of its fields."""
+    """Return the values that a dataclass was made with, by field."""
     return {name: getattr(value, name) for name in defaults_of(type(value))}
 
 
 def defaults_of(made: Any) -> dict[str, Any]:
-    """Return the default of each field that a dataclass is made with; MISSING where one must be given."""
+    """Return the default of each field that a dataclass is made with; MISSING where it has none."""
     return {field.name: field.default for field in fields(made) if field.init}
 
 
 def from_spec(made: Any, spec: Mapping[Any, Any], key: str, what: str) -> Any:
-    """Return made(**spec), a dataclass, without the key that says which class it is.
+    """Return made(**spec), a dataclass.
 
-    what: for messages, such as "dense layer".
-    Raises ValueError for a key that is no field, a field that is missing, or a value that cannot be.
+    key: the entry of the spec that names the class; left out.  what: for messages, such as "dense layer".
+    Raises ValueError for a key that is no field, a field that is missing, or a bad value.
     """
     defaults = defaults_of(made)
     for found in spec:
         check_option(f"key of a {what}", found, (key, *defaults))
     needed = [name for name, default in defaults.items() if default is MISSING]
     if any(name not in spec for name in needed):
-        raise ValueError(f"the {what} {spec} lacks a key; needed: {' and '.join(needed)}")
+        raise ValueError(f"the {what} {spec} lacks a key; it needs {' and '.join(needed)}")
     try:
         return made(**{name: value for name, value in spec.items() if name != key})
-    except TypeError as error:  # a value of the wrong type is a bad spec, not a bug of the caller's
+    except TypeError as error:  # a wrong type in a spec is a bad value
         raise ValueError(str(error)) from None

@@ -19,12 +19,12 @@ import xpnet
 from xpnet.files import write_atomically
 from xpnet.timing import machine
 
-SETTINGS: dict[str, Any] = {"hidden_layer_sizes": (100,), "max_iter": 200}  # all else as both have it by default
+SETTINGS: dict[str, Any] = {"hidden_layer_sizes": (100,), "max_iter": 200}  # otherwise their common defaults
 LIBRARIES = ("xpnet", "sklearn")
 
 
 def data_sets() -> dict[str, tuple[str, Callable[[], tuple[np.ndarray, np.ndarray]]]]:
-    """Name -> (task, what makes X (n_samples, n_features) and y (n_samples,))."""
+    """Return name -> (task, function that makes X (n_samples, n_features) and y (n_samples,))."""
     from sklearn import datasets
 
     return {
@@ -41,7 +41,7 @@ def data_sets() -> dict[str, tuple[str, Callable[[], tuple[np.ndarray, np.ndarra
 
 
 def fit(library: str, task: str, X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, float]:
-    """Fit on three quarters of the samples and score on the rest; the seed says which, and the first weights."""
+    """Fit on three quarters of the samples and score on the rest; the seed determines both and the first weights."""
     from sklearn import neural_network
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
@@ -59,7 +59,7 @@ def fit(library: str, task: str, X: np.ndarray, y: np.ndarray, seed: int) -> dic
     X_train, X_test = (scaler.transform(array).astype(np.float32) for array in (X_train, X_test))
     started = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of 200 epochs not being enough, which both say
+        warnings.simplefilter("ignore")  # both warn that 200 epochs are not enough
         model.fit(X_train, y_train)
     seconds = time.perf_counter() - started
     return {"score": float(model.score(X_test, y_test)), "seconds": seconds, "epochs": int(model.n_iter_)}
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             f"there is no data set {unknown[0]!r}; there are {', '.join(data_sets())}"
             if unknown
-            else f"--seeds is {options.seeds}; needed is at least 1"
+            else f"--seeds is {options.seeds}; it must be at least 1"
         )
     results = {
         "machine": machine.facts(xpnet.__version__),

@@ -69,7 +69,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         epilog="works: " + "; ".join(f"{key}: {work}" for key, work in WORKS.items()),
     )
     parser.add_argument("--works", type=_works, help="numbers, such as 1,2 (default: the device's)")
-    parser.add_argument("--random", type=_count, default=0, help="time so many works drawn at random too (default 0)")
+    parser.add_argument("--random", type=_count, default=0, help="time this many works drawn at random too (default 0)")
     parser.add_argument("--random-seed", type=_count, default=0, help="of what is drawn (default 0)")
     parser.add_argument("--systems", type=_systems, help=f"of {','.join(SYSTEMS)} (default: the device's)")
     parser.add_argument("--device", choices=list(SYSTEMS_OF), default="cpu", help="where the work is done")
@@ -79,7 +79,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--first-steps",
         type=_count,
         default=0,
-        help="time the first step of a new process too, so many times (default 0)",
+        help="time the first step of a new process too, this many times (default 0)",
     )
     parser.add_argument("--threads", type=_whole, default=2, help="of every system (default 2)")
     parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")

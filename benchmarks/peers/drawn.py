@@ -1,4 +1,4 @@
-"""Works drawn at random: shapes that nobody has chosen, and so nobody has tuned a system for."""
+"""Works drawn at random: shapes that nobody has chosen, and for which no system is tuned."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _flops(work: Work) -> float:
 
 
 def _learnable(work: Work) -> Work | None:
-    """Return the work at the largest of RATES at which the checked steps say something; None if there is none.
+    """Return the work at the largest of RATES at which the checked steps are meaningful, or None.
 
     The loss falls by 1 to 30 per cent there: far from diverging, and enough for agreement to mean something. Float32
     agrees with float64 ten times as closely as a system must, so whoever disagrees cannot blame rounding.

@@ -23,7 +23,7 @@ def ratio(system: Sequence[float], base: Sequence[float]) -> tuple[float, float,
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent."""
+    """Return three digits, without an exponent."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -115,7 +115,7 @@ def best_peer(work: dict[str, Any]) -> str | None:
 
 
 def _ratio(work: dict[str, Any], name: str) -> str:
-    """A system's time over xpnet's: median and quartiles; nothing if one of them was not timed."""
+    """Return a system's time over xpnet's: median and quartiles; "" if one of them was not timed."""
     times, base = _seconds(work, name), _seconds(work, BASE)
     if not times or not base:
         return ""

@@ -1,4 +1,4 @@
-"""Workers and their turns: one process a system, of which one works at a time; what it says is checked and kept."""
+"""Workers and their turns: one process a system, one of them working at a time; answers are checked and kept."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def environment(threads: int, device: str) -> dict[str, str]:
 
 
 def code_caches(folder: str) -> dict[str, str]:
-    """The variables that keep compiled code in this folder; JAX keeps none unless it is told to."""
+    """The variables that keep compiled code in this folder; JAX keeps none unless asked to."""
     return {
         "XPNET_CACHE": f"{folder}/xpnet",
         "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
@@ -183,7 +183,7 @@ def measure(
 
     commands: system -> command line of its worker on that device.  seconds: about how long a turn is.  pause: seconds
     before each turn, in which the threads of the last one stop spinning.  first_steps: how often to
-    time the first step of a new process.  say: is told what happens.
+    time the first step of a new process.  say: called with lines of progress.
     Ctrl-C ends it with the works that are done.
     works[work]["systems"][system] is {"seconds": per step, one each round, ...} or {"failed": why}.
     Among it is, if it was timed, "first_step": {"cold", "again"}, each a list of {"started", "imported"}: seconds since
@@ -215,7 +215,7 @@ def measure(
 def _set_up(
     workers: Workers, names: list[str], work: Work, seconds: float, threads: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Let every system check itself at a work; returns what each said, or why it failed."""
+    """Let every system check itself at a work; returns each one's answer, or why it failed."""
     systems: dict[str, Any] = {}
     wanted = reference(work, make_data(work))
     for name in names:
@@ -269,7 +269,7 @@ def first_step(
 ) -> dict[str, float]:
     """Return {"started", "imported"}: seconds of a new worker until its first step is done.
 
-    Its data are made, and the request is read, while nobody counts.
+    Making its data and reading the request do not count.
     """
     began = time.perf_counter()
     worker = Worker(arguments, threads, device, variables)
@@ -282,7 +282,7 @@ def first_step(
 
 
 def _limits(workers: Workers, systems: dict[str, Any]) -> dict[str, Any]:
-    """What the device does at its best, by one of the workers."""
+    """Return the device's limits, measured by one of the workers."""
     for name in ("xpnet", "numpy-inplace"):
         if "steps" in systems.get(name, {}):
             return _attempt(workers, systems, name, do="limits") or {}
@@ -290,7 +290,7 @@ def _limits(workers: Workers, systems: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attempt(workers: Workers, systems: dict[str, Any], name: str, **request: Any) -> dict[str, Any] | None:
-    """Ask a worker; if it fails, note why in its place and end it, since nobody knows what state it is in."""
+    """Ask a worker; if it fails, note why in its place and end it, since its state is unknown."""
     try:
         worker = workers.start(name)
         return None if worker is None else worker.ask(**request)

@@ -1,9 +1,8 @@
-"""One system in a process of its own, told what to do by lines of JSON.
+"""One system in its own process, controlled by lines of JSON.
 
-`python -m benchmarks.peers.worker SYSTEM DEVICE` says first whether it can work there, and then answers one line a
-line: {"do": "set_up", ...}, {"do": "turn"}, {"do": "limits"}, and where nothing was asked before, {"do": "first_step",
-...}. An exception is an answer too, {"error": ...}; the
-process goes on.
+`python -m benchmarks.peers.worker SYSTEM DEVICE` says first whether it can work there, and then answers each line
+with one: {"do": "set_up", ...}, {"do": "turn"}, {"do": "limits"}, or, as the first, {"do": "first_step", ...}. An
+exception is answered by {"error": ...}; the process continues.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ MOST_STEPS = 1 << 20
 
 
 class Job:
-    """A system at one work: checked, and told how many steps make a turn."""
+    """A system at one work, checked, with the number of steps in a turn."""
 
     def __init__(self, system: type[System], work: Work, seconds: float, threads: int, device: str) -> None:
         self.work, self.data = work, make_data(work)
@@ -78,13 +77,13 @@ class Job:
         started = time.perf_counter()
         loss_sum = self.system.run(order)
         elapsed = time.perf_counter() - started
-        if not math.isfinite(loss_sum):  # numbers that are none may take another time
+        if not math.isfinite(loss_sum):  # steps on NaN may take another time
             raise ArithmeticError(f"the loss is {loss_sum} after {len(order) // self.work.batch} steps")
         return elapsed
 
 
 def first_step(system: type[System], work: Work, data: Data, threads: int, device: str) -> float:
-    """Return the seconds until the first step is done, by a system of whose package nothing but the import was used."""
+    """Return the seconds until the first step is done, by a system whose package has only been imported."""
     order = make_order(work.batch)
     started = time.perf_counter()
     trained = system(work, data, threads, device)

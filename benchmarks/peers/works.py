@@ -24,7 +24,7 @@ class Work:
 
     sizes: units of each layer.  hidden, output: activations.  loss: "squared_error" (half the sum over the outputs,
     mean over the batch) or "softmax_cross_entropy".  origin: where the setting comes from.
-    checked_steps: after so many the losses are compared.
+    checked_steps: the steps after which the losses are compared.
     """
 
     sizes: tuple[int, ...]
@@ -57,18 +57,18 @@ def _relus(*sizes: int, loss: str, batch: int, lr: float, origin: str = "", chec
 # The learning rates let 20 steps change the loss by several per cent, so that agreement after them means something.
 # They are low enough not to amplify rounding: at 0.01 work 6 drifts from float64 by 1e-3 in float32, at 0.003 by 1e-8.
 WORKS = {
-    1: _sigmoids(784, 15, 10, batch=50, lr=0.5, origin="tutorial 000"),
-    2: _sigmoids(784, 30, 10, batch=10, lr=0.5, origin="tutorial 002"),
-    3: _sigmoids(2, 9, 6, 1, batch=1, lr=0.5, origin="tutorial 001"),
-    4: _sigmoids(2, 9, 6, 1, batch=32, lr=0.5, origin="tutorial 001, in batches"),
-    5: _relus(784, 100, 200, 10, loss="softmax_cross_entropy", batch=32, lr=0.01, origin="tutorial 004"),
+    1: _sigmoids(784, 15, 10, batch=50, lr=0.5, origin="examples.functional_loop"),
+    2: _sigmoids(784, 30, 10, batch=10, lr=0.5, origin="examples.digits_sgd"),
+    3: _sigmoids(2, 9, 6, 1, batch=1, lr=0.5, origin="examples.circles_and_blobs"),
+    4: _sigmoids(2, 9, 6, 1, batch=32, lr=0.5, origin="examples.circles_and_blobs, in batches"),
+    5: _relus(784, 100, 200, 10, loss="softmax_cross_entropy", batch=32, lr=0.01, origin="examples.mnist_relu"),
     6: _relus(784, 512, 512, 10, loss="softmax_cross_entropy", batch=128, lr=0.003),
     7: _relus(1024, 2048, 2048, 1024, loss="squared_error", batch=1024, lr=1e-4),
     8: _relus(784, 100, 200, 10, loss="softmax_cross_entropy", batch=128, lr=0.01),
     9: _relus(784, 100, 200, 10, loss="softmax_cross_entropy", batch=1024, lr=0.01),
     10: _relus(784, 4096, 4096, 10, loss="softmax_cross_entropy", batch=8192, lr=0.001, checked=3),
 }
-# What each device is timed at unless it is told otherwise: a CPU has no use for the widest work.
+# The works of each device by default: the widest is of no use on a CPU.
 WORKS_OF = {"cpu": (1, 2, 3, 4, 5, 6, 7), "cuda": (5, 8, 9, 10)}
 
 
@@ -122,7 +122,7 @@ def mean_loss(work: Work, parameters: Parameters, data: Data) -> float:
 
 
 def reference(work: Work, data: Data, dtype: Any = np.float64) -> dict[str, float]:
-    """Train the checked steps in float64, and say what every system must agree with.
+    """Train the checked steps in float64, and return what every system must agree with.
 
     loss_sum: sum of the steps' losses.  loss_before, loss_after: mean loss on the fixed samples.
     dtype: another one shows what rounding does to a work.

@@ -541,10 +541,10 @@ def spoil(name, content):
 
 
 BAD_FOLDER = {
-    "missing folder": (shutil.rmtree, ["is not a folder", "needed there are", "--data-dir"]),
+    "missing folder": (shutil.rmtree, ["is not a folder", "it must hold", "--data-dir"]),
     "missing file": (
         lambda folder: (folder / "t10k-labels-idx1-ubyte").unlink(),
-        ["lacks t10k-labels-idx1-ubyte", "needed there are", "Put them there"],
+        ["lacks t10k-labels-idx1-ubyte", "it must hold", "Put them there"],
     ),
     "cut short": (
         spoil("train-images-idx3-ubyte", idx(np.zeros((20, 28, 28)))[:-1]),
@@ -557,7 +557,7 @@ BAD_FOLDER = {
     "no bytes": (spoil("train-images-idx3-ubyte", b""), ["train-images-idx3-ubyte", "cut short", "fetch it again"]),
     "wrong magic": (
         spoil("t10k-images-idx3-ubyte", idx(np.zeros((10, 28, 28)), magic=b"PK\3\4")),
-        ["t10k-images-idx3-ubyte", "50 4b 03 04", "needed is 00 00 08", "fetch it again"],
+        ["t10k-images-idx3-ubyte", "50 4b 03 04", "not with 00 00 08", "fetch it again"],
     ),
     "gzip cut short": (
         spoil("t10k-images-idx3-ubyte", gzip.compress(idx(np.zeros((10, 28, 28))))[:-9]),
@@ -573,11 +573,11 @@ BAD_FOLDER = {
     ),
     "label out of range": (
         spoil("train-labels-idx1-ubyte", idx(np.full(20, 10))),
-        ["train-labels-idx1-ubyte", "label 10 at sample 0", "needed are 0 to 9", "Check"],
+        ["train-labels-idx1-ubyte", "label 10 at sample 0", "labels must be 0 to 9", "Check"],
     ),
     "other size": (
         spoil("train-images-idx3-ubyte", idx(np.zeros((20, 27, 28)))),
-        ["train-images-idx3-ubyte", "(20, 27, 28)", "needed are images of 28x28", "Check"],
+        ["train-images-idx3-ubyte", "(20, 27, 28)", "it must hold images of 28x28", "Check"],
     ),
 }
 
@@ -788,7 +788,7 @@ def test_evaluate_of_data_that_moved(idx_folder, tmp_path, capsys):
     assert main([*argv, "--out", "run"]) == 0
     capsys.readouterr()
     idx_folder.rename(tmp_path / "moved")
-    refused(capsys, ["evaluate", "run"], str(idx_folder), "is not a folder", "needed there are", "--data-dir")
+    refused(capsys, ["evaluate", "run"], str(idx_folder), "is not a folder", "it must hold", "--data-dir")
     assert main(["evaluate", "run", "--data-dir", str(tmp_path / "moved"), "--json"]) == 0
     (test,) = json_lines(capsys.readouterr().out)  # no validation part: nothing was held out
     assert (test["part"], test["n"]) == ("test", 10)
@@ -804,7 +804,7 @@ def test_predict_writes_a_row_of_outputs_for_each_row(trained, capsys, n_rows):
     argv = ["predict", str(trained.directory), "--input", "X.npy", "--out"]
     assert main([*argv, "Y.npy"]) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == (f"{n_rows} predictions -> Y.npy\n", "")
+    assert (out, err) == (f"{n_rows} prediction{'s' * (n_rows > 1)} -> Y.npy\n", "")
     outputs = np.load("Y.npy")
     assert outputs.shape == (n_rows, 10) and outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, probabilities(trained.directory, pixels / 255.0), atol=2e-6)

@@ -60,8 +60,8 @@ def test_a_warning_is_one_line_without_its_place_in_the_source(capsys, monkeypat
     monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "file"))
     assert main([*TINY, "--widths", "4", "--engine", "compiled"]) == 0
     first, second, *rest = capsys.readouterr().err.splitlines()
-    assert first == "timing 1 points on cpu" and not rest
-    assert second.startswith(f"xpnet: compiled code is not kept for the next run: {tmp_path / 'file'} is no folder")
+    assert first == "timing 1 point on cpu" and not rest
+    assert second.startswith(f"xpnet: compiled code is not kept for the next run: {tmp_path / 'file'} is not a folder")
 
 
 def test_a_tiny_grid_leaves_json_and_a_picture_and_prints_a_table(capsys):

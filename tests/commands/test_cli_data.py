@@ -147,7 +147,7 @@ def test_plan_lists_every_buffer_before_the_run(files, capsys):
         (["--dataset", "X.npy"], ["--dataset X.npy", "is a file and needs its labels", "add --labels Y.npy"]),
         (
             ["--labels", "Y.npy"],
-            ["--labels goes with --dataset X.npy", "mnist-sample has labels of its own", "leave it out"],
+            ["--labels goes with --dataset X.npy", "mnist-sample has its own labels", "leave it out"],
         ),
         (["--data-dir", "D"], ["--data-dir goes with", "mnist-sample", "leave it out"]),
         (["--dataset", "X.npy", "--labels", "Y.npy", "--data-dir", "D"], ["--data-dir goes with", "X.npy"]),

@@ -101,6 +101,6 @@ def test_train_goes_on_from_a_moment_as_from_its_file(tmp_path):
     run(2)
     moment = load_checkpoint(tmp_path / "c")
     assert moment.path == tmp_path / "c"
-    with pytest.raises(ValueError, match="c is of a run within or after epoch 2, and epochs is 1"):
+    with pytest.raises(ValueError, match="c belongs to a run within or after epoch 2, and epochs is 1"):
         run(1, moment)
     np.testing.assert_array_equal(run(4, moment), run(4))

@@ -302,7 +302,7 @@ EARLY = {
     "--optimizer lion --eps 1e-8": ["--eps", "adagrad or rmsprop", "not with lion"],
     "--loss squared_error --label-smoothing 0.1": ["--label-smoothing", "softmax_cross_entropy or", "squared_error"],
     "--loss poisson --huber-delta 1": ["--huber-delta", "--loss huber", "not with poisson"],
-    "--loss huber --huber-delta 0": ["delta of huber is 0", "needed is a finite number of at least 1.17549e-38"],
+    "--loss huber --huber-delta 0": ["delta of huber is 0", "it must be a finite number of at least 1.17549e-38"],
     "--loss sigmoid_cross_entropy --label-smoothing 1": ["smoothing", "1", "below 1"],
     "--schedule plateau --validation 0": [
         "--schedule plateau goes by",
@@ -377,6 +377,7 @@ def test_what_the_parser_refuses(capsys):
         (["--class-weight", "equal"], ["'balanced'"]),
         (["--accumulate", "0"], ["whole number of at least 1"]),
         (["--init", "hee"], ["did you mean 'he'?"]),
+        (["--precision", "tf23"], ["'fp32', 'tf32'", "did you mean 'tf32'?"]),
         (["--engine", "compile"], ["'auto', 'replay', 'compiled'", "did you mean 'compiled'?"]),
     ):
         refused_by_parser(capsys, ["train", *options], options[0].partition("=")[0], *found)
@@ -394,7 +395,7 @@ def test_what_the_parser_refuses(capsys):
         (
             "targets",
             "--metrics f1",
-            ["--metrics f1", "holds no classes", "needed are one-hot columns", "use labels of whole numbers"],
+            ["--metrics f1", "holds no classes", "it must be one-hot columns", "use labels of whole numbers"],
         ),
         (
             "classes",
@@ -472,7 +473,7 @@ def test_find_lr_without_a_suggestion(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        ("--lr-start 1 --lr-end 0.1", ["--lr-end is 0.1", "--lr-start 1", "needed is a rate above the first"]),
+        ("--lr-start 1 --lr-end 0.1", ["--lr-end is 0.1", "--lr-start 1", "the end must be above the start"]),
         ("--plot rates.jpg", ["--plot rates.jpg", ".png"]),
         ("--momentum 0.9", ["--momentum", "not with sgd"]),
     ],

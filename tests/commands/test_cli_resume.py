@@ -169,7 +169,7 @@ def test_more_epochs_go_on_and_lines_after_the_checkpoint_are_dropped(data, caps
     with open("run/history.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps({"epoch": 4, "train_loss": 9.0, "seconds": 1}) + '\n{"epoch": 5, "tra')
     assert main(["train", "--resume", "run", "--epochs", "5", "--quiet", "--json"]) == 0
-    assert "goes on with epoch 4, after step 0" in capsys.readouterr().err
+    assert "continues with epoch 4, after step 0" in capsys.readouterr().err
     same_run("whole", "run")
 
 
@@ -182,7 +182,7 @@ def test_more_epochs_where_the_rate_goes_over_the_whole_run(data, capsys, more):
     assert main(["train", "--resume", "run", "--epochs", "5", "--quiet"]) == 2
     *usage, line = capsys.readouterr().err.splitlines()
     assert "--schedule cosine of run goes over its 3 epochs, and --epochs is 5" in line and "leave --epochs out" in line
-    assert not any("goes on" in other for other in usage)
+    assert not any("continues" in other for other in usage)
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept
     assert main(["train", *options, "--total-steps", "30", "--out", "given"]) == 0  # goes by no epochs
     assert main(["train", "--resume", "given", "--epochs", "5", "--quiet"]) == 0
@@ -217,7 +217,7 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
         (
             ["--resume", "grown"],
             1,
-            ["checkpoint.safetensors is of a run with n_samples 270, this one has n_samples 432"],
+            ["checkpoint.safetensors belongs to a run with n_samples 270, this one has n_samples 432"],
         ),
     ],
 )

@@ -307,12 +307,12 @@ def test_options_that_do_not_fit_each_other(capsys, options, parts):
     [
         (
             ["train", "t.csv", "--dataset", "mnist"],
-            ["'t.csv' and --dataset", "both name the data", "leave one of them out"],
+            ["'t.csv' stands for --dataset", "which is given too", "leave one of them out"],
         ),
         (["train", "mnst"], ["'mnist'", "a table T.csv"]),
         (["train", "t.xlsx", "--target", "y"], ["t.xlsx", "a table T.csv"]),
         (["train", "--target", "y", "--impute", "median"], ["impute is 'median'"]),
-        (["evaluate", "run", "t.csv", "--input", "t.csv"], ["both name the data"]),
+        (["evaluate", "run", "t.csv", "--input", "t.csv"], ["which is given too"]),
     ],
 )
 def test_words_that_are_no_data(capsys, argv, parts):
@@ -434,7 +434,7 @@ def test_extra_columns_can_be_dropped(trained, capsys):
     [
         (["predict", "run", "t.csv", "--out", "p.npy"], 2, ["ends in '.npy'", ".csv or .parquet"]),
         (["predict", "run", "t.csv", "--out", "t.csv"], 2, ["the input itself"]),
-        (["predict", "run", "X.npy", "--out", "p.csv"], 1, ["X.npy ends in '.npy'", "needed is a table"]),
+        (["predict", "run", "X.npy", "--out", "p.csv"], 1, ["X.npy ends in '.npy'", "it must be a table"]),
         (["predict", "run", "none.csv", "--out", "p.csv"], 1, ["there is no file none.csv"]),
         (["predict", "run", "t.csv", "--out", "none/p.csv"], 1, ["none/p.csv"]),
         (["predict", "digits", "t.csv", "--out", "p.csv"], 2, ["digits was not trained on a table"]),

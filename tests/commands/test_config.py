@@ -113,6 +113,22 @@ def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
     assert not Path("d").exists()
 
 
+def test_the_precision_goes_through_file_run_and_summary(capsys, monkeypatch):
+    """On a GPU; elsewhere it is refused before there is a run directory."""
+    text = TINY.replace("quiet = true", 'precision = "tf32"')
+    parts = ("precision is 'tf32'", "needed are a CUDA GPU", "leave --precision out, or take --device cuda")
+    refused(capsys, [*write(text), "--device", "cpu", "--out", "a"], *parts)
+    assert not Path("a").exists()
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    monkeypatch.setenv("XPNET_DEVICE", "cuda")
+    assert main([*write(text), "--out", "a"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(", cuda engine in tf32 -> a")
+    assert main(["train", "--config", "a/config.json", "--json", "--out", "b"]) == 0
+    *records, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["precision"] for record in [*records, summary]} == {"tf32"} and options("b")["precision"] == "tf32"
+    assert read_history("b/history.jsonl").column("precision") == ["tf32"] * 3
+
+
 def test_names_of_files_may_hold_any_letter(tmp_path):
     folder = tmp_path / 'a "quote", a \\ and\na line, ü \N{SNOWMAN} \t'
     folder.mkdir()
@@ -132,25 +148,25 @@ def test_names_of_files_may_hold_any_letter(tmp_path):
         ("help = true", ["'help'"]),
         ("resume = 'run'", ["'resume'"]),
         ("[optimiser]\nlr = 1", ["'optimiser'", "did you mean 'optimizer'?"]),
-        ("[optimizer]\nlr = 1", ["optimizer", '{"lr": 1}', "needed is NAME"]),
+        ("[optimizer]\nlr = 1", ["optimizer", '{"lr": 1}', "it must be NAME"]),
         (
             "batch-size = 3\nbatch_size = 3",
             ["run.toml says batch-size twice", "with - and with _", "leave one of them out"],
         ),
-        ('batch-size = "3"', ["batch-size", 'it is "3"', "needed is a number", "write it without quotes"]),
+        ('batch-size = "3"', ["batch-size", 'it is "3"', "it must be a number", "write it without quotes"]),
         ("batch-size = 3.5", ["batch-size", "'3.5'", "whole number of at least 1"]),
-        ("batch-size = true", ["batch-size: it is true", "needed is N", "write it like that"]),
+        ("batch-size = true", ["batch-size: it is true", "it must be N", "write it like that"]),
         ("batch-size = []", ["batch-size", "it is []"]),
         ("batch-size = [3, 4]", ["batch-size", "'3,4'", "whole number"]),
-        ('layers = ["784", "10"]', ["layers", "needed is a number"]),
-        ('layers = "784,10"', ["layers", "needed is a number"]),
+        ('layers = ["784", "10"]', ["layers", "it must be a number"]),
+        ('layers = "784,10"', ["layers", "it must be a number"]),
         ("layers = [784, [10]]", ["layers", "N,N,..."]),
         ("lr = nan", ["lr", "'nan'", "finite number above 0"]),
         ("optimizer = 3", ["optimizer", "'3'", "'sgd'"]),
         ('optimizer = "adma"', ["optimizer", "did you mean 'adam'?"]),
-        ("out = 3", ["out", "it is 3", "needed is text", "write it in quotes"]),
-        ("json = 1", ["json", "it is 1", "needed is true or false", "write one of these"]),
-        ("seed = 2026-01-31", ["seed", "2026-01-31", "needed is N"]),
+        ("out = 3", ["out", "it is 3", "it must be text", "write it in quotes"]),
+        ("json = 1", ["json", "it is 1", "it must be true or false", "write one of these"]),
+        ("seed = 2026-01-31", ["seed", "2026-01-31", "it must be N"]),
         ("seed = x", ["run.toml is not TOML", "line 1", "write lines such as batch-size = 32"]),
         ("momentum = 0.9", ["--momentum", "not with sgd"]),
     ],
@@ -167,7 +183,7 @@ def test_a_file_that_cannot_be(capsys, text, found):
         ("a.json", b"[" * 100_000, ["is not JSON"]),
         ("a.json", b"[]", ["no options section", "config.json of a run"]),
         ("a.json", b'{"options": 3}', ["no options section"]),
-        ("a.json", b'{"options": {"seed": null}}', ["seed", "it is null", "needed is N"]),
+        ("a.json", b'{"options": {"seed": null}}', ["seed", "it is null", "it must be N"]),
         ("a.json", b'{"options": {"sede": 3}}', ["'sede'", "did you mean 'seed'?"]),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_run_is_described_by_its_own_options(capsys, tmp_path):
     capsys.readouterr()
     out = described(capsys, run, "--show", "program,cuda")
     assert "W1 @ X" in out and "(6, 7)" in out and "adam" in out and "typedef double real;" in out
-    message = f"--batch-size, --layers beside {run}", "needed are options", "leave --batch-size, --layers out"
+    message = f"--batch-size, --layers beside {run}", "only those", "leave --batch-size, --layers out"
     refused(capsys, ["describe", run, "--layers", "4,3", "--batch-size", "9"], *message, code=2)
 
 
@@ -90,7 +90,7 @@ def test_a_model_file_is_described_with_the_optimizer_asked_for(capsys, tmp_path
     xpnet.Network([4, 6, 3], activation="tanh", loss="squared_error", backend=xpnet.select_backend("cpu")).save(path)
     out = described(capsys, "--model", path, "--optimizer", "lion", "--show", "program")
     assert "tanh" in out and "lion" in out and "(6, 32)" in out
-    message = f"--activation beside {path}", "needed are options that it leaves open", "leave --activation out"
+    message = f"--activation beside {path}", "only those that it leaves open", "leave --activation out"
     refused(capsys, ["describe", path, "--activation", "elu"], *message, code=2)
 
 

@@ -634,7 +634,7 @@ def test_balanced_classes_weigh_the_same():
         ("balansed", ["class_weight is 'balansed'", "did you mean 'balanced'?"]),
         ({3: 1.0}, ["class_weight has the label 3", "Y holds the labels 0 to 2", "leave it out"]),
         ({"a": 1.0}, ["the label 'a'", "0 to 2"]),
-        ([1, 2], ["class_weight is (2,)", "needed is (3,)", "pass a dict"]),
+        ([1, 2], ["class_weight is (2,)", "it must be (3,)", "pass a dict"]),
         ([1, -2, 1], ["weight"]),
         ({0: float("nan")}, ["weight"]),
         ({0: 0, 1: 0, 2: 0}, ["weight", "zero"]),

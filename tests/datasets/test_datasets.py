@@ -146,9 +146,9 @@ def flipped(content, position):
         (GOOD[:10], ["cut short", "header has 10 bytes of 16"]),
         (GOOD[:-1], ["declares 3 x 4 x 5 = 60 bytes", "cut short", "fetch it again"]),
         (idx_bytes(np.zeros(0, np.uint8), shape=(0, 2**32 - 1, 2**32 - 1)), ["= 0 bytes", "is empty", "etch it again"]),
-        (GOOD + b"!", ["declares 3 x 4 x 5 = 60 bytes", "goes on after them", "etch it again"]),
+        (GOOD + b"!", ["declares 3 x 4 x 5 = 60 bytes", "continues after them", "etch it again"]),
         (gzip.compress(GOOD[:-1], mtime=0), ["60 bytes", "cut short", "1 bytes are missing", "etch it again"]),
-        (gzip.compress(GOOD + b"!", mtime=0), ["60 bytes", "goes on after them"]),
+        (gzip.compress(GOOD + b"!", mtime=0), ["60 bytes", "continues after them"]),
         (b"<!DOCTYPE html><html>", ["not an IDX file", "3c 21 44 4f", "00 00 08", "right file"]),
         (gzip.compress(b"<!DOCTYPE html>", mtime=0), ["not an IDX file", "3c 21 44 4f"]),
         (idx_bytes(np.zeros(3, np.float32), 0x0D), ["float32 (type 0x0d)", "unsigned bytes", "Convert"]),
@@ -196,7 +196,7 @@ def test_the_cap_can_be_set(tmp_path):
 def test_a_bomb_behind_the_data_is_not_unpacked(tmp_path):
     (tmp_path / "bomb").write_bytes(gzip.compress(GOOD) + gzip.compress(bytes(50 << 20)))
     tracemalloc.start()
-    with pytest.raises(ValueError, match="goes on after them"):
+    with pytest.raises(ValueError, match="continues after them"):
         read_idx(tmp_path / "bomb")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 
+import fakecupy
 import numpy as np
 import pytest
-from refusals import says
+from refusals import refusal, says
 
 import xpnet
 from xpnet import SGD, Adam, Budget, Callback, Checkpoint, Dataset, Network, TrainingDiverged
+from xpnet.backend import Backend
 from xpnet.data import feed
 from xpnet.engines import choice as engines
 from xpnet.engines.choice import choose_engine, engine_facts, make_engine
@@ -138,6 +140,53 @@ def test_on_a_gpu(fake_gpu):
     with pytest.raises(ValueError) as error:
         trained(fake_gpu, engine="compiled")
     says(error, "engine is 'compiled', which runs on cpu", "the device is cuda", "select_backend('cpu')")
+
+
+def test_the_record_tells_the_precision_of_a_gpu(fake_gpu, float64_cpu, monkeypatch):
+    in_float64 = Backend("cupy", "cuda", fakecupy, np.dtype("float64"))
+    for backend, options, name in (
+        (fake_gpu, {}, "fp32"),
+        (fake_gpu, {"precision": "tf32"}, "tf32"),
+        (in_float64, {}, "fp64"),
+    ):
+        assert trained(backend, **options)[1].column("precision") == [name] * 3
+    assert (
+        "precision" not in trained(float64_cpu)[1][-1] and "precision" not in trained(fake_gpu, engine="replay")[1][-1]
+    )
+    monkeypatch.delattr(fakecupy.cuda.cublas, "gemmEx")
+    assert trained(fake_gpu)[1].column("precision") == ["fp32"] * 3
+    with refusal(ValueError, "precision is 'tf32'", "CuPy's cublas.gemmEx", "CuPy 14.2.0 has", "leave precision out"):
+        trained(fake_gpu, precision="tf32")
+
+
+def test_a_precision_that_the_steps_cannot_have_is_refused_at_the_call(fake_gpu, float64_cpu):
+    in_float64 = Backend("cupy", "cuda", fakecupy, np.dtype("float64"))
+    for backend, options, found in (
+        (float64_cpu, {}, "on the cpu in float64 by replay"),
+        (xpnet.select_backend("cpu"), {"engine": "compiled"}, "on the cpu in float32 by compiled"),
+        (fake_gpu, {"engine": "replay"}, "on the cuda in float32 by replay"),
+        (in_float64, {}, "on the cuda in float64 by cuda"),
+    ):
+        network = Network([6, 3], backend=backend)
+        with refusal(
+            ValueError, "precision is 'tf32'", found, "needed are a CUDA GPU, float32", "select_backend('cuda')"
+        ):
+            xpnet.epochs(network, labelled(), SGD(), epochs=1, precision="tf32", **options)
+    with pytest.raises(ValueError, match="precision is 'fp16', choose one of 'fp32', 'tf32'"):
+        xpnet.epochs(network, labelled(), SGD(), epochs=1, precision="fp16")
+
+
+def test_a_run_goes_on_with_the_precision_that_it_had(fake_gpu, tmp_path):
+    assert killed(fake_gpu, tmp_path / "c", precision="tf32") == "cuda"
+    whole, resumed, other = (
+        fake_gpu.to_host(trained(fake_gpu, **options)[0].owned).tobytes()
+        for options in ({"precision": "tf32"}, {"precision": "tf32", "resume": tmp_path / "c"}, {})
+    )
+    assert resumed == whole != other
+    with refusal(
+        ValueError, "belongs to a run with precision tf32", "this one has precision fp32", "pass what that run had"
+    ):
+        trained(fake_gpu, resume=tmp_path / "c")
 
 
 def test_unknown_engines_are_refused_at_the_call(float64_cpu):
@@ -348,7 +397,7 @@ def test_a_run_goes_on_with_the_engine_that_it_had(float64_cpu, tmp_path, cheap,
     other = {"replay": "compiled", "compiled": "replay"}[engine]
     with pytest.raises(ValueError) as error:
         trained(float64_cpu, epochs=others, engine=other, resume=path)
-    says(error, f"is of a run with engine {engine}, this one has engine {other}", "pass what that run had")
+    says(error, f"belongs to a run with engine {engine}, this one has engine {other}", "pass what that run had")
 
 
 def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, tmp_path, monkeypatch):
@@ -356,7 +405,7 @@ def test_without_llvmlite_a_compiled_run_does_not_go_on_otherwise(float64_cpu, t
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     with pytest.raises(ImportError) as error:
         trained(float64_cpu, resume=tmp_path / "c")
-    says(error, "the run to go on with had engine='compiled'", "llvmlite", "pip install 'xpnet[jit]'")
+    says(error, "the run to resume had engine='compiled'", "llvmlite", "pip install 'xpnet[jit]'")
 
 
 def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):

@@ -389,7 +389,7 @@ def test_an_order_that_is_no_vector_of_whole_numbers_is_refused(order):
     """Cut to whole numbers, or a mask taken for indices, it would train on other samples than were meant."""
     backend = select_backend("cpu", "float64")
     engine, _, _ = trainer(backend, "softmax", samples(backend, "softmax"), 4)
-    with refusal(TypeError, "order is ", "needed is a vector of sample indices", "whole numbers"):
+    with refusal(TypeError, "order is ", "it must be a vector of sample indices", "whole numbers"):
         engine.run(np.array(order), np.ones((1, 1)))
 
 
@@ -398,7 +398,7 @@ def test_rows_in_must_be_steps_by_slots(backend, shape):
     engine, _, _ = trainer(backend, "softmax", samples(backend, "softmax"), 4)
     with pytest.raises(ValueError) as error:
         engine.run(np.arange(12), np.ones(shape))
-    says(error, f"rows_in is {shape}", "needed is (3, 1)", "steps by slots")
+    says(error, f"rows_in is {shape}", "it must be (3, 1)", "steps by slots")
 
 
 def test_more_samples_than_the_buffers_hold_are_refused(backend):

@@ -170,7 +170,7 @@ def test_partial_fit_goes_on_as_scikit_learn_does(rates):
     np.testing.assert_allclose(ours.predict_proba(IRIS_X), theirs.predict_proba(IRIS_X), atol=1e-12)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-10)
     assert ours.t_ == theirs.t_ == 230
-    with refusal(ValueError, "classes not in", "[7]", "was begun with [0 1 2]", "Fit a new one"):
+    with refusal(ValueError, "classes not in", "[7]", "was fitted with [0 1 2]", "Fit a new one"):
         ours.partial_fit(IRIS_X, np.full(150, 7))
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
     labels = MLPClassifier(random_state=0).partial_fit(LABELS_X, LABELS_Y)  # no classes= needed
@@ -179,7 +179,7 @@ def test_partial_fit_goes_on_as_scikit_learn_does(rates):
     labels = MLPClassifier(random_state=0).partial_fit(LABELS_X, LABELS_Y, classes=range(4))
     assert labels.predict(LABELS_X).shape == LABELS_Y.shape
     for begun, y in ((labels, LABELS_Y[:, 0]), (MLPClassifier(max_iter=1).fit(LABELS_X, LABELS_Y[:, 0]), LABELS_Y)):
-        with refusal(ValueError, "y is (120", "MLPClassifier was begun with", "give y as then, or fit a new one"):
+        with refusal(ValueError, "y is (120", "MLPClassifier was fitted with", "give y as then, or fit a new one"):
             begun.partial_fit(LABELS_X, y)
     assert MLPRegressor().partial_fit(DIABETES_X, DIABETES_Y).n_iter_ == 1
     with refusal(ValueError, "classes must be passed", "on the first call to partial_fit", "classes=np.unique(all_y)"):
@@ -191,7 +191,7 @@ def test_warm_start_goes_on():
     first = model.loss_
     model.fit(IRIS_X, IRIS_Y)
     assert len(model.loss_curve_) == 10 and model.loss_ < first and model.n_iter_ == 5
-    with pytest.raises(ValueError, match="begun with"):
+    with pytest.raises(ValueError, match="fitted with"):
         model.fit(IRIS_X, IRIS_Y + 1)
 
 
@@ -307,12 +307,12 @@ def test_convergence():
         ({"weight_decay": 0.1}, ["weight_decay is 0.1", "solver 'adam' has none", "use solver='adamw'"]),
         (
             {"schedule": "cosine", "learning_rate": "adaptive"},
-            ["schedule is 'cosine'", "both say the rate", "leave learning_rate='constant'"],
+            ["schedule is 'cosine'", "both set the rate", "leave learning_rate='constant'"],
         ),
-        ({"callbacks": xpnet.Budget(steps=1)}, ["callbacks is ", "needed is a list", "[xpnet.Budget(seconds=60)]"]),
-        ({"shuffle": "False"}, ["shuffle is 'False'", "needed is", "shuffle=True or False"]),
+        ({"callbacks": xpnet.Budget(steps=1)}, ["callbacks is ", "it must be a list", "[xpnet.Budget(seconds=60)]"]),
+        ({"shuffle": "False"}, ["shuffle is 'False'", "pass", "shuffle=True or False"]),
         ({"learning_rate_init": 0}, ["learning_rate_init is 0"]),
-        ({"loss": "poisson"}, ["loss poisson", "is of counts, not of classes", "take loss='log_loss'"]),
+        ({"loss": "poisson"}, ["loss poisson", "is for counts, not for classes", "use loss='log_loss'"]),
         ({"loss": "sigmoid_cross_entropy"}, ["do not add up to 1"]),
         (
             {"solver": "lbfgs", "callbacks": [xpnet.Budget(steps=1)]},
@@ -323,12 +323,22 @@ def test_convergence():
             ],
         ),
         ({"solver": "lbfgs", "schedule": "cosine"}, ["epochs and steps"]),
-        ({"schedule": 3}, ["schedule is 3", "needed is ", "xpnet.Step(0.1, every=1000)"]),
+        ({"schedule": 3}, ["schedule is 3", "it must be ", "xpnet.Step(0.1, every=1000)"]),
         ({"engine": "compile"}, ["engine is 'compile'", "did you mean 'compiled'"]),
         (
             {"solver": "lbfgs", "engine": "compiled"},
             ["engine is 'compiled'", "runs steps, and solver 'lbfgs' has none", "use solver='adam', or engine='auto'"],
         ),
+        (
+            {"solver": "lbfgs", "precision": "tf32"},
+            [
+                "precision is 'tf32'",
+                "which steps have, and solver 'lbfgs' has none",
+                "use solver='adam', or precision='fp32'",
+            ],
+        ),
+        ({"precision": "tf32"}, ["precision is 'tf32'", "on the cpu", "take select_backend('cuda')"]),
+        ({"precision": "half"}, ["precision is 'half'", "choose one of 'fp32', 'tf32'"]),
         ({"device": "gpu"}, ["cuda"]),
         ({"validation_fraction": 1.0}, ["below 1"]),
         ({"momentum": 1.0}, ["momentum is 1.0", "below 1"]),
@@ -383,20 +393,20 @@ def test_the_engine_of_a_fit(monkeypatch):
 def test_losses_of_other_targets_are_refused():
     with pytest.raises(ValueError, match="y has several labels"):
         MLPClassifier(loss=xpnet.SoftmaxCrossEntropy()).fit(LABELS_X, LABELS_Y)
-    with refusal(ValueError, "loss hinge", "is of classes, not of numbers", "take loss='squared_error'"):
+    with refusal(ValueError, "loss hinge", "is for classes, not for numbers", "use loss='squared_error'"):
         MLPRegressor(loss="hinge").fit(IRIS_X, IRIS_Y == 0)
 
 
 @pytest.mark.parametrize(
     ("validation", "parts"),
     [
-        (IRIS_X, ["validation is a ndarray", "needed is validation=(X, y)", "or (X, y, sample_weight)"]),
+        (IRIS_X, ["validation is a ndarray", "pass validation=(X, y)", "or (X, y, sample_weight)"]),
         ((IRIS_X,), ["validation is a tuple"]),
         ((IRIS_X[:, :3], IRIS_Y), ["expecting 4 features"]),
         ((IRIS_X, IRIS_Y[:5]), ["X of validation has 150 samples", "y has 5", "give as many of both"]),
         ((IRIS_X, IRIS_Y.astype(str)), ["classes not in"]),
         ((IRIS_X, IRIS_Y + 1), ["classes not in", "[3]"]),
-        ((IRIS_X, IRIS_Y, -np.ones(150)), ["Negative values", "`sample_weight`", "needed are weights of at least 0"]),
+        ((IRIS_X, IRIS_Y, -np.ones(150)), ["Negative values", "`sample_weight`", "weights must be at least 0"]),
         ((IRIS_X, IRIS_Y, np.ones(3)), ["(3,)"]),
     ],
     ids=str,
@@ -432,7 +442,7 @@ def test_a_network_does_not_go_on_with_other_layers(changed, named):
     model = MLPClassifier(max_iter=2, random_state=0, warm_start=True).fit(IRIS_X, IRIS_Y).set_params(**changed)
     for go_on in (model.fit, model.partial_fit):
         with refusal(
-            ValueError, named, "was changed after", "cannot go on with that", "start again: clone(estimator), or "
+            ValueError, named, "was changed after", "cannot continue with that", "start again: clone(estimator), or "
         ):
             go_on(IRIS_X, IRIS_Y)
     model.set_params(warm_start=False).fit(IRIS_X, IRIS_Y).partial_fit(IRIS_X, IRIS_Y)
@@ -850,8 +860,8 @@ def test_mixed_sides_name_both(gpu_here):
         fitted.predict(X)
     for bad, *parts in (
         (X[:, :3], "X has 3 features", "MLPClassifier is expecting 4", "give those that it was fitted on"),
-        (X[0], "X is (4,)", "needed is (n_samples, n_features)", "X.reshape(1, -1) for one sample"),
-        (fakecupy.full((2, 4), np.nan), "X holds NaN", "needed are finite numbers", "fill the gaps"),
+        (X[0], "X is (4,)", "it must be (n_samples, n_features)", "X.reshape(1, -1) for one sample"),
+        (fakecupy.full((2, 4), np.nan), "X holds NaN", "it must hold finite numbers", "fill the gaps"),
     ):
         with refusal(ValueError, *parts):
             fitted.to("cuda").predict(bad)
@@ -867,7 +877,7 @@ def test_models_move_between_devices(gpu_here, monkeypatch):
     model.partial_fit(IRIS_X, BINARY_Y)  # with the optimizer's state
     assert model.to("cuda").network_.backend.device == "cuda"
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.warns(UserWarning, match="fitted on a GPU, and goes on on the CPU"):
+    with pytest.warns(UserWarning, match="fitted on a GPU, and continues on the CPU"):
         alone = pickle.loads(stored)
     np.testing.assert_allclose(alone.predict_proba(IRIS_X), proba, atol=1e-6)
     assert alone.fit(IRIS_X, BINARY_Y).network_.backend.device == "cpu"

@@ -131,15 +131,15 @@ def test_the_default_initialiser_follows_the_activation(layers, inits):
     ("make", "error", "parts"),
     [
         # mixtures of the three
-        (partial(make, [784, Dense(100, 10)]), TypeError, ["['Dense', 'int']", "sizes only", "Network.from_spec"]),
+        (partial(make, [784, Dense(100, 10)]), TypeError, ["['Dense', 'int']", "only sizes", "Network.from_spec"]),
         (partial(make, [Dense(3, 2), {"type": "activation"}]), TypeError, ["'dict'", "Network.from_spec"]),
-        (partial(make, [3, True]), TypeError, ["'bool'", "sizes only"]),
-        (partial(make, [3, 2.0]), TypeError, ["'float'", "sizes only"]),
-        (partial(make, ["784", "10"]), TypeError, ["'str'", "sizes only"]),
+        (partial(make, [3, True]), TypeError, ["'bool'", "only sizes"]),
+        (partial(make, [3, 2.0]), TypeError, ["'float'", "only sizes"]),
+        (partial(make, ["784", "10"]), TypeError, ["'str'", "only sizes"]),
         (
             partial(make, SPEC),
             TypeError,
-            ["layers is a dict", "needed are sizes such as [784, 100, 10]", "Network.from_spec(spec)"],
+            ["layers is a dict", "it must be sizes such as [784, 100, 10]", "Network.from_spec(spec)"],
         ),
         (partial(make, "784,10"), TypeError, ["layers is a str", "[784, 100, 10]"]),
         (partial(make, 784), TypeError, ["layers is a int", "[784, 100, 10]"]),
@@ -154,7 +154,7 @@ def test_the_default_initialiser_follows_the_activation(layers, inits):
         (
             partial(make, []),
             ValueError,
-            ["layers is []", "needed are at least inputs and outputs", "such as [784, 10]"],
+            ["layers is []", "it must hold at least inputs and outputs", "such as [784, 10]"],
         ),
         (partial(make, [784]), ValueError, ["layers is [784]", "[784, 10]"]),
         (partial(make, [784, 0, 10]), ValueError, ["n_out is 0", "at least 1"]),
@@ -212,7 +212,7 @@ def test_the_default_initialiser_follows_the_activation(layers, inits):
         (
             partial(make, [3, 2], loss=Huber),
             ValueError,
-            ["loss is the class Huber", "needed is a value of it", "Huber()"],
+            ["loss is the class Huber", "it must be an instance", "Huber()"],
         ),
     ],
 )
@@ -241,7 +241,7 @@ def test_refusals(make, error, parts):
         (changed(loss={"name": "huber", "detla": 1.0}), ["key of a huber loss is 'detla'", "did you mean 'delta'?"]),
         (
             changed(loss={"name": "huber", "delta": "1"}),
-            ["delta of huber is '1'", "needed is a number of at least 1.17549e-38"],
+            ["delta of huber is '1'", "it must be a number of at least 1.17549e-38"],
         ),
         (
             changed(loss={"name": "huber", "delta": 10**400}),

@@ -183,8 +183,8 @@ def test_save_and_load(tmp_path):
     [
         (None, ["loss is 'log_cosh'", "functions={'log_cosh': your CustomLoss}"]),
         ({"log_cosh": LOG_COSH}, ["activation is 'swish2'", "functions={'swish2': your CustomActivation}"]),
-        ({"log_cosh": SWISH2}, ["functions['log_cosh'] is", "needed is the CustomLoss", "of that name"]),
-        (["zz"], ["functions is ['zz']", "needed is a dict", "functions={'mine': mine}"]),
+        ({"log_cosh": SWISH2}, ["functions['log_cosh'] is", "it must be the CustomLoss", "of that name"]),
+        (["zz"], ["functions is ['zz']", "it must be a dict", "functions={'mine': mine}"]),
         (
             {
                 **FUNCTIONS,
@@ -192,7 +192,7 @@ def test_save_and_load(tmp_path):
             },
             ["functions['swish2'] is the CustomActivation called 'other'", "called 'swish2'", "under its own name"],
         ),
-        ({**FUNCTIONS, "swish2": swish2}, ["functions['swish2'] is", "needed is the CustomActivation of that name"]),
+        ({**FUNCTIONS, "swish2": swish2}, ["functions['swish2'] is", "it must be the CustomActivation of that name"]),
     ],
 )
 def test_a_missing_function_is_named(tmp_path, functions, parts):
@@ -353,15 +353,15 @@ def reads_out(xp, A, out, work, row):
     [
         (
             lambda: CustomActivation("a", keeps_in_scratch, reads_scratch, from_input=True, scratch=("matrix",)),
-            ["backward of activation 'a'", "relative error nan", "scratch read before it is written"],
+            ["backward of activation 'a'", "relative error nan", "scratch that is read before it is written"],
         ),
         (
             lambda: CustomActivation("a", square, adds_to_out, from_input=True),
-            ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"],
+            ["backward of activation 'a'", "relative error nan", "out or scratch that is read before it is written"],
         ),
         (
             lambda: CustomActivation("a", tanh_of_out, tanh_backward),
-            ["backward of activation 'a'", "relative error nan", "out or scratch read before it is written"],
+            ["backward of activation 'a'", "relative error nan", "out or scratch that is read before it is written"],
         ),
         (
             lambda: CustomActivation("a", spoils_Z, doubled_Z, from_input=True),
@@ -381,7 +381,7 @@ def reads_out(xp, A, out, work, row):
         (lambda: CustomActivation("a", capped, relu_backward, kinks=(0.0, 6.0)), ["relative error"]),
         (
             lambda: CustomLoss("b", squared_error, link=reads_out, threshold=0.0),
-            ["link of loss 'b' gives NaN", "needed is a link that is defined there", "only after it has written them"],
+            ["link of loss 'b' gives NaN", "it must be defined there", "only after it has written them"],
         ),
         (
             lambda: CustomActivation("a", square, lambda xp, Z, dA, out: xp.multiply(Z, dA, out=out), from_input=True),
@@ -402,7 +402,7 @@ def reads_out(xp, A, out, work, row):
         ),
         (
             lambda: CustomActivation("a", lambda xp, Z, out: Z, square_backward, from_input=True),
-            ["'a' writes nothing into A", "needed is forward(", "with out="],
+            ["'a' writes nothing into A", "it must be forward(", "with out="],
         ),
         (
             lambda: CustomActivation("relu", square, square_backward),
@@ -410,19 +410,19 @@ def reads_out(xp, A, out, work, row):
         ),
         (
             lambda: CustomActivation("", square, square_backward),
-            ["name of the activation is ''", "needed is a text", "such as 'mine'"],
+            ["name of the activation is ''", "it must be a text", "such as 'mine'"],
         ),
         (
             lambda: CustomActivation("a", square, square_backward, scratch=("vector",)),
-            ["scratch of activation 'a' is", "needed is a tuple", "of 'matrix' and 'row'"],
+            ["scratch of activation 'a' is", "it must be a tuple", "of 'matrix' and 'row'"],
         ),
         (
             lambda: CustomActivation("a", square, square_backward, backward_scratch=("vector",)),
-            ["backward_scratch of activation 'a' is ('vector',)", "needed is a tuple", "of 'matrix' and 'row'"],
+            ["backward_scratch of activation 'a' is ('vector',)", "it must be a tuple", "of 'matrix' and 'row'"],
         ),
         (
             lambda: CustomLoss("b", log_cosh, link_scratch=["row"]),
-            ["link_scratch of loss 'b' is ['row']", "needed is a tuple", "of 'matrix' and 'row'"],
+            ["link_scratch of loss 'b' is ['row']", "it must be a tuple", "of 'matrix' and 'row'"],
         ),
         (lambda: CustomLoss("b", half_squared), ["gradient of loss 'b'", "relative error", "at most 1e-07"]),
         (lambda: CustomLoss("b", wrong_where_negative), ["gradient of loss 'b'", "relative error"]),
@@ -431,7 +431,7 @@ def reads_out(xp, A, out, work, row):
         (lambda: CustomLoss("b", lambda A, Y: A - Y), ["'b' cannot be recorded", "pair(xp, A, Y, L, dA, work)"]),
         (
             lambda: CustomLoss("b", log_cosh, link=logistic),
-            ["'b' has a link and no threshold", "needed is where", "threshold=0.0"],
+            ["'b' has a link and no threshold", "give the value at which", "threshold=0.0"],
         ),
         (lambda: CustomLoss("b", log_cosh, threshold=np.nan), ["threshold of loss 'b' is nan", "finite number"]),
         (lambda: CustomLoss("huber", log_cosh), ["'huber' is one of xpnet's own"]),

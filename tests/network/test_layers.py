@@ -236,7 +236,7 @@ def test_specs_by_hand():
     [
         (
             "relu",
-            ["a layer of the spec is 'relu'", "needed is a dict", 'such as {"type": "activation", "name": "relu"}'],
+            ["a layer of the spec is 'relu'", "it must be a dict", 'such as {"type": "activation", "name": "relu"}'],
         ),
         (["dense"], ["a layer of the spec is ['dense']", "dict"]),
         ({}, ["layer type is None", "'dense', 'activation'"]),
@@ -246,7 +246,7 @@ def test_specs_by_hand():
         ({"type": "dense", "n_in": 3, "nout": 2}, ["key of a dense layer is 'nout'", "did you mean 'n_out'?"]),
         ({"type": "activation", "name": "relu", "n_in": 3}, ["activation layer is 'n_in'", "'name'"]),
         ({"type": "dense", 3: 2}, ["key of a dense layer is 3", "'n_in'"]),
-        ({"type": "dense", "n_in": 3}, ["the dense layer", "lacks a key", "needed: ", "n_out"]),
+        ({"type": "dense", "n_in": 3}, ["the dense layer", "lacks a key", "it needs ", "n_out"]),
         ({"type": "activation"}, ["the activation layer", "lacks", "name"]),
         ({"type": "dense", "n_in": 3, "n_out": 0}, ["n_out is 0", "at least 1"]),
         # a value of the wrong type is not a missing key

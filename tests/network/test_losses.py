@@ -56,8 +56,8 @@ def test_a_loss_with_parameters_is_saved_and_loaded(tmp_path):
             ValueError,
             ["delta of huber is 1e+300", "at most 3.40282e+38", "1.0, which float32 can hold"],
         ),
-        (lambda: Huber("1"), TypeError, ["delta of huber is '1'", "needed is a number"]),
-        (lambda: Huber(True), TypeError, ["delta of huber is True", "needed is a number"]),
+        (lambda: Huber("1"), TypeError, ["delta of huber is '1'", "it must be a number"]),
+        (lambda: Huber(True), TypeError, ["delta of huber is True", "it must be a number"]),
         (
             lambda: SoftmaxCrossEntropy(1.0),
             ValueError,

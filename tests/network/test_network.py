@@ -397,12 +397,12 @@ def call(network, method, X, Y):
     method=METHODS,
     case=[
         ((60, 784), ["X is (60, 784)", "one sample is one column", "pass X.T"]),
-        ((28, 28, 60), ["X is (28, 28, 60)", "needed is (784, n_samples)", "X.reshape(784, -1)"]),
-        ((60, 28, 28), ["X is (60, 28, 28)", "needed is (784, n_samples)", "X.reshape(60, -1).T"]),
+        ((28, 28, 60), ["X is (28, 28, 60)", "it must be (784, n_samples)", "X.reshape(784, -1)"]),
+        ((60, 28, 28), ["X is (60, 28, 28)", "it must be (784, n_samples)", "X.reshape(60, -1).T"]),
         ((784,), ["X is (784,)", "one sample is one column", "X.reshape(784, 1)"]),
-        ((28, 60), ["X is (28, 60)", "needed is (784, n_samples)", "one row per feature"]),
-        ((784, 0), ["X is (784, 0)", "needed is (784, n_samples)", "at least one sample"]),
-        ((), ["X is ()", "needed is (784, n_samples)"]),
+        ((28, 60), ["X is (28, 60)", "it must be (784, n_samples)", "one row per feature"]),
+        ((784, 0), ["X is (784, 0)", "it must be (784, n_samples)", "at least one sample"]),
+        ((), ["X is ()", "it must be (784, n_samples)"]),
     ],
 )
 def test_inputs_of_a_wrong_shape(backend, method, case):
@@ -418,10 +418,10 @@ def test_one_row_of_numbers_for_a_single_input_or_output(float64_cpu):
     flat, row = np.zeros(7), np.zeros((1, 7))
     with pytest.raises(ValueError) as error:
         network.predict(flat)
-    says(error, "X is (7,)", "needed is (1, n_samples)", "X.reshape(1, -1)")
+    says(error, "X is (7,)", "it must be (1, n_samples)", "X.reshape(1, -1)")
     with pytest.raises(ValueError) as error:
         network.gradients(row, flat)
-    says(error, "Y is (7,)", "needed is (1, n_samples)", "Y.reshape(1, -1)")
+    says(error, "Y is (7,)", "it must be (1, n_samples)", "Y.reshape(1, -1)")
 
 
 @pytest.mark.parametrize("method", WITH_TARGETS)
@@ -429,9 +429,9 @@ def test_one_row_of_numbers_for_a_single_input_or_output(float64_cpu):
     ("shape", "parts"),
     [
         ((7, 3), ["Y is (7, 3)", "one sample is one column", "pass Y.T"]),
-        ((2, 7), ["Y is (2, 7)", "needed is (3, n_samples)", "one row per output"]),
-        ((7,), ["Y is (7,)", "needed is (3, n_samples)"]),
-        ((3, 6), ["X has 7 samples (columns)", "Y has 6", "give as many of both"]),
+        ((2, 7), ["Y is (2, 7)", "it must be (3, n_samples)", "one row per output"]),
+        ((7,), ["Y is (7,)", "it must be (3, n_samples)"]),
+        ((3, 6), ["X has 7 samples (columns)", "Y has 6", "give one column per sample"]),
     ],
     ids=str,
 )
@@ -448,7 +448,7 @@ def test_weights_of_a_wrong_shape(float64_cpu, method, shape):
     network = Network([5, 3], backend=float64_cpu)
     with pytest.raises(ValueError) as error:
         getattr(network, method)(np.zeros((5, 7)), np.zeros((3, 7)), np.ones(shape))
-    says(error, f"weights is {shape}", "needed is (7,), one number a sample", "weights.reshape(7)")
+    says(error, f"weights is {shape}", "it must be (7,), one number per sample", "weights.reshape(7)")
 
 
 @pytest.mark.parametrize("name", ["X", "Y", "weights"])
@@ -521,10 +521,10 @@ def test_weights_by_hand_are_checked(backend, bad):
     for call in (network.gradients, network.evaluate_loss):
         with pytest.raises(ValueError) as refusal:
             call(X, Y, weights)
-        says(refusal, "weights hold a number below 0, infinity or NaN", "needed are finite ones", "the weight 0")
+        says(refusal, "weights hold a number below 0, infinity or NaN", "they must be finite", "the weight 0")
 
 
 def test_a_backend_by_name_is_refused():
     with pytest.raises(TypeError) as refusal:
         Network([2, 1], loss="squared_error", backend="cpu")
-    says(refusal, "backend is 'cpu'", "needed is what select_backend returns", "select_backend('cpu')")
+    says(refusal, "backend is 'cpu'", "it must be what select_backend returns", "select_backend('cpu')")

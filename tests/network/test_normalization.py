@@ -400,7 +400,7 @@ def test_a_negative_variance_is_refused(tmp_path):
     network.save(path)
     with pytest.raises(ValueError) as error:
         Network.load(path, CPU)
-    says(error, f"{path}: tensor layers.1.running_variance", "numbers below 0", "train the model again")
+    says(error, f"{path}: tensor layers.1.running_variance", "negative numbers", "train the model again")
 
 
 def test_a_file_without_its_statistics_is_refused(tmp_path):
@@ -463,7 +463,7 @@ def test_specs_by_hand():
         ({"type": "layer_norm", "n": 5, "eps": 1e-50}, ["LayerNorm eps is 1e-50", "float32", "leave it out"]),
         ({"type": "layer_norm", "n": 5, "eps": 1e39}, ["LayerNorm eps is 1e+39", "float32", "leave it out"]),
         ({"type": "layer_norm", "n": 5, "eps": float("inf")}, ["LayerNorm eps is inf", "finite"]),
-        ({"type": "layer_norm", "n": 5, "eps": True}, ["LayerNorm eps is True", "needed is a number"]),
+        ({"type": "layer_norm", "n": 5, "eps": True}, ["LayerNorm eps is True", "it must be a number"]),
         ({"type": "layer_norm", "n": 5, "momentum": 0.1}, ["key of a layer_norm layer is 'momentum'"]),
     ],
     ids=str,
@@ -480,7 +480,7 @@ def test_specs_that_cannot_be(spec, parts):
         (
             [Dense(6, 5), BatchNorm(5), Dense(5, 3)],
             {},
-            ["Dense(6, 5) has a bias", "the BatchNorm behind it cancels", "write Dense(6, 5, bias=None)"],
+            ["Dense(6, 5) has a bias", "the BatchNorm after it cancels", "write Dense(6, 5, bias=None)"],
         ),
         ([Dense(6, 5), Activation("identity"), BatchNorm(5), Dense(5, 3)], {}, ["Dense(6, 5) has a bias"]),
         ([Dense(6, 5, bias=None), BatchNorm(4)], {}, ["BatchNorm(4)", "5 outputs", "write BatchNorm(5)"]),

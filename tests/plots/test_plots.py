@@ -184,7 +184,7 @@ def test_scores_of_a_run():
         (lambda: plots.activation("log_softmax"), ["log_softmax", "all outputs", "activation('sigmoid')"]),
         (
             lambda: plots.activation("relu", low=1, high=1),
-            ["the range is from 1 to 1", "needed are finite numbers, the lower first", "low=-6, high=6"],
+            ["the range is from 1 to 1", "they must be finite, the lower first", "low=-6, high=6"],
         ),
     ],
 )
@@ -197,7 +197,7 @@ def test_curves_that_cannot_be_drawn_are_refused(draw, parts):
 def test_a_text_in_place_of_names_is_refused():
     with pytest.raises(TypeError) as error:
         plots.score_curve(HISTORY, names="val_accuracy")
-    says(error, "names is the text 'val_accuracy'", "needed is a list", "names=['val_accuracy']")
+    says(error, "names is the text 'val_accuracy'", "it must be a list", "names=['val_accuracy']")
 
 
 def softplus(Z):
@@ -346,9 +346,9 @@ def test_right_and_wrong_differ_by_colour_and_by_shape():
         (lambda: plots.scatter(PLANE, features=(0, 3)), ["(0, 3)", "0 to 2"]),
         (
             lambda: plots.scatter(PLANE, features=(0, -1)),
-            ["features is (0, -1)", "needed are two, from 0 to 2", "features=(0, 1)"],
+            ["features is (0, -1)", "they must be two, from 0 to 2", "features=(0, 1)"],
         ),
-        (lambda: plots.scatter(PLANE, features=(0, 1, 2)), ["(0, 1, 2)", "needed are two"]),
+        (lambda: plots.scatter(PLANE, features=(0, 1, 2)), ["(0, 1, 2)", "they must be two"]),
         (lambda: plots.scatter(PLANE, features=1), ["features is 1", "features=(0, 1)"]),
         (
             lambda: plots.scatter(PLANE, features=(0, 1), names=["one"]),

@@ -211,8 +211,8 @@ def test_every_operand_lies_c_ordered_in_its_buffer():
         ),
         ("xp.max(Z, axis=1, keepdims=True, out=A)", ["max", "(2, 1)", "A", "matrix"]),
         # orientation: W lies as it is seen, a batch buffer the other way round
-        ("xp.add(M, Z, out=M)", ["add", "Z (2, 5)", "M (2, 5)", "the other way round", "same orientation"]),
-        ("xp.multiply(Z, M, out=Z)", ["multiply", "M (2, 5)", "Z (2, 5)", "the other way round", "same orientation"]),
+        ("xp.add(M, Z, out=M)", ["add", "Z (2, 5)", "M (2, 5)", "not lie in memory like", "same orientation"]),
+        ("xp.multiply(Z, M, out=Z)", ["M (2, 5)", "Z (2, 5)", "not lie in memory like", "same orientation"]),
         # reductions keep their axis
         ("xp.sum(Z, axis=0, out=row)", ["sum", "keepdims=True", "keepdims=False"]),
         ("xp.sum(Z, keepdims=True, out=row)", ["sum", "axis=0 or axis=1", "axis=None"]),
@@ -221,9 +221,9 @@ def test_every_operand_lies_c_ordered_in_its_buffer():
         ("xp.sum(2.0, axis=0, keepdims=True, out=row)", ["sum", "numbers only"]),
         ("xp.sum(row, axis=0, keepdims=True, out=row)", ["sum", "row (1, 5)", "reduces nothing", "axis=1"]),
         # a result beside what it is made of
-        ("xp.abs(r.flat_in(flat, 'v', 2, 4), out=r.flat_in(flat, 'w', 0, 4))", ["v (4,)", "memory", "w (4,)", "own"]),
+        ("xp.abs(r.flat_in(flat, 'v', 2, 4), out=r.flat_in(flat, 'w', 0, 4))", ["v (4,)", "memory", "w (4,)", "other"]),
         ("xp.divide(flat, r.scalar_in(flat, 'v', 2), out=flat)", ["v (1, 1)", "shares memory", "flat (64,)"]),
-        ("xp.matmul(r.matrix_in(flat, 'S', 0, (2, 2)), Z, out=Z)", ["Z (2, 5)", "shares memory", "buffer of its own"]),
+        ("xp.matmul(r.matrix_in(flat, 'S', 0, (2, 2)), Z, out=Z)", ["Z (2, 5)", "shares memory", "another buffer"]),
         # kinds
         ("xp.add(U, Z, out=U)", ["add", "one kind", "float", "uint32"]),
         ("xp.add(U, 1, out=Z)", ["add", "uint32 to float", "Z"]),

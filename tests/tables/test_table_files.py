@@ -90,9 +90,9 @@ def test_names_of_tables():
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"", ["is empty", "needed are a line with the names of the columns", "a row for each sample"]),
+        (b"", ["is empty", "it must have a line of column names", "a row for each sample"]),
         (b"\n\n", ["is empty"]),
-        (b"a,b\n", ["a header and no rows", "needed is a row for each sample", "below it"]),
+        (b"a,b\n", ["a header and no rows", "it must have a row for each sample", "below it"]),
         (b"a,a\n1,2\n", ["two columns 'a'", "rename"]),
         (b",a\n0,1\n", ["column 1 has no name", "index=False"]),
         (b"a,y\n1,\xe9\n", ["not UTF-8", "0xe9", "save it"]),
@@ -104,7 +104,7 @@ def test_names_of_tables():
         (PLAIN + b'3,"x,4\n', ["line 4 has 2 fields"]),
         (b"a,y\n" + b"x" * 200_000 + b",1\n", ["field larger than", "double quote left open"]),
         (b'a,y\n1, "2\n', ["that pandas can read", "EOF inside string", "DataFrame.to_csv(path, index=False)"]),
-        (PLAIN.replace(b",", b";"), ["separated by semicolons", "needed are commas", "sep=';'"]),
+        (PLAIN.replace(b",", b";"), ["separated by semicolons", "use commas", "sep=';'"]),
         (PLAIN.replace(b",", b"\t"), ["separated by tabs"]),
     ],
 )
@@ -124,7 +124,7 @@ def test_bad_parquet(read, content):
 def test_no_file_and_no_table(tmp_path):
     with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv or .parquet file"):
         read_table(tmp_path / "t.csv")
-    with refusal(ValueError, "ends in '.xlsx'", "needed is a table", "a .csv or .parquet file"):
+    with refusal(ValueError, "ends in '.xlsx'", "it must be a table", "a .csv or .parquet file"):
         read_table(tmp_path / "t.xlsx")
 
 

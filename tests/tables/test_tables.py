@@ -134,7 +134,7 @@ def test_json_gives_the_same_value_to_the_last_bit(frame, target):
     json.loads(text, parse_constant=pytest.fail)
 
 
-NO_NUMBERS = "numbers that cannot be, needed are a finite mean"
+NO_NUMBERS = "impossible numbers; it must have a finite mean"
 SPOILED = [
     (lambda found: "no JSON", "JSONDecodeError"),
     (lambda found: "[" * 100_000, "RecursionError"),
@@ -143,9 +143,9 @@ SPOILED = [
     *(
         (lambda found, change=change: json.dumps(found | change(found)), part)
         for change, part in [
-            (lambda found: {"format": 2}, "its format is 2, needed is 1"),
-            (lambda found: {"columns": []}, "names of its columns are missing or no text, needed is a text for each"),
-            (lambda found: {"columns": found["columns"] * 2}, "have the same name, give each a name of its own"),
+            (lambda found: {"format": 2}, "its format is 2; it must be 1"),
+            (lambda found: {"columns": []}, "names of its columns are missing or not text; each must be a text"),
+            (lambda found: {"columns": found["columns"] * 2}, "have the same name, give each its own name"),
             (lambda found: {"columns": [{"name": "size", "mean": "1", "deviation": 1.0}]}, NO_NUMBERS),
             (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": -1.0}]}, NO_NUMBERS),
             (lambda found: {"columns": [{"name": "size", "mean": 1.0, "deviation": float("nan")}]}, NO_NUMBERS),
@@ -157,9 +157,9 @@ SPOILED = [
             ),
             (
                 lambda found: {"target": found["target"] | {"deviations": [0.0]}},
-                "no deviation above 0, needed are such",
+                "its target is not finite or not above 0; it must be a finite mean",
             ),
-            (lambda found: {"target": found["target"] | {"names": []}}, "missing or no text"),
+            (lambda found: {"target": found["target"] | {"names": []}}, "missing or not text"),
             (lambda found: {"impute": "mean"}, "impute neither true nor false, give one of these"),
         ]
     ),
@@ -184,7 +184,7 @@ DATES = pd.date_range("2024-01-01", periods=N)
     [
         ([np.nan] + [1.0, 2.0] * 29 + [3.0], ["1 missing value", "in row 1", "--impute mean", "--drop x"]),
         ([None] * N, ["no value in any row", "--drop x"]),
-        ([1.0, np.inf] * 30, ["is inf in row 2", "needed are finite numbers", "correct it, or remove that row"]),
+        ([1.0, np.inf] * 30, ["is inf in row 2", "it must be a finite number", "correct it, or remove that row"]),
         ([1.5e308, -1.5e308] * 30, ["from -1.5e+308 to 1.5e+308", "--drop x"]),
         (DATES, ["dates or times", "'2024-01-01 00:00:00'", "--drop x"]),
         (DATES.date, ["dates or times"]),
@@ -200,7 +200,7 @@ DATES = pd.date_range("2024-01-01", periods=N)
         ),
         (["1", "2", "3", "?", "5", "6"] * 10, ["numbers as text", "'?' in row 4"]),
         (["1", "2", "3", "1 000", "5", "6"] * 10, ["'1 000' in row 4"]),
-        ([1 + 2j] * N, ["complex128", "needed are numbers", "--drop x"]),
+        ([1 + 2j] * N, ["complex128", "it must hold numbers", "--drop x"]),
         ([[1]] * N, ["type list"]),
         ([b"a"] * N, ["type bytes"]),
         (["a", 1] * 30, ["type int and str"]),
@@ -258,7 +258,7 @@ def test_kinds_of_numbers_and_categories():
         ),
         ({"target": ["z"]}, ["there is no column 'z'", "the columns are", "x, y"]),
         ({"target": ["Y"]}, ["no column 'Y'", "did you mean 'y'?"]),
-        ({"drop": ["x"]}, ["no column is left", "beside the target y", "needed is at least one feature"]),
+        ({"drop": ["x"]}, ["no column is left", "beside the target y", "there must be at least one feature"]),
         ({"drop": ["y"]}, ["target 'y'", "is also among the columns to drop", "leave it out there"]),
         ({"drop": ["q"]}, ["no column 'q'"]),
         (
@@ -303,7 +303,7 @@ def test_too_many_classes_of_numbers():
         (lambda f: f.assign(colour="purple"), ["column 'colour'", "'purple' in row 1", "'blue', 'green', 'red'"]),
         (
             lambda f: f.assign(size="12"),
-            ["column 'size' holds the text '12' in row 1", "needed are numbers", "as in the rows that"],
+            ["column 'size' holds the text '12' in row 1", "it must hold numbers", "as in the rows that"],
         ),
         (lambda f: f.assign(rooms=["1"] * 4 + ["many"] + ["2"] * (N - 5)), ["'many' in row 5"]),
         (lambda f: f.assign(size=np.inf), ["column 'size' is inf in row 1"]),

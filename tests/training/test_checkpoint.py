@@ -373,7 +373,9 @@ def test_fewer_epochs_than_have_begun_are_refused(float64_cpu, tmp_path, n_pause
         xpnet.train(
             network, run.dataset, optimizer, callbacks=callbacks, resume=path, **(run.options | {"epochs": begun - 1})
         )
-    says(error, f"{path} is of a run within or after epoch {begun}", f"epochs is {begun - 1}", f"epochs={begun} or")
+    says(
+        error, f"{path} belongs to a run within or after epoch {begun}", f"epochs is {begun - 1}", f"epochs={begun} or"
+    )
     np.testing.assert_array_equal(network.owned, before)
     assert run(resume=path, epochs=begun) == run(epochs=begun)
 
@@ -439,27 +441,31 @@ def set_in(*keys, value):
 @pytest.mark.parametrize(
     ("change", "found", "needed"),
     [
-        (set_in("format", value=2), "format is 2", "needed is 1"),
+        (set_in("format", value=2), "format is 2", "it must be 1"),
         (set_in("progress", value={}), "no checkpoint that can be read", ""),
-        (set_in("progress", "epoch", value=-1), "counts are (-1, ", "needed are whole numbers"),
-        (set_in("progress", "step", value=1.5), "1.5", "needed are whole numbers"),
-        (set_in("progress", "loss", value=float("nan")), "the number nan", "needed are finite ones"),
-        (set_in("progress", "order", value={"bit_generator": "MT19937"}), "state of the generator", "of another one"),
-        (set_in("progress", "order", value=None), "state of the generator", "of another one"),
-        (set_in("history", value=[]), "epochs of its history", "needed are 0, 1, 2 and so on"),
-        (set_in("history", 0, "epoch", value=7), "do not follow each other", "needed are 0, 1, 2 and so on"),
+        (set_in("progress", "epoch", value=-1), "counts are (-1, ", "they must be whole numbers"),
+        (set_in("progress", "step", value=1.5), "1.5", "they must be whole numbers"),
+        (set_in("progress", "loss", value=float("nan")), "the number nan", "all must be finite"),
+        (
+            set_in("progress", "order", value={"bit_generator": "MT19937"}),
+            "random state",
+            "belongs to another generator",
+        ),
+        (set_in("progress", "order", value=None), "random state", "belongs to another generator"),
+        (set_in("history", value=[]), "epochs of its history", "they must be 0, 1, 2 and so on"),
+        (set_in("history", 0, "epoch", value=7), "do not follow each other", "they must be 0, 1, 2 and so on"),
         (set_in("callbacks", value=3), "no checkpoint that can be read", ""),
         (set_in("fit", value={}), "network None", "this one has network"),
-        (lambda facts, tensors: tensors.pop("state"), "state is no such tensor", "needed is float64"),
-        (lambda facts, tensors: tensors.update(owned=tensors["owned"][1:]), "owned is float64", "needed is float64"),
+        (lambda facts, tensors: tensors.pop("state"), "state is no such tensor", "it must be float64"),
+        (lambda facts, tensors: tensors.update(owned=tensors["owned"][1:]), "owned is float64", "it must be float64"),
         (
             lambda facts, tensors: tensors.update(keys=tensors["keys"].astype(np.int32)),
             "keys is int32",
-            "needed is uint32",
+            "it must be uint32",
         ),
         (lambda facts, tensors: tensors["last_good.owned"].fill(np.nan), "weights are not finite", ""),
         (lambda facts, tensors: facts.pop("steps_done"), "steps_done", ""),
-        (set_in("callbacks", 1, 1, value={"best": 1.0}), "of ReduceOnPlateau cannot be taken up", "KeyError: 'n_bad'"),
+        (set_in("callbacks", 1, 1, value={"best": 1.0}), "of ReduceOnPlateau cannot be restored", "KeyError: 'n_bad'"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(stored, float64_cpu, change, found, needed):

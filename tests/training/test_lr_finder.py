@@ -97,8 +97,8 @@ def test_too_few_steps_give_no_suggestion(float64_cpu):
         ({"n_steps": 5}, ValueError, ["n_steps is 5", "at least 10"]),
         ({"batch_size": 0}, ValueError, ["batch_size is 0"]),
         ({"smoothing": 1.0}, ValueError, ["smoothing is 1.0", "below 1"]),
-        ({"optimizer": 0.1}, TypeError, ["optimizer is 0.1", "needed is one such as", "xpnet.SGD(lr=0.1)"]),
-        ({"dataset": np.ones((6, 2))}, TypeError, ["dataset is a ndarray", "needed is a Dataset", "Dataset(X, Y)"]),
+        ({"optimizer": 0.1}, TypeError, ["optimizer is 0.1", "it must be an optimizer such as", "xpnet.SGD(lr=0.1)"]),
+        ({"dataset": np.ones((6, 2))}, TypeError, ["dataset is a ndarray", "it must be a Dataset", "Dataset(X, Y)"]),
     ],
 )
 def test_refusals(float64_cpu, changes, error, parts):

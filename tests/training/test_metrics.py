@@ -143,7 +143,7 @@ def test_no_area_without_both_classes():
         ),
         (
             partial(metrics.r2, np.ones((1, 2)), np.ones((1, 2)), np.ones(3)),
-            ["weights is (3,)", "needed is (2,)", "one finite number >= 0 a sample"],
+            ["weights is (3,)", "it must be (2,)", "one finite number >= 0 a sample"],
         ),
         (partial(metrics.r2, np.ones((1, 2)), np.ones((1, 2)), np.zeros(2)), ["weights", "not all zero"]),
         (
@@ -153,16 +153,16 @@ def test_no_area_without_both_classes():
         (partial(metrics.f1, np.ones((3, 2)), np.eye(3)[:, :2], average="makro"), ["did you mean 'macro'?"]),
         (
             partial(metrics.f1, np.ones((3, 2)), np.ones((3, 2))),
-            ["Y holds no classes", "needed are one-hot columns", "use Dataset.from_labels"],
+            ["Y holds no classes", "it must be one-hot columns", "use Dataset.from_labels"],
         ),
         (
             partial(metrics.roc_auc, np.ones((1, 2)), np.full((1, 2), 0.5)),
-            ["Y holds other numbers than 0 and 1", "roc_auc needs classes", "Dataset.from_labels(X, labels)"],
+            ["Y holds numbers other than 0 and 1", "roc_auc needs classes", "Dataset.from_labels(X, labels)"],
         ),
         (partial(metrics.accuracy, np.ones((1, 2)), np.ones((1, 2)), threshold="base"), ["'base_rate'"]),
         (
             partial(metrics.top_k_accuracy, np.ones((3, 2)), np.eye(3)[:, :2], k=4),
-            ["k is 4", "there are 3 outputs", "needed are at least 2, and k of them at most"],
+            ["k is 4", "there are 3 outputs", "k must be at most the outputs, which must be at least 2"],
         ),
         (partial(metrics.top_k_accuracy, np.ones((1, 2)), np.ones((1, 2))), ["1 outputs", "at least 2"]),
     ],
@@ -211,7 +211,7 @@ def test_evaluate_refuses_unknown_metrics():
     says(error, "metric is 'roc_auk'", "did you mean 'roc_auc'?")
     with pytest.raises(TypeError) as error:
         xpnet.evaluate(network, dataset, metrics="f1")
-    says(error, "metrics is the text 'f1'", "needed is a list of names", "metrics=('f1',)")
+    says(error, "metrics is the text 'f1'", "it must be a list of names", "metrics=('f1',)")
 
 
 @pytest.mark.filterwarnings("ignore:the features are .* far outside")

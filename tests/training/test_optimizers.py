@@ -456,7 +456,7 @@ def test_values_of_another_type(arguments):
     ((name, value),) = arguments.items()
     with pytest.raises(TypeError) as error:
         Adam(**arguments)
-    says(error, f"{name} is {value!r}", "needed is a number", f"Adam({name}=")
+    says(error, f"{name} is {value!r}", "it must be a number", f"Adam({name}=")
 
 
 def test_only_the_rate_may_change():

@@ -87,7 +87,7 @@ def test_schedules_are_values():
         (
             lambda: WarmUp(WarmUp(0.1, 5), 5),
             ValueError,
-            ["after is WarmUp(", "warms up itself", "give it as lr without WarmUp"],
+            ["after is WarmUp(", "has its own warm-up", "give it as lr without WarmUp"],
         ),
         (lambda: WarmUp(OneCycle(0.1, 50), 5), ValueError, ["after is OneCycle", "without WarmUp"]),
         (
@@ -120,7 +120,7 @@ def test_a_schedule_of_one_s_own():
 
     warm_up = WarmUp(Halves(), 2, start=0.5)
     assert warm_up.values(0, 5).tolist() == [0.5, 0.75, 1.0, 0.5, 0.25]
-    with refusal(ValueError, "the schedule is ", "a spec holds none of your own", "such as Cosine("):
+    with refusal(ValueError, "the schedule is ", "a spec cannot hold a class of your own", "such as Cosine("):
         warm_up.to_spec()
 
 
@@ -153,12 +153,12 @@ def test_specs_by_hand():
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
-        ("cosine", ["the schedule is 'cosine'", "needed is a dict", '{"type": "constant", "lr": 0.1}']),
+        ("cosine", ["the schedule is 'cosine'", "it must be a dict", '{"type": "constant", "lr": 0.1}']),
         ({"type": "cosin"}, ["schedule is 'cosin'", "did you mean 'cosine'?"]),
         ({"type": "step", "lr": 0.1, "evry": 5}, ["key of a step schedule is 'evry'", "did you mean 'every'?"]),
-        ({"type": "step", "lr": 0.1}, ["the step schedule", "lacks a key", "needed: lr and every"]),
+        ({"type": "step", "lr": 0.1}, ["the step schedule", "lacks a key", "it needs lr and every"]),
         ({"type": "constant", "lr": "0.1"}, ["lr is '0.1'", "number above 0", "Constant(0.1)"]),
-        ({"type": "warm-up", "after": {"type": "constant"}, "steps": 5}, ["the constant schedule", "needed: lr"]),
+        ({"type": "warm-up", "after": {"type": "constant"}, "steps": 5}, ["the constant schedule", "it needs lr"]),
     ],
     ids=str,
 )

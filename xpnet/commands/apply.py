@@ -115,7 +115,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _parts(
     arguments: argparse.Namespace, config: dict[str, Any], network: Network, table: Preprocessing | None
 ) -> dict[str, Dataset | None]:
-    """What a run is measured on, by name."""
+    """Return the data that a run is measured on, by name."""
     if arguments.input is not None and table is not None:
         path = Path(arguments.input)
         frame = _raw_rows(arguments, table)
@@ -150,11 +150,11 @@ def _predict(arguments: argparse.Namespace) -> int:
         with naming(Path(arguments.input)):
             X = table.transform(frame, network.backend.dtype)
         write_table(out, predictions(network, X, table, arguments.labels))
-        print(f"{len(frame)} predictions -> {out}")
+        print(f"{_counted(len(frame))} -> {out}")
         return 0
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
     write_rows(out, results, ["label"] if arguments.labels else [f"output_{i}" for i in range(results.shape[1])])
-    print(f"{len(results)} predictions -> {out}")
+    print(f"{_counted(len(results))} -> {out}")
     return 0
 
 
@@ -190,7 +190,7 @@ def _raw_rows(arguments: argparse.Namespace, table: Preprocessing) -> Any:
 
 
 def _predictions(network: Network, path: Path, scale: float | None, as_labels: bool) -> np.ndarray:
-    """Rows of predictions, or of one label each, for the rows of a file, which is read in blocks.
+    """Return rows of predictions, or of one label each, for the rows of a file, read in blocks.
 
     scale: of the training data; uint8 rows are scaled as these were, all others taken as they are.
     """
@@ -212,8 +212,12 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
     return np.ascontiguousarray(found.reshape(-1, len(rows)).T)
 
 
+def _counted(n: int) -> str:
+    return f"{n} prediction{'s' * (n != 1)}"
+
+
 def backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
-    """The device asked for now, with the float type of the run."""
+    """Return the backend of the device asked for now, with the float type of the run."""
     stored = config.get("backend")
     dtype = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"
     return select_backend(arguments.device, check_option("dtype of the run", dtype, DTYPES))

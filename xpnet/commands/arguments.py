@@ -39,7 +39,7 @@ class CommandParser(argparse.ArgumentParser):
         flag = f"--{self.word_for}"
         if rest and not rest[0].startswith("-"):
             if any(word == flag or word.startswith(f"{flag}=") for word in args or ()):
-                self.error(f"{rest[0]!r} and {flag} both name the data; leave one of them out")
+                self.error(f"{rest[0]!r} stands for {flag}, which is given too; leave one of them out")
             try:
                 setattr(found, self.word_for, _converted(self, self.word_for, rest.pop(0)))
             except argparse.ArgumentTypeError as error:
@@ -71,7 +71,7 @@ def _short(text: str) -> str:
 
 
 def whole(at_least: int) -> Callable[[str], int]:
-    """Return a converter that takes a whole number of at least that."""
+    """Return a converter that takes a whole number of at least `at_least`."""
 
     def convert(text: str) -> int:
         if not (text.isascii() and text.isdigit()):
@@ -90,7 +90,7 @@ def whole(at_least: int) -> Callable[[str], int]:
 
 
 def size_list(at_least: int, example: str) -> Callable[[str], list[int]]:
-    """Return a converter that takes at least so many sizes, separated by commas.  example: for the message."""
+    """Return a converter that takes `at_least` sizes or more, separated by commas.  example: for the message."""
 
     def convert(text: str) -> list[int]:
         parts = text.split(",")
@@ -113,7 +113,7 @@ def positive(example: str) -> Callable[[str], float]:
 def number(example: str, above: float = -math.inf) -> Callable[[str], float]:
     """Return a converter that takes a finite number.
 
-    example: for the message.  above: without it, any number; what the number is for knows its bounds.
+    example: for the message.  above: the bound, if any; others are checked where the number is used.
     """
     bound = f" above {above:g}" if math.isfinite(above) else ""
 
@@ -147,7 +147,7 @@ def name_list(name: str, choices: Iterable[str]) -> Callable[[str], list[str]]:
 def refuse_stray(
     arguments: argparse.Namespace, flags: Iterable[str], choice: str, name: str, takers: Mapping[str, Collection[str]]
 ) -> None:
-    """Refuse a flag that the chosen name makes no use of.
+    """Refuse a flag that the chosen name does not use.
 
     flags: their attributes in `arguments`.  choice, name: such as "--optimizer", "adam".
     takers: for each name that can be chosen, the flags it takes.

@@ -144,7 +144,7 @@ def _progress(quiet: bool, total: int, devices: list[str]) -> Iterator[Any]:
     if quiet:
         yield lambda: None
         return
-    print(f"timing {total} points on {' and '.join(devices)}", file=sys.stderr, flush=True)
+    print(f"timing {total} point{'s' * (total != 1)} on {' and '.join(devices)}", file=sys.stderr, flush=True)
     if not sys.stderr.isatty():
         yield lambda: None
         return
@@ -168,7 +168,7 @@ def _table(result: Result) -> Iterator[str]:
 
 
 def _time(seconds: float) -> str:
-    """Three digits in the largest unit that leaves one before the point."""
+    """Return seconds as three digits in the largest unit that leaves one before the point."""
     rounded = float(f"{seconds:.3g}")
     unit, factor = next((pair for pair in (("s", 1.0), ("ms", 1e-3)) if rounded >= pair[1]), ("us", 1e-6))
     return f"{seconds / factor:.3g} {unit}" if rounded < 1000 * factor else f"{seconds / factor:.0f} {unit}"
@@ -206,7 +206,7 @@ def _compare(arguments: argparse.Namespace, ax: Any) -> None:
         engines = dict.fromkeys((grid.prepared(point), point["device"].upper()) for point in result["points"])
         print(f"{letter}: {path}{''.join(f', {name} on the {device}' for name, device in engines if name)}")
     print(f"{'batch':>7} {'width':>7}  {'devices':<18} {'a samples/s':>13} {'b samples/s':>13} {'b / a':>8}")
-    one_device = len({device for row in rows for device in row["devices"]}) == 1  # then the best is that one
+    one_device = len({device for row in rows for device in row["devices"]}) == 1  # then it is also the best
     for row in rows:
         name = row["join"]
         if name == "best":

@@ -12,7 +12,7 @@ from typing import Any
 from xpnet.checks import NEAR
 from xpnet.commands.arguments import UsageError
 
-# What a run is not repeated with: where it went and how it talked.
+# Not kept for repeating a run: where it goes and how it reports.
 NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot")
 
 
@@ -30,7 +30,7 @@ def add_config(command: argparse.ArgumentParser) -> None:
 def apply_config(command: argparse.ArgumentParser, path: Path, *, all_known: bool = True) -> None:
     """Make the options in a file the command's defaults.
 
-    all_known: whether a key that is none of them is refused, or left out.
+    all_known: whether to refuse an unknown key, or to skip it.
     Raises FileNotFoundError, or UsageError for a file or a key that it cannot take.
     """
     actions = {action.option_strings[-1].removeprefix("--"): action for action in command._actions}
@@ -55,10 +55,10 @@ def apply_config(command: argparse.ArgumentParser, path: Path, *, all_known: boo
 
 
 def kept_options(arguments: argparse.Namespace, data: dict[str, Any]) -> dict[str, Any]:
-    """The options of a run as `apply_config` takes them, those that were not given left out.
+    """Return the options given to a run, as `apply_config` takes them.
 
     data: the source of `xpnet.commands.data.Data`, whose paths do not depend on the folder we are in.
-    What depends on other options, such as the optimizer's own rate, is left to follow them again.
+    Defaults that depend on other options, such as the optimizer's rate, are left to follow them again.
     """
     options = {**vars(arguments), **data}
     return {
@@ -84,30 +84,30 @@ def _read(path: Path) -> dict[str, Any]:
     options = found.get("options") if isinstance(found, dict) else None
     if not isinstance(options, dict):
         raise UsageError(
-            f"--config {path} has no options section; needed is the config.json of a run of this version, "
+            f"--config {path} has no options section; it must be the config.json of a run of this version, "
             "or a TOML file"
         )
     return options
 
 
 def _converted(action: argparse.Action, value: Any) -> Any:
-    """What the flag would be, had the value been typed behind it."""
+    """Return the option's value, as if it had been typed after the flag."""
     if action.nargs == 0:  # a switch
         if not isinstance(value, bool):
-            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is true or false; write one of these")
+            raise argparse.ArgumentTypeError(f"{_shown(value)}; it must be true or false; write one of these")
         return value
     items = value if isinstance(value, list) else [value]
     if not items or not all(isinstance(item, (str, int, float)) and not isinstance(item, bool) for item in items):
-        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is {action.metavar or 'text'}; write it like that")
+        raise argparse.ArgumentTypeError(f"{_shown(value)}; it must be {action.metavar or 'text'}; write it like that")
     if action.type is None:
         if not isinstance(value, str):
-            raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is text; write it in quotes")
+            raise argparse.ArgumentTypeError(f"{_shown(value)}; it must be text; write it in quotes")
         return value
     convert: Any = action.type
     converted = convert(",".join(map(str, items)))
     first = converted[0] if isinstance(converted, list) else converted
     if isinstance(first, (int, float)) and isinstance(items[0], str):
-        raise argparse.ArgumentTypeError(f"{_shown(value)}, needed is a number; write it without quotes")
+        raise argparse.ArgumentTypeError(f"{_shown(value)}; it must be a number; write it without quotes")
     return converted
 
 

@@ -46,7 +46,7 @@ class _NothingLeft(ValueError):
 
 @dataclass(frozen=True)
 class Data:
-    """What a run trains on and is judged by; `source` finds it again and goes into config.json.
+    """The data that a run trains on and is judged by; `source` finds them again and goes into config.json.
 
     table: the preprocessing of a table.  labels_dtype: of a file of labels, whose type says whether they are classes.
     """
@@ -116,7 +116,7 @@ def check_data(arguments: argparse.Namespace) -> None:
     if is_file and arguments.labels is None:
         raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels {example(ROWS, 'Y')}")
     if not is_file and arguments.labels is not None:
-        raise UsageError(f"--labels goes with {form}, {name} has labels of its own; leave it out")
+        raise UsageError(f"--labels goes with {form}, {name} has its own labels; leave it out")
     if not is_file and arguments.weights is not None:
         raise UsageError(f"--weights goes with {form}, not with {name}; leave it out")
     if arguments.data_dir is not None and name not in FAMILY:
@@ -124,7 +124,7 @@ def check_data(arguments: argparse.Namespace) -> None:
 
 
 def load_data(arguments: argparse.Namespace) -> Data:
-    """Load what options that `check_data` let pass name; raises UsageError if they do not fit the data."""
+    """Load the data that the options name, after `check_data`; raises UsageError if the options do not fit them."""
     name, kind = arguments.dataset, kind_of(arguments.dataset)
     data_dir = named_directory(name, arguments.data_dir) if name in FAMILY else None
     source = {
@@ -158,7 +158,7 @@ def load_data(arguments: argparse.Namespace) -> Data:
 def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing | None, dtype: str) -> Data:
     """Load the data of a run, by the data section of its config.json.
 
-    data_dir: where they lie now, if elsewhere.  table, dtype: of a run trained on a table, its preprocessing and float.
+    data_dir: where they lie now, if elsewhere.  table, dtype: the preprocessing and float type of a run on a table.
     """
     name = data.get("dataset")
     if not (isinstance(name, str) and (is_rows(name) or table is not None)):
@@ -224,7 +224,7 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> tupl
         )
     if labels.dtype.kind == "b":
         raise ValueError(
-            f"{labels_path} holds bool; needed are whole numbers for classes, or floats for targets: "
+            f"{labels_path} holds bool; it must hold whole numbers for classes, or floats for targets: "
             f"write it with {rows_reader(labels_path).saved_by.format(AS_CLASSES)}"
         )
     weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
@@ -241,7 +241,7 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> tupl
 
 
 def describe_labels(data: Data) -> str | None:
-    """A line that says what was made of a file of labels, whose type decides it; None for other data."""
+    """Return a line that says how a file of labels was read, by its type; None for other data."""
     training = data.training
     if data.labels_dtype is None:
         return None
@@ -251,7 +251,8 @@ def describe_labels(data: Data) -> str | None:
     if training.n_outputs == 1 and (np.floor(training.Y) == training.Y).all():
         save = rows_reader(Path(data.source["labels"])).saved_by.format(AS_CLASSES)
         hint = f"; they are whole: if they are classes, write them with {save}"
-    return f"labels: {training.n_outputs} targets a sample, numbers and not classes{hint}"
+    n = training.n_outputs
+    return f"labels: {n} target{'s' * (n != 1)} a sample, numbers and not classes{hint}"
 
 
 def _hold_out(name: str, dataset: Dataset, text: str) -> tuple[Dataset, Dataset | None]:
@@ -263,7 +264,7 @@ def _hold_out(name: str, dataset: Dataset, text: str) -> tuple[Dataset, Dataset 
 
 
 def _border(name: str, n_samples: int, text: str) -> int:
-    """How many samples are left to train on when the last N, or the last fraction, are held out."""
+    """Return how many samples are left to train on when the last N, or the last fraction, are held out."""
     wanted = float(text)
     count = round(wanted * n_samples) if wanted < 1.0 else int(wanted)
     if wanted > 0.0 and count == 0:

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network]:
-    """The network, and the options that hold: of a run its own, beside those that say what is shown."""
+    """Return the options in force and the network; a run's own options replace all but those of what is shown."""
     if arguments.model is None:
         check_network(arguments)
         sizes = arguments.layers or LAYERS
@@ -94,7 +94,7 @@ def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network
     if stray:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
         raise UsageError(
-            f"{flags} beside {path}, which says that itself; needed are options that it leaves open: leave {flags} out"
+            f"{flags} beside {path}, which sets them; only those that it leaves open may stand there: leave {flags} out"
         )
     if not is_run:
         return arguments, Network.load(path, select_backend(arguments.device, arguments.dtype))
@@ -118,6 +118,6 @@ def _text(name: str, program: Program, backend: Backend, threads: int | None) ->
 
 
 def _compiled(program: Program, backend: Backend, threads: int | None) -> ProgramText:
-    """The text for samples of the network's own type."""
+    """Return the text of a compiled step, for samples of the network's type."""
     scales = dict.fromkeys((name for name, _ in program.gathers), None)
     return text_for(program, backend, scales, threads or threads_for(program, backend))

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     optimizer = make_optimizer(arguments, arguments.lr_start)  # the search sets the rate of each step
     if arguments.lr_end <= arguments.lr_start:
         raise UsageError(
-            f"--lr-end is {arguments.lr_end:g} and --lr-start {arguments.lr_start:g}; needed is a rate above the first"
+            f"--lr-end is {arguments.lr_end:g} and --lr-start {arguments.lr_start:g}; the end must be above the start"
         )
     if arguments.plot is not None:
         try:
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _why_none(search: RateSearch, n_steps: int) -> str:
     if len(search.losses) < n_steps:
-        return f"the loss ran away after {len(search.losses)} steps; lower --lr-start, or give more --steps"
+        return f"the loss diverged after {len(search.losses)} steps; lower --lr-start, or give more --steps"
     return (
         f"the loss did not fall beyond its noise from {search.lrs[0]:.2g} to {search.lrs[-1]:.2g}; raise --lr-end "
         "or --batch-size, or look for features and targets that are constant"
@@ -104,7 +104,7 @@ def _why_none(search: RateSearch, n_steps: int) -> str:
 
 
 def _table(search: RateSearch) -> Iterator[str]:
-    """Some of the steps, evenly chosen, and the suggestion."""
+    """Yield a line for some of the steps, evenly chosen, and the suggestion."""
     yield f"{'lr':>9}  {'loss':>10}"
     for i in np.unique(np.linspace(0, len(search.lrs) - 1, ROWS).round().astype(int)) if len(search.lrs) else ():
         yield f"{search.lrs[i]:>9.2e}  {search.losses[i]:>10.4f}"

@@ -1,4 +1,4 @@
-"""xpnet info: what a bug report needs, and nothing that a stranger should not see."""
+"""xpnet info: what a bug report needs, and nothing private."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _packages() -> list[str]:
-    """The others that xpnet uses where they are installed, with their versions."""
+    """Return the optional packages that are installed, with their versions."""
     found = []
     for name in PACKAGES:
         try:
@@ -91,6 +91,6 @@ def _usable() -> int:
 
 
 def _without_home(text: str) -> str:
-    """An error may name files; whose home they lie in is nobody's business."""
+    """Return a text with ~ for the home directory, which the paths in an error may name."""
     home = str(Path.home())
     return text if home == "/" else re.sub(rf"{re.escape(home)}(?!\w)", "~", text)

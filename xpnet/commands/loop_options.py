@@ -7,7 +7,7 @@ import argparse
 from xpnet.checks import check_option
 from xpnet.commands.arguments import UsageError, name_list, number, option, positive, whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import AUTO, ENGINES, engine_names
+from xpnet.engines.choice import AUTO, ENGINES, FULL, PRECISIONS, engine_names
 from xpnet.network.layer import left_out
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
@@ -31,6 +31,14 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         help=f"what runs the steps: {', '.join(f'{name} {ENGINES[name].about}' for name in engine_names())}; "
         f"{AUTO} takes one that needs preparation where the run is long enough to repay it (default: %(default)s)",
     )
+    group.add_argument(
+        "--precision",
+        type=option("precision", PRECISIONS),
+        default=FULL,
+        metavar="NAME",
+        help="of the products of the steps: fp32, or on a CUDA GPU tf32, which leaves float32 numbers 10 bits of "
+        "mantissa, for tensor cores (default: %(default)s)",
+    )
     add_metrics(group)
     group.add_argument(
         "--patience",
@@ -53,12 +61,12 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         help=f"the value: {TRAIN_LOSS}, {VAL_LOSS}, {VAL_ACCURACY}, or {VALIDATION} and one of --metrics "
         f"(default: {VAL_LOSS} for --patience, else {VAL_ACCURACY})",
     )
-    group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after so long")
-    group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after so many steps")
+    group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after S seconds")
+    group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after N steps")
 
 
 def check_stops(arguments: argparse.Namespace) -> None:
-    """Refuse what would never end a training, or has no meaning; raises UsageError."""
+    """Refuse options that have no effect or no meaning; raises UsageError."""
     for flag, needed in (("min_delta", ["patience"]), ("monitor", ["patience", "target_score"])):
         if getattr(arguments, flag) is not None and all(getattr(arguments, other) is None for other in needed):
             wanted = " or ".join(f"--{other.replace('_', '-')}" for other in needed)
@@ -83,7 +91,7 @@ def check_stops(arguments: argparse.Namespace) -> None:
 
 
 def _check_score(arguments: argparse.Namespace) -> None:
-    """Refuse a score that no run can have: accuracy and its kin end at 1, losses and errors at 0."""
+    """Refuse a score that no run can reach: an accuracy above 1, a loss or an error of 0 or less."""
     score, monitor = arguments.target_score, arguments.monitor or MONITORED["target_score"]
     if score is None:
         return
@@ -107,7 +115,7 @@ def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> lis
 
 
 def best_by(arguments: argparse.Namespace, validation: Dataset | None) -> str:
-    """The value by which one epoch is better than another: that of --monitor, or else a loss."""
+    """Return the value by which one epoch is better than another: that of --monitor, or else a loss."""
     return arguments.monitor or loss_to_watch(validation is not None)
 
 
@@ -127,7 +135,7 @@ def _stops(arguments: argparse.Namespace) -> list[Callback]:
 
 
 def _monitors(arguments: argparse.Namespace) -> list[str]:
-    """What is looked at, for --patience and --target-score."""
+    """Return the values that --patience and --target-score watch."""
     return [arguments.monitor or key for flag, key in MONITORED.items() if getattr(arguments, flag) is not None]
 
 
@@ -157,7 +165,7 @@ def add_metrics(command: argparse._ActionsContainer) -> None:
 
 
 def count_updates(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
-    """How many updates all epochs will make."""
+    """Return how many updates all epochs will make."""
     batch = min(arguments.batch_size, training.n_samples)
     n_steps = -(-(training.n_samples - left_out(network.layers, training.n_samples, batch)) // batch)
     return arguments.epochs * -(-n_steps // arguments.accumulate)

@@ -36,7 +36,7 @@ MEANINGS = {
 }
 
 OF_LOSSES = tuple(dict.fromkeys(flag for flags in LOSS_FLAGS.values() for flag in flags))
-# All that says what the network is.
+# The options that determine the network.
 NETWORK = ("layers", "activation", "output", "init", "normalization", "dropout", "loss", *OF_LOSSES)
 
 
@@ -125,7 +125,7 @@ def _output(text: str) -> str:
 
 
 def check_network(arguments: argparse.Namespace) -> None:
-    """Refuse what no data could make right; raises UsageError."""
+    """Refuse options that are wrong for any data; raises UsageError."""
     sizes = arguments.layers or [1, 100, 200, 2]
     loss = "squared_error" if arguments.loss is None else _loss(arguments, arguments.loss)
     for name in ("dropout", "normalization"):
@@ -145,7 +145,7 @@ def check_network(arguments: argparse.Namespace) -> None:
 
 
 def make_network(arguments: argparse.Namespace, data: Data) -> Network:
-    """Make the network that the options say, for these data; raises UsageError if they do not fit."""
+    """Make the network that the options describe, for these data; raises UsageError if they do not fit."""
     training = data.training
     sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
     if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
@@ -158,7 +158,7 @@ def make_network(arguments: argparse.Namespace, data: Data) -> Network:
 
 
 def network_of(arguments: argparse.Namespace, sizes: list[int], default_loss: str) -> Network:
-    """Make the network that the options say, of these sizes; raises UsageError for what does not go together."""
+    """Make the network that the options describe, of these sizes; raises UsageError for what does not go together."""
     loss = _loss(arguments, arguments.loss or default_loss)
     backend = select_backend(arguments.device, arguments.dtype)
     try:
@@ -168,7 +168,7 @@ def network_of(arguments: argparse.Namespace, sizes: list[int], default_loss: st
 
 
 def _shape(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What stands between the sizes; a list of one is for all hidden layers."""
+    """Return what stands between the sizes; a list of one is for all hidden layers."""
     names, drop = arguments.activation, arguments.dropout
     return {
         "activation": names[0] if len(names) == 1 else names,

@@ -10,7 +10,7 @@ from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
 from xpnet.training.schedules import Schedule
 from xpnet.training.update import Options
 
-# What the rules take: not all are of every one.
+# The parameters of the rules; each rule takes some of them.
 RULE = tuple(dict.fromkeys(flag for name in OPTIMIZERS for flag in parameters_of(name) if flag != "lr"))
 REGULARISATION = tuple(Options.__annotations__)
 
@@ -39,8 +39,8 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
         ("max_norm", "limit of the norm of each unit's incoming weights"),
         (
             "ema",
-            "decay, such as 0.999, of an average of the weights over the updates; the model that is saved, and the "
-            "summary, are of the averaged weights, the epochs' lines of those that train",
+            "decay, such as 0.999, of an average of the weights over the updates; the saved model and the summary "
+            "have the averaged weights, the lines of epochs those that train",
         ),
     ):
         group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.001"), metavar="X", help=text)
@@ -52,7 +52,7 @@ def default_rate(arguments: argparse.Namespace) -> float:
 
 
 def make_optimizer(arguments: argparse.Namespace, lr: float | Schedule) -> Optimizer:
-    """Make the optimizer that the options say; raises UsageError for an option it has no use for, or a bad value."""
+    """Make the optimizer that the options describe; raises UsageError for an option it does not use, or a bad value."""
     name = arguments.optimizer
     refuse_stray(arguments, RULE, "--optimizer", name, {other: parameters_of(other) for other in OPTIMIZERS})
     given = {flag: getattr(arguments, flag) for flag in (*RULE, *REGULARISATION)}
@@ -63,7 +63,7 @@ def make_optimizer(arguments: argparse.Namespace, lr: float | Schedule) -> Optim
 
 
 def describe_optimizer(optimizer: Optimizer, lr: float) -> dict[str, Any]:
-    """All that the optimizer was made with, JSON-ready; regularisation that is off is left out.
+    """Return all settings of the optimizer, JSON-ready; regularisation that is off is left out.
 
     lr: what a schedule, if there is one, was made with.
     """
@@ -74,7 +74,7 @@ def describe_optimizer(optimizer: Optimizer, lr: float) -> dict[str, Any]:
 
 
 def _told(parameter: str) -> str:
-    """Who takes a parameter, and its defaults, for the help."""
+    """Return the rules that take a parameter and its defaults, for the help."""
     taken = {name: parameters_of(name) for name in OPTIMIZERS}
     defaults = {name: taken[name][parameter] for name in taken if parameter in taken[name]}
     parts = [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def write_pictures(
     folder: Path, suffix: str, history: Sequence[Record], network: Network, data: Data
 ) -> Iterator[Path]:
-    """Write them into `folder`, one after the other, and yield the path of each.  suffix: one of `plots.SUFFIXES`."""
+    """Write the pictures into `folder` one by one, yielding the path of each.  suffix: one of `plots.SUFFIXES`."""
     for name, ax in _pictures(history, network, data):
         path = folder / f"{name}{suffix}"
         plots.save(ax, path)
@@ -29,7 +29,7 @@ def write_pictures(
 
 
 def _pictures(history: Sequence[Record], network: Network, data: Data) -> Iterator[tuple[str, Axes]]:
-    """Name and axes of each picture that applies, the samples taken from those that the network was judged on."""
+    """Yield name and axes of each picture that applies, with samples of the data that the network was judged on."""
     yield "loss", plots.loss_curve(history)
     if plots.score_names(history):
         yield "scores", plots.score_curve(history)
@@ -49,7 +49,7 @@ def _pictures(history: Sequence[Record], network: Network, data: Data) -> Iterat
 
 
 def _classified(network: Network, dataset: Dataset, names: Sequence[str] | None) -> Iterator[tuple[str, Axes]]:
-    """Those of a classifier; names: of the classes, where they are known."""
+    """Yield the pictures of a classifier.  names: of the classes, where they are known."""
     yield "confusion", plots.confusion_matrix(network, dataset, names=names)
     if dataset.n_features == 2:
         yield "samples", plots.scatter(dataset, names=names)
@@ -61,7 +61,7 @@ def _classified(network: Network, dataset: Dataset, names: Sequence[str] | None)
 
 
 def _judge(data: Data) -> tuple[str, Dataset]:
-    """The test set or else the validation set or else the training set, and which."""
+    """Return the name of the data to judge by, and the data: test set, else validation set, else training set."""
     if data.test is not None:
         return "test set", data.test
     return ("training set", data.training) if data.validation is None else ("validation set", data.validation)

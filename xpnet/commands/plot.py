@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     history = _records(directory)
     if not (directory / runs.MODEL).is_file():
         raise FileNotFoundError(
-            f"{directory} has no {runs.MODEL}, it has not ended; `xpnet train --resume {directory}` goes on with it"
+            f"{directory} has no {runs.MODEL}, it has not ended; `xpnet train --resume {directory}` continues it"
         )
     network = Network.load(directory / runs.MODEL, backend_of(arguments, config))
     table = preprocessing_of(directory, config)

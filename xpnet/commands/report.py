@@ -1,4 +1,4 @@
-"""What training tells: lines on stderr while it goes, a row an epoch and the summary on stdout."""
+"""The report of a training: progress on stderr, a row an epoch and the summary on stdout."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Report(Callback):
         print("  ".join(cells) + mark, flush=True)
 
     def _best(self) -> int:
-        """The epoch of the best value so far, the earliest of equal ones; 0 if there is none."""
+        """Return the epoch of the best value so far, the earliest of equal ones; 0 if there is none."""
         sign, best, epoch = sign_of(self.monitor), math.inf, 0
         for record in self.records:
             value = sign * record.get(self.monitor, math.inf)
@@ -63,7 +63,7 @@ class Report(Callback):
 
     @property
     def _columns(self) -> dict[str, int]:
-        """The metrics' columns and their widths; accuracy has one anyway."""
+        """Return the metrics' columns and their widths; accuracy always has its own."""
         return {VALIDATION + name: max(len(name) + 4, 7) for name in self.metrics if name != "accuracy"}
 
     def _cells(self, record: Record) -> list[str]:
@@ -78,7 +78,7 @@ class Report(Callback):
     def summary(
         self, validation: dict[str, Any] | None, test: dict[str, Any] | None, network: Network, run: str
     ) -> None:
-        """Print what became of it.  validation, test: as `evaluate` returns them, metrics included."""
+        """Print the summary of the run.  validation, test: as `evaluate` returns them, metrics included."""
         seconds = sum(record["seconds"] for record in self.records)
         steps = sum(record["steps"] for record in self.records)
         rate = steps / seconds if seconds else 0.0
@@ -96,7 +96,10 @@ class Report(Callback):
                 "steps_per_second": rate,
                 "backend": network.backend.name,
                 "run": run,
-                **{name: self.records[-1].get(name) for name in ("engine", "threads", "stopped", "chosen_epoch")},
+                **{
+                    name: self.records[-1].get(name)
+                    for name in ("engine", "threads", "precision", "stopped", "chosen_epoch")
+                },
             }
             print(json_line(line), flush=True)
             return
@@ -115,7 +118,7 @@ class Report(Callback):
 
 
 def metrics_text(measured: dict[str, Any]) -> str:
-    """The metrics that were asked for beside loss and accuracy, each behind two spaces; "" for none."""
+    """Return the metrics asked for beside loss and accuracy, each after two spaces; "" for none."""
     return "".join(f"  {name} {value:.4f}" for name, value in _metrics(measured).items())
 
 
@@ -126,7 +129,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """The library's warnings as lines, without the place in its source."""
+    """Print the library's warnings as lines, without the place in its source."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *place: say(f"xpnet: {message}")
@@ -149,9 +152,9 @@ def _told(part: str, measured: dict[str, Any]) -> list[str]:
 
 
 def _engine(record: Record) -> str:
-    """What ran the steps, such as "compiled engine on 2 threads"."""
-    n = record.get("threads")
-    return f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
+    n, precision = record.get("threads"), record.get("precision")
+    told = f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
+    return told + ("" if precision is None else f" in {precision}")
 
 
 def _loss_cell(loss: float, width: int) -> str:

@@ -1,4 +1,4 @@
-"""xpnet train --resume: go on with a run from the checkpoint in its directory."""
+"""xpnet train --resume: continue a run from the checkpoint in its directory."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ def add_resume(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with the run in that directory, which was stopped or "
-        "killed, to the same weights; --epochs beside it makes them more, unless the schedule goes over "
-        "the whole run",
+        help="continue the run in that directory, which was stopped or killed, to the same weights; "
+        "--epochs may give it more, unless its schedule depends on their number",
     )
     group.add_argument(
         "--checkpoint-every",
         type=whole(1),
         metavar="STEPS",
-        help="write the run's checkpoint every so many steps (default: every 30 seconds), and at the ends of epochs",
+        help="write the run's checkpoint after that many steps (default: every 30 seconds), and at the ends of epochs",
     )
 
 
@@ -73,7 +72,7 @@ def apply_run(arguments: argparse.Namespace) -> None:
 
 
 def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Path, Moment | None]:
-    """Return the run's directory, a new one unless it is resumed, and the moment to go on from, if there is one."""
+    """Return the run's directory, a new one unless it is resumed, and the moment to resume from, if there is one."""
     if arguments.resume is None:
         run = runs.create_run(arguments.out, Path(arguments.dataset).stem)
         runs.write_config(run, config)
@@ -93,7 +92,7 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         reason = f", {last['stopped']}" if "stopped" in last else ""
         say(f"{run} has ended after epoch {last['epoch']}{reason}: nothing is left to train")
     else:
-        say(f"{run} goes on with epoch {moment.progress.epoch}, after step {moment.progress.step}")
+        say(f"{run} continues with epoch {moment.progress.epoch}, after step {moment.progress.step}")
     return run, moment
 
 
@@ -109,7 +108,7 @@ def _check_course(arguments: argparse.Namespace, run: Path) -> None:
 
 
 def keep_epochs(arguments: argparse.Namespace, run: Path) -> None:
-    """Write down that a run goes on for another number of epochs, where it does."""
+    """Write a changed number of epochs into the run's config.json."""
     kept = runs.read_config(run)
     if kept.get("epochs") != arguments.epochs:
         more = {"epochs": arguments.epochs}
@@ -117,5 +116,5 @@ def keep_epochs(arguments: argparse.Namespace, run: Path) -> None:
 
 
 def make_checkpoint(arguments: argparse.Namespace, run: Path) -> Checkpoint:
-    """The callback that keeps the checkpoint of a run."""
+    """Return the callback that keeps the checkpoint of a run."""
     return Checkpoint(run / runs.CHECKPOINT, steps=arguments.checkpoint_every)

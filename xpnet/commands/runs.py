@@ -65,5 +65,5 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         ),
     ):
         if not is_right:
-            raise ValueError(f"{path}: {name} is {found!r}, needed is {needed}; train again, or restore it")
+            raise ValueError(f"{path}: {name} is {found!r}; it must be {needed}; train again, or restore it")
     return config

@@ -46,7 +46,7 @@ def add_schedule(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(FLAGS)} (default: %(default)s)",
     )
-    group.add_argument("--warmup", type=whole(1), metavar="STEPS", help="rise over so many steps to the first rate")
+    group.add_argument("--warmup", type=whole(1), metavar="STEPS", help="rise over that many steps to the first rate")
     counts = {flag: 1 for made in SCHEDULES.values() for flag, kind in get_type_hints(made).items() if kind is int}
     counts["plateau_patience"] = 0
     for flag in ALL_FLAGS:
@@ -56,7 +56,7 @@ def add_schedule(command: argparse.ArgumentParser) -> None:
 
 
 def make_rate(arguments: argparse.Namespace, lr: float, total_steps: int) -> float | Schedule:
-    """Return the optimizer's lr: a number, or the schedule that the options say.  total_steps: updates of the run.
+    """Return the optimizer's lr: a number, or the schedule that the options describe.  total_steps: updates of the run.
 
     Raises UsageError for options that do not fit each other.
     """
@@ -125,7 +125,7 @@ def describe_schedule(optimizer: Optimizer, plateau: list[ReduceOnPlateau]) -> d
 
 
 def _told(flag: str) -> str:
-    """Who takes a flag, with the defaults, and what it means, for the help."""
+    """Return the schedules that take a flag, its defaults, and what it means, for the help."""
     taken = {name: FLAGS[name][flag] for name in FLAGS if flag in FLAGS[name]}
     names = [name if default is MISSING else f"{name} ({default:g})" for name, default in taken.items()]
     return f"{', '.join(names)}: {MEANINGS.get(flag, flag.replace('_', ' '))}"

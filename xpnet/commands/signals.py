@@ -31,7 +31,7 @@ class Interruption(Callback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals meanwhile; those that somebody has ignored stay so, but for SIGTERM."""
+        """Handle the signals meanwhile; ignored ones stay ignored, except SIGTERM."""
         handlers = {number: signal.getsignal(number) for number in _signals()}
         for number, handler in handlers.items():
             if number == signal.SIGTERM or handler not in (signal.SIG_IGN, None):
@@ -65,7 +65,7 @@ class Interruption(Callback):
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """Let no signal in the way of what must be written."""
+    """Ignore signals while something must be written."""
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _signals()}
     try:
         yield
@@ -75,6 +75,6 @@ def signals_ignored() -> Iterator[None]:
 
 
 def _signals() -> list[signal.Signals]:
-    """Ctrl-C, termination, and a terminal or connection that closes: SIGHUP, on Windows SIGBREAK."""
+    """Return the signals of Ctrl-C, termination, and a closing terminal or connection: SIGHUP, on Windows SIGBREAK."""
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     return [getattr(signal, name) for name in names if hasattr(signal, name)]

@@ -33,14 +33,14 @@ class InUnits(Callback):
 def measured_on(
     network: Network, dataset: Dataset, metrics: Sequence[str], table: Preprocessing | None
 ) -> dict[str, Any]:
-    """What `xpnet.evaluate` returns, the metrics of a table's regression in the target's units."""
+    """Return what `xpnet.evaluate` returns, the metrics of a table's regression in the target's units."""
     if table is None or table.target.task != "regression":
         return evaluate(network, dataset, metrics)
     return evaluate(network, dataset) | _in_units(network, dataset, table, metrics)
 
 
 def metrics_for(metrics: list[str], table: Preprocessing | None) -> list[str]:
-    """The metrics asked for; without any those that tell of a table's regression."""
+    """Return the metrics asked for, or else the defaults of a table's regression."""
     is_regression = table is not None and table.target.task == "regression"
     return DEFAULT_METRICS if is_regression and not metrics else metrics
 

@@ -64,7 +64,7 @@ def check_table(arguments: argparse.Namespace) -> None:
 
 
 def fit_table(arguments: argparse.Namespace, frame: Any) -> Preprocessing:
-    """Learn the preprocessing that the options say from the training rows.
+    """Learn the preprocessing that the options describe from the training rows.
 
     The targets of a regression are standardised where the loss takes any number and the output can be any.
     """
@@ -80,14 +80,14 @@ def fit_table(arguments: argparse.Namespace, frame: Any) -> Preprocessing:
 
 
 def column_names(frame: Any, text: str | None) -> list[str]:
-    """The names in a list with commas, or one name that has commas of its own."""
+    """Return the names in a list with commas, or one name that contains commas."""
     if text is None:
         return []
     return [text] if text in frame.columns else [*dict.fromkeys(part.strip() for part in text.split(","))]
 
 
 def without(frame: Any, text: str | None, path: Path) -> Any:
-    """The table without the columns that --drop names."""
+    """Return the table without the columns that --drop names."""
     names = column_names(frame, text)
     unknown = [name for name in names if name not in frame.columns]
     if unknown:
@@ -111,7 +111,7 @@ def keep_preprocessing(run: Path, table: Preprocessing | None) -> None:
 
 
 def check_preprocessing(run: Path, table: Preprocessing | None) -> None:
-    """Refuse to go on with a run whose preprocessing, if it came so far as to keep one, was another."""
+    """Refuse to continue a run that keeps another preprocessing."""
     path = run / runs.TABLE
     if table is not None and path.exists() and read_preprocessing(run) != table:
         raise ValueError(
@@ -132,13 +132,13 @@ def read_preprocessing(run: Path) -> Preprocessing:
 
 
 def preprocessing_of(run: Path, config: dict[str, Any]) -> Preprocessing | None:
-    """The preprocessing of a run by its config.json, None for one that was not trained on a table."""
+    """Return the preprocessing of a run by its config.json, None for one that was not trained on a table."""
     name = config["data"].get("dataset")
     return read_preprocessing(run) if isinstance(name, str) and is_table(name) else None
 
 
 def describe(table: Preprocessing) -> Iterator[str]:
-    """Lines that say what was made of a table."""
+    """Yield lines that say how a table was read."""
     target = table.target
     names = ", ".join(map(repr, target.names))
     if target.task == "regression":

@@ -30,7 +30,7 @@ from xpnet.commands.signals import Interruption, Terminated, signals_ignored
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import check_engine
+from xpnet.engines.choice import check_engine, check_precision
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
 from xpnet.training.evaluation import check_compatible, measure
@@ -39,7 +39,7 @@ from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.progress import ProgressBar
 
-LONG_RUN = 10**9  # stands for the number of updates until the data tell it
+LONG_RUN = 10**9  # stands for the number of updates until the data are known
 
 
 def add_parser(commands: Any) -> None:
@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; what the options alone can tell is refused before anything is loaded."""
+    """Run the command; refuses what is wrong for any data before anything is loaded."""
     _check_options(arguments)
     data = load_data(arguments)
     network = make_network(arguments, data)
@@ -111,6 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             accumulate=arguments.accumulate,
             metrics=metrics,
             engine=arguments.engine,
+            precision=arguments.precision,
             resume=resume,
         )
         keep_epochs(arguments, run)
@@ -129,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _draw(arguments: argparse.Namespace, report: Report, network: Network, data: Data, run: Path) -> None:
-    """Write the pictures of the run and say where; what reads lines of JSON finds no other lines."""
+    """Write the pictures of the run and print their paths, with --json on stderr."""
     for path in write_pictures(run, ".png", report.records, network, data):
         if arguments.json and not arguments.quiet:
             say(str(path))
@@ -139,12 +140,11 @@ def _draw(arguments: argparse.Namespace, report: Report, network: Network, data:
 
 @contextmanager
 def _resume_told(arguments: argparse.Namespace, run: Path) -> Iterator[None]:
-    """Whoever stops a run is told how it goes on."""
     try:
         yield
     except (KeyboardInterrupt, Terminated):
         if not arguments.quiet:
-            say(f"stopped; `xpnet train --resume {run}` goes on from here")
+            say(f"stopped; `xpnet train --resume {run}` continues from here")
         raise
 
 
@@ -152,7 +152,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     check_data(arguments)
     check_network(arguments)
     check_stops(arguments)
-    check_engine(arguments.engine, "cpu")  # which device it is will be known later
+    check_engine(arguments.engine, "cpu")  # the device is known later
     lr = make_rate(arguments, default_rate(arguments), LONG_RUN if arguments.epochs else 0)
     optimizer = make_optimizer(arguments, lr)
     may_validate = arguments.validation is None or float(arguments.validation) > 0
@@ -162,9 +162,10 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -> None:
-    """Refuse what these data cannot have, metrics too, now and not when all epochs are over."""
+    """Refuse what these data do not allow, metrics too, before the first epoch and not after the last."""
     check_compatible(network, data.training, arguments.dataset)
     check_engine(arguments.engine, network.backend.device)
+    check_precision(arguments.precision, arguments.engine, network.backend)
     if arguments.resume is not None:
         check_preprocessing(Path(arguments.resume), data.table)
     judge = data.validation if data.test is None else data.test
@@ -178,14 +179,14 @@ def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -
 
 
 def _in_units(data: Data, metrics: list[str]) -> list[Callback]:
-    """What measures the regression of a table, whose network works in standardised targets."""
+    """Return the callback that measures a table's regression, whose network works in standardised targets."""
     if data.table is None or data.validation is None or data.table.target.task != "regression":
         return []
     return [InUnits(data.validation, data.table, metrics)]
 
 
 def _measured(network: Network, data: Data, metrics: list[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Validation and test set measured with the weights that were saved."""
+    """Return the measures of validation and test set with the weights that were saved."""
 
     def measured(dataset: Dataset | None) -> dict[str, Any] | None:
         return None if dataset is None else measured_on(network, dataset, metrics, data.table)
@@ -227,7 +228,7 @@ def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Opti
 
 @contextmanager
 def _averaged(network: Network, optimizer: Optimizer) -> Iterator[None]:
-    """With --ema the network has the averaged weights meanwhile, if there has been an update to average."""
+    """Lend the network its averaged weights with --ema, if there has been an update to average."""
     with ExitStack() as stack:
         if optimizer.ema is not None and optimizer.steps_done > 0:
             stack.enter_context(optimizer.averaging(network))
@@ -236,9 +237,9 @@ def _averaged(network: Network, optimizer: Optimizer) -> Iterator[None]:
 
 @contextmanager
 def _model_saved_at_the_end(network: Network, optimizer: Optimizer, path: Path, report: Report) -> Iterator[None]:
-    """Whatever ends the training, a signal too, the weights reached so far become the model.
+    """Save the weights reached so far as the model, whatever ends the training, a signal too.
 
-    But that of a run to go on with stays, if this did not come so far as to know its records.
+    The model of a resumed run stays if the end comes before its records are known.
     """
     try:
         yield

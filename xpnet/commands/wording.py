@@ -21,7 +21,8 @@ _CALLS = (
     (r"and epochs is (\d+); give epochs=", r"and --epochs is \1; give --epochs "),
     (r"or leave resume out", "or leave --resume out"),
     (r"select_backend\('(\w+)'\)", r"--device \1"),
-    (r"\b(loss|output|activation|init|device|engine)=['\"](\w+)['\"]", r"--\1 \2"),
+    (r"leave precision out", "leave --precision out"),
+    (r"\b(loss|output|activation|init|device|engine|precision)=['\"](\w+)['\"]", r"--\1 \2"),
 )
 # Such as EarlyStopping(min_delta=1e-4), or Adam(lr=0.1).
 _EXAMPLE = re.compile(r"\b(?:[A-Z]\w*|find_lr)\((?:[^()=]*, )?([a-z]\w*)=([^()]*)\)")
@@ -54,7 +55,7 @@ def system_message(error: OSError) -> str:
 
 
 def width_of(file: IO[str]) -> int | None:
-    """Columns of the terminal that `file` is, $COLUMNS before its own; None if it is none, whose lines stay whole."""
+    """Return the columns of the terminal that `file` is, or $COLUMNS; None if it is no terminal: lines stay whole."""
     return max(shutil.get_terminal_size().columns, 20) if file.isatty() else None
 
 

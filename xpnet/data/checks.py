@@ -1,4 +1,4 @@
-"""What a Dataset takes and what it refuses: types, shapes, finite values, weights, labels, indices.
+"""Check what a Dataset is given: types, shapes, finite values, weights, labels, indices.
 
 Every refusal says what was found, what is needed and the call that fixes it.
 """

@@ -1,4 +1,4 @@
-"""Classes among the targets: one-hot columns of labels, labels of these, weights and shares by class."""
+"""Classes among the targets: labels to one-hot columns and back, class weights, stratified choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xpnet.data.checks import BLOCK, checked_labels
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# One-hot columns beyond this size are nearly always labels that are really identifiers.
+# Labels whose one-hot columns exceed this size are nearly always identifiers.
 _MAX_ONE_HOT_BYTES = 1 << 30
 
 
@@ -74,7 +74,7 @@ def weights_by_class(
     weights: NDArray[Any] | None,
     n_classes: int,
 ) -> NDArray[Any]:
-    """Return sample weights (n_samples,), or ones, times those of classes: see `Dataset.with_class_weight`."""
+    """Return the weights (n_samples,), or ones, times those of the classes: see `Dataset.with_class_weight`."""
     per_class = np.ones(n_classes)
     if isinstance(class_weight, str):
         check_option("class_weight", class_weight, ("balanced", "or a dict or a list of weights"))
@@ -95,7 +95,7 @@ def weights_by_class(
         per_class = np.asarray(class_weight, np.float64)
         if per_class.shape != (n_classes,):
             raise ValueError(
-                f"class_weight is {per_class.shape}, needed is ({n_classes},), one weight a class; "
+                f"class_weight is {per_class.shape}; it must be ({n_classes},), one weight a class; "
                 "pass a dict to name some of them"
             )
     return per_class[labels] * (1.0 if weights is None else weights)

@@ -1,4 +1,4 @@
-"""Samples and what they should give: `Dataset`, checked once, so that training need not check again.
+"""`Dataset`: samples and their targets, checked once so that training need not check again.
 
 One sample is one column: X is (n_features, n_samples), Y is (n_outputs, n_samples). In memory one sample is
 contiguous: the stored bases are C-ordered (n_samples, ...) and X and Y are their transposed views, because
@@ -82,7 +82,9 @@ class Dataset:
         features, targets = real_array("X", X), real_array("Y", Y)
         check_shapes(features, targets)
         self._scale = checked_scale(scale, features.dtype)
-        self._is_mapped = isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None  # and no copy of a map
+        self._is_mapped = (
+            isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None
+        )  # a copy of a map keeps the type
         rows = features.T
         self._samples = mapped_rows(rows) if self._is_mapped else read_only(rows, feature_dtype(rows.dtype))
         self._targets = read_only(targets.reshape(-1, features.shape[1]).T, target_dtype(targets))
@@ -199,7 +201,7 @@ class Dataset:
         part._samples = read_only(self._samples[chosen], self._samples.dtype)
         part._targets = read_only(self._targets[chosen], self._targets.dtype)
         part._weights = None if self._weights is None else read_only(self._weights[chosen], self._weights.dtype)
-        # A part of classes holds classes; a part of other numbers may happen to.
+        # A subset of classes holds classes; one of other numbers may do so by chance.
         part._is_classification = self._is_classification or None
         part.meets = set(self.meets)
         if part.n_samples == 0:
@@ -210,10 +212,10 @@ class Dataset:
     def with_class_weight(self, class_weight: str | Mapping[int, float] | Sequence[float]) -> Dataset:
         """Return the same samples with weights multiplied by their class's weight.
 
-        class_weight: "balanced" for n_samples / (n_classes * count), where sample weights, if there are any, are summed
-        in place of counted, and only the classes that occur count; {label: weight}, 1 for the labels left out; or one
-        weight a class.  Source: King and Zeng (2001), Logistic Regression in Rare Events Data; scikit-learn's rule.
-        Raises ValueError where Y holds no classes, or for labels and weights that cannot be.
+        class_weight: {label: weight}, 1 for labels left out, or one weight a class, or "balanced" for
+        n_samples / (n_classes * count) over the classes that occur, counted by sample weight if there are any.
+        Source: King and Zeng (2001), Logistic Regression in Rare Events Data; scikit-learn's rule.
+        Raises ValueError where Y holds no classes, or for unknown labels or bad weights.
         """
         weights = weights_by_class(class_weight, self.labels, self._weights, max(2, self.n_outputs))
         weighted = self.subset(slice(None))
@@ -260,7 +262,7 @@ class Dataset:
 
 
 def uploaded(dataset: Dataset, X: Any, backend: Backend, bytes_of_X: int) -> UploadedDataset:
-    """Return a data set whose features lie on `backend` already, as X, with its targets and weights there too."""
+    """Return a Dataset's arrays on `backend`, where its features already lie as X."""
     Y, relative = backend.to_device(dataset.targets), dataset.relative_weights()
     weights = None if relative is None else backend.to_device(relative)
     n_floats = Y.size + (0 if relative is None else relative.size)
@@ -269,7 +271,7 @@ def uploaded(dataset: Dataset, X: Any, backend: Backend, bytes_of_X: int) -> Upl
 
 
 def _held_out(dataset: Dataset, fraction: float, seed: int, stratify: bool) -> NDArray[Any]:
-    """Whether a split holds out each sample (n_samples,)."""
+    """Return the mask (n_samples,) of the samples that a split holds out."""
     if dataset.is_mapped:
         raise ValueError(
             f"split would copy {dataset.n_samples} samples out of a mapped file into memory; hold out a slice of it: "
@@ -322,7 +324,7 @@ def standardize(train: Dataset, *others: Dataset) -> tuple[Dataset, ...]:
     for dataset in (train, *others):
         if not isinstance(dataset, Dataset):
             raise TypeError(
-                f"standardize was given a {type(dataset).__name__}; needed are Datasets: Dataset(X, Y), or "
+                f"standardize was given a {type(dataset).__name__}; it needs Datasets: Dataset(X, Y), or "
                 "Dataset.from_labels(X, labels)."
             )
         if dataset.is_mapped:
@@ -350,7 +352,7 @@ def mean_and_deviation(samples: NDArray[Any], factor: float = 1.0) -> tuple[NDAr
     total = np.zeros(samples.shape[1])
     for _, block in _float64_blocks(samples, factor):
         total += block.sum(axis=0)
-    # A sum rounds, so a constant is told by its extremes: otherwise 0.1 could get a deviation of 1e-17.
+    # A sum rounds, so a constant is recognised by its extremes: otherwise 0.1 could get a deviation of 1e-17.
     mean = np.where(lowest == highest, lowest.astype(np.float64) * factor, total / len(samples))
     squares = np.zeros(samples.shape[1])
     for _, block in _float64_blocks(samples, factor):

@@ -1,7 +1,7 @@
-"""How samples reach an engine: the whole data set uploaded once, or a mapped file block by block.
+"""Feed samples to an engine: the whole data set uploaded once, or a mapped file block by block.
 
-An engine gathers rows from arrays that do not change place. `Whole` fills them once; `Blocks` refills them as an epoch
-goes on, so that a file larger than memory trains. `feed_of` chooses.
+An engine gathers rows from arrays that do not change place. `Whole` fills them once; `Blocks` refills them during an
+epoch, so that a file larger than memory trains. `feed_of` chooses.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Whole:
     def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
         """Yield the one order (n_samples - skip,) of an epoch: drawn by `rng`, or the data's own.
 
-        skip: samples of the order that are over already; it is drawn as always.
+        skip: samples of the order already done; the whole order is drawn all the same.
         """
         yield _order(self.n_samples, rng)[skip:]
 
@@ -68,9 +68,9 @@ class Blocks:
         self.bytes_uploaded = 0
 
     def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
-        """Load a pool of blocks after the other and yield an order over each: drawn by `rng`, or the file's own.
+        """Load one pool of blocks after the other and yield an order over each: drawn by `rng`, or the file's own.
 
-        skip: samples that are over already; orders are drawn as always, but what is over is neither read nor yielded.
+        skip: samples already done; their orders are drawn, but they are neither read nor yielded.
         """
         blocks = _order(-(-self.n_samples // self.block), rng)
         for start in range(0, len(blocks), self._n_held):
@@ -83,7 +83,6 @@ class Blocks:
             skip = max(0, skip - size)
 
     def _load(self, blocks: np.ndarray) -> None:
-        """Fill the sources with these blocks."""
         end = 0
         for first in (blocks * self.block).tolist():
             size = min(self.block, self.n_samples - first)
@@ -103,12 +102,12 @@ Feed = Whole | Blocks
 
 
 def feed_of(dataset: Dataset, backend: Backend, batch: int) -> Feed:
-    """The way that suits the data set; `batch` is the size of the steps that will run over it."""
+    """Return the feed that suits the data set.  batch: samples that a block holds a multiple of."""
     return Blocks(dataset, backend, batch) if dataset.is_mapped else Whole(dataset, backend)
 
 
 def held_samples(dataset: Dataset, backend: Backend, batch: int) -> int:
-    """How many samples an engine's sources hold at a time: all, or those of a pool of blocks."""
+    """Return how many samples an engine's sources hold at a time: all, or those of a pool of blocks."""
     if not dataset.is_mapped:
         return dataset.n_samples
     block, n_held = _blocks(dataset, backend, batch)

@@ -82,7 +82,7 @@ def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, is_gzip: bool, max_byte
         rest = rest[n_read:]
     # Reading on also makes gzip compare its checksum.
     if stream.read(1):
-        raise ValueError(f"{what} but goes on after them. {_FETCH_AGAIN}")
+        raise ValueError(f"{what} but continues after them. {_FETCH_AGAIN}")
     return array
 
 
@@ -99,8 +99,8 @@ def _read_header(path: Path, stream: IO[bytes] | gzip.GzipFile) -> tuple[int, ..
         )
     if zeros != b"\0\0" or type_code != _UNSIGNED_BYTE or not 1 <= n_dimensions <= 3:
         raise ValueError(
-            f"{path} is not an IDX file of bytes, gzipped or raw: its data start with {magic.hex(' ')}, "
-            "needed is 00 00 08 and 01, 02 or 03 for the dimensions. Check that it is the right file, or "
+            f"{path} is not an IDX file of bytes, gzipped or raw: its data start with {magic.hex(' ')} "
+            "and not with 00 00 08 and 01, 02 or 03 for the dimensions. Check that it is the right file, or "
             "fetch it again."
         )
     sizes = stream.read(4 * n_dimensions)

@@ -128,7 +128,7 @@ def _read_directory(directory: Path) -> tuple[Dataset, Dataset]:
     if missing:
         found = f"lacks {', '.join(missing)}" if directory.is_dir() else "is not a folder"
         raise FileNotFoundError(
-            f"{directory} {found}; needed there are {', '.join(paths)}, each raw or with .gz. Put them "
+            f"{directory} {found}; it must hold {', '.join(paths)}, each raw or with .gz. Put them "
             "there, or leave out data_dir (--data-dir) and XPNET_DATA to have them downloaded (pip install "
             "'xpnet[download]')."
         )
@@ -146,23 +146,23 @@ def _read_pair(images_path: Path, labels_path: Path) -> Dataset:
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or images.shape[1:] != (_SIDE, _SIDE):
         raise ValueError(
-            f"{images_path} holds an array {images.shape}; needed are images of {_SIDE}x{_SIDE}, (n, "
+            f"{images_path} holds an array {images.shape}; it must hold images of {_SIDE}x{_SIDE}, (n, "
             f"{_SIDE}, {_SIDE}). Check that it is the right file."
         )
     if labels.ndim != 1:
         raise ValueError(
-            f"{labels_path} holds an array {labels.shape}; needed is one label an image, (n,). Check that it "
+            f"{labels_path} holds an array {labels.shape}; it must hold one label an image, (n,). Check that it "
             "is the right file."
         )
     if len(images) != len(labels):
         raise ValueError(
             f"{images_path} holds {len(images)} images but {labels_path.name} holds {len(labels)} labels; "
-            "needed are as many of each. Take both files from the same source."
+            "there must be as many of each. Take both files from the same source."
         )
     if labels.max() >= _N_CLASSES:
         where = int(np.argmax(labels >= _N_CLASSES))
         raise ValueError(
-            f"{labels_path} holds label {labels[where]} at sample {where}; needed are 0 to {_N_CLASSES - 1}. "
+            f"{labels_path} holds label {labels[where]} at sample {where}; labels must be 0 to {_N_CLASSES - 1}. "
             "Check that it is the right file."
         )
     return _dataset(images, labels)

@@ -1,1 +1,1 @@
-"""Engines run a recorded Program: replayed call by call, compiled for this CPU, or as CUDA kernels."""
+"""Run a recorded Program: replayed call by call, compiled for this CPU, or as CUDA kernels."""

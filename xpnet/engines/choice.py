@@ -1,4 +1,4 @@
-"""Choose the engine that runs a Program: by the device it is to run on, and by how long the run will be."""
+"""Choose the engine that runs a Program, by its device and by the length of the run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from xpnet.backend import Backend
 from xpnet.checks import check_option
 from xpnet.engines.cuda.engine import Cuda
+from xpnet.engines.cuda.launching import COMPUTE_TYPES
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
@@ -18,23 +21,26 @@ from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
 AUTO = "auto"
+FULL = "fp32"  # the precision that every engine has: products of numbers as they are
+PRECISIONS = tuple(COMPUTE_TYPES)
 
-# What a run of steps gains and costs, measured: see benchmarks/README.md.
-GAIN_SECONDS = (0.5e-6, 5e-12)  # of each recorded call of a step, and of each of its operations,
-MOST_FLOPS = 1e8  # up to so many: products of more are a library's on either engine
-COMPILE_SECONDS = (0.7, 0.008)  # of any Program, and of each of its calls
-MOST_SAMPLES = 4096  # a step: of more, columns are added up in better order by NumPy, and calls cost nothing
+# Measured gain and cost of compiling a run: see benchmarks/README.md.
+GAIN_SECONDS = (0.5e-6, 5e-12)  # per recorded call of a step, and per operation,
+MOST_FLOPS = 1e8  # up to this number: larger products go to a library on either engine
+COMPILE_SECONDS = (0.7, 0.008)  # per Program, and per recorded call
+MOST_SAMPLES = 4096  # per step: with more, NumPy sums columns in a better order and calls cost next to nothing
 
 
 @dataclass(frozen=True)
 class Row:
-    """An engine, and what the choice goes by.
+    """An engine and the facts that the choice depends on.
 
-    name: as its class says it.  make: its class, or what calls that; the arguments are those of `Memory`.
-    devices: those that it runs on.  about: what it does, for the help.
-    check: raises ImportError if what it needs is not installed.
-    repays(program, n_steps): whether a run repays its preparation; None for an engine that needs none.
-    is_asked_for: whether it can be asked for by its name.
+    name: as in its class.  make: its class, or a function that calls it; the arguments are those of `Memory`.
+    devices: those that it runs on.  about: its description in the help.
+    check: raises ImportError if a library that it needs is not installed.
+    repays(program, n_steps): whether a run repays its preparation; None for an engine without preparation.
+    is_asked_for: whether the user can name it.
+    precisions: of its products, in float32; with more than FULL, `make` takes the argument precision.
     """
 
     name: str
@@ -44,24 +50,25 @@ class Row:
     check: Callable[[], object] = lambda: None
     repays: Callable[[Program, int], bool] | None = None
     is_asked_for: bool = True
+    precisions: tuple[str, ...] = (FULL,)
 
 
 def _compiled(program: Program, backend: Backend, owned: Any, data: Any) -> Engine:
     try:
         return Compiled(program, backend, owned, data, threads_for(program, backend))
-    except RuntimeError as error:  # as may be where nobody has tried it: see the README's limits
+    except RuntimeError as error:  # possible on untried systems: see the README's limits
         raise CannotPrint(f"LLVM has {' '.join(str(error).split())}") from error
 
 
 def _compiling_repays(program: Program, n_steps: int) -> bool:
-    """By the number of steps and of the Program's calls alone, so that the same training is compiled every time."""
+    """Decide by the numbers of steps, calls and operations alone, so that the same training is always compiled."""
     n_calls, flops = len(program.calls), sum(call.flops for call in program.calls)
     gain = GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
     repays = n_steps * gain > COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
     return repays and program.capacity <= MOST_SAMPLES
 
 
-# One table of engines by name. Of two that a device has, and that repay their preparation, "auto" takes the later one.
+# Engines by name. Of those that run on a device and repay their preparation, "auto" takes the last.
 ENGINES: dict[str, Row] = {
     row.name: row
     for row in (
@@ -74,20 +81,20 @@ ENGINES: dict[str, Row] = {
             check=check_llvm,
             repays=_compiling_repays,
         ),
-        Row(Cuda.name, Cuda, ("cuda",), "runs generated kernels", is_asked_for=False),
+        Row(Cuda.name, Cuda, ("cuda",), "runs generated kernels", is_asked_for=False, precisions=PRECISIONS),
     )
 }
 
 
 def engine_names(*devices: str) -> tuple[str, ...]:
-    """Return the names of the engines that can be asked for, on these devices or on any."""
+    """Return the names of the engines that a user can choose, on these devices or on any."""
     return tuple(name for name, row in ENGINES.items() if row.is_asked_for and set(devices) <= set(row.devices))
 
 
 def check_engine(engine: str, device: str) -> str:
-    """Return `engine` if it is "auto", or the name of an engine that this device and this installation have.
+    """Return `engine` if it is "auto" or the name of an engine that runs on this device and is installed.
 
-    Raises ValueError for another name or device, ImportError if what it needs is not there.
+    Raises ValueError for another name or device, ImportError for a missing library.
     """
     if check_option("engine", engine, (AUTO, *engine_names())) == AUTO:
         return engine
@@ -101,11 +108,26 @@ def check_engine(engine: str, device: str) -> str:
     return engine
 
 
-def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int) -> str:
-    """Return the name of the engine for a run of so many steps.
+def check_precision(precision: str, engine: str, backend: Backend) -> str:
+    """Return `precision` if the engine, of that name or what "auto" may be, has products of it.
 
-    engine: "auto", or the name of one, checked by `check_engine`. "auto" takes one that needs preparation if that
-    repays and what it needs is there.
+    Raises ValueError for any other.
+    """
+    check_option("precision", precision, PRECISIONS)
+    row = ENGINES[unprepared(backend.device) if engine == AUTO else engine]
+    if precision == FULL or (precision in row.precisions and backend.dtype == np.float32):
+        return precision
+    raise ValueError(
+        f"precision is {precision!r} and the steps run on the {backend.device} in {backend.dtype} by {row.name}; "
+        f"needed are a CUDA GPU, float32 and engine={AUTO!r}: leave precision out, or take select_backend('cuda')"
+    )
+
+
+def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int) -> str:
+    """Return the name of the engine for a run of n_steps steps.
+
+    engine: "auto", or the name of one, checked by `check_engine`. "auto" takes an engine that needs preparation if it
+    is installed and the run repays it.
     """
     if check_engine(engine, backend.device) != AUTO:
         return engine
@@ -118,17 +140,17 @@ def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int)
 
 
 def engine_to_resume(engine: str, found: Any, backend: Backend) -> str:
-    """Return the engine for a run that goes on from one that `found` ran: for "auto" that one, if the device has it.
+    """Return the engine that continues a run of the engine `found`: for "auto" the same one, if the device has it.
 
-    Two engines round in other places, so that with another one it would not end with the same bits.
-    Raises ImportError if what that one needs is not there.
+    Engines round differently, so that with another one the run would not end with the same bits.
+    Raises ImportError if a library that the engine needs is missing.
     """
     if engine != AUTO or found not in engine_names(backend.device):
         return engine
     try:
         return check_engine(found, backend.device)
     except ImportError as error:
-        raise ImportError(f"the run to go on with had engine={found!r}, and {error}") from None
+        raise ImportError(f"the run to resume had engine={found!r}, and {error}") from None
 
 
 def make_engine(
@@ -137,30 +159,32 @@ def make_engine(
     owned: Any,
     data: Mapping[str, tuple[Any, float | None]] | None = None,
     engine: str = "",
+    precision: str = FULL,
 ) -> Engine:
     """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
-    engine: what `choose_engine` said; "" for the one that needs no preparation, as single steps, measures and
-    predictions have it. What cannot be compiled is replayed, with a warning: what a kernel of a user's own may say, and
-    whatever LLVM refuses, as it may on a system that this has not been tried on.
+    engine: a name from `choose_engine`; "" for the engine without preparation, which runs single steps, measures and
+    predictions.  precision: of the products, checked by `check_precision`.
+    A Program that cannot be compiled is replayed, with a warning: a custom kernel may contain calls that no printer
+    supports, and LLVM may refuse a text on an untried system.
     """
     row = ENGINES[engine or unprepared(backend.device)]
     try:
-        return row.make(program, backend, owned, data)
+        return row.make(program, backend, owned, data, **({} if precision == FULL else {"precision": precision}))
     except CannotPrint as reason:
         warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
         return Replay(program, backend, owned, data)
 
 
 def unprepared(device: str) -> str:
-    """Return the name of the engine that needs no preparation there."""
+    """Return the name of the engine that needs no preparation on a device."""
     return next(name for name, row in reversed(ENGINES.items()) if device in row.devices and row.repays is None)
 
 
 def engine_facts(engine: Engine) -> dict[str, Any]:
-    """Return what a record says of the engine: its name, and the threads of one that has its own."""
-    threads = getattr(engine, "threads", None)
-    return {"engine": engine.name} | ({} if threads is None else {"threads": threads})
+    """Return the facts about an engine for a record: its name and, where it has them, threads and precision."""
+    facts = {name: getattr(engine, name, None) for name in ("threads", "precision")}
+    return {"engine": engine.name} | {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _is_installed(row: Row) -> bool:

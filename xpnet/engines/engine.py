@@ -1,6 +1,6 @@
-"""What every engine can do: the six methods that callers of a Program's engine use, whichever it is.
+"""The six methods of every engine.
 
-An engine holds one `Memory` and none is built on another: `Replay`, `Cuda` (CUDA) and `Compiled` (LLVM).
+An engine holds one `Memory`, and none inherits from another: `Replay`, `Cuda` (CUDA) and `Compiled` (LLVM).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xpnet.program.calls import Program
 class Engine(Protocol):
     """Runs a Program on one backend.
 
-    name: of the engine, as records tell it.  memory: the arrays that it works on.
+    name: the engine's, as in records.  memory: the arrays that it works on.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Engine(Protocol):
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """Run a step for every `capacity` samples of `order`; the last step may be short.
 
-        A Program that accumulates has its update where `Program.has_update` says so.
-        order (n,): indices into the gathered data.  rows_in (n_steps, n_slots), float64: what each step's slots hold.
+        Updates follow the steps for which `Program.has_update` is true.
+        order (n,): indices into the gathered data.  rows_in (n_steps, n_slots), float64: the slots of each step.
         Returns rows_out (n_steps, n_results) on the host, float64.
-        Both travel once: one upload before the first step, one read after the last.
+        There is one upload before the first step and one read after the last.
         """
 
     @abstractmethod
@@ -38,14 +38,14 @@ class Engine(Protocol):
         """Run these phases, or all of them, on the first `batch` samples of the buffers as they are."""
 
     def feed(self, batch: int, **arrays: Any) -> None:
-        """Copy device arrays (n, batch) into the buffers of these names, in place of a gather."""
+        """Copy device arrays (n, batch) into the buffers of these names, instead of gathering."""
         for name, array in arrays.items():
             self.memory.view(name, batch)[...] = array
 
     def read(self, name: str, batch: int) -> Any:
-        """Return the buffer of that name as the math sees it: a view, valid until the next step.
+        """Return the buffer of that name in the shape of the math: a view, valid until the next step.
 
-        On NumPy a vector that is only summed up may stay unwritten, such as the losses of the samples.
+        On NumPy a vector that is only summed, such as the losses of the samples, may stay unwritten.
         """
         return self.memory.view(name, batch)
 
@@ -54,25 +54,25 @@ class Engine(Protocol):
         self.memory.set_slots(row)
 
     def read_results(self) -> dict[str, float]:
-        """Return the results of the last `execute`, by name; one read from the device."""
+        """Return the results of the last `execute` by name, in one read from the device."""
         return self.memory.read_results()
 
     @property
     def program(self) -> Program:
-        """The Program that it runs."""
+        """The Program."""
         return self.memory.program
 
     @property
     def state(self) -> Any:
-        """What lives on from step to step besides theta and statistics; writable, to take up a run where it was."""
+        """The floats besides theta and statistics that persist between steps; writable, to resume a run."""
         return self.memory.state
 
     @property
     def keys(self) -> Any:
-        """The uint32 numbers that live on from step to step, such as dropout's keys; writable."""
+        """The uint32 numbers that persist between steps, such as dropout's keys; writable."""
         return self.memory.keys
 
     @property
     def bytes_uploaded(self) -> int:
-        """Bytes that have gone to the device: constants, indices and slots."""
+        """Bytes uploaded to the device so far: constants, indices and slots."""
         return self.memory.bytes_uploaded

@@ -1,4 +1,4 @@
-"""The memory of a Program on one backend: arenas, constants, views of them, the data, and what is moved to a device."""
+"""The memory of a Program on one backend: arenas, constants, views, data and transfers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.program.calls import Buffer, Constant, Operand, Program
 
-_KEPT_BATCH_SIZES = 8  # besides the full batch; an epoch needs one, for its last step
+_KEPT_BATCH_SIZES = 8  # besides the full batch; an epoch needs one for its last step
 
 T = TypeVar("T")
 
 
 class BySize(Generic[T]):
-    """Values made once for each batch size; the full batch's and a few others are kept."""
+    """Keep a value for each batch size: for the full batch and a few others."""
 
     def __init__(self, full: int) -> None:
         self._full = full
         self._made: dict[int, T] = {}
 
     def get(self, batch: int, make: Callable[[int], T]) -> T:
-        """Return the value for that batch size; `make` makes it."""
+        """Return the value for that batch size; `make(batch)` makes it where it is missing."""
         if batch not in self._made:
             if len(self._made) > _KEPT_BATCH_SIZES:
                 del self._made[next(size for size in self._made if size != self._full)]
@@ -34,12 +34,12 @@ class BySize(Generic[T]):
 class Memory:
     """The arrays that an engine works on.
 
-    owned: the network's flat vector (theta, then statistics); it is used in place, everything else is allocated here.
-    data: name -> (array (n_samples, n), scale or None) for the Program's gathers; not needed where samples are fed.
+    owned: the network's flat vector (theta, then statistics), used in place; everything else is allocated here.
+    data: name -> (array (n_samples, n), scale or None) for the Program's gathers; None where samples are fed.
     extra_floats: elements that an engine needs behind the float arena.
 
-    floats, uints: the two arenas; `floats` begins behind what is owned.  state, keys, slots, results: parts of them.
-    bytes_uploaded: what has gone to the device.
+    floats, uints: the two arenas; `floats` begins behind the owned vector.  state, keys, slots, results: parts of them.
+    bytes_uploaded: bytes moved to the device so far.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Memory:
 
     @property
     def gathers(self) -> tuple[tuple[str, Buffer], ...]:
-        """The Program's gathers; none if there is no data."""
+        """The Program's gathers; empty without data."""
         return self.program.gathers if self.data else ()
 
     def at(self, batch: int) -> Program:
-        """Return the Program for that batch size; recorded once."""
+        """Return the Program for that batch size, recorded once."""
         return self._programs.get(batch, self.program.at)
 
     def set_slots(self, row: np.ndarray) -> None:
@@ -79,18 +79,18 @@ class Memory:
                 self.slots[...] = self.backend.to_device(row)
 
     def read_results(self) -> dict[str, float]:
-        """Return the results by name; one read from the device."""
+        """Return the results by name, in one read from the device."""
         values = self.backend.to_host(self.results)
         return {name: float(value) for name, value in zip(self.program.results, values, strict=True)}
 
     def view(self, name: str, batch: int) -> Any:
-        """Return the buffer of that name, at a batch size, as the math sees it."""
+        """Return the buffer of that name, at a batch size, in the shape of the math."""
         buffer = self.at(batch).buffers[name]
         array = self._slice(buffer.kind, buffer.offset, buffer.size)
         return array.reshape(buffer.shape[::-1]).T if buffer.flipped else array.reshape(buffer.shape)
 
     def array(self, operand: Operand) -> Any:
-        """Return an operand's array; made once, since CuPy copies one that overlaps `out` but is another object."""
+        """Return an operand's array, always the same object: CuPy copies another one that overlaps `out`."""
         key = (operand.buffer.kind, operand.buffer.offset, operand.shape, operand.transposed)
         found = self._arrays.get(key)
         if found is None:
@@ -99,19 +99,19 @@ class Memory:
         return found
 
     def forget_arrays(self) -> None:
-        """Make new arrays from now on: those of another batch size."""
+        """Forget the arrays of operands, before those of another batch size are made."""
         self._arrays.clear()
 
     def upload(self, order: np.ndarray, rows_in: np.ndarray) -> tuple[Any, Any]:
         """Check a run's indices and slot rows, and move them to the device in ONE transfer.
 
-        order (n,), rows_in (n_steps, n_slots).  Returns both there, the rows as None if there are no slots.
+        order (n,), rows_in (n_steps, n_slots).  Returns both on the device; the rows are None without slots.
         """
         order = self._check_order(order)
         n_steps, n_slots = -(-len(order) // self.program.capacity), len(self.program.slots)
         if rows_in.shape != (n_steps, n_slots):
-            raise ValueError(f"rows_in is {rows_in.shape}, needed is ({n_steps}, {n_slots}): steps by slots")
-        with np.errstate(over="ignore"):  # a rate beyond float32 is infinite there, and the loss will tell
+            raise ValueError(f"rows_in is {rows_in.shape}; it must be ({n_steps}, {n_slots}), steps by slots")
+        with np.errstate(over="ignore"):  # a rate beyond float32 becomes infinite, and so the loss
             rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
         if self.backend.device == "cpu":
             return order, rows if n_slots else None
@@ -124,17 +124,17 @@ class Memory:
         return indices, on_device[order.nbytes :].view(self.backend.dtype).reshape(rows.shape)
 
     def check_data(self) -> None:
-        """Refuse data that a gather in generated code would misread: it knows neither strides nor other types."""
+        """Refuse data that generated code would misread: it expects C order and one of two types."""
         dtype = self.backend.dtype
         for name, buffer in self.gathers:
             source, scale = self.data[name]
-            # CuPy's arrays are always aligned, and do not say so.
+            # CuPy's arrays are always aligned but have no such flag.
             lies = source.flags.c_contiguous and (self.backend.xp is not np or source.flags.aligned)
             fits = source.shape[1:] == buffer.shape[:1] and lies
             if not fits or source.dtype != (dtype if scale is None else np.uint8):
                 order = "C-contiguous" if lies else "not C-contiguous or not aligned"
                 raise TypeError(
-                    f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; needed is a "
+                    f"{name} is {source.dtype} {source.shape}, {order}, scale {scale}; it must be a "
                     f"C-contiguous array (n_samples, {buffer.shape[0]}) of {dtype}, or of uint8 with a "
                     "scale: xp.ascontiguousarray(rows, dtype)"
                 )
@@ -143,7 +143,7 @@ class Memory:
         order = np.asarray(order)
         if order.ndim != 1 or order.dtype.kind not in "iu":
             raise TypeError(
-                f"order is {order.dtype} {order.shape}; needed is a vector of sample indices, whole numbers"
+                f"order is {order.dtype} {order.shape}; it must be a vector of sample indices, whole numbers"
             )
         order = np.ascontiguousarray(order, dtype=np.int64)
         low, high = (int(order.min()), int(order.max())) if order.size else (-1, -1)

@@ -1,8 +1,8 @@
-"""How NumPy says each word fastest: a Program's calls as Python callables that allocate nothing.
+"""Bind a Program's calls to the fastest NumPy functions, as Python callables that allocate nothing.
 
-What is measured here is NumPy's own overhead, which for small networks is most of a step: a sum is a product with ones,
-two to four times as fast as a reduction; a `greater` that writes floats would cast through buffers that NumPy
-allocates; a `maximum` with a number is several times as fast if the number fills an array.
+In small networks NumPy's overhead takes most of a step. A sum is a product with ones, two to four times as fast as a
+reduction; a `greater` writes bools, since floats would be cast through allocated buffers; a `maximum` with a number is
+several times as fast if the number fills an array.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ import numpy as np
 
 from xpnet.program.calls import Call, Operand, Program
 
-_LONG_SUM = 4096  # elements of a vector from which NumPy's own sum costs no more than a product
-_LARGE = (
-    1 << 16
-)  # elements of a result from which a bound is a row: NumPy repeats it at little cost, and memory is spared
+_LONG_SUM = 4096  # elements of a vector beyond which NumPy's sum costs no more than a product
+_LARGE = 1 << 16  # elements of a result beyond which a bound fills one row: NumPy broadcasts it at little cost
 
 Bound = Callable[[], Any]
 
 
 def working_sizes(program: Program) -> tuple[int, int]:
-    """What the calls need besides the Program's buffers: bytes of bools, and elements of constants."""
+    """Return the memory needed besides the Program's buffers: bytes of bools, elements of constants."""
     masks = [call.out.buffer.size for call in program.calls if call.word == "greater"]
     filled: dict[float, int] = {}
     for call in program.calls:
@@ -37,7 +35,7 @@ def working_sizes(program: Program) -> tuple[int, int]:
 class NumpyCalls:
     """Binds the calls of a Program, at any batch size up to its capacity, to arrays.
 
-    array: gives the array of an operand, always the same one for the same operand.
+    array: returns the array of an operand, always the same object.
     """
 
     def __init__(self, program: Program, array: Callable[[Operand], np.ndarray]) -> None:
@@ -46,9 +44,9 @@ class NumpyCalls:
         self._filled: dict[float, np.ndarray] = {}
 
     def bind(self, calls: Sequence[Call], others: Sequence[Call] = ()) -> list[Bound]:
-        """Return what does the same as these calls one after the other; some are fused.
+        """Return functions that together execute these calls, some of them fused.
 
-        others: calls of other phases, which may read what these leave.
+        others: calls of other phases, which may read the results of these.
         """
         bound: list[Bound] = []
         i = 0
@@ -85,7 +83,7 @@ class NumpyCalls:
         return [partial(word, *inputs, out)]
 
     def _input(self, call: Call, item: Operand | float, dtype: np.dtype[Any]) -> np.ndarray:
-        """An array, or a number as NumPy takes it fastest: 0-d and of the right type, or as an array full of it."""
+        """Return an array, or a number in NumPy's fastest form: 0-d of the right type, or filling an array."""
         if isinstance(item, Operand):
             return self._array(item)
         if not _bounds(call):
@@ -98,7 +96,7 @@ class NumpyCalls:
         return self._filled[number][: math.prod(shape)].reshape(shape)
 
     def _sum(self, call: Call, factor: float) -> list[Bound]:
-        """factor times a sum over one axis."""
+        """Return the functions for factor times a sum over one axis."""
         array, out = self._array(call.operands[0]), self._array(call.out)
         if array.ndim == 1 or (call.axis == 0 and array.shape[1] == 1):
             return _vector_sum(array.reshape(-1), factor, out)
@@ -106,7 +104,7 @@ class NumpyCalls:
             return [partial(np.dot, array, np.full((array.shape[1], 1), factor, array.dtype), out)]
         if len(array) <= _LONG_SUM:
             return [partial(np.dot, np.full((1, len(array)), factor, array.dtype), array, out)]
-        # A product adds up row after row: of many rows, sums of blocks lose fewer digits.
+        # A product adds one row after another: with many rows, sums of blocks lose fewer digits.
         parts = [array[start : start + _LONG_SUM] for start in range(0, len(array), _LONG_SUM)]
         sums, ones = np.empty((len(parts), array.shape[1]), array.dtype), np.ones((1, _LONG_SUM), array.dtype)
         bound: list[Bound] = [
@@ -115,12 +113,12 @@ class NumpyCalls:
         return [*bound, partial(np.dot, np.full((1, len(parts)), factor, array.dtype), sums, out)]
 
     def _whole_sum(self, first: Call, factor: float, second: Call) -> list[Bound]:
-        """factor times the sum over both axes, into the second sum's place."""
+        """Return the functions for factor times the sum over both axes, written into the second sum's place."""
         return _vector_sum(self._array(first.operands[0]).reshape(-1), factor, self._array(second.out))
 
 
 def _vector_sum(vector: np.ndarray, factor: float, out: np.ndarray) -> list[Bound]:
-    """factor times the sum of a vector; a long one by NumPy's own sum, which loses fewer digits."""
+    """Return the functions for factor times the sum of a vector; in long ones NumPy's sum loses fewer digits."""
     if vector.size > _LONG_SUM:
         total: list[Bound] = [partial(np.add.reduce, vector, 0, None, out.reshape(1), True)]
         return total if factor == 1.0 else [*total, partial(np.multiply, out, np.array(factor, out.dtype), out)]
@@ -129,19 +127,19 @@ def _vector_sum(vector: np.ndarray, factor: float, out: np.ndarray) -> list[Boun
 
 
 def _bounds(call: Call) -> list[float]:
-    """The number that a `maximum` or `minimum` compares an array with."""
+    """Return the number that a `maximum` or `minimum` compares an array with, if any."""
     if call.word not in ("maximum", "minimum") or call.out.buffer.form == "scalar":
         return []
     return [float(item) for item in call.inputs if not isinstance(item, Operand)]
 
 
 def _filled_size(call: Call) -> int:
-    """Elements of a bound as an array, at any batch size: as many as the result has, or one row if it is large."""
+    """Return the elements of an array filled with a bound: those of the result, or of one row if it is large."""
     return max(min(call.out.buffer.size, _LARGE), call.out.shape[-1])
 
 
 def _factor(call: Call, following: Sequence[Call]) -> float | None:
-    """The number that the next call multiplies this sum by, in place, if that is exact in any order: a power of two."""
+    """Return the power of two by which the next call multiplies this sum in place; exact in any order."""
     if not following or following[0].word != "multiply" or following[0].phase != call.phase:
         return None
     (item, number), out = following[0].inputs, following[0].out
@@ -152,9 +150,9 @@ def _factor(call: Call, following: Sequence[Call]) -> float | None:
 
 
 def _sums_up(first: Call, second: Call, after: Iterable[Call]) -> bool:
-    """Whether `second` sums up what `first` left, a vector that nobody else reads before it is written again.
+    """Return whether `second` sums the result of `first`, a vector that nothing else reads before it is overwritten.
 
-    after: the calls from there on to `second` again, as steps follow each other; those fused into `first` may be there.
+    after: the calls that follow until `second` comes again in the next step; may include those fused into `first`.
     """
     if second.word != "sum" or second.phase != first.phase or first.operands[0].buffer.form != "matrix":
         return False

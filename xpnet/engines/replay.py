@@ -1,6 +1,6 @@
 """The reference engine: bind a Program's calls to arrays once, then call the list, step after step.
 
-It serves NumPy and CuPy alike. A step allocates nothing, transfers nothing and computes nothing in Python.
+It serves NumPy and CuPy. A step allocates nothing, transfers nothing and computes nothing in Python.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.numpy_calls import NumpyCalls
 from xpnet.program.calls import Buffer, Call, Operand, Program
 
-_ITERATOR_BYTES = 2048  # what NumPy's iterators may allocate where operands broadcast; 8192 elements, if not told
+_ITERATOR_BYTES = 2048  # buffer of NumPy's iterators where operands broadcast; by default 8192 elements
 
 Phases = dict[str, list[Callable[[], Any]]]
 
 
 @contextmanager
 def _quiet_and_small(itemsize: int) -> Iterator[None]:
-    """No warnings, as on a GPU: a loss that is not finite tells. And small iterators, so that a step allocates none."""
-    with np.errstate(all="ignore"):  # gives back the buffer size too
+    """Silence warnings, since a loss that is not finite shows; keep iterators small, so that a step allocates none."""
+    with np.errstate(all="ignore"):  # restores the buffer size too
         np.setbufsize(_ITERATOR_BYTES // itemsize)
         yield
 
@@ -36,25 +36,28 @@ def _quiet_and_small(itemsize: int) -> Iterator[None]:
 class BoundStep:
     """A Program of one batch size, as an engine calls it.
 
-    phases: the calls of each.  calls: those of every step.  update: what `calls` lacks, where not every step has one.
-    gathers: each is given the samples.
+    phases: the calls of each.  calls: those of every step.  update: those of an update that not every step has.
+    gathers: functions of the step's sample indices.  kept: objects that the calls know by address only.
     """
 
     phases: Phases
     calls: list[Callable[[], Any]]
     update: list[Callable[[], Any]]
     gathers: tuple[Callable[[Any], Any], ...]
+    kept: tuple[Any, ...]
 
 
-def bound_step(program: Program, phases: Phases, gathers: tuple[Callable[[Any], Any], ...] = ()) -> BoundStep:
-    """Return the phases as one list, and apart from it an update that does not follow every step."""
+def bound_step(
+    program: Program, phases: Phases, gathers: tuple[Callable[[Any], Any], ...] = (), kept: tuple[Any, ...] = ()
+) -> BoundStep:
+    """Return the phases as one list, with a separate update if not every step has one."""
     update = phases.get("update", []) if program.accumulate > 1 else []
     every = [call for calls in phases.values() if calls is not update for call in calls]
-    return BoundStep(phases, every, update, gathers)
+    return BoundStep(phases, every, update, gathers, kept)
 
 
 def bound_call(memory: Memory, call: Call) -> Callable[[], Any]:
-    """Return a call bound to its arrays, as NumPy and CuPy both have it."""
+    """Return a call bound to its arrays, in a form that NumPy and CuPy share."""
     out = memory.array(call.out)
     inputs: list[Any] = [memory.array(item) if isinstance(item, Operand) else item for item in call.inputs]
     if call.word == "matmul":
@@ -66,7 +69,7 @@ def bound_call(memory: Memory, call: Call) -> Callable[[], Any]:
 class Replay(Engine):
     """Runs a Program on one backend by calling its list; the arguments are those of `Memory`.
 
-    memory: of another engine, which leaves to this one what it has no code for; None for a memory of its own.
+    memory: that of another engine, which lacks code for some calls; None for a new one.
     """
 
     name = "replay"
@@ -91,7 +94,7 @@ class Replay(Engine):
         device_order, rows = memory.upload(order, rows_in)
         capacity, n_steps = program.capacity, len(rows_in)
         rows_out = memory.backend.xp.empty((n_steps, len(program.results)), dtype=memory.backend.dtype)
-        # Most rates do not change from step to step: then one copy does for all.
+        # Most learning rates are constant: then one copy suffices.
         same_slots = rows is not None and bool((rows_in == rows_in[:1]).all())
         with _quiet_and_small(memory.backend.dtype.itemsize):
             for t in range(n_steps):
@@ -119,7 +122,7 @@ class Replay(Engine):
                     call()
 
     def at(self, batch: int) -> BoundStep:
-        """Return the calls for that batch size; bound once."""
+        """Return the step for that batch size, bound once."""
         return self._steps.get(batch, self._bind)
 
     def _bind(self, batch: int) -> BoundStep:
@@ -135,11 +138,11 @@ class Replay(Engine):
         return bound_step(program, phases, tuple(gathers))
 
     def _gather(self, name: str, buffer: Buffer) -> Callable[[Any], Any]:
-        """One `take` of a step: rows of the data into a buffer; uint8 ones through a staging buffer, and scaled."""
+        """Return a function that copies samples of the data into a buffer; uint8 ones are staged and scaled."""
         (source, scale), xp = self.memory.data[name], self.memory.backend.xp
-        out = self.memory.array(Operand(buffer, buffer.shape[::-1]))  # (batch, n), as it lies in memory
+        out = self.memory.array(Operand(buffer, buffer.shape[::-1]))  # (batch, n), as in memory
         take, multiply, on_cpu = source.take, xp.multiply, xp is np
-        if scale is None:  # "clip" lets NumPy write into `out` without a buffer of its own; CuPy's take has no mode
+        if scale is None:  # "clip" lets NumPy write into `out` without another buffer; CuPy's take has no mode
             return (lambda samples: take(samples, 0, out, "clip")) if on_cpu else lambda samples: take(samples, 0, out)
         if name not in self._staging:
             self._staging[name] = xp.empty((self.program.capacity, source.shape[1]), dtype=source.dtype)

@@ -35,13 +35,13 @@ _Stored = Stored  # as pickles of xpnet 0.1 call it
 
 
 def is_stochastic(estimator: Any) -> bool:
-    """Whether the solver takes steps over batches, so that it can go on with more samples."""
+    """Whether the solver takes steps over batches, so that more samples may follow."""
     return bool(estimator.solver != "lbfgs")
 
 
 @dataclass(eq=False, repr=False)
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
-    """What classifier and regressor share; parameters and attributes are told in the two."""
+    """The base of classifier and regressor, which document parameters and attributes."""
 
     hidden_layer_sizes: Any = (100,)
     activation: Any = "relu"
@@ -76,6 +76,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     schedule: str | Schedule | None = None
     callbacks: Sequence[Callback] | None = None
     engine: str = "auto"
+    precision: str = "fp32"
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: Any = None) -> Any:
         """Train on rows X (n_samples, n_features) and targets y, and return self.
@@ -121,7 +122,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         fit_epochs(self, X, Y, weights, held_out, rng)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
-        """One epoch over these samples; the optimizer goes on where it stopped."""
+        """Train for one epoch over these samples; the optimizer continues where it stopped."""
         check_settings(self)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True; pass early_stopping=False")
@@ -136,7 +137,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _begin(self, X: Any, Y: np.ndarray, rng: Any) -> None:
-        """Make the network and set what counts up."""
+        """Make the network and reset the counters."""
         backend = select_backend(self.device, float_type(X, self.dtype))
         loss = loss_of_kind(self.loss, self._is_multiclass)
         self._check_loss(loss_of(loss) if isinstance(loss, str) else loss)
@@ -153,14 +154,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return self._predicted(rows_to_predict(self, X))
 
     def _score(self, metric: Callable[..., float], X: Any, y: Any, sample_weight: Any) -> float:
-        """What scikit-learn's metric says of the predictions for X; only predictions and y come from a GPU."""
+        """Return scikit-learn's metric of the predictions for X; only predictions and y leave a GPU."""
         check_is_fitted(self)
         check_sides(X=X, y=y, sample_weight=sample_weight)
         arrays = (y, self.predict(X), sample_weight)
         y, predicted, weights = (on_host(array, self.network_.backend) for array in arrays)
         return float(metric(y, predicted, sample_weight=weights))
 
-    # What the two say for themselves
+    # What each of the two defines
 
     @property
     def _is_multiclass(self) -> bool:
@@ -221,7 +222,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         try:
             backend = select_backend(stored.device, stored.dtype)
         except BackendUnavailable as failure:
-            warnings.warn(f"this estimator was fitted on a GPU, and goes on on the CPU: {failure}", stacklevel=2)
+            warnings.warn(f"this estimator was fitted on a GPU, and continues on the CPU: {failure}", stacklevel=2)
             backend = select_backend("cpu", stored.dtype)
             self.device = "cpu"
         self.network_, self._optimizer = stored.placed_on(backend)

@@ -1,4 +1,4 @@
-"""From a fitted estimator of scikit-learn's to xpnet's and back: settings, weights, classes and records.
+"""Convert a fitted estimator of scikit-learn to xpnet's and back: settings, weights, classes and records.
 
 `xpnet.estimators.mlp.from_sklearn` and the method `to_sklearn` are the ways in.
 """

@@ -1,4 +1,4 @@
-"""Rows as scikit-learn has them, made ready for training: sparse ones, and ones that lie on a GPU already.
+"""Prepare scikit-learn's rows for training, sparse ones and those on a GPU included.
 
 `side_of` tells where an array lies. `dataset_of` makes the Dataset that suits, whose columns are views of the rows.
 """
@@ -17,7 +17,7 @@ from xpnet.network.blocks import CHUNK, predicted_blocks
 from xpnet.network.network import Network
 
 Array = Any
-PREDICTED = 8 * CHUNK  # rows that are made dense, or copied to a GPU, at a time, if a pool holds as many
+PREDICTED = 8 * CHUNK  # the most rows made dense, or copied to a GPU, at a time
 _KINDS = {1: "cpu", 2: "cuda"}  # kDLCPU and kDLCUDA of DLPack's DLDeviceType
 
 
@@ -31,7 +31,7 @@ def side_of(array: Any) -> str:
     kind = int(array.__dlpack_device__()[0])
     if kind not in _KINDS:
         raise TypeError(
-            f"{_name(array)} lies on a device of DLPack's kind {kind}; needed is an array on the CPU or a "
+            f"{_name(array)} lies on a device of DLPack's kind {kind}; it must lie on the CPU or a "
             "CUDA GPU: copy it to the host first"
         )
     return _KINDS[kind]
@@ -83,13 +83,13 @@ def dataset_of(X: Array, Y: np.ndarray, weights: np.ndarray | None, backend: Bac
         return DeviceDataset(X, Y, weights)
     if not hasattr(X, "toarray"):
         return Dataset(X.T, Y.T, weights)
-    if X.shape[0] <= rows_held(X.shape[1] * backend.dtype.itemsize):  # of a file as many would be held
+    if X.shape[0] <= rows_held(X.shape[1] * backend.dtype.itemsize):  # as many rows as a mapped file would hold
         return Dataset(X.toarray().T, Y.T, weights)
     return SparseDataset(X, Y, weights)
 
 
 def outputs_for_rows(network: Network, X: Array, linked: bool) -> Array:
-    """Return the outputs (n_samples, n_outputs) for checked rows, on their side; linked: probabilities, rates."""
+    """Return the outputs (n_samples, n_outputs) for checked rows, on their side.  linked: through the loss's link."""
     backend, on_cpu = network.backend, side_of(X) == "cpu"
     # A sparse matrix is never the backend's; there is one part where nothing must be copied.
     n_held = X.shape[0] if backend.owns(X) else min(PREDICTED, rows_held(X.shape[1] * backend.dtype.itemsize))
@@ -98,7 +98,7 @@ def outputs_for_rows(network: Network, X: Array, linked: bool) -> Array:
     if on_cpu:
         parts = [backend.to_host(part) for part in parts]
     outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
-    if on_cpu and (missing := np.isnan(outputs).any(axis=1)).any():  # whose largest would be the first class
+    if on_cpu and (missing := np.isnan(outputs).any(axis=1)).any():  # NaN would be read as the first class
         raise ValueError(
             f"the network's output for row {int(missing.argmax())} of X is NaN: its features are too "
             f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
@@ -124,7 +124,7 @@ class DenseRows:
 
 
 class _RowDataset(Dataset):
-    """What the data sets below share: targets and weights on the host; of the features, only their rows."""
+    """The base of the data sets below: targets and weights on the host; of the features, only their rows."""
 
     def __init__(self, rows: Any, Y: np.ndarray, weights: np.ndarray | None, is_mapped: bool) -> None:
         self._samples = rows
@@ -164,7 +164,7 @@ class DeviceDataset(_RowDataset):
 
 
 def float_type(X: Any, dtype: Any) -> Any:
-    """Return `dtype`, or where that is None the float type that X is stored in."""
+    """Return `dtype`, or, if that is None, the float type of X."""
     return feature_dtype(X.dtype) if dtype is None else dtype
 
 

@@ -1,4 +1,4 @@
-"""How the estimators train: by epochs of `train` with scikit-learn's rule of when to stop, and by L-BFGS of SciPy's.
+"""Train the estimators: by epochs of `train` with scikit-learn's stopping rule, or by SciPy's L-BFGS.
 
 `xpnet.estimators.mlp` holds the estimators.
 """
@@ -34,7 +34,7 @@ from xpnet.training.step import step
 
 AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn
 LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes
-SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that is no larger ends the training
+SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that falls this low ends the training
 
 
 def fit_epochs(
@@ -67,6 +67,7 @@ def fit_epochs(
             validation=validation,
             callbacks=watchers,
             engine=settings.engine,
+            precision=settings.precision,
             keep_best=False,
             progress=False,
         )
@@ -91,7 +92,7 @@ def fit_epochs(
 
 
 def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, rng: Any) -> None:
-    """Run one epoch over these samples step by step; the optimizer goes on where it stopped."""
+    """Run one epoch over these samples step by step; the optimizer continues where it stopped."""
     network, backend, n_samples = settings.network_, settings.network_.backend, X.shape[0]
     batch = _batch_size(settings, n_samples)
     before = settings._optimizer
@@ -165,13 +166,13 @@ def scale_rate(settings: Any, optimizer: Optimizer) -> None:
 
 
 class StopRule(Callback):
-    """scikit-learn's rule: more than `n_iter_no_change` epochs in turn without a gain of `tol` end the training.
+    """scikit-learn's rule: more than `n_iter_no_change` epochs in a row without a gain of `tol` end the training.
 
-    It looks at the training loss with its penalty, or with early stopping at the score, whose best weights come back
-    at the end. What it sees it writes into the estimator: loss_curve_, loss_, best_loss_, validation_scores_,
-    best_validation_score_, n_iter_, t_. An adaptive rate falls to a fifth in place of an end; "invscaling" is
+    It watches the training loss with its penalty or, with early stopping, the score, whose best weights are restored
+    at the end. It writes into the estimator loss_curve_, loss_, best_loss_, validation_scores_,
+    best_validation_score_, n_iter_, t_. An adaptive rate falls to a fifth instead; "invscaling" is
     learning_rate_init / (t_ + 1)^power_t, t_ the samples seen.
-    settings: the estimator.  score: of the validation samples, None where there are none.
+    settings: the estimator.  score: of the validation samples, None without.
     """
 
     def __init__(self, settings: Any, optimizer: Optimizer, n_samples: int, score: Callable[[], float] | None) -> None:
@@ -232,7 +233,7 @@ class StopRule(Callback):
 
 
 class Reporter(Callback):
-    """Writes a line an epoch to a file; it stands behind the `StopRule`, whose numbers it tells."""
+    """Writes a line an epoch to a file; it comes after the `StopRule`, whose numbers it prints."""
 
     def __init__(self, settings: Any, file: IO[str]) -> None:
         self._settings, self._file = settings, file
@@ -277,7 +278,7 @@ class Gradient:
         return total / weight + 0.5 * self._alpha * float(weights @ weights), gradient
 
     def _blocks(self) -> Any:
-        """Yield of each block the sum of the losses, that of the weights, and the mean gradient in float64."""
+        """Yield for each block the sum of the losses, that of the weights, and the mean gradient in float64."""
         key = ("gradients", self._weighted, self._capacity)
         with self._network.engine(
             key, lambda: training_program(self._network.architecture, self._capacity, None, self._weighted)
@@ -297,7 +298,7 @@ class Gradient:
 
 
 def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.ndarray | None) -> None:
-    """Train by L-BFGS-B of SciPy, and write n_iter_ and loss_ into the settings, which are the estimator.
+    """Train by SciPy's L-BFGS-B, and set n_iter_ and loss_ of the estimator, here `settings`.
 
     Source: Byrd, Lu, Nocedal and Zhu (1995), A Limited Memory Algorithm for Bound Constrained Optimization.
     """

@@ -25,7 +25,7 @@ FLOATS = (np.float64, np.float32)
 def taken(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Any, np.ndarray, Any]:
     """Return rows X where they lie, and y and weights (n_samples,), or None, on the host.
 
-    reset: whether a network is to be made; else X must fit the one that there is.
+    reset: whether a network is to be made; otherwise X must fit the present one.
     """
     if y is None:
         raise ValueError(f"requires y to be passed, but the target y is None: {type(estimator).__name__}.fit(X, y)")
@@ -61,9 +61,7 @@ def rows_to_predict(estimator: Any, X: Any) -> Any:
 def checked_validation(estimator: Any, X_train: Any, validation: Any) -> tuple[Any, np.ndarray, Any]:
     """Return X where it lies, and y and weights, or None, on the host, of (X, y) or (X, y, sample_weight)."""
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        raise TypeError(
-            f"validation is a {type(validation).__name__}; needed is validation=(X, y) or (X, y, sample_weight)"
-        )
+        raise TypeError(f"validation is a {type(validation).__name__}; pass validation=(X, y) or (X, y, sample_weight)")
     X, y, sample_weight = (*validation, None)[:3]
     check_sides(X=X_train, validation=X)
     check_sides(X=X, y=y, sample_weight=sample_weight)
@@ -73,7 +71,7 @@ def checked_validation(estimator: Any, X_train: Any, validation: Any) -> tuple[A
         raise ValueError(f"X of validation has {X.shape[0]} samples and y has {len(y)}; give as many of both")
     y = _column_as_vector(y)
     assert_all_finite(y, input_name="y of validation")
-    n_outputs = estimator._targets(y, new_classes=False).shape[1]  # refuses classes that there are not
+    n_outputs = estimator._targets(y, new_classes=False).shape[1]  # refuses unknown classes
     if n_outputs != estimator.n_outputs_:
         raise ValueError(
             f"y of validation has {n_outputs} outputs and that of the training {estimator.n_outputs_}; give as many"
@@ -127,7 +125,7 @@ def picked_rows(X: Any, order: np.ndarray, backend: Backend) -> Any:
 
 
 def _backend(estimator: Any, X: Any, reset: bool) -> Backend | None:
-    """The backend of the network, or of the one to be made; None where X need not be moved to learn its type."""
+    """Return the backend of the network, present or to be made; None if X need not be moved."""
     if not reset:
         backend: Backend = estimator.network_.backend
         return backend
@@ -137,15 +135,15 @@ def _backend(estimator: Any, X: Any, reset: bool) -> Backend | None:
 
 
 def _check_device_rows(estimator: Any, X: Any, reset: bool) -> None:
-    """What validate_data checks, for rows on a GPU; one number is read from there."""
+    """Check rows on a GPU as validate_data does; reads one number from there."""
     if X.ndim != 2:
         raise ValueError(
-            f"X is {tuple(X.shape)}; needed is (n_samples, n_features). Reshape it with "
+            f"X is {tuple(X.shape)}; it must be (n_samples, n_features). Reshape it with "
             "X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one sample"
         )
     if X.dtype.kind == "f" and not bool(np.isfinite(float(X.sum()))):
         raise ValueError(
-            "X holds NaN or infinity, or its sum is too large; needed are finite numbers: fill the "
+            "X holds NaN or infinity, or its sum is too large; it must hold finite numbers: fill the "
             "gaps and scale the features"
         )
     if reset:
@@ -164,7 +162,7 @@ def _column_as_vector(y: Any) -> np.ndarray:
 
 
 def _weights(weights: Any, n_samples: int) -> Any:
-    """Return sample weights (n_samples,) in float64, or None; raises ValueError for what cannot be."""
+    """Return sample weights (n_samples,) in float64, or None; raises ValueError for bad ones."""
     if weights is None:
         return None
     given = np.asarray(weights, np.float64)
@@ -175,5 +173,5 @@ def _weights(weights: Any, n_samples: int) -> Any:
         )
     weights = _check_sample_weight(weights, np.empty((n_samples, 0)), dtype=np.float64)
     if (weights < 0).any():
-        raise ValueError("Negative values in data passed to `sample_weight`; needed are weights of at least 0")
+        raise ValueError("Negative values in data passed to `sample_weight`; weights must be at least 0")
     return weights

@@ -1,9 +1,8 @@
 """`MLPClassifier` and `MLPRegressor`: xpnet behind scikit-learn's interface, with scikit-learn's names and meanings.
 
 They need the extra: pip install 'xpnet[sklearn]'. What they share is in `xpnet.estimators.base`.
-Threads: BLAS has some, and compiled steps have at most as many. A search with n_jobs=n runs in joblib's processes
-(loky), which give each BLAS 1/n of the cores, so that nothing need be set; with another joblib backend, limit them with
-threadpoolctl.
+Threads: compiled steps take at most as many as BLAS. A search with n_jobs=n runs in joblib's processes (loky), which
+give each BLAS 1/n of the cores; with another joblib backend, limit them with threadpoolctl.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def _has_probabilities(estimator: Any) -> bool:
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """A feed-forward network that classifies: scikit-learn's MLPClassifier, and more.
 
-    Parameters that scikit-learn has too mean what they mean there and have its defaults. What is more:
+    Parameters that scikit-learn has too have its meanings and defaults. Others, and other values:
     activation: also xpnet's names and a list of one name a hidden layer.  solver: also adamw, nadam, lion, rmsprop and
     adagrad.  scoring: the scorer of early stopping and validation, a name or a callable; None for accuracy.
     loss: "log_loss", "hinge", or a value such as SoftmaxCrossEntropy(smoothing=0.1).
@@ -63,9 +62,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     callbacks: instances of `xpnet.Callback`.
     engine: "auto", "replay" or "compiled", what runs the steps of fit, as in `xpnet.train`, by max_iter epochs.
     partial_fit, whose calls are few steps each, and "lbfgs" are always replayed.
-    Two differences: with momentum, a rate that changes ("invscaling", "adaptive") scales the steps already summed too,
-    as in PyTorch, where scikit-learn's keep the rate that they were taken with; and "adaptive" acts in fit, not in
-    partial_fit.
+    precision: "fp32", or "tf32" on a CUDA GPU, of the products of fit's steps, as in `xpnet.train`.
+    Two differences: with momentum, a rate that changes ("invscaling", "adaptive") also scales the steps already summed,
+    as in PyTorch, while scikit-learn's keep the rate of their time; and "adaptive" acts in fit, not in partial_fit.
     Attributes as in scikit-learn; network_ is the `Network`.  loss_curve_ is the mean loss of each epoch with the
     penalty of alpha.  A pickle of an estimator on a GPU loads without one, on the CPU, with a warning.
     """
@@ -75,9 +74,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
-        """Train for one epoch over these samples, going on from the last call or fit, and return self.
+        """Train for one epoch over these samples, continuing from the last call or fit, and return self.
 
-        classes: all labels that will ever come; needed at the first call, unless y is multilabel.
+        classes: all labels that will ever occur; needed at the first call, unless y is multilabel.
         """
         if self.class_weight == "balanced":
             raise ValueError(
@@ -108,7 +107,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy on rows X and labels y; of several labels all must be right."""
+        """Return the accuracy on rows X and labels y; where a sample has several labels, all must be right."""
         return self._score(accuracy_score, X, y, sample_weight)
 
     def decision_function(self, X: Any) -> Any:
@@ -147,11 +146,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             begun, found = ("several", "one") if self._is_multilabel else ("one", "several")
             raise ValueError(
                 f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
-                f"{type(self).__name__} was begun with {begun}; give y as then, or fit a new one"
+                f"{type(self).__name__} was fitted with {begun}; give y as then, or fit a new one"
             )
         elif unknown := sorted(set(unique_labels(y).tolist()) - set(self.classes_.tolist())):
             raise ValueError(
-                f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was begun with "
+                f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was fitted with "
                 f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
             )
         Y = self._binarizer.transform(y)
@@ -176,13 +175,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _check_loss(self, loss: Loss) -> None:
         wrong = None
         if loss.targets == "counts":
-            wrong = "is of counts, not of classes"
+            wrong = "is for counts, not for classes"
         elif self._is_multilabel and loss.targets == "distributions":
-            wrong = "is of one class among several, and y has several labels a sample"
+            wrong = "is for one class among several, and y has several labels a sample"
         elif self._is_multiclass and loss.name == "sigmoid_cross_entropy":
-            wrong = "is of a yes or no each, whose probabilities do not add up to 1, and y has one class a sample"
+            wrong = "is for yes-or-no outputs, whose probabilities do not add up to 1, and y has one class a sample"
         if wrong is not None:
-            raise ValueError(f"loss {loss.name} {wrong}; take loss='log_loss'")
+            raise ValueError(f"loss {loss.name} {wrong}; use loss='log_loss'")
 
     @property
     def _is_multiclass(self) -> bool:
@@ -199,14 +198,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             return (outputs > loss.threshold).astype(np.int64)
         if self._is_multiclass:
             labels = outputs.argmax(axis=1)
-        else:  # of a single class, label 0 is all there is
+        else:  # a single class is label 0
             labels = (outputs[:, 0] > loss.threshold).astype(np.int64) * (len(self.classes_) - 1)
         if is_host or self.classes_.dtype.kind not in "iuf":
             return self.classes_[self.network_.backend.to_host(labels)]
         return xp.asarray(self.classes_).take(labels)
 
     def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
-        """The accuracy; of several labels all must be right."""
+        """Return the accuracy; where a sample has several labels, all must be right."""
         right = (predicted == y).reshape(len(y), -1).all(axis=1)
         return float(np.average(right, weights=weights))
 
@@ -226,7 +225,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train for one epoch over these samples, going on from the last call or fit, and return self."""
+        """Train for one epoch over these samples, continuing from the last call or fit, and return self."""
         with as_before_on_failure(self, hasattr(self, "network_")):
             return self._partial_fit(X, y, sample_weight)
 
@@ -237,7 +236,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _check_loss(self, loss: Loss) -> None:
         if loss.targets == "classes":
             raise ValueError(
-                f"loss {loss.name} is of classes, not of numbers; take loss='squared_error', or xpnet.MLPClassifier"
+                f"loss {loss.name} is for classes, not for numbers; use loss='squared_error', or xpnet.MLPClassifier"
             )
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
@@ -248,7 +247,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _judged(self, predicted: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
-        """R^2."""
         return r2(predicted.reshape(len(y), -1).T, y.reshape(len(y), -1).T, weights)
 
     def __sklearn_tags__(self) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_option, check_whole
-from xpnet.engines.choice import AUTO, engine_names
+from xpnet.engines.choice import AUTO, FULL, PRECISIONS, engine_names
 from xpnet.engines.replay import Replay
 from xpnet.kernels.updates import uncorrected_eps
 from xpnet.network.architecture import Architecture
@@ -32,13 +32,13 @@ from xpnet.training.schedules import SCHEDULES, Schedule
 from xpnet.training.update import Update
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
-# scikit-learn's name first: what it is called here.
+# scikit-learn's names -> the names here.
 ACTIVATION_NAMES = {"logistic": "sigmoid"}
 LOSS_NAMES = {"log_loss": ("sigmoid_cross_entropy", "softmax_cross_entropy")}  # of yes or no, of one class among many
 OUT_ACTIVATIONS = {"sigmoid_cross_entropy": "logistic", "softmax_cross_entropy": "softmax", "poisson": "exp"}
 # The momentum of solver "sgd" says which of the three it is.
 SOLVERS = ("lbfgs", *(name for name in OPTIMIZERS if name not in ("momentum", "nesterov")))
-# Those that need to know nothing but the highest rate and the length of the run.
+# Schedules that the highest rate and the length of the run determine.
 COURSES = {
     name.replace("-", "_"): made
     for name, made in SCHEDULES.items()
@@ -53,18 +53,19 @@ def hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
 
 
 def check_settings(settings: Any) -> None:
-    """Raise TypeError or ValueError for settings of an estimator that cannot be; the others are checked by their users.
+    """Raise TypeError or ValueError for bad settings of an estimator; some are checked only where they are used.
 
     settings: the estimator, whose parameters are its attributes.
     """
     check_option("solver", settings.solver, SOLVERS)
     check_option("learning_rate", settings.learning_rate, LEARNING_RATES)
     check_option("engine", settings.engine, (AUTO, *engine_names()))
+    check_option("precision", settings.precision, PRECISIONS)
     for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum"):
         if not isinstance(found := getattr(settings, name), (bool, np.bool_)):
-            raise TypeError(f"{name} is {found!r}; needed is {name}=True or False")
+            raise TypeError(f"{name} is {found!r}; pass {name}=True or False")
     if not isinstance(settings.callbacks, (list, tuple, type(None))):
-        raise TypeError(f"callbacks is {settings.callbacks!r}; needed is a list: callbacks=[xpnet.Budget(seconds=60)]")
+        raise TypeError(f"callbacks is {settings.callbacks!r}; it must be a list: callbacks=[xpnet.Budget(seconds=60)]")
     check_number("learning_rate_init", settings.learning_rate_init, above=0, example="learning_rate_init=0.001")
     for name in ("alpha", "tol", "power_t"):
         check_number(name, getattr(settings, name), at_least=0, example=f"{name}=0.5")
@@ -90,6 +91,11 @@ def check_settings(settings: Any) -> None:
             f"engine is {settings.engine!r}, which runs steps, and solver 'lbfgs' has none; "
             "use solver='adam', or engine='auto'"
         )
+    if settings.solver == "lbfgs" and settings.precision != FULL:
+        raise ValueError(
+            f"precision is {settings.precision!r}, which steps have, and solver 'lbfgs' has none; "
+            f"use solver='adam', or precision={FULL!r}"
+        )
     for name in ("callbacks", "schedule"):
         if settings.solver == "lbfgs" and getattr(settings, name):
             raise ValueError(
@@ -98,7 +104,7 @@ def check_settings(settings: Any) -> None:
     if settings.schedule is not None and settings.learning_rate != "constant":
         raise ValueError(
             f"schedule is {settings.schedule!r} and learning_rate {settings.learning_rate!r}, and both "
-            "say the rate; leave learning_rate='constant'"
+            "set the rate; leave learning_rate='constant'"
         )
     decays = [solver for solver in OPTIMIZERS if "weight_decay" in parameters_of(solver)]
     if settings.weight_decay is not None and settings.solver not in decays:
@@ -121,7 +127,7 @@ def check_class_weight(class_weight: Any, classes: np.ndarray | None) -> None:
 
 
 def check_goes_on(settings: Any, is_multiclass: bool, cure: str) -> None:
-    """Refuse settings that a network begun with others could not follow."""
+    """Refuse settings that have changed since training began and cannot change within it."""
     network = settings.network_
     backend, loss = network.backend, loss_of_kind(settings.loss, is_multiclass)
     same = {
@@ -133,7 +139,7 @@ def check_goes_on(settings: Any, is_multiclass: bool, cure: str) -> None:
     for names, is_same in same.items():
         if not is_same:
             raise ValueError(
-                f"{names} was changed after the training had begun, and it cannot go on with that; "
+                f"{names} was changed after training began, which cannot continue with that; "
                 f"set it back, or start again: clone(estimator), or {cure}"
             )
 
@@ -146,7 +152,7 @@ def make_network(
     backend: Backend,
     rng: np.random.RandomState | None,
 ) -> Network:
-    """Return the network of an estimator's settings, with initial weights and biases drawn by `rng`, or anyhow."""
+    """Return the network of an estimator's settings, with initial weights and biases drawn by `rng`, or xpnet's own."""
     architecture = make_architecture(settings, n_features, n_outputs, loss)
     network = Network(architecture.layers, loss=architecture.loss, backend=backend)
     if rng is not None:
@@ -178,7 +184,7 @@ def _layers(settings: Any, sizes: list[int]) -> list[Any]:
 
 
 def _activations(activation: Any, n_hidden: int) -> list[Any]:
-    """xpnet's names of the hidden layers' activations."""
+    """Return xpnet's names of the hidden layers' activations."""
     given = list(activation) if isinstance(activation, (list, tuple)) else [activation] * max(n_hidden, 1)
     names = [ACTIVATION_NAMES.get(name, name) if isinstance(name, str) else name for name in given]
     for name in names:
@@ -232,7 +238,7 @@ def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer
     elif settings.schedule is not None:
         if not isinstance(settings.schedule, Schedule):
             raise TypeError(
-                f"schedule is {settings.schedule!r}; needed is {' or '.join(map(repr, COURSES))}, or a "
+                f"schedule is {settings.schedule!r}; it must be {' or '.join(map(repr, COURSES))}, or a "
                 "schedule such as xpnet.Step(0.1, every=1000)"
             )
         lr = settings.schedule
@@ -240,7 +246,7 @@ def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer
         solver = "nesterov" if settings.nesterovs_momentum else "momentum"
     made, taken = OPTIMIZERS[solver] if solver != "adam" else ScikitAdam, parameters_of(solver)
     given = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
-    if "beta1" in taken:  # as scikit-learn's, epsilon is that of adam and its kin
+    if "beta1" in taken:  # as in scikit-learn, epsilon belongs to adam and its kin
         given |= {"beta1": settings.beta_1, "beta2": settings.beta_2, "eps": settings.epsilon}
     options = {name: value for name, value in given.items() if name in taken and value is not None}
     return made(lr, l2_summed=settings.alpha / mean_weight, **options)

@@ -29,7 +29,7 @@ class Stored:
             self.optimizer.restore(Snapshot(None, 0, None, None))
 
     def placed_on(self, backend: Backend) -> tuple[Network, Any]:
-        """Return the network on a backend, and the optimizer that goes on with it, or None."""
+        """Return the network on a backend, and the optimizer that continues with it, or None."""
         network = Network(self.architecture.layers, loss=self.architecture.loss, backend=backend)
         network.owned[...] = backend.to_device(self.owned)
         if self.optimizer is not None:

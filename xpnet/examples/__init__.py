@@ -6,7 +6,7 @@ digits_sgd: handwritten digits with sigmoids, the quadratic cost and plain gradi
 layer_list: a classifier and a regression on ten rows, each made of a list of layer dicts.
 mnist_relu: 784-100-200-10 with relu and softmax, 98% on MNIST.
 cpu_or_gpu: the same network on both devices, times side by side.
-custom_activation: a function of one's own, its derivative checked, in a network.
+custom_activation: your own function in a network, its derivative checked.
 
-Each takes `--short` for a quick look, with a number of its own to expect.
+Each takes `--short` for a quick look, with its own number to expect.
 """

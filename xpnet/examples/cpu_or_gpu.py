@@ -1,8 +1,8 @@
 """The same network on the CPU and the GPU, times side by side.
 
-Weights, batches and their order are the same on both, so the accuracies differ by what rounding grows to. A small
-network may well be faster on the CPU: a GPU has to be told every operation, and waits. `xpnet bench` measures from
-which width on the GPU is ahead. Without a GPU the CPU runs alone, and the reason is printed.
+Weights, batches and their order are the same on both, so the accuracies differ by accumulated rounding only. A small
+network may well be faster on the CPU: a GPU waits for the launch of every operation. `xpnet bench` measures from
+which width the GPU is ahead. Without a GPU the CPU runs alone, and the reason is printed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An activation of one's own: softsign, z / (1 + |z|), whose derivative is (1 - |a|)^2.
+"""Your own activation: softsign, z / (1 + |z|), whose derivative is (1 - |a|)^2.
 
-It is a pair of functions that write into arrays they are given. They use the operations listed in
-`xpnet.program.calls.WORDS` alone, so the same pair runs on NumPy and CuPy. When the activation is made, its derivative
+It is a pair of functions that write into the arrays they are given. They use only the operations listed in
+`xpnet.program.calls.WORDS`, so the same pair runs on NumPy and CuPy. When the activation is made, its derivative
 is compared with central differences: the example first tries a wrong one, which is refused.
 Source: Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks.
 """
@@ -18,14 +18,14 @@ from xpnet.examples.expected import compare
 
 
 def softsign(xp: Any, Z: Any, out: Any, work: Any) -> None:
-    """A = Z / (1 + |Z|)."""
+    """Compute A = Z / (1 + |Z|)."""
     xp.abs(Z, out=work)
     xp.add(work, 1.0, out=work)
     xp.divide(Z, work, out=out)
 
 
 def softsign_backward(xp: Any, A: Any, dA: Any, out: Any, work: Any) -> None:
-    """dZ = dA (1 - |A|)^2."""
+    """Compute dZ = dA (1 - |A|)^2."""
     xp.abs(A, out=work)
     xp.subtract(1.0, work, out=work)
     xp.multiply(work, work, out=work)
@@ -33,7 +33,7 @@ def softsign_backward(xp: Any, A: Any, dA: Any, out: Any, work: Any) -> None:
 
 
 def wrong_backward(xp: Any, A: Any, dA: Any, out: Any, work: Any) -> None:
-    """dZ = dA (1 - |A|), the square forgotten."""
+    """Compute dZ = dA (1 - |A|), without the square."""
     xp.abs(A, out=work)
     xp.subtract(1.0, work, out=work)
     xp.multiply(dA, work, out=out)

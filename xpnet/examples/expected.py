@@ -1,7 +1,7 @@
-"""How an example ends: its number beside the range that was measured, or the mistake that stops it in one line.
+"""End an example: print its number beside the range measured, or the mistake that stops it, in one line.
 
-A range holds for the example's own seed. It is wider than what a few other seeds and other BLAS kernels gave, as long
-trainings amplify rounding, and narrow enough to leave out a network that does not learn.
+A range holds for the example's seed. It is wider than what a few other seeds and BLAS kernels gave, because long
+trainings amplify rounding, and narrow enough to exclude a network that does not learn.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 
 def compare(name: str, value: float, low: float, high: float) -> float:
-    """Print the value, the range to expect and whether the one lies in the other; return the value."""
+    """Print the value, the range to expect and whether it holds the value; return the value."""
     verdict = "as expected" if low <= value <= high else "NOT as expected"
     print(f"{name}: {value:.4g}; expect {low:g} to {high:g}: {verdict}")
     return value

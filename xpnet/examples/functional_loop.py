@@ -1,6 +1,6 @@
 """A network as plain functions on a dict: forward, backward, update, 30,000 times.
 
-The data are noise, so there is nothing to learn but the 50 samples by heart. The loss falls fast at first; then the
+The data are noise, so the network can only memorise the 50 samples. The loss falls fast at first; then the
 hidden units sit at 0 or 1, where a sigmoid is flat, and it goes up and down around a quarter of where it began.
 `--plot loss.png` draws it on a logarithmic axis.
 """

@@ -1,7 +1,7 @@
-"""Networks made of a list of layer dicts: a classifier and a regression on the same ten rows.
+"""Networks made from lists of layer dicts: a classifier and a regression on the same ten rows.
 
 Two things that are easy to get wrong are done by the library: the gradient of softmax and cross-entropy together is
-P - Y, with all of softmax's Jacobian in it and not its diagonal alone; and no logarithm of 0 is ever taken.
+P - Y, with the whole Jacobian of softmax and not its diagonal alone; and no logarithm of 0 is ever taken.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """784-100-200-10 with relu and softmax cross-entropy, 25 epochs: 98% on MNIST.
 
 The 98% take the whole of MNIST: from the folder of `--data DIR`, or with `--download`, which looks in $XPNET_DATA and
-else fetches it once. Without either the network learns from the 5,000 digits inside the package and comes to 92%. The
+else fetches it once. Without either the network learns from the 5,000 digits inside the package and reaches 92%. The
 last digits are held out for validation: they are not trained on.
 """
 

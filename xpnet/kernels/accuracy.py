@@ -1,4 +1,4 @@
-"""Count right answers without argmax, without leaving the device. NaN counts as wrong, and so does a tie of classes."""
+"""Count correct answers on the device, without argmax. NaN counts as wrong, and so does a tie of classes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Activation functions, each beside its backward.
 
 A backward reads the activation's OUTPUT A, so that the forward may overwrite its input (`out` may be `Z`), or, where
-the table below says `from_input`, the input Z: then `out` of the forward is another array than `Z`. `out` of a backward
-is another array than the value it reads and `dA`. work, work2 (n, batch) and row (1, batch) are scratch; the table says
-which of them a forward and a backward are given.
+the table below sets `from_input`, the input Z; then `out` of the forward must not be `Z`. `out` of a backward must be
+neither the value it reads nor `dA`. work, work2 (n, batch) and row (1, batch) are scratch; the table says which of them
+a forward and a backward take.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def sigmoid(xp: Any, Z: Array, out: Array) -> None:
     """A = 1 / (1 + exp(-Z)): the logistic function.
 
     Z, out (n, batch): weighted input and activation; they may be the same array.
-    Far below 0 exp(-Z) is infinite and A is 0, as it should be: NumPy's warning is for the caller to silence.
+    Far below 0 exp(-Z) is infinite and A is 0, as it should be: NumPy's warning is silenced by the caller.
     Source: Nielsen, eq. 3.
     """
     xp.multiply(Z, -1.0, out=out)
@@ -314,14 +314,14 @@ def log_softmax_backward(xp: Any, A: Array, dA: Array, out: Array, row: Array) -
 
 @dataclass(frozen=True)
 class ActivationFunction:
-    """A pair of kernels and what a network must know of it.
+    """A pair of kernels and its properties.
 
     forward(xp, Z, out, *scratch), backward(xp, A or Z, dA, out, *backward_scratch): the functions above.
-    from_input: whether the backward reads Z, which then is kept, rather than A.
-    scratch: "matrix" (n, batch) or "row" (1, batch) for each array that the forward is given for use on the way.
-    backward_scratch: the same for the backward; None for what the forward has.
+    from_input: whether the backward reads Z rather than A.
+    scratch: "matrix" (n, batch) or "row" (1, batch) for each scratch array of the forward.
+    backward_scratch: the same for the backward; None: as the forward.
     kinks: values of Z where the slope, or its derivative, jumps: no differences are taken across them.
-    init: the initialiser of weights that suits it.
+    init: the suitable initialiser of weights.
     """
 
     forward: Callable[..., None]
@@ -341,7 +341,7 @@ class ActivationFunction:
 
 
 # One table from name to function. None: the identity records nothing, its output IS its input.
-# init: "he" for what is like relu (He et al. (2015) derive it for relu and leaky_relu, Clevert et al. use it for elu;
+# init: "he" for relu and its like (He et al. (2015) derive it for relu and leaky_relu, Clevert et al. use it for elu;
 # silu, gelu and softplus tend to relu for large inputs), "lecun" for selu (Klambauer et al., section "Initialization"),
 # "glorot" for the others.
 ACTIVATIONS: dict[str, ActivationFunction | None] = {

@@ -10,7 +10,7 @@ Array = Any
 def affine(xp: Any, W: Array, b: Array | None, A: Array, out: Array) -> None:
     """Z = W A + b: the weighted input of a layer.
 
-    W (n_out, n_in): weights.  b (n_out, 1): biases, None for none.
+    W (n_out, n_in): weights.  b (n_out, 1): biases, or None.
     A (n_in, batch): the previous layer's output.
     out (n_out, batch): receives Z.
     Source: Nielsen, Neural Networks and Deep Learning, eq. 25.
@@ -26,8 +26,8 @@ def affine_backward(
     """db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
 
     W (n_out, n_in): weights.  A (n_in, batch): the map's input.  dZ (n_out, batch): gradient by its output.
-    dW (n_out, n_in), db (n_out, 1): receive sums over the batch; db is None where there is no b.
-    dA (n_in, batch): receives the gradient by the input; None where nobody needs it (the first layer).
+    dW (n_out, n_in), db (n_out, 1): receive sums over the batch; db is None without b.
+    dA (n_in, batch): receives the gradient by the input; None where it is not needed (the first layer).
     Source: Nielsen, eqs. BP2 to BP4.
     """
     # db comes before the products so that it follows the activation's backward and can join its kernel.

@@ -1,7 +1,7 @@
-"""Dropout: random masks that are the same bit by bit on every engine and device, and their product with a layer.
+"""Dropout: random masks, equal bit by bit on every engine and device, and their product with a layer.
 
-The random numbers are a hash of a counter. The counter of an element is `index + key`: the index is a constant of its
-place, and the key, one number, moves on from step to step. So a step asks nothing of the host.
+The random numbers are a hash of a counter. The counter of an element is `index + key`: the index is fixed for
+its place, and the key, one number, advances from step to step. So a step needs nothing from the host.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def hash_bits(xp: Any, index: Array, key: Array, bits: Array, spare: Array) -> N
 def dropout_mask(xp: Any, bits: Array, rate: float, mask: Array) -> None:
     """mask = 2^32 / (2^32 - k) where bits >= k, else 0, k = int(2^32 rate): each element is dropped by chance k / 2^32.
 
-    The factor is 1 / (1 - rate) of the rate that 32 bits can tell (k is 1 or more), so that the mask's mean is 1.
+    The factor is 1 / (1 - rate) for the rate rounded to 32 bits (k is 1 or more), so that the mask's mean is 1.
     bits (n, batch) uint32: random.  rate: a Python float, 0 < rate < 1.  mask (n, batch): receives the factors.
-    Source: Srivastava et al. (2014), Dropout, in the form that scales in training and leaves predictions alone.
+    Source: Srivastava et al. (2014), Dropout, in the form that scales during training and not in predictions.
     """
     k = max(int(rate * 2**32), 1)  # below 2^32 for every float below 1
     xp.greater(bits, k - 1, out=mask)

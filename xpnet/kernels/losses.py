@@ -1,7 +1,7 @@
-"""Losses: each function gives the loss of every sample and its gradient together, so the two cannot part ways.
+"""Losses: each function computes the loss of every sample and its gradient together, so that the two always agree.
 
-The cross-entropies and poisson hold their own link function (softmax, sigmoid, exp) and take the weighted input Z of
-an identity last layer; `link` functions turn what the last layer gives into predictions. `mean_over_batch` turns
+The cross-entropies and poisson include their link function (softmax, sigmoid, exp) and take the weighted input Z of an
+identity last layer; `link` functions turn the last layer's output into predictions. `mean_over_batch` turns
 per-sample values into the batch's mean, weighted or not. `xpnet.network.losses` says which loss goes with which link.
 """
 
@@ -80,7 +80,7 @@ def sigmoid_cross_entropy(
     work (n_out, batch): scratch.  smoothing: above 0, Y stands for (1 - smoothing) Y + smoothing / 2.
     Source: Nielsen, eq. 63, in the form that neither overflows nor cancels.
     """
-    # max(Z, 0) - Z Y comes first: it is exact for Y = 0 and 1, and the small logarithm is added to what is left.
+    # max(Z, 0) - Z Y comes first: it is exact for Y = 0 and 1; the small logarithm is added last.
     xp.maximum(Z, 0.0, out=dZ)
     if smoothing:
         smooth(xp, Y, smoothing, 0.5, work)
@@ -147,8 +147,8 @@ def poisson(xp: Any, Z: Array, Y: Array, L: Array, dZ: Array, work: Array) -> No
     Z (n_out, batch): weighted input, the logarithm of the rate.  Y (n_out, batch): counts, >= 0.
     L (1, batch): receives the loss of each sample.  dZ (n_out, batch): receives its gradient.
     work (n_out, batch): scratch.
-    exp(Z) is capped at exp(80), see `rate`; beyond, dZ is exp(80) - Y all the same, and not the cap's derivative -Y, so
-    that training comes back from there.
+    exp(Z) is capped at exp(80), see `rate`; beyond, dZ is still exp(80) - Y and not the cap's derivative -Y, so that
+    training can return from there.
     Source: McCullagh and Nelder, Generalized Linear Models, chapter 6.
     """
     rate(xp, Z, dZ)
@@ -201,7 +201,7 @@ def mean_over_batch(xp: Any, L: Array, dA: Array, total: Array) -> None:
     """total = sum of L over the batch, dA = dA / batch: the loss and the gradient of its mean.
 
     L (1, batch): losses.  dA (n_out, batch): their gradients, scaled in place.
-    total (1, 1): receives the SUM of the losses, so that an epoch can weigh samples and not steps.
+    total (1, 1): receives the SUM of the losses, so that an epoch can average over samples, not steps.
     """
     xp.sum(L, axis=1, keepdims=True, out=total)
     xp.multiply(dA, 1.0 / L.shape[1], out=dA)

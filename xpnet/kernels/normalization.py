@@ -1,7 +1,7 @@
-"""Normalization: of each feature over the batch, or of each sample over its features; forward beside backward.
+"""Normalize each feature over the batch, or each sample over its features; forward beside backward.
 
-`normalize` serves both, by the axis that means are taken over: 1 is the batch, 0 the features. What it keeps (xhat and
-the inverse deviation) is all that a backward reads.
+`normalize` serves both; its axis is 1 for means over the batch, 0 for means over the features. A backward reads only
+what it keeps: xhat and the inverse deviation.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def batch_norm_backward(
 ) -> None:
     """dX = gamma * inverse * (dY - (dbeta + xhat * dgamma) / batch), dgamma = sum of dY * xhat, dbeta = sum of dY.
 
-    gamma, inverse (n, 1), xhat (n, batch): as the forward had and left them.  dY (n, batch): gradient by the output.
+    gamma, inverse (n, 1), xhat (n, batch): as after the forward.  dY (n, batch): gradient by the output.
     dgamma, dbeta (n, 1): receive sums over the batch.  dX (n, batch): receives the gradient by the input.
     scale (n, 1): scratch.
     Source: Ioffe and Szegedy (2015), section 3, its six equations joined.
@@ -83,7 +83,7 @@ def layer_norm_backward(
 ) -> None:
     """dX = inverse * (G - mean of G - xhat * mean of G * xhat), G = gamma * dY, means over the features.
 
-    gamma (n, 1), inverse (1, batch), xhat (n, batch): as the forward had and left them.  dY (n, batch).
+    gamma (n, 1), inverse (1, batch), xhat (n, batch): as after the forward.  dY (n, batch).
     dgamma, dbeta (n, 1): receive the sums over the batch of dY * xhat and dY.
     dX (n, batch): receives the gradient by the input.  row (1, batch), work (n, batch): scratch.
     Source: Ba, Kiros and Hinton (2016), Layer Normalization, differentiated.
@@ -106,7 +106,7 @@ def layer_norm_backward(
 def update_running(xp: Any, running: Array, value: Array, momentum: float, factor: float) -> None:
     """running = (1 - momentum) * running + momentum * factor * value: a moving average of the batches' statistics.
 
-    running, value (n, 1): the average, and what this batch says; value is overwritten.
+    running, value (n, 1): the average and this batch's value, which is overwritten.
     factor: 1 for a mean, batch / (batch - 1) to make a biased variance unbiased.
     Source: Ioffe and Szegedy (2015), section 3.1; momentum as PyTorch counts it.
     """

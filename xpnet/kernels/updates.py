@@ -1,8 +1,8 @@
-"""Update rules on the flat parameter vector: one rule moves the whole network.
+"""Update rules on the flat parameter vector: one rule updates the whole network.
 
 theta, gradient, work and an optimizer's averages are vectors (n,) of one length; every scalar is a Python float or a
-1-element array. Gradient and work are overwritten. What every rule needs of the step's number is kept as an average of
-1, c = 1 - beta^t: the average starts at zero like those that it corrects, and is exact in float32 at step 1.
+1-element array. Gradient and work are overwritten. No rule reads the step's number t: it keeps c = 1 - beta^t, the
+average of a constant 1, which starts at zero like the averages it corrects and is exact in float32 at step 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def momentum(xp: Any, theta: Array, gradient: Array, velocity: Array, lr: Any, m
 def nesterov(xp: Any, theta: Array, gradient: Array, damped: Array, lr: Any, mu: float) -> None:
     """u = mu (u + gradient), theta = theta - lr (gradient + u): Nesterov's momentum.
 
-    damped: u = mu v with torch's velocity v, zero at first; so gradient + mu v needs no vector of its own.
+    damped: u = mu v with torch's velocity v, zero at first; so gradient + mu v needs no vector.
     Source: Sutskever et al. (2013), eqs. 3 and 4, in torch's form: the gradient is taken at theta, not ahead of it.
     """
     xp.add(damped, gradient, out=damped)
@@ -200,7 +200,7 @@ def lion(xp: Any, theta: Array, gradient: Array, m: Array, work: Array, lr: Any,
     m: zero at first.  A gradient that was always zero moves nothing: sign(0) is 0.
     Source: Chen et al. (2023), Symbolic Discovery of Optimization Algorithms, algorithm 2.
     """
-    xp.multiply(m, beta1 / (1.0 - beta1), out=work)  # a sign does not mind the factor 1 - beta1
+    xp.multiply(m, beta1 / (1.0 - beta1), out=work)  # the factor 1 - beta1 does not change a sign
     xp.add(work, gradient, out=work)
     xp.sign(work, out=work)
     xp.multiply(work, lr, out=work)
@@ -300,7 +300,7 @@ def clip_norm(xp: Any, gradient: Array, work: Array, factor: Array, limit: float
 def decoupled_decay(xp: Any, W: Array, work: Array, rate: Array, lr: Any, decay: float) -> None:
     """W = W - lr decay W: weight decay apart from the gradient.
 
-    rate: 1-element scratch.  Not W (1 - lr decay): float32 would round that factor, the same way at every step.
+    rate: 1-element scratch.  Not W (1 - lr decay): float32 would round that factor alike at every step.
     Source: Loshchilov and Hutter (2019), algorithm 2, with lr for their eta_t as in torch.
     """
     xp.multiply(lr, decay, out=rate)

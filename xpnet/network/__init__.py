@@ -1,1 +1,1 @@
-"""A network: its layers, its parameters, the Programs it records, and the file it is kept in."""
+"""Networks: layers, parameters, the Programs that they record, and the model file."""

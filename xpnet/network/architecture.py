@@ -1,6 +1,6 @@
-"""What a network is, apart from its weights: a list of layers and a loss, checked as a whole.
+"""Describe a network apart from its weights: a list of layers and a loss, checked as a whole.
 
-There are three ways in (sizes, layers, JSON) and one internal form, the list of layers. `Network` adds parameters.
+It is given as sizes, layers or JSON and always stored as a list of layers. `Network` adds the parameters.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SPEC_FORMAT = 1
 NORMALIZATIONS: dict[str, Any] = {
     name.removesuffix("_norm"): layer for name, layer in LAYERS.items() if name.endswith("_norm")
 }
-Function = str | CustomActivation  # what stands for an activation
+Function = str | CustomActivation  # an activation, or its name
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers and a loss, also given by its name; every Dense knows its initialiser and every size fits the next."""
+    """Layers and a loss, or its name; every Dense has its initialiser and every size fits the next."""
 
     layers: tuple[Layer, ...]
     loss: Loss
@@ -50,7 +50,7 @@ class Architecture:
             n_outputs = layer.output_size(n_outputs)
         _refuse_cancelled_bias(self.layers)
         named: dict[str, Activation] = {}
-        for layer in self.layers:  # a file names functions, so a name must say which
+        for layer in self.layers:  # names in files must be unique
             if isinstance(layer, Activation) and named.setdefault(layer.name, layer) != layer:
                 raise ValueError(f"two activations of your own are called {layer.name!r}; give one another name")
         own = [name for name, layer in named.items() if isinstance(layer.function, CustomActivation)]
@@ -87,22 +87,22 @@ class Architecture:
         dropout: float | Sequence[float] | None = None,
         normalization: str | None = None,
     ) -> Architecture:
-        """Dense layers of these sizes; `activation` after each hidden one, `output` after the last.
+        """Make dense layers of these sizes; `activation` follows each hidden one, `output` the last.
 
-        `normalization` stands before each hidden activation, `dropout` after it.
+        `normalization` comes before each hidden activation, `dropout` after it.
         """
         if len(sizes) < 2:
-            raise ValueError(f"layers is {list(sizes)}; needed are at least inputs and outputs, such as [784, 10]")
+            raise ValueError(f"layers is {list(sizes)}; it must hold at least inputs and outputs, such as [784, 10]")
         n_hidden = len(sizes) - 2
         one_for_all = isinstance(activation, (str, CustomActivation))
         if not one_for_all and (callable(activation) or not hasattr(activation, "__iter__")):
             raise TypeError(
-                f"activation is {activation!r}; needed is a name such as 'relu', a list of them, or a "
+                f"activation is {activation!r}; it must be a name such as 'relu', a list of names, or a "
                 "CustomActivation(name, forward, backward)"
             )
         given: list[Any] = [activation] if one_for_all else list(activation)  # type: ignore[arg-type]
         for name in given:
-            _check_function("activation", name)  # also where there is no hidden layer to use it
+            _check_function("activation", name)  # even without a hidden layer to use it
         names = given * n_hidden if one_for_all else given
         if len(names) != n_hidden:
             raise ValueError(
@@ -129,19 +129,19 @@ class Architecture:
         functions: the `CustomActivation` and `CustomLoss` values that the spec names, by these names.
         """
         if not isinstance(spec, dict):
-            raise ValueError(f"the spec is a {type(spec).__name__}; needed is a dict with format, loss and layers")
+            raise ValueError(f"the spec is a {type(spec).__name__}; it must be a dict with format, loss and layers")
         for key in spec:
             check_option("key of the spec", key, ("format", "loss", "layers"))
         if spec.get("format") is True or spec.get("format") != SPEC_FORMAT:
             raise ValueError(f"the spec has format {spec.get('format')!r}; this version reads format {SPEC_FORMAT}")
         layers = spec.get("layers")
         if not isinstance(layers, list):
-            raise ValueError(f"layers of the spec is {layers!r}; needed is a list of dicts")
+            raise ValueError(f"layers of the spec is {layers!r}; it must be a list of dicts")
         loss = own_function("loss", spec.get("loss"), CustomLoss, LOSSES, functions)
         return cls(tuple(layer_from_spec(layer, functions) for layer in layers), loss)
 
     def to_spec(self) -> dict[str, Any]:
-        """The architecture as a JSON-ready dict, which `from_spec` reads back."""
+        """Return the architecture as a JSON-ready dict, which `from_spec` reads."""
         return {
             "format": SPEC_FORMAT,
             "loss": self.loss.to_spec(),
@@ -155,7 +155,7 @@ class Architecture:
 
     @property
     def layout(self) -> Layout:
-        """Where the parameters and running statistics of the layers lie."""
+        """The layout of the layers' parameters and running statistics."""
         shapes = [(layer, layer.parameter_shapes()) for layer in self.layers]
         return Layout.of(
             ({name: shape[name] for name in shape if name in layer.matrices} for layer, shape in shapes),
@@ -184,7 +184,7 @@ class Architecture:
 
 
 def _rates(dropout: float | Sequence[float] | None, n_hidden: int) -> list[float]:
-    """A rate for every hidden layer."""
+    """Return a rate for every hidden layer."""
     rates = list(dropout) if isinstance(dropout, (list, tuple)) else None
     if rates is None:
         return [Dropout(0.0 if dropout is None else dropout).rate] * n_hidden  # type: ignore[arg-type]
@@ -197,18 +197,18 @@ def _rates(dropout: float | Sequence[float] | None, n_hidden: int) -> list[float
 
 
 def _refuse_cancelled_bias(layers: tuple[Layer, ...]) -> None:
-    """The gradient of such a bias is rounding noise, which Adam would follow."""
+    """Refuse a bias before a layer that cancels it: its gradient is rounding noise, which Adam would follow."""
     kept = [layer for layer in layers if not layer.is_identity]
     for layer, after in pairwise(kept):
         if isinstance(layer, Dense) and layer.bias is not None and after.cancels_bias:
             raise ValueError(
-                f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the {type(after).__name__} behind it "
+                f"Dense({layer.n_in}, {layer.n_out}) has a bias, which the {type(after).__name__} after it "
                 f"cancels; write Dense({layer.n_in}, {layer.n_out}, bias=None)"
             )
 
 
 def _with_initialisers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Settle every Dense whose `init` is None: what suits the activation that follows, or the end of the network."""
+    """Choose the initialiser of every Dense whose `init` is None, by the activation that follows."""
     settled: list[Layer] = []
     suited = "glorot"
     for layer in reversed(layers):

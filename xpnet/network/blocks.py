@@ -1,4 +1,4 @@
-"""Prediction block by block: how many samples are held at a time, wherever their rows lie."""
+"""Predict block by block, so that few samples are held at a time, wherever their rows lie."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BLOCK = 16 * CHUNK  # rows that are converted, or copied to a device, at a time
 def predicted_blocks(
     infer: Callable[[Any], Any], rows: Any, ready: Callable[[Any], Any], n_held: int = BLOCK
 ) -> Iterator[Any]:
-    """Yield what a method of a network gives for rows, block by block, on the network's device.
+    """Yield the results of a method of a network for rows, block by block, on the network's device.
 
-    infer: such as network.predict.  rows (n_samples, n_features): of an array, a mapped file or a sparse matrix.
-    ready: makes an array of the network's backend and dtype of a slice of them.  n_held: rows of a slice.
+    infer: such as network.predict.  rows (n_samples, n_features): an array, a mapped file or a sparse matrix.
+    ready: converts a slice of rows to an array of the network's backend and dtype.  n_held: rows of a slice.
     """
     for start in range(0, rows.shape[0], n_held):
         yield infer(ready(rows[start : start + n_held]).T)
@@ -28,8 +28,8 @@ def predicted_blocks(
 def predict_in_blocks(
     backend: Backend, infer: Callable[[Any], Any], rows: Any, ready: Callable[[Any], Any], n_held: int = BLOCK
 ) -> np.ndarray:
-    """Return what a method of a network gives for all rows, on the host: (n_outputs, n_samples), or (n_samples,).
+    """Return the results of a method of a network for all rows, on the host: (n_outputs, n_samples), or (n_samples,).
 
-    backend: of the network.  The other arguments are those of `predicted_blocks`.
+    backend: the network's.  The other arguments are those of `predicted_blocks`.
     """
     return np.concatenate([backend.to_host(part) for part in predicted_blocks(infer, rows, ready, n_held)], axis=-1)

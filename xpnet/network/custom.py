@@ -1,8 +1,8 @@
-"""Activations and losses of one's own: a pair of kernels, held against central differences when it is made.
+"""Custom activations and losses: pairs of kernels, checked against central differences when they are made.
 
-A kernel is a function over an array namespace `xp` that writes into the arrays it is given and says nothing but the
-words of `xpnet.program.calls.WORDS`, each with `out=`; `xpnet.kernels.activations` and `losses` show how they look.
-Both checks record the pair as a Program, as a network does, so what passes here runs on every engine.
+A kernel is a function over an array namespace `xp` that writes into the arrays it receives and calls only the words of
+`xpnet.program.calls.WORDS`, each with `out=`; see `xpnet.kernels.activations` and `losses` for examples. Both checks
+record the pair as a Program, as a network does, so that a pair that passes runs on every engine.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from xpnet.program.recorder import Recorder, record
 
 __all__ = ["CustomActivation", "CustomLoss"]
 
-TOLERANCE = 1e-7  # relative error of a right derivative in float64
+TOLERANCE = 1e-7  # relative error of a correct derivative in float64
 _STEP = 1e-5
 _BATCH = 16
 _DIRECTIONS = 4
-_MARGIN = 20.0 * _STEP  # from a kink: further than two steps go
+_MARGIN = 20.0 * _STEP  # from a kink: more than two steps
 
 
 @dataclass(frozen=True)
 class CustomActivation(ActivationFunction):
-    """An activation of one's own: CustomActivation("double", forward, backward), then Activation(it) or activation=it.
+    """A custom activation: f = CustomActivation("double", forward, backward), then Activation(f) or activation=f.
 
     forward(xp, Z, out, *scratch) writes A (n, batch) for Z (n, batch); `out` may be `Z` itself unless from_input.
-    backward(xp, A, dA, out, *backward_scratch) writes dZ; with from_input it is given Z in place of A.
-    Z, unless it is `out`, and what the backward is given stay as they are. `out` and scratch hold anything at first,
-    the backward's too: layers share scratch.
-    scratch, backward_scratch, kinks, init: as in `ActivationFunction`.  name: in specs and files, none of xpnet's own.
-    The pair is checked at once in float64. Raises ValueError where it leaves the vocabulary, or where the derivative
-    is off by more than 1e-7, which is said with the error measured.
+    backward(xp, A, dA, out, *backward_scratch) writes dZ; with from_input it receives Z instead of A.
+    Inputs must not change, unless `out` is Z. `out` (unless it is Z) and scratch must be written before they are read,
+    since layers share scratch.
+    scratch, backward_scratch, kinks, init: as in `ActivationFunction`.  name: for specs and files, not one of xpnet's.
+    The pair is checked at once in float64. Raises ValueError for calls outside the vocabulary, or a relative error of
+    the derivative above 1e-7, which the message gives.
     """
 
     name: str = ""
@@ -81,20 +81,21 @@ class CustomActivation(ActivationFunction):
 
 @dataclass(frozen=True)
 class CustomLoss(Loss):
-    """A loss of one's own: CustomLoss("name", pair), then loss=it.
+    """A custom loss: l = CustomLoss("name", pair), then loss=l.
 
     pair(xp, A, Y, L, dA, work) writes the loss of each sample into L (1, batch) and its gradient by the last layer's
-    output A into dA, which like A, Y and work, for scratch, is (n_out, batch); it leaves A and Y as they are.
-    link(xp, A, out, *link_scratch): from A to predictions, None where A is one; with a link the last layer must have no
-    activation. It is link(xp, A, out, work, row) unless link_scratch says otherwise: "matrix" is (n_out, batch), "row"
-    (1, batch).  threshold: where a single output A is cut into classes 0 and 1; 0.5, but it must be given with a link,
-    in front of which A is cut.
-    n_outputs: for the check, which is made at once in float64: targets are columns that sum to 1, half of them one-hot
-    (for one output: 0, 1 and between), A is drawn from 0 to 1, from normal numbers and from -10 to 10. Samples whose
-    loss is not finite are left out.
-    It names no kinks: `check_gradients` cannot redraw a direction that passes a kink of this loss.
-    Raises ValueError where the pair leaves the vocabulary, or where the gradient is off by more than 1e-7, which is
-    said with the error measured.
+    output A into dA; A, Y, dA and work, for scratch, are (n_out, batch). It must not change A and Y.
+    link(xp, A, out, *link_scratch): from A to predictions, None if A is the prediction; with a link the last layer must
+    have no activation.  link_scratch: "matrix" (n_out, batch) or "row" (1, batch) for each scratch array of the link;
+    by default one of each.
+    threshold: separates classes 0 and 1 of a single output A; default 0.5. With a link it is required, and compared
+    with A before the link.
+    n_outputs: for the check, made at once in float64: targets are columns that sum to 1, half of them one-hot (for one
+    output: 0, 1 and between), A is drawn from 0 to 1, from normal numbers and from -10 to 10. Samples whose loss is not
+    finite are ignored.
+    It has no kinks: `check_gradients` cannot redraw a direction that passes a kink of this loss.
+    Raises ValueError for calls outside the vocabulary, or a relative error of the gradient above 1e-7, which the
+    message gives.
     """
 
     name: str
@@ -109,7 +110,7 @@ class CustomLoss(Loss):
         _check_scratch(f"link_scratch of loss {self.name!r}", self.link_scratch)
         if self.threshold is None and self.link is not None:
             raise ValueError(
-                f"loss {self.name!r} has a link and no threshold; needed is where a single output is cut "
+                f"loss {self.name!r} has a link and no threshold; give the value at which a single output is cut "
                 "before the link, such as threshold=0.0 for a sigmoid"
             )
         threshold = 0.5 if self.threshold is None else self.threshold
@@ -119,12 +120,12 @@ class CustomLoss(Loss):
 
     @property
     def output(self) -> str | None:  # type: ignore[override]
-        """A link stands in for the last layer's activation."""
+        """The last layer's activation: "identity" with a link, else any."""
         return None if self.link is None else "identity"
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """None that a spec could hold."""
+        """Empty: a spec holds only the name."""
         return {}
 
     def losses_into(self, xp: Any, A: Any, Y: Any, L: Any, dA: Any, work: Any) -> None:
@@ -132,20 +133,20 @@ class CustomLoss(Loss):
         self.pair(xp, A, Y, L, dA, work)
 
     def to_spec(self) -> str | dict[str, Any]:
-        """The name; `functions=` gives the pair back."""
+        """Return the name; `functions=` supplies the pair."""
         return self.name
 
 
 def _check_name(kind: str, name: Any, taken: Any) -> None:
     if not isinstance(name, str) or not name:
-        raise ValueError(f"the name of the {kind} is {name!r}; needed is a text, such as 'mine'")
+        raise ValueError(f"the name of the {kind} is {name!r}; it must be a text, such as 'mine'")
     if name in taken:
         raise ValueError(f"the {kind} {name!r} is one of xpnet's own; give yours another name")
 
 
 def _check_scratch(what: str, forms: Any) -> None:
     if not isinstance(forms, tuple) or not set(forms) <= {"matrix", "row"}:
-        raise ValueError(f"{what} is {forms!r}; needed is a tuple of 'matrix' and 'row'")
+        raise ValueError(f"{what} is {forms!r}; it must be a tuple of 'matrix' and 'row'")
 
 
 def _scratch(recorder: Recorder, name: str, forms: tuple[str, ...], n: int) -> list[Buffer]:
@@ -154,7 +155,7 @@ def _scratch(recorder: Recorder, name: str, forms: tuple[str, ...], n: int) -> l
 
 
 def _check_activation(what: str, function: ActivationFunction, n: int, in_place: bool) -> None:
-    """Hold sum of G * f(Z) of each sample against central differences, through the calls that a step would make."""
+    """Check the sum of G * f(Z) of each sample against central differences, using the calls of a step."""
 
     def build(recorder: Recorder) -> None:
         xp = recorder.xp
@@ -194,7 +195,7 @@ def _check_activation(what: str, function: ActivationFunction, n: int, in_place:
 
 
 def _inputs(kinks: tuple[float, ...], n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Z (n, _BATCH) for the check: normal numbers, all over -10 to 10, and both sides of each kink; none on a kink."""
+    """Return inputs Z (n, _BATCH): normal numbers, numbers from -10 to 10, and both sides of each kink."""
     shape = (n, _BATCH)
     inputs = [2.0 * rng.standard_normal(shape), _wide(shape, rng)]
     sides = np.where(np.indices(shape).sum(axis=0) % 2 == 0, 1.0, -1.0)
@@ -205,13 +206,13 @@ def _inputs(kinks: tuple[float, ...], n: int, rng: np.random.Generator) -> list[
 
 
 def _wide(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Numbers from -10 to 10, one in each of as many equal parts."""
+    """Return numbers from -10 to 10, one in each of as many equal parts."""
     size = shape[0] * shape[1]
     return np.array(20.0 * rng.permutation(np.arange(size) + rng.random(size)).reshape(shape) / size - 10.0)
 
 
 def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
-    """Hold the loss of each sample against central differences along random directions."""
+    """Check the loss of each sample against central differences along random directions."""
 
     def build(recorder: Recorder) -> None:
         names = ("A", "Y", "dA", "work")
@@ -228,7 +229,7 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
     engine = _engine(what, build, signature, written)
     rng = np.random.default_rng(0)
     Y = rng.uniform(0.1, 0.9, (n, _BATCH))
-    classes = rng.integers(max(n, 2), size=_BATCH // 2)  # soft and hard targets in turn
+    classes = rng.integers(max(n, 2), size=_BATCH // 2)  # soft and one-hot targets
     Y = Y / Y.sum(axis=0) if n > 1 else Y
     Y[:, ::2] = np.eye(n)[:, classes] if n > 1 else classes
 
@@ -242,7 +243,7 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
         _check_kept(what, engine, "pair", A=A, Y=Y)
         return np.array(engine.read("dA", _BATCH))
 
-    inside = rng.uniform(0.1, 0.9, (n, _BATCH))  # where a logarithm is defined, too
+    inside = rng.uniform(0.1, 0.9, (n, _BATCH))  # where logarithms are defined
     for A in (inside, 2.0 * rng.standard_normal((n, _BATCH)), _wide((n, _BATCH), rng)):
         error = _largest_error(value, A, gradient(A), rng, skip=True)
         if error is not None:
@@ -250,8 +251,7 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
         elif A is inside:
             raise ValueError(
                 f"{what} is finite for no sample of the check, A from 0.1 to 0.9 and targets from 0 to 1; "
-                "needed is a pair that is finite there and reads dA, L and work only after it has "
-                "written them"
+                "the pair must be finite there and read dA, L and work only after it has written them"
             )
     if loss.link is not None:
         _start(engine, A=inside)
@@ -259,29 +259,29 @@ def _check_loss(what: str, loss: CustomLoss, n: int) -> None:
         _check_kept(what, engine, "link", A=inside)
         if np.isnan(engine.read("P", _BATCH)).any():
             raise ValueError(
-                f"the link of {what} gives NaN for A from 0.1 to 0.9; needed is a link that is defined "
-                "there and reads out and scratch only after it has written them"
+                f"the link of {what} gives NaN for A from 0.1 to 0.9; it must be defined "
+                "there and read out and scratch only after it has written them"
             )
 
 
 def _engine(what: str, build: Callable[[Recorder], None], signature: str, written: tuple[str, ...]) -> Engine:
-    """Record a pair and bind it to NumPy in float64; refuse what cannot be recorded."""
+    """Record a pair and bind it to NumPy in float64; refuse a pair that cannot be recorded."""
     try:
         program: Program = record(build, batch=_BATCH, n_parameters=0)
     except (AttributeError, TypeError, RecordingError) as error:
         raise ValueError(
-            f"{what} cannot be recorded: {error}; needed is {signature}, in the words of "
+            f"{what} cannot be recorded: {error}; it must be {signature}, in the words of "
             "xpnet.program.calls.WORDS with out="
         ) from error
     missing = [name for name in written if name not in {call.out.buffer.name for call in program.calls}]
     if missing:
-        raise ValueError(f"{what} writes nothing into {' and '.join(missing)}; needed is {signature}, with out=")
+        raise ValueError(f"{what} writes nothing into {' and '.join(missing)}; it must be {signature}, with out=")
     backend = select_backend("cpu", "float64")
     return Replay(program, backend, backend.zeros(0))
 
 
 def _start(engine: Engine, **inputs: np.ndarray) -> None:
-    """Feed the inputs; all other memory is NaN, so that what reads it before it is written is found out."""
+    """Feed the inputs; all other memory is NaN, which exposes reads before writes."""
     for name in engine.program.buffers:
         engine.read(name, _BATCH)[...] = np.nan
     engine.feed(_BATCH, **inputs)
@@ -299,13 +299,13 @@ def _check_kept(what: str, engine: Engine, part: str, **arrays: np.ndarray) -> N
 def _largest_error(
     value: Callable[[np.ndarray], np.ndarray], x: np.ndarray, gradient: np.ndarray, rng: np.random.Generator, skip: bool
 ) -> float | None:
-    """Largest difference of a slope and v . gradient along random directions v, relative to the largest of them.
+    """Return the largest error of v . gradient as slope along random directions v, relative to the largest slope.
 
-    value: one number a sample (n_samples,).  x, gradient (n, n_samples).
-    skip: leave out samples where the value or a slope is not finite; None where no sample is left.
-    Slopes are Richardson's extrapolation of central differences over h and 2h, whose error is of order h^4: a steep
-    function's third derivative is not taken for a mistake. Source: Press et al., Numerical Recipes, section 5.7.
-    A slope below 1/100 of the values is lost in their rounding, and measured against that.
+    value: a function of x that returns one number per sample, (n_samples,).  x, gradient (n, n_samples).
+    skip: whether to ignore samples whose value or slope is not finite; returns None if none is left.
+    Slopes are Richardson's extrapolation of central differences over h and 2h, whose error is of order h^4, so that
+    steep functions pass. Source: Press et al., Numerical Recipes, section 5.7.
+    Slopes below 1/100 of the values are lost in rounding, so the error is relative to at least that.
     """
     V, h = rng.standard_normal((_DIRECTIONS, *x.shape)), _STEP
     values = value(x)
@@ -328,8 +328,8 @@ def _largest_error(
 
 def _refuse(what: str, part: str, error: float) -> None:
     if not error <= TOLERANCE:  # NaN too
-        unwritten = "; NaN comes, too, of out or scratch read before it is written" if np.isnan(error) else ""
+        unwritten = "; NaN also comes from out or scratch that is read before it is written" if np.isnan(error) else ""
         raise ValueError(
             f"the {part} of {what} disagrees with central differences: relative error {error:.1e}, "
-            f"needed is at most {TOLERANCE:g}; correct one of the two{unwritten}"
+            f"allowed is at most {TOLERANCE:g}; correct one of the two{unwritten}"
         )

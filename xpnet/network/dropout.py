@@ -13,15 +13,15 @@ from xpnet.network.layer import Array, Layer
 
 __all__ = ["Dropout"]
 
-MULTIPLIER = 0x9E3779B9  # odd, so that no two of 2^32 counters are equal; of a layer that is used alone
+MULTIPLIER = 0x9E3779B9  # of a layer used alone; odd, so that all 2^32 counters differ
 
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Set each input to 0 with probability `rate` and divide the others by 1 - rate; predictions leave it out.
+    """Set each input to 0 with probability `rate` and divide the others by 1 - rate; inactive in predictions.
 
-    rate: from 0 to below 1, cut to whole 2^-32 (a smaller one but 0 is 2^-32). Masks come from the seed of the
-    training run, the layer's place and the step: they are the same bit by bit on every device.
+    rate: at least 0 and below 1, rounded down to a multiple of 2^-32 (but above 0 at least 2^-32). Masks depend on the
+    seed of the training run, the layer's position and the step, and are equal bit by bit on every device.
     Source: Srivastava et al. (2014), Dropout.
     """
 
@@ -41,15 +41,15 @@ class Dropout(Layer):
         return self.rate == 0.0
 
     def working(self, training: bool) -> dict[str, str]:
-        """The mask, and the bits it is made of."""
+        """Return the forms of the mask and of its random bits."""
         return {"mask": "matrix", "bits": "bits", "spare": "bits"} if training else {}
 
     def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw {"key": (1, 1) uint32}, for a layer that is used alone; a network counts from the run's seed."""
+        """Draw {"key": (1, 1) uint32}, for a layer used alone; a network counts from the run's seed."""
         return {"key": rng.integers(2**32, size=(1, 1), dtype=np.uint32)}
 
     def train_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
-        """Write X * mask, both (n, batch), into `out`, with a mask drawn for it."""
+        """Draw a mask and write X * mask, both (n, batch), into `out`."""
         hash_bits(xp, arrays["index"], arrays["key"], arrays["bits"], arrays["spare"])
         dropout_mask(xp, arrays["bits"], self.rate, arrays["mask"])
         apply_mask(xp, X, arrays["mask"], out)
@@ -61,7 +61,7 @@ class Dropout(Layer):
         apply_mask(xp, dA, arrays["mask"], dX)
 
     def advance_into(self, xp: Any, arrays: dict[str, Array]) -> None:
-        """Move the key on by as many counters as a full batch has used."""
+        """Advance the key by the counters of a full batch."""
         advance_key(xp, arrays["key"], arrays["stride"])
 
     def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
@@ -71,6 +71,6 @@ class Dropout(Layer):
         return super().forward({**params, "index": xp.asarray(counters.reshape(batch, n)).T}, X, xp)
 
     def advance(self, params: dict[str, Array], trace: dict[str, Array], xp: Any = np) -> None:
-        """Move params["key"] on in place, so that the next `forward` draws another mask."""
+        """Advance params["key"] in place, so that the next `forward` draws another mask."""
         n, batch = trace["trace"].shape
         super().advance({**params, "stride": MULTIPLIER * n * batch % 2**32}, trace, xp)

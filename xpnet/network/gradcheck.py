@@ -1,6 +1,6 @@
-"""Hold gradients against central differences: the judge of every kernel, and of a user's own.
+"""Check gradients against central differences, for xpnet's kernels and custom ones.
 
-A directional derivative needs two evaluations whatever the number of parameters (as in HIPS/autograd's check_grads);
+A directional derivative needs two evaluations for any number of parameters (as in HIPS/autograd's check_grads);
 `numerical_gradient` goes element by element, for small cases.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["check_gradients", "numerical_gradient"]
 
 
 def numerical_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, h: float = 1e-6) -> np.ndarray:
-    """Return df/dx by central differences, (f(x + h) - f(x - h)) / 2h for each element; x is float64 and stays as is.
+    """Return df/dx by central differences, (f(x + h) - f(x - h)) / 2h for each element; x, float64, is unchanged.
 
     Source: Press et al., Numerical Recipes, eq. 5.7.7.
     """
@@ -40,12 +40,12 @@ def numerical_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, h: float
 def check_gradients(
     network: Network, X: Any, Y: Any, weights: Any = None, *, directions: int = 3, seed: int = 0, h: float = 1e-5
 ) -> float:
-    """Return the largest error of the network's gradient along random directions; at most 1e-7 if all is right.
+    """Return the largest error of the network's gradient along random directions; at most 1e-7 if it is correct.
 
     X, Y, weights: as for `Network.gradients`; the loss is that of a training step, with one fixed mask of dropout.
     Along each unit direction v, the slope (loss(theta + h v) - loss(theta - h v)) / 2h is compared with v . gradient;
     the error is relative to the gradient's norm. A direction along which a unit or a loss passes a kink within h is
-    redrawn: there is no slope, or it bends.
+    redrawn, since the slope is undefined or not constant there.
     Raises TypeError unless the network computes in float64, RuntimeError if every direction meets a kink.
     """
     if network.backend.dtype != np.float64:
@@ -87,7 +87,7 @@ def _slope(
 
 
 def _sides(network: Network, X: Any, Y: Any) -> list[np.ndarray]:
-    """For each kink of an activation or of the loss, on which side of it every number lies."""
+    """Return, for each kink of an activation or of the loss, on which side of it every number lies."""
     to_host = network.backend.to_host
     values = [to_host(A) for A in (X, *network.activations(X, training=True))]
     inputs = zip(network.layers, values[:-1], strict=True)
@@ -96,7 +96,7 @@ def _sides(network: Network, X: Any, Y: Any) -> list[np.ndarray]:
 
 
 def _parameter_mask(network: Network) -> np.ndarray:
-    """1 where theta holds a parameter, 0 in the padding between views."""
+    """Return 1 where theta holds a parameter, 0 in the padding between views."""
     mask = Parameters(network.architecture.layout, np.zeros(network.architecture.layout.size))
     for view in mask.named.values():
         view[...] = 1.0

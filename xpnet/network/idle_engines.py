@@ -1,4 +1,4 @@
-"""Engines of a network's Programs, kept for the next time and lent to one user at a time."""
+"""Keep the engines of a network's Programs and lend each to one user at a time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _KEPT = 8
 
 
 class IdleEngines:
-    """Those that nobody uses now, by key; two threads may use one network at once, as each engine has one user."""
+    """The engines not in use, by key; each engine has one user, so that threads can share a network."""
 
     def __init__(self) -> None:
         self._idle: list[tuple[Any, Engine]] = []
 
     @contextmanager
     def lend(self, key: Any, make: Callable[[], Engine]) -> Iterator[Engine]:
-        """Lend an engine kept under `key`, or one made now, and keep it afterwards."""
+        """Lend an engine kept under `key`, or a new one, and keep it afterwards."""
         engine = self._take(key) or make()
         yield engine
         self._idle.append((key, engine))

@@ -1,4 +1,4 @@
-"""What a network is given, checked: arrays of its own library and dtype, one sample a column."""
+"""Check the inputs of a network: arrays of its library and dtype, one sample per column."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class InputRange:
     scale: float | None = None
 
     def is_far(self, low: float, high: float) -> bool:
-        """Whether features in that range are far outside."""
+        """Whether features in that range are far outside; what is not finite is seen in the outputs."""
         margin = FAR * (self.high - self.low)
-        return bool(low < self.low - margin or high > self.high + margin)
+        return bool(np.isfinite([low, high]).all() and (low < self.low - margin or high > self.high + margin))
 
     def advice(self, low: float, high: float) -> str:
         """Say what features in a range far outside may be, and what would help."""
@@ -50,36 +50,36 @@ def scaled_rows(backend: Backend, rows: Array, scale: float | None) -> Array:
 def check_samples(
     backend: Backend, architecture: Architecture, X: Array, Y: Array | None = None, weights: Array | None = None
 ) -> int:
-    """Refuse arrays of the wrong side, dtype or shape; return the number of samples."""
+    """Refuse arrays of the wrong library, dtype or shape; return the number of samples."""
     _check_array(backend, "X", X, architecture.n_inputs)
     n_samples = int(X.shape[1])
     if Y is not None:
         _check_array(backend, "Y", Y, architecture.n_outputs)
         if Y.shape[1] != n_samples:
-            raise ValueError(f"X has {n_samples} samples (columns) and Y has {Y.shape[1]}; give as many of both")
+            raise ValueError(f"X has {n_samples} samples (columns) and Y has {Y.shape[1]}; give one column per sample")
     if weights is not None:
         _check_side(backend, "weights", weights)
         if tuple(weights.shape) != (n_samples,):
             raise ValueError(
-                f"weights is {tuple(weights.shape)}, needed is ({n_samples},), one number a sample; "
+                f"weights is {tuple(weights.shape)}; it must be ({n_samples},), one number per sample; "
                 f"reshape it with weights.reshape({n_samples})"
             )
         values = backend.to_host(weights)
         if not (values.min() >= 0.0 and values.max() < np.inf):  # so that NaN fails too
             raise ValueError(
-                "weights hold a number below 0, infinity or NaN; needed are finite ones of at least "
+                "weights hold a number below 0, infinity or NaN; they must be finite and at least "
                 "0: give a sample that should not count the weight 0"
             )
     return n_samples
 
 
 def _check_side(backend: Backend, name: str, array: Array) -> None:
-    """Refuse what is not an array of the network's library and dtype."""
+    """Refuse anything but an array of the network's library and dtype."""
     if not backend.owns(array):
         side = f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
         convert = f"pass network.backend.to_device({name})"
         if backend.device == "cpu" and hasattr(array, "get"):
-            convert = f"pass backend.to_host({name}), of the backend that it came from"
+            convert = f"pass backend.to_host({name}), with the backend that it came from"
         raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
     if name == "X" and array.dtype == np.uint8:
         raise TypeError(
@@ -101,7 +101,7 @@ def _check_array(backend: Backend, name: str, array: Array, n_rows: int) -> None
 
 
 def _shape_message(name: str, shape: tuple[int, ...], n_rows: int) -> str:
-    wanted = f"{name} is {shape}, needed is ({n_rows}, n_samples)"
+    wanted = f"{name} is {shape}; it must be ({n_rows}, n_samples)"
     if len(shape) == 2 and shape[1] == n_rows:
         return f"{name} is {shape}; one sample is one column: pass {name}.T"
     if len(shape) == 1 and n_rows == 1:

@@ -1,8 +1,8 @@
-"""What every layer can be asked, with the answers that most of them give.
+"""The interface of all layers, with defaults that suit most.
 
-A layer with parameters is a frozen dataclass that says its `type`, `parameter_shapes`, `initialize`, `forward_into` and
-`backward_into`, and stands in the table LAYERS of `xpnet.network.layers`. A network records these; `forward`,
-`backward` and `advance`, for a layer that is used alone, run the same on arrays made for the call.
+A layer with parameters is a frozen dataclass that defines its `type`, `parameter_shapes`, `initialize`, `forward_into`
+and `backward_into`, and stands in the table LAYERS of `xpnet.network.layers`. A network records these; `forward`,
+`backward` and `advance`, for a layer used alone, run the same on new arrays.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Array = Any
 
 
 class Layer:
-    """Base of all layers: immutable descriptions that say which kernels they run, and hold no parameters or state.
+    """Base of all layers: immutable descriptions that select kernels and hold no parameters or state.
 
-    `arrays` is what a layer works on, by name: its parameters, its running statistics and its working arrays.
+    arrays: in all methods, a layer's parameters, running statistics and working arrays by name.
     """
 
     type: ClassVar[str]  # in specs and model files
-    # Its parameters that are weights (n_out, n_in), which l1, l2, weight decay and max-norm work on; all others, and
-    # the running statistics, are columns (n, 1). Such a layer's output is called Z, and counts the layers' numbers up.
+    # Names of its weight matrices (n_out, n_in), to which l1, l2, weight decay and max-norm apply; other parameters and
+    # the running statistics are columns (n, 1). The output of a layer with matrices is called Z and numbers the layers.
     matrices: ClassVar[tuple[str, ...]] = ()
-    cancels_bias: ClassVar[bool] = False  # whether it subtracts the mean, and a bias in front of it with it
+    cancels_bias: ClassVar[bool] = False  # whether it subtracts the mean, and so a preceding bias
     least_batch: ClassVar[int] = 1  # samples that a training step needs
-    only_in_training: ClassVar[bool] = False  # whether predictions leave it out
-    is_random: ClassVar[bool] = False  # whether it works on `index`, `key` and `stride` of a counter, in training
+    only_in_training: ClassVar[bool] = False  # whether it is inactive in predictions
+    is_random: ClassVar[bool] = False  # whether training uses a counter: `index`, `key`, `stride`
 
     @property
     def kinks(self) -> tuple[float, ...]:
@@ -40,71 +40,73 @@ class Layer:
 
     @property
     def suited_init(self) -> str | None:
-        """The initialiser that suits weights in front of it; None where that is for the layer behind it to say."""
+        """The initialiser that suits preceding weights; None leaves the choice to the next layer."""
         return None
 
     @property
     def needs_input(self) -> bool:
-        """Whether the backward reads the input, which then may not be overwritten."""
+        """Whether the backward reads the input, which then must not be overwritten."""
         return False
 
     @property
     def needs_output(self) -> bool:
-        """Whether the backward reads the output, which then may not be overwritten."""
+        """Whether the backward reads the output, which then must not be overwritten."""
         return False
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """Forms, as for `working`, of the arrays in `arrays["scratch"]`, which the forward overwrites."""
+        """Forms, as in `working`, of the arrays in `arrays["scratch"]`, which the forward overwrites."""
         return ()
 
     @property
     def backward_scratch(self) -> tuple[str, ...]:
-        """Forms of those in `arrays["backward_scratch"]`, for the backward; the two may share arrays."""
+        """Forms of the arrays in `arrays["backward_scratch"]`, for the backward; the two may share arrays."""
         return ()
 
     @property
     def is_identity(self) -> bool:
-        """Whether the output is the input, so that nothing need be computed."""
+        """Whether the output is the input, without computation."""
         return False
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Name and shape of each parameter."""
+        """Return the shape of each parameter by name."""
         return {}
 
     def statistic_shapes(self) -> dict[str, Shape]:
-        """Name and shape of each running statistic, which training steps write and predictions read."""
+        """Return the shape of each running statistic by name; training steps write them, predictions read them."""
         return {}
 
     def working(self, training: bool) -> dict[str, str]:
-        """Name and form of the arrays that it needs besides: "matrix" and "bits" (uint32) (n, batch), "row" (1, batch),
-        "column" (n, 1). What the forward leaves there is there in the backward."""
+        """Return the form of each working array by name; the backward finds them as the forward left them.
+
+        Forms: "matrix" and "bits" (uint32) are (n, batch), "row" is (1, batch), "column" (n, 1).
+        """
         return {}
 
     def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw what lives on, parameters and statistics, on the host; {} if there is nothing."""
+        """Draw the initial parameters and statistics by name, on the host; {} if there are none."""
         return {}
 
     def output_size(self, n_in: int) -> int:
-        """Number of outputs when fed `n_in` features; raises ValueError if it takes another number."""
+        """Return the number of outputs for `n_in` features; raises ValueError if it needs another number."""
         return n_in
 
     def forward_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
-        """Write the output for X (n_in, batch) into `out`, as predictions need it."""
+        """Write the output for X (n_in, batch) into `out`, as in predictions."""
         raise NotImplementedError
 
     def train_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
-        """Write the output for X (n_in, batch) into `out`, as a training step needs it."""
+        """Write the output for X (n_in, batch) into `out`, as in a training step."""
         self.forward_into(xp, arrays, X, out)
 
     def backward_into(
         self, xp: Any, arrays: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
-        """Write the gradients for dA into `grads` and, unless None, dX; trace: the input or output, as it needs."""
+        """Write the gradients for dA into `grads` and, unless None, dX; trace: the input or output that it reads."""
         raise NotImplementedError
 
     def advance_into(self, xp: Any, arrays: dict[str, Array]) -> None:
-        """Move on what lives on besides the parameters; after the backward, in steps that update."""
+        """Advance running statistics and random keys; called after the backward in steps that update."""
 
     def forward(self, params: dict[str, Array], X: Array, xp: Any = np) -> tuple[Array, dict[str, Array]]:
         """Return the output and the trace for `backward`, as in a training step, for X (n_in, batch).
@@ -140,18 +142,18 @@ class Layer:
         return dX, grads
 
     def advance(self, params: dict[str, Array], trace: dict[str, Array], xp: Any = np) -> None:
-        """Move on, in place, what lives on in `params` besides the parameters, once for each trace of `forward`."""
+        """Advance statistics and keys in `params` in place; call it once for each trace of `forward`."""
         self.advance_into(xp, {**params, **trace})
 
     def to_spec(self) -> dict[str, Any]:
-        """The layer as a JSON-ready dict."""
+        """Return the layer as a JSON-ready dict."""
         return {"type": self.type, **values_of(self)}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], functions: Mapping[str, Any] | None = None) -> Self:
-        """Make the layer that `to_spec` said; functions: activations of one's own by name.
+        """Make the layer of a dict from `to_spec`; functions: custom activations by name.
 
-        Raises ValueError for an unknown or a missing key, or a value that cannot be.
+        Raises ValueError for an unknown or a missing key, or a bad value.
         """
         layer: Self = from_spec(cls, spec, "type", f"{cls.type} layer")
         return layer
@@ -168,7 +170,7 @@ def check_batch(layers: Iterable[Layer], batch: int) -> None:
 
 
 def left_out(layers: Iterable[Layer], n_samples: int, batch: int) -> int:
-    """How many samples an epoch leaves out: those of a last step that is too small for a layer, else none."""
+    """Return the samples that an epoch leaves out: those of a last step that is too small for a layer."""
     short = n_samples % batch
     return short if any(short < layer.least_batch for layer in layers) else 0
 

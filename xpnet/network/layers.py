@@ -1,6 +1,6 @@
-"""The layers a network is made of: immutable descriptions that say which kernels they run.
+"""The layers of a network: immutable descriptions that select kernels.
 
-A layer holds no parameters and no state. `Dropout`, `BatchNorm` and `LayerNorm` have modules of their own.
+A layer holds no parameters and no state. `Dropout`, `BatchNorm` and `LayerNorm` are in separate modules.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ __all__ = ["Activation", "Dense"]
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """Z = W X + b, every output connected with every input.
+    """Z = W X + b, every output connected to every input.
 
     n_in, n_out: number of inputs and outputs.
-    init: "normal", "inverse_sqrt", "glorot", "he" or "lecun"; None lets the network choose after the activation
-    that follows (alone: "glorot").  bias: "zeros", "normal" or a number to begin with, None for no bias, as before a
-    BatchNorm.
+    init: "normal", "inverse_sqrt", "glorot", "he" or "lecun"; None lets the network choose by the next activation
+    (used alone: "glorot").  bias: initially "zeros", "normal" or a number; None for no bias, as before a BatchNorm.
     """
 
     n_in: int
@@ -40,11 +39,11 @@ class Dense(Layer):
 
     type: ClassVar[str] = "dense"
     matrices: ClassVar[tuple[str, ...]] = ("W",)
-    suited_init: ClassVar[str] = "glorot"  # of a layer in front of it, without an activation between
+    suited_init: ClassVar[str] = "glorot"  # of a preceding layer without an activation between
 
     @property
     def needs_input(self) -> bool:
-        """The backward reads X."""
+        """True: the backward reads X."""
         return True
 
     def __post_init__(self) -> None:
@@ -56,17 +55,17 @@ class Dense(Layer):
             object.__setattr__(self, "bias", _constant_bias(self.bias))
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """W and, unless there is none, b."""
+        """Return the shapes of W and, unless there is none, b."""
         weights = {"W": (self.n_out, self.n_in)}
         return weights if self.bias is None else {**weights, "b": (self.n_out, 1)}
 
     def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw {"W": (n_out, n_in), "b": (n_out, 1)} in float64 on the host, without b if there is none."""
+        """Draw {"W": (n_out, n_in), "b": (n_out, 1)}, b only if there is one, in float64 on the host."""
         W = draw_weights(self.init or "glorot", self.n_in, self.n_out, rng)
         return {"W": W} if self.bias is None else {"W": W, "b": draw_biases(self.bias, self.n_out, rng)}
 
     def output_size(self, n_in: int) -> int:
-        """Number of outputs when fed `n_in` features; raises ValueError if it takes another number."""
+        """Return the number of outputs for `n_in` features; raises ValueError if it needs another number."""
         if n_in != self.n_in:
             raise ValueError(
                 f"Dense({self.n_in}, {self.n_out}) follows a layer with {n_in} outputs; "
@@ -89,7 +88,7 @@ class Dense(Layer):
 class Activation(Layer):
     """A = f(Z).  name: one of `xpnet.kernels.activations.ACTIVATIONS`, such as "relu", or a `CustomActivation`.
 
-    function: what the name stands for, None for "identity".
+    function: the named function, None for "identity".
     """
 
     name: str
@@ -107,17 +106,17 @@ class Activation(Layer):
         object.__setattr__(self, "function", function)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A pickle holds xpnet's own function as it was then, whose kernels may have taken other scratch.
+        # A pickle holds xpnet's function of its time, whose kernels may have used other scratch.
         self.__dict__.update({**state, "function": ACTIVATIONS.get(state["name"], state["function"])})
 
     @property
     def is_identity(self) -> bool:
-        """Whether the output is the input, so that nothing need be computed."""
+        """Whether the output is the input, without computation."""
         return self.function is None
 
     @property
     def needs_input(self) -> bool:
-        """Whether the backward reads Z, which then may not be overwritten."""
+        """Whether the backward reads Z, which then must not be overwritten."""
         return self.function is not None and self.function.from_input
 
     @property
@@ -164,19 +163,19 @@ class Activation(Layer):
         return super().from_spec({**spec, "name": name} if "name" in spec else spec)
 
 
-# One table from type to class, from which specs and model files are read.
+# From type to class, for specs and model files.
 LAYERS: dict[str, type[Layer]] = {layer.type: layer for layer in (Dense, Activation, Dropout, BatchNorm, LayerNorm)}
 
 
 def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> Layer:
-    """Make a layer of a dict such as {"type": "dense", "n_in": 784, "n_out": 100, "init": "he"}.
+    """Make a layer from a dict such as {"type": "dense", "n_in": 784, "n_out": 100, "init": "he"}.
 
-    functions: activations of one's own by name.
-    Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
+    functions: custom activations by name.
+    Raises ValueError for an unknown type, an unknown or a missing key, or a bad value.
     """
     if not isinstance(spec, dict):
         raise ValueError(
-            f'a layer of the spec is {spec!r}; needed is a dict such as {{"type": "activation", "name": "relu"}}'
+            f'a layer of the spec is {spec!r}; it must be a dict such as {{"type": "activation", "name": "relu"}}'
         )
     return LAYERS[check_option("layer type", spec.get("type"), LAYERS)].from_spec(spec, functions)
 
@@ -184,10 +183,10 @@ def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> La
 def own_function(
     kind: str, name: Any, needed: type, known: Collection[str], functions: Mapping[str, Any] | None
 ) -> Any:
-    """Return functions[name] where that is there, else the name; refuse what is neither xpnet's own nor there."""
+    """Return functions[name] if it exists, else the name; refuse a name that xpnet does not know either."""
     if not isinstance(functions, (Mapping, type(None))):
         raise ValueError(
-            f"functions is {functions!r}; needed is a dict of your own activations and losses by name: "
+            f"functions is {functions!r}; it must be a dict of your own activations and losses by name: "
             "functions={'mine': mine}"
         )
     if not isinstance(name, str) or name in known:
@@ -200,10 +199,10 @@ def own_function(
                 f"{error}; if it is one of your own, pass functions={{{name!r}: your {needed.__name__}}}"
             ) from None
     if not isinstance(functions[name], needed):
-        raise ValueError(f"functions[{name!r}] is {functions[name]!r}; needed is the {needed.__name__} of that name")
+        raise ValueError(f"functions[{name!r}] is {functions[name]!r}; it must be the {needed.__name__} of that name")
     if functions[name].name != name:
         raise ValueError(
-            f"functions[{name!r}] is the {needed.__name__} called {functions[name].name!r}; needed is the "
+            f"functions[{name!r}] is the {needed.__name__} called {functions[name].name!r}; it must be the "
             f"one called {name!r}: give each under its own name"
         )
     return functions[name]

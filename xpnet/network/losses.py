@@ -1,7 +1,7 @@
-"""The losses that a network can be trained with: which kernel, which link, which targets, and the loss's parameters.
+"""The losses of a network: their kernels, links, targets and parameters.
 
-A loss is a small frozen value, such as `Huber(delta=2.0)`; its name alone stands for it with its default parameters.
-The equations are in `xpnet.kernels.losses`, a loss of one's own is a `xpnet.CustomLoss`.
+A loss is a small frozen value, such as `Huber(delta=2.0)`; its name stands for it with default parameters. The
+equations are in `xpnet.kernels.losses`; a custom loss is an `xpnet.CustomLoss`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Array = Any
 
 
 class Loss:
-    """A loss and what goes with it; a subclass sets what differs.
+    """Base of all losses; a subclass sets the fields that differ.
 
-    name: in specs and messages.  kernel(xp, A, Y, L, dA, work, **parameters): one of `xpnet.kernels.losses`.
-    link(xp, A, out, *link_scratch): from the last layer's output to predictions, None where that output is one.
-    link_scratch: "matrix" (n_out, batch) or "row" (1, batch) for each array that it is given for use on the way.
+    name: for specs and messages.  kernel(xp, A, Y, L, dA, work, **parameters): one of `xpnet.kernels.losses`.
+    link(xp, A, out, *link_scratch): from the last layer's output to predictions, None if they are the same.
+    link_scratch: "matrix" (n_out, batch) or "row" (1, batch) for each scratch array of the link.
     output: the activation that the last layer must have, None for any.
-    threshold: where a single output of the last layer is cut into classes 0 and 1.
-    targets: what Y must hold: "numbers", "counts" (>= 0), "probabilities" (0 to 1), "distributions" (these, and each
+    threshold: separates classes 0 and 1 of a single output of the last layer.
+    targets: the contents of Y: "numbers", "counts" (>= 0), "probabilities" (0 to 1), "distributions" (these, and each
     column sums to 1) or "classes" (0 or 1).
     """
 
@@ -53,11 +53,11 @@ class Loss:
         self.kernel(xp, A, Y, L, dA, work, **self.parameters)
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
-        """For each kink, where A lies above it, for host arrays (n_out, n_samples): [] for a smooth loss."""
+        """Return, for each kink, where A is above it, for host arrays (n_out, n_samples); [] for a smooth loss."""
         return []
 
     def to_spec(self) -> str | dict[str, Any]:
-        """The name, or with parameters that are not the defaults {"name": "huber", "delta": 2.0}."""
+        """Return the name, or with non-default parameters a dict such as {"name": "huber", "delta": 2.0}."""
         defaults = defaults_of(type(self))
         changed = {name: value for name, value in values_of(self).items() if value != defaults[name]}
         return {"name": self.name, **changed} if changed else self.name
@@ -85,7 +85,7 @@ class AbsoluteError(Loss):
     kernel = staticmethod(kernels.absolute_error)
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
-        """Whether A > Y."""
+        """Return where A > Y."""
         return [A > Y]
 
 
@@ -99,14 +99,14 @@ class Huber(Loss):
     kernel = staticmethod(kernels.huber)
 
     def __post_init__(self) -> None:
-        limits = np.finfo(np.float32)  # in which a smaller one is 0, and a larger one infinite
+        limits = np.finfo(np.float32)  # where a smaller delta is 0 and a larger one infinite
         least, most = float(limits.tiny), float(limits.max)
         example = "1.0, which float32 can hold"
         delta = check_number("delta of huber", self.delta, at_least=least, at_most=most, example=example)
         object.__setattr__(self, "delta", delta)
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
-        """Whether the residual lies above -delta, and above delta."""
+        """Return where the residual is above -delta, and above delta."""
         residual = A - Y
         return [residual > -self.delta, residual > self.delta]
 
@@ -115,7 +115,7 @@ class Huber(Loss):
 class Poisson(Loss):
     """The negative log likelihood of counts whose log rate is the last layer's output; predictions are rates.
 
-    Rates are capped at exp(80); above, the gradient goes on with that value.
+    Rates are capped at exp(80), in the gradient too.
     """
 
     name = "poisson"
@@ -128,7 +128,7 @@ class Poisson(Loss):
 
 @dataclass(frozen=True)
 class Hinge(Loss):
-    """The hinge loss for targets 0 and 1: one output, or one score a class against the rest; predictions are scores."""
+    """The hinge loss for targets 0 and 1: one output, or a score per class against the rest; predictions are scores."""
 
     name = "hinge"
     kernel = staticmethod(kernels.hinge)
@@ -136,15 +136,15 @@ class Hinge(Loss):
     targets = "classes"
 
     def sides(self, A: Any, Y: Any) -> list[Any]:
-        """Whether the margin lies above 1."""
+        """Return where the margin is above 1."""
         return [(2.0 * Y - 1.0) * A > 1.0]
 
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(Loss):
-    """Cross-entropy of softmax(Z) with the targets; one class a sample.
+    """Cross-entropy of softmax(Z) with the targets; one class per sample.
 
-    smoothing: from 0 to below 1; every class gets smoothing / n_outputs of the target, the true one keeps the rest.
+    smoothing: from 0 to below 1; every class gets smoothing / n_outputs of the target, the true one the rest as well.
     The loss reported, in evaluation too, is the smoothed one, as in PyTorch (CrossEntropyLoss) and Keras.
     """
 
@@ -164,9 +164,9 @@ class SoftmaxCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropy(Loss):
-    """Cross-entropy of sigmoid(Z) with the targets, summed over the outputs, each a yes or no of its own.
+    """Cross-entropy of sigmoid(Z) with the targets, summed over the outputs, which are independent.
 
-    smoothing: from 0 to below 1; targets move towards 1/2 by that part of the way, as in Keras (BinaryCrossentropy).
+    smoothing: from 0 to below 1; targets move that fraction towards 1/2, as in Keras (BinaryCrossentropy).
     The loss reported, in evaluation too, is the smoothed one.
     """
 
@@ -185,9 +185,9 @@ class SigmoidCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class NegativeLogLikelihood(Loss):
-    """Minus the log probability of the target, for log probabilities: it needs output="log_softmax", as in PyTorch.
+    """Minus the log probability of the target; requires output="log_softmax", as in PyTorch.
 
-    The two together are softmax_cross_entropy, which is one kernel and cheaper; predictions are probabilities.
+    Together they equal softmax_cross_entropy, a single cheaper kernel; predictions are probabilities.
     """
 
     name = "negative_log_likelihood"
@@ -198,7 +198,7 @@ class NegativeLogLikelihood(Loss):
     targets = "distributions"
 
 
-# One table from name to class, from which specs, model files and the command line know a loss and its parameters.
+# From name to class, for specs, model files and the command line.
 LOSSES: dict[str, Callable[..., Loss]] = {
     loss.name: loss
     for loss in (
@@ -215,12 +215,12 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 
 
 def loss_of(found: Any) -> Loss:
-    """Return the loss that a name, a spec such as {"name": "huber", "delta": 1.0}, or a Loss says.
+    """Return the loss given by a name, a spec such as {"name": "huber", "delta": 1.0}, or a Loss.
 
-    Raises ValueError for anything else, naming the nearest name.
+    Raises ValueError for anything else and suggests the nearest name.
     """
     if isinstance(found, type) and issubclass(found, Loss):
-        raise ValueError(f"loss is the class {found.__name__}; needed is a value of it: {found.__name__}()")
+        raise ValueError(f"loss is the class {found.__name__}; it must be an instance: {found.__name__}()")
     if isinstance(found, Loss):
         return found
     if not isinstance(found, dict):

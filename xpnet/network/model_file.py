@@ -1,4 +1,4 @@
-"""Models on disk: named tensors and the spec in one safetensors file, written aside and renamed. Never pickle."""
+"""Store models in one safetensors file: named tensors and the spec, written atomically. Never pickle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_model(
     tensors: dict[str, np.ndarray],
     inputs: InputRange | None = None,
 ) -> None:
-    """Write the spec and the named tensors (`layers.0.W`, ...) to `path`, replacing it in one move.
+    """Write the spec and the named tensors (`layers.0.W`, ...) to `path`, replacing it atomically.
 
     inputs: the range that the features of the training lay in; it stands in the spec.
     """
@@ -36,10 +36,10 @@ def load_model(
 ) -> tuple[Architecture, dict[str, np.ndarray], InputRange | None]:
     """Read what `save_model` wrote: architecture, tensors and the range of the inputs.
 
-    functions: activations and losses of one's own.
+    functions: custom activations and losses.
 
     Everything is checked before a tensor is read: the header against the file's size (by safetensors), the names,
-    shapes and types against the spec. Raises FileNotFoundError, or ValueError in one line for any other file.
+    shapes and types against the spec. Raises FileNotFoundError, or ValueError for any other file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -56,14 +56,14 @@ def load_model(
         raise ValueError(f"{path} is not a whole safetensors file ({error}); save the model again") from None
     for name, value in tensors.items():
         if not np.isfinite(value).all():
-            raise ValueError(f"{path}: tensor {name} holds NaN or infinity; the model is of no use, train it again")
+            raise ValueError(f"{path}: tensor {name} holds NaN or infinity and must be finite; train the model again")
         if name.endswith("running_variance") and value.min() < 0.0:
-            raise ValueError(f"{path}: tensor {name} holds numbers below 0, a variance has none; train the model again")
+            raise ValueError(f"{path}: tensor {name} has negative numbers, a variance has none; train the model again")
     return architecture, tensors, inputs
 
 
 def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
-    """Name and shape of every tensor of a model file; the number in a name is the layer's index in the spec."""
+    """Return the shape of every tensor of a model file by name; names contain the layer's index in the spec."""
     layout = architecture.layout
     return {place.path: place.shape for place in (*layout.places, *layout.statistics)}
 
@@ -77,10 +77,8 @@ def _read_spec(
         )
     try:
         spec = json.loads(metadata["spec"])
-    except (ValueError, RecursionError):  # also a number of thousands of digits
-        raise ValueError(
-            f"{path}: its spec is not JSON that can be read; use a file that `Network.save` wrote"
-        ) from None
+    except (ValueError, RecursionError):  # ValueError: even a number of thousands of digits
+        raise ValueError(f"{path}: its spec is not readable JSON; use a file that `Network.save` wrote") from None
     inputs = spec.pop("inputs", None) if isinstance(spec, dict) else None
     try:
         return Architecture.from_spec(spec, functions), None if inputs is None else _input_range(inputs)

@@ -1,7 +1,7 @@
-"""A feed-forward network: an architecture, its parameters, and what can be asked of the two.
+"""A feed-forward network: an architecture and its parameters.
 
-One sample is one column: X is (n_features, n_samples). Every method takes arrays of the network's own backend and
-returns fresh ones. Training lives in `xpnet.training.loop`.
+One sample is one column: X is (n_features, n_samples). Every method takes arrays of the network's backend and
+returns new ones. Training is in `xpnet.training.loop`.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class Network:
 
     layers: sizes ([784, 100, 200, 10], with `activation`, `output` and `init`), or layers
     ([Dense(784, 100), Activation("relu"), ...]); `Network.from_spec` reads JSON.
-    activation: for all hidden layers or a list of one each (default "relu").  output: the last layer's (default
-    "identity"): names of `xpnet.kernels.activations.ACTIVATIONS`, or `CustomActivation` values.
+    activation: one for all hidden layers, or a list (default "relu").  output: the last layer's (default "identity").
+    Both are names of `xpnet.kernels.activations.ACTIVATIONS`, or `CustomActivation` values.
     loss: a name of `xpnet.network.losses.LOSSES`, a value such as `Huber(delta=2.0)`, or a `CustomLoss`.
     init: initialiser of all weights, None for the one that suits each activation.
     normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each hidden activation,
-    one for all or a list of one each; both go with sizes.
-    backend: from `select_backend`; None selects one.  seed: of the initial weights, the same on every device.
+    one for all or a list; both require sizes.
+    backend: from `select_backend`; None selects one.  seed: of the initial weights, equal on every device.
     parameters: the `Parameters`, weights and biases as one flat vector with views.
-    statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} where there are none.
-    inputs: the range of the features that it was trained on last, None before that; a model file keeps it.
-    owned: all that training changes, the vector of the parameters followed by that of the statistics.
+    statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} if there are none.
+    inputs: the range of the features that it was trained on last, None before; a model file keeps it.
+    owned: the vector of the parameters followed by that of the statistics: all that training changes.
     Raises ValueError for sizes, names or combinations that cannot work.
     """
 
@@ -81,10 +81,10 @@ class Network:
         seed: int = 0,
         functions: Mapping[str, Any] | None = None,
     ) -> Network:
-        """Make a network of a JSON-ready dict, as `to_spec` returns it:
+        """Make a network from a JSON-ready dict, as `to_spec` returns it, such as
 
         {"format": 1, "loss": "softmax_cross_entropy", "layers": [{"type": "dense", "n_in": 784, "n_out": 100,
-        "init": "he"}, {"type": "activation", "name": "relu"}, ...]}, the loss perhaps {"name": "huber", "delta": 2.0}.
+        "init": "he"}, {"type": "activation", "name": "relu"}, ...]}; the loss may be {"name": "huber", "delta": 2.0}.
         functions: the `CustomActivation` and `CustomLoss` values that the spec names, by these names.
         Raises ValueError for any other spec, or a function that is missing.
         """
@@ -92,7 +92,7 @@ class Network:
         return cls(architecture.layers, loss=architecture.loss, backend=backend, seed=seed)
 
     def to_spec(self) -> dict[str, Any]:
-        """The architecture as a JSON-ready dict, initialisers included; `from_spec` reads it back."""
+        """Return the architecture as a JSON-ready dict, including initialisers; `from_spec` reads it."""
         return self.architecture.to_spec()
 
     def forward(self, X: Array) -> Array:
@@ -105,14 +105,14 @@ class Network:
         return self._of_dataset(self.forward, X) if _is_dataset(X) else self._infer("forward", X)[0]
 
     def predict(self, X: Array) -> Array:
-        """Return predictions (n_outputs, n_samples): probabilities after a cross-entropy, rates, else the outputs.
+        """Return predictions (n_outputs, n_samples): probabilities, rates (poisson) or the outputs.
 
         X: as for `forward`.
         """
         return self._of_dataset(self.predict, X) if _is_dataset(X) else self._infer("predict", X)[0]
 
     def classify(self, X: Array) -> Array:
-        """Return a label (n_samples,) per sample: the highest output, or 0 and 1 where there is one output.
+        """Return a label per sample, (n_samples,): the index of the highest output, or 0 or 1 for one output.
 
         X: as for `forward`.
         """
@@ -133,8 +133,8 @@ class Network:
     def evaluate_loss(self, X: Array, Y: Array, weights: Array | None = None, *, training: bool = False) -> float:
         """Return the mean loss over the samples; Y (n_outputs, n_samples), weights (n_samples,) or None.
 
-        training: as in a training step on these samples as one batch, with the masks of dropout that `gradients` has
-        and the batch's own statistics; this is the function whose gradient `gradients` returns. Nothing moves on.
+        training: as in a training step on these samples as one batch, with the dropout masks of `gradients` and the
+        batch's statistics: the function whose gradient `gradients` returns. No state changes.
         """
         n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
         weighted, total, total_weight = weights is not None, 0.0, 0.0
@@ -154,10 +154,10 @@ class Network:
     def gradients(self, X: Array, Y: Array, weights: Array | None = None) -> Parameters:
         """Return the gradient of the mean loss as `Parameters`; the samples are taken as one batch.
 
-        Targets are not checked, as `train` checks them: softmax_cross_entropy needs columns of Y that
-        sum to 1, without which this is not its loss's gradient.
-        Dropout has the same masks at every call, and no running statistics move. Raises ValueError for one sample
-        and a BatchNorm.
+        Unlike in `train`, targets are not checked: with softmax_cross_entropy the gradient is right only if the columns
+        of Y sum to 1.
+        Every call has the same dropout masks, and running statistics do not change. Raises ValueError for a BatchNorm
+        and one sample.
         """
         n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
         with self.engine(
@@ -181,9 +181,8 @@ class Network:
     ) -> Network:
         """Read a network that `save` wrote, on any backend and in its dtype.
 
-        functions: the `CustomActivation` and `CustomLoss` values that it was made with, by their names.
-        Raises FileNotFoundError, or ValueError for a file that is truncated, hostile or not ours, and for a function
-        that is missing.
+        functions: its `CustomActivation` and `CustomLoss` values, by name.
+        Raises FileNotFoundError, or ValueError for a truncated or foreign file, or a missing function.
         """
         check_path("path", path, 'Network.load("model.safetensors")')
         architecture, tensors, inputs = load_model(path, functions)
@@ -203,11 +202,11 @@ class Network:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
 
     def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> AbstractContextManager[Engine]:
-        """Lend an engine for a Program, kept under `key` for the next time; whoever holds it is its only user."""
+        """Lend an engine for a Program, kept under `key` for the next call, to one user at a time."""
         return self._idle.lend(key, lambda: make_engine(build(), self.backend, self.owned))
 
     def check_samples(self, X: Array, Y: Array | None = None, weights: Array | None = None) -> int:
-        """Refuse arrays of the wrong side, dtype or shape; return the number of samples."""
+        """Refuse arrays of the wrong library, dtype or shape; return the number of samples."""
         return check_samples(self.backend, self.architecture, X, Y, weights)
 
     def relative(self, weights: Array | None) -> Array | None:
@@ -217,14 +216,14 @@ class Network:
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
     ) -> Program:
-        """The Program of one training step, seed that of dropout's masks; `describe()` tells it in text."""
+        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text."""
         return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
 
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
         self.architecture = architecture
         if backend is not None and not isinstance(backend, Backend):
             raise TypeError(
-                f"backend is {backend!r}; needed is what select_backend returns: backend=xpnet.select_backend('cpu')"
+                f"backend is {backend!r}; it must be what select_backend returns: backend=xpnet.select_backend('cpu')"
             )
         self.backend = select_backend() if backend is None else backend
         layout = architecture.layout
@@ -233,7 +232,7 @@ class Network:
         self.statistics = _statistics(layout, self.owned)
         self.inputs: InputRange | None = None
         self._has_warned = False
-        self.step_keys: Array | None = None  # how far `xpnet.step` has come in the masks of dropout
+        self.step_keys: Array | None = None  # the dropout keys after the last `xpnet.step`
         self._idle = IdleEngines()
 
     def warn_of_inputs(self, low: float, high: float) -> None:
@@ -276,7 +275,7 @@ def _is_dataset(X: Any) -> bool:
 
 
 def feed_samples(engine: Engine, size: int, X: Array, Y: Array, weights: Array | None) -> None:
-    """Put one batch into the buffers of a Program that gathers X, Y and perhaps weights."""
+    """Copy one batch into the buffers of a Program that gathers X, Y and perhaps weights."""
     if weights is None:
         engine.feed(size, X=X, Y=Y)
     else:
@@ -284,7 +283,7 @@ def feed_samples(engine: Engine, size: int, X: Array, Y: Array, weights: Array |
 
 
 def _drawn(architecture: Architecture, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-    """Draw what the layers start with, by its name in files."""
+    """Draw the initial parameters and statistics, named as in files."""
     for i, layer in enumerate(architecture.layers):
         if layer.parameter_shapes():
             yield from ((f"layers.{i}.{name}", value) for name, value in layer.initialize(rng).items())
@@ -299,7 +298,7 @@ def _check_range(path: Any, tensors: Mapping[str, np.ndarray], dtype: np.dtype[A
 
 
 def _fill(network: Network, values: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Move initial or loaded parameters and statistics, one by one by name, to a GPU in one copy."""
+    """Set parameters and statistics by name, in one copy to a GPU."""
     layout, on_cpu = network.architecture.layout, network.backend.device == "cpu"
     host = network.owned if on_cpu else np.zeros(layout.size + layout.n_statistics, network.backend.dtype)
     arrays = {**Parameters(layout, host[: layout.size]).named, **_statistics(layout, host)}
@@ -314,10 +313,10 @@ def _statistics(layout: Layout, owned: Array) -> dict[str, Array]:
 
 
 def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architecture:
-    """Sizes and what goes with them, or layers."""
+    """Return the architecture given by sizes and their options, or by layers."""
     if isinstance(layers, (str, dict)) or not isinstance(layers, Sequence):
         raise TypeError(
-            f"layers is a {type(layers).__name__}; needed are sizes such as [784, 100, 10], or layers; "
+            f"layers is a {type(layers).__name__}; it must be sizes such as [784, 100, 10], or layers; "
             "a spec goes to Network.from_spec(spec)"
         )
     if all(isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in layers):
@@ -328,7 +327,7 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
     if not all(isinstance(item, Layer) for item in layers):
         found = sorted({type(item).__name__ for item in layers})
         raise TypeError(
-            f"layers holds {found}; give sizes only, or layers such as Dense and Activation only, "
+            f"layers holds {found}; give only sizes, or only layers such as Dense and Activation, "
             "or use Network.from_spec for dicts"
         )
     for name, value in with_sizes.items():
@@ -341,7 +340,7 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
 
 
 def _capacity(n_samples: int) -> int:
-    """Buffer size for inference: the next power of two, at most CHUNK, so that few different ones are kept."""
+    """Return the capacity for inference: the next power of two, at most CHUNK, so that few engines are kept."""
     return min(CHUNK, 1 << (n_samples - 1).bit_length())
 
 

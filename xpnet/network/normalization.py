@@ -25,7 +25,7 @@ __all__ = ["BatchNorm", "LayerNorm"]
 
 @dataclass(frozen=True)
 class _Normalization(Layer):
-    """What the two have in common: n features, each with its own scale gamma and offset beta."""
+    """Base of both: n features, each with a scale gamma and an offset beta."""
 
     n: int
 
@@ -36,7 +36,7 @@ class _Normalization(Layer):
         object.__setattr__(self, "n", check_whole("n", self.n, at_least=1))
 
     def _check_eps(self, eps: float) -> None:
-        limits = np.finfo(np.float32)  # takes a smaller one for 0, and a feature that never changes would be 0 / 0
+        limits = np.finfo(np.float32)  # where a smaller eps is 0, and a constant feature 0 / 0
         least, most = float(limits.tiny), float(limits.max)
         example = "1e-5, which float32 can hold; leave it out for the default"
         eps = check_number(f"{self._called} eps", eps, at_least=least, at_most=most, example=example)
@@ -47,7 +47,7 @@ class _Normalization(Layer):
         return type(self).__name__
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """gamma and beta, (n, 1) each."""
+        """Return the shapes of gamma and beta, (n, 1) each."""
         return {"gamma": (self.n, 1), "beta": (self.n, 1)}
 
     def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -55,7 +55,7 @@ class _Normalization(Layer):
         return {"gamma": np.ones((self.n, 1)), "beta": np.zeros((self.n, 1))}
 
     def output_size(self, n_in: int) -> int:
-        """As many outputs as inputs; raises ValueError if they are not n."""
+        """Return the number of outputs, `n_in`; raises ValueError if it is not n."""
         if n_in != self.n:
             raise ValueError(
                 f"{self._called}({self.n}) follows a layer with {n_in} outputs; write {self._called}({n_in})"
@@ -75,10 +75,10 @@ class _Normalization(Layer):
 class BatchNorm(_Normalization):
     """Y = gamma * (X - mean) / sqrt(variance + eps) + beta, mean and variance of each feature over the batch.
 
-    n: number of features.  Predictions use running statistics instead, which training steps move by
-    running = (1 - momentum) * running + momentum * batch's (the convention of PyTorch), with the unbiased variance,
-    n_samples - 1 below. Sample weights do not enter the statistics. A training step needs two samples or more.
-    Raises ValueError for n, momentum (above 0, at most 1) or eps (above 0, in float32) that cannot be.
+    n: number of features.  Predictions use running statistics instead, which training steps update:
+    running = (1 - momentum) * running + momentum * batch's, as in PyTorch, with the unbiased variance (divided by
+    n_samples - 1). Sample weights do not affect the statistics. A training step needs two samples or more.
+    Raises ValueError for a bad n, momentum (above 0, at most 1) or eps (above 0, in float32).
     Source: Ioffe and Szegedy (2015), Batch Normalization, algorithms 1 and 2.
     """
 
@@ -99,11 +99,11 @@ class BatchNorm(_Normalization):
         self._check_eps(self.eps)
 
     def statistic_shapes(self) -> dict[str, Shape]:
-        """running_mean and running_variance, (n, 1) each."""
+        """Return the shapes of running_mean and running_variance, (n, 1) each."""
         return {"running_mean": (self.n, 1), "running_variance": (self.n, 1)}
 
     def working(self, training: bool) -> dict[str, str]:
-        """The batch's statistics and the normalized values, or a scratch column."""
+        """Return the forms of the batch's statistics and normalized values, or of a scratch column."""
         columns = {"mean": "column", "variance": "column", "inverse": "column", "scale": "column"}
         return {"xhat": "matrix", **columns} if training else {"scale": "column"}
 
@@ -113,7 +113,7 @@ class BatchNorm(_Normalization):
         return {**super().initialize(rng), **statistics}
 
     def forward_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
-        """Write Y for X, both (n, batch), into `out`, by the running statistics."""
+        """Write Y for X, both (n, batch), into `out`, using the running statistics."""
         batch_norm_inference(
             xp,
             X,
@@ -127,7 +127,7 @@ class BatchNorm(_Normalization):
         )
 
     def train_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
-        """Write Y for X, both (n, batch), into `out`, by the batch's own statistics."""
+        """Write Y for X, both (n, batch), into `out`, using the batch's statistics."""
         normalize(xp, X, 1, self.eps, arrays["mean"], arrays["variance"], arrays["inverse"], arrays["xhat"], out)
         scale_and_shift(xp, arrays["xhat"], arrays["gamma"], arrays["beta"], out)
 
@@ -142,8 +142,8 @@ class BatchNorm(_Normalization):
 class LayerNorm(_Normalization):
     """Y = gamma * (X - mean) / sqrt(variance + eps) + beta, mean and variance of each sample over its n features.
 
-    n: number of features.  It keeps no statistics: training and prediction are the same.
-    Raises ValueError for n or eps (above 0, in float32) that cannot be.
+    n: number of features.  It has no running statistics: training and prediction are the same.
+    Raises ValueError for a bad n or eps (above 0, in float32).
     Source: Ba, Kiros and Hinton (2016), Layer Normalization.
     """
 
@@ -158,12 +158,12 @@ class LayerNorm(_Normalization):
         self._check_eps(self.eps)
 
     def working(self, training: bool) -> dict[str, str]:
-        """Each sample's statistics, the normalized values and, for the backward, scratch."""
+        """Return the forms of each sample's statistics, the normalized values and, for the backward, scratch."""
         arrays = {"mean": "row", "inverse": "row", "xhat": "matrix"}
         return {**arrays, "work": "matrix"} if training else arrays
 
     def forward_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
         """Write Y for X, both (n, batch), into `out`."""
-        inverse = arrays["inverse"]  # the variance itself is not needed again
+        inverse = arrays["inverse"]  # the variance is not needed again
         normalize(xp, X, 0, self.eps, arrays["mean"], inverse, inverse, arrays["xhat"], out)
         scale_and_shift(xp, arrays["xhat"], arrays["gamma"], arrays["beta"], out)

@@ -1,7 +1,7 @@
-"""Parameters as one flat vector, and how they are drawn.
+"""Keep parameters in one flat vector, and draw their initial values.
 
-`Layout` says where each weight matrix, bias and other parameter lies in the vector; `Parameters` is such a vector with
-its views. Gradients have the same layout, so an update rule is a few calls for the whole network.
+`Layout` gives the place of each weight matrix, bias and other parameter in the vector; `Parameters` is such a vector
+with its views. Gradients have the same layout, so that an update rule is a few calls for the whole network.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from xpnet.checks import check_whole
 
 ALIGNMENT = 64
-MAXIMUM_SIZE = 2**31 - 1  # what a 32-bit index reaches; 8 GiB of float32
+MAXIMUM_SIZE = 2**31 - 1  # the largest 32-bit index; 8 GiB of float32
 
 Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an array of a layer lies in a flat vector.
+    """The place of a layer's array in a flat vector.
 
-    layer: index of the layer.  name: the layer's own, such as "W".  offset: of its first element.
+    layer: index of the layer.  name: in the layer, such as "W".  offset: of its first element.
     """
 
     layer: int
@@ -40,18 +40,18 @@ class Place:
         return f"layers.{self.layer}.{self.name}"
 
     def view(self, flat: Any) -> Any:
-        """The array as a view of the vector."""
+        """Return the array as a view of the vector."""
         n_rows, n_columns = self.shape
         return flat[self.offset : self.offset + n_rows * n_columns].reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each layer's arrays lie: all weight matrices first, then b, gamma and beta, each on a 64-element boundary.
+    """The places of all arrays: weight matrices first, then b, gamma and beta, each on a 64-element boundary.
 
-    places: of the parameters, layer by layer.  n_weights: where the matrices end, which weight decay works on.
-    size: length of the parameters' vector, theta.  statistics, n_statistics: the running statistics, in a region of
-    their own that follows theta; their offsets count from its start.
+    places: of the parameters, layer by layer.  n_weights: the end of the matrices, to which weight decay applies.
+    size: length of the parameters' vector, theta.  statistics, n_statistics: places and length of the running
+    statistics, in a region that follows theta; their offsets count from its start.
     """
 
     places: tuple[Place, ...]
@@ -67,7 +67,7 @@ class Layout:
         columns: Iterable[Mapping[str, Shape]],
         statistics: Iterable[Mapping[str, Shape]] = (),
     ) -> Layout:
-        """Lay out, layer by layer, arrays of these names and shapes; raises ValueError if too large to index."""
+        """Lay out arrays of these names and shapes, layer by layer; raises ValueError if too large to index."""
         weights, n_weights = _placed(matrices, 0)
         others, size = _placed(columns, n_weights)
         kept, n_statistics = _placed(statistics, 0)
@@ -82,7 +82,7 @@ class Layout:
 
     @property
     def matrices(self) -> tuple[Place, ...]:
-        """Where the weight matrices lie, which lead the vector."""
+        """The places of the weight matrices, at the start of the vector."""
         return tuple(place for place in self.places if place.offset < self.n_weights)
 
     @property
@@ -92,7 +92,7 @@ class Layout:
 
 
 def _placed(arrays: Iterable[Mapping[str, Shape]], position: int) -> tuple[tuple[Place, ...], int]:
-    """Place arrays, layer by layer, one behind the other, from `position` on; returns where they end."""
+    """Place arrays, layer by layer, one after another from `position`; returns their end."""
     places = []
     for layer, shapes in enumerate(arrays):
         for name, shape in shapes.items():
@@ -102,18 +102,17 @@ def _placed(arrays: Iterable[Mapping[str, Shape]], position: int) -> tuple[tuple
 
 
 class _Views(list[Any]):
-    """A list whose items are written into and never replaced, so that none can part from the flat vector."""
+    """A list whose items can be written into but not replaced, so that all stay views of the flat vector."""
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self[index][...] = value
 
 
 class Parameters:
-    """One flat vector (size,) with a view on every parameter: weight matrices (n_out, n_in), columns (n, 1).
+    """A flat vector (size,) with a view of every parameter: weight matrices (n_out, n_in), columns (n, 1).
 
     flat: the vector; the few elements between two views are zero and stay zero.
-    weights[l], biases[l]: writable views of weight matrix l, W of a dense layer, and of the column behind it, b; None
-    is the bias of a layer without one.
+    weights[l], biases[l]: writable views of W and b of dense layer l; None is the bias of a layer without one.
     named: every view by its name in a model file, such as "layers.0.W" or "layers.1.gamma".
     """
 
@@ -138,7 +137,7 @@ class Parameters:
 
 
 def random_generator(seed: int, purpose: int) -> np.random.Generator:
-    """A generator on the host, so that every device sees the same numbers; `purpose` keeps the streams apart.
+    """Return a generator on the host, so that every device gets the same numbers; `purpose` separates the streams.
 
     Purposes: 0 initial weights, 1 order of the samples, 2 masks of dropout.
     Raises ValueError or TypeError for a bad seed.
@@ -162,9 +161,9 @@ def _he(n_in: int, n_out: int) -> float:
     return math.sqrt(2.0 / n_in)
 
 
-# Standard deviation of the normal distribution that a weight is drawn from.
+# Standard deviation of the normal distribution of a weight.
 # glorot: Glorot and Bengio (2010), eq. 12.  he: He et al. (2015), eq. 10.
-# lecun: LeCun et al. (1998), Efficient BackProp, section 4.6; the same rule as Nielsen's, asked for by selu.
+# lecun: LeCun et al. (1998), Efficient BackProp, section 4.6; the same rule as Nielsen's, required by selu.
 # normal: 1.  inverse_sqrt: Nielsen, chapter 3, "Weight initialization".
 WEIGHT_INITIALISERS = {
     "normal": _standard_normal,

@@ -1,7 +1,7 @@
-"""THE page of xpnet: what a step of a network is, recorded from the kernels as a list of calls, the Program.
+"""THE page of xpnet: a step of a network, recorded from the kernels as a list of calls, the Program.
 
-`training_program` runs the kernels of one step once, with a recorder in place of NumPy, and so gathers the calls that
-engines then run. This is what it records of a 2-3-1 network with tanh, squared error and SGD, batch 4; each kernel's
+`training_program` runs the kernels of one step once, with a recorder instead of NumPy, and so collects the calls that
+engines then run. For a 2-3-1 network with tanh, squared error and SGD, batch 4, it records the following; each kernel's
 name stands before its equation, each call before the shape of its result:
 
     gather   X (2, 4) <- X[order]
@@ -38,8 +38,8 @@ name stands before its equation, each call before the shape of its result:
                theta = theta - gradient     (256,)
 
 `network.training_program(4, xpnet.SGD(), False).describe()` prints it, with operations and bytes. Names count dense
-layers from 1, as the books do: Z1 = W1 X + b1, A1 = f(Z1). `evaluation_program` and `inference_program` record what
-measures and predicts.
+layers from 1, as in the books: Z1 = W1 X + b1, A1 = f(Z1). `evaluation_program` and `inference_program` record
+evaluation and prediction.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from xpnet.program.recorder import Recorder, record
 
 
 class RecordsUpdate(Protocol):
-    """What a Program needs of an optimizer: the names of its slots and results, and the calls of its update."""
+    """The part of an optimizer that a Program needs: names of slots and results, and the calls of its update."""
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class RecordsUpdate(Protocol):
     ) -> None:
         """Record the update of theta by the gradient, which may be overwritten.
 
-        n_weights: elements of theta before the biases.  matrices (n_out, n_in): of weights.
+        n_weights: elements of theta before the biases.  matrices (n_out, n_in): the weights.
         weight: samples of the update, or the sum of their weights.
         """
         ...
@@ -96,12 +96,13 @@ def training_program(
     seed: int = 0,
     n_accumulated: int = 1,
 ) -> Program:
-    """gather | gradient (forward, loss, backward) | update; without an optimizer it ends at the gradient.
+    """Record gather | gradient (forward, loss, backward) | update; without an optimizer it ends at the gradient.
 
-    seed: of dropout's masks.  Only with an optimizer do masks and running statistics move on from step to step.
-    n_accumulated: batches to an update, by the mean over all their samples: gradient | accumulate | update.
-    Results of a step: loss, the SUM over the batch; weight, the sum of the sample weights, where there are any; and
-    those of the optimizer's update.
+    weighted: whether samples have weights.  seed: of dropout's masks.  Masks and running statistics change from step to
+    step only with an optimizer.
+    n_accumulated: batches per update, by the mean over all their samples: gradient | accumulate | update.
+    Results of a step: loss, the SUM over the batch; if weighted, weight, the sum of the sample weights; and those of
+    the optimizer's update.
     Raises ValueError if a layer needs a larger batch, also for a smaller one (`Program.at`).
     """
     layout = architecture.layout
@@ -139,7 +140,7 @@ def training_program(
 
 
 def _accumulate(recorder: Recorder, gradient: Buffer, weight: Buffer | float) -> Buffer:
-    """Record the sum over batches and the mean that an update begins with; returns the sum of the weights."""
+    """Record the sum over batches and the mean before the update; return the sum of the weights."""
     xp, total = recorder.xp, recorder.flat("accumulated", gradient.size)
     total_weight = recorder.scalar_in(recorder.flat("accumulated weight", 1), "samples", 0)
     with recorder.phase("accumulate"):
@@ -152,9 +153,9 @@ def _accumulate(recorder: Recorder, gradient: Buffer, weight: Buffer | float) ->
 def evaluation_program(
     architecture: Architecture, batch: int, weighted: bool, with_accuracy: bool, seed: int | None = None
 ) -> Program:
-    """gather | forward and loss; results: loss, weight (weighted), correct and correct_weight (with_accuracy).
+    """Record gather | forward and loss; results: loss, weight (weighted), correct and correct_weight (with_accuracy).
 
-    seed: None to measure as predictions are made; a number for the forward pass of a training step with that seed.
+    seed: None for the forward pass of predictions; a number for that of a training step with that seed.
     """
 
     def build(recorder: Recorder) -> None:
@@ -172,7 +173,7 @@ def evaluation_program(
 
 
 def inference_program(architecture: Architecture, batch: int, kind: str, seed: int | None = None) -> Program:
-    """forward only; the buffers called output0, output1, ... hold what was asked for.
+    """Record the forward pass; the buffers output0, output1, ... hold the results.
 
     kind: "forward" (the last layer's output), "predict" (through the loss's link), "activations" (every layer's).
     seed: as for `evaluation_program`.
@@ -201,7 +202,7 @@ def inference_program(architecture: Architecture, batch: int, kind: str, seed: i
 
 
 def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, Any]]:
-    """What each layer works on, by name: its parameters and its running statistics."""
+    """Return each layer's parameters and running statistics by name."""
     layout = architecture.layout
     params = _views(recorder, recorder.theta, architecture, layout.places, "")
     statistics = _views(recorder, recorder.statistics, architecture, layout.statistics, "")
@@ -211,7 +212,7 @@ def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, An
 def _views(
     recorder: Recorder, flat: Buffer, architecture: Architecture, places: tuple[Place, ...], prefix: str
 ) -> list[dict[str, Any]]:
-    """{"W": ..., "b": ...} of each layer in theta, in the gradient or in the statistics."""
+    """Return {"W": ..., "b": ...} of each layer in theta, in the gradient or in the statistics."""
     numbers, matrices = _numbering(architecture), set(architecture.layout.matrices)
     views: list[dict[str, Any]] = [{} for _ in numbers]
     for place in places:
@@ -225,7 +226,7 @@ def _views(
 
 
 def _working(recorder: Recorder, layer: Layer, n: int, number: int, training: bool) -> dict[str, Buffer]:
-    """The working arrays of a layer of n features."""
+    """Return the working arrays of a layer of n features, by name."""
     made: dict[str, Buffer] = {}
     for name, form in layer.working(training).items():
         label = _free_name(recorder, f"{name}{number}")
@@ -239,12 +240,12 @@ def _working(recorder: Recorder, layer: Layer, n: int, number: int, training: bo
 
 
 def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int) -> dict[str, Any]:
-    """Counters for a random layer of n features: of each place, of the step, and how far a step goes.
+    """Return the counters of a random layer of n features: of each element, of the step, and the stride of a step.
 
-    A short batch goes as far as a full one, so that a step's counters depend on nothing but how many came before it.
+    The stride is that of a full batch, so that a step's counters depend only on its number.
     """
     start, multiplier = (int(value) for value in masks.integers(2**32, size=2))
-    multiplier |= 1  # odd: no two of 2^32 counters are equal
+    multiplier |= 1  # odd, so that all 2^32 counters differ
     keys = recorder.state(_free_name(recorder, f"keys{number}"), 1, "uint32")
     return {
         "index": recorder.constant(_free_name(recorder, f"index{number}"), n, start, multiplier),
@@ -254,7 +255,7 @@ def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int
 
 
 def _numbering(architecture: Architecture) -> list[int]:
-    """For each layer the number of layers with weights up to and with it."""
+    """Return, for each layer, the number of layers with weights up to and including it."""
     numbers, count = [], 0
     for layer in architecture.layers:
         count += bool(layer.matrices)
@@ -267,7 +268,7 @@ def _forward(
 ) -> list[Buffer]:
     """Record the forward pass; returns X and the output of every layer, and adds their working arrays to `arrays`.
 
-    A layer may write over its input if no backward reads that: A1 = relu(Z1) lies where Z1 was.
+    A layer overwrites its input if no backward reads that: A1 = relu(Z1) lies where Z1 was.
     seed: of dropout's masks in training; None for the forward pass of predictions.
     """
     masks = None if seed is None else random_generator(seed, 2)
@@ -299,7 +300,7 @@ def _forward(
 
 
 def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: bool, with_accuracy: bool) -> Buffer:
-    """Record the loss and what is counted; returns its gradient by the last layer's output, of the batch's mean."""
+    """Record the loss and the counts; returns the gradient of the batch's mean by the last layer's output."""
     xp, n_outputs = recorder.xp, architecture.n_outputs
     loss = architecture.loss
     Y = recorder.batch_matrix("Y", n_outputs)
@@ -341,7 +342,7 @@ def _backward(
         layer, inputs = architecture.layers[i], outputs[i]
         if layer.is_identity:
             continue
-        dX = None  # nobody needs the gradient by the data
+        dX = None  # the gradient by the data is not needed
         if i > 0:
             dX = recorder.batch_matrix(_free_name(recorder, f"d{inputs.name}"), inputs.shape[0])
         trace = inputs if layer.needs_input else outputs[i + 1]
@@ -351,7 +352,7 @@ def _backward(
 
 
 def _scratch(recorder: Recorder, forms: tuple[str, ...], size: int) -> list[Buffer]:
-    """Arrays for use on the way; all kernels of one width share them, as each uses them at another time."""
+    """Return scratch arrays; all kernels of one width share them, since each uses them at another time."""
     buffers = []
     for i, form in enumerate(forms):
         name = f"scratch{1 + forms[:i].count(form)} {size if form == 'matrix' else form}"

@@ -2,7 +2,7 @@
 
 Every function draws into the axes it is given as `ax`, or into new ones, and returns them. Nothing is shown and no
 state of pyplot is used, so a machine without a display will do; `save(ax, "name.png")` writes a file. Only the
-sign of a weight is told by colour alone.
+sign of a weight is shown by colour alone.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _MARKED = 40  # epochs that are few enough to mark each
 _POINTS = 801
-# Of each power of ten, what is labelled where the largest value is less than so many times the smallest; (): it is
-# too little for multiples.
+# (ratio, multiples): the labels within each power of ten if the largest value is less than ratio times the smallest;
+# () if that is too little for multiples.
 _LABELLED = ((3.0, ()), (20.0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)), (1e4, (1.0, 2.0, 5.0)))
 _BESIDE = 1e-9  # from a kink, of the width of the picture
 
@@ -37,7 +37,7 @@ def loss_curve(history: Sequence[Record], ax: Axes | None = None, *, log: bool =
     names = [name for name in measures if name.endswith("loss")]
     if not names:
         raise ValueError(
-            f"the records have {', '.join(measures) or 'no measures'}; needed is a loss, such as "
+            f"the records have {', '.join(measures) or 'no measures'}; there must be a loss, such as "
             "train_loss: pass what train(...) returns"
         )
     ax = new_axes() if ax is None else ax
@@ -54,16 +54,16 @@ def score_curve(history: Sequence[Record], ax: Axes | None = None, *, names: Seq
     """Draw scores over the epochs, such as the accuracy; epoch 0 is the untrained network.
 
     history: as for `loss_curve`.  names: of measures, such as ["val_accuracy", "val_f1"]; None for all but the losses
-    and errors.  Raises ValueError for a name that the records have not, or where they have no score.
+    and errors.  Raises ValueError for a name that the records lack, or if they have no score.
     """
     measures = _measures(history)
     if isinstance(names, str):
-        raise TypeError(f"names is the text {names!r}; needed is a list of names: names=[{names!r}]")
+        raise TypeError(f"names is the text {names!r}; it must be a list of names: names=[{names!r}]")
     if names is None:
         names = score_names(history)
         if not names:
             raise ValueError(
-                f"the records have {', '.join(measures)}; needed is a score, such as val_accuracy: "
+                f"the records have {', '.join(measures)}; there must be a score, such as val_accuracy: "
                 "train(..., validation=validation)"
             )
     names = [check_option("name", name, measures) for name in names]
@@ -109,11 +109,11 @@ def activation(
     if "row" in layer.scratch:
         raise ValueError(
             f"{layer.name} works on all outputs of a sample together and has no curve; choose one of "
-            "each number alone, such as activation('sigmoid')"
+            "single numbers, such as activation('sigmoid')"
         )
     if not -math.inf < low < high < math.inf:
         raise ValueError(
-            f"the range is from {low:g} to {high:g}; needed are finite numbers, the lower first, such as low=-6, high=6"
+            f"the range is from {low:g} to {high:g}; they must be finite, the lower first, such as low=-6, high=6"
         )
     ax = new_axes() if ax is None else ax
     kinks = np.array([kink for kink in layer.kinks if low < kink < high])
@@ -134,15 +134,15 @@ def activation(
 
 
 def score_names(history: Sequence[Record]) -> list[str]:
-    """The measures of the records that are better high, such as val_accuracy: all but losses and errors."""
+    """Return the measures of which higher is better, such as val_accuracy: all but losses and errors."""
     return [name for name in _measures(history) if not lower_is_better(name)]
 
 
 def _measures(history: Sequence[Record]) -> list[str]:
-    """The names of all measures, of whatever record."""
+    """Return the names of all measures; refuses an empty history."""
     if not len(history):
         raise ValueError(
-            "the history has no record; needed is what train(...) returns, or the history.jsonl of a run "
+            "the history has no record; pass what train(...) returns, or the history.jsonl of a run "
             "that has begun: read_history(path)"
         )
     return measures_of(history)
@@ -154,7 +154,7 @@ def _column(history: Sequence[Record], name: str) -> np.ndarray:
 
 
 def _kind(name: str) -> str:
-    """What is measured, whatever it is measured on."""
+    """Return a measure in words, without the part of the data."""
     return metric_of(name).replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""The network drawn as a graph: units as circles, weights as lines,."""
+"""Draw a network as a graph: units as circles, weights as lines."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def network_graph(network: Network, ax: Axes | None = None, *, most: int = 11) -
 
 
 def _draw_weights(ax: Axes, network: Network, columns: Sequence[_Column], top: float) -> None:
-    """A collection of lines for each dense layer, and the legend that says what they mean."""
+    """Draw a collection of lines for each dense layer, and the legend that says what they mean."""
     from matplotlib.collections import LineCollection
 
     drawn = []
@@ -122,7 +122,7 @@ def _draw_biases(ax: Axes, network: Network, top: float) -> None:
 
 
 def _draw_arrows(ax: Axes, columns: Sequence[_Column]) -> None:
-    """An arrow into every input and one out of every output."""
+    """Draw an arrow into every input and one out of every output."""
     last = len(columns) - 1
     ends = [((-_ARROW, y), (-0.06, y)) for y in columns[0].heights]
     ends += [((last + 0.06, y), (last + _ARROW, y)) for y in columns[-1].heights]
@@ -132,8 +132,8 @@ def _draw_arrows(ax: Axes, columns: Sequence[_Column]) -> None:
 
 
 def _captions(network: Network, columns: Sequence[_Column]) -> list[str]:
-    """What stands under each column: its size, what follows it, and how many of it are drawn."""
-    parts = [[f"{columns[0].n:,} inputs"]]
+    """Return the captions of the columns: size, layers that follow, and how many units are drawn."""
+    parts = [[f"{columns[0].n:,} input{'s' * (columns[0].n != 1)}"]]
     for layer in network.layers:
         if isinstance(layer, Dense):
             parts.append([f"dense {layer.n_out:,}"])

@@ -1,4 +1,4 @@
-"""Axes of their own and files of pictures, by matplotlib (extra: xpnet[plot]); the colours that all pictures share.
+"""New axes, files of pictures, and the colours that all pictures share, by matplotlib (extra: xpnet[plot]).
 
 No state of pyplot is used, so a machine without a display will do.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg")
 
 # Okabe and Ito's palette for all kinds of colour vision (Color Universal Design, 2008) without its yellow, too pale
-# for a line on white. What a colour tells a marker tells too: 7 colours and 8 markers make 56 pairs.
+# for a line on white. Markers repeat what colours say: 7 colours and 8 markers make 56 pairs.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LISTED = 26  # entries that fit beside the axes
@@ -36,12 +36,12 @@ def new_figure(width: float = 9.0, height: float = 5.5) -> Figure:
 
 
 def new_axes() -> Axes:
-    """Return axes in a figure of their own; raises ImportError, naming the extra, without matplotlib."""
+    """Return axes in a new figure; raises ImportError, naming the extra, without matplotlib."""
     return new_figure().add_subplot()
 
 
 def encoded(figure: Any, suffix: str = ".png", dpi: int = 150) -> bytes:
-    """The figure as the content of a file.  suffix: one of SUFFIXES."""
+    """Return the figure as the content of a file.  suffix: one of SUFFIXES."""
     content = io.BytesIO()
     figure.savefig(content, format=suffix[1:], dpi=dpi)
     return content.getvalue()

@@ -88,8 +88,8 @@ def worst_mistakes(
 ) -> Axes:
     """Draw the misclassified samples as images, the surest mistakes first, each as "true → predicted".
 
-    The surest is where the prediction for the class said is furthest above that for the true one; that difference
-    stands beside the classes.  n: at most so many.  shape: (height, width) of an image, None for a square.
+    The surest has the largest margin of the output for the class predicted over that for the true one, which stands
+    beside the classes.  n: the most to draw.  shape: (height, width) of an image, None for a square.
     Raises ValueError as `digits` does.
     """
     n = check_whole("n", n, at_least=1)
@@ -136,12 +136,12 @@ def first_layer_weights(
 
 
 def _counted(count: float) -> str:
-    """A number of samples whole, a sum of weights to 4 digits."""
+    """Format a number of samples whole, a sum of weights to 4 digits."""
     return f"{count:.0f}" if count and count == int(count) else f"{count:.4g}" if count else "·"
 
 
 def _images_of(network: Network, dataset: Dataset, shape: tuple[int, int] | None) -> Dataset:
-    """The data set, refused if it is not classes of images that the network takes."""
+    """Return the data set; refuses one that is not classes of images that the network takes."""
     check_compatible(network, dataset, "the data set")
     _image_shape(dataset.n_features, shape)
     class_names(dataset, None)
@@ -169,7 +169,7 @@ def _images(rows: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
 
 
 def _excess(P: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """How far each sample's prediction for the class said is above that for its true class; P as `predict` gives it."""
+    """Return by how much each sample's output for the class predicted exceeds that for the true one; P of `predict`."""
     if len(P) == 1:
         return np.where(predicted == labels, 0.0, abs(P[0] - labels))
     columns = np.arange(P.shape[1])
@@ -177,7 +177,6 @@ def _excess(P: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndar
 
 
 def _image_axes(n: int) -> Axes:
-    """Axes in a figure as high as n images need."""
     return new_figure(9.0, 0.7 + 1.1 * -(-n // _COLUMNS)).add_subplot()
 
 

@@ -13,7 +13,7 @@ from xpnet.training.records import History, Record
 
 
 class LiveCurve(Callback):
-    """Draws the losses, and beside them the scores, into a notebook, again after each epoch in the same place.
+    """Draws the losses, and beside them the scores, into a notebook, and redraws them in place after each epoch.
 
     train(..., callbacks=[LiveCurve()]).  every: epochs from one drawing to the next; the last is always drawn.
     log: as for `loss_curve`.

@@ -32,7 +32,7 @@ def scatter(
     """Draw a labelled data set in the plane of two features, a colour and a marker for each class.
 
     features: of the horizontal and the vertical axis, by index; they may be left out where there are just two.
-    names: of the classes.  n: at most so many samples are drawn, evenly spaced over the set.
+    names: of the classes.  n: the most samples to draw, evenly spaced over the set.
     Raises ValueError for features that are not there or not two, or a data set without classes.
     """
     across, up = _two(dataset, features)
@@ -66,7 +66,7 @@ def decision_regions(
     """Draw which class a network gives to each point of a plane, the samples on it, and a ring round the wrong ones.
 
     The other features, where there are more than two, are held at their mean over the samples drawn; a ring is judged
-    with the sample's own.  features, names, n: as for `scatter`.
+    by the sample's own.  features, names, n: as for `scatter`.
     Raises ValueError as `scatter` does, or for a data set that the network cannot take.
     """
     check_compatible(network, dataset, "the data set")
@@ -138,7 +138,7 @@ def class_names(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
 
 
 def spaced(n_samples: int, n: int) -> np.ndarray:
-    """Indices of at most n samples, evenly spaced."""
+    """Return the indices of at most n samples, evenly spaced."""
     n = check_whole("n", n, at_least=1)
     return np.unique(np.linspace(0, n_samples - 1, min(n, n_samples)).round().astype(np.intp))
 
@@ -157,14 +157,14 @@ def _two(dataset: Dataset, features: Any) -> tuple[int, int]:
     except TypeError:
         across = up = 0
     except ValueError:
-        raise ValueError(f"features is {features!r}; needed are two, from 0 to {n - 1}; {fix}") from None
+        raise ValueError(f"features is {features!r}; they must be two, from 0 to {n - 1}; {fix}") from None
     if across == up or max(across, up) >= n:
-        raise ValueError(f"features is {features!r}; needed are two different ones, from 0 to {n - 1}; {fix}")
+        raise ValueError(f"features is {features!r}; they must be two different ones, from 0 to {n - 1}; {fix}")
     return across, up
 
 
 def _shown(dataset: Dataset, n: int) -> tuple[Dataset, np.ndarray]:
-    """The samples that are drawn, and their features (n_features, n) as the network sees them."""
+    """Return the samples to draw, and their features (n_features, n) as the network sees them."""
     shown = dataset.subset(spaced(dataset.n_samples, n))
     X, *_ = next(shown.batches(shown.n_samples))
     return shown, X
@@ -193,7 +193,7 @@ def _draw_regions(ax: Axes, x: np.ndarray, y: np.ndarray, regions: np.ndarray, n
         vmin=-0.5,
         vmax=len(names) - 0.5,
     )
-    for label in range(len(names)):  # a border, so that no eye need tell the colours
+    for label in range(len(names)):  # a border, so that colours need not be told apart
         inside = regions == label
         if not inside.any():
             continue

@@ -88,7 +88,6 @@ def _draw_axes(ax: Axes, widths: list[int], result: Result) -> None:
 
 
 def _machine(machine: dict[str, Any]) -> str:
-    """The machine in a line; what a file leaves out is left out here."""
     cores, blas = machine.get("cores"), machine.get("blas")
     parts = [
         machine.get("cpu") or "unknown CPU",

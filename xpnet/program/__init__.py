@@ -1,1 +1,1 @@
-"""What a network records: calls on buffers, and how they are joined into launches."""
+"""Programs: the recorded calls on buffers, and how they are joined into launches."""

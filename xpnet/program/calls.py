@@ -1,4 +1,4 @@
-"""What a recorded step is made of: buffers in one memory, calls on them, and the Program that holds both.
+"""The parts of a recorded step: buffers in one memory, calls on them, and the Program that holds both.
 
 A Program is a plain list that engines run, group and print. `xpnet.program.recorder` makes it.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-# The whole vocabulary: word -> number of operands. Each engine must know each word, so growing it is a decision.
+# The whole vocabulary: word -> number of operands. Every engine must implement every word.
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater")
 UNARY = ("abs", "sign", "sqrt", "exp", "log", "log1p", "tanh")
 INTEGER = ("bitwise_xor", "right_shift")
@@ -43,9 +43,9 @@ class Buffer:
     """A named place in a Program's memory, seen by the math as an array of `shape`.
 
     offset: first element in the arena of its kind ("float" or "uint32").
-    form: "matrix", "vector" ((n, 1) or (1, n)), "flat" ((n,)) or "scalar" ((1, 1)). It is declared and never read off
-    the shape: with one output or a batch of one, a shape tells nothing.
-    flipped: memory holds the transpose, C-ordered. So is every buffer with a batch axis: a sample is contiguous.
+    form: "matrix", "vector" ((n, 1) or (1, n)), "flat" ((n,)) or "scalar" ((1, 1)). It is declared, never inferred
+    from the shape: with one output or a batch of one, the shape is ambiguous.
+    flipped: memory holds the transpose, C-ordered. True for every buffer with a batch axis: a sample is contiguous.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Buffer:
 
     @property
     def T(self) -> Buffer:
-        """The transpose: the same memory, seen the other way."""
+        """The transpose: the same memory with its axes swapped."""
         if self.form != "matrix":
             raise RecordingError(
                 f"{self.name} is a {self.form}; only a matrix has a transpose here: "
@@ -73,7 +73,7 @@ class Buffer:
 
     @cached_property
     def place(self) -> Place:
-        """Where it lies in the arena of its kind."""
+        """Its range in the arena of its kind."""
         return Place(self.kind, self.offset, self.size)
 
     def overlaps(self, other: Buffer) -> bool:
@@ -83,7 +83,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Operand:
-    """An array as an executor binds it: C-ordered memory of `shape` at the buffer's place, transposed if said so."""
+    """An array as an engine binds it: C-ordered memory of `shape` at the buffer's place, perhaps transposed."""
 
     buffer: Buffer
     shape: tuple[int, ...]
@@ -95,8 +95,8 @@ class Call:
     """One recorded word with its operands in memory order.
 
     axis: of a reduction, in memory order; `out` keeps that axis with length 1.
-    phase: the part of the step it belongs to.  text: the call as the kernel said it.
-    kernel, equation: the function that said it and the first line of its docstring.
+    phase: the part of the step.  text: the call as the kernel wrote it.
+    kernel, equation: the function that made it and the first line of its docstring.
     """
 
     word: str
@@ -110,7 +110,7 @@ class Call:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations: 2 n k m of a product, one per element read or written of anything else."""
+        """Floating-point operations: 2 n k m for a product, otherwise the elements of its largest array."""
         if self.word == "matmul":
             left = self.inputs[0]
             assert isinstance(left, Operand)
@@ -133,7 +133,7 @@ class Call:
 class Constant:
     """A uint32 buffer that holds start + k * multiplier, modulo 2^32, in its k-th element in memory.
 
-    size: elements to fill, those of all samples that the buffer can hold.
+    size: elements to fill, for the full capacity of the buffer.
     """
 
     buffer: Buffer
@@ -143,7 +143,7 @@ class Constant:
 
 
 class RecordingError(TypeError):
-    """A kernel said something that the Program cannot hold; the message names the word and the operand."""
+    """A Program cannot hold a kernel's call; the message names the word and the operand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +152,12 @@ class Program:
 
     batch: samples a step.  capacity: samples that the buffers hold.  calls: in order, phase by phase.
     gathers: (name of the data, buffer) filled before the first call.
-    constants: what the executor fills once, before the first step.
-    slots, results: names of the 1-element buffers that the host fills before, and reads after, each step.
-    buffers: by name.  n_owned: length of what leads the float arena and belongs to the network: theta and statistics.
-    n_state, n_keys: what follows it in the float arena, and leads the uint32 arena, and lives on from step to step.
+    constants: buffers that the engine fills once, before the first step.
+    slots, results: names of the 1-element buffers that the host writes before and reads after each step.
+    buffers: by name.  n_owned: length of the network's part, theta and statistics, which begins the float arena.
+    n_state, n_keys: lengths of the parts that persist between steps: behind the owned floats, and first in the uint32s.
     n_floats, n_uints: length of the two arenas.
-    accumulate: steps to an update, see `has_update`.
+    accumulate: steps per update, see `has_update`.  rerecord(batch): records it for another batch size.
     """
 
     batch: int
@@ -178,7 +178,7 @@ class Program:
 
     @property
     def state_offset(self) -> int:
-        """Where the state begins in the float arena."""
+        """The first element of the state in the float arena."""
         return aligned(self.n_owned)
 
     @property
@@ -187,7 +187,7 @@ class Program:
         return tuple(dict.fromkeys(call.phase for call in self.calls))
 
     def at(self, batch: int) -> Program:
-        """The same Program on the first `batch` samples of the same buffers."""
+        """Return the same Program on the first `batch` samples of the same buffers."""
         if not 1 <= batch <= self.capacity:
             raise ValueError(
                 f"batch is {batch}, the Program's buffers hold 1 to {self.capacity} samples; ask for one "
@@ -196,7 +196,7 @@ class Program:
         return self if batch == self.batch else self.rerecord(batch)
 
     def has_update(self, step: int, n_steps: int) -> bool:
-        """Whether the phase "update" follows step 0, 1, ... of a run: every `accumulate`-th step, and the last one."""
+        """Whether the phase "update" follows this step, counted from 0: every `accumulate`-th and the last one do."""
         return (step + 1) % self.accumulate == 0 or step + 1 == n_steps
 
     def describe(self) -> str:
@@ -223,5 +223,5 @@ class Program:
 
 
 def aligned(position: int) -> int:
-    """The next position at the beginning of a cache line."""
+    """Return the next position that begins a cache line."""
     return -(-position // ALIGNMENT) * ALIGNMENT

@@ -1,9 +1,9 @@
-"""Join the calls of a Program into as few kernels as can be: the one grouping pass of all engines that generate code.
+"""Join the calls of a Program into as few kernels as possible, for all engines that generate code.
 
-A GROUP is a run of calls that independent workers can carry out, each on elements of its own: a worker per element, per
-row or per column of the matrices as they lie in memory. A product is a group of its own. A LAUNCH holds the groups that
-do not touch each other's results, so that one kernel can carry them all. `launches` returns them in order; printing
-them as code is the matter of `xpnet.engines.cuda.text`.
+A GROUP is a run of calls that independent workers can execute, each on separate elements: a worker per element, per row
+or per column of the matrices as they lie in memory. A product is always a separate group. A LAUNCH holds groups that do
+not touch each other's results, so that one kernel can execute them all. `launches` returns them in order;
+`xpnet.engines.cuda.text` prints them as code.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 from xpnet.program.calls import REDUCTIONS, Call, Operand, Place, Program
 from xpnet.program.places import Access
 
-# A worker goes along its row or column one element after the other; of longer ones than these the sums are shared out,
-# and everything else is left to a worker an element, or too few workers would do too much each.
+# A worker walks its row or column element by element. In longer ones than these, several workers share each sum and
+# everything else takes a worker per element, or a few workers would do too much each.
 LONG_LINE, LINE_SHARES = 256, 128  # elements of a row or column; workers that share its sum
-LONG_VECTOR, VECTOR_SHARES = 1024, 1024  # of a vector that is summed up to one number; there a loop only reads
+LONG_VECTOR, VECTOR_SHARES = 1024, 1024  # of a vector that is summed to one number; its loop only reads
 
 
 @dataclass(frozen=True)
 class Step:
     """A call in its group, by its number in the Program.
 
-    part: "whole"; or of a long sum "partial", by many workers, and "final", of what they found.
-    shares: how many workers share each of its sums.
+    part: "whole"; a long sum is "partial", by many workers, then "final", over their results.
+    shares: the number of workers that share each sum.
     """
 
     index: int
@@ -40,7 +40,7 @@ class Group:
     """Calls for the same workers.
 
     kind: what a worker owns: an "element", a "row" or a "column" of memory, the "single" numbers of the network, a
-    "partial" sum; or "product", which is for a library.
+    "partial" sum; or "product", which a library computes.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Launch:
-    """Groups of one phase that one kernel can carry out in any order, or one product."""
+    """Groups of one phase that one kernel can execute in any order, or one product."""
 
     phase: str
     groups: tuple[Group, ...]
@@ -60,24 +60,22 @@ class Launch:
         return self.groups[0].kind == "product"
 
 
-Workers = tuple[Any, ...]  # a kind of group and which workers they are: groups of equal workers may join
+Workers = tuple[Any, ...]  # a kind of group and what identifies its workers: groups of equal workers may join
 Choices = dict[Workers, tuple[Access, ...]]
 
 
 def launches(program: Program, phase: str | None = None, *, share: bool = True) -> tuple[Launch, ...]:
     """Return the launches of a step after its gather, or those of one phase, in order.
 
-    share: whether there are so many workers, as on a GPU, that a long line is shared out among them.
-
-    The numbers of their calls hold for every batch size of the Program: what can be joined in the full batch can be
-    joined in a part of it.
+    share: whether several workers share a long line, as on a GPU.
+    The numbers of their calls hold for every batch size of the Program.
     """
     phases = program.phases if phase is None else (phase,)
     return tuple(launch for name in phases for launch in _launches(program, name, share))
 
 
 def describe(program: Program) -> str:
-    """Return the launches of a step as text, after `Program.describe`: a line a launch, and what each group calls."""
+    """Return the launches of a step as text: a line per launch, then a line per group with its calls."""
     found = launches(program)
     lines = [f"batch {program.batch}, {len(program.calls)} calls in {len(found)} launches and the gather"]
     for number, launch in enumerate(found, 1):
@@ -89,7 +87,7 @@ def describe(program: Program) -> str:
 
 
 def _launches(program: Program, phase: str, share: bool) -> Iterator[Launch]:
-    """Put each group into the earliest launch whose results and operands, and those of all after it, it lets alone."""
+    """Put each group into the earliest launch that, like all later ones, it does not depend on."""
     made: list[tuple[list[Group], list[Access]]] = []
     for group, accesses in _groups(program, phase, share):
         place = len(made)
@@ -112,13 +110,13 @@ def _depends(ones: Sequence[Access], others: Sequence[Access]) -> bool:
 
 @dataclass
 class _Open:
-    """The group that is being filled: what its workers may still be, and what they touch under each choice."""
+    """The group being filled: the possible choices of its workers, and what they access under each."""
 
     steps: list[Step] = field(default_factory=list)
     choices: dict[Workers, list[Access]] = field(default_factory=dict)
 
     def joined(self, choices: Choices) -> dict[Workers, list[Access]]:
-        """The choices that are left with one more call; none if it cannot join."""
+        """Return the choices that remain with one more call; none if it cannot join."""
         if not self.steps:
             return {workers: list(accesses) for workers, accesses in choices.items()}
         return {
@@ -129,14 +127,14 @@ class _Open:
         }
 
     def close(self) -> tuple[Group, list[Access]]:
-        """The group, with as many workers as can be."""
+        """Return the group with the choice that has the most workers, and its accesses."""
         kinds = ("element", "column", "row", "single", "partial", "product")
         workers = min(self.choices, key=lambda workers: kinds.index(workers[0]))
         return Group(workers[0], tuple(self.steps)), self.choices[workers]
 
 
 def _groups(program: Program, phase: str, share: bool) -> Iterator[tuple[Group, list[Access]]]:
-    """Cut the calls of a phase into groups, in order, each as long as can be."""
+    """Cut the calls of a phase into groups, in order, each as long as possible."""
     current = _Open()
     for step, choices in _steps(program, phase, share):
         left = current.joined(choices)
@@ -154,7 +152,7 @@ def _groups(program: Program, phase: str, share: bool) -> Iterator[tuple[Group, 
 
 
 def _steps(program: Program, phase: str, share: bool) -> Iterator[tuple[Step, Choices]]:
-    """Each call of a phase with the workers that could carry it out; a long sum is two."""
+    """Yield each call of a phase with its possible workers; a long sum is two steps."""
     for index, call in enumerate(program.calls):
         if call.phase != phase:
             continue
@@ -170,7 +168,7 @@ def _steps(program: Program, phase: str, share: bool) -> Iterator[tuple[Step, Ch
 
 
 def shares(call: Call) -> int:
-    """How many workers share each sum (or maximum) of a call; 1 if it is not a long one."""
+    """Return the number of workers that share each sum (or maximum) of a call; 1 unless it is long."""
     if call.word not in REDUCTIONS:
         return 1
     shape = call.operands[0].shape
@@ -199,10 +197,10 @@ def _choices(call: Call, share: bool) -> Choices:
 
 
 def _matrix_choices(call: Call, source: Operand, share: bool) -> Choices:
-    """Of a call on a matrix and vectors along it: workers for its elements, its rows or its columns in memory."""
+    """Return the choices for a call on a matrix and vectors along it: its elements, rows or columns."""
     rows, columns = source.shape
     flipped, reduces = source.buffer.flipped, call.word in REDUCTIONS
-    kinds: dict[Workers, tuple[int, str]] = {  # how long a worker's loop is, and which vectors it owns an element of
+    kinds: dict[Workers, tuple[int, str]] = {  # length of a worker's loop, and the vectors of which it owns an element
         ("element", rows, columns, flipped): (1, ""),
         ("column", not flipped, columns): (rows, "along rows"),
         ("row", flipped, rows): (columns, "along columns"),
@@ -223,15 +221,15 @@ def _matrix_choices(call: Call, source: Operand, share: bool) -> Choices:
 
 
 def leader(call: Call) -> Operand:
-    """The operand whose shape says what the workers of a call may be."""
+    """Return the operand whose shape determines the possible workers of a call."""
     return call.operands[0] if call.word in REDUCTIONS else call.out
 
 
 def direction(call: Call, operand: Operand) -> str:
-    """How an operand lies beside the matrix of a call: "matrix", like it; "along rows", "along columns"; or a "number".
+    """Return how an operand lies beside the matrix of a call: "matrix", "along rows", "along columns" or "number".
 
-    "along rows": a vector of a number for each column, as a row has them. By what the call and the buffer declare: with
-    a batch of one, or one feature, a shape tells nothing.
+    "along rows": a vector with a number per column, like a row. It follows from what the call and the buffer declare:
+    with a batch of one, or one feature, shapes are ambiguous.
     """
     matrix, buffer = leader(call), operand.buffer
     if call.word in REDUCTIONS and operand is call.out:
@@ -241,7 +239,7 @@ def direction(call: Call, operand: Operand) -> str:
     if not operand.shape:
         return "number"
     lies, axis = ("along columns", 0) if buffer.flipped == matrix.buffer.flipped else ("along rows", 1)
-    return lies if operand.shape[axis] == matrix.shape[axis] else "number"  # a vector of one element, for all
+    return lies if operand.shape[axis] == matrix.shape[axis] else "number"  # a vector of one element broadcasts
 
 
 def _access(operand: Operand, owned: str = "", writes: bool = False) -> Access:
@@ -249,22 +247,22 @@ def _access(operand: Operand, owned: str = "", writes: bool = False) -> Access:
 
 
 def partial_sums(program: Program) -> int:
-    """Elements that long sums need behind the float arena."""
+    """Return the elements that long sums need behind the float arena."""
     return sum(partial_sums_of(call) for call in program.calls)
 
 
 def partial_sums_of(call: Call) -> int:
-    """Elements that the long sums of one call need there."""
+    """Return the elements that the long sums of one call need there."""
     return shares(call) * call.out.buffer.size if shares(call) > 1 else 0
 
 
 def workers(program: Program, group: Group) -> int:
-    """How many threads a group needs at this Program's batch size."""
+    """Return the number of threads that a group needs at this Program's batch size."""
     return workers_of(program, group, group.steps[0])
 
 
 def workers_of(program: Program, group: Group, step: Step) -> int:
-    """How many threads one call of a group needs at this Program's batch size."""
+    """Return the number of threads that one call of a group needs at this Program's batch size."""
     call = program.calls[step.index]
     if group.kind in ("single", "product"):
         return 1

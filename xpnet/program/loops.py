@@ -1,7 +1,7 @@
-"""Say what one worker of a group does as a small tree: segments, with or without a loop, of statements on items.
+"""Describe the work of one worker of a group as a small tree: segments, with or without a loop, of statements on items.
 
-It decides which calls share a loop, how each operand lies beside the worker, and what is read again; `cuda.text` prints
-it for a thread a worker, `llvm.loops` in loops over the workers.
+The tree says which calls share a loop, how each operand lies beside the worker, and what is read again. `cuda.text`
+prints it for one thread per worker, `llvm.loops` inside loops over the workers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xpnet.program.grouping import Group, Step, direction, leader
 from xpnet.program.places import is_read_after, place_of
 from xpnet.program.sizes import Sizes
 
-# Which vector beside a matrix changes from turn to turn of a worker's loop, and which is the worker's own.
+# The vector beside a matrix that changes with each turn of a worker's loop, and the one that does not.
 _ALONG = {"row": ("along rows", "along columns"), "column": ("along columns", "along rows")}
 
 
@@ -21,9 +21,9 @@ _ALONG = {"row": ("along rows", "along columns"), "column": ("along columns", "a
 class Item:
     """An operand as a worker reaches it.
 
-    place: where it lies; of the shares of a long sum, in a memory called "sums", at the number of their call.
-    role: which of its elements: of the "matrix" the worker's and the turn's; "along rows", that of the column; "along
-        columns", that of the row; the "worker"'s own; the "turn"'s; or the only one of a "number".
+    place: its range of memory; for the shares of a long sum a memory called "sums", at the number of their call.
+    role: selects its element: by worker and turn in a "matrix", by column "along rows", by row "along columns", by
+        "worker", by "turn", or the only one of a "number".
     varies: whether it changes from turn to turn of the loop.  key: equal for items that are the same element.
     """
 
@@ -38,7 +38,7 @@ class Item:
 class Statement:
     """A call on one element.
 
-    inputs: None stands for a number.  accumulates: whether it adds up (or takes the maximum of) what a loop runs over.
+    inputs: None stands for a number.  accumulates: whether it sums, or takes the maximum, over a loop.
     """
 
     step: Step
@@ -65,18 +65,18 @@ class Segment:
 
     @property
     def totals(self) -> list[Statement]:
-        """Those that accumulate."""
+        """The statements that accumulate."""
         return [statement for statement in self.statements if statement.accumulates]
 
     @property
     def fixed(self) -> list[Item]:
-        """What is read and does not change from turn to turn: it can be loaded before the loop."""
+        """The items that do not change from turn to turn and can be loaded before the loop."""
         return [item for statement in self.statements for item in statement.items if not item.varies]
 
 
 @dataclass(frozen=True)
 class LoopNest:
-    """What a worker of a group does, segment by segment.
+    """The work of one worker of a group, segment by segment.
 
     n_columns: elements from one row of the matrices to the next, as `Segment.extent`; "1" if there are only vectors.
     """
@@ -92,7 +92,7 @@ class LoopNest:
         return tuple(statement for segment in self.segments for statement in segment.statements)
 
     def is_read_after(self, item: Item, statements: tuple[Statement, ...]) -> bool:
-        """Whether anybody reads an item after these statements, before it is written again."""
+        """Return whether an item is read after these statements, before it is overwritten."""
         return is_read_after(self.program, item.operand.buffer, statements[-1].step.index)
 
 
@@ -105,19 +105,19 @@ def loop_nest(program: Program, sizes: Sizes, group: Group) -> LoopNest:
 
 
 def columns_of(sizes: Sizes, statement: Statement) -> str:
-    """Elements from one row of a statement's matrix to the next."""
+    """Return the elements from one row of a statement's matrix to the next."""
     return sizes.extent(statement.step.index, leading(statement.call), 1)
 
 
 def leading(call: Call) -> int:
-    """The position of the operand whose shape says what the workers of a call may be; -1 for the result."""
+    """Return the position of the call's `leader` among its inputs; -1 for the result."""
     return 0 if call.word in REDUCTIONS else -1
 
 
 def _segments(sizes: Sizes, kind: str, statements: list[Statement]) -> tuple[Segment, ...]:
-    """Cut the statements into loops of one length and what stands between them.
+    """Cut the statements into loops and what stands between them.
 
-    Those that go along a row or a column of one length share a loop, unless they need a sum that it makes.
+    Neighbours of one loop length share a loop, unless one needs a sum that the loop makes.
     """
     segments: list[tuple[str | None, list[Statement]]] = []
     reduced: list[Place] = []
@@ -136,7 +136,7 @@ def _segments(sizes: Sizes, kind: str, statements: list[Statement]) -> tuple[Seg
 
 
 def _extent(sizes: Sizes, kind: str, statement: Statement) -> str | None:
-    """How long the worker's loop over a call is; None for no loop."""
+    """Return the length of the worker's loop over a call; None for no loop."""
     step, call = statement.step, statement.call
     if kind == "product":
         return sizes.extent(step.index, 0, 0 if call.operands[0].transposed else 1)

@@ -1,7 +1,7 @@
-"""Where a buffer lies in the memory that generated code addresses, who touches it, and whether it is read again.
+"""Locate buffers in the memory of generated code, and tell who accesses them and whether they are read again.
 
-Generated code reaches every buffer through three vectors: T is what the network owns, M holds the other floats, U the
-uint32 numbers.
+Generated code addresses every buffer through three vectors: T holds the network's parameters and statistics, M the
+other floats, U the uint32 numbers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from xpnet.program.calls import Buffer, Place, Program
 
 @dataclass(frozen=True)
 class Access:
-    """What workers do to a place under one way of sharing the work out.
+    """The access of workers to a place, under one division of the work.
 
-    owned: by which cut each worker has a part of the place to itself; "" where it reaches those of others.
+    owned: the division that gives each worker a part of the place; "" where workers reach each other's parts.
     """
 
     place: Place
@@ -23,16 +23,16 @@ class Access:
     writes: bool = False
 
     def depends(self, other: Access) -> bool:
-        """Whether the two may not change places."""
+        """Return whether the two must keep their order."""
         return (self.writes or other.writes) and self.place.overlaps(other.place)
 
     def clashes(self, other: Access) -> bool:
-        """Whether one must be over, for all workers, before the other begins."""
+        """Return whether all workers must finish one before any begins the other."""
         return self.depends(other) and not (self.owned and (self.place, self.owned) == (other.place, other.owned))
 
 
 def place_of(program: Program, buffer: Buffer) -> Place:
-    """Where a buffer lies in T, M or U."""
+    """Return the place of a buffer in T, M or U."""
     if buffer.kind == "uint32":
         return Place("U", buffer.offset, buffer.size)
     if buffer.offset < program.n_owned:
@@ -41,9 +41,9 @@ def place_of(program: Program, buffer: Buffer) -> Place:
 
 
 def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
-    """Whether anybody reads a buffer after a call, in this step or the next, before it is written again.
+    """Return whether a buffer is read after a call, in this step or the next, before it is overwritten.
 
-    What outlives the step is read by the engine: what the network owns, the state and the results.
+    The engine reads what outlives the step: the network's part, the state and the results.
     """
     outlives = [
         Place("float", 0, program.n_owned),

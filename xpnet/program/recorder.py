@@ -1,8 +1,8 @@
-"""Record the kernels of one step once, as a list of calls on buffers whose place in memory is known.
+"""Record the kernels of one step once, as a list of calls on buffers with known places in memory.
 
 `Recorder.xp` is an array namespace that executes nothing: each word (`xp.matmul`, `xp.add`, ...) is appended to a list
 with its operands, normalised so that memory is always read in C order. The list is a `Program`; engines run it (see
-`xpnet.engines.replay`). Recording is the only time that Python looks at shapes.
+`xpnet.engines.replay`). Shapes are inspected only while recording.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ def record(
     results: tuple[str, ...] = (),
     accumulate: int = 1,
 ) -> Program:
-    """Run `build` with a Recorder and return what it said as a Program for `batch` samples.
+    """Run `build` with a Recorder and return the recorded Program for `batch` samples.
 
-    build: calls kernels with `recorder.xp`; it is called again for each other batch size (`Program.at`), and must
-    allocate the same buffers then. It is called twice if it asks for state, which must lie before all else.
+    build: calls kernels with `recorder.xp`. It runs again for each other batch size (`Program.at`), and must then
+    allocate the same buffers. If it allocates state, it runs twice: the first run measures the state's two regions.
+    n_parameters, n_statistics: lengths of theta and of the running statistics.  The others: see `Program`.
     """
 
     def at(m: int) -> Program:
@@ -83,68 +84,68 @@ class Recorder:
         self.theta = self._allocate("theta", (n_parameters,), "flat", n_parameters, align=False)
         self.statistics = self._allocate("statistics", (n_statistics,), "flat", n_statistics, align=False)
         self._n_owned = n_parameters + n_statistics
-        # Where the next state goes; without `state_sizes` this run only finds out how long the two regions must be.
+        # Where the next state goes; without `state_sizes` this run only measures the two regions.
         self._state_starts = {"float": aligned(self._n_owned), "uint32": 0}
         self._state_ends = dict(self._state_starts)
         for kind, start in self._state_starts.items():
             self._ends[kind] = start + (state_sizes or {}).get(kind, 0)
-        for name in (*slots, *results):  # next to each other, so that a step copies them in one go
+        for name in (*slots, *results):  # side by side, so that a step copies them at once
             self._allocate(name, (1, 1), "scalar", 1, align=False)
         self._ends["float"] = aligned(self._ends["float"])
 
     def __getitem__(self, name: str) -> Buffer:
-        """The buffer of that name: theta, a slot, a result, or one allocated before."""
+        """Return the buffer of that name: theta, a slot, a result, or one allocated earlier."""
         return self._buffers[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self._buffers
 
     def rename(self, buffer: Buffer, name: str) -> Buffer:
-        """The same memory under another name, for a value that overwrites the one before it."""
+        """Return the same memory under another name, for a value that overwrites the previous one."""
         return self._keep(replace(buffer, name=name))
 
     def state(self, name: str, size: int, kind: str = "float") -> Buffer:
-        """A vector (size,) that lives on from step to step, zero at first: an optimizer's, or the key of a hash."""
+        """Allocate a vector (size,) that persists between steps, initially zero, such as an optimizer's average."""
         offset = self._state_ends[kind]
         self._state_ends[kind] = aligned(offset + size)
         return self._keep(Buffer(name, kind, offset, (size,), "flat"))
 
     @property
     def state_sizes(self) -> dict[str, int]:
-        """Elements of state asked for so far, by kind."""
+        """Elements of state allocated so far, by kind."""
         return {kind: end - self._state_starts[kind] for kind, end in self._state_ends.items()}
 
     def flat(self, name: str, size: int, kind: str = "float") -> Buffer:
-        """A vector (size,) that has no batch axis, such as the gradient."""
+        """Allocate a vector (size,) without a batch axis, such as the gradient."""
         return self._allocate(name, (size,), "flat", size, kind)
 
     def matrix_in(self, flat: Buffer, name: str, offset: int, shape: tuple[int, int]) -> Buffer:
-        """A matrix that lies in a flat vector from element `offset` on, C-ordered."""
+        """Return the C-ordered matrix that begins at element `offset` of a flat vector."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, shape, "matrix"))
 
     def flat_in(self, flat: Buffer, name: str, offset: int, size: int) -> Buffer:
-        """A part (size,) of a flat vector, from element `offset` on."""
+        """Return the part (size,) that begins at element `offset` of a flat vector."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, (size,), "flat"))
 
     def column_in(self, flat: Buffer, name: str, offset: int, length: int) -> Buffer:
-        """A column (length, 1) that lies in a flat vector from element `offset` on."""
+        """Return the column (length, 1) that begins at element `offset` of a flat vector."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, (length, 1), "vector"))
 
     def scalar_in(self, flat: Buffer, name: str, offset: int) -> Buffer:
-        """A number (1, 1) that lies in a flat vector at element `offset`; it goes with arrays of every shape."""
+        """Return the number (1, 1) at element `offset` of a flat vector; it broadcasts to every shape."""
         return self._keep(Buffer(name, flat.kind, flat.offset + offset, (1, 1), "scalar"))
 
     def batch_matrix(self, name: str, n_features: int, kind: str = "float") -> Buffer:
-        """A matrix (n_features, batch), a sample contiguous in memory."""
+        """Allocate a matrix (n_features, batch), each sample contiguous in memory."""
         size = n_features * self.capacity
         return self._allocate(name, (n_features, self.batch), "matrix", size, kind, flipped=True)
 
     def batch_vector(self, name: str) -> Buffer:
-        """A row (1, batch): one number a sample."""
+        """Allocate a row (1, batch): one number per sample."""
         return self._allocate(name, (1, self.batch), "vector", self.capacity, flipped=True)
 
     def constant(self, name: str, n_features: int, start: int, multiplier: int) -> Buffer:
-        """A uint32 matrix (n_features, batch), filled once: start + k * multiplier, k counting sample by sample."""
+        """Allocate a uint32 matrix (n_features, batch) of start + k * multiplier, k counted sample by sample."""
         buffer = self.batch_matrix(name, n_features, "uint32")
         self._constants.append(Constant(buffer, n_features * self.capacity, start, multiplier))
         return buffer
@@ -155,14 +156,14 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Calls made inside belong to that phase."""
+        """Assign the calls made inside to that phase."""
         outer, self._phase = self._phase, name
         yield
         self._phase = outer
 
     def finish(self, rerecord: Callable[[int], Program], accumulate: int) -> Program:
-        """Return what was recorded as a Program."""
-        for call in self._calls:  # not before: only now is it known where state ends
+        """Return the recorded Program."""
+        for call in self._calls:  # not earlier: only now is the end of the state known
             _refuse_overlap(call)
         return Program(
             batch=self.batch,
@@ -199,12 +200,12 @@ class Recorder:
 
     def _keep(self, buffer: Buffer) -> Buffer:
         if buffer.name in self._buffers:
-            raise RecordingError(f"there is a buffer called {buffer.name!r} already; give this one another name")
+            raise RecordingError(f"a buffer called {buffer.name!r} already exists; give this one another name")
         self._buffers[buffer.name] = buffer
         return buffer
 
     def record_call(self, word: str, *inputs: Any, out: Any, axis: int | None = None, keepdims: bool = False) -> None:
-        """Append one call; the namespace's words come here."""
+        """Append one call of a word of the namespace."""
         if len(inputs) != WORDS[word]:
             raise RecordingError(
                 f"{word} was given {len(inputs)} operands, it takes {WORDS[word]} and out=; "
@@ -218,7 +219,7 @@ class Recorder:
             operands, result, axis = _place_reduction(word, inputs[0], out, axis, keepdims)
         else:
             operands, result = _place_elementwise(word, inputs, out)
-        frame = sys._getframe(1)  # the kernel that said the word: its name and first line explain the call
+        frame = sys._getframe(1)  # the kernel: its name and first line explain the call
         kernel = frame.f_code.co_name
         equation = (getattr(frame.f_globals.get(kernel), "__doc__", None) or "").strip().partition("\n")[0]
         text = _call_text(word, inputs, out)
@@ -226,7 +227,7 @@ class Recorder:
 
 
 class _Namespace:
-    """The array namespace that kernels see while they are recorded: the words, and nothing else."""
+    """The array namespace that kernels see while they are recorded: the words only."""
 
     def __init__(self, recorder: Recorder) -> None:
         for word in WORDS:
@@ -260,7 +261,7 @@ def _check_operands(word: str, inputs: tuple[Any, ...], out: Any) -> None:
     if len(kinds) != 1:
         raise RecordingError(
             f"{word} needs buffers of one kind, got {sorted(kinds) or 'numbers only'}; "
-            "give it one of them at least, and no other kind"
+            "give it at least one, and no other kind"
         )
     (kind,) = kinds
     uint32_words = ("add", "multiply", "greater", *INTEGER)
@@ -279,20 +280,20 @@ def _check_operands(word: str, inputs: tuple[Any, ...], out: Any) -> None:
 
 def _refuse_order(word: str, item: Buffer, leader: Buffer) -> None:
     raise RecordingError(
-        f"{word}: {item.name} {item.shape} lies in memory the other way round than {leader.name} {leader.shape}; "
+        f"{word}: {item.name} {item.shape} does not lie in memory like {leader.name} {leader.shape}; "
         "give both the same orientation"
     )
 
 
 def _refuse_overlap(call: Call) -> None:
-    """An element may be written over what it alone is made of; else the result would depend on which is first."""
+    """Refuse an overlap of output and inputs, unless each element overwrites only its own input."""
     out = call.out.buffer
     for buffer in (operand.buffer for operand in call.operands):
         same = (buffer.offset, buffer.size) == (out.offset, out.size)
         if buffer.overlaps(out) and (not same or call.word in REDUCTIONS or call.word == "matmul"):
             raise RecordingError(
                 f"{call.text}: {buffer.name} {buffer.shape} shares memory with {out.name} {out.shape} "
-                "that is written; write into a buffer of its own"
+                "that is written; write into another buffer"
             )
 
 
@@ -303,7 +304,7 @@ def _transposed(shape: tuple[int, ...], is_transposed: bool) -> tuple[int, ...]:
 def _place_elementwise(
     word: str, inputs: tuple[Any, ...], out: Buffer
 ) -> tuple[tuple[Operand | float | int, ...], Operand]:
-    """Turn all operands with the destination; vectors of its length become flat."""
+    """Bring all operands into the destination's memory order; vectors of its length become flat."""
     placed: list[Operand | float | int] = []
     is_matrix = out.form == "matrix"
     for item in inputs:
@@ -335,7 +336,7 @@ def _place_elementwise(
 def _place_reduction(
     word: str, source: Any, out: Buffer, axis: int | None, keepdims: bool
 ) -> tuple[tuple[Operand], Operand, int]:
-    """Turn the result with the source; `out` keeps the axis with length 1."""
+    """Bring the result into the source's memory order; `out` keeps the axis with length 1."""
     if type(axis) is not int or not 0 <= axis < len(source.shape) or keepdims is not True:
         raise RecordingError(
             f"{word} needs axis=0 or axis=1 and keepdims=True, got axis={axis}, keepdims={keepdims}; "
@@ -353,7 +354,7 @@ def _place_reduction(
         if out.size > 1:
             raise RecordingError(
                 f"{word} of the vector {source.name} {source.shape} over axis {axis} reduces nothing; "
-                f"needed is axis={1 - axis}, its length"
+                f"use axis={1 - axis}, its length"
             )
         return (Operand(source, (source.size,)),), Operand(out, (1,)), 0
     memory_axis = 1 - axis if source.flipped else axis
@@ -362,7 +363,7 @@ def _place_reduction(
 
 
 def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, Operand], Operand]:
-    """Turn the product with its destination: for a flipped one, (left right)^T = right^T left^T is what is computed."""
+    """Bring a product into its destination's memory order: for a flipped one, compute right^T left^T."""
     for item in (left, right, out):
         if not isinstance(item, Buffer) or item.form != "matrix":
             raise RecordingError(
@@ -371,7 +372,7 @@ def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, O
     if left.shape[1] != right.shape[0] or out.shape != (left.shape[0], right.shape[1]):
         raise RecordingError(
             f"matmul: {left.name} {left.shape} times {right.name} {right.shape} "
-            f"does not give {out.name} {out.shape}; turn a factor with .T, or change out"
+            f"does not give {out.name} {out.shape}; transpose a factor with .T, or change out"
         )
     if out.flipped:
         left, right = right.T, left.T
@@ -379,5 +380,5 @@ def _place_product(left: Any, right: Any, out: Buffer) -> tuple[tuple[Operand, O
 
 
 def _as_stored(buffer: Buffer) -> Operand:
-    """An operand of a product: C-ordered memory and whether to transpose it."""
+    """Return an operand of a product: C-ordered memory and whether to transpose it."""
     return Operand(buffer, _transposed(buffer.shape, buffer.flipped), transposed=buffer.flipped)

@@ -1,4 +1,4 @@
-"""Which extents and numbers of a Program's calls depend on the batch length, so that one text serves every length."""
+"""Find the extents and numbers of a Program that depend on the batch length, so that one text serves every length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xpnet.program.grouping import Launch, direction, leader, workers_of
 
 
 class Sizes:
-    """Which extents and numbers of a Program's calls depend on the batch length: those that differ in a shorter one."""
+    """The extents and numbers of a Program's calls that depend on the batch length, and differ in a shorter batch."""
 
     def __init__(self, program: Program, found: tuple[Launch, ...]) -> None:
         self._program = program
@@ -18,9 +18,9 @@ class Sizes:
         if program.capacity > 1:
             try:
                 self._other = program.at(program.capacity - 1)
-            except (ValueError, RecordingError):  # a layer needs the larger batch: there is no other length
+            except (ValueError, RecordingError):  # a layer needs the full batch: there is no other length
                 self._other = None
-        if self._other is not None and not self._fit(program):  # of another length than batch or constant
+        if self._other is not None and not self._fit(program):  # an extent is neither constant nor the batch length
             self._other = None
 
     @property
@@ -29,24 +29,24 @@ class Sizes:
         return self._other is None
 
     def extent(self, index: int, position: int, axis: int) -> str:
-        """The length of an operand's axis in C: "m", or a number.  position: -1 for the result."""
+        """Return the length of an operand's axis: "m" (the batch length) or a number.  position: -1 for the result."""
         mine, other = (_shape_of(p, index, position) for p in (self._program, self._other or self._program))
         return "m" if mine[axis] != other[axis] else str(mine[axis])
 
     def varies(self, index: int, position: int) -> bool:
-        """Whether the number at that place of a call depends on the batch length."""
+        """Return whether the number at that position of a call depends on the batch length."""
         if self._other is None:
             return False
         return bool(self._program.calls[index].inputs[position] != self._other.calls[index].inputs[position])
 
     def hold_for(self, other: Program) -> bool:
-        """Whether what was found holds at another batch size: a kernel of a user's own may ask for the length."""
+        """Return whether this holds at another batch size; a custom kernel may read the batch length."""
         return other.batch == self._program.batch or self._fit(other)
 
     def _fit(self, other: Program) -> bool:
         if self._other is None or not _same_words(self._program, other) or not _same_words(self._other, other):
             return False
-        # A matrix of weights may be as long as the full batch; in a short one their workers are not the same.
+        # A weight matrix may be as long as the full batch; in a shorter batch they have different workers.
         if any(len({workers_of(other, group, step) for step in group.steps}) > 1 for group in self._groups):
             return False
         for index, (mine, its) in enumerate(zip(self._program.calls, other.calls, strict=True)):

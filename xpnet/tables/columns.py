@@ -32,7 +32,7 @@ class Numeric:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it had one value only, so that the network has learnt nothing from it."""
+        """Whether the training rows held one value only."""
         return self.deviation == 0.0
 
     def encode_into(self, column: Any, out: np.ndarray) -> None:
@@ -48,9 +48,9 @@ class Numeric:
 
 @dataclass(frozen=True)
 class Category:
-    """A column of text: a feature for each category, 1 where the value is that one.
+    """A column of text: one feature a category, 1 where the value is that category.
 
-    frequencies: of each category among the values present; they stand for a missing value, being the features' means.
+    frequencies: the share of each category among the values present, the features of a missing value.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Category:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it had one category only."""
+        """Whether the training rows held one category only."""
         return len(self.categories) == 1
 
     def encode_into(self, column: Any, out: np.ndarray) -> None:
-        """Write the features into out (n, n_features); raises ValueError for a category that there was not."""
+        """Write the features into out (n, n_features); raises ValueError for an unknown category."""
         places = place_of(column, texts(column), self.categories, "category")
         out[...] = 0.0
         present = places >= 0
@@ -77,10 +77,10 @@ class Category:
 
 
 def fit_column(column: Any, impute: bool, dropped: Sequence[str] = ()) -> Numeric | Category:
-    """Return what a column of the training rows is; raises ValueError for one that cannot be features.
+    """Return the encoding of a column of the training rows; raises ValueError for one that cannot be encoded.
 
-    impute: take the mean (of the numbers, or of each category's feature) for a missing value; else one is refused.
-    dropped: columns left out so far, which the cure in a message leaves out too.
+    impute: replace a missing value by the mean of each feature; otherwise refuse it.
+    dropped: columns left out so far, for the advice in messages.
     """
     cure = f"leave it out with --drop {shlex.quote(','.join([*dropped, column.name]))}"
     is_text = holds_text(column, cure)
@@ -96,9 +96,9 @@ def fit_column(column: Any, impute: bool, dropped: Sequence[str] = ()) -> Numeri
 
 
 def fit_numbers(column: Any, present: np.ndarray, n_rows: int, cure: str) -> tuple[float, float]:
-    """Return mean and deviation of a column whose missing values, n_rows less those present, are its mean.
+    """Return mean and deviation of a column of n_rows, in which missing values count as the mean.
 
-    cure: here and below, what can be done about a column of no use, for the message.
+    cure: here and below, the advice in a message.
     """
     from xpnet.data.dataset import mean_and_deviation  # on use: predicting from a table needs no Dataset
 
@@ -136,7 +136,7 @@ def holds_text(column: Any, cure: str) -> bool:
     if all(issubclass(kind, NUMBER_TYPES) or kind.__name__ == "Decimal" for kind in found):
         return False
     raise ValueError(
-        f"column {column.name!r} holds values of the type {' and '.join(names[:3])}; needed are numbers, "
+        f"column {column.name!r} holds values of the type {' and '.join(names[:3])}; it must hold numbers "
         f"or text; {cure}"
     )
 
@@ -150,7 +150,7 @@ def numbers(column: Any) -> np.ndarray:
         odd = ((value, row) for row, value in column.items() if not (pandas.isna(value) or _is_plain(str(value))))
         value, row = next(odd, (column[~missing].iloc[0], column.index[int(np.argmin(missing))]))
         raise ValueError(
-            f"column {column.name!r} holds the text {_shown(value)} in row {row}; needed are numbers, "
+            f"column {column.name!r} holds the text {_shown(value)} in row {row}; it must hold numbers, "
             "as in the rows that the model was trained on"
         )
     values = np.full(len(column), np.nan)
@@ -186,14 +186,14 @@ def text_counts(column: Any, cure: str) -> dict[str, int]:
     if len(counts) > MAX_CATEGORIES or len(counts) == len(present) > 1:
         raise ValueError(
             f"column {name!r} has {len(counts)} different texts in {len(present)} rows, such as "
-            f"{_shown(first[1])}, and so names the rows, or is free text; needed are at most "
+            f"{_shown(first[1])}, so it names the rows or is free text; it may have at most "
             f"{MAX_CATEGORIES} categories that repeat; {cure}"
         )
     return counts
 
 
 def place_of(column: Any, values: Any, known: tuple[Any, ...], called: str) -> np.ndarray:
-    """Return the place of each value among those known, -1 for None; raises ValueError for another one."""
+    """Return the index of each value among those known, -1 for None; raises ValueError for any other."""
     places = {value: place for place, value in enumerate(known)}
     found = np.array([-1 if value is None else places.get(value, -2) for value in values], np.intp)
     if (found == -2).any():
@@ -201,7 +201,7 @@ def place_of(column: Any, values: Any, known: tuple[Any, ...], called: str) -> n
         shown = ", ".join(_shown(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
         raise ValueError(
             f"column {column.name!r} has the {called} {_shown(values[where])} in row "
-            f"{column.index[where]}, which none of the rows trained on has; known are {shown}; correct "
+            f"{column.index[where]}, which no training row has; known are {shown}; correct "
             "it, or train on rows that have it, shuffled where the last ones are held out"
         )
     return found
@@ -224,7 +224,7 @@ def _refuse_infinite(column: Any, values: np.ndarray) -> None:
         where = int(np.argmax(infinite))
         raise ValueError(
             f"column {column.name!r} is {column.iloc[where]} in row {column.index[where]}, infinite or "
-            "too large; needed are finite numbers; correct it, or remove that row"
+            "too large; it must be a finite number; correct it, or remove that row"
         )
 
 

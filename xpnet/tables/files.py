@@ -1,10 +1,10 @@
 """Files of samples, by suffix: tables (CSV, Parquet) as pandas DataFrames, plain rows (.npy) as mapped arrays.
 
-`READERS` has a row for each format; help texts, checks and messages follow from it. Tables are read strictly, and all
-is written whole or not at all.
+`READERS` has a row for each format; help texts, checks and messages follow from it. Tables are read strictly, and files
+are written whole or not at all.
 
 A CSV file is UTF-8 with commas, its first line the names of the columns; a field with a comma or a line break stands in
-double quotes. What is missing is empty, or one of the words that pandas takes for it, such as NA, NaN, None and null.
+double quotes. A missing value is empty, or a word that pandas reads as one, such as NA, NaN, None and null.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Reader:
     kind: TABLE, read as a pandas DataFrame, or ROWS, read as an array (n_samples, n_features).
     called: its name in messages.  read: read(path, text_columns) of a table, read(path) of rows.
     saved_by: the call that saves such a file, for messages, with {} for the array of rows.
-    write: write(frame or array, binary file), None where nothing is written in this format.
-    needs: the modules that read it, the last of them by itself.  extra: of xpnet, which installs them.
+    write: write(frame or array, binary file), None for a format that is not written.
+    needs: the modules that read it, the reader itself last.  extra: the extra of xpnet that installs them.
     """
 
     kind: str
@@ -65,7 +65,7 @@ def _write_csv(frame: Any, file: IO[bytes]) -> None:
 
 
 def _read_parquet(path: Path, text_columns: Iterable[str]) -> Any:
-    """Read a file whose columns have types of their own, also those of texts."""
+    """Read a file whose columns have types, so that no text column need be named."""
     import pandas
 
     try:
@@ -111,7 +111,7 @@ READERS = {
 
 
 def suffix_of(name: str | os.PathLike[str]) -> str | None:
-    """Return the longest suffix of READERS that a file's name ends in, in whatever case; None for another name."""
+    """Return the longest suffix of READERS that ends a file's name, whatever its case, or None."""
     found = Path(name).name.lower()
     return max((suffix for suffix in READERS if found.endswith(suffix) and found != suffix), key=len, default=None)
 
@@ -123,12 +123,12 @@ def kind_of(name: str | os.PathLike[str]) -> str | None:
 
 
 def is_table(name: str | os.PathLike[str]) -> bool:
-    """Whether a file's name ends as a table's does."""
+    """Whether a file's name is that of a table."""
     return kind_of(name) == TABLE
 
 
 def is_rows(name: str | os.PathLike[str]) -> bool:
-    """Whether a file's name ends as one of plain rows does."""
+    """Whether a file's name is that of plain rows."""
     return kind_of(name) == ROWS
 
 
@@ -138,7 +138,7 @@ def suffixes(kind: str) -> list[str]:
 
 
 def written_suffixes(kind: str) -> list[str]:
-    """Return the suffixes of the files that predictions for a table, or for plain rows, may be written to."""
+    """Return the suffixes to which predictions for a kind of files may be written."""
     written = [suffix for suffix in suffixes(kind) if READERS[suffix].write is not None]
     return [*written, ROWS_AS_TEXT] if kind == ROWS else written
 
@@ -154,7 +154,7 @@ def example(kind: str, stem: str) -> str:
 
 
 def rows_reader(path: Path) -> Reader:
-    """Return the reader of a file of plain rows; a name with no suffix of theirs is read as the first format."""
+    """Return the reader of a file of plain rows; for an unknown suffix, the first format's."""
     suffix = suffix_of(path)
     return READERS[suffix if suffix is not None and is_rows(path) else suffixes(ROWS)[0]]
 
@@ -162,14 +162,14 @@ def rows_reader(path: Path) -> Reader:
 def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -> Any:
     """Return the table as a pandas DataFrame whose index is 1 for the first row below the header.
 
-    text_columns: of a CSV file, columns that are text, also where all that they hold here reads as numbers.
+    text_columns: columns of a CSV file that are text, even if all their values look like numbers.
     Raises ImportError without pandas (or pyarrow), FileNotFoundError, and ValueError in one line for a file that is no
     table, has no rows, rows of different lengths, or columns without a name or with the same one.
     """
     path, suffix = Path(path), suffix_of(path)
     formats = either(suffixes(TABLE))
     if suffix is None or not is_table(path):
-        raise ValueError(f"{path} ends in {path.suffix!r}; needed is a table, a {formats} file")
+        raise ValueError(f"{path} ends in {path.suffix!r}; it must be a table, a {formats} file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; name a {formats} file")
     reader = READERS[suffix]
@@ -178,7 +178,7 @@ def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -
     frame.columns = frame.columns.map(str)
     _check_names(path, list(frame.columns))
     if len(frame) == 0:
-        raise ValueError(f"{path} has a header and no rows; needed is a row for each sample below it")
+        raise ValueError(f"{path} has a header and no rows; it must have a row for each sample below it")
     frame.index = range(1, len(frame) + 1)
     return frame
 
@@ -209,9 +209,9 @@ def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
     if rows.size == 0:
         raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, {n}) into it")
     if rows.ndim != 2 or (n_features is not None and rows.shape[1] != n_features):
-        needed = "needed are" if n_features is None else "the network needs"
+        needed = "it must be" if n_features is None else "the network needs"
         raise ValueError(
-            f"{path} is {rows.shape}, {needed} rows (n_samples, {n}); "
+            f"{path} is {rows.shape}; {needed} rows (n_samples, {n}); "
             "reshape it with X.reshape(len(X), -1), or transpose it"
         )
     return rows
@@ -272,7 +272,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 def _checked_header(path: Path) -> list[str]:
     """Return the names of the columns of a CSV file whose rows all have as many fields.
 
-    pandas would fill a short row with missing values, and take a first field too many for an index.
+    pandas would fill a short row with missing values, and take an extra first field for an index.
     """
     names: list[str] | None = None
     try:
@@ -298,12 +298,12 @@ def _checked_header(path: Path) -> list[str]:
             "Write it with DataFrame.to_csv(path, index=False)"
         ) from None
     if names is None:
-        raise ValueError(f"{path} is empty; needed are a line with the names of the columns and a row for each sample")
+        raise ValueError(f"{path} is empty; it must have a line of column names and a row for each sample")
     return names
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
-    """The lines of a text; pandas would end a field at a NUL."""
+    """Yield the lines of a text; refuses NUL, at which pandas would end a field."""
     for number, line in enumerate(file, 1):
         if "\0" in line:
             raise ValueError(f"{path}: line {number} has a NUL byte, so it is no text; save it as CSV in UTF-8")
@@ -314,7 +314,7 @@ def _check_separator(path: Path, names: list[str]) -> None:
     for sign, called in SEPARATORS.items():
         if len(names) == 1 and sign in names[0]:
             raise ValueError(
-                f"{path} is separated by {called} ({names[0][:40]!r}); needed are commas: "
+                f"{path} is separated by {called} ({names[0][:40]!r}); use commas: "
                 f"pandas.read_csv(path, sep={sign!r}).to_csv(new_path, index=False), and decimal=',' "
                 "where numbers have a comma"
             )

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 TASKS = ("regression", "binary", "multiclass")
 LARGEST = 2**53  # whole numbers up to here are told apart in float64
-FEW = 20  # whole numbers with at most so many different values are classes
+FEW = 20  # whole numbers with at most this many different values are classes
 REMOVE_ROWS = "the target must be known: remove these rows, or fill them in"
 ANOTHER = "name another --target"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the network should give, and how it is told.
+    """What the network is to predict.
 
     task: "regression" (the columns `names`, standardised by means and deviations), "binary" (one output, 1 for the
     second class) or "multiclass" (one output a class).  classes: texts, numbers or booleans, sorted; () for regression.
@@ -67,7 +67,7 @@ class Target:
         return any(isinstance(label, str) for label in self.classes)
 
     def labels(self, frame: Any) -> np.ndarray:
-        """Return the number (n,) of each row's class; raises ValueError for a missing or another one."""
+        """Return the number (n,) of each row's class; raises ValueError for a missing or unknown class."""
         column = frame[self.names[0]]
         refuse_missing(column, REMOVE_ROWS)
         return place_of(column, texts(column) if self.is_text else numbers(column).tolist(), self.classes, "class")
@@ -103,20 +103,20 @@ class Preprocessing:
 
     @property
     def text_columns(self) -> list[str]:
-        """Columns to be read as text, whatever they look like in another file."""
+        """Columns to read as text, whatever they look like in another file."""
         names = [column.name for column in self.columns if isinstance(column, Category)]
         return [*names, *self.target.names] if self.target.is_text else names
 
     @property
     def constant_columns(self) -> list[str]:
-        """Columns that had one value only, from which nothing is learnt."""
+        """Columns that held one value only in the training rows."""
         return [column.name for column in self.columns if column.is_constant]
 
     def transform(self, frame: Any, dtype: Any = np.float32) -> np.ndarray:
-        """Return X (n_features, n), a sample contiguous, of raw rows; the target and the columns left out may be there.
+        """Return X (n_features, n) of raw rows, each sample contiguous; ignores the target and the columns left out.
 
-        Raises ValueError for columns missing or unknown, categories that there were not, text in place of numbers,
-        infinity, and missing values without `impute`.
+        Raises ValueError for missing or unknown columns, unknown categories, text in place of numbers, infinity, and
+        missing values without `impute`.
         """
         names = [column.name for column in self.columns]
         _check_columns(frame, names)
@@ -149,7 +149,7 @@ class Preprocessing:
         return Dataset.from_labels(X, labels, target.n_outputs)
 
     def to_json(self) -> str:
-        """Return it as JSON, all numbers to the last bit."""
+        """Return the preprocessing as JSON, its numbers exact."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
 
     @classmethod
@@ -158,7 +158,7 @@ class Preprocessing:
         try:
             found = json.loads(text)
             if found["format"] != FORMAT:
-                raise ValueError(f"its format is {found['format']!r}, needed is {FORMAT}")
+                raise ValueError(f"its format is {found['format']!r}; it must be {FORMAT}")
             names, task, *lists = (
                 found["target"][name] for name in ("names", "task", "classes", "means", "deviations")
             )
@@ -169,7 +169,7 @@ class Preprocessing:
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"it holds no preprocessing of this version ({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); needed is what Preprocessing.to_json writes: fit it "
+                f"{' '.join(str(error).split())}); it must be what Preprocessing.to_json writes: fit it "
                 "again"
             ) from None
 
@@ -186,7 +186,7 @@ def fit(
     """Learn a table's preprocessing from its training rows.
 
     target: names of one column, or of several for a regression.  drop: columns to leave out.
-    impute: fill in missing features by their means; else they are refused.  task: one of TASKS, None to infer it.
+    impute: fill in missing features by their means; otherwise refuse them.  task: one of TASKS, None to infer it.
     scale_target: standardise the targets of a regression.
     Raises ValueError for a column that cannot be used, named with the cure.
     """
@@ -199,7 +199,7 @@ def fit(
     goal = fit_target(frame, target, task, scale_target)
     columns = [fit_column(frame[name], impute, drop) for name in frame.columns if name not in (*target, *drop)]
     if not columns:
-        raise ValueError(f"no column is left beside the target {', '.join(target)}; needed is at least one feature")
+        raise ValueError(f"no column is left beside the target {', '.join(target)}; there must be at least one feature")
     if all(column.is_constant for column in columns):
         raise ValueError(
             "every column beside the target has one value only in the training rows, so there is nothing "
@@ -236,7 +236,7 @@ def fit_target(frame: Any, names: Sequence[str], task: str | None, scaled: bool)
 
 
 def _inferred(frame: Any, names: Sequence[str], text: str | None) -> str:
-    """Text and booleans are classes; numbers are where they are two, or few whole ones that repeat."""
+    """Return the task: classes for text, booleans, and numbers that are two, or few, whole and repeated."""
     if len(names) > 1:
         return "regression"
     column = frame[names[0]]
@@ -244,7 +244,7 @@ def _inferred(frame: Any, names: Sequence[str], text: str | None) -> str:
     if text is not None or _is_bool(column):
         return "multiclass" if len(values) > 2 else "binary"
     if column.dtype.kind in "iu":
-        n_values = column.nunique()  # of values, float64 does not tell all of the largest apart
+        n_values = column.nunique()  # of the column, since float64 does not tell all large ones apart
         if n_values == 2:
             return "binary"
         return "multiclass" if 2 < n_values <= min(FEW, len(column) // 2) else "regression"
@@ -267,7 +267,7 @@ def _classes(column: Any, is_text: bool, task: str) -> tuple[Any, ...]:
         raise ValueError(_constant_message(column.name, classes[0], len(column)))
     if len(classes) > MAX_CATEGORIES:
         raise ValueError(
-            f"the target {column.name!r} has {len(classes)} different values; needed are at most "
+            f"the target {column.name!r} has {len(classes)} different values; it may have at most "
             f"{MAX_CATEGORIES} classes; take --task regression"
         )
     if (task == "binary") != (len(classes) == 2):
@@ -323,9 +323,9 @@ def _check(made: Preprocessing) -> None:
     target, names = made.target, [column.name for column in made.columns]
     every = [*names, *target.names, *made.dropped]
     if not names or not target.names or not all(isinstance(name, str) for name in every):
-        raise ValueError("the names of its columns are missing or no text, needed is a text for each")
+        raise ValueError("the names of its columns are missing or not text; each must be a text")
     if len(set(every)) != len(every):
-        raise ValueError("two of its columns have the same name, give each a name of its own")
+        raise ValueError("two of its columns have the same name, give each its own name")
     check_option("task", target.task, TASKS)
     n_classes = {"regression": 0, "binary": 2}.get(target.task, max(3, len(target.classes)))
     n_scales = len(target.names) if target.task == "regression" else 0
@@ -337,7 +337,9 @@ def _check(made: Preprocessing) -> None:
     if not all(_is_number(value) for value in target.means) or not all(
         _is_number(value) and value > 0 for value in target.deviations
     ):
-        raise ValueError("the scale of its target is no finite number, or no deviation above 0, needed are such")
+        raise ValueError(
+            "the scale of its target is not finite or not above 0; it must be a finite mean and a deviation above 0"
+        )
     if not all(isinstance(label, (str, int, float)) for label in target.classes) or type(made.impute) is not bool:
         raise ValueError(
             "its classes are neither texts nor numbers, or impute neither true nor false, give one of these for each"
@@ -352,7 +354,7 @@ def _check_column(column: Numeric | Category) -> None:
         right = right and all(isinstance(category, str) for category in column.categories)
     if not right:
         raise ValueError(
-            f"its column {column.name!r} has numbers that cannot be, needed are a finite mean and a "
+            f"its column {column.name!r} has impossible numbers; it must have a finite mean and a "
             "deviation of at least 0, or a finite frequency for each text"
         )
 

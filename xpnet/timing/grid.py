@@ -1,4 +1,4 @@
-"""The grid behind `xpnet bench`: training steps over widths and batch sizes, on every device that there is.
+"""The grid behind `xpnet bench`: training steps over widths and batch sizes, on every available device.
 
 `measure` fills a result, a JSON-ready dict; `crossover` says where the GPU overtakes the CPU, `compare` joins the
 results of two machines, `write` and `read` keep them in files.
@@ -34,8 +34,8 @@ N_CLASSES = 10
 CPU_ENGINES = engine_names("cpu")
 Result = dict[str, Any]
 
-# Steps share a call of `run`, its upload and its read, as those of training do. At most so many, and fewer of large
-# ones: a call is the least that can be timed.
+# The most steps in a call of `run`, which share its upload and its read as in training; fewer of large ones, since a
+# call is the least that can be timed.
 _CHUNK_STEPS, _CHUNK_FLOPS = 32, 10**10
 _LEARNING_RATE = 1e-3  # small, so that thousands of steps on noise stay finite
 _MEMORY_SHARE = 0.5
@@ -119,7 +119,7 @@ def measure(
 
 
 def crossover(result: Result) -> dict[int, int | None]:
-    """Return for each batch size the smallest width from which on the GPU wins, and stays ahead up to the widest.
+    """Return for each batch size the smallest width from which the GPU stays ahead up to the widest.
 
     None stands for "never"; a batch size that only one device was timed at is left out.
     """
@@ -147,7 +147,7 @@ def compare(a: Result, b: Result) -> list[dict[str, Any]]:
         if a[name] != b[name]:
             raise ValueError(
                 f"{name} of the first result is {a[name]}, of the second {b[name]}; only equal ones "
-                f"compare: measure both with the same --{name}"
+                f"can be compared: measure both with the same --{name}"
             )
     rows = []
     ours, theirs = _by_batch(a), _by_batch(b)
@@ -214,7 +214,7 @@ def _engine(program: Program, backend: Backend, data: Mapping[str, Any], sizes: 
 
 
 def _chunk(engine: Engine, backend: Backend, order: np.ndarray) -> harness.Work:
-    """Training steps through all of `order` as one piece of work."""
+    """Return training steps through all of `order` as one piece of work."""
     rows = SGD(_LEARNING_RATE).slot_rows(len(order) // engine.program.batch)
     return harness.Work(lambda: engine.run(order, rows), backend.synchronize)
 
@@ -248,7 +248,6 @@ def _check_memory(width: int, batch: int, features: int, item_size: int) -> None
 
 
 def _by_batch(result: Result) -> dict[int, dict[int, dict[str, float]]]:
-    """Samples per second by batch size, width and device."""
     found: dict[int, dict[int, dict[str, float]]] = {}
     for point in result["points"]:
         by_width = found.setdefault(point["batch"], {})
@@ -260,13 +259,13 @@ def _fault(result: Any) -> str | None:
     """Say what keeps a JSON value from being a result, or None."""
     if not isinstance(result, dict) or result.get("format") != FORMAT:
         found = result.get("format") if isinstance(result, dict) else type(result).__name__
-        return f"its format is {found!r}, needed is {FORMAT}"
+        return f"its format is {found!r}; it must be {FORMAT}"
     kinds = {"machine": dict, "dtype": str, "features": int, "limits": dict, "points": list}
     for name, kind in kinds.items():
         if name not in result:
             return f"it has no {name!r}"
         if not isinstance(result[name], kind):
-            return f"its {name!r} is {type(result[name]).__name__}, needed is {kind.__name__}"
+            return f"its {name!r} is {type(result[name]).__name__}; it must be {kind.__name__}"
     if result["dtype"] not in DTYPES:
         return f"its dtype is {result['dtype']!r}, choose one of {', '.join(DTYPES)}"
     for device, limit in result["limits"].items():
@@ -285,20 +284,20 @@ def _fault(result: Any) -> str | None:
 
 def _point_fault(point: Any) -> str | None:
     if not isinstance(point, dict):
-        return f"is {type(point).__name__}, needed is an object"
+        return f"is {type(point).__name__}; it must be an object"
     missing = [name for name in ("device", *_NUMBERS, "spread") if name not in point]
     if missing:
         return f"has no {missing[0]!r}"
     if point["device"] not in ("cpu", "cuda"):
-        return f"has the device {point['device']!r}, needed is 'cpu' or 'cuda'"
+        return f"has the device {point['device']!r}; it must be 'cpu' or 'cuda'"
     if not isinstance(point.get("engine", ""), str):  # files of before engines had names lack it
-        return f"has the engine {point['engine']!r}, needed is a name"
+        return f"has the engine {point['engine']!r}; it must be a name"
     for name in _NUMBERS:
         if not _is_positive(point[name]):
-            return f"has {point[name]!r} as {name!r}, needed is a finite number above 0"
+            return f"has {point[name]!r} as {name!r}; it must be a finite number above 0"
     for name in ("width", "batch"):
         if type(point[name]) is not int:
-            return f"has {point[name]!r} as {name!r}, needed is a whole number"
+            return f"has {point[name]!r} as {name!r}; it must be a whole number"
     spread = point["spread"]
     if not isinstance(spread, list) or len(spread) != 2 or not all(map(_is_positive, spread)):
         return "has a 'spread' that is not two finite numbers above 0"

@@ -1,6 +1,6 @@
 """The one timing harness: warm up, synchronise both sides, take turns.
 
-`take_turns` times pieces of work against each other, `limits` tells what a machine does at its best; `xpnet bench` and
+`take_turns` times pieces of work against each other, `limits` measures a machine at its best; `xpnet bench` and
 `benchmarks/` use them. A time is never taken while a device still works.
 """
 
@@ -28,7 +28,7 @@ class Work:
 def take_turns(works: Mapping[str, Work], *, repeats: int = 9, seconds: float = 0.1) -> dict[str, list[float]]:
     """Return the seconds a run of each work takes, `repeats` times, the works taking turns.
 
-    Each is warmed up first and then run for about `seconds` a turn, so that noise of the machine meets all alike.
+    Each is warmed up first and then run for about `seconds` a turn, so that noise of the machine affects all alike.
     """
     counts = {name: _runs_for(work, seconds) for name, work in works.items()}
     times: dict[str, list[float]] = {name: [] for name in works}

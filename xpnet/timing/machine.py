@@ -13,7 +13,7 @@ from xpnet.backend import BackendUnavailable, probe_gpu
 
 
 def facts(version: str) -> dict[str, Any]:
-    """Return what computes here as a JSON-ready dict.  version: of xpnet.
+    """Return the machine's hardware and software as a JSON-ready dict.  version: of xpnet.
 
     Keys: xpnet, date (UTC), cpu, cores, memory (bytes, or None), system, python, numpy, blas, threads; gpu, cupy,
     cuda_driver and cuda_runtime, which are None without a usable GPU; no_gpu: why there is none, else None.
@@ -45,7 +45,7 @@ def facts(version: str) -> dict[str, Any]:
 
 
 def memory() -> int | None:
-    """Bytes of memory that this machine has, or None where the system does not tell."""
+    """Return this machine's memory in bytes, or None where the system does not say."""
     if not hasattr(os, "sysconf"):  # not a POSIX system
         return None
     try:
@@ -55,21 +55,23 @@ def memory() -> int | None:
 
 
 def blas() -> str:
-    """Name and version of the BLAS that NumPy was built with."""
+    """Return name and version of the BLAS that NumPy was built with."""
     build = np.show_config(mode="dicts") or {}
     found = build.get("Build Dependencies", {}).get("blas", {})
     return f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
 
 
 def threads() -> str:
-    """Say what limits the threads of BLAS, and what BLAS says itself where threadpoolctl is installed."""
+    """Return what limits the threads of BLAS, and their number where threadpoolctl is installed."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     parts = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     try:
         from threadpoolctl import threadpool_info  # not a dependency
     except ImportError:
         return ", ".join(parts) or "BLAS is not limited"
-    parts += [f"{pool['internal_api']} {pool['num_threads']} threads" for pool in threadpool_info()]
+    for pool in threadpool_info():
+        n = pool["num_threads"]
+        parts.append(f"{pool['internal_api']} {n} thread{'s' * (n != 1)}")
     return ", ".join(parts)
 
 

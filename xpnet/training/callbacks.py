@@ -1,4 +1,4 @@
-"""What watches a training run and ends it: records, history file, best weights, early stopping, budgets.
+"""Callbacks watch a training run and may end it: history file, best weights, early stopping, budgets.
 
 A callback sees and writes; the training loop neither prints nor opens files. `Checkpoint` is in
 `xpnet.training.checkpoint`.
@@ -41,22 +41,22 @@ __all__ = ["Budget", "Callback", "EarlyStopping", "HistoryFile", "KeepBest", "Re
 class Callback:
     """Base of all callbacks; every method does nothing unless overridden.
 
-    A text that `on_chunk_end` or `on_measured` returns ends the training and is the reason that the last record gives
-    as `stopped`; that record is measured and told like any other.
+    A text returned by `on_chunk_end` or `on_measured` ends the training and becomes `stopped` of the last record,
+    which is measured and reported like any other.
     """
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
-        """Called once, before record 0; `n_steps` is the number of steps an epoch."""
+        """Called once, before record 0.  n_steps: steps an epoch."""
 
     def on_resume(self, history: History) -> None:
-        """Called after `on_train_begin` and `load_state` where a run goes on: its records so far, told no more."""
+        """Called when a run resumes, after `on_train_begin` and `load_state`.  history: its records so far."""
 
     def steps_ahead(self) -> int | None:
-        """Return how many steps the next chunk may have at most, None for any number; it has whole updates."""
+        """Return the most steps that the next chunk may have, None for no limit; it has whole updates."""
         return None
 
     def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
-        """Called a few times a second: `step` steps of the epoch are done, `loss` is the mean of the last ones."""
+        """Called a few times a second.  step: steps done in the epoch.  loss: their mean since the last call."""
         return None
 
     def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
@@ -66,39 +66,39 @@ class Callback:
         """
 
     def on_measured(self, record: Record, network: Network) -> str | None:
-        """Called with every record before any callback is told of it."""
+        """Called with every record, before any `on_epoch_end`."""
         return None
 
     def on_last_record(self, record: Record) -> None:
-        """Called with the last record before any callback is told of it, to add to it."""
+        """Called with the last record, to add to it, before any `on_epoch_end`."""
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
         """Called with every record, the untrained network's first."""
 
     def on_pause(self, moment: Callable[[], Moment]) -> None:
-        """Called after chunks and records, when the run could be left; `moment()` is what it needs to go on."""
+        """Called after chunks and records, where the run may be left; `moment()` returns what resumes it."""
 
     def on_train_end(self, network: Network) -> None:
         """Called once at the end, also after an error or an interrupt."""
 
     def state(self) -> dict[str, Any]:
-        """Return what it must know to go on with a run: numbers and texts, or arrays of the network's backend."""
+        """Return what the callback needs to resume a run: numbers, texts, or arrays of the network's backend."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned, after `on_train_begin`."""
+        """Restore what `state` returned; called after `on_train_begin`."""
 
 
 class HistoryFile(Callback):
     """Appends every record to a file as one line of JSON, at once, so that a killed run keeps its epochs.
 
-    A run that goes on finds the lines of its records, without those that came after its checkpoint; if the file is
-    gone, it is written again. What a crash left of a last line is removed before a run appends to it.
+    A resumed run keeps the lines up to its checkpoint, and writes them again if the file is gone. A last line torn by
+    a crash is removed first.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(check_path("path", path, 'HistoryFile("history.jsonl")'))
-        self._start = 0  # what lies before it in the file is not of this run
+        self._start = 0  # where this run begins in the file
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
         mend_last_line(self.path)
@@ -123,7 +123,7 @@ class HistoryFile(Callback):
 class ReduceOnPlateau(Callback):
     """Multiplies the optimizer's rate by `factor` when the loss has not fallen for more than `patience` epochs.
 
-    It looks at val_loss, or at train_loss where nothing is validated. An epoch counts as better if its loss is below
+    It watches val_loss, or train_loss without validation. An epoch counts as better if its loss is below
     the best so far by more than threshold * |best|; a reduction starts the count again, and goes no lower than lr_min.
     Source: torch's ReduceLROnPlateau in mode "min" with a relative threshold, without its cool-down; torch
     takes best * (1 - threshold), which for a negative loss would call a higher one better.
@@ -138,7 +138,7 @@ class ReduceOnPlateau(Callback):
         lr_min: float = 0.0,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer is {optimizer!r}; needed is the one that trains: ReduceOnPlateau(optimizer)")
+            raise TypeError(f"optimizer is {optimizer!r}; it must be the one that trains: ReduceOnPlateau(optimizer)")
         if not isinstance(optimizer.schedule, Constant):
             raise ValueError(
                 f"the rate follows {optimizer.schedule}, which a reduction would end; "
@@ -180,12 +180,11 @@ class ReduceOnPlateau(Callback):
 class KeepBest(Callback):
     """At the end of the training gives the network the weights of its best epoch, running statistics included.
 
-    Not after an error or an interrupt. The last record names that epoch as `chosen_epoch`, which may be 0, that of the
-    untrained network.
-    monitor: a measure of the records, such as "train_loss", "val_f1"; losses and errors are better low, all others
-    high; what a callback has added to the records is judged by its name.
-    min_delta: what a better value must gain at least.  A value that is NaN is no better.
-    Raises ValueError at record 0 for a measure that it has not.
+    Not after an error or an interrupt. The last record names that epoch as `chosen_epoch`; 0 is the untrained network.
+    monitor: a measure of the records, such as "train_loss" or "val_f1". Lower is better for losses and errors, higher
+    for all others; a measure that a callback added is judged by its name.
+    min_delta: the least gain that counts.  NaN is never better.
+    Raises ValueError at record 0 for a measure that the record lacks.
     """
 
     def __init__(self, monitor: str = VAL_LOSS, min_delta: float = 0.0) -> None:
@@ -244,11 +243,11 @@ class EarlyStopping(KeepBest):
 
     def _not_better(self, record: Record) -> str | None:
         is_over = record["epoch"] - self._epoch >= self.patience
-        return f"no better {self.monitor} in {self.patience} epochs" if is_over else None
+        return f"no better {self.monitor} in {self.patience} epoch{'s' * (self.patience != 1)}" if is_over else None
 
 
 class StopAtScore(Callback):
-    """Ends the training as soon as a record, be it the untrained network's, has the score, or a loss that low.
+    """Ends the training as soon as a record, even the untrained network's, reaches the score, or a loss that low.
 
     monitor: a measure of the records, as in `EarlyStopping`.
     """
@@ -263,10 +262,10 @@ class StopAtScore(Callback):
 
 
 class Budget(Callback):
-    """Ends the training, also within an epoch, after so many seconds or steps.
+    """Ends the training, even within an epoch, after a number of seconds or steps.
 
-    seconds: from the beginning, validation included; looked at a few times a second.  steps: exactly so many, with
-    `accumulate` to the end of the update. A run that goes on counts what it had spent.
+    seconds: since the beginning, validation included; checked a few times a second.  steps: exact, or with
+    `accumulate` up to the end of the update.  A resumed run counts what it had spent.
     """
 
     def __init__(self, seconds: float | None = None, steps: int | None = None) -> None:
@@ -293,7 +292,7 @@ class Budget(Callback):
 
     def _overdrawn(self) -> str | None:
         if self.steps is not None and self._done >= self.steps:
-            return f"budget of {self.steps} steps"
+            return f"budget of {self.steps} step{'s' * (self.steps != 1)}"
         if self.seconds is not None and self._elapsed() >= self.seconds:
             return f"budget of {self.seconds:g} s"
         return None

@@ -1,7 +1,7 @@
-"""A training run at one moment, on disk: all that it needs to go on as if it had never stopped.
+"""A training run at one moment, on disk: all that it needs to continue as if it had never stopped.
 
 One safetensors file: arrays as named tensors, all else as JSON in its metadata. It is written aside and renamed, so it
-is there whole or not at all. `xpnet.training.epoch` makes a `Moment` and goes back to one. Never pickle.
+is there whole or not at all. `xpnet.training.epoch` makes and restores a `Moment`. Never pickle.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ EPOCH_SECONDS = 1.0  # the ends of shorter epochs share a checkpoint
 
 
 class Checkpoint(Callback):
-    """Keeps a file from which `train(..., resume=path)` goes on exactly: to the same weights and records, bit by bit.
+    """Keeps a file from which `train(..., resume=path)` continues exactly: to the same weights and records, bit by bit.
 
     It is written at the beginning, every `seconds`, at the end of every epoch that lasted a second, and at the end of
-    the training; with `steps` every so many steps instead (with `accumulate`, at the end of the update) and at the
-    end of every epoch.  The file before is replaced in one move; weights that are not finite are never written.
+    the training; with `steps` after that many steps instead (with `accumulate`, at the end of the update) and at the
+    end of every epoch.  The previous file is replaced in one move; weights that are not finite are never written.
     """
 
     def __init__(self, path: str | os.PathLike[str], seconds: float = 30.0, steps: int | None = None) -> None:
@@ -56,7 +56,7 @@ class Checkpoint(Callback):
 
     def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
         self._done = (epoch - 1) * self._n_steps + step
-        self._wait = self.seconds if self.steps is None else math.inf  # with steps no clock
+        self._wait = self.seconds if self.steps is None else math.inf  # steps need no clock
         return None
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
@@ -111,26 +111,26 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
 
 
 def moment_of(resume: str | os.PathLike[str] | Moment | None) -> Moment | None:
-    """Return the moment to go on from: read from a file, unless it has been read already."""
+    """Return the moment to resume from, read from a file unless it has been read already."""
     return resume if resume is None or isinstance(resume, Moment) else load_checkpoint(resume)
 
 
 def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -> Moment:
-    """Check the facts of a file; raises many an error."""
+    """Return the moment that a file's facts describe; raises errors of many kinds."""
     if facts["format"] != FORMAT:
-        raise ValueError(f"its format is {facts['format']!r}, needed is {FORMAT}")
+        raise ValueError(f"its format is {facts['format']!r}; it must be {FORMAT}")
     progress = Progress(**facts["progress"])
     counts = (progress.epoch, progress.step, progress.samples, facts["steps_done"], facts["last_good_steps"])
     if not all(type(count) is int and count >= 0 for count in counts):
-        raise ValueError(f"its counts are {counts}, needed are whole numbers")
+        raise ValueError(f"its counts are {counts}; they must be whole numbers")
     for number in (progress.loss, progress.weight, progress.seconds, progress.last_finite, facts["lr"]):
         if number is not None and not math.isfinite(number):
-            raise ValueError(f"it holds the number {number}, needed are finite ones")
+            raise ValueError(f"it holds the number {number}; all must be finite")
     history = [dict(record) for record in facts["history"]]
     if [record["epoch"] for record in history] != list(range(len(history))) or not history:
-        raise ValueError("the epochs of its history do not follow each other, needed are 0, 1, 2 and so on")
+        raise ValueError("the epochs of its history do not follow each other; they must be 0, 1, 2 and so on")
     return Moment(
-        fit=dict(facts["fit"]),
+        fit={"precision": "fp32", **facts["fit"]},  # the only one when files did not name it
         progress=progress,
         steps_done=facts["steps_done"],
         last_good_steps=facts["last_good_steps"],
@@ -147,25 +147,25 @@ def check_epochs(moment: Moment, n_epochs: int) -> None:
     begun = moment.progress.epoch - (moment.progress.step == 0)
     if n_epochs < begun:
         raise ValueError(
-            f"{_name(moment)} is of a run within or after epoch {begun}, and epochs is {n_epochs}; "
+            f"{_name(moment)} belongs to a run within or after epoch {begun}, and epochs is {n_epochs}; "
             f"give epochs={begun} or more, or leave resume out to start again"
         )
 
 
 def check_resume(moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: Sequence[Callback]) -> None:
-    """Refuse a moment of a run that this one cannot go on from; names what was found and what is needed."""
+    """Refuse a moment that this run cannot continue; the message names what was found and what is needed."""
     check_epochs(moment, n_epochs)
     for name, needed in fit.items():
         found = moment.fit.get(name)
         if found != needed:
             raise ValueError(
-                f"{_name(moment)} is of a run with {name} {found}, this one has {name} {needed}; "
+                f"{_name(moment)} belongs to a run with {name} {found}, this one has {name} {needed}; "
                 "pass what that run had, or leave resume out to start again"
             )
     found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
     if found != needed:
         raise ValueError(
-            f"{_name(moment)} has the memory of the callbacks {', '.join(found) or 'none'}; this run has "
+            f"{_name(moment)} holds the state of the callbacks {', '.join(found) or 'none'}; this run has "
             f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
             "order"
         )
@@ -178,7 +178,7 @@ def frozen(start: str, backend: Backend, owned: Any, snapshot: Snapshot) -> dict
 
 
 def thawed(start: str, moment: Moment, steps_done: int, network: Network, like: dict[str, Any]) -> tuple[Any, Snapshot]:
-    """Return the owned vector and the optimizer's snapshot that `frozen` made tensors of, on the network's device.
+    """Return the owned vector and the optimizer's snapshot that `frozen` made into tensors, on the network's device.
 
     like: arrays of the shapes and types that they must have, by name.
     Raises ValueError for a tensor that is missing or does not fit, and for weights that are not finite.
@@ -189,7 +189,7 @@ def thawed(start: str, moment: Moment, steps_done: int, network: Network, like: 
         if array is None or (array.shape, array.dtype) != (needed.shape, needed.dtype):
             found = "no such tensor" if array is None else f"{array.dtype} {array.shape}"
             raise ValueError(
-                f"the checkpoint's {start}{name} is {found}, needed is {needed.dtype} {needed.shape}; "
+                f"the checkpoint's {start}{name} is {found}; it must be {needed.dtype} {needed.shape}; "
                 "start again without resume"
             )
         if name == "owned" and not np.isfinite(array).all():
@@ -205,7 +205,7 @@ def _name(moment: Moment) -> Any:
 def states_of(
     callbacks: Sequence[Callback], backend: Backend
 ) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, np.ndarray]]:
-    """Return (name, state) of the callbacks that have one, and the arrays of these states, on the host, by name."""
+    """Return (name, state) of each callback that has one, and the arrays of these states by name, on the host."""
     found, arrays = list[tuple[str, dict[str, Any]]](), dict[str, np.ndarray]()
     for callback in callbacks:
         if not _has_state(callback):
@@ -230,7 +230,7 @@ def _is_tensor(array: Any) -> bool:
 
 
 def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend) -> None:
-    """Give each callback its state and its arrays back; raises ValueError for a state that it cannot take up."""
+    """Restore each callback's state and arrays; raises ValueError for a state that it cannot restore."""
     stateful = (callback for callback in callbacks if _has_state(callback))
     for number, (callback, (name, state)) in enumerate(zip(stateful, moment.callbacks, strict=True)):
         start = f"callbacks.{number}."
@@ -243,11 +243,11 @@ def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend)
             callback.load_state(state | arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"the checkpoint's state of {name} cannot be taken up ({type(error).__name__}: {error}); "
+                f"the checkpoint's state of {name} cannot be restored ({type(error).__name__}: {error}); "
                 "start again without resume"
             ) from error
 
 
 def _has_state(callback: Callback) -> bool:
-    """By its class: a state that is empty at one moment is one all the same."""
+    """Whether a callback keeps a state, by its class: at one moment it may be empty."""
     return type(callback).state is not Callback.state

@@ -1,4 +1,4 @@
-"""The epoch under `xpnet.training.loop`: steps in chunks, the guard against divergence, and where a run can be left."""
+"""An epoch of `xpnet.training.loop`: steps in chunks, the guard against divergence, and the moments to resume from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xpnet.training.records import History, Moment, Progress, Record
 from xpnet.training.schedules import Constant
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
-LAST_GOOD = "last_good."  # how the names of tensors of an epoch's beginning start
+LAST_GOOD = "last_good."  # prefix of the tensors of an epoch's beginning
 
 
 class TrainingDiverged(ArithmeticError):
@@ -32,10 +32,9 @@ class TrainingDiverged(ArithmeticError):
 
 
 class Runner:
-    """Runs the epochs of one training, one after the other, and can tell and take up where it stands.
+    """Runs the epochs of one training in turn, and saves and restores its position.
 
-    program: of a step.  feed, engine: what gathers the samples, and what runs the steps over them.
-    progress: of the epoch.
+    feed: gathers the samples.  engine: runs the steps over them.  progress: of the epoch.
     """
 
     def __init__(
@@ -48,7 +47,9 @@ class Runner:
         callbacks: Sequence[Callback],
     ) -> None:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
-        self.engine = make_engine(program, network.backend, network.owned, self.feed.sources, settings.engine)
+        self.engine = make_engine(
+            program, network.backend, network.owned, self.feed.sources, settings.engine, settings.precision
+        )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         network.inputs = input_range(dataset)
         self._fit = run_fingerprint(network, optimizer, dataset, settings)
@@ -58,7 +59,7 @@ class Runner:
         self.begin(1)
 
     def begin(self, epoch: int) -> None:
-        """Stand before that epoch; what the network holds now is its last good state."""
+        """Begin an epoch; what the network holds now becomes its last good state."""
         self._optimizer.attach(self._network, self.engine)
         self._last_good[...] = self._network.owned
         del self._last_state  # before the next one is made
@@ -66,7 +67,7 @@ class Runner:
         self.progress = Progress(epoch, None if self._rng is None else dict(self._rng.bit_generator.state))
 
     def run(self, history: list[Record]) -> str | None:
-        """Run the epoch, or what is left of it; returns why it ended early, if a callback said so.
+        """Run the rest of the epoch and return why a callback ended it early, or None.
 
         history: the records so far.  If the training diverges, network and optimizer go back to the last good state.
         """
@@ -74,7 +75,7 @@ class Runner:
             reason = self._run(history)
             self._check_weights()
             return reason
-        except BaseException as error:  # Ctrl-C may come while the loss runs away
+        except BaseException as error:  # Ctrl-C may come while the loss diverges
             if isinstance(error, TrainingDiverged) or not self._is_finite():
                 self._network.owned[...] = self._last_good
                 self._optimizer.restore(self._last_state)
@@ -84,7 +85,9 @@ class Runner:
         progress, program = self.progress, self.engine.program
         batch, accumulate = program.capacity, program.accumulate
         size, started = accumulate, time.perf_counter()
-        for order in self.feed.parts(self._rng, progress.samples):  # one, or one a pool of blocks of a mapped file
+        for order in self.feed.parts(
+            self._rng, progress.samples
+        ):  # one order, or one for each pool of blocks of a file
             first, n_samples, position = progress.samples, len(order), 0
             order = order[: n_samples - n_samples % batch * self._leaves_out]
             while position < len(order):
@@ -108,7 +111,7 @@ class Runner:
         return None
 
     def _chunk_size(self, size: int) -> int:
-        """Steps of the next chunk: `size`, or as many as callbacks allow, in whole updates."""
+        """Return the steps of the next chunk: `size`, or as many as callbacks allow, in whole updates."""
         accumulate = self.engine.program.accumulate
         limits = (callback.steps_ahead() for callback in self._callbacks)
         steps = min([size, *(limit for limit in limits if limit is not None)])
@@ -136,12 +139,12 @@ class Runner:
         return float(losses.sum() / weights.sum())
 
     def pause(self, history: list[Record]) -> None:
-        """Tell the callbacks that the run could be left here, after these records."""
+        """Tell the callbacks that the run may be left here.  history: the records so far."""
         for callback in self._callbacks:
             callback.on_pause(lambda: self.moment(history))
 
     def moment(self, history: list[Record]) -> Moment:
-        """Return where the run stands, after these records; raises TrainingDiverged in place of such a state."""
+        """Return the run at this moment; raises TrainingDiverged if its weights are not finite."""
         self._check_weights()
         optimizer, last_state = self._optimizer, self._last_state
         callbacks, tensors = states_of(self._callbacks, self._network.backend)
@@ -161,9 +164,9 @@ class Runner:
         )
 
     def restore(self, moment: Moment) -> None:
-        """Stand where that moment was, the callbacks too.
+        """Restore a moment, callbacks included.
 
-        Raises ValueError, before network or optimizer are changed, if its arrays or its states of callbacks do not fit.
+        Raises ValueError, before network or optimizer change, if its arrays or its callbacks' states do not fit.
         """
         like = {"owned": self._network.owned, "state": self.engine.state, "keys": self.engine.keys}
         owned, now = thawed("", moment, moment.steps_done, self._network, like)
@@ -175,7 +178,7 @@ class Runner:
                 self._rng.bit_generator.state = moment.progress.order
             except (ValueError, TypeError, KeyError):
                 raise ValueError(
-                    "the checkpoint's state of the generator is of another one; start again without resume"
+                    "the checkpoint's random state belongs to another generator; start again without resume"
                 ) from None
         load_states(self._callbacks, moment, self._network.backend)
         self._network.owned[...], self._last_good[...] = owned, last_good
@@ -202,7 +205,7 @@ class Runner:
         )
 
     def _check_weights(self) -> None:
-        """The last update of a chunk has no loss after it that would tell."""
+        """Raise TrainingDiverged for weights that are not finite: no loss follows the last update of a chunk."""
         if not self._is_finite():
             progress = self.progress
             before = "" if progress.last_finite is None else f" (last finite loss: {progress.last_finite:.6g})"
@@ -221,7 +224,7 @@ class Runner:
 
 
 def _add_up(total: float, values: np.ndarray) -> float:
-    """The sum from left to right: the same bits however a run is cut into chunks."""
+    """Return the sum from left to right, the same bits however a run is cut into chunks."""
     return float(np.add.accumulate(np.concatenate([[total], values]))[-1])
 
 

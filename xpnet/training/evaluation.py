@@ -1,6 +1,6 @@
-"""Measure a network on a data set: does the set fit, and what are its loss and accuracy.
+"""Measure a network on a data set: check that the set fits, and compute loss, accuracy and metrics.
 
-`xpnet.training.loop` lets a `Validator` measure after each epoch; `measure` adds those of `xpnet.training.metrics`.
+`xpnet.training.loop` runs a `Validator` after each epoch; `measure` takes names of `xpnet.training.metrics`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts. A sample whose true
     class scores no higher than another counts as wrong here; `classify` and the metrics take the first of equal ones.
     metrics: names of functions in `xpnet.training.metrics`, such as ("roc_auc", "f1"); NaN if a prediction is not
-    finite. Raises ValueError for an unknown one.  It is always replayed, so that it tells the same of any run's
-    weights.
+    finite. Raises ValueError for an unknown one.  It is always replayed: the result does not depend on an engine.
     """
     check_compatible(network, dataset, "dataset")
     return Validator(network, dataset, metrics).evaluate()
@@ -48,7 +47,7 @@ def input_range(dataset: Dataset) -> InputRange | None:
 
 
 class Evaluator:
-    """Evaluates one data set, again and again."""
+    """Evaluates one data set repeatedly."""
 
     def __init__(self, network: Network, dataset: Dataset, feed: Feed) -> None:
         with_accuracy = dataset.is_classification
@@ -78,7 +77,7 @@ class Evaluator:
 
 
 class Validator:
-    """Validates: the loss, the accuracy where it applies and the metrics of one data set, again and again."""
+    """Measures the loss, the accuracy where it applies and the metrics of one data set repeatedly."""
 
     def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
@@ -101,9 +100,9 @@ class Validator:
 
 
 def check_metrics(metrics: Iterable[str]) -> list[str]:
-    """Return the names as a list; raises ValueError for an unknown one, TypeError for one text."""
+    """Return the names as a list; raises ValueError for an unknown one, TypeError for a single text."""
     if isinstance(metrics, str):
-        raise TypeError(f"metrics is the text {metrics!r}; needed is a list of names: metrics=({metrics!r},)")
+        raise TypeError(f"metrics is the text {metrics!r}; it must be a list of names: metrics=({metrics!r},)")
     return [check_option("metric", name, METRICS) for name in metrics]
 
 
@@ -113,7 +112,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
     metrics: names of `xpnet.training.metrics.METRICS`. Those of classes judge the last layer's output, before any link,
     as `Network.classify` and the accuracy do: a single output is cut at the loss's threshold.
     feed: of the data set, where there is one already.
-    A metric is NaN if an output is not finite, so that a training goes on; `xpnet.training.metrics` itself refuses it.
+    A metric is NaN if an output is not finite, so that training continues; `xpnet.training.metrics` itself refuses it.
     Raises ValueError for an unknown name.
     """
     names = check_metrics(metrics)
@@ -137,7 +136,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
 
 
 def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], feed: Feed | None = None) -> np.ndarray:
-    """Return what a method of the network gives for all samples, in their order, on the host.
+    """Return the outputs of a method of the network for all samples, in their order, on the host.
 
     infer: such as network.predict, (n_outputs, n_samples), or network.classify, (n_samples,).
     feed: of the data set, where there is one already.
@@ -160,15 +159,15 @@ def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], fee
 
 
 def threshold_of(network: Network) -> float:
-    """Where a single output is cut into classes 0 and 1, before any link; rounded as the outputs are."""
+    """Return the threshold between classes 0 and 1 of a single output, before any link, rounded as outputs are."""
     return float(network.backend.dtype.type(network.architecture.loss.threshold))
 
 
 def check_compatible(network: Network, dataset: Dataset, name: str) -> None:
-    """Refuse a data set that this network and its loss cannot take; its samples are looked at once for all."""
+    """Refuse a data set that this network and its loss cannot take; its samples are checked once only."""
     if not isinstance(dataset, Dataset):
         raise TypeError(
-            f"{name} is a {type(dataset).__name__}; needed is a Dataset: Dataset(X, Y) or "
+            f"{name} is a {type(dataset).__name__}; it must be a Dataset: Dataset(X, Y) or "
             "Dataset.from_labels(X, labels)"
         )
     architecture = network.architecture
@@ -189,7 +188,7 @@ def check_compatible(network: Network, dataset: Dataset, name: str) -> None:
 
 
 def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:
-    """Refuse targets that the loss has no meaning for."""
+    """Refuse targets for which the loss is undefined."""
     if loss.targets == "numbers":
         return
     if loss.targets == "counts":

@@ -20,13 +20,12 @@ from typing import Any, Literal
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import engine_facts
 from xpnet.network.network import Network
-from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback, KeepBest
 from xpnet.training.checkpoint import moment_of
 from xpnet.training.epoch import Runner, TrainingDiverged
 from xpnet.training.evaluation import Evaluator, Validator
 from xpnet.training.optimizers import Optimizer
-from xpnet.training.options import Settings, TrainOptions, prepare
+from xpnet.training.options import Prepared, TrainOptions, prepare
 from xpnet.training.progress import progress_of
 from xpnet.training.records import History, Moment, Record, is_last
 
@@ -47,41 +46,41 @@ def train(
     accumulate: int = 1,
     metrics: Iterable[str] = (),
     engine: str = "auto",
+    precision: str = "fp32",
     resume: str | os.PathLike[str] | Moment | None = None,
     keep_best: bool = True,
     progress: bool | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
-    epochs: passes over the data.  batch_size: samples a step, "all" for all at once, None for 32, or as many as there
-    are; the last step of an epoch may be shorter.
-    shuffle, seed: a new order of the samples each epoch, the masks of dropout; the same for the same seed.
+    epochs: passes over the data.  batch_size: samples a step, "all" for all at once, None for 32, or all if fewer; the
+    last step of an epoch may be shorter.
+    shuffle: whether each epoch has a new order.  seed: of the orders and of dropout's masks.
     validation: a Dataset to evaluate after each epoch.  metrics: names in `xpnet.metrics` to measure on it.
     callbacks: see every record, and may end the training.
-    accumulate: steps an update; it goes by the mean over all their samples.
+    accumulate: steps an update, which goes by the mean over all their samples.
     engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, extra
-    `jit`), whose sums round in other places. "auto" compiles where there are steps enough to repay it.
-    resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read of it. With the same data and
-    arguments the run goes on from there to the same bits; epochs may be another number, and engine="auto" takes the
-    engine that the run had.
-    keep_best: with a validation, and without a callback that chooses itself, the network ends with the weights of the
+    `jit`), whose sums round differently; "auto" compiles if the run is long enough to repay it.
+    precision: "fp32", or "tf32" for products on a GPU's tensor cores, of float32 numbers with 10 bits of mantissa.
+    resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read. With equal data and arguments
+    the run continues to the same bits; only epochs may differ, and "auto" is the engine that the run had.
+    keep_best: with a validation, and without a callback that keeps weights, the network ends with the weights of the
     epoch whose val_loss is lowest, the last record's chosen_epoch.
     progress: a live line on stderr, True or False; None shows it on a terminal and in a notebook.
-    The optimizer keeps its state: training the same network again goes on where it stopped, but for weights of
+    The optimizer keeps its state: training the same network again continues where it stopped, unless the weights are of
     another epoch than the last.
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy
     (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine,
-    threads (of compiled steps); the last one perhaps stopped, why a callback ended the training, and chosen_epoch.
+    threads (of compiled steps), precision (on a GPU). The last may add stopped, why a callback ended it, chosen_epoch.
     Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, ImportError for
     "compiled" without llvmlite, TrainingDiverged if the loss stops being finite.
-    After Ctrl-C the network holds the weights it had reached. Within a chunk of steps these, and the optimizer's state,
-    may have updates that `optimizer.steps_done` does not count; a `Checkpoint` holds no such moment.
+    After Ctrl-C the network holds the weights reached, which may be some updates ahead of `optimizer.steps_done`.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
     moment = moment_of(resume)
     options = TrainOptions(
-        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, moment
+        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, moment
     )
     chooses = any(isinstance(callback, KeepBest) for callback in options.callbacks)
     best = [KeepBest()] if keep_best and validation is not None and not chooses else []
@@ -94,77 +93,66 @@ def train(
 def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: Any) -> Iterator[Record]:
     """Yield the record of each epoch when it is over: the generator under `train`, with the same options.
 
-    Without keep_best and progress: those are callbacks of `train`, `KeepBest` among them.
-    All is checked at once, not at the first `next`.
+    Checks everything at the call, not at the first `next`.
+    keep_best and progress are of `train` alone: callbacks, `KeepBest` among them.
     """
     return _checked(network, dataset, optimizer, TrainOptions(**options))
 
 
 def _checked(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Iterator[Record]:
-    return _epochs(network, dataset, optimizer, options, *prepare(network, dataset, optimizer, options))
+    return _epochs(network, dataset, optimizer, options, prepare(network, dataset, optimizer, options))
 
 
 def _epochs(
-    network: Network,
-    dataset: Dataset,
-    optimizer: Optimizer,
-    options: TrainOptions,
-    program: Program,
-    settings: Settings,
-    moment: Moment | None,
+    network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions, prepared: Prepared
 ) -> Iterator[Record]:
+    program, settings, moment = prepared
     runner = Runner(network, optimizer, dataset, program, settings, options.callbacks)
     untrained = Evaluator(network, dataset, runner.feed)
     validator = None if options.validation is None else Validator(network, options.validation, options.metrics)
     senders = [sender for sender in (runner.feed, runner.engine, untrained, validator) if sender is not None]
+
+    def record_of(epoch: int, loss: float, steps: int, seconds: float, bytes_before: int) -> Record:
+        record = {"epoch": epoch, "train_loss": loss, **_validated(validator), "steps": steps, "seconds": seconds}
+        return record | {"bytes_uploaded": _bytes(senders) - bytes_before, **engine_facts(runner.engine)}
+
     with ExitStack() as ending:
         ending.callback(optimizer.detach)
-        for callback in options.callbacks:  # each is told of the end, also if another one fails at it
+        for callback in options.callbacks:  # each learns of the end, even if another one fails at it
             ending.callback(callback.on_train_end, network)
         for callback in options.callbacks:
             callback.on_train_begin(network, options.epochs, settings.n_steps)
         if moment is None:
-            measured = {"train_loss": untrained.evaluate()["loss"], **_validated(validator), "steps": 0, "seconds": 0.0}
-            history = [{"epoch": 0, **measured, "bytes_uploaded": _bytes(senders), **engine_facts(runner.engine)}]
+            history = [record_of(0, untrained.evaluate()["loss"], 0, 0.0, 0)]
             _report(history[0], None, network, options)
             runner.pause(history)
         else:
-            history = _resumed(moment, options)
+            history = moment.history_of(options.epochs)
             runner.restore(replace(moment, history=history))
-            if moment.is_over(options.epochs):  # nothing is left to do but what they do at the end
+            if moment.is_over(options.epochs):  # all that remains is what callbacks do at the end
                 for callback in options.callbacks:
                     callback.on_last_record(history[-1])
         yield from list(history)
         while not is_last(history[-1], options.epochs):
             before = _bytes(senders)
-            reason = runner.run(history)  # the steps of one epoch, or of what is left of it
+            reason = runner.run(history)  # the steps of one epoch, or the rest of them
             progress = runner.progress
-            record = {"epoch": progress.epoch, "train_loss": progress.loss / progress.weight, **_validated(validator)}
-            record |= {"steps": progress.step, "seconds": progress.seconds}
-            record |= {"bytes_uploaded": _bytes(senders) - before, **engine_facts(runner.engine)}
-            history.append(record)
-            runner.begin(record["epoch"] + 1)
-            _report(record, reason, network, options)
+            loss = progress.loss / progress.weight
+            history.append(record_of(progress.epoch, loss, progress.step, progress.seconds, before))
+            runner.begin(progress.epoch + 1)
+            _report(history[-1], reason, network, options)
             runner.pause(history)
-            yield record
-
-
-def _resumed(moment: Moment, options: TrainOptions) -> list[Record]:
-    """The records so far; the last one is no longer that of a run which ended there, if it now has more epochs."""
-    history = [dict(record) for record in moment.history]
-    if not is_last(history[-1], options.epochs):
-        history[-1].pop("chosen_epoch", None)
-    return history
+            yield history[-1]
 
 
 def _validated(validator: Validator | None) -> Record:
-    """The measures of the validation set, as a record has them."""
+    """Return the measures of the validation set under a record's names."""
     measured = {} if validator is None else validator.evaluate()
     return {f"val_{name}": value for name, value in measured.items() if name not in ("n", "correct")}
 
 
 def _report(record: Record, reason: str | None, network: Network, options: TrainOptions) -> None:
-    """Let callbacks look at a record and end the training, complete the record, and tell them of it."""
+    """Show a record to the callbacks, which may end the training, complete it, and report it to them."""
     reasons = [reason, *(callback.on_measured(record, network) for callback in options.callbacks)]
     stopped = next((text for text in reasons if text is not None), None)
     if stopped is not None:

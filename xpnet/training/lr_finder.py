@@ -17,6 +17,7 @@ from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
 from xpnet.training.evaluation import check_compatible
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.options import check_optimizer
 
 __all__ = ["RateSearch", "find_lr"]
 
@@ -49,10 +50,10 @@ def find_lr(
     smoothing: float = 0.98,
     seed: int = 0,
 ) -> RateSearch:
-    """Train for up to `n_steps` with a rate that grows exponentially from lr_start to lr_end; return what was seen.
+    """Train for up to `n_steps` with a rate that grows exponentially from lr_start to lr_end; return the losses seen.
 
     The steps are replayed: they are too few to repay compiling.
-    The optimizer starts fresh for it; its own rate, its state and the network's weights are afterwards what they were.
+    The optimizer starts fresh; its rate, its state and the network's weights are restored afterwards.
     smoothing: decay of the average of the losses, corrected for its start.  It stops once the smoothed loss is above
     4 times the lowest, or not finite.
     Source: Smith (2017), section 3.3, with fastai's limits and its rule "steep": the most negative slope of the loss by
@@ -60,8 +61,7 @@ def find_lr(
     Raises ValueError or TypeError if the arguments do not fit each other.
     """
     check_compatible(network, dataset, "dataset")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
+    check_optimizer(optimizer)
     lr_start = check_number("lr_start", lr_start, above=0, example="find_lr(..., lr_start=1e-7)")
     lr_end = check_number("lr_end", lr_end, above=lr_start, example="find_lr(..., lr_start=1e-7, lr_end=10)")
     n_steps = check_whole("n_steps", n_steps, at_least=10)
@@ -70,7 +70,7 @@ def find_lr(
     lrs = lr_start * (lr_end / lr_start) ** (np.arange(n_steps) / (n_steps - 1))
     feed, owned = feed_of(dataset, network.backend, batch), network.owned
     program = network.training_program(batch, optimizer, "weights" in feed.sources, seed)
-    engine = make_engine(program, network.backend, owned, feed.sources)  # its state is zero: the optimizer's stays out
+    engine = make_engine(program, network.backend, owned, feed.sources)  # with a fresh state
     kept = owned.copy()
     try:
         raw, losses = _ramp(engine, optimizer, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
@@ -81,7 +81,7 @@ def find_lr(
 
 
 def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Orders of a few full batches each, epoch after epoch without an end."""
+    """Yield orders of a few full batches each, epoch after epoch without end."""
     while True:
         for order in feed.parts(rng):
             full = order[: len(order) // batch * batch]
@@ -92,7 +92,7 @@ def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.nda
 def _ramp(
     engine: Engine, optimizer: Optimizer, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run step after step until the smoothed loss runs away; return the loss and the smoothed one up to that step."""
+    """Run steps until the smoothed loss diverges; return the losses and the smoothed losses up to there."""
     batch, raw, losses = engine.program.capacity, list[float](), list[float]()
     mean, weight, lowest = 0.0, 0.0, np.inf
     while len(losses) < len(lrs):

@@ -1,8 +1,8 @@
-"""What a training run will hold in memory, buffer by buffer, told before it starts.
+"""What a training run will hold in memory, buffer by buffer, before it starts.
 
-Sizes are read off the data sets and off the very Programs that training will run. Left out are Python, the libraries,
-vectors of a layer's width or a batch's length, what is copied for a moment, by a checkpoint, by metrics, and what
-compiled steps need beside the buffers: their code, and for each thread at most one turned operand of a product.
+Sizes come from the data sets and from the Programs that training will run. Not counted are Python, the libraries,
+vectors of a layer's width or a batch's length, temporary copies of checkpoints and metrics, and of compiled steps
+their code and, for each thread, at most one transposed operand of a product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is measured on predictions: accuracy, ROC AUC, precision, recall, F1, R^2 and errors, in float64 on the host.
+"""Metrics of predictions: accuracy, ROC AUC, precision, recall, F1, R^2 and errors, in float64 on the host.
 
 One sample is one column: P, the predictions, and Y, the targets, are (n_outputs, n_samples); weights (n_samples,) or
 None. Classes are one-hot columns, or 0 and 1 where there is one output, which `threshold` cuts: above it is class 1.
@@ -21,7 +21,7 @@ AVERAGES = ("binary", "macro", "micro", "weighted")
 
 
 def accuracy(P: Array, Y: Array, weights: Array = None, *, threshold: float | str = 0.5) -> float:
-    """Return the part of the samples whose class is predicted; of equal predictions the first counts.
+    """Return the share of the samples whose class is predicted; of equal predictions the first counts.
 
     threshold: of a single output; "base_rate" for the mean of Y.
     """
@@ -30,7 +30,7 @@ def accuracy(P: Array, Y: Array, weights: Array = None, *, threshold: float | st
 
 
 def top_k_accuracy(P: Array, Y: Array, weights: Array = None, *, k: int = 2) -> float:
-    """Return the part of the samples whose class is among the k highest predictions; of equal ones the last count.
+    """Return the share of the samples whose class is among the k highest predictions; of equal ones the last count.
 
     k: from 1 to n_outputs, of which there are at least 2.
     """
@@ -38,7 +38,9 @@ def top_k_accuracy(P: Array, Y: Array, weights: Array = None, *, k: int = 2) -> 
     true, n_classes = _true_class(Y), len(Y)
     k = check_whole("k", k, at_least=1)
     if n_classes == 1 or k > n_classes:
-        raise ValueError(f"k is {k} and there are {n_classes} outputs; needed are at least 2, and k of them at most")
+        raise ValueError(
+            f"k is {k} and there are {n_classes} outputs; k must be at most the outputs, which must be at least 2"
+        )
     score = P[true, np.arange(P.shape[1])]
     later = np.arange(n_classes)[:, None] > true
     above = ((score < P) | ((score == P) & later)).sum(axis=0)
@@ -46,7 +48,7 @@ def top_k_accuracy(P: Array, Y: Array, weights: Array = None, *, k: int = 2) -> 
 
 
 def roc_auc(P: Array, Y: Array, weights: Array = None) -> float:
-    """Return the area under the ROC curve; of several outputs the mean over each against the rest (macro).
+    """Return the area under the ROC curve; of several outputs the mean of each against the rest (macro).
 
     It is the probability that a sample of the class is predicted higher than one that is not, ties counting a half.
     NaN where an output has no sample of its class, or none of the others. Several yes-or-no outputs may be given too.
@@ -54,7 +56,7 @@ def roc_auc(P: Array, Y: Array, weights: Array = None) -> float:
     """
     P, Y, w = _checked(P, Y, weights)
     if not ((Y == 0.0) | (Y == 1.0)).all():
-        raise ValueError("Y holds other numbers than 0 and 1; roc_auc needs classes: Dataset.from_labels(X, labels)")
+        raise ValueError("Y holds numbers other than 0 and 1; roc_auc needs classes: Dataset.from_labels(X, labels)")
     return float(np.mean([_binary_auc(p, y, w) for p, y in zip(P, Y, strict=True)]))
 
 
@@ -69,7 +71,7 @@ def confusion_matrix(P: Array, Y: Array, weights: Array = None, *, threshold: fl
 def precision(
     P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5
 ) -> float:
-    """Return the part of the samples predicted as a class that are of it; 0 where none was predicted.
+    """Return the share of the samples predicted as a class that belong to it, 0 where none was predicted.
 
     average: "binary" (class 1; the default of one output), "macro" (mean over the classes; the default of several),
     "micro" (all samples together) or "weighted" (mean weighted by the classes' weights in Y).
@@ -81,13 +83,13 @@ def precision(
 def recall(
     P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5
 ) -> float:
-    """Return the part of a class's samples that are predicted as it, 0 where there are none; average: see precision."""
+    """Return the share of a class's samples that are predicted as it, 0 if it has none.  average: see `precision`."""
     right, _, true = _counts(P, Y, weights, threshold)
     return _averaged(right, true, true, average or _default(P))
 
 
 def f1(P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5) -> float:
-    """Return the harmonic mean of precision and recall, 0 where both are; average: see precision."""
+    """Return the harmonic mean of precision and recall, 0 where both are.  average: see `precision`."""
     right, predicted, true = _counts(P, Y, weights, threshold)
     return _averaged(2.0 * right, predicted + true, true, average or _default(P))
 
@@ -148,12 +150,12 @@ METRICS = {
 
 
 def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P, Y and weights in float64; refuse what does not fit."""
+    """Return P, Y and weights in float64; refuses what does not fit."""
     P, Y = np.asarray(P, np.float64), np.asarray(Y, np.float64)
     if P.ndim != 2 or P.shape != Y.shape or P.size == 0:
         raise ValueError(
-            f"the predictions are {P.shape} and Y is {Y.shape}; needed is (n_outputs, n_samples) for "
-            "both: a sample is a column, pass .T of rows"
+            f"the predictions are {P.shape} and Y is {Y.shape}; both must be (n_outputs, "
+            "n_samples): a sample is a column, pass .T of rows"
         )
     if not (np.isfinite(P).all() and np.isfinite(Y).all()):
         raise ValueError(
@@ -163,7 +165,7 @@ def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray
     w = np.ones(P.shape[1]) if weights is None else np.asarray(weights, np.float64)
     if w.shape != (P.shape[1],) or not np.isfinite(w).all() or w.min() < 0.0 or not w.any():
         raise ValueError(
-            f"weights is {w.shape}; needed is ({P.shape[1]},), one finite number >= 0 a sample, not all zero"
+            f"weights is {w.shape}; it must be ({P.shape[1]},), one finite number >= 0 a sample, not all zero"
         )
     return P, Y, w
 
@@ -171,7 +173,7 @@ def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray
 def _true_class(Y: np.ndarray) -> np.ndarray:
     if not ((Y == 0.0) | (Y == 1.0)).all() or (len(Y) > 1 and (Y.sum(axis=0) != 1.0).any()):
         raise ValueError(
-            "Y holds no classes: needed are one-hot columns, or one row of 0 and 1; use Dataset.from_labels(X, labels)"
+            "Y holds no classes: it must be one-hot columns, or one row of 0 and 1; use Dataset.from_labels(X, labels)"
         )
     return np.asarray(Y.argmax(axis=0) if len(Y) > 1 else Y[0].astype(np.intp))
 
@@ -188,7 +190,7 @@ def _mean(values: np.ndarray, w: np.ndarray) -> float:
 
 
 def _binary_auc(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
-    """Weight of the pairs in the right order, ties half, by the weight of all pairs."""
+    """Return the weight of the pairs in the right order, ties half, divided by that of all pairs."""
     _, group = np.unique(p, return_inverse=True)
     positive, negative = np.bincount(group, w * y), np.bincount(group, w * (1.0 - y))
     pairs = positive.sum() * negative.sum()
@@ -197,7 +199,7 @@ def _binary_auc(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
 
 
 def _counts(P: Array, Y: Array, weights: Array, threshold: float | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each class the weight of samples correctly predicted as it, predicted as it, and of it."""
+    """Return for each class the weight of samples correctly predicted as it, predicted as it, and of it."""
     C = confusion_matrix(P, Y, weights, threshold=threshold)
     return np.diagonal(C), C.sum(axis=0), C.sum(axis=1)
 
@@ -207,7 +209,7 @@ def _default(P: Array) -> str:
 
 
 def _averaged(part: np.ndarray, whole: np.ndarray, true: np.ndarray, average: str) -> float:
-    """part / whole of the classes, 0 where whole is 0, brought to one number."""
+    """Return part / whole (0 where whole is 0) averaged over the classes."""
     check_option("average", average, AVERAGES)
     if average == "micro":
         part, whole = part.sum(keepdims=True), whole.sum(keepdims=True)

@@ -238,7 +238,7 @@ class Lion(Optimizer):
         updates.lion(update.xp, update.theta, update.gradient, m, update.scratch, update.lr, self.beta1, self.beta2)
 
 
-# One table from name to class, from which the command line and the estimators take names, parameters and defaults.
+# The one table of names, from which the command line and the estimators take parameters and defaults.
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": SGD,
     "momentum": Momentum,
@@ -253,6 +253,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def parameters_of(name: str) -> dict[str, Any]:
-    """Return what the optimizer of that name takes beside `Options`, and the defaults: lr, then those of its rule."""
+    """Return the parameters of an optimizer besides `Options`, with their defaults: lr, then those of its rule."""
     parameters = inspect.signature(OPTIMIZERS[name]).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD}

@@ -1,4 +1,4 @@
-"""The options of a training run, and what they come to before its first step."""
+"""The options of a training run, checked and resolved before its first step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet.checks import check_option, check_whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import choose_engine, engine_to_resume
+from xpnet.engines.choice import FULL, check_precision, choose_engine, engine_to_resume
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
@@ -29,7 +29,7 @@ ALL, DEFAULT_BATCH = "all", 32  # of batch_size
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `xpnet.train` takes by keyword; its docstring says what each means.
+    """The keywords of `xpnet.train`, whose docstring explains each.
 
     Raises TypeError or ValueError for a value that no run can have.
     """
@@ -43,6 +43,7 @@ class TrainOptions:
     accumulate: int = 1
     metrics: Iterable[str] = ()
     engine: str = "auto"
+    precision: str = FULL
     resume: str | os.PathLike[str] | Moment | None = None
 
     def __post_init__(self) -> None:
@@ -52,11 +53,11 @@ class TrainOptions:
                 f"metrics is {metrics} and there is no validation; pass validation=, a Dataset to measure them on"
             )
         if not isinstance(self.callbacks, Iterable):
-            raise TypeError(f"callbacks is {self.callbacks!r}; needed is a list of them: callbacks=[...]")
+            raise TypeError(f"callbacks is {self.callbacks!r}; it must be a list of callbacks: callbacks=[...]")
         callbacks = tuple(self.callbacks)
         for callback in callbacks:
             if not isinstance(callback, Callback):
-                raise TypeError(f"a callback is {callback!r}; needed is an instance of xpnet.Callback")
+                raise TypeError(f"a callback is {callback!r}; it must be an instance of xpnet.Callback")
         checked = {
             "epochs": check_whole("epochs", self.epochs, at_least=0),
             "callbacks": callbacks,
@@ -86,9 +87,10 @@ def batch_of(batch_size: int | str | None, n_samples: int) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """How an epoch takes the samples: batch a step, accumulate steps an update, n_used samples an epoch.
+    """How an epoch takes the samples.
 
-    engine: the name of what runs the steps.
+    batch: samples a step.  accumulate: steps an update.  n_used: samples an epoch.  engine: the name of the engine.
+    precision: of the products of the steps.
     """
 
     batch: int
@@ -97,6 +99,7 @@ class Settings:
     shuffle: bool
     seed: int
     engine: str
+    precision: str
 
     @property
     def n_steps(self) -> int:
@@ -104,9 +107,10 @@ class Settings:
         return -(-self.n_used // self.batch)
 
 
-def prepare(
-    network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions
-) -> tuple[Program, Settings, Moment | None]:
+Prepared = tuple[Program, Settings, Moment | None]
+
+
+def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Prepared:
     """Return the Program of a step, the settings of the epochs, and the moment to resume from, if there is one.
 
     Raises ValueError or TypeError if network, data, optimizer, options and checkpoint do not fit each other.
@@ -128,10 +132,11 @@ def prepare(
     program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate)
     asked = engine_to_resume(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
     engine = choose_engine(asked, program, network.backend, options.epochs * -(-n_used // batch))
-    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine)
+    precision = check_precision(options.precision, engine, network.backend)
+    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision)
     if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
-        if options.engine == "auto":  # the one that it had, but on another device, where the bits are others anyway
+        if options.engine == "auto":  # another only on another device, where the bits differ anyway
             del fingerprint["engine"]
         check_resume(moment, options.epochs, fingerprint, options.callbacks)
     return program, settings, moment
@@ -156,7 +161,7 @@ def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
 def check_optimizer(optimizer: Any) -> None:
     """Refuse what is no optimizer."""
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer is {optimizer!r}; needed is one such as xpnet.SGD(lr=0.1)")
+        raise TypeError(f"optimizer is {optimizer!r}; it must be an optimizer such as xpnet.SGD(lr=0.1)")
 
 
 def _samples_used(network: Network, n_samples: int, batch: int) -> int:
@@ -190,13 +195,14 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "shuffle": settings.shuffle,
         "seed": settings.seed,
         "engine": settings.engine,
+        "precision": settings.precision,
         "optimizer": _described(optimizer),
         "initial lr": f"{optimizer.lr}" if constant else _described(optimizer.schedule),
     }
 
 
 def _described(value: Any) -> str:
-    """Type and settings: the same text in every process, for a user's own class too, whose repr has an address."""
+    """Return type and settings, the same text in every process; the repr of a user's class may hold an address."""
     if not isinstance(value, (Optimizer, Schedule)):
         return str(getattr(value, "__qualname__", value))  # a function, by its name
     settings = [f"{name}={_described(item)}" for name, item in vars(value).items() if not name.startswith("_")]

@@ -1,4 +1,4 @@
-"""What a training run tells: a record an epoch, their history, and the run at one moment."""
+"""What a training run reports: a record an epoch, their history, and the run at one moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["History"]
 
 Record = dict[str, Any]
 # The keys of a record: these, and measures, whose names begin with the part of the data that they are measured on.
-FACTS = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "stopped", "chosen_epoch")
+FACTS = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "precision", "stopped", "chosen_epoch")
 TRAINING, VALIDATION = "train_", "val_"
 TRAIN_LOSS, VAL_LOSS, VAL_ACCURACY = "train_loss", "val_loss", "val_accuracy"
 
@@ -28,13 +28,13 @@ class History(list[Record]):
     """The records of a run, one dict an epoch; the first is the untrained network's."""
 
     def column(self, name: str) -> list[Any]:
-        """The values of one field, epoch by epoch; raises KeyError if there is no such field."""
+        """Return the values of one field, epoch by epoch; raises KeyError for an unknown field."""
         return [record[name] for record in self]
 
 
 @dataclass
 class Progress:
-    """How far an epoch has come: steps and samples of its order, the sums of its loss, seconds spent.
+    """The progress of an epoch: steps and samples of its order done, the sums of its loss, seconds spent.
 
     order: state of the generator before the epoch's order was drawn, None without shuffling.
     """
@@ -53,7 +53,7 @@ class Progress:
 class Moment:
     """A run between two steps, on the host.
 
-    fit: what a run that goes on from here must have in common with it, by name.
+    fit: what a run that resumes from here must have in common with it, by name.
     steps_done, last_good_steps: updates of the optimizer, now and at the beginning of the epoch.  lr: None if it
     follows a schedule.  callbacks: name and state of those that have one.
     tensors: owned, state and keys, now and (last_good.) at the beginning of the epoch; arrays of callbacks.
@@ -71,17 +71,24 @@ class Moment:
     path: Path | None = None
 
     def is_over(self, n_epochs: int) -> bool:
-        """Whether a run of so many epochs ends here."""
+        """Whether a run of `n_epochs` ends here."""
         return is_last(self.history[-1], n_epochs)
+
+    def history_of(self, n_epochs: int) -> list[Record]:
+        """Return the records so far; the last one has no chosen_epoch if a run of `n_epochs` continues after it."""
+        history = [dict(record) for record in self.history]
+        if not self.is_over(n_epochs):
+            history[-1].pop("chosen_epoch", None)
+        return history
 
 
 def is_last(record: Record, n_epochs: int) -> bool:
-    """Whether a run of so many epochs ends with this record."""
+    """Whether a run of `n_epochs` ends with this record."""
     return "stopped" in record or record["epoch"] >= n_epochs
 
 
 def json_line(record: Record) -> str:
-    """The record as strict JSON, which knows neither NaN nor infinity: they become null."""
+    """Return the record as strict JSON, in which NaN and infinity become null."""
     return json_text(
         {
             name: None if isinstance(value, (float, np.floating)) and not math.isfinite(value) else value
@@ -91,7 +98,7 @@ def json_line(record: Record) -> str:
 
 
 def mend_last_line(path: Path) -> None:
-    """End the file with a newline: what `read_history` leaves out goes, a whole record gets the one it lacks."""
+    """End the file with a newline: complete a whole last record, remove a torn one."""
     content = path.read_bytes() if path.is_file() else b""
     start = content.rfind(b"\n") + 1
     if start == len(content):
@@ -108,7 +115,7 @@ def read_history(path: str | os.PathLike[str]) -> History:
 
     Raises FileNotFoundError, or ValueError naming the line that is not a record.
     """
-    lines = Path(path).read_bytes().split(b"\n")  # json decodes each, so that a torn one is told from the others
+    lines = Path(path).read_bytes().split(b"\n")  # decoded one by one, so that a torn one is recognised
     history = History()
     for number, line in enumerate(lines, start=1):
         if not line:
@@ -126,22 +133,22 @@ def read_history(path: str | os.PathLike[str]) -> History:
 
 
 def measures_of(records: Iterable[Record]) -> list[str]:
-    """Return the names of all measures, of whatever record."""
+    """Return the names of the measures in any of the records."""
     return list(dict.fromkeys(name for record in records for name in record if name not in FACTS))
 
 
 def metric_of(measure: str) -> str:
-    """Return what a measure is, whatever it is measured on: "f1" of "val_f1"."""
+    """Return the metric of a measure, without the part of the data: "f1" for "val_f1"."""
     return measure.removeprefix(TRAINING).removeprefix(VALIDATION)
 
 
 def loss_to_watch(is_validated: bool) -> str:
-    """Return the loss that tells how a training goes: that of the validation, if there is one."""
+    """Return the name of the loss to watch: the validation's, if there is one."""
     return VAL_LOSS if is_validated else TRAIN_LOSS
 
 
 def measure_of(record: Record, monitor: str) -> float:
-    """Return a record's measure of that name; raises ValueError that names those there are."""
+    """Return the value of a record's measure; raises ValueError that names the known ones."""
     measures = measures_of([record])
     if monitor not in measures:
         is_validated = any(name.startswith(VALIDATION) for name in measures)
@@ -153,11 +160,11 @@ def measure_of(record: Record, monitor: str) -> float:
 
 
 def lower_is_better(measure: str) -> bool:
-    """Whether low values of a measure are better: as METRICS says; of all others, those named a loss or an error."""
+    """Whether lower values of a measure are better: by METRICS, else by a name that is a loss or an error."""
     name = metric_of(measure)
     return METRICS[name].lower_is_better if name in METRICS else name.endswith(("loss", "error"))
 
 
 def sign_of(measure: str) -> float:
-    """1 where low is better, else -1."""
+    """Return 1 if lower is better, else -1."""
     return 1.0 if lower_is_better(measure) else -1.0

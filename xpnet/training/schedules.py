@@ -20,19 +20,19 @@ __all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "S
 class Schedule(ABC):
     """Base of all schedules: a rule from the number of updates made, 0, 1, 2, ..., to a learning rate."""
 
-    warms_up: ClassVar[bool] = False  # whether it begins with a rise of its own
-    least_steps: ClassVar[int] = 1  # of a whole run that it is laid out for, total_steps
+    warms_up: ClassVar[bool] = False  # whether it begins with a rise
+    least_steps: ClassVar[int] = 1  # the fewest total_steps
 
     @abstractmethod
     def values(self, first_step: int, n_steps: int) -> np.ndarray:
-        """The rates (n_steps,) of the updates first_step, first_step + 1, ..., in float64."""
+        """Return the rates (n_steps,) of the updates first_step, first_step + 1, ..., in float64."""
 
     def to_spec(self) -> dict[str, Any]:
-        """The schedule as a JSON-ready dict, which `schedule_of` reads back; ValueError for one of your own."""
+        """Return the schedule as a JSON-ready dict for `schedule_of`; raises ValueError for a class of your own."""
         name = next((name for name, made in SCHEDULES.items() if made is type(self)), None)
         if name is None:
             raise ValueError(
-                f"the schedule is {self!r}, and a spec holds none of your own; take one of xpnet.schedules, "
+                f"the schedule is {self!r}, and a spec cannot hold a class of your own; take one of xpnet.schedules, "
                 "such as Cosine(0.1, total_steps=1000)"
             )
         values = values_of(self).items()
@@ -66,7 +66,7 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """lr * factor^floor(t / every): falls by a factor every so many updates, as torch's StepLR does."""
+    """lr * factor^floor(t / every), t the updates made: torch's StepLR."""
 
     lr: float
     every: int
@@ -135,7 +135,7 @@ class WarmUp(Schedule):
         if not isinstance(self.after, Schedule):
             Constant(self.after)  # refuses what is no rate
         elif self.after.warms_up:
-            raise ValueError(f"after is {self.after}, which warms up itself; give it as lr without WarmUp")
+            raise ValueError(f"after is {self.after}, which has its own warm-up; give it as lr without WarmUp")
         check_whole("steps", self.steps, at_least=1)
         total_steps = getattr(self.after, "total_steps", self.steps)
         if self.steps > total_steps:
@@ -159,7 +159,7 @@ class OneCycle(Schedule):
 
     lr: the highest rate.  total_steps: updates of the whole run, epochs * ceil(n_samples / batch_size).
     rise: the part of them that rises.  The momentum does not cycle.
-    Source: Smith and Topin (2018), in the two phases of torch's OneCycleLR, which refuses to go on after total_steps.
+    Source: Smith and Topin (2018), in the two phases of torch's OneCycleLR, which refuses steps beyond total_steps.
     """
 
     lr: float
@@ -210,7 +210,7 @@ class InverseScaling(Schedule):
         return self.lr / (_counted(first_step, n_steps) + 1.0) ** self.power
 
 
-# One table from name to class, from which specs, the command line and the estimators know a schedule and its numbers.
+# The one table of names, for specs, the command line and the estimators.
 SCHEDULES: dict[str, Any] = {
     "constant": Constant,
     "step": Step,
@@ -223,12 +223,12 @@ SCHEDULES: dict[str, Any] = {
 
 
 def schedule_of(spec: Any) -> Schedule:
-    """Make the schedule that `Schedule.to_spec` said: {"type": "cosine", "lr": 0.1, "total_steps": 1000}.
+    """Return the schedule that a `Schedule.to_spec` describes: {"type": "cosine", "lr": 0.1, "total_steps": 1000}.
 
-    Raises ValueError for an unknown type, an unknown or a missing key, or a value that cannot be.
+    Raises ValueError for an unknown type, an unknown or a missing key, or a bad value.
     """
     if not isinstance(spec, dict):
-        raise ValueError(f'the schedule is {spec!r}; needed is a dict such as {{"type": "constant", "lr": 0.1}}')
+        raise ValueError(f'the schedule is {spec!r}; it must be a dict such as {{"type": "constant", "lr": 0.1}}')
     name = check_option("schedule", spec.get("type"), SCHEDULES)
     values = {key: schedule_of(value) if isinstance(value, dict) else value for key, value in spec.items()}
     schedule: Schedule = from_spec(SCHEDULES[name], values, "type", f"{name} schedule")
@@ -236,5 +236,5 @@ def schedule_of(spec: Any) -> Schedule:
 
 
 def _cosine(start: float, end: float, done: np.ndarray) -> np.ndarray:
-    """From start to end on half a cosine; done: 0 to 1."""
+    """Return values from start to end on half a cosine.  done: the share of the way, 0 to 1."""
     return end + (start - end) * (1.0 + np.cos(np.pi * done)) / 2.0

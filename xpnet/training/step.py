@@ -15,8 +15,8 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
     """Update the network once on the batch X (n_inputs, batch), Y (n_outputs, batch) and return the loss before it.
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
-    Targets are not checked, as `train` checks them: softmax_cross_entropy needs columns of Y that sum to 1.
-    seed: of dropout's masks, which go on from call to call.  It is always replayed: a step more or less repays no code.
+    Unlike in `train`, targets are not checked: softmax_cross_entropy needs columns of Y that sum to 1.
+    seed: of dropout's masks, which continue from call to call.  It is always replayed: single steps repay no compiling.
     """
     check_optimizer(optimizer)
     batch, weights = network.check_samples(X, Y, weights), network.relative(weights)

@@ -1,4 +1,4 @@
-"""What every optimizer does: it records its update on the flat vectors, owns its state, and fills its slots.
+"""The base of every optimizer: it records its update on the flat vectors, owns its state, and fills its slots.
 
 The order of an update: gradient, l1 and l2, clip, the rule with its decay, max-norm, average. The rules are in
 `xpnet.training.optimizers`.
@@ -45,7 +45,7 @@ class Options(TypedDict, total=False):
 class Update:
     """The buffers of one recorded update, and how to ask for more.
 
-    gradient (n,): may be overwritten.  n_weights: elements of theta that are weights and no biases; they lead it.
+    gradient (n,): may be overwritten.  n_weights: elements of theta that are weights; the biases follow them.
     matrices (n_out, n_in): the weight matrices, views of theta.
     """
 
@@ -82,19 +82,19 @@ class Update:
         return theta, gradient, scratch
 
     def state(self, name: str) -> Buffer:
-        """A vector (n,) that lives on from step to step, zero at first."""
+        """Return a vector (n,) that is kept from step to step, zero at first."""
         return self.recorder.state(name, self.theta.size)
 
     def counters(self, *names: str) -> list[Buffer]:
-        """1-element buffers that live on from step to step, zero at first."""
+        """Return 1-element buffers that are kept from step to step, zero at first."""
         return self._scalars(self.recorder.state("counters", len(names)), names)
 
     def scalars(self, *names: str) -> list[Buffer]:
-        """1-element scratch buffers."""
+        """Return 1-element scratch buffers."""
         return self._scalars(self.recorder.flat(f"memory of {', '.join(names)}", len(names)), names)
 
     def averaged_theta(self) -> tuple[Buffer, Buffer]:
-        """An average of theta (n,) and its weight, one element, in one piece of memory: the state "ema"."""
+        """Return an average of theta (n,) and its weight, one element, which together are the state "ema"."""
         size = self.theta.size
         memory = self.recorder.state("ema", size + 1)
         mean = self.recorder.flat_in(memory, "averaged theta", 0, size)
@@ -123,7 +123,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What an optimizer knows at one moment: of which network, after how many updates, and copies of its state."""
+    """An optimizer at one moment: its network, the updates made, and copies of its state."""
 
     network: weakref.ref[Network] | None
     steps_done: int
@@ -135,17 +135,17 @@ class Optimizer(ABC):
     """Base of all optimizers; every one takes these options by keyword.
 
     lr: the learning rate, a number above 0 or a schedule of `xpnet.training.schedules`; it may be changed between
-    steps. l1, l2: add the gradient of l1 * sum |W| and of l2 / 2 * sum W^2, of weights and not of biases. The loss that
-    is reported stays that of the data.  torch's `weight_decay` is l2, there for biases too.
+    steps. l1, l2: add the gradient of l1 * sum |W| and of l2 / 2 * sum W^2, of weights and not of biases. The loss
+    reported is without these.  torch's `weight_decay` is l2, there for biases too.
     l2_summed: add the gradient of l2_summed / 2 * sum W^2 / n, n the samples of the update, or the sum of their weights
     by the mean of all weights given: scikit-learn's `alpha`. If it is not 0, it may be changed between steps too.
     clip_value: limit of each element of the gradient.  clip_norm: limit of its Euclidean norm, over the whole network;
     both as in torch.nn.utils, value before norm.
     max_norm: limit of the norm of each unit's incoming weights, after the update (Hinton et al. 2012).
     ema: decay of an average of theta over the updates, see `averaged`.
-    The state (averages, the step's number) belongs to the last network it trained: training that one again goes on
-    exactly, another one starts fresh.  After a Ctrl-C that Python raises within `train`, state and theta may be
-    some updates ahead of `steps_done`, by which a schedule goes: to go on exactly, resume from a `Checkpoint`.
+    The state (averages, the step's number) belongs to the last network it trained: training it again continues
+    exactly, another one starts fresh.  After Ctrl-C within `train`, state and theta may be some updates ahead of
+    `steps_done`, which a schedule follows: to continue exactly, resume from a `Checkpoint`.
     All else is recorded in the Program and cannot be changed afterwards.
     Raises TypeError or ValueError for a value that cannot work.
     """
@@ -176,7 +176,7 @@ class Optimizer(ABC):
         self.ema = None if ema is None else self._checked("ema", ema, above=0, below=1, example=0.999)
 
     def _refuse(self, others: dict[str, Any]) -> None:
-        """Name what it takes in place of a keyword that it does not; others come from elsewhere, as learning_rate."""
+        """Refuse keywords of other libraries, such as learning_rate, and list what the optimizer takes."""
         if others:
             name = next(iter(others))
             taken = [*list(inspect.signature(type(self).__init__).parameters)[1:-1], *Options.__annotations__]
@@ -203,7 +203,7 @@ class Optimizer(ABC):
 
     @property
     def steps_done(self) -> int:
-        """Updates made of the network that it trained last; the schedule goes by them."""
+        """Updates made of the network that it trained last, which the schedule follows."""
         return self._snapshot.steps_done
 
     @property
@@ -243,7 +243,7 @@ class Optimizer(ABC):
         if self.clip_norm is not None:
             (factor,) = update.scalars("clip factor")
             updates.clip_norm(xp, gradient, update.scratch, factor, self.clip_norm)
-        if self.ema is not None:  # all that goes by the step's number advances together, the rule's own comes next
+        if self.ema is not None:  # what counts steps advances together, just before the rule's own
             mean, weight = update.averaged_theta()
             updates.average_of_one(xp, weight, self.ema)
         self._rule(update)
@@ -266,15 +266,15 @@ class Optimizer(ABC):
         return np.stack(columns, axis=1)
 
     def attach(self, network: Network, engine: Engine) -> None:
-        """Let the engine go on from this network's state; whoever runs an engine calls this before every run.
+        """Make the engine continue from this network's state; to be called before every run of an engine.
 
-        The engine's state is the optimizer's from now on, without a copy, until another engine is attached.
+        From now on the engine's state is the optimizer's, without a copy, until another engine is attached.
         """
         before = self._snapshot
         same = before.network is not None and before.network() is network
         if same and before.state is engine.state:
             return
-        if same:  # the keys too: dropout's masks go on where they stopped
+        if same:  # the keys too: dropout's masks continue where they stopped
             engine.state[...], engine.keys[...] = before.state, before.keys
         else:
             engine.state[...] = 0.0
@@ -287,7 +287,7 @@ class Optimizer(ABC):
         self._snapshot = replace(self._snapshot, steps_done=self.steps_done + n_updates)
 
     def detach(self) -> None:
-        """Keep copies of the state, so that the memory of an engine that is done with can go."""
+        """Copy the state, so that the memory of a finished engine can be freed."""
         self._snapshot = self.snapshot()
 
     def snapshot(self) -> Snapshot:
@@ -297,7 +297,7 @@ class Optimizer(ABC):
         return Snapshot(before.network, before.steps_done, state, keys)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot; the next engine that is attached takes it up."""
+        """Restore a snapshot; the next engine that is attached continues from it."""
         self._snapshot = snapshot
 
     def averaged(self, network: Network) -> Parameters:

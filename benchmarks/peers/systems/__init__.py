@@ -1,4 +1,4 @@
-"""One file a system. A system trains one work and says what it has computed; `benchmarks.peers.worker` times it."""
+"""One file a system. A system trains one work and returns what it computed; `benchmarks.peers.worker` times it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SYSTEMS = {
     "jax-scan": "jax_scan",
     "sklearn": "sklearn_fit",
 }
-# What is timed on each device unless told otherwise.
+# The systems of each device by default.
 SYSTEMS_OF = {
     "cpu": (
         "xpnet",
@@ -43,7 +43,7 @@ class System(Protocol):
     """What each module's `System(work, data, threads, device)` offers; device: "cpu" or "cuda".
 
     comparable: whether it starts from the shared weights and follows the given order, so that its losses can be
-    checked.  whole_epochs: whether it can only train all samples, in an order of its own.
+    checked.  whole_epochs: whether it can only train all samples, in its own order.
     """
 
     comparable: bool
@@ -53,7 +53,7 @@ class System(Protocol):
 
     @staticmethod
     def unusable(device: str) -> str | None:
-        """Why this system cannot work on that device; None if it can."""
+        """Return why this system cannot work on that device, or None."""
         ...
 
     def reset(self) -> None:
@@ -68,11 +68,11 @@ class System(Protocol):
         ...
 
     def parameters(self) -> Parameters:
-        """The weights as they are now."""
+        """Return the current weights."""
         ...
 
     def versions(self) -> dict[str, str]:
-        """The packages that did the work."""
+        """Return the versions of the packages that did the work."""
         ...
 
 

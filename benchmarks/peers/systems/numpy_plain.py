@@ -1,4 +1,4 @@
-"""NumPy as the tutorials write it: samples are columns, every result is a fresh array, layers are lists."""
+"""NumPy as textbooks write it: samples are columns, every result is a fresh array, layers are lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..works import Data, Parameters, Work, initial_parameters
 
 
 def sigma(x):
-    """The logistic function in the tutorial's robust form."""
+    """Return the logistic function in its robust form."""
     return np.where(x >= 0, 1 / (1 + np.exp(-x)), 1 - 1 / (1 + np.exp(x)))
 
 

@@ -43,7 +43,7 @@ class System:
                     parameter.sub_(slope, alpha=work.lr)
             total.add_(value)
 
-        torch._dynamo.reset()  # what it knows of the work before; after eight it would refuse to compile anew
+        torch._dynamo.reset()  # forgets the previous work; after eight it would refuse to compile
         mode = "reduce-overhead" if device == "cuda" else None
         self.step = torch.compile(step, fullgraph=True, dynamic=False, mode=mode)
 

@@ -11,14 +11,14 @@ from ..works import Data, Parameters, Work, initial_parameters
 
 
 def unusable(device: str) -> str | None:
-    """Why PyTorch cannot work on that device; None if it can."""
+    """Return why PyTorch cannot work on that device, or None."""
     if device == "cuda" and not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA GPU"
     return None
 
 
 def set_up(threads: int) -> None:
-    """Take so many threads of the CPU, and products of float32 in float32, not TF32."""
+    """Set the threads of the CPU, and products of float32 in float32, not TF32."""
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
 

@@ -15,7 +15,7 @@ from xpnet.program.calls import Program
 
 from ..works import Data, Parameters, Work, initial_parameters
 
-LONG_RUN = 10**6  # steps: of so many any compiling repays
+LONG_RUN = 10**6  # steps that repay any compiling
 
 
 class System:
@@ -67,6 +67,6 @@ class System:
         return {"xpnet": xpnet.__version__, "numpy": np.__version__, xp.__name__: xp.__version__, **compiler}
 
     def cost(self) -> dict[str, Any]:
-        """FLOPs of a step and its calls, counted from the Program; and which engine makes them."""
+        """Return the FLOPs of a step and its calls, counted from the Program, and the engine that makes them."""
         calls = self.program.calls
         return {"flops": sum(call.flops for call in calls), "calls": len(calls), "engine": type(self.engine).__name__}

@@ -1,4 +1,4 @@
-"""xpnet, the Program's calls made one by one: each is a call of NumPy, or on a GPU a kernel of CuPy's own."""
+"""xpnet, the Program's calls made one by one: each is a call of NumPy, or on a GPU a kernel of CuPy's."""
 
 from __future__ import annotations
 

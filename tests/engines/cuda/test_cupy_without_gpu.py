@@ -6,10 +6,14 @@ computed; but layout, overlap and arguments are judged by CuPy's own functions. 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
+import fakecuda
 import fakecupy
 import hostcuda
 import numpy as np
@@ -19,6 +23,7 @@ from features import FEATURES, OPTIMIZERS, OPTIONS, network_of, program_of
 from xpnet import select_backend
 from xpnet.backend import Backend
 from xpnet.engines.cuda.engine import Cuda
+from xpnet.engines.cuda.launching import LAUNCH_PARAMETERS, PRODUCT_PARAMETERS, Prebound, takes
 from xpnet.engines.cuda.text import cuda_source
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
@@ -48,7 +53,7 @@ class Kernel:
     """A kernel that is bound and never launched."""
 
     def __init__(self, text, name):
-        self.parameters, self.real = hostcuda.parameters(text)[name], hostcuda.real_type(text)
+        self.kernel, self.c_types = SimpleNamespace(ptr=id(self)), hostcuda.c_types(text, name)
 
     def __call__(self, grid, block, args):
         raise AssertionError("nothing is launched here")
@@ -66,24 +71,23 @@ class Module:
 
 
 class Ghosts(Backend):
-    """CuPy as the engines see it, except that its memory is the host's."""
+    """CuPy as the engines see it, except that its memory is the host's; the bindings are a fake's: none loads here."""
 
     def __init__(self, dtype):
-        words = {name: getattr(cupy, name) for name in (*WORDS, "ndarray")}
-        super().__init__("cupy", "cuda", SimpleNamespace(**words, RawModule=Module), np.dtype(dtype))
+        names = {name: getattr(cupy, name) for name in (*WORDS, "ndarray")} | {"cuda": fakecupy.cuda}
+        super().__init__("cupy", "cuda", SimpleNamespace(**names, RawModule=Module), np.dtype(dtype))
 
     def zeros(self, size, dtype=None):
         return ghost(np.zeros(size, self.dtype if dtype is None else dtype))
 
 
 def bind(Engine, program, dtype, batches):
-    """The calls of an engine of CuPy at these batch sizes, as it binds them."""
+    """An engine of CuPy, and its steps at these batch sizes, as it binds them."""
     backend = Ghosts(dtype)
     engine = Engine(replace(program, constants=()), backend, backend.zeros(program.n_owned))  # a constant is uploaded
     for batch in batches:
         if batch <= program.capacity:
-            step = engine.at(batch)
-            yield from (*step.calls, *step.update)
+            yield engine, batch, engine.at(batch)
 
 
 def programs_of(feature, capacity):
@@ -128,17 +132,34 @@ def copied_by_elementwise(inputs, out, dtype):
     return found
 
 
-def check_launch(kernel, grid, block, arguments):
-    """What a kernel is given must be what its parameters say: CuPy passes each as it is, and counts none."""
-    real = {"float": "float32", "double": "float64"}[kernel.real]
-    names = {"real": real, "uint32": "uint32", "int": "int32"}
-    for (kind, name), argument in zip(kernel.parameters, arguments, strict=True):
-        pointer, needed = kind.endswith("*"), np.dtype(names[kind.rstrip("*")])
-        assert isinstance(argument, cupy.ndarray if pointer else np.generic) and argument.dtype == needed, name
-        assert not pointer or argument.flags.c_contiguous, name
+def check_launch(call, kernel, arguments):
+    """What a kernel is given must be what its parameters say: CuPy passes each as it is, and the driver knows none."""
+    assert [type(cell) for cell in arguments.cells] == kernel.c_types
+    for cell, value in zip(arguments.cells, arguments.values, strict=True):
+        is_array = isinstance(value, cupy.ndarray)
+        assert cell.value == (value.data.ptr if is_array else value) and (not is_array or value.flags.c_contiguous)
+    function, *grid_and_block, shared, stream, packed, extra = call.args
+    assert (function, packed) == (kernel.kernel.ptr, arguments.address)
+    assert (shared, stream, extra) == (0, fakecuda.STREAM, 0)
+    assert grid_and_block[1:3] == grid_and_block[4:] == [1, 1]
+    grid, block = grid_and_block[:1], grid_and_block[3:4]
     assert 0 < grid[0] < 2**31 and 0 < block[0] <= 1024  # CuPy casts them to int
     with pytest.raises(RuntimeError):  # not a TypeError: CuPy took them all, and then asked for the device
-        launch(grid, block, arguments)
+        launch(tuple(grid), tuple(block), tuple(arguments.values))
+
+
+def check_product(call, left, right, out):
+    """What cuBLAS is given must be what CuPy's own `dot` would give it, which swaps the two."""
+    assert copied_by_product(left, right, out) == [] and out.size > 1  # one number CuPy adds up in temporary arrays
+    names = dict(zip(PRODUCT_PARAMETERS.split(), call.args, strict=True))
+    pointers = [names[name] for name in "ABC"]
+    assert pointers == [array.data.ptr for array in (right, left, out)]
+    (m, k), n = left.shape, right.shape[1]
+    assert [names[name] for name in ("m", "n", "k", "ldc")] == [n, m, k, n]
+    used = {"a": linalg._mat_to_cublas_contiguous(right, 1), "b": linalg._mat_to_cublas_contiguous(left.T, 0)}
+    for name, (matrix, transposed, lead) in used.items():
+        if min(matrix.shape) > 1:  # else it lies both ways
+            assert (names[f"trans{name}"], names[f"ld{name}"]) == (transposed, lead)
 
 
 def launch(grid, block, arguments):
@@ -150,29 +171,66 @@ def launch(grid, block, arguments):
 # The arrays that engines bind
 
 
-@host_memory
-@pytest.mark.parametrize(
-    ("Engine", "dtype"),
-    [(Replay, "float32"), (Cuda, "float32"), (Cuda, "float64")],
-    ids=["Replay", "Cuda, float32", "Cuda, float64"],
-)
-@pytest.mark.parametrize("name", FEATURES)
-def test_cupy_uses_every_operand_without_a_copy(name, Engine, dtype):
-    feature, n_products = FEATURES[name], 0
-    is_batch_norm = feature.get("normalization") == "batch"  # needs two samples
+def bound_steps(name, Engine, dtype):
+    """Every engine of a feature's Programs, with its steps at some batch sizes."""
+    is_batch_norm = FEATURES[name].get("normalization") == "batch"  # needs two samples
     for capacity in (32,) if is_batch_norm else (32, 1):
-        for program in programs_of(feature, capacity):
-            for call in bind(Engine, program, dtype, BATCHES[:3] if is_batch_norm else BATCHES):
-                if isinstance(call.func, Kernel):
-                    check_launch(call.func, *call.args)
-                elif call.func.__name__ == "dot":
-                    b, out = call.args
-                    assert copied_by_product(call.func.__self__, b, out) == []
-                    assert Engine is Replay or out.size > 1  # a single number CuPy adds up through temporary arrays
-                    n_products += 1
-                else:
-                    assert copied_by_elementwise(call.args, call.keywords["out"], np.dtype(dtype)) == []
+        for program in programs_of(FEATURES[name], capacity):
+            yield from bind(Engine, program, dtype, BATCHES[:3] if is_batch_norm else BATCHES)
+
+
+@host_memory
+@pytest.mark.parametrize("name", FEATURES)
+def test_cupy_uses_every_operand_without_a_copy(name):
+    n_products = 0
+    for _, _, step in bound_steps(name, Replay, "float32"):
+        for call in (*step.calls, *step.update):
+            if call.func.__name__ == "dot":
+                b, out = call.args
+                assert copied_by_product(call.func.__self__, b, out) == []
+                n_products += 1
+            else:
+                assert copied_by_elementwise(call.args, call.keywords["out"], np.dtype("float32")) == []
     assert n_products
+
+
+@host_memory
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FEATURES)
+def test_prebound_launches_are_given_what_cupy_would_give(name, dtype):
+    n_products = 0
+    for engine, batch, step in bound_steps(name, Cuda, dtype):
+        assert type(engine._launcher) is Prebound
+        engine.memory.forget_arrays()
+        program, kernels = engine.memory.at(batch), iter(step.kept)
+        products = iter([call for call in program.calls if call.word == "matmul" and call.out.buffer.size > 1])
+        for call in (*step.calls, *step.update):
+            if call.func.__name__ == "launchKernel":
+                check_launch(call, *next(kernels))
+            else:
+                said = next(products)
+                check_product(call, *map(engine.memory.array, (*said.operands, said.out)))
+                n_products += 1
+        assert not list(kernels) and not list(products)
+    assert n_products
+
+
+def test_the_bindings_are_those_of_cupy():
+    """By the docstrings that Cython writes, of cuBLAS's in the file: loading it needs cuBLAS."""
+    launch_kernel, gemm = fakecupy.cuda.driver.launchKernel, fakecupy.cuda.cublas.gemmEx
+    assert cupy.cuda.driver.launchKernel.__doc__.splitlines()[0] == launch_kernel.__doc__
+    library = Path(find_spec("cupy_backends.cuda.libs.cublas").origin).read_bytes()
+    assert gemm.__doc__.encode() in library
+    assert takes(launch_kernel, LAUNCH_PARAMETERS) and takes(gemm, PRODUCT_PARAMETERS)
+    assert not takes(gemm, LAUNCH_PARAMETERS)
+    for name in ("CUBLAS_COMPUTE_32F_FAST_TF32", "CUBLAS_COMPUTE_64F", "CUBLAS_GEMM_DEFAULT", "CUBLAS_OP_T"):
+        assert re.search(rf"\b{name}\b".encode(), library), name
+    runtime = cupy.cuda.runtime
+    assert (runtime.CUDA_R_32F, runtime.CUDA_R_64F) == (
+        fakecupy.cuda.runtime.CUDA_R_32F,
+        fakecupy.cuda.runtime.CUDA_R_64F,
+    )
+    assert callable(cupy.cuda.device.get_cublas_handle) and hasattr(cupy.cuda.function.Function, "ptr")
 
 
 @host_memory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import fakecuda
 import fakecupy
 import hostcuda
 import numpy as np
@@ -29,6 +30,7 @@ import xpnet
 from xpnet import select_backend
 from xpnet.backend import Backend
 from xpnet.engines.choice import make_engine
+from xpnet.engines.cuda import text
 from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.replay import Replay
 from xpnet.program import grouping
@@ -38,6 +40,7 @@ from xpnet.program.recorder import record
 
 pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="no C++ compiler to run generated CUDA text with")
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
+TF32_TOLERANCE = 8.1e-4
 
 
 def pair_of(dtype):
@@ -111,6 +114,23 @@ def test_one_text_serves_every_batch_size(fake_gpu):
     assert hostcuda.load.cache_info().misses == 1
 
 
+def test_one_text_serves_every_capacity(fake_gpu):
+    """The places of buffers are arguments: nothing is compiled anew for more samples, as CuPy keeps modules by text."""
+    network, cpu = network_of({}, fake_gpu), network_of({}, select_backend("cpu"))
+    hostcuda.load.cache_clear()
+    X = np.random.default_rng(0).standard_normal((6, 200)).astype(np.float32)
+    for n in (2, 3, 20, 200):  # each of a capacity of its own
+        found = fake_gpu.to_host(network.predict(fake_gpu.to_device(X[:, :n])))
+        np.testing.assert_allclose(found, cpu.predict(X[:, :n]), rtol=1e-5)
+    assert hostcuda.load.cache_info().misses == 1
+
+
+def test_of_more_places_than_arguments_the_kernels_are_right(fake_gpu, monkeypatch):
+    monkeypatch.setattr(text, "_MOST_PLACES", 1)
+    feature = FEATURES["dropout, batch normalization, Adam"]
+    agree(run_steps(feature, select_backend("cpu"), 8, 21), run_steps(feature, fake_gpu, 8, 21), "float32")
+
+
 def test_a_kernel_that_asks_for_the_length_of_the_batch_gets_a_text_of_its_own(fake_gpu):
     """Nobody should ask; but then what it says for that length must hold."""
     double = asks_for_the_length()
@@ -122,8 +142,13 @@ def test_a_kernel_that_asks_for_the_length_of_the_batch_gets_a_text_of_its_own(f
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
-def test_a_step_is_its_launches_and_nothing_else(fake_gpu):
-    """Counted while a chunk runs: what the Program says, nothing allocated, moved, copied or reduced by CuPy."""
+def test_a_step_is_its_launches_and_nothing_else(fake_gpu, monkeypatch):
+    """Counted while a chunk runs: what the Program says, nothing allocated, moved, copied or reduced by CuPy.
+
+    Each launch is one call of CuPy's binding of the driver or of cuBLAS, and no wrapper is entered.
+    """
+    monkeypatch.setattr(fakecupy.RawKernel, "__call__", None)
+    monkeypatch.setattr(fakecupy.ndarray, "dot", None)
     for name in (
         "optimizer SGD",
         "dropout, batch normalization, Adam",
@@ -149,6 +174,8 @@ def test_a_step_is_its_launches_and_nothing_else(fake_gpu):
             counted[n_steps] = cost
         few, many = counted[2], counted[12]
         assert many.launches - few.launches == 10 * (1 + len(launches(program)))
+        products = sum(launch.is_product for launch in launches(program))
+        assert many.named("launches")["gemmEx"] == 12 * products
         for field in ("uploads", "reads", "allocations", "hidden_copies", "cub", "numpy_dispatch", "synchronizations"):
             assert many[field] == few[field], field
         assert many.cub == many.hidden_copies == 0
@@ -163,7 +190,87 @@ def test_where_the_result_is_one_number_no_product_is_asked_of_cupy(fake_gpu):
     engine.feed(1, X=fakecupy.ones((1, 1), np.float32), Y=fakecupy.ones((1, 1), np.float32))
     with fakecupy.counts.measure() as cost:
         engine.execute(1)
-    assert cost.cub == 0 and "dot" not in cost.named("launches")
+    assert cost.cub == 0 and not {"dot", "gemmEx"} & cost.named("launches").keys()
+
+
+@pytest.mark.parametrize("missing", ["driver", "gemmEx", "a parameter"])
+def test_without_the_bindings_cupy_launches(missing, fake_gpu, monkeypatch):
+    """The same bits, by the wrappers that CuPy documents."""
+    feature = FEATURES["dropout, batch normalization, Adam"]
+    expected = run_steps(feature, fake_gpu, 8, 21)
+    cuda = fakecupy.cuda
+    if missing == "driver":
+        monkeypatch.delattr(cuda, "driver")
+    elif missing == "gemmEx":
+        monkeypatch.delattr(cuda.cublas, "gemmEx")
+    else:
+        monkeypatch.setattr(cuda.driver.launchKernel, "__doc__", "launchKernel(intptr_t f, intptr_t stream)")
+    with fakecupy.counts.measure() as cost:
+        found = run_steps(feature, fake_gpu, 8, 21)
+    assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
+    assert cost.named("launches")["dot"] == 3 * 8 and "gemmEx" not in cost.named("launches")
+
+
+def in_tf32(*arguments):
+    return Cuda(*arguments, precision="tf32")
+
+
+def apart(name, gpu):
+    """How far three steps in tf32 are from those in fp32, in parts of each vector's maximum."""
+    found = [run_steps(FEATURES[name], gpu, 8, 21, make=make) for make in (make_engine, in_tf32)]
+    return max(
+        np.abs(one.astype(float) - other).max(initial=0) / max(np.abs(one).max(initial=0), 1e-3)
+        for one, other in zip(*found, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["optimizer SGD", "loss squared_error", "layer normalization", "accumulate, weights"])
+def test_tf32_rounds_what_is_multiplied_and_nothing_else(name, fake_gpu):
+    """The fake rounds to 10 bits of mantissa, so a product's relative error is 2^-10 at most, of a step some parts."""
+    assert 1e-6 < apart(name, fake_gpu) < TF32_TOLERANCE
+
+
+@pytest.mark.full
+def test_tf32_of_every_feature(fake_gpu):
+    """The optimizers that divide a gradient by its size tell a small error as a large one."""
+    found = {name: apart(name, fake_gpu) for name in FEATURES}
+    assert max(found.values()) < TF32_TOLERANCE and np.median(list(found.values())) < TF32_TOLERANCE / 5, found
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "asked"), [("fp32", "float32", 68), ("tf32", "float32", 77), ("fp32", "float64", 70)]
+)
+def test_precision_is_an_argument_of_each_product(precision, dtype, asked, monkeypatch):
+    """Of two networks that take turns each keeps its own; nothing of the process says it, CUPY_TF32 neither."""
+    monkeypatch.setenv("CUPY_TF32", "1")
+    gpu = pair_of(dtype)[1]
+    network = network_of({}, gpu)
+    program = program_of({}, network, 4)
+    others = Cuda(program, gpu, network.owned)
+    products = [
+        call.args[-2]
+        for call in Cuda(program, gpu, network.owned, precision=precision).at(4).calls
+        if len(call.args) == 19
+    ]
+    assert len(products) == 8 and set(products) == {asked}
+    assert {call.args[-2] for call in others.at(4).calls if len(call.args) == 19} == {70 if dtype == "float64" else 68}
+
+
+def test_launches_follow_the_stream_that_is_current(fake_gpu, monkeypatch):
+    """And the handle of cuBLAS, of which each thread has one; the fake refuses any other."""
+    network = network_of({}, fake_gpu)
+    program = program_of({}, network, 4)
+    engine = make_engine(program, fake_gpu, network.owned)
+    rows = np.full((3, 1), 0.1)
+    first = engine.at(4)
+    engine.run(np.arange(12), rows)
+    assert engine.at(4) is first
+    monkeypatch.setattr(fakecuda, "STREAM", 70)
+    engine.run(np.arange(12), rows)
+    second = engine.at(4)
+    monkeypatch.setattr(fakecuda, "HANDLE", 80)
+    engine.execute(4)
+    assert len({id(first), id(second), id(engine.at(4))}) == 3
 
 
 def test_the_cpu_replays_and_a_gpu_groups(fake_gpu):
@@ -210,7 +317,7 @@ def test_data_that_the_gather_would_misread_are_refused(change, found, fake_gpu)
     X, _, Y, _ = data_of({}, network, 9)
     X, scale = change(X.astype(np.float32))
     data = {"X": (fakecupy.asarray(X), scale), "Y": (fake_gpu.to_device(Y), None)}
-    needed = "needed is a C-contiguous array (n_samples, 6) of float32"
+    needed = "it must be a C-contiguous array (n_samples, 6) of float32"
     with refusal(TypeError, "X is ", found, needed, "xp.ascontiguousarray(rows, dtype)"):
         make_engine(program_of({}, network, 4), fake_gpu, network.owned, data)
 

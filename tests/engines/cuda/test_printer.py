@@ -6,10 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from features import FEATURES, network_of, program_of
+from features import FEATURES, network_of, optimizer_of, program_of
 
 import xpnet
 from xpnet import select_backend
+from xpnet.engines.cuda import text as cuda_text
 from xpnet.engines.cuda.text import BLOCK, blocks, cuda_source
 from xpnet.program.calls import WORDS
 from xpnet.program.grouping import launches, partial_sums, workers
@@ -54,7 +55,7 @@ def test_every_word_is_said(word, dtype):
             getattr(xp, word)(*inputs, out=recorder.batch_matrix("B", 2, kind))
 
     (kernel,) = cuda_source(one_call(say), dtype, {}).kernels
-    stored = re.findall(r"[MU]\[\d+ \+ w\] = (v\d+);", kernel.text)
+    stored = re.findall(r"[MU]\[place\d \+ w\] = (v\d+);", kernel.text)
     assert len(stored) == 1 and re.search(rf"\b{stored[0]}\b (\+)?= (?!0;)", kernel.text)
 
 
@@ -81,12 +82,13 @@ def test_no_name_of_the_user_enters_the_text():
         r"\w+",
         """
         extern C global void static inline device const return if for typedef int long unsigned char float real uint32
-        index larger smaller sign block blockIdx blocks workers threadIdx x w i m t T M U a b order rows_in rows_out
+        integer larger smaller sign block blockIdx blocks workers threadIdx x w i m t T M U a b order rows_in rows_out
+        capacity
         kernel gather fabsf sqrtf expf logf log1pf tanhf f e""",
     )
     for found in set(re.findall(r"[A-Za-z_]\w*", text)):
         plain = found.strip("_")
-        assert plain in known or re.fullmatch(r"(kernel|v|data|scale)\d+|number\d+_\d+", plain), found
+        assert plain in known or re.fullmatch(r"(kernel|v|data|scale|place|to)\d+|number\d+_\d+", plain), found
 
 
 def test_what_depends_on_the_batch_is_an_argument():
@@ -98,6 +100,38 @@ def test_what_depends_on_the_batch_is_an_argument():
     ).sizes.hold_for(program.at(1))
     assert full.launches == short.launches  # what is joined does not depend on it
     assert "1.25e-01" not in full.text and "0.125" not in full.text
+
+
+@pytest.mark.parametrize(
+    "name", ["dropout, batch normalization, Adam", "everything", "all options", "accumulate, weights", "one wide"]
+)
+def test_one_text_serves_every_capacity(name):
+    """Up to 256 samples, 1,024, and more: from these on sums are shared out. Nor does the seed of masks change it."""
+    network = network_of(FEATURES[name], select_backend("cpu"))
+
+    def text_of(capacity, seed=0):
+        feature = FEATURES[name]
+        options = optimizer_of(feature), feature.get("weighted", False), seed, feature.get("accumulate", 1)
+        data = dict.fromkeys(("X", "Y", "weights"), "f4")
+        return cuda_source(network.training_program(capacity, *options), np.float32, data).text
+
+    assert len({text_of(3), text_of(8), text_of(256), text_of(8, seed=1)}) == 1
+    assert len({text_of(8), text_of(257), text_of(1024), text_of(1025), text_of(5000)}) == 3
+
+
+def test_of_too_many_places_none_is_an_argument(monkeypatch):
+    """CUDA takes 4 KiB of arguments; more places are numbers in a text of this capacity alone."""
+    program = program_of({}, network_of({}, select_backend("cpu")), 8)
+    source = cuda_source(program, np.float32, {})
+    most = max(len(kernel.places) for kernel in source.kernels if kernel)
+    assert most > 1 and "place1" in source.text
+    monkeypatch.setattr(cuda_text, "_MOST_PLACES", most - 1)
+    fewer = cuda_source(program, np.float32, {})
+    for before, after in zip(source.kernels, fewer.kernels, strict=True):
+        if before is not None:
+            kept = len(before.places) < most
+            assert after.places == (before.places if kept else ())
+            assert (after.text == before.text) == kept
 
 
 def test_a_batch_that_cannot_be_shorter_is_taken_as_it_is():

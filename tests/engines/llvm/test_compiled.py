@@ -451,7 +451,7 @@ def engine_of(X=lambda X: (X, None), Y=lambda Y: Y, batch=4, threads=1):
     ],
 )
 def test_data_that_the_gather_would_misread_are_refused(change, found):
-    with pytest.raises(TypeError, match=rf"X is .*{found}.*needed is a C-contiguous array \(n_samples, 6\) of float32"):
+    with pytest.raises(TypeError, match=rf"{found}.*it must be a C-contiguous array \(n_samples, 6\) of float32"):
         engine_of(change)
 
 
@@ -462,7 +462,7 @@ def test_orders_and_rows_that_do_not_fit_are_refused(quick):
             engine.run(np.array(order), np.full((1, 1), 0.1))
     with pytest.raises(TypeError, match="order is float64"):
         engine.run(np.zeros(4), np.full((1, 1), 0.1))
-    with pytest.raises(ValueError, match=r"rows_in is \(2, 1\), needed is \(1, 1\)"):
+    with pytest.raises(ValueError, match=r"rows_in is \(2, 1\); it must be \(1, 1\)"):
         engine.run(np.arange(4), np.full((2, 1), 0.1))
 
 

@@ -1,39 +1,49 @@
-"""The engine of a CUDA GPU: a Program's launches as generated kernels, its products by CuPy.
+"""The engine of a CUDA GPU: a Program's launches as generated kernels, its products by cuBLAS.
 
 What costs on a GPU is the launch. A step is one kernel that gathers, one for each launch of `xpnet.program.grouping`,
-and the products between them; nothing is allocated or transferred.
+and the products between them; nothing is allocated or transferred. Launches and products are bound to their arguments
+once for each batch size (`xpnet.engines.cuda.launching`), and a step calls the list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.engines.cuda.text import BLOCK, Kernel, blocks, cuda_source, gather_workers
+from xpnet.engines.cuda.launching import Arguments, launcher
+from xpnet.engines.cuda.text import Kernel, blocks, cuda_source, gather_workers
 from xpnet.engines.engine import Engine
 from xpnet.engines.memory import BySize, Memory
-from xpnet.engines.replay import BoundStep, Phases, Replay, bound_call, bound_step
+from xpnet.engines.replay import BoundStep, Phases, Replay, bound_step
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums, workers
+from xpnet.program.places import place_of
 
 
 class Cuda(Engine):
     """Runs a Program on a CUDA GPU by its launches.
 
-    The arguments are those of `Memory`. The kernels are compiled at their first use, once for all batch sizes; CuPy
-    keeps them on disk. A batch size that the text does not hold for is replayed.
+    The arguments are those of `Memory`.  precision: of products, one of COMPUTE_TYPES; "fp64" in float64.
+    The kernels are compiled at their first use; CuPy keeps them for the process and on disk, by their text, which
+    Programs of other capacities share up to the length from which on sums are shared out. A batch size that the text
+    does not hold for is replayed.
     """
 
     name = "cuda"
 
     def __init__(
-        self, program: Program, backend: Backend, owned: Any, data: Mapping[str, tuple[Any, float | None]] | None = None
+        self,
+        program: Program,
+        backend: Backend,
+        owned: Any,
+        data: Mapping[str, tuple[Any, float | None]] | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.memory = Memory(program, backend, owned, data, partial_sums(program))
+        self.precision = precision if backend.dtype == np.float32 else "fp64"
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self._steps = BySize[BoundStep](program.capacity)
@@ -43,6 +53,8 @@ class Cuda(Engine):
         self._module = backend.xp.RawModule(code=self._source.text, options=("--fmad=false",))
         # Every kernel reaches every buffer through these three.
         self._memory_arguments = (owned, self.memory.floats, self.memory.uints)
+        self._launcher = launcher(self.memory, precision)
+        self._queue = self._launcher.queue()
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; each step's gather also takes out the results of the step before."""
@@ -50,15 +62,23 @@ class Cuda(Engine):
         device_order, rows = self.memory.upload(order, rows_in)
         capacity, n_samples, n_steps = program.capacity, len(device_order), len(rows_in)
         rows_out = backend.xp.empty((n_steps, len(program.results)), dtype=backend.dtype)
-        gather = self._module.get_function("gather")
+        self._follow_queue()
         rows = rows_out if rows is None else rows  # not read without slots
         fixed = (device_order, rows, rows_out, *self._gathered())
+        numbers = (np.int32(0), np.int32(0), np.int32(capacity))
+        arguments = Arguments([*self._memory_arguments, *numbers, *fixed])
+        at_m = len(self._memory_arguments)
+        at_t = at_m + 1
+        function = self._module.get_function("gather")
         for t in range(n_steps + 1):
-            m = min(capacity, n_samples - t * capacity) if t < n_steps else 0
             if t in (0, 1, n_steps - 1, n_steps):  # no results before step 1, fewer samples in the last, then none
+                m = min(capacity, n_samples - t * capacity) if t < n_steps else 0
+                arguments.set(at_m, m)
                 n_blocks = blocks(gather_workers(program, self._data_types, m, t))
+                gather = self._launcher.kernel(self._queue, function, n_blocks, arguments)
             if n_blocks:  # a Program may have nothing to move; CUDA refuses an empty grid
-                gather((n_blocks,), (BLOCK,), (*self._memory_arguments, np.int32(m), np.int32(t), *fixed))
+                arguments.set(at_t, t)
+                gather()
             if t == n_steps:
                 break
             if t in (0, n_steps - 1):
@@ -72,6 +92,7 @@ class Cuda(Engine):
 
     def execute(self, batch: int, *phases: str) -> None:
         """See `Engine.execute`."""
+        self._follow_queue()
         step = self.at(batch)
         for phase in phases or step.phases:
             for call in step.phases[phase]:
@@ -81,12 +102,18 @@ class Cuda(Engine):
         """Return the launches for that batch size; bound once."""
         return self._steps.get(batch, self._bind)
 
+    def _follow_queue(self) -> None:
+        """Bind the launches anew if they are to go to another stream, or are asked for by another thread."""
+        if (queue := self._launcher.queue()) != self._queue:
+            self._queue, self._steps = queue, BySize[BoundStep](self.program.capacity)
+
     def _gathered(self) -> list[Any]:
-        """The gather's last arguments: the data of each name, and the scale of uint8 ones."""
+        """The gather's last arguments: where the data of each name go, the data, and the scale of uint8 ones."""
         arguments: list[Any] = []
-        for name, _ in self.memory.gathers:
+        for name, buffer in self.memory.gathers:
             source, scale = self.memory.data[name]
-            arguments += [source] if scale is None else [source, self.memory.backend.dtype.type(scale)]
+            arguments += [self._source.integer(place_of(self.program, buffer).start), source]
+            arguments += [] if scale is None else [self.memory.backend.dtype.type(scale)]
         return arguments
 
     def _bind(self, batch: int) -> BoundStep:
@@ -95,21 +122,24 @@ class Cuda(Engine):
             return self._replay.at(batch)
         self.memory.forget_arrays()
         phases: Phases = {name: [] for name in program.phases}
+        kept: list[Any] = []
         for launch, kernel in zip(source.launches, source.kernels, strict=True):
             call = program.calls[launch.groups[0].steps[0].index]
             if kernel is None or (launch.is_product and call.out.buffer.size > 1):
-                phases[launch.phase].append(bound_call(self.memory, call))
-            else:
-                phases[launch.phase].append(self._launch(program, kernel))
-        return bound_step(program, phases)
+                phases[launch.phase].append(self._launcher.product(self._queue, call))
+                continue
+            function, arguments = self._module.get_function(kernel.name), self._arguments(program, kernel)
+            n_blocks = blocks([workers(program, group) for group in launch.groups])
+            phases[launch.phase].append(self._launcher.kernel(self._queue, function, n_blocks, arguments))
+            kept.append((function, arguments))
+        return bound_step(program, phases, kept=tuple(kept))
 
-    def _launch(self, program: Program, kernel: Kernel) -> Callable[[], Any]:
+    def _arguments(self, program: Program, kernel: Kernel) -> Arguments:
         numbers = []
         for index, position in kernel.numbers:
             call = program.calls[index]
             number: Any = call.inputs[position]
             of_uint32 = call.operands[0].buffer.kind == "uint32"
             numbers.append(np.uint32(number) if of_uint32 else self.memory.backend.dtype.type(number))
-        grid = (blocks([workers(program, group) for group in kernel.launch.groups]),)
-        arguments = (*self._memory_arguments, np.int32(program.batch), *numbers)
-        return partial(self._module.get_function(kernel.name), grid, (BLOCK,), arguments)
+        places = map(self._source.integer, kernel.places)
+        return Arguments([*self._memory_arguments, np.int32(program.batch), *places, *numbers])

@@ -1,9 +1,9 @@
 """Print the grouped calls of a Program as CUDA kernels: plain C, one thread a worker, no shared memory, no waiting.
 
-A kernel holds the groups of one launch, each in blocks of its own. It reaches its operands at constant places in three
-vectors: T (what the network owns), M (the other floats) and U (uint32). The batch length m is an argument, and so is
-each number that depends on it, so that one text serves every batch size. Nothing but names made here and numbers
-enters the text.
+A kernel holds the groups of one launch, each in blocks of its own. It reaches its operands in three vectors: T (what
+the network owns), M (the other floats) and U (uint32). The batch length m is an argument, and so is each number and
+each place that depends on it or on the capacity, so that one text serves every batch size. Nothing but names made here
+and numbers enters the text.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import numpy as np
 from xpnet.program.calls import REDUCTIONS, Call, Operand, Program
 from xpnet.program.grouping import Group, Launch, launches, leader, partial_sums, partial_sums_of
 from xpnet.program.loops import Item, Segment, Statement, columns_of, loop_nest
+from xpnet.program.places import place_of
 from xpnet.program.sizes import Sizes
 
 BLOCK = 256  # threads of a block
+_MOST_PLACES = 400  # that are arguments: CUDA has room for 4 KiB of them
 
 # How C says each word, in the float type; maximum and minimum pass NaN on, as NumPy and CuPy do.
 _WORDS = {
@@ -47,7 +49,7 @@ _FUNCTIONS = ("fabs", "sqrt", "exp", "log", "log1p", "tanh")  # with an f behind
 _PRELUDE = """\
 typedef {real} real;
 typedef unsigned int uint32;
-typedef {index} index;
+typedef {integer} integer;
 
 static inline __device__ real larger(real a, real b) {{ return a > b || a != a ? a : b; }}
 static inline __device__ real smaller(real a, real b) {{ return a < b || a != a ? a : b; }}
@@ -59,11 +61,13 @@ static inline __device__ real sign(real a) {{ return a != a ? a : (real)((a > 0)
 class Kernel:
     """A printed launch.
 
-    numbers: (call, operand) of the numbers that are its last arguments, as they depend on the batch length.
+    places: the starts of buffers that are arguments, behind m, as they depend on the capacity.
+    numbers: (call, operand) of the numbers that are its last arguments, as they depend on the batch length or capacity.
     """
 
     name: str
     launch: Launch
+    places: tuple[int, ...]
     numbers: tuple[tuple[int, int], ...]
     text: str
 
@@ -72,10 +76,12 @@ class Kernel:
 class Source:
     """The CUDA text of a Program and what is in it.
 
-    sizes: which batch sizes it serves.  kernels: one a launch; None where that is a product for a library.
+    integer: the type of places and positions, np.int32 or np.int64.  sizes: which batch sizes it serves.
+    kernels: one a launch; None where that is a product for a library.
     """
 
     text: str
+    integer: type[np.integer[Any]]
     sizes: Sizes
     launches: tuple[Launch, ...]
     kernels: tuple[Kernel | None, ...]
@@ -95,12 +101,13 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     printer = _Printer(program, sizes, np.dtype(dtype))
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found))
     elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
+    integer: type[np.integer[Any]] = np.int32 if elements < 2**31 else np.int64
     texts = [
-        _PRELUDE.format(real=real, index="int" if elements < 2**31 else "long long"),
+        _PRELUDE.format(real=real, integer="int" if integer is np.int32 else "long long"),
         *(kernel.text for kernel in kernels if kernel is not None),
     ]
     texts.append(_gather_text(program, data_types))
-    return Source("\n".join(texts), sizes, found, kernels)
+    return Source("\n".join(texts), integer, sizes, found, kernels)
 
 
 def blocks(n_workers: list[int]) -> int:
@@ -118,22 +125,49 @@ class _Printer:
         for index, call in enumerate(program.calls):
             self.partial_sums[index] = start
             start += partial_sums_of(call)
+        # A buffer that has a batch axis is as long as the capacity, and what lies behind it moves with that.
+        self._first: dict[str, int] = {}
+        for place in (place_of(program, buffer) for buffer in program.buffers.values() if buffer.flipped):
+            self._first[place.memory] = min(place.start, self._first.get(place.memory, place.start))
+        self._places: dict[tuple[str, int], str] = {}  # of the kernel that is printed, the names of those that move
 
     def kernel(self, name: str, launch: Launch) -> Kernel | None:
         """Print one launch, or return None for a product that never has a single number as its result."""
         if launch.is_product and not self._may_be_number(launch.groups[0].steps[0].index):
             return None
+        printed = self._kernel(name, launch)
+        if len(printed.places) > _MOST_PLACES:
+            first, self._first = self._first, {}
+            printed = self._kernel(name, launch)
+            self._first = first
+        return printed
+
+    def place(self, memory: str, start: int) -> str:
+        """Where a buffer starts: a number, or the name of an argument if the capacity decides."""
+        if start < self._first.get(memory, start + 1):
+            return str(start)
+        return self._places.setdefault((memory, start), f"place{len(self._places)}")
+
+    def _kernel(self, name: str, launch: Launch) -> Kernel:
+        self._places = {}
         numbers = tuple(
             (step.index, position)
             for group in launch.groups
             for step in group.steps
             for position, item in enumerate(self.program.calls[step.index].inputs)
-            if not isinstance(item, Operand) and self.sizes.varies(step.index, position)
+            if not isinstance(item, Operand) and self._is_argument(step.index, position)
         )
-        arguments = ["real* T", "real* M", "uint32* U", "const int m"]
-        arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
         pieces = [_piece(self._workers(group), _Body(self, group).lines()) for group in launch.groups]
-        return Kernel(name, launch, numbers, _kernel_text(name, arguments, pieces))
+        arguments = ["real* T", "real* M", "uint32* U", "const int m"]
+        arguments += [f"const integer {place}" for place in self._places.values()]
+        arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
+        places = tuple(start for _, start in self._places)
+        return Kernel(name, launch, places, numbers, _kernel_text(name, arguments, pieces))
+
+    def _is_argument(self, index: int, position: int) -> bool:
+        """Whether a number depends on the batch length, or is how far a counter goes, by the capacity and the seed."""
+        counter = self.program.calls[index].out.buffer
+        return self.sizes.varies(index, position) or (counter.kind, counter.form) == ("uint32", "scalar")
 
     def _may_be_number(self, index: int) -> bool:
         return all(self.sizes.extent(index, -1, axis) in ("1", "m") for axis in (0, 1))
@@ -147,14 +181,14 @@ class _Printer:
         extents = [self.sizes.extent(index, position, axis) for axis in range(len(leader(call).shape))]
         if step.part == "partial":
             kept = [extent for axis, extent in enumerate(extents) if axis != call.axis]
-            return " * ".join([f"(index){step.shares}", *kept])
+            return " * ".join([f"(integer){step.shares}", *kept])
         if len(extents) == 1 or group.kind == "element":
-            return " * ".join(f"(index){extent}" for extent in extents)
+            return " * ".join(f"(integer){extent}" for extent in extents)
         return extents[0 if group.kind == "row" else 1]
 
     def number(self, index: int, position: int) -> str:
         """A number of a call, in C."""
-        if self.sizes.varies(index, position):
+        if self._is_argument(index, position):
             return _number_name(index, position)
         call = self.program.calls[index]
         value = call.inputs[position]
@@ -215,7 +249,7 @@ class _Body:
             self._statement(statement, before, body)
         body += self._stores(lambda item: item.varies)
         start, stride = self._share(segment.statements[0]) if self._nest.kind == "partial" else ("0", 1)
-        head = f"for (index i = {start}; i < {segment.extent}; i += {stride}) {{"
+        head = f"for (integer i = {start}; i < {segment.extent}; i += {stride}) {{"
         return [*before, head, *(f"  {line}" for line in body), "}"]
 
     def _share(self, statement: Statement) -> tuple[str, int]:
@@ -257,7 +291,7 @@ class _Body:
         if memory == "sums":
             memory, start = "M", self._printer.partial_sums[start]
         shift = self._shift(statement, item)
-        return f"{memory}[{start}{f' + {shift}' if shift else ''}]"
+        return f"{memory}[{self._printer.place(memory, start)}{f' + {shift}' if shift else ''}]"
 
     def _shift(self, statement: Statement, item: Item) -> str:
         fixed = {"number": "", "worker": "w", "turn": "i"}
@@ -277,7 +311,7 @@ class _Body:
         return shifts[kind][item.role]
 
     def _columns(self, statement: Statement) -> str:
-        return f"(index){columns_of(self._printer.sizes, statement)}"
+        return f"(integer){columns_of(self._printer.sizes, statement)}"
 
     def _new_local(self) -> str:
         self._n_locals += 1
@@ -301,8 +335,8 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
     """The blocks of one group: the first ones that no group before it took."""
     return [
         "  {",
-        f"    const index workers = {workers}, blocks = (workers + {BLOCK - 1}) / {BLOCK};",
-        f"    const index w = block * {BLOCK} + threadIdx.x;",
+        f"    const integer workers = {workers}, blocks = (workers + {BLOCK - 1}) / {BLOCK};",
+        f"    const integer w = block * {BLOCK} + threadIdx.x;",
         "    if (block < blocks) {",
         "      if (w < workers) {",
         *(f"        {line}" for line in lines),
@@ -315,7 +349,7 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
 
 
 def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]]) -> str:
-    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  index block = blockIdx.x;"]
+    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  integer block = blockIdx.x;"]
     lines += [line for piece in pieces for line in piece]
     return "\n".join([*lines, "}", ""])
 
@@ -324,6 +358,7 @@ def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
     """The kernel before a step: the last step's results out, this step's slots and samples in.
 
     order: indices of the samples of all steps.  t: the step.  With m = 0 it only takes the results out.
+    to0, to1, ...: where the data go; their places depend on the capacity, those of slots and results do not.
     """
     arguments = [
         "real* T",
@@ -331,6 +366,7 @@ def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
         "uint32* U",
         "const int m",
         "const int t",
+        "const int capacity",
         "const long long* order",
         "const real* rows_in",
         "real* rows_out",
@@ -338,10 +374,11 @@ def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
     pieces = []
     for i, (name, buffer) in enumerate(program.gathers if data_types else ()):
         is_bytes = np.dtype(data_types[name]) == np.uint8
-        arguments += [f"const {'unsigned char' if is_bytes else 'real'}* data{i}"] + [f"const real scale{i}"] * is_bytes
-        n, start = buffer.shape[0], buffer.offset - program.n_owned
-        value = f"data{i}[order[(long long)t * {program.capacity} + w / {n}] * {n} + w % {n}]"
-        pieces.append(_piece(f"(index)m * {n}", [f"M[{start} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
+        arguments += [f"const integer to{i}", f"const {'unsigned char' if is_bytes else 'real'}* data{i}"]
+        arguments += [f"const real scale{i}"] * is_bytes
+        n = buffer.shape[0]
+        value = f"data{i}[order[(long long)t * capacity + w / {n}] * {n} + w % {n}]"
+        pieces.append(_piece(f"(integer)m * {n}", [f"M[to{i} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
     if program.slots:
         start, n = program.buffers[program.slots[0]].offset - program.n_owned, len(program.slots)
         pieces.append(_piece(f"m > 0 ? {n} : 0", [f"M[{start} + w] = rows_in[(long long)t * {n} + w];"]))

@@ -1,1 +1,1 @@
-"""The compiled engine of a CPU: LLVM text printed from the Program, machine code, and where it is kept."""
+"""The compiled engine for CPUs: LLVM text printed from the Program, its machine code, and a cache of it."""

@@ -1,7 +1,7 @@
-"""The matrix product that NumPy itself calls: its address, for compiled code, and its number of threads.
+"""Find the matrix product that NumPy calls: its address, for compiled code, and its number of threads.
 
-Nothing is loaded: the BLAS is the one that NumPy's own extension module is linked to. What is not OpenBLAS is not used,
-since only there the width of an integer and the threads can be asked for.
+Nothing is loaded: the BLAS is the one that NumPy's extension module is linked to. Only OpenBLAS is used, since only
+OpenBLAS can report its integer width and its threads.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _AFFIXES = (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", ""))
 
 @dataclass
 class _Inside:
-    """How many blocks of `Gemm.one_thread` there are now, and what was before the first."""
+    """The open blocks of `Gemm.one_thread`, and the number of threads before the first."""
 
     count: int = 0
     before: int = 1
     lock: Any = field(default_factory=threading.Lock)
 
 
-_INSIDE = _Inside()  # the process's, as the number of OpenBLAS's threads is
+_INSIDE = _Inside()  # per process, like OpenBLAS's number of threads
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class Gemm:
         return self._get_threads()
 
     def set_threads(self, n: int) -> None:
-        """Set it, for all of NumPy's products in this process."""
+        """Set that number for all of NumPy's products in this process."""
         self._set_threads(n)
 
     @contextmanager
     def one_thread(self) -> Iterator[None]:
-        """Products on one thread within the block, on as many as before after it, also when it raises.
+        """Run products on one thread within the block, and restore the previous number after it.
 
-        The number is the process's, so that of blocks in several Python threads at once the first sets it and the last
-        gives it back.
+        The number applies to the process: when several Python threads are in such blocks, the first one sets it and the
+        last one restores it.
         """
         with _INSIDE.lock:
             _INSIDE.count += 1
@@ -81,10 +81,10 @@ class Gemm:
 
 
 def numpy_gemm(dtype: Any, libraries: Sequence[Any] | None = None) -> Gemm | None:
-    """Return the product that NumPy uses for matrices of `dtype`, float32 or float64; None where it is not found.
+    """Return the product that NumPy uses for matrices of `dtype`, float32 or float64; None if it is not found.
 
-    libraries: loaded libraries (`ctypes.CDLL`) to search in place of NumPy's.  A product that gives a wrong result in
-    any of CBLAS's layouts is as good as none.
+    libraries: loaded libraries (`ctypes.CDLL`) to search instead of NumPy's.  A product that gives a wrong result in
+    any of CBLAS's layouts is rejected.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
@@ -106,7 +106,7 @@ def _gemm(gemm: Any, get_config: Any, get_threads: Any, set_threads: Any) -> Gem
     get_config.restype, get_config.argtypes = ctypes.c_char_p, []
     get_threads.restype, get_threads.argtypes = ctypes.c_int, []
     set_threads.restype, set_threads.argtypes = None, [ctypes.c_int]
-    # The build says it, the names do not: some distributions build for 64 bits under the plain names.
+    # From the configuration, since some distributions build for 64 bits under the plain names.
     bits = 64 if b"USE64BITINT" in get_config() else 32
     address = ctypes.cast(gemm, ctypes.c_void_p).value
     assert address is not None
@@ -114,20 +114,20 @@ def _gemm(gemm: Any, get_config: Any, get_threads: Any, set_threads: Any) -> Gem
 
 
 def _numpy_libraries() -> list[Any]:
-    """The library that holds NumPy's products, as far as it is loaded already; a list of at most a few."""
-    if sys.platform == "win32":  # a library is searched without those that it is linked to; numpy has loaded them all
+    """Return the loaded libraries that may hold NumPy's products."""
+    if sys.platform == "win32":  # a search skips linked libraries; NumPy has loaded them
         folder = Path(np.__file__).parents[1] / "numpy.libs"
         return [ctypes.CDLL(str(path)) for path in folder.glob("*openblas*.dll")]
     path = getattr(sys.modules.get("numpy._core._multiarray_umath"), "__file__", None)
     libraries = []
-    with suppress(OSError, TypeError):  # an extension that is linked into the interpreter has no file
-        # A symbol is sought in this module and in what it is linked to; RTLD_NOLOAD: only if it is in memory.
+    with suppress(OSError, TypeError):  # an extension linked into the interpreter has no file
+        # A search covers this module and its linked libraries; RTLD_NOLOAD: only if it is in memory.
         libraries.append(ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY) if path else None)
     return [library for library in libraries if library is not None]
 
 
 def _is_right(gemm: Gemm, dtype: np.dtype) -> bool:
-    """Whether (2, 3) by (3, 2) comes out right, in every layout, inside wider arrays, and with nothing else written."""
+    """Return whether (2, 3) by (3, 2) is right in every layout, inside wider arrays, and nothing else is written."""
     integer = ctypes.c_int64 if gemm.integer_bits == 64 else ctypes.c_int32
     real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
     enum, array = ctypes.c_int, ctypes.c_void_p
@@ -162,7 +162,7 @@ def _is_right(gemm: Gemm, dtype: np.dtype) -> bool:
 
 
 def _stored(matrix: np.ndarray, order: int, trans: int, dtype: np.dtype) -> np.ndarray:
-    """The matrix as CBLAS wants it: rows of memory, two places wider than needed, these NaN."""
+    """Return the matrix as CBLAS reads it: rows of memory, with two extra places of NaN each."""
     rows = matrix if (order == ROW_MAJOR) == (trans == NO_TRANS) else matrix.T
     wide = np.full((rows.shape[0], rows.shape[1] + 2), np.nan, dtype)
     wide[:, : rows.shape[1]] = rows

@@ -1,7 +1,7 @@
-"""Machine code kept on disk between runs, in a folder that nobody but its owner can write into.
+"""Keep machine code on disk between runs, in a folder that only its owner can write into.
 
-What is read from here is run, so a folder or a file that another user could have written is never used. A digest tells
-a torn or damaged file; ownership and mode are what keeps others out.
+Code read from it is executed, so a folder or file that another user could have written is never used. A digest detects
+a torn or damaged file; ownership and mode keep others out.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from pathlib import Path
 MAGIC = b"xpnet code 1\n"
 MAX_ENTRIES, MAX_BYTES = 200, 256 << 20
 _DIGEST_BYTES = 32
-_OURS = re.compile(r"[0-9a-f]{64}\.")  # a folder of the user's choice may hold other files: they are left alone
+_OURS = re.compile(r"[0-9a-f]{64}\.")  # the folder may hold other files, which stay
 
 
 @dataclass(frozen=True)
 class CodeCache:
-    """A folder of entries, each two files: `KEY.ll`, the text for readers, and `KEY.code`, what was compiled from it.
+    """A folder of entries, each two files: `KEY.ll`, the text for readers, and `KEY.code`, its compiled code.
 
-    folder: one that `open_cache` has checked.  A key is 64 hexadecimal digits, the caller's digest of everything that
-    the code depends on.  No method raises for what a disk does: a file that cannot be read is not there, one that
-    cannot be written is left out.
+    folder: as checked by `open_cache`.  A key is 64 hexadecimal digits, the caller's digest of everything that the code
+    depends on.  No method raises for a fault of the disk: a file that cannot be read counts as missing, and one that
+    cannot be written is skipped.
     """
 
     folder: Path
 
     def read(self, key: str) -> bytes | None:
-        """Return the code under `key`, or None where there is none that is whole and the user's own."""
+        """Return the code under `key`, or None unless it is intact and owned by the user."""
         try:
             content = _read_own(self._path(key))
         except OSError:
@@ -47,7 +47,7 @@ class CodeCache:
         return code if content[:start] == MAGIC + _digest(key, code) else None
 
     def write(self, key: str, text: str, code: bytes) -> None:
-        """Put text and code under `key`, replacing what lies there; then let the least recently used entries go."""
+        """Store text and code under `key`, replacing older ones; then delete the least recently used entries."""
         with suppress(OSError):
             self._replace(self.folder / f"{key}.ll", text.encode())
             self._replace(self._path(key), MAGIC + _digest(key, code) + code)
@@ -62,8 +62,8 @@ class CodeCache:
         return self.folder / f"{key}.code"
 
     def _replace(self, path: Path, content: bytes) -> None:
-        # Unlike files.write_atomically: for the user's eyes only, a link is replaced and not followed, and no fsync,
-        # since a torn file is found by its digest.
+        # Unlike files.write_atomically: readable by the user alone, replaces a link instead of following it, and
+        # without fsync, since the digest detects a torn file.
         handle, temporary = tempfile.mkstemp(prefix=f"{path.stem}.", dir=self.folder)  # mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
@@ -75,7 +75,7 @@ class CodeCache:
             raise
 
     def _trim(self) -> None:
-        # A temporary file goes with its entry: one that a killed process left behind grows old, one in use is new.
+        # A temporary file belongs to its entry, so that one left by a killed process grows old and is deleted.
         entries = sorted(self._entries().values(), key=lambda files: max(used for used, _, _ in files), reverse=True)
         total = 0
         for count, files in enumerate(entries):
@@ -86,7 +86,7 @@ class CodeCache:
                         os.unlink(path)
 
     def _entries(self) -> dict[str, list[tuple[int, int, str]]]:
-        """(last use, bytes, path) of the files of each key."""
+        """Return (last use, bytes, path) of the files of each key."""
         entries: dict[str, list[tuple[int, int, str]]] = {}
         with os.scandir(self.folder) as listing:
             for file in listing:
@@ -98,11 +98,11 @@ class CodeCache:
 
 
 def open_cache() -> CodeCache | None:
-    """Return the user's cache, its folder made where it is missing; None where there is none to be used.
+    """Return the user's cache, making its folder if it is missing; None without a usable one.
 
-    XPNET_CACHE names the folder, an empty text there switches the cache off; without it, it is xpnet/code in the
-    system's folder for caches ($XDG_CACHE_HOME, else ~/.cache; ~/Library/Caches; %LOCALAPPDATA%). A folder that others
-    could write into is not used, which is said in a warning, once. One that cannot be made is passed over in silence.
+    XPNET_CACHE names the folder; if it is empty, there is no cache. The default is xpnet/code in the system's folder
+    for caches ($XDG_CACHE_HOME, else ~/.cache; ~/Library/Caches; %LOCALAPPDATA%). A folder that others can write into
+    is not used, with one warning. A folder that cannot be made is ignored silently.
     """
     folder = _folder()
     if folder is None:
@@ -115,14 +115,14 @@ def open_cache() -> CodeCache | None:
     if fault is not None:
         _warn(
             f"compiled code is not kept for the next run: {folder} {fault}; or set XPNET_CACHE to a folder of your "
-            "own, or to nothing (XPNET_CACHE=) to do without"
+            "own, or to nothing (XPNET_CACHE=) for no cache"
         )
         return None
     return CodeCache(folder)
 
 
 def describe() -> str:
-    """Say in one line where code is kept and how much of it, or why none is. Makes no folder."""
+    """Return one line on where and how much code is kept, or why none is. Makes no folder."""
     folder = _folder()
     if folder is None:
         return "no cache (XPNET_CACHE is empty)" if "XPNET_CACHE" in os.environ else "no cache: there is no home folder"
@@ -158,7 +158,7 @@ def _folder() -> Path | None:
 
 
 def _make(folder: Path) -> None:
-    """Make the folder and what is missing above it, all with mode 0700, whatever the umask lets through."""
+    """Make the folder and its missing parents, all with mode 0700 whatever the umask."""
     missing = list(takewhile(lambda part: not os.path.lexists(part), (folder, *folder.parents)))
     for part in reversed(missing):
         with suppress(FileExistsError):  # another process was faster
@@ -166,12 +166,12 @@ def _make(folder: Path) -> None:
 
 
 def _fault(folder: Path) -> str | None:
-    """What speaks against running code from this folder, and what cures it; None for nothing."""
+    """Return why code from this folder must not run, and the remedy; None if it may."""
     found = os.lstat(folder)
     if stat.S_ISLNK(found.st_mode):
         return "is a symbolic link; name the folder itself"
     if not stat.S_ISDIR(found.st_mode):
-        return "is no folder; move it away"
+        return "is not a folder; move it away"
     if not _own(found):
         return f"belongs to user {found.st_uid}, not to the one who runs this ({_user()})"
     if not _closed(found):
@@ -180,7 +180,7 @@ def _fault(folder: Path) -> str | None:
 
 
 def _user() -> int | None:
-    """Who runs this, or None on a system without owners and modes of files, such as Windows."""
+    """Return the user's number, or None on a system without owners and modes of files, such as Windows."""
     return os.geteuid() if hasattr(os, "geteuid") else None
 
 
@@ -189,16 +189,16 @@ def _own(found: os.stat_result) -> bool:
 
 
 def _closed(found: os.stat_result) -> bool:
-    """Whether the mode keeps others from writing; a Windows mode says nothing about others."""
+    """Return whether the mode keeps others from writing; on Windows it does not tell."""
     return _user() is None or not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _read_own(path: Path) -> bytes:
-    """The bytes of a regular file of the user's own, marked as used now; OSError for anything else.
+    """Return the bytes of a regular file that the user owns, and mark it as used; raises OSError for any other.
 
-    The file is judged after it is opened, so that it cannot be exchanged in between.
+    The open file is checked, so that it cannot be exchanged in between.
     """
-    if not stat.S_ISREG(path.lstat().st_mode):  # once more: a system may have no O_NOFOLLOW
+    if not stat.S_ISREG(path.lstat().st_mode):  # for systems without O_NOFOLLOW
         raise OSError(path)
     flags = [getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")]  # a pipe: no wait
     with os.fdopen(os.open(path, os.O_RDONLY | sum(flags)), "rb") as file:
@@ -212,7 +212,7 @@ def _read_own(path: Path) -> bytes:
 
 
 def _digest(key: str, code: bytes) -> bytes:
-    """Of the key too, so that a file under another name is no file."""
+    """Return the digest of key and code: a renamed file is invalid."""
     return hashlib.sha256(key.encode() + code).digest()
 
 

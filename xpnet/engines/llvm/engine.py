@@ -1,7 +1,7 @@
 """The compiled engine: a run of steps as one call of machine code, printed from the Program and compiled by LLVM.
 
-The gather, every phase and the slots are inside, so that a step costs no Python at all. The arithmetic of elements is
-the reference engine's to the bit; sums, products, exponentials and hyperbolic tangents round in other places.
+The call includes the gather, every phase and the slots, so that a step executes no Python. Elementwise arithmetic
+equals the reference engine's to the bit; sums, products, exponentials and hyperbolic tangents round differently.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
-# Operations of a product from which on NumPy's is faster than ours: than one thread of ours, if it may take two of its
-# own; and than two. Both, and the next, on two cores of an AMD EPYC.
+# Operations of a product beyond which NumPy's, on up to two threads, beats compiled code on one thread, and on two.
+# Both, and the next, were measured on two cores of an AMD EPYC.
 LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
-TWO_THREADS = (4e6, 2e8)  # operations of a step between which two threads of ours pay; beyond, NumPy's own do
+TWO_THREADS = (4e6, 2e8)  # operations of a step between which two threads pay; beyond, NumPy's products use both
 
 
 def threads_for(program: Program, backend: Backend) -> int:
-    """How many threads should run a step of this Program together: two where they pay and there are cores for them."""
+    """Return the number of threads that should run a step: two where they pay and have cores."""
     least, most = TWO_THREADS
     pays = least <= sum(call.flops for call in program.calls) <= most
     if not pays or not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
         return 1
     gemm = numpy_gemm(backend.dtype)
-    return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who gave BLAS one thread wants one
+    return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who limits BLAS to one thread wants one
 
 
 def text_for(program: Program, backend: Backend, scales: Mapping[str, float | None], threads: int) -> ProgramText:
-    """Return the text of a Program for so many threads of this machine; the arguments are those of `program_text`."""
+    """Return the text of a Program for this machine; the arguments are those of `program_text`."""
     gemm, least_flops = numpy_gemm(backend.dtype), LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO
     library = None if gemm is None else Library(gemm.integer_bits, least_flops)
     return program_text(program, backend.dtype, scales, threads=threads, library=library)
 
 
 class Compiled(Engine):
-    """Runs a Program on the CPU as machine code; whatever is not a run of steps is replayed on the same memory.
+    """Runs a Program on the CPU as machine code; `execute` is replayed on the same memory.
 
-    The arguments are those of `Memory`.  threads: how many run a step together.
+    The arguments are those of `Memory`.  threads: the number that run a step together.
     Raises ImportError without llvmlite: pip install 'xpnet[jit]'.
     """
 
@@ -72,14 +72,14 @@ class Compiled(Engine):
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self.native = load(self._text.text)
-        # ctypes lets other Python threads run meanwhile.
+        # ctypes releases the GIL meanwhile.
         self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.native.address)
         self._flags = np.zeros(FLAG * threads, np.int64)
         self._numbers = BySize[np.ndarray | None](program.capacity)
         self._pause = _sched_yield()
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
-        """See `Engine.run`; a last step of a length that the text does not hold for is replayed."""
+        """See `Engine.run`; a last step whose length the text does not support is replayed."""
         capacity, rest = self.program.capacity, len(order) % self.program.capacity
         if rest and self._numbers_of(rest) is None:
             n_whole = len(order) // capacity
@@ -94,7 +94,7 @@ class Compiled(Engine):
         self._replay.execute(batch, *phases)
 
     def _run(self, order: np.ndarray, rows_in: np.ndarray, continues: bool = False) -> np.ndarray:
-        """Run these steps; an update that is not due after the last one is made, unless the run goes on elsewhere."""
+        """Run these steps. continues: whether more steps follow, so that the last one need not update."""
         memory, capacity, n_samples = self.memory, self.program.capacity, len(order)
         order, rows = memory.upload(order, rows_in)
         rows_out = np.empty((len(rows_in), len(self.program.results)), memory.backend.dtype)
@@ -120,13 +120,13 @@ class Compiled(Engine):
         return rows_out.astype(np.float64)
 
     def _call_function(self, table: np.ndarray) -> None:
-        """Run on all threads; those that have begun come to their end before an interrupt is raised."""
+        """Run the function on all threads; an interrupt is raised after they have ended."""
         address = table.ctypes.data
         if self.threads == 1:
             self._function(address, 0)
             return
-        # One that began alone would wait for the others for ever, so all begin or none, as is said once for all of
-        # them: a broken barrier may still let the last one through that came to it.
+        # A thread that began alone would wait for the others for ever, so all begin or none. Not a barrier: a broken
+        # one may still let the last thread through.
         gate, are_there = threading.Event(), [False]
 
         def work(i: int) -> None:
@@ -145,7 +145,7 @@ class Compiled(Engine):
                 _join(workers)
 
     def _numbers_of(self, batch: int) -> np.ndarray | None:
-        """The numbers that depend on the batch length, for this one; None if the text does not hold for it."""
+        """Return the numbers that depend on the batch length; None if the text does not support this length."""
         return self._numbers.get(batch, self._new_numbers)
 
     def _new_numbers(self, batch: int) -> np.ndarray | None:
@@ -157,7 +157,7 @@ class Compiled(Engine):
 
 
 def _join(workers: list[threading.Thread]) -> None:
-    """Wait until they have ended, however often somebody interrupts; then let the interrupt through."""
+    """Wait until the threads have ended, whatever interrupts arrive; then raise the last interrupt."""
     interrupt: KeyboardInterrupt | None = None
     for worker in workers:
         while worker.is_alive():
@@ -170,7 +170,7 @@ def _join(workers: list[threading.Thread]) -> None:
 
 
 def _sched_yield() -> Any:
-    """Return a C function that offers the processor to others: the system's, or Python's where the system has none."""
+    """Return a C function that yields the processor: the system's sched_yield, or else Python's."""
 
     def offer() -> int:
         time.sleep(0)

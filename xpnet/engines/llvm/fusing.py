@@ -1,4 +1,4 @@
-"""Fuse into products what follows them: the addition of a bias, and the update of the weights."""
+"""Fuse the addition of a bias and the update of the weights into the products before them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from xpnet.program.calls import Buffer, Operand
 from xpnet.program.grouping import direction
 from xpnet.program.places import is_read_after
 
-STRIP_UNIT, STRIP_FLOATS = 8, 8192  # a strip of gradient has a multiple of so many rows, and about so many elements
+STRIP_UNIT, STRIP_FLOATS = 8, 8192  # a strip of gradient has a multiple of these rows, and about these elements
 
 
 def strip_rows(n_columns: int) -> int:
-    """Rows of a strip: a few tiles, that stay in a near cache."""
+    """Return the rows of a strip: a few tiles that stay in a near cache."""
     return max(STRIP_UNIT, STRIP_FLOATS // n_columns // STRIP_UNIT * STRIP_UNIT)
 
 
 def fuse_biases(units: list[WorkUnit]) -> list[WorkUnit]:
-    """Fuse the addition that follows a product, of a vector to each of its rows, into it."""
+    """Fuse into each product the addition of a vector to its rows that follows it."""
     fused: list[WorkUnit] = []
     for unit in units:
         bias = _bias(fused[-1], unit) if fused else None
@@ -34,7 +34,7 @@ def fuse_biases(units: list[WorkUnit]) -> list[WorkUnit]:
 
 
 def _bias(product: WorkUnit, unit: WorkUnit) -> Operand | None:
-    """What a unit begins by adding to each row of what a product of ours has just made; None if it does not."""
+    """Return the vector that a unit first adds to each row of a compiled product; None if it adds none."""
     call = unit.call
     if product.group.kind != "product" or product.by_library or (product.phase, "add") != (unit.phase, call.word):
         return None
@@ -46,8 +46,8 @@ def _bias(product: WorkUnit, unit: WorkUnit) -> Operand | None:
 
 
 def fuse_updates(sharing: Sharing, units: list[WorkUnit]) -> list[WorkUnit]:
-    """Fuse the update of the weights into the products that make their gradient: it need not go through memory."""
-    for at in range(len(units)):  # what stands there stays there: only what is before it is moved
+    """Fuse the update of the weights into the products that make their gradient, which then stays in cache."""
+    for at in range(len(units)):  # only units before this one are moved
         for gradient in _read_first(units[at]):
             units = _hoisted(sharing, units, at)
             for i, product in enumerate(units[:at]):
@@ -60,7 +60,7 @@ def fuse_updates(sharing: Sharing, units: list[WorkUnit]) -> list[WorkUnit]:
 
 
 def _read_first(unit: WorkUnit) -> list[Buffer]:
-    """The flat vectors that a group of calls on such reads before it writes them."""
+    """Return the flat vectors that a unit on flat vectors reads before it writes them."""
     if unit.group.kind != "element" or any(call.out.buffer.form != "flat" for call in unit.calls):
         return []
     found: dict[int, Buffer] = {}
@@ -74,7 +74,7 @@ def _read_first(unit: WorkUnit) -> list[Buffer]:
 
 
 def _hoisted(sharing: Sharing, units: list[WorkUnit], end: int) -> list[WorkUnit]:
-    """Move calls on single numbers, before a place, to the front as far as what they need allows."""
+    """Move the units on single numbers among the first `end` as far forward as their operands allow."""
     units = list(units)
     for i in range(1, end):
         j = i
@@ -87,12 +87,12 @@ def _hoisted(sharing: Sharing, units: list[WorkUnit], end: int) -> list[WorkUnit
 def _update_of(
     sharing: Sharing, product: WorkUnit, unit: WorkUnit, gradient: Buffer, between: list[WorkUnit]
 ) -> Update | None:
-    """What a product can do of an update; None if it makes none of the gradient, or others have a say meanwhile."""
+    """Return the part of an update that a product can do; None if it makes no gradient, or others interfere."""
     if product.group.kind != "product" or product.update is not None or product.by_library:
         return None
     out, first = product.call.out.buffer, product.call.out.buffer.offset - gradient.offset
     is_part = out.kind == "float" and 0 <= first <= gradient.size - out.size and not out.flipped
-    # Threads that cut it by columns have no whole rows.
+    # Threads that split it by columns have no whole rows.
     if not is_part or product.by_columns or not _is_all_that_reads(sharing, unit, gradient, product):
         return None
     update = Update(unit.group, gradient, first, strip_rows(product.call.out.shape[1]))
@@ -104,9 +104,9 @@ def _update_of(
 
 
 def _is_all_that_reads(sharing: Sharing, unit: WorkUnit, gradient: Buffer, product: WorkUnit) -> bool:
-    """Whether what a product makes is read by an update alone, as that vector.
+    """Return whether only the update reads the product's result, as a part of the gradient.
 
-    Other calls may run later than their numbers say, so all behind the product are asked.
+    Units may have moved, so all calls recorded after the product are checked.
     """
     program, out, group = sharing.program, product.call.out.buffer, {step.index for step in unit.group.steps}
     for index in range(product.index + 1, len(program.calls)):
@@ -117,6 +117,6 @@ def _is_all_that_reads(sharing: Sharing, unit: WorkUnit, gradient: Buffer, produ
 
 
 def _depend(sharing: Sharing, one: WorkUnit, other: WorkUnit) -> bool:
-    """Whether units may not change places, on any number of threads."""
+    """Return whether units must keep their order, on any number of threads."""
     ones, others = sharing.accesses(one), sharing.accesses(other)
     return any(mine.depends(its) for mine in ones for its in others)

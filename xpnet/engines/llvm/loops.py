@@ -1,7 +1,7 @@
-"""Write the loop nest of a group in LLVM's words: loops over the workers, and in each what `xpnet.program.loops` says.
+"""Print the loop nest of a group as LLVM IR: loops over the workers around the tree of `xpnet.program.loops`.
 
-What a turn of a loop has read or made stays in values; a place is written once a turn, with its last value, and only if
-somebody reads it later.
+Within a turn of a loop, results stay in values; a place is stored once a turn, with its last value, and only if it is
+read later.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from xpnet.engines.llvm.words import extreme, write_word
 from xpnet.program.calls import Operand, Place
 from xpnet.program.loops import Item, LoopNest, Segment, Statement
 
-LONG_SUM = 4096  # numbers that are added up in one go; sums of more are sums of such sums, which lose fewer digits
-LONG_COLUMN = 512  # the same of a column, whose numbers are added up one after the other and not in vectors
+LONG_SUM = 4096  # numbers summed at once; longer sums are sums of such sums, which lose fewer digits
+LONG_COLUMN = 512  # the same for a column, which is summed one number after another, not in vectors
 
 Where = dict[str, str]  # role of an item -> its index
 
 
 class Values:
-    """The items of a nest: what is loaded or made is kept in values, and stored when it is asked for.
+    """The items of a nest: kept in LLVM values once loaded or computed, and stored on request.
 
-    moved: the address where element 0 of a place would be that stands elsewhere.
-    number: gives a number of a call (index, position) in LLVM's words.
+    moved: place -> address of its element 0, for places that lie elsewhere.
+    number: prints the number of a call at (index, position).
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class Values:
         self._written: dict[Any, tuple[Item, str, str]] = {}
 
     def loaded(self, item: Item, where: Where) -> str:
-        """The value of an item, which is loaded if it is not there yet."""
+        """Return the value of an item, loading it if necessary."""
         if item.key not in self._values:
             address, notes = self.address(item, where.get(item.role, "0"))
             self._values[item.key] = self._f.let(f"load {self._type(item.operand)}, ptr {address}{notes}")
         return self._values[item.key]
 
     def load_all(self, items: Iterable[Item], where: Where) -> None:
-        """Load before a loop what does not change in it."""
+        """Load items before a loop in which they do not change."""
         for item in items:
             self.loaded(item, where)
 
     def statement(self, statement: Statement, where: Where) -> None:
-        """One call on one element."""
+        """Print one call on one element."""
         call = statement.call
         values = [
             self._number(statement.step.index, position) if item is None else self.loaded(item, where)
@@ -61,13 +61,13 @@ class Values:
         self.made(statement.out, value, where)
 
     def made(self, item: Item, value: str, where: Where) -> None:
-        """An item has a new value, which is yet to be stored."""
+        """Set the value of an item, to be stored later."""
         self._values[item.key] = value
         self._written.pop(item.key, None)
         self._written[item.key] = (item, where.get(item.role, "0"), value)
 
     def store(self, statements: tuple[Statement, ...], wanted: Callable[[Item], bool] = lambda item: True) -> None:
-        """Write what was made to its places, but what nobody reads after these statements."""
+        """Store the computed items that are wanted and read after these statements."""
         for key in [key for key, (item, _, _) in self._written.items() if wanted(item)]:
             item, index, value = self._written.pop(key)
             if self._nest.is_read_after(item, statements):
@@ -75,11 +75,11 @@ class Values:
                 self._f.do(f"store {self._type(item.operand)} {value}, ptr {address}{notes}")
 
     def keep(self, is_kept: Callable[[str], bool]) -> None:
-        """Forget all values but those of some roles."""
+        """Forget all values except those of some roles."""
         self._values = {key: value for key, value in self._values.items() if is_kept(key[2])}
 
     def address(self, item: Item, index: str) -> tuple[str, str]:
-        """The address of an item, and what to write behind a load or store there."""
+        """Return the address of an item, and the notes of a load or store there."""
         if item.place in self._moved:
             return self._f.element(self._f.real, self._moved[item.place], index), ""
         kind = "i32" if item.place.memory == "U" else self._f.real
@@ -91,14 +91,14 @@ class Values:
 
 
 class LoopPrinter:
-    """Writes a nest into a function, its loops from a start on and below an end: of rows, elements or columns."""
+    """Prints a nest into a function, for workers from start to end: rows, elements or columns."""
 
     def __init__(self, f: Function, nest: LoopNest, values: Values) -> None:
         self._f, self._nest, self._values = f, nest, values
         self._width = in_llvm(nest.n_columns)
 
     def write(self, start: str, end: str) -> None:
-        """Write the whole nest; of single numbers there are no loops over workers."""
+        """Print the whole nest; single numbers have no loop over workers."""
         nest = self._nest
         if nest.kind == "single":
             self._segments("0")
@@ -117,7 +117,7 @@ class LoopPrinter:
                 self._values.keep(lambda role: False)
 
     def write_line(self, start: str, end: str) -> None:
-        """One loop over all elements."""
+        """Print one loop over all elements."""
         self._load_numbers(self._nest.statements)
         with self._f.loop(start, end) as w:
             for statement in self._nest.statements:
@@ -144,7 +144,7 @@ class LoopPrinter:
                 self._values.keep(lambda role: role == "number")
 
     def _segments(self, row: str) -> None:
-        """What one worker does along its row; or, of single numbers, the one worker."""
+        """Print the work of one worker along its row, or of the only worker of single numbers."""
         f, values, own = self._f, self._values, {"worker": row, "along columns": row}
         for segment in self._nest.segments:
             if segment.extent is None:
@@ -170,7 +170,7 @@ class LoopPrinter:
                 values.made(statement.out, f.let(f"load {f.real}, ptr {total}"), own)
 
     def _blocks(self, length: str, totals: dict[Statement, tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        """The ranges of a loop: one; or, where a long sum is made, a range in each turn of a loop around."""
+        """Yield the range of a loop: all of it; or, for a long sum, a block inside an outer loop."""
         if not totals or self._longest(length) <= LONG_SUM:
             yield "0", length
             return
@@ -191,13 +191,13 @@ class LoopPrinter:
         return int(length) if is_known(length) else self._nest.program.capacity
 
     def _begin_total(self, statement: Statement) -> tuple[str, str]:
-        """Memory for a sum or maximum, and what it begins with."""
+        """Return the memory of a sum or maximum, and its initial value."""
         first, total = _first(statement), self._f.own(self._f.real)
         self._f.do(f"store {self._f.real} {first}, ptr {total}")
         return total, first
 
     def _combine(self, statement: Statement, address: str, value: str, notes: str = "") -> None:
-        """One more number of a sum or maximum that stands at an address."""
+        """Add one number to the sum or maximum at an address."""
         f = self._f
         before = f.let(f"load {f.real}, ptr {address}{notes}")
         if statement.call.word == "max":
@@ -207,7 +207,7 @@ class LoopPrinter:
         f.do(f"store {f.real} {after}, ptr {address}{notes}")
 
     def _columns(self, segment: Segment, start: str, end: str) -> None:
-        """Loops along rows in every loop over rows: what a column's worker sums up stands in memory meanwhile."""
+        """Print a loop over rows around one along each row, keeping the columns' sums in memory."""
         f, values, statements = self._f, self._values, segment.statements
         if segment.extent is None:
             with f.loop(start, end) as column:
@@ -236,7 +236,7 @@ class LoopPrinter:
     def _row_blocks(
         self, length: str, totals: list[Statement], start: str, end: str
     ) -> Iterator[tuple[str, str, dict[Statement, str]]]:
-        """The rows in one block; or, for sums of many, in blocks that are summed up apart: where, of each sum."""
+        """Yield the rows as one block; or, for long sums, as blocks with the address of each partial sum."""
         f, width = self._f, self._width
         if not totals or self._longest(length) <= LONG_COLUMN or not is_known(width):
             yield "0", length, {}
@@ -270,5 +270,5 @@ def _where(matrix: str, row: str, column: str) -> Where:
 
 
 def _first(statement: Statement) -> str:
-    """What a sum or maximum begins with."""
+    """Return the initial value of a sum or maximum."""
     return literal(float("-inf") if statement.call.word == "max" else 0.0)

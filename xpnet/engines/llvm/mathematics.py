@@ -1,8 +1,8 @@
-"""Print exp, tanh, log and log1p as LLVM IR: straight lines of arithmetic, which LLVM vectorises inside any loop.
+"""Print exp, tanh, log and log1p as LLVM IR: straight-line arithmetic, which LLVM vectorises inside any loop.
 
-No calls, branches, tables or declarations, and no conversion of a float to an integer, which is undefined beyond the
-integer's range. The one flag is `contract`: a product and the sum after it may be one rounding where the target has
-such an instruction. Special values are NumPy's.
+There are no calls, branches, tables or declarations, and no conversion of a float to an integer, which is undefined
+beyond the integer's range. The only flag is `contract`: a product and the sum after it may round once where the target
+has such an instruction. Special values are NumPy's.
 
 The polynomials are Taylor's series, shortened by Chebyshev's polynomials (Lanczos 1956, Applied Analysis, chapter 7).
 The reductions are those of fdlibm (Sun Microsystems 1993; e_exp.c, s_tanh.c, e_log.c, s_log1p.c) without its branches.
@@ -14,6 +14,7 @@ import math
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ _LN2_HIGH, _LN2_LOW = 6.93145751953125e-1, 1.42860682030941723212e-6
 
 
 def definitions(words: Iterable[str], dtype: Any) -> str:
-    """Return the IR of one internal function a word: `@xp_exp`, `@xp_tanh`, `@xp_log`, `@xp_log1p`.
+    """Return the IR of one internal function per word: `@xp_exp`, `@xp_tanh`, `@xp_log`, `@xp_log1p`.
 
-    words: those of a Program; the ones that need no function are passed over, and each is defined once.
+    words: those of a Program; words that need no function are ignored.
     dtype: np.float32 (`float @xp_exp(float)`) or np.float64 (`double @xp_exp(double)`).
     """
     kind = _FLOAT if np.dtype(dtype) == np.float32 else _DOUBLE
@@ -43,9 +44,10 @@ def definitions(words: Iterable[str], dtype: Any) -> str:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A float type of IEEE 754, and how many terms its series need.
+    """A float type of IEEE 754.
 
     mantissa: stored bits.  exp_range: beyond it e^x is 0 or infinite.  tanh_range: beyond it tanh x is 1.
+    exp_terms, log_terms: terms of the polynomials.
     """
 
     name: str
@@ -62,7 +64,7 @@ class _Kind:
         return -(1 << (self.mantissa + self.bias.bit_length() + 1))
 
     def bits_of(self, value: float) -> int:
-        """How a positive number of this type is stored."""
+        """Return the stored bits of a positive number."""
         return int.from_bytes(struct.pack(">f" if self.name == "float" else ">d", value))
 
 
@@ -90,7 +92,7 @@ class _Code:
         return self._float("fdiv", a, b)
 
     def integer(self, operation: str, a: str | int, b: str | int) -> str:
-        """add, sub, and, or, shl, lshr on the bits of floats."""
+        """Apply add, sub, and, or, shl or lshr to the bits of floats."""
         return self._new(f"{operation} {self.kind.bits} {a}, {b}")
 
     def bits(self, a: str) -> str:
@@ -100,13 +102,13 @@ class _Code:
         return self._new(f"bitcast {self.kind.bits} {bits} to {self.kind.name}")
 
     def choose(self, a: str, relation: str, b: float, then: str | float, otherwise: str | float) -> str:
-        """`then` where `a relation b`, which is never so of NaN."""
+        """Select `then` where `a relation b`, which NaN never satisfies."""
         name = self.kind.name
         condition = self._new(f"fcmp {relation} {name} {a}, {self._number(b)}")
         return self._new(f"select i1 {condition}, {name} {self._number(then)}, {name} {self._number(otherwise)}")
 
     def horner(self, x: str, coefficients: Sequence[float]) -> str:
-        """The polynomial with these coefficients, the constant first."""
+        """Evaluate the polynomial with these coefficients, the constant first."""
         total: str | float = coefficients[-1]
         for coefficient in coefficients[-2::-1]:
             total = self.add(self.multiply(total, x), coefficient)
@@ -116,7 +118,7 @@ class _Code:
         return self._new(f"{operation} {self.kind.name} {self._number(a)}, {self._number(b)}")
 
     def _number(self, value: str | float) -> str:
-        """A float as LLVM reads it without rounding: the bits of a double, also where the type is float."""
+        """Return a float exactly, as LLVM reads it: the bits of a double, even for type float."""
         if isinstance(value, str):
             return value
         rounded = np.float32(value) if self.kind.name == "float" else value
@@ -128,20 +130,21 @@ class _Code:
         return name
 
 
-def _shortened(series: list[float], n_terms: int, domain: tuple[float, float]) -> Sequence[float]:
-    """Coefficients of a shorter polynomial, nearly as good on the domain.
+@cache
+def _shortened(series: tuple[float, ...], n_terms: int, domain: tuple[float, float]) -> Sequence[float]:
+    """Return the coefficients of a shorter polynomial that is nearly as good on the domain.
 
-    Each turn takes away the highest power with the multiple of Chebyshev's polynomial that holds it, as that multiple
-    is smaller there than any other polynomial that does.
+    Each turn removes the highest power by subtracting a multiple of Chebyshev's polynomial, which on the domain is the
+    smallest polynomial with that power.
     """
     for n in range(len(series) - 1, n_terms - 1, -1):
         small = Chebyshev.basis(n, domain=domain).convert(kind=Polynomial).coef
-        series = [c - series[n] / small[n] * t for c, t in zip(series[:n], small[:n], strict=True)]
-    return [float(c) for c in series]
+        series = tuple(c - series[n] / small[n] * t for c, t in zip(series[:n], small[:n], strict=True))
+    return tuple(float(c) for c in series)
 
 
 def _exp_parts(code: _Code, x: str) -> tuple[str, str]:
-    """Integer bits that end in n + 2 bias, and p, so that e^x = 2^n (1 + p), with |x - n ln 2| at most ln 2 / 2.
+    """Return integer bits that end in n + 2 bias, and p, where e^x = 2^n (1 + p) and |x - n ln 2| <= ln 2 / 2.
 
     Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the last bits.
     """
@@ -151,14 +154,14 @@ def _exp_parts(code: _Code, x: str) -> tuple[str, str]:
     n = code.subtract(shifted, shift)
     r = code.subtract(x, code.multiply(n, _LN2_HIGH))
     r = code.subtract(r, code.multiply(n, _LN2_LOW))
-    series = [1 / math.factorial(k) for k in range(2, 20)]
+    series = tuple(1 / math.factorial(k) for k in range(2, 20))
     q = code.horner(r, _shortened(series, kind.exp_terms, (-math.log(2) / 2, math.log(2) / 2)))
     p = code.add(code.multiply(r, code.multiply(r, q)), r)  # e^r - 1, whose relative error is small near 0 too
     return code.bits(shifted), p
 
 
 def _exp(code: _Code, x: str) -> str:
-    """2^n as the product of two powers: so the result may underflow gradually, and neither power does."""
+    """Compute e^x with 2^n as a product of two powers, so that the result underflows gradually."""
     kind = code.kind
     low, high = kind.exp_range
     x = code.choose(x, "olt", low, low, x)
@@ -172,7 +175,7 @@ def _exp(code: _Code, x: str) -> str:
 
 
 def _tanh(code: _Code, x: str) -> str:
-    """t / (t + 2) with t = e^(2|x|) - 1 (s_tanh.c), and the sign of x."""
+    """Compute t / (t + 2) with t = e^(2|x|) - 1 (s_tanh.c), and the sign of x."""
     kind = code.kind
     sign = code.integer("and", code.bits(x), kind.sign_bit)
     size = code.real(code.integer("and", code.bits(x), ~kind.sign_bit))
@@ -185,10 +188,10 @@ def _tanh(code: _Code, x: str) -> str:
 
 
 def _log_of(code: _Code, u: str, correction: str | float, unit: str | float) -> str:
-    """log(u) + correction, for a u that is not denormal, or what NumPy says of one that has no finite logarithm.
+    """Compute log(u) + correction for a u that is not denormal, with NumPy's special values.
 
     u = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), and log(1 + f) = 2 artanh(s), s = f / (2 + f).
-    unit: 2^mantissa + the exponent, as stored, that means k = 0.
+    unit: 2^mantissa + the stored exponent of k = 0.
     """
     kind = code.kind
     root = kind.bits_of(math.sqrt(0.5))
@@ -200,9 +203,9 @@ def _log_of(code: _Code, u: str, correction: str | float, unit: str | float) -> 
     f = code.subtract(code.real(code.integer("add", rest, root)), 1.0)
     s = code.divide(f, code.add(f, 2.0))
     z = code.multiply(s, s)
-    coefficients = _shortened([2 / k for k in range(3, 41, 2)], kind.log_terms, (0, (math.sqrt(2) - 1) ** 4))
+    coefficients = _shortened(tuple(2 / k for k in range(3, 41, 2)), kind.log_terms, (0, (math.sqrt(2) - 1) ** 4))
     series = code.multiply(z, code.horner(z, coefficients))
-    # 2 artanh(s) = f - f^2 / 2 + s (f^2 / 2 + series): f is exact, and the rounding of s counts little (e_log.c).
+    # 2 artanh(s) = f - f^2 / 2 + s (f^2 / 2 + series): f is exact, and the rounding of s matters little (e_log.c).
     half_square = code.multiply(code.multiply(f, 0.5), f)
     small = code.add(code.multiply(k, _LN2_LOW), correction)
     small = code.add(code.multiply(s, code.add(half_square, series)), small)
@@ -223,7 +226,7 @@ def _log(code: _Code, x: str) -> str:
 
 
 def _log1p(code: _Code, x: str) -> str:
-    """log(u) + (what u = 1 + x lost by rounding) / u (s_log1p.c), and the sign of x: that of -0.0 would be lost."""
+    """Compute log(u) + (rounding error of u = 1 + x) / u (s_log1p.c), and the sign of x, for -0.0."""
     kind = code.kind
     u = code.add(x, 1.0)
     lost = code.subtract(x, code.subtract(u, 1.0))

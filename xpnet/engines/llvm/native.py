@@ -1,4 +1,4 @@
-"""From the text of an LLVM module to the address of a function: compiled for this CPU, or found in the code cache.
+"""Turn the text of an LLVM module into the address of a function: compiled for this CPU, or from the code cache.
 
 llvmlite is optional: `pip install 'xpnet[jit]'`.
 """
@@ -14,31 +14,31 @@ from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
 
-# All that the compiler is told besides the text; it is a part of the cache's key.
+# The compiler's options; a part of the cache's key.
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
 _PASSES = {"loop_interleaving": True, "loop_unrolling": True, "loop_vectorization": True, "slp_vectorization": True}
 _LONG_TEXT = 80_000  # characters
-_LLVM = 20  # of llvmlite 0.45; those before know no opaque pointers
+_LLVM = 20  # of llvmlite 0.45; older ones lack opaque pointers
 
 
 @dataclass(frozen=True)
 class Native:
-    """A function in machine code; the address is good for as long as this object lives.
+    """A function in machine code; its address is valid as long as this object lives.
 
-    address: of the function.  source: "compiled" or "cache".  seconds: from text to address.
+    source: "compiled" or "cache".  seconds: from text to address.
     """
 
     address: int
     source: str
     seconds: float
-    _library: Any = field(repr=False)  # what keeps the code in memory
+    _library: Any = field(repr=False)  # keeps the code in memory
 
 
 @dataclass(frozen=True)
 class Processor:
-    """What code is made for, in LLVM's words: `llc -march=x86-64 -mcpu=help` lists them.
+    """The target of code, in LLVM's names: `llc -march=x86-64 -mcpu=help` lists them.
 
-    triple: architecture, vendor and system.  cpu: the model.  features: what it has beyond or short of that model.
+    triple: architecture, vendor and system.  cpu: the model.  features: differences from that model.
     """
 
     triple: str
@@ -47,7 +47,7 @@ class Processor:
 
 
 def host() -> Processor:
-    """Return the processor that this runs on. Raises ImportError without llvmlite."""
+    """Return this machine's processor. Raises ImportError without llvmlite."""
     llvm = _llvm()
     return Processor(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
 
@@ -55,13 +55,13 @@ def host() -> Processor:
 def load(text: str, name: str = "run", processor: Processor | None = None) -> Native:
     """Return the function `name` of an LLVM module.
 
-    text: the module in LLVM's assembly language, with opaque pointers (`ptr`); it may call what the process exports,
-        such as the C library's mathematics. Its data layout and target are set to the processor's.
-    processor: one whose code the host runs too, in place of `host()`.
+    text: the module in LLVM's assembly language, with opaque pointers (`ptr`); it may call symbols of the
+        process, such as the C library's functions. Its data layout and target are set to the processor's.
+    processor: the target, whose code the host must run too; None: `host()`.
 
-    The object code is taken from the cache (`xpnet.engines.llvm.code_cache`) or compiled and put there; either way the
-    same bytes are linked. Raises ImportError without llvmlite, RuntimeError with LLVM's own words for a wrong text, for
-    a missing `name` and for a symbol that the process does not have.
+    The object code is read from the cache (`xpnet.engines.llvm.code_cache`), or compiled and stored there; both ways
+    link the same bytes. Raises ImportError without llvmlite, RuntimeError with LLVM's message for an invalid text, a
+    missing `name` or a symbol that the process lacks.
     """
     start = time.perf_counter()
     llvm, processor = _llvm(), processor or host()
@@ -74,21 +74,21 @@ def load(text: str, name: str = "run", processor: Processor | None = None) -> Na
         code = bytes(machine.emit_object(module))
         if cache is not None:
             cache.write(key, text, code)
-    # JITLink keeps the sections of an object together, in reach of each other; for Windows' format it is incomplete.
+    # JITLink keeps the sections of an object within reach of each other; for Windows' format it is incomplete.
     jit = llvm.create_lljit_compiler(use_jit_link=sys.platform != "win32")
     library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name).link(jit, "xpnet")
     return Native(library[name], source, time.perf_counter() - start, (library, jit))
 
 
 def optimised(text: str, processor: Processor) -> tuple[Any, Any]:
-    """Return the module of llvmlite's that a text becomes for a processor, and the machine that writes its code.
+    """Return a text as llvmlite's optimised module for a processor, and the target machine that emits its code.
 
-    For another architecture than the host's, llvmlite's `initialize_all_targets` must have been called.
+    For an architecture other than the host's, call llvmlite's `initialize_all_targets` first.
     """
     llvm = _llvm()
     target = llvm.Target.from_triple(processor.triple)
     machine = target.create_target_machine(processor.cpu, processor.features, **_MACHINE)
-    module = llvm.parse_assembly(text, llvm.create_context())  # its own: nothing is left behind, threads do not meet
+    module = llvm.parse_assembly(text, llvm.create_context())  # a fresh context: thread-safe, and freed
     module.triple, module.data_layout = processor.triple, str(machine.target_data)
     module.verify()
     tuning = llvm.create_pipeline_tuning_options(_speed_level(text))
@@ -100,7 +100,7 @@ def optimised(text: str, processor: Processor) -> tuple[Any, Any]:
 
 
 def check_llvm() -> None:
-    """Raise ImportError, with the command that helps, if there is no llvmlite that can compile."""
+    """Raise ImportError, with the command that installs it, without a suitable llvmlite."""
     _llvm()
 
 
@@ -120,7 +120,7 @@ def _llvm() -> Any:
 
 
 def _key(text: str, processor: Processor) -> str:
-    """A digest of all that decides the object code. xpnet's version is none of it: the text and the options are."""
+    """Return a digest of everything that decides the object code: text, options and processor, not xpnet's version."""
     import llvmlite
 
     versions = llvmlite.__version__, llvmlite.binding.llvm_version_info
@@ -129,14 +129,14 @@ def _key(text: str, processor: Processor) -> str:
 
 
 def _speed_level(text: str) -> int:
-    """LLVM's level of effort: 3, or 1 for long texts, which then take two thirds of the time to compile.
+    """Return LLVM's optimisation level: 3, or 1 for long texts, which then compile in two thirds of the time.
 
-    Their steps were as fast on an AMD EPYC; those of the smallest network would be 13 % slower.
+    On an AMD EPYC their steps are as fast; steps of the smallest network would be 13 % slower.
     """
     return 1 if len(text) > _LONG_TEXT else 3
 
 
 def assembly(text: str) -> str:
-    """Return what `load` makes of an LLVM module, in this machine's assembly language."""
+    """Return the code that `load` makes of an LLVM module, in this machine's assembly language."""
     module, machine = optimised(text, host())
     return str(machine.emit_assembly(module))

@@ -1,8 +1,8 @@
-"""Plan what the threads of a step do, in which order, which part of it is whose, and where they wait for each other.
+"""Plan the work of the threads in a step: its order, each thread's share, and where threads wait for each other.
 
-A WORK UNIT is what lies between two possible waits: a group of the Program (see `xpnet.program.grouping`), of which
-each thread does its share. Some calls are fused into the products that come before them. The plan is a value, which
-`describe()` prints and `xpnet.engines.llvm.step` walks.
+A WORK UNIT lies between two possible waits: a group of the Program (see `xpnet.program.grouping`), of which each thread
+does its share. Some calls are fused into the products before them. The plan is a value, which `describe()` prints and
+`xpnet.engines.llvm.step` walks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from xpnet.program.sizes import Sizes
 
 @dataclass(frozen=True)
 class WorkingMemory:
-    """Elements behind the float arena: of each thread a transposed operand and a strip of gradient, then copies.
+    """Elements behind the float arena: each thread's transposed operand and strip of gradient, then copies.
 
-    first: where it begins in M.  transposed, strip: elements of each thread.  copies: of a private buffer, by its
-    offset, where it lies among the `copied` elements that each thread but the first has.
+    first: its first element in M.  transposed, strip: elements per thread.  copies: offset of a private buffer ->
+    offset among the `copied` elements of each thread except the first.
     """
 
     first: int
@@ -35,16 +35,16 @@ class WorkingMemory:
     copied: int
 
     def floats(self, threads: int) -> int:
-        """All elements of so many threads."""
+        """Return the elements of all threads."""
         return threads * (self.transposed + self.strip) + (threads - 1) * self.copied
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What so many threads do in a step.
+    """The work of the threads in a step.
 
-    units: in order.  apart: whether the phase "update" is a function of its own, which does not follow every step.
-    samples: which samples each thread gathers, of buffers that it has no copy of.
+    units: in order.  apart: whether the phase "update" is a separate function, which does not follow every step.
+    samples: how the threads share the gather of buffers without private copies.
     """
 
     program: Program
@@ -55,11 +55,11 @@ class Plan:
     working: WorkingMemory
 
     def units_of(self, function: str) -> list[WorkUnit]:
-        """The units of the function "step", or of "update" where that is one of its own."""
+        """Return the units of the function "step", or of a separate "update"."""
         return [unit for unit in self.units if not self.apart or (unit.phase == "update") == (function == "update")]
 
     def describe(self) -> str:
-        """Return the plan as text, after `launches`: a line a unit with the wait before it and who has which part."""
+        """Return the plan as text: a line per unit with the wait before it and its share."""
         waits = sum(unit.waits for unit in self.units) + 1 + self.apart
         said = f"{self.threads} threads, {waits} waits" if self.threads > 1 else "1 thread"
         lines = [
@@ -82,11 +82,11 @@ def make_plan(
     library_flops: float | None,
     has_data: bool,
 ) -> Plan:
-    """Plan the launches of a Program for so many threads.
+    """Plan the launches of a Program for a number of threads.
 
-    library_flops: operations of a product from which on a library does it; None without one.
+    found: the launches.  library_flops: operations beyond which a library computes a product; None without one.
     has_data: whether samples are gathered from data, or fed.
-    Raises CannotPrint for what only a kernel of a user's own may say.
+    Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """
     private = private_samples(program) if has_data and threads > 1 else ()
     sharing = Sharing(program, sizes, threads, private)
@@ -107,7 +107,7 @@ def make_plan(
 
 
 def _decided(sharing: Sharing, unit: WorkUnit, library_flops: float | None) -> WorkUnit:
-    """A product with what is decided by its shape."""
+    """Return a product with the decisions that follow from its shape; any other unit as it is."""
     if unit.group.kind != "product":
         return unit
     (left, right), out, index = unit.call.operands, unit.call.out, unit.index
@@ -124,7 +124,7 @@ def _with_share(sharing: Sharing, unit: WorkUnit) -> WorkUnit:
 
 
 def _with_waits(sharing: Sharing, units: list[WorkUnit], pending: list[Access]) -> list[WorkUnit]:
-    """Let threads wait before a unit that touches what others may still be at. pending: what was done before."""
+    """Add a wait before each unit that clashes with earlier accesses. pending: those before the first unit."""
     found = []
     for unit in units:
         if unit.update is not None and not unit.share.pieces:

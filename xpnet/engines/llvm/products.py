@@ -1,8 +1,8 @@
-"""Write matrix products as loops over tiles that stay in registers.
+"""Print matrix products as loops over tiles that stay in registers.
 
-For products of a few million operations, where a library spends as long on its calls and on packing its operands. A
-tile of the result is a handful of vectors; along k each of its rows is multiplied with the columns'. Source of the
-scheme: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), section 4, without packing.
+They pay up to some million operations, where a library spends as long on calls and on packing operands. A tile of the
+result is a few vectors, which accumulate products along k. Source: Goto and van de Geijn, Anatomy of High-Performance
+Matrix Multiplication (2008), section 4, without packing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, is_known
 
-VECTOR_BYTES = 32  # of a vector: AVX2's; narrower machines take two registers for one
-FEW_ROWS = 8  # of a result: fewer do not repay turning the right operand
-COLUMN_UNIT = 12  # where columns may be cut: all tiles along k are as wide as one of its divisors
-LONG_INNER = 64  # length of k from which rows are multiplied with rows as they lie
+VECTOR_BYTES = 32  # as in AVX2; narrower machines take two registers per vector
+FEW_ROWS = 8  # of a result: fewer do not repay transposing the right operand
+COLUMN_UNIT = 12  # threads split columns at its multiples: the widths of all tiles along k divide it
+LONG_INNER = 64  # length of k from which dot products of rows need no transposition
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Product:
     """out (n_rows, n_columns) = left (n_rows, n_inner) right (n_inner, n_columns) + bias, out in C order.
 
     n_inner: a value of the function or a number.  n_columns: a number.
-    first, last: which rows of the result to compute: from first on, below last.
-    columns: likewise, where `takes_columns` allows it; None for all.
-    most_rows: how many rows there can be.  multiple: of what their number is one.
-    bias: address of the n_columns numbers that each row begins with, or None.
-    scratch: address of n_inner * n_columns numbers for the right operand, transposed, where that pays.
+    first, last: the range of rows to compute, without last.
+    columns: the range of columns, where `takes_columns` allows one; None for all.
+    most_rows: upper bound of the number of rows.  multiple: a divisor of that number.
+    bias: address of n_columns numbers that are added to each row, or None.
+    scratch: address of n_inner * n_columns numbers for the transposed right operand, where that pays.
     """
 
     left: Factor
@@ -55,19 +55,19 @@ class Product:
 
 
 def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> bool:
-    """Whether the right operand is to be transposed into working memory."""
+    """Return whether to transpose the right operand into working memory."""
     if right_columns == 1 or not is_known(n_inner) or int(n_inner) >= LONG_INNER:
         return False
     return most_rows >= FEW_ROWS
 
 
 def takes_columns(n_inner: int, n_columns: int) -> bool:
-    """Whether a product with a transposed right operand can be cut at multiples of `COLUMN_UNIT` columns."""
+    """Return whether threads can split a product with a transposed right operand at multiples of `COLUMN_UNIT`."""
     return n_inner >= LONG_INNER and n_columns > 2 * COLUMN_UNIT
 
 
 def write_product(f: Function, product: Product) -> None:
-    """Write the product in the way that suits its shape."""
+    """Print the product in the form that suits its shape."""
     right, n_inner = product.right, product.n_inner
     if right.columns == 1 or product.n_columns == 1:
         _by_outer_products(f, product, Factor(right.address, right.rows, 1))
@@ -88,22 +88,22 @@ def _lanes(f: Function) -> int:
 
 
 def _at(f: Function, factor: Factor, i: str | int, j: str | int) -> str:
-    """The address of an element."""
+    """Return the address of an element."""
     offsets = (f.calculated("mul", i, factor.rows), f.calculated("mul", j, factor.columns))
     return f.element(f.real, factor.address, f.calculated("add", *offsets))
 
 
 def _pieces(n: int, lanes: int) -> list[tuple[int, int]]:
-    """Cut n columns into vectors: (first column, length). The last one may begin within the one before it."""
+    """Cut n columns into vectors: (first column, length). The last one may overlap the one before it."""
     width = lanes if n >= lanes else 1 << (n.bit_length() - 1)
     starts = list(range(0, n - width + 1, width))
     return [(start, width) for start in (starts if n % width == 0 else [*starts, n - width])]
 
 
 def _in_rows(f: Function, product: Product, allowed: Sequence[int]) -> Iterator[tuple[int, str | int, str | int]]:
-    """Cut the rows into tiles: (rows of a tile, first row, row to end before), the tallest first.
+    """Yield ranges of rows for tiles: (rows of a tile, first row, row after the last), the tallest tiles first.
 
-    allowed: how many rows a tile may have, falling to 1. As few heights are taken as do: each is code of its own.
+    allowed: the possible rows of a tile, falling to 1. Few heights are used, since each needs separate code.
     """
     first, last = product.first, product.last
     if is_known(first) and is_known(last):
@@ -125,7 +125,7 @@ def _in_rows(f: Function, product: Product, allowed: Sequence[int]) -> Iterator[
 
 
 def _heights(allowed: Sequence[int], n_rows: int) -> list[int]:
-    """Heights of tiles for at most so many rows: one that divides them, or the tallest and its half; and one row."""
+    """Return heights of tiles for at most n_rows rows: a divisor, or the tallest and its half; and 1."""
     fitting = [rows for rows in allowed if rows <= n_rows]
     even = [rows for rows in fitting if n_rows % rows == 0 and 2 * rows > fitting[0]]
     tall = even[:1] or [fitting[0], *(rows for rows in fitting if 2 * rows == fitting[0])]
@@ -133,7 +133,7 @@ def _heights(allowed: Sequence[int], n_rows: int) -> list[int]:
 
 
 def _by_outer_products(f: Function, product: Product, right: Factor) -> None:
-    """The right operand's rows are contiguous: vectors of columns, each times one number of the left operand."""
+    """Print vectors of columns times single numbers of the left operand: the right operand's rows are contiguous."""
     pieces = _pieces(product.n_columns, _lanes(f))
     regular = len([piece for i, piece in enumerate(pieces) if piece == (i * pieces[0][1], pieces[0][1])])
     n_blocks = regular // 3
@@ -149,7 +149,7 @@ def _by_outer_products(f: Function, product: Product, right: Factor) -> None:
 def _column_block(
     f: Function, product: Product, right: Factor, column: str | int, pieces: list[tuple[int, int]]
 ) -> None:
-    most = {1: 8, 2: 6, 3: 4}[len(pieces)]  # so that the sums of a tile and what they need fit 16 registers
+    most = {1: 8, 2: 6, 3: 4}[len(pieces)]  # so that a tile's sums and operands fit 16 registers
     for rows, first, end in _in_rows(f, product, range(most, 0, -1)):
         with f.loop(first, end, rows, as_is=True) as i:
             _column_tile(f, product, right, i.index, rows, column, pieces)
@@ -158,7 +158,7 @@ def _column_block(
 def _column_tile(
     f: Function, product: Product, right: Factor, i: str, rows: int, column: str | int, pieces: list[tuple[int, int]]
 ) -> None:
-    """rows x pieces of the result."""
+    """Print a tile of rows x pieces of the result."""
     kinds = [_vector(f, width) for _, width in pieces]
     starts = []
     for (start, _), kind in zip(pieces, kinds, strict=True):
@@ -189,7 +189,7 @@ def _column_tile(
 
 
 def _by_dot_products(f: Function, product: Product) -> None:
-    """Rows of both operands are contiguous in k: vectors along k, summed up at the end."""
+    """Print vectors along k, summed at the end: the rows of both operands are contiguous in k."""
     for rows, first, end in _in_rows(f, product, (4, 2, 1)):
         width = {4: 3, 2: 4, 1: 6}[rows]
         n, rest = product.n_columns, product.n_columns % width
@@ -208,7 +208,7 @@ def _by_dot_products(f: Function, product: Product) -> None:
 
 
 def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns: int) -> None:
-    """rows x columns of the result, each a sum along k."""
+    """Print a tile of rows x columns of the result, each a sum along k."""
     lanes, n_inner = _lanes(f), int(product.n_inner)
     kind = _vector(f, lanes)
     lefts = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
@@ -218,7 +218,7 @@ def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns:
     ) as k:
         k.following = _row_turn(f, k.carried, lefts, rights, k.index, None)
     sums = k.carried
-    if n_inner % lanes:  # the last vector begins within the one before it, and what was counted is left out
+    if n_inner % lanes:  # the last vector overlaps the one before it; a mask drops the overlap
         fresh = ", ".join(f"i1 {'true' if lane >= lanes - n_inner % lanes else 'false'}" for lane in range(lanes))
         sums = _row_turn(f, sums, lefts, rights, str(n_inner - lanes), f"<{fresh}>")
     for column in range(columns):
@@ -237,7 +237,7 @@ def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns:
 
 
 def _row_turn(f: Function, sums: list[str], lefts: list[str], rights: list[str], k: str, mask: str | None) -> list[str]:
-    """One vector along k of each row and column; returns the new sums."""
+    """Print one vector along k of each row and column; returns the new sums."""
     kind = _vector(f, _lanes(f))
 
     def loaded(address: str) -> str:
@@ -252,14 +252,14 @@ def _row_turn(f: Function, sums: list[str], lefts: list[str], rights: list[str],
 
 
 def _summed(f: Function, vectors: list[str], lanes: int) -> str:
-    """The sums of four, two or one vectors, as one vector of as many numbers (of one: the number)."""
+    """Return the sums of four, two or one vectors, as one vector of their number (for one, a number)."""
     kind = _vector(f, lanes)
     if len(vectors) == 1:
         zero = "0x8000000000000000"  # -0.0, which changes nothing
         function = f"@llvm.vector.reduce.fadd.{_suffix(f, lanes)}"
         return f.let(f"call {FAST_MATH_FLAGS} {f.real} {function}({f.real} {zero}, {kind} {vectors[0]})")
     step = 1
-    while len(vectors) > 1:  # neighbours are added, two vectors becoming one
+    while len(vectors) > 1:  # two vectors become one of the sums of neighbours
         vectors = [_paired(f, one, other, lanes, step) for one, other in zip(vectors[::2], vectors[1::2], strict=True)]
         step *= 2
     total, width = vectors[0], lanes
@@ -277,7 +277,7 @@ def _summed(f: Function, vectors: list[str], lanes: int) -> str:
 
 
 def _paired(f: Function, one: str, other: str, lanes: int, step: int) -> str:
-    """Sums of neighbours `step` apart, those of one vector and of the other by turns."""
+    """Return the sums of neighbours `step` apart, alternately from one vector and the other."""
     firsts = [lane // step % 2 * lanes + lane // (2 * step) * 2 * step + lane % step for lane in range(lanes)]
     kind = _vector(f, lanes)
     parts = [
@@ -288,7 +288,7 @@ def _paired(f: Function, one: str, other: str, lanes: int, step: int) -> str:
 
 
 def _one_by_one(f: Function, product: Product) -> None:
-    """The plain triple loop, for small or unusual shapes."""
+    """Print the plain triple loop, for small or unusual shapes."""
     with f.loop(product.first, product.last) as i, f.loop(0, product.n_columns) as j:
         start = "0x0000000000000000"
         if product.bias is not None:
@@ -322,5 +322,5 @@ def _broadcast(f: Function, number: str, width: int) -> str:
 
 
 def _multiplied(f: Function, kind: str, one: str, other: str, total: str) -> str:
-    """one * other + total, rounded once where the machine can."""
+    """Return one * other + total, rounded once where the machine can."""
     return f.let(f"fadd contract {kind} {f.let(f'fmul contract {kind} {one}, {other}')}, {total}")

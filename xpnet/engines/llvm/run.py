@@ -1,7 +1,7 @@
-"""Print a Program as a module of LLVM's representation: a function that runs all steps, and what it calls.
+"""Print a Program as a module of LLVM IR: a function that runs all steps, and the functions it calls.
 
-`run(table, thread)` gathers samples and slots, steps, and hands out results. It takes the addresses of everything in
-one table, so that the text depends on nothing but the Program, the types of the data and the number of threads.
+`run(table, thread)` copies samples and slots in, executes a step and copies its results out, step after step. It takes
+all addresses in one table, so that the text depends only on the Program, the types of the data and the threads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xpnet.program.calls import Buffer, Program
 from xpnet.program.grouping import launches
 from xpnet.program.sizes import Sizes
 
-# The order of the table that `run` is given: addresses and whole numbers of 8 bytes; the data of each gather follow.
+# The order of the table of `run`: addresses and 8-byte integers; the data of each gather follow.
 TABLE = (
     "T",
     "M",
@@ -38,18 +38,17 @@ TABLE = (
     "pause",
     "gemm",
 )
-FLAG = 8  # places of 8 bytes from one thread's flag to the next: a cache line
+FLAG = 8  # 8-byte elements from one thread's flag to the next: a cache line
 LINE_BYTES = 64
-AHEAD_BYTES = 30_000  # of samples that are on their way from memory while others are gathered
-SPINS = 2000  # looks at another thread's flag before the processor is offered to others
+AHEAD_BYTES = 30_000  # of samples prefetched while others are gathered
+SPINS = 2000  # looks at another thread's flag before yielding the processor
 
 
 @dataclass(frozen=True)
 class ProgramText:
-    """The text of a Program and what goes with it.
+    """The text of a Program, with the plan that it was printed from.
 
-    plan: what it was printed from.
-    sizes: which batch sizes it serves.  numbers: (call, operand) of those that depend on the batch length.
+    sizes: tells the supported batch sizes.  numbers: (call, operand) of numbers that depend on the batch length.
     """
 
     text: str
@@ -59,7 +58,7 @@ class ProgramText:
 
     @property
     def extra_floats(self) -> int:
-        """Elements that it needs behind the float arena."""
+        """Elements needed behind the float arena."""
         return self.plan.working.floats(self.plan.threads)
 
 
@@ -73,10 +72,10 @@ def program_text(
 ) -> ProgramText:
     """Print a Program.
 
-    dtype: np.float32 or np.float64.  scales: of the gathered data of each name: None, or the factor of uint8 ones;
-    empty if there is no data.
-    threads: how many run it together.  library: a product to call where it is faster.
-    Raises CannotPrint for what only a kernel of a user's own may say.
+    dtype: np.float32 or np.float64.  scales: name of gathered data -> factor if it is uint8, else None; empty without
+    data.
+    threads: the number that run it together.  library: a product to call where it is faster.
+    Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """
     found = launches(program, share=False)
     sizes, least_flops = Sizes(program, found), library.least_flops if library else None
@@ -92,20 +91,20 @@ def program_text(
 
 
 class _Run:
-    """Prints the function that is called."""
+    """Prints the function `run`."""
 
     def __init__(self, step: StepPrinter, scales: Mapping[str, float | None]) -> None:
         self._step, self._scales, self._program = step, scales, step.plan.program
         self._real, self._type = step.real, step.dtype
 
     def function(self) -> str:
-        """All steps of a run."""
+        """Return the text of the function."""
         f, program, capacity = Function(self._step.metadata, self._real), self._program, self._program.capacity
         for i, name in enumerate(TABLE):
             kind = "i64" if name in ("n_samples", "continues") else "ptr"
             f.do(f"%{name} = load {kind}, ptr {f.element('i64', '%table', i)}")
         n_steps = f.let(f"udiv i64 {f.calculated('add', '%n_samples', capacity - 1)}, {capacity}")
-        gathers = program.gathers if self._scales else ()  # without data the samples were fed
+        gathers = program.gathers if self._scales else ()  # without data, samples are fed
         sources = [f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}") for i in range(len(gathers))]
         with f.loop(0, n_steps) as t:
             done = f.calculated("mul", t.index, capacity)
@@ -123,7 +122,7 @@ class _Run:
             if program.accumulate > 1:  # where Program.has_update says so
                 following = f.calculated("add", t.index, 1)
                 rest = f.let(f"urem i64 {following}, {program.accumulate}")
-                end = f.let(f"add i64 {n_steps}, %continues")  # not reached if the run goes on elsewhere
+                end = f.let(f"add i64 {n_steps}, %continues")  # not reached if more steps follow elsewhere
                 due = [f.let(f"icmp eq i64 {rest}, 0"), f.let(f"icmp eq i64 {following}, {end}")]
                 with f.when(f.let(f"or i1 {due[0]}, {due[1]}")):
                     f.do(f"call void @update({passed})")
@@ -131,7 +130,7 @@ class _Run:
         return f.text("run", ("ptr %table", "i64 %thread"), linkage="")
 
     def _copy(self, f: Function, rows: str, names: tuple[str, ...], step: str, into_memory: bool) -> None:
-        """A row of slots into their place, or of results out of theirs, by the first thread."""
+        """Print, for the first thread, the copy of a row of slots into memory, or of results out of it."""
         if not names:
             return
         with f.when(f.let("icmp eq i64 %thread, 0")):
@@ -145,7 +144,7 @@ class _Run:
     def _gather(
         self, f: Function, source: str, scale: float | None, buffer: Buffer, rows: tuple[str, str], done: str
     ) -> None:
-        """This thread's rows of the data, into a buffer; those that come later are asked of memory meanwhile."""
+        """Print the copy of this thread's samples into a buffer, while later samples are prefetched."""
         n, base = buffer.shape[0], self._step.base(f, buffer)
         kind, size = (self._real, self._type.itemsize) if scale is None else ("i8", 1)
         line, last = LINE_BYTES // size, f.let("sub i64 %n_samples, 1")
@@ -159,14 +158,14 @@ class _Run:
             for start, end, width in ((0, whole, line), (whole, n, 1)):
                 if start < end:
                     with f.loop(start, end, width, as_is=width > 1) as i:
-                        if width > 1 or n < line:  # of the rest of a long row, the line before has mostly brought it
+                        if width > 1 or n < line:  # else the last full line has mostly fetched it
                             ask = f.element(kind, coming, i.index)
                             f.do(f"call void @llvm.prefetch.p0(ptr {ask}, i32 0, i32 2, i32 1)")
                         addresses = f.element(kind, data, i.index), f.element(self._real, target, i.index)
                         self._move(f, *addresses, width, scale)
 
     def _move(self, f: Function, source: str, target: str, n: int, scale: float | None) -> None:
-        """n numbers of a sample; of bytes scaled."""
+        """Print the copy of n numbers of a sample; uint8 ones are scaled."""
         kind, own = (
             f"<{n} x {name}>" if n > 1 else name for name in (self._real, self._real if scale is None else "i8")
         )
@@ -179,7 +178,7 @@ class _Run:
 
 
 def _declared(real: str) -> str:
-    """What the functions call of LLVM's own."""
+    """Return the declarations of LLVM's functions."""
     size = 4 if real == "float" else 8
     bits, lanes = 8 * size, VECTOR_BYTES // size
     return "\n".join(
@@ -194,7 +193,7 @@ def _declared(real: str) -> str:
     )
 
 
-# A thread says which wait it has come to, and looks until the others have come as far.
+# A thread counts up its flag, and looks at the others' until they have come as far.
 _WAIT = """\
 define internal void @wait(ptr %flags, i64 %thread, ptr %pause) noinline nounwind {{
 entry:

@@ -1,4 +1,4 @@
-"""Decide which part of a unit is whose: what threads share out, where they split it, and what each has to itself."""
+"""Decide how threads share a unit: what they split, where, and which elements each thread owns."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xpnet.program.loops import leading
 from xpnet.program.places import Access, place_of
 from xpnet.program.sizes import Sizes
 
-VECTOR_UNIT = 16  # elements: vectors are cut for threads at the beginning of a cache line
+VECTOR_UNIT = 16  # elements: vectors are split at the beginning of cache lines
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How so many threads share a Program's units out.
+    """The division of a Program's units among threads.
 
     private_samples: the gathered buffers of which each thread has a copy.
     """
@@ -30,16 +30,16 @@ class Sharing:
     private_samples: tuple[Buffer, ...]
 
     def split_points(self, n: int, granule: int) -> tuple[int, ...]:
-        """Where the parts of the threads begin and end; of rows of weights where products may be cut too."""
+        """Return the bounds of the threads' parts of n; products can be split at those of long rows."""
         granule = COLUMN_UNIT if granule == 1 and n > 2 * COLUMN_UNIT else granule
         points = (min(n, round(i * n / (self.threads * granule)) * granule) for i in range(self.threads))
         return *points, n
 
     def flat_pieces(self, n: int, done: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], ...]:
-        """Split a flat vector of n elements, but the ranges that are done: the split points of each piece.
+        """Split a flat vector of n elements, without the ranges `done`; returns the split points of each piece.
 
-        What lies like theta is cut as the products cut its matrices, so that weights stay with the thread that has
-        them: from another core's cache they come at the speed of memory.
+        Matrices in theta are split as in the products, so that each weight stays with one thread: from another core's
+        cache it comes at the speed of memory.
         """
         pieces, position = list[tuple[int, ...]](), 0
         matrices = {
@@ -51,7 +51,7 @@ class Sharing:
             and buffer.offset + buffer.size <= min(n, self.program.n_owned)
         }
         for offset, rows, columns in sorted(matrices):
-            if offset >= position:  # of two that share memory, the first
+            if offset >= position:  # of two matrices that share memory, the first
                 pieces.append(tuple(position + point for point in self.split_points(offset - position, VECTOR_UNIT)))
                 pieces.append(tuple(offset + point * columns for point in self.split_points(rows, 1)))
                 position = offset + rows * columns
@@ -62,11 +62,11 @@ class Sharing:
         return tuple(piece for piece in pieces if piece[0] < piece[-1])
 
     def extent(self, index: int, position: int, axis: int) -> str:
-        """The length of an operand's axis in LLVM's words: a number, or %m for that of the batch."""
+        """Return the length of an operand's axis in LLVM IR: a number, or %m for the batch length."""
         return in_llvm(self.sizes.extent(index, position, axis))
 
     def by_columns(self, unit: WorkUnit) -> bool:
-        """Whether threads cut a product by its columns: where weights are more than samples, each keeps its own."""
+        """Return whether threads split a product by columns: if it has more weights than other elements."""
         if unit.group.kind != "product" or self.threads == 1:
             return False
         (left, right), out = unit.call.operands, unit.call.out
@@ -75,7 +75,7 @@ class Sharing:
         return right.buffer.size > left.buffer.size + out.buffer.size
 
     def share(self, unit: WorkUnit) -> Share:
-        """What the threads share out of a unit."""
+        """Return how the threads share a unit."""
         kind, call = unit.group.kind, unit.call
         if kind == "single":
             return Share("first thread")
@@ -92,7 +92,7 @@ class Sharing:
         return self._share("elements", step.index, leading(call), 1 if matrices else 0, VECTOR_UNIT)
 
     def rows(self, index: int, call: Call) -> Share:
-        """The rows of a call's matrix, or of the vector beside one."""
+        """Return the share of a call's rows: of its matrix, or of a vector beside one."""
         return self._share("rows", index, leading(call), 0, 1)
 
     def _share(self, of: str, index: int, position: int, axis: int, granule: int) -> Share:
@@ -109,11 +109,11 @@ class Sharing:
         return Share("flat", n, extent, VECTOR_UNIT, ((0, n),) if whole else self.flat_pieces(n, unit.done))
 
     def is_private(self, buffer: Buffer) -> bool:
-        """Whether each thread has a copy of its own of these samples."""
+        """Return whether each thread has a private copy of these samples."""
         return buffer.kind == "float" and any(buffer.offset == own.offset for own in self.private_samples)
 
     def filled(self) -> list[Access]:
-        """What is written before a step's first call: the gathered samples, by rows, and the slots."""
+        """Return the accesses before a step's first call: writes of the gathered samples, by rows, and the slots."""
         found = [
             Access(place_of(self.program, buffer), f"rows of {buffer.shape[1]}", True)
             for _, buffer in self.program.gathers
@@ -123,7 +123,7 @@ class Sharing:
         return found + [Access(place_of(self.program, slot), "first thread", True) for slot in slots]
 
     def accesses(self, unit: WorkUnit) -> list[Access]:
-        """What a unit's threads touch, and which of it each has to itself."""
+        """Return the accesses of a unit's threads."""
         found = []
         owner = "" if unit.by_columns else unit.share.owner
         for call in unit.calls:
@@ -136,7 +136,7 @@ class Sharing:
         return found + self.update_accesses(unit)
 
     def _places(self, unit: WorkUnit, call: Call, operand: Operand) -> Iterator[Place]:
-        """Where an operand lies; of a vector that is done in part, the rest of it."""
+        """Yield the places of an operand; of a vector that is updated in part, the remaining ranges."""
         place = place_of(self.program, operand.buffer)
         if not unit.done or not operand.shape:
             yield place
@@ -145,7 +145,7 @@ class Sharing:
             yield Place(place.memory, place.start + piece[0], piece[-1] - piece[0])
 
     def update_accesses(self, unit: WorkUnit) -> list[Access]:
-        """What the update that is fused into a product touches: of vectors the part of its weights."""
+        """Return the accesses of the update fused into a product: the part of each vector for its weights."""
         if unit.update is None:
             return []
         size, found = unit.call.out.buffer.size, []
@@ -159,7 +159,7 @@ class Sharing:
         return found
 
     def _is_cut(self, unit: WorkUnit, call: Call, operand: Operand) -> bool:
-        """Whether each thread has a part of an operand to itself, as loops and products cut it."""
+        """Return whether each thread owns a part of an operand, as loops and products split it."""
         kind = unit.group.kind
         if kind == "single":
             return True
@@ -172,9 +172,9 @@ class Sharing:
 
 
 def private_samples(program: Program) -> tuple[Buffer, ...]:
-    """The gathered buffers of which each thread gathers a copy of its own: those that only products read.
+    """Return the gathered buffers of which each thread gathers a private copy: those that only products read.
 
-    All threads read all samples there, and what another core has just written comes slower than from memory.
+    There every thread reads all samples, and reading what another core has just written is slower than memory.
     """
     uses = [(call, operand) for call in program.calls for operand in (*call.operands, call.out)]
 
@@ -190,5 +190,5 @@ def _is_on_matrix(call: Call) -> bool:
 
 
 def _without(piece: tuple[int, ...], start: int, end: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The split points of a piece without a range: of what is before it, and of what is behind."""
+    """Return the split points of the two parts of a piece before and behind a range."""
     return tuple(min(point, start) for point in piece), tuple(max(point, end) for point in piece)

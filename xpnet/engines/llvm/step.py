@@ -1,4 +1,4 @@
-"""Print the functions of a step: walk the plan's units, of which each thread does its share."""
+"""Print the functions of a step by walking the plan's units, of which each thread does its share."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Library:
-    """A library's product: 64 or 32 bits of its whole numbers, and from how many operations on it is called."""
+    """A library's product: bits of its integers (64 or 32), and the operations from which it is called."""
 
     integer_bits: int
     least_flops: float
 
 
 class StepPrinter:
-    """Prints the units of a plan; what it needs at the module's end gathers in `numbers`, `tables` and `metadata`."""
+    """Prints the units of a plan; `numbers`, `tables` and `metadata` collect the end of the module."""
 
     def __init__(self, plan: Plan, dtype: np.dtype[Any], sizes: Sizes, library: Library | None) -> None:
         self.plan, self.dtype, self.sizes, self.library = plan, dtype, sizes, library
@@ -54,7 +54,7 @@ class StepPrinter:
         self.tables: list[str] = []
 
     def function(self, name: str) -> str:
-        """The function of a step after its gather, or of an update that does not follow every step."""
+        """Return the text of the function "step", or of a separate "update"."""
         f = Function(self.metadata, self.real)
         for unit in self.plan.units_of(name):
             if unit.waits:
@@ -64,12 +64,12 @@ class StepPrinter:
             else:
                 self._loops(f, unit)
         self._wait(f)
-        # Nothing else may be said to reach these vectors, or LLVM would move loads across a wait.
+        # With more threads, `noalias` would let LLVM move loads across a wait.
         alone = "noalias " if self.plan.threads == 1 else ""
         return f.text(name, [argument.format(alone) for argument in _ARGUMENTS])
 
     def split(self, f: Function, share: Share, batch: str = "%m") -> tuple[str, str]:
-        """This thread's part of what is shared out. batch: the value that holds the batch length."""
+        """Return the bounds of this thread's part of a share. batch: the value that holds the batch length."""
         threads, granule = self.plan.threads, share.granule
         n = batch if share.extent == "%m" else share.extent
         if threads == 1:
@@ -83,7 +83,7 @@ class StepPrinter:
         return start, end
 
     def base(self, f: Function, buffer: Buffer) -> str:
-        """The address of a buffer; of this thread's own copy, if there is one of each."""
+        """Return the address of a buffer, or of this thread's private copy."""
         memory, offset, _ = place_of(self.plan.program, buffer)
         shared, working = f.element(self.real, f"%{memory}", offset), self.plan.working
         if buffer.kind != "float" or buffer.offset not in working.copies:
@@ -94,7 +94,7 @@ class StepPrinter:
         return f.let(f"select i1 {f.let('icmp eq i64 %thread, 0')}, ptr {shared}, ptr {mine}")
 
     def _working(self, f: Function, first: int, each: int) -> str:
-        """This thread's own working memory: of each so many elements, behind those before."""
+        """Return the address of this thread's working memory: the blocks of `each` elements begin at `first`."""
         shift = f.calculated("mul", "%thread", each) if self.plan.threads > 1 else 0
         return f.element(self.real, "%M", self.plan.working.first + first, shift)
 
@@ -103,7 +103,7 @@ class StepPrinter:
             f.do("call void @wait(ptr %flags, i64 %thread, ptr %pause)")
 
     def _chosen(self, f: Function, points: tuple[int, ...]) -> tuple[str, str]:
-        """Those of this thread."""
+        """Return this thread's two of the split points."""
         start, end = str(points[0]), str(points[1])
         for i in range(1, self.plan.threads):
             is_mine = f.let(f"icmp eq i64 %thread, {i}")
@@ -115,7 +115,7 @@ class StepPrinter:
 
     @contextmanager
     def _part(self, f: Function, share: Share) -> Iterator[tuple[str, str]]:
-        """A block for this thread's part; of a flat vector in a loop over its ranges."""
+        """Yield the bounds of this thread's part; for a flat vector inside a loop over its pieces."""
         if share.of != "flat":
             yield self.split(f, share)
             return
@@ -160,7 +160,7 @@ class StepPrinter:
                 self.numbers.append((index, position))
             address = f.element(self.real, "%numbers", self.numbers.index((index, position)))
             return f.let(f"load {self.real}, ptr {address}, !invariant.load !{{}}")
-        with np.errstate(over="ignore"):  # beyond float32 it is infinite, as NumPy has it
+        with np.errstate(over="ignore"):  # beyond float32 it is infinite, as in NumPy
             return literal(float(self.dtype.type(value)))
 
     def _product(self, f: Function, unit: WorkUnit) -> None:
@@ -183,7 +183,7 @@ class StepPrinter:
             self._strips(f, product, unit.update, unit.share.pieces[0])
 
     def _strips(self, f: Function, product: Product, update: Update, split_points: tuple[int, ...]) -> None:
-        """Make a strip of the gradient, in memory of its own, and update the weights by it; and so on."""
+        """Print a loop over strips: compute a strip of the gradient in working memory, then update its weights."""
         working, first, last, rows = self.plan.working, product.first, product.last, update.strip_rows
         strip = self._working(f, self.plan.threads * working.transposed, working.strip)
         if is_known(first) and is_known(last) and int(last) - int(first) <= rows:
@@ -195,7 +195,7 @@ class StepPrinter:
             self._strip(f, replace(product, first=i.index, last=end), update, strip)
 
     def _strip(self, f: Function, product: Product, update: Update, strip: str) -> None:
-        """A product's rows into a strip, and the update that goes with them."""
+        """Print a product's rows into a strip, and the update of their weights."""
         n, first = product.n_columns, product.first
         before = f.let(f"sub i64 0, {f.calculated('mul', first, n)}")
         out = f.let(f"getelementptr {self.real}, ptr {strip}, i64 {before}")
@@ -212,7 +212,7 @@ class StepPrinter:
     def _library_product(
         self, f: Function, call: Call, rows: tuple[str, str], columns: tuple[str, str] | None, n_inner: str
     ) -> None:
-        """A call of cblas_?gemm, in C order, on this thread's rows or columns."""
+        """Print a call of cblas_?gemm, in C order, on this thread's rows or columns."""
         assert self.library is not None
         integer = f"i{self.library.integer_bits}"
 

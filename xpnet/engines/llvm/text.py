@@ -1,7 +1,7 @@
-"""Write functions of LLVM's intermediate representation as text: values, loops, and what overlaps in memory.
+"""Print functions of LLVM IR as text: values, loops, and notes on overlaps in memory.
 
-Nothing here knows a Program. A value is assigned once and named %1, %2, ...; names and numbers made here are all that
-enters the text. The language: https://llvm.org/docs/LangRef.html.
+This module knows nothing of Programs. Values are assigned once, as %v1, %v2, ...; only names and numbers made here
+enter the text. The language: https://llvm.org/docs/LangRef.html.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from dataclasses import dataclass, field
 
 from xpnet.program.calls import Place
 
-FEW_TURNS = 10  # of a loop: so few are written out
+FEW_TURNS = 10  # of a loop: up to this number LLVM may unroll it
 _AS_IS = ('!"llvm.loop.unroll.disable"', '!"llvm.loop.vectorize.enable", i1 false')
-FAST_MATH_FLAGS = (
-    "reassoc nsz contract"  # flags of an addition whose order is free; NaN and infinity stay what they are
-)
+FAST_MATH_FLAGS = "reassoc nsz contract"  # of an addition in any order; NaN and infinity are kept
 
 
 class Metadata:
-    """The numbered notes at the end of a module."""
+    """The numbered metadata at the end of a module."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def node(self, content: str) -> str:
-        """A note !{...}; "self" in the content is the note itself, which makes it unlike all others."""
+        """Add a node !{...} and return its name; "self" in the content is the node itself and makes it distinct."""
         name = f"!{len(self.lines)}"
         is_distinct = "self" in content
         self.lines.append(f"{name} = {'distinct ' * is_distinct}!{{{content.replace('self', name)}}}")
@@ -36,9 +34,9 @@ class Metadata:
 
 @dataclass
 class Loop:
-    """A loop that is being written: its index, and the values that it carries from turn to turn.
+    """A loop being printed: its index, and the values carried from turn to turn.
 
-    carried: their names, within the loop and after it.  following: what they are in the next turn; the body sets it.
+    carried: their names, in the loop and after it.  following: their values in the next turn, set by the body.
     """
 
     index: str
@@ -47,18 +45,18 @@ class Loop:
 
 
 class Function:
-    """The body of one function, written line by line."""
+    """The body of one function, printed line by line."""
 
     def __init__(self, metadata: Metadata, real: str) -> None:
         self.metadata, self.real = metadata, real
         self.lines: list[str] = []
-        self.stack: list[str] = []  # memory of the function's own, which must be asked for in its first block
+        self.stack: list[str] = []  # allocations, which must stand in the first block
         self._n_values = self._n_labels = 0
         self._label = "entry"
 
     @property
     def size(self) -> int:
-        """Bytes of a real number."""
+        """Bytes of a floating-point number."""
         return 4 if self.real == "float" else 8
 
     def let(self, expression: str) -> str:
@@ -69,11 +67,11 @@ class Function:
         return name
 
     def do(self, line: str) -> None:
-        """A line that gives no value."""
+        """Add a line without a value."""
         self.lines.append(f"  {line}")
 
     def own(self, kind: str) -> str:
-        """Memory for one number (or vector) of the function's own."""
+        """Allocate stack memory for one number or vector and return its address."""
         name = f"%own{len(self.stack)}"
         self.stack.append(f"  {name} = alloca {kind}")
         return name
@@ -84,12 +82,12 @@ class Function:
         self._label = label
 
     def new_label(self, name: str) -> str:
-        """A label that is not there yet."""
+        """Return a new label."""
         self._n_labels += 1
         return f"{name}{self._n_labels}"
 
     def element(self, kind: str, base: str, *offsets: str | int) -> str:
-        """The address of an element of that kind behind a base address."""
+        """Return the address of an element of that type, at the sum of the offsets from a base address."""
         address = base
         for offset in offsets:
             if offset not in (0, "0"):
@@ -97,7 +95,7 @@ class Function:
         return address
 
     def calculated(self, word: str, left: str | int, right: str | int) -> str:
-        """A sum ("add") or product ("mul") of whole numbers; of known ones it is known."""
+        """Return a sum ("add") or product ("mul") of integers; of known ones it is known."""
         if is_known(left) and is_known(right):
             return str(int(left) + int(right) if word == "add" else int(left) * int(right))
         if word == "add" and "0" in (str(left), str(right)):
@@ -116,11 +114,11 @@ class Function:
         *,
         as_is: bool = False,
     ) -> Iterator[Loop]:
-        """A loop over start, start + by, ... below end.
+        """Print a loop over start, start + by, ... below end; the body is printed in the context.
 
-        carried: (type, first value) of what goes from turn to turn.
-        as_is: LLVM is not to unroll or vectorise it, which for a tile of a product costs time and gains nothing; it
-            does so for a few turns all the same.
+        carried: (type, first value) of each value carried from turn to turn.
+        as_is: keeps LLVM from unrolling or vectorising it, which gains nothing for a tile of a product; a loop of a few
+            turns may still be unrolled.
         """
         head, body, after = (self.new_label(name) for name in ("head", "body", "after"))
         before = self._label
@@ -149,7 +147,7 @@ class Function:
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
-        """What is done only if a condition (i1) holds."""
+        """Print a block that runs only if a condition (i1) holds."""
         then, after = self.new_label("then"), self.new_label("after")
         self.do(f"br i1 {condition}, label %{then}, label %{after}")
         self.begin(then)
@@ -158,31 +156,31 @@ class Function:
         self.begin(after)
 
     def text(self, name: str, arguments: Iterable[str], linkage: str = "internal ", notes: str = "nounwind") -> str:
-        """The whole function; it returns nothing."""
+        """Return the text of the function, which returns void."""
         head = f"define {linkage}void @{name}({', '.join(arguments)}) {notes} {{"
         return "\n".join([head, "entry:", *self.stack, *self.lines, "  ret void", "}", ""])
 
 
 def is_known(value: str | int) -> bool:
-    """Whether a whole number is written out, and not a value of the function."""
+    """Return whether an integer is known now, and not a value of the function."""
     return isinstance(value, int) or not value.startswith("%")
 
 
 def in_llvm(extent: str) -> str:
-    """An extent of `xpnet.program.sizes`: a number, or the argument that holds the batch length."""
+    """Return an extent of `xpnet.program.sizes` in LLVM IR: a number, or the argument with the batch length."""
     return "%m" if extent == "m" else extent
 
 
 def literal(value: float) -> str:
-    """A floating-point number, exactly as it is: the bits of its double, also for a float."""
+    """Return a floating-point number exactly: the bits of its double, even for type float."""
     (bits,) = struct.unpack("<Q", struct.pack("<d", value))
     return f"0x{bits:016X}"
 
 
 class Regions:
-    """Tells LLVM which places in memory do not overlap, within one nest of loops.
+    """Tells LLVM which places in memory do not overlap, within one loop nest.
 
-    See "noalias and alias.scope metadata" in the language's reference.
+    See "noalias and alias.scope metadata" in LLVM's reference.
     """
 
     def __init__(self, metadata: Metadata, places: Iterable[Place]) -> None:
@@ -196,5 +194,5 @@ class Regions:
                 self._notes[mine] += f", !noalias {metadata.node(', '.join(apart))}"
 
     def notes(self, place: Place) -> str:
-        """What to write behind a load or store of that place."""
+        """Return the notes of a load or store of that place."""
         return self._notes[place]

@@ -1,4 +1,4 @@
-"""The values that a plan is made of: work units, and what of each the threads share out."""
+"""The values of a plan: work units, and how threads share each."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from xpnet.program.grouping import Group
 
 
 class CannotPrint(ValueError):
-    """A Program that the text cannot say; the message names the call."""
+    """A Program cannot be printed; the message names the call."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What the threads share out of a unit.
+    """How the threads share a unit.
 
-    of: "rows", "columns", "elements", "flat" (ranges of a flat vector) or "first thread", which does it all.
-    length: how many there are in the full batch.  extent: the same, or "%m" where that is the batch length.
-    granule: of what the split points are multiples.
-    pieces: of an extent that is known the split points of the threads, (0, ..., length); of a flat vector those of each
-        of its ranges.
+    of: what they split: "rows", "columns", "elements", "flat" (a flat vector); or "first thread", which does it all.
+    length: their number in the full batch.  extent: the same, or "%m" for the batch length.
+    granule: the divisor of all split points.
+    pieces: the split points (0, ..., length) of a known extent; of a flat vector those of each of its pieces.
     """
 
     of: str
@@ -31,16 +30,16 @@ class Share:
 
     @property
     def owner(self) -> str:
-        """By which cut each thread has its part: two units of one owner leave each part with its thread."""
+        """The name of the division: units of one owner leave each part with the same thread."""
         return self.of if self.of == "first thread" else f"{self.of} of {self.length}"
 
 
 @dataclass(frozen=True)
 class Update:
-    """The update of a product's weights, strip by strip of rows, as soon as their gradient is there.
+    """The update of a product's weights, strip by strip of rows, as soon as their gradient is computed.
 
-    group: its calls, on flat vectors.  gradient: the one that the product makes.  first: the matrix's first element.
-    strip_rows: rows of a strip.
+    group: its calls, on flat vectors.  gradient: the flat vector that the product writes into.
+    first: first element of the product's matrix there.  strip_rows: rows of a strip.
     """
 
     group: Group
@@ -51,13 +50,12 @@ class Update:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """A group of calls of one phase, of which each thread does its share, and all that is decided about it.
+    """A group of calls of one phase, of which each thread does its share, with all decisions about it.
 
-    calls: the group's.
-    bias, update: what is fused into a product.  done: ranges of a flat vector that products have updated already.
-    by_library: whether a product is a library's.  by_columns: whether threads cut it by columns and not by rows.
+    bias, update: fused into a product.  done: ranges of a flat vector that products have already updated.
+    by_library: whether a library computes the product.  by_columns: whether threads split it by columns, not rows.
     transposes: whether it copies its right operand, transposed, into working memory.
-    share: what the threads share out.  waits: whether they wait for each other before it.
+    share: how the threads share it.  waits: whether they wait for each other before it.
     """
 
     group: Group
@@ -74,7 +72,7 @@ class WorkUnit:
 
     @property
     def index(self) -> int:
-        """The number of its first call."""
+        """The number of its first call in the Program."""
         return self.group.steps[0].index
 
     @property
@@ -83,7 +81,7 @@ class WorkUnit:
         return self.calls[0]
 
     def describe(self, program: Program) -> str:
-        """Return a line of text: owner, kind, calls and what is fused."""
+        """Return a line of text: owner, kind, calls and fused parts."""
         parts = [f"{self.share.owner:<16}{self.group.kind}: {'; '.join(call.text for call in self.calls)}"]
         if self.bias is not None:
             parts.append(f"with bias {self.bias.buffer.name}")

@@ -1,4 +1,4 @@
-"""Write each word of a Program on one element in LLVM's words."""
+"""Print each word of a Program on one element as LLVM IR."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from xpnet.engines.llvm.text import Function, literal
 
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 OF_UINT32 = {"add": "add", "multiply": "mul", "bitwise_xor": "xor"}
-MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of our own, see `xpnet.engines.llvm.mathematics`
+MATHEMATICS = ("exp", "log", "log1p", "tanh")  # functions of xpnet, see `xpnet.engines.llvm.mathematics`
 
 
 def write_word(f: Function, word: str, kind: str, values: list[str], constants: list[bool]) -> str:
-    """One word on one element; returns its value. kind: of the operands, "float", "double" or "i32" (unsigned)."""
+    """Print one word on one element; returns its value. kind: type of operands: float, double or i32 (unsigned)."""
     if kind == "i32":
         if word == "greater":
             return f.let(f"uitofp i1 {f.let(f'icmp ugt i32 {values[0]}, {values[1]}')} to {f.real}")
-        if word == "right_shift":  # by 32 and more it is 0, as NumPy has it; LLVM's is undefined
+        if word == "right_shift":  # by 32 or more NumPy gives 0; LLVM's is undefined
             if constants[1]:
                 return "0" if int(values[1]) > 31 else f.let(f"lshr i32 {values[0]}, {values[1]}")
             test = f.let(f"icmp ult i32 {values[1]}, 32")
@@ -42,7 +42,7 @@ def write_word(f: Function, word: str, kind: str, values: list[str], constants: 
 
 
 def extreme(f: Function, word: str, one: str, other: str, *, value_may_be_nan: bool) -> str:
-    """The larger of two, or the smaller; NaN if one of them is, as NumPy has it."""
+    """Return the larger or the smaller of two values; NaN if one of them is, as in NumPy."""
     if value_may_be_nan:
         test = f.let(f"fcmp {'olt' if word == 'minimum' else 'ogt'} {f.real} {one}, {other}")
         test = f.let(f"or i1 {test}, {f.let(f'fcmp uno {f.real} {one}, {one}')}")

@@ -1,0 +1,139 @@
+"""Launch kernels and products on a GPU with arguments that are packed once, before the first step.
+
+CuPy's `RawKernel` and `dot` look at every argument at every call, though from step to step none changes. `Prebound`
+calls what they call: CuPy's bindings of the driver and of cuBLAS. `Wrapped` is for a CuPy whose bindings are others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet.engines.cuda.text import BLOCK
+from xpnet.engines.memory import Memory
+from xpnet.engines.replay import bound_call
+from xpnet.program.calls import Call
+
+LAUNCH_PARAMETERS = """f grid_dim_x grid_dim_y grid_dim_z block_dim_x block_dim_y block_dim_z shared_mem_bytes stream
+    kernel_params extra"""
+PRODUCT_PARAMETERS = "handle transa transb m n k alpha A Atype lda B Btype ldb beta C Ctype ldc computeType algo"
+
+# How cuBLAS multiplies float32 numbers: as they are, or with 10 bits of mantissa, by tensor cores, and adds in float32.
+COMPUTE_TYPES = {"fp32": "CUBLAS_COMPUTE_32F", "tf32": "CUBLAS_COMPUTE_32F_FAST_TF32"}
+
+Queue = tuple[int, int]  # the stream that takes the launches, and the handle of cuBLAS that takes the products
+
+
+class Arguments:
+    """The arguments of a kernel, as CuPy and as the driver take them: those that are numbers may be changed.
+
+    values: arrays, by their address, and NumPy numbers.  address: of the packed arguments.
+    """
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = list(values)
+        self.cells = [_cell(value) for value in values]
+        self._packed = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, self.cells))
+        self.address = ctypes.addressof(self._packed)
+
+    def set(self, position: int, number: int) -> None:
+        """Change a number; a launch that was asked for before has read the old one."""
+        self.cells[position].value = number
+        self.values[position] = type(self.values[position])(number)
+
+
+def _cell(value: Any) -> Any:
+    """The address of an array, or a number, as ctypes has it."""
+    if not isinstance(value, np.generic):
+        return ctypes.c_void_p(value.data.ptr)
+    dtype: Any = value.dtype
+    return np.ctypeslib.as_ctypes_type(dtype)(value.item())
+
+
+class Prebound:
+    """Launches by CuPy's bindings of `cuLaunchKernel` and `cublasGemmEx`.
+
+    precision: of the products, one of COMPUTE_TYPES.
+    Whoever keeps a call that was made here keeps the kernel and its arguments too, as it holds their addresses alone.
+    """
+
+    def __init__(self, memory: Memory, precision: str) -> None:
+        self._memory, self._cuda = memory, memory.backend.xp.cuda
+        dtype, cublas = memory.backend.dtype, self._cuda.cublas
+        self._one, self._zero = np.ones(1, dtype), np.zeros(1, dtype)
+        self._type = self._cuda.runtime.CUDA_R_32F if dtype == np.float32 else self._cuda.runtime.CUDA_R_64F
+        self._compute = getattr(cublas, COMPUTE_TYPES[precision] if dtype == np.float32 else "CUBLAS_COMPUTE_64F")
+
+    def queue(self) -> Queue:
+        """Where launches go now: to the stream that is current in this thread."""
+        return self._cuda.get_current_stream().ptr, self._cuda.device.get_cublas_handle()
+
+    def kernel(self, queue: Any, function: Any, n_blocks: int, arguments: Arguments) -> Callable[[], Any]:
+        """Return the launch of a kernel."""
+        launch, block = self._cuda.driver.launchKernel, (BLOCK, 1, 1)
+        return partial(launch, function.kernel.ptr, n_blocks, 1, 1, *block, 0, queue[0], arguments.address, 0)
+
+    def product(self, queue: Any, call: Call) -> Callable[[], Any]:
+        """Return the call of a product; cuBLAS's matrices go by columns, so it is given the transpose of each."""
+        cublas, array = self._cuda.cublas, self._memory.array
+        left, right = call.operands
+        m, n = call.out.shape
+        k = left.shape[0 if left.transposed else 1]
+        return partial(
+            cublas.gemmEx,
+            queue[1],
+            *(cublas.CUBLAS_OP_T if operand.transposed else cublas.CUBLAS_OP_N for operand in (right, left)),
+            *(n, m, k, self._one.ctypes.data),
+            *(array(right).data.ptr, self._type, right.shape[1]),
+            *(array(left).data.ptr, self._type, left.shape[1], self._zero.ctypes.data),
+            *(array(call.out).data.ptr, self._type, n, self._compute, cublas.CUBLAS_GEMM_DEFAULT),
+        )
+
+
+class Wrapped:
+    """Launches by CuPy's public `RawKernel` and `dot`, which follow its current stream by themselves."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def queue(self) -> None:
+        """Where launches go now; not asked for."""
+
+    def kernel(self, queue: Any, function: Any, n_blocks: int, arguments: Arguments) -> Callable[[], Any]:
+        """Return the launch of a kernel."""
+        return lambda: function((n_blocks,), (BLOCK,), tuple(arguments.values))
+
+    def product(self, queue: Any, call: Call) -> Callable[[], Any]:
+        """Return the call of a product."""
+        return bound_call(self._memory, call)
+
+
+def launcher(memory: Memory, precision: str) -> Prebound | Wrapped:
+    """Return what launches: by CuPy's bindings if they are there and take what `Prebound` gives.
+
+    Raises ValueError for products of a precision that `dot` cannot be asked for.
+    """
+    xp = memory.backend.xp
+    try:
+        known = [(xp.cuda.driver.launchKernel, LAUNCH_PARAMETERS), (xp.cuda.cublas.gemmEx, PRODUCT_PARAMETERS)]
+        is_known = all(takes(binding, names) for binding, names in known)
+    except (AttributeError, ImportError):
+        is_known = False
+    if is_known:
+        return Prebound(memory, precision)
+    if precision != "fp32":
+        raise ValueError(
+            f"precision is {precision!r}, which is an argument of CuPy's cublas.gemmEx, and CuPy {xp.__version__} has "
+            "another one, or none; install CuPy 14.2, or leave precision out"
+        )
+    return Wrapped(memory)
+
+
+def takes(binding: Any, names: str) -> bool:
+    """Whether a binding has parameters of these names, as the first line of its docstring says: Cython writes it."""
+    signature = str(binding.__doc__).partition("(")[2].partition(")")[0]
+    return [parameter.split()[-1] for parameter in signature.split(",") if parameter.strip()] == names.split()
