@@ -1,10 +1,15 @@
-"""Write files atomically."""
+"""Write files atomically, and make values ready for file formats."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -25,3 +30,26 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             # Name the requested file, not the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def tensor_bytes(tensors: Mapping[str, np.ndarray], name: str, facts: Any) -> bytes:
+    """Return a safetensors file of host arrays, however they lie in memory, and of JSON-ready facts in its metadata.
+
+    name: the only key of the metadata: with more, safetensors writes them in an order that changes from file to file.
+    """
+    from safetensors.numpy import save  # heavy enough to be imported on use
+
+    # It writes memory as it lies, without regard to strides and order of bytes.
+    ready = {key: np.asarray(array, array.dtype.newbyteorder("="), order="C") for key, array in tensors.items()}
+    return save(ready, {name: json_text(facts)})
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON; numbers of NumPy's are numbers.  Raises TypeError for what JSON does not have."""
+    return json.dumps(value, default=_number)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} is no JSON")

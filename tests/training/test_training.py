@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -353,6 +354,9 @@ def test_an_interrupt_while_weights_run_away_gives_the_last_good_ones_back(float
     assert np.array_equal(network.parameters.flat, before)
 
 
+OF_DEVICE = {"cuda": {"precision"}}  # fields of the records of steps there
+
+
 def without_seconds(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
@@ -364,7 +368,7 @@ def test_records_hold_these_fields_and_repeat_bit_by_bit(backend):
         return without_seconds(history), backend.to_host(network.parameters.flat)
 
     plain, theta = run(seed=5)
-    fields = {"epoch", "train_loss", "steps", "bytes_uploaded", "engine"}
+    fields = {"epoch", "train_loss", "steps", "bytes_uploaded", "engine"} | OF_DEVICE.get(backend.device, set())
     assert all(set(record) - {"threads"} == fields for record in plain)
     judged, theta_judged = run(seed=5, validation=labelled(8))
     assert set(judged[0]) - {"threads"} == {*fields, "val_loss", "val_accuracy"}
@@ -630,7 +634,8 @@ def test_metrics_of_every_epoch_equal_evaluate_and_upload_nothing_anew(backend):
     metrics = ("f1", "accuracy", "top_k_accuracy")
     history = xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=5, validation=validation, metrics=metrics)
     fields = {"epoch", "train_loss", "val_loss", "val_accuracy", "val_f1", "val_top_k_accuracy", "steps", "seconds"}
-    assert all(set(record) - {"threads"} == {*fields, "bytes_uploaded", "engine"} for record in history)
+    fields |= {"bytes_uploaded", "engine"} | OF_DEVICE.get(backend.device, set())
+    assert all(set(record) - {"threads"} == fields for record in history)
     final = xpnet.evaluate(network, validation, metrics)
     assert all(history[-1][f"val_{name}"] == final[name] for name in (*metrics, "loss"))
     if backend.device != "cpu":  # an order and its rates, and validation's order: predictions are made where X lies
@@ -660,3 +665,19 @@ def test_large_weights_whose_sum_overflows_are_finite():
     network.parameters.flat[:2] = 3e38
     history = xpnet.train(network, Dataset(np.zeros((2, 4)), np.zeros(4)), SGD(), epochs=1)
     assert history[-1]["train_loss"] == 0.0
+
+
+def test_a_class_that_is_validated_and_never_trained_on_is_said(float64_cpu):
+    X, labels = np.random.default_rng(0).standard_normal((3, 40)), np.repeat([0, 1, 2], [20, 15, 5])
+    data = Dataset.from_labels(X, labels)
+    network = Network([3, 3], backend=float64_cpu)
+    sorted_parts = data.subset(slice(0, 34)), data.subset(slice(34, None))  # as the last rows of a sorted file
+    with pytest.warns(UserWarning, match="never|none of it") as found:
+        xpnet.train(network, sorted_parts[0], SGD(), epochs=1, batch_size=8, validation=sorted_parts[1])
+    says(found[0].message, "5 samples of class 2", "have none of it", "dataset.split(0.1, stratify=True)")
+    weighted = Dataset(data.X, data.Y, np.where(labels == 1, 0.0, 1.0))
+    with pytest.warns(UserWarning, match="class 1"):
+        xpnet.train(network, weighted, SGD(), epochs=1, batch_size=8, validation=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xpnet.train(network, *data.split(0.2, stratify=True)[:1], SGD(), epochs=1, validation=data)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
 
 from xpnet.checks import check_number, check_path, check_whole
 from xpnet.files import write_atomically
@@ -56,6 +58,12 @@ class Callback:
     def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
         """Called a few times a second.  step: steps done in the epoch.  loss: their mean since the last call."""
         return None
+
+    def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
+        """Called before `on_chunk_end` with what each of the last steps gave, (n_steps,) of a name.
+
+        loss: the mean over the batch.  samples: of the batch.  penalty: of the update, where the optimizer tells it.
+        """
 
     def on_measured(self, record: Record, network: Network) -> str | None:
         """Called with every record, before any `on_epoch_end`."""

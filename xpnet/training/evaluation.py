@@ -15,6 +15,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.network.blocks import CHUNK, predict_in_blocks
+from xpnet.network.inputs import InputRange
 from xpnet.network.losses import Loss
 from xpnet.network.network import Network
 from xpnet.network.programs import evaluation_program
@@ -32,7 +33,20 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     finite. Raises ValueError for an unknown one.  It is always replayed: the result does not depend on an engine.
     """
     check_compatible(network, dataset, "dataset")
+    found = input_range(dataset)
+    if found is not None:
+        network.warn_of_inputs(found.low, found.high)
     return Validator(network, dataset, metrics).evaluate()
+
+
+def input_range(dataset: Dataset) -> InputRange | None:
+    """Return the range of a data set's features; None where they would have to be read from a file or a GPU."""
+    scale = dataset.scale
+    if scale is not None:
+        return InputRange(0.0, 255 * scale, scale)
+    if dataset.is_mapped or not isinstance(dataset.samples, np.ndarray):
+        return None
+    return InputRange(float(dataset.samples.min()), float(dataset.samples.max()))
 
 
 class Evaluator:

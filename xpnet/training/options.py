@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from xpnet.checks import check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import FULL, check_precision, choose_engine, engine_to_resume
@@ -100,6 +102,7 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     check_compatible(network, dataset, "dataset")
     if options.validation is not None:
         check_compatible(network, options.validation, "validation")
+        _warn_of_classes(dataset, options.validation)
     check_optimizer(optimizer)
     batch = dataset.n_samples if options.batch_size is None else min(options.batch_size, dataset.n_samples)
     if options.batch_size is None and dataset.is_mapped:
@@ -121,6 +124,22 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
             del fingerprint["engine"]
         check_resume(moment, options.epochs, fingerprint, options.callbacks)
     return program, settings, moment
+
+
+def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
+    """Say so if a class is validated that is never trained on, as if sorted samples were cut in two."""
+    if not (dataset.is_classification and validation.is_classification):
+        return
+    trained = dataset.labels if dataset.weights is None else dataset.labels[dataset.weights > 0]
+    missing = np.setdiff1d(validation.labels, trained)
+    if missing.size:
+        n_samples = np.count_nonzero(validation.labels == missing[0])
+        more = "" if missing.size == 1 else f", nor of {missing.size - 1} other classes there"
+        warnings.warn(
+            f"validation has {n_samples} samples of class {missing[0]} and the data to train on have none of it{more}: "
+            "if they were sorted, shuffle them first, or take dataset.split(0.1, stratify=True)",
+            stacklevel=5,
+        )
 
 
 def check_optimizer(optimizer: Any) -> None:
