@@ -1,4 +1,4 @@
-"""Write files atomically, and make values ready for their formats."""
+"""Write files atomically, and make values ready for file formats."""
 
 from __future__ import annotations
 

@@ -26,9 +26,10 @@ class InputRange:
     scale: float | None = None
 
     def is_far(self, low: float, high: float) -> bool:
-        """Whether features in that range are far outside; what is not finite is seen in the outputs."""
+        """Whether finite features in that range are far outside; predictions of others are NaN or infinite anyway."""
         margin = FAR * (self.high - self.low)
-        return bool(np.isfinite([low, high]).all() and (low < self.low - margin or high > self.high + margin))
+        is_far = low < self.low - margin or high > self.high + margin
+        return bool(is_far and np.isfinite(low) and np.isfinite(high))
 
     def advice(self, low: float, high: float) -> str:
         """Say what features in a range far outside may be, and what would help."""

@@ -146,7 +146,7 @@ class Optimizer(ABC):
     The state (averages, the step's number) belongs to the last network it trained: training it again continues
     exactly, another one starts fresh.  After Ctrl-C within `train`, state and theta may be some updates ahead of
     `steps_done`, which a schedule follows: to continue exactly, resume from a `Checkpoint`.
-    All else is recorded in the Program and cannot be changed afterwards.
+    All but `lr` and `l2_summed` is recorded in the Program and cannot be changed afterwards.
     Raises TypeError or ValueError for a value that cannot work.
     """
 
