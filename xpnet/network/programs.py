@@ -269,7 +269,7 @@ def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int
     return {
         "index": recorder.constant(_free_name(recorder, f"index{number}"), n, start, multiplier),
         "key": recorder.scalar_in(keys, _free_name(recorder, f"key{number}"), 0),
-        "stride": multiplier * n * recorder.capacity % 2**32,
+        "stride": recorder.number(_free_name(recorder, f"stride{number}"), multiplier * n * recorder.capacity % 2**32),
     }
 
 

@@ -165,6 +165,12 @@ class Recorder:
         self._constants.append(Constant(buffer, n_features * self.capacity, start, multiplier))
         return buffer
 
+    def number(self, name: str, value: int) -> Buffer:
+        """Return a uint32 number (1, 1), filled once: data, so that generated code is the same whatever it is."""
+        buffer = self._allocate(name, (1, 1), "scalar", 1, "uint32")
+        self._constants.append(Constant(buffer, 1, value, 0))
+        return buffer
+
     def gather(self, name: str, buffer: Buffer) -> None:
         """Fill `buffer` with the step's samples of the data called `name`, before the first call."""
         self._gathers.append((name, buffer))
