@@ -102,6 +102,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         factors["backend"] = ["cpu-float64", "cpu-float32", "cpu-readonly", "fake-gpu"]
         if GPU_REQUIRED or isinstance(_real_gpu(), Backend):
             factors["backend"].append("gpu")
+            if metafunc.config.option.markexpr == "gpu":  # the others would only be collected
+                factors["backend"] = ["gpu"]
     for mark in metafunc.definition.iter_markers():
         if mark.name in ("pairwise", "in_turn"):
             factors = {**mark.kwargs, **factors}
