@@ -37,8 +37,8 @@ class CustomActivation(ActivationFunction):
 
     forward(xp, Z, out, *scratch) writes A (n, batch) for Z (n, batch); `out` may be `Z` itself unless from_input.
     backward(xp, A, dA, out, *backward_scratch) writes dZ; with from_input it receives Z instead of A.
-    Neither may change its inputs (except `out` where it is Z), nor read `out` or scratch before writing it: layers
-    share scratch.
+    Inputs must not change, unless `out` is Z. `out` (unless it is Z) and scratch must be written before they are read,
+    since layers share scratch.
     scratch, backward_scratch, kinks, init: as in `ActivationFunction`.  name: for specs and files, not one of xpnet's.
     The pair is checked at once in float64. Raises ValueError for calls outside the vocabulary, or a relative error of
     the derivative above 1e-7, which the message gives.

@@ -79,7 +79,8 @@ class Layer:
     def working(self, training: bool) -> dict[str, str]:
         """Return the form of each working array by name; the backward finds them as the forward left them.
 
-        Forms: "matrix" and "bits" (uint32) are (n, batch), "row" is (1, batch), "column" (n, 1)."""
+        Forms: "matrix" and "bits" (uint32) are (n, batch), "row" is (1, batch), "column" (n, 1).
+        """
         return {}
 
     def initialize(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
