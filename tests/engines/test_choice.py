@@ -183,7 +183,9 @@ def test_a_run_goes_on_with_the_precision_that_it_had(fake_gpu, tmp_path):
         for options in ({"precision": "tf32"}, {"precision": "tf32", "resume": tmp_path / "c"}, {})
     )
     assert resumed == whole != other
-    with refusal(ValueError, "belongs to a run with precision tf32", "this one has precision fp32", "pass what that run had"):
+    with refusal(
+        ValueError, "belongs to a run with precision tf32", "this one has precision fp32", "pass what that run had"
+    ):
         trained(fake_gpu, resume=tmp_path / "c")
 
 
