@@ -173,6 +173,7 @@ def fresh_counts() -> Iterator[None]:
     fakecupy.counts.reset()
     yield
     fakecupy.counts.reset()
+    fakecupy.cuda.Device(0).use()
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from xpnet.backend import DEVICES
+from xpnet.backend import DEVICES, check_device
 from xpnet.checks import check_number, check_option
 from xpnet.commands.wording import in_options
 
@@ -56,10 +56,15 @@ def _converted(parser: argparse.ArgumentParser, name: str, text: str) -> Any:
 
 def option(name: str, choices: Any) -> Callable[[str], str]:
     """Return a converter that takes one of `choices`."""
+    return checked(lambda text: check_option(name, text, choices))
+
+
+def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a converter that takes what a check returns; what it refuses is told in options."""
 
     def convert(text: str) -> str:
         try:
-            return check_option(name, text, choices)
+            return check(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(in_options(str(error))) from None
 
@@ -176,7 +181,7 @@ def add_device(command: argparse._ActionsContainer, auto: str = "") -> None:
     """Add --device.  auto: what "auto" means, where that is special."""
     command.add_argument(
         "--device",
-        type=option("device", DEVICES),
+        type=checked(lambda text: check_device("device", text)),
         metavar="NAME",
-        help=f"{', '.join(DEVICES)}{auto} (default: $XPNET_DEVICE, else auto)",
+        help=f"{', '.join(DEVICES)}{auto}, or a GPU by its number such as cuda:1 (default: $XPNET_DEVICE, else auto)",
     )

@@ -63,7 +63,9 @@ def imported(array: Any, backend: Backend | None) -> Any:
     """Return what a DLPack producer holds as an array of NumPy, or of the backend's library on a GPU; not copied."""
     if side_of(array) == "cuda":
         assert backend is not None
-        return array if backend.owns(array) else backend.xp.from_dlpack(array)
+        array = array if backend.owns(array) else backend.xp.from_dlpack(array)
+        backend.check_here(X=array)
+        return array
     if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack__") or hasattr(array, "columns"):
         return array  # frames have columns
     return np.from_dlpack(array)

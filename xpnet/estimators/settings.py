@@ -134,7 +134,7 @@ def check_goes_on(settings: Any, is_multiclass: bool, cure: str) -> None:
         "hidden_layer_sizes, activation, dropout or loss": network.architecture
         == make_architecture(settings, settings.n_features_in_, settings.n_outputs_, loss),
         "dtype": settings.dtype is None or np.dtype(settings.dtype) == backend.dtype,
-        "device": settings.device in ("auto", backend.device),
+        "device": settings.device == "auto" or backend.is_on(settings.device),
     }
     for names, is_same in same.items():
         if not is_same:
