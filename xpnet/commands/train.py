@@ -81,51 +81,51 @@ def run(arguments: argparse.Namespace) -> int:
     _check_loaded(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
-    run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
-    keep_preprocessing(run, data.table)
-    metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
-    report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
-    interruption = Interruption(run / runs.CHECKPOINT)
-    callbacks: list[Callback] = [
-        *_in_units(data, metrics),
-        *plateau,
-        *stops,
-        HistoryFile(run / runs.HISTORY),
-        report,
-        make_checkpoint(arguments, run),
-        interruption,
-    ]
-    if sys.stderr.isatty() and not arguments.quiet:
-        callbacks.insert(0, ProgressBar(sys.stderr))
-    with warnings_said():
-        # A checkpoint that does not fit is refused here, before anything of the run is written over.
-        records = epochs(
-            network,
-            data.training,
-            optimizer,
-            epochs=arguments.epochs,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
-            validation=data.validation,
-            callbacks=callbacks,
-            accumulate=arguments.accumulate,
-            metrics=metrics,
-            engine=arguments.engine,
-            precision=arguments.precision,
-            resume=resume,
-        )
-        keep_epochs(arguments, run)
-        model = run / runs.MODEL
-        ending = _model_saved_at_the_end(network, optimizer, model, report)
-        with _resume_told(arguments, run), interruption.listening(), ending:
-            if not arguments.quiet:
-                _announce(arguments, network, optimizer, data, run)
-            for _ in records:
-                pass
-    with _averaged(network, optimizer):
-        report.summary(*_measured(network, data, metrics), network, str(run))
-        if arguments.plot:
-            _draw(arguments, report, network, data, run)
+    with open_run(arguments, _config(arguments, network, optimizer, plateau, data)) as (run, resume):
+        keep_preprocessing(run, data.table)
+        metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
+        report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
+        interruption = Interruption(run / runs.CHECKPOINT)
+        callbacks: list[Callback] = [
+            *_in_units(data, metrics),
+            *plateau,
+            *stops,
+            HistoryFile(run / runs.HISTORY),
+            report,
+            make_checkpoint(arguments, run),
+            interruption,
+        ]
+        if sys.stderr.isatty() and not arguments.quiet:
+            callbacks.insert(0, ProgressBar(sys.stderr))
+        with warnings_said():
+            # A checkpoint that does not fit is refused here, before anything of the run is written over.
+            records = epochs(
+                network,
+                data.training,
+                optimizer,
+                epochs=arguments.epochs,
+                batch_size=arguments.batch_size,
+                seed=arguments.seed,
+                validation=data.validation,
+                callbacks=callbacks,
+                accumulate=arguments.accumulate,
+                metrics=metrics,
+                engine=arguments.engine,
+                precision=arguments.precision,
+                resume=resume,
+            )
+            keep_epochs(arguments, run)
+            model = run / runs.MODEL
+            ending = _model_saved_at_the_end(network, optimizer, model, report)
+            with _resume_told(arguments, run), interruption.listening(), ending:
+                if not arguments.quiet:
+                    _announce(arguments, network, optimizer, data, run)
+                for _ in records:
+                    pass
+        with _averaged(network, optimizer):
+            report.summary(*_measured(network, data, metrics), network, str(run))
+            if arguments.plot:
+                _draw(arguments, report, network, data, run)
     return 0
 
 

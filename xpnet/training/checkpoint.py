@@ -19,7 +19,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.files import json_text, tensor_bytes, write_atomically
+from xpnet.files import check_target, json_text, remove_leftovers, tensor_bytes, write_atomically
 from xpnet.training.callbacks import Callback
 from xpnet.training.optimizers import Snapshot
 from xpnet.training.records import Moment, Progress, Record
@@ -48,6 +48,8 @@ class Checkpoint(Callback):
         self._n_steps = 0
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        check_target(self.path)
+        remove_leftovers(self.path)
         self._n_steps, self._done, self._written, self._wait = n_steps, 0, -math.inf, self.seconds
         self._next = self.steps
 
