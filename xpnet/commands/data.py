@@ -278,9 +278,11 @@ def _dataset(text: str) -> str:
     if kind_of(text) is not None:
         return text
     try:
-        return check_option("dataset", text, (*NAMES, f"a file {example(ROWS, 'X')}", f"a table {example(TABLE, 'T')}"))
+        return check_option("dataset", text, NAMES)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        files = f"a file of rows ({either(suffixes(ROWS))}) or a table ({either(suffixes(TABLE))})"
+        found, hint, near = str(error).partition("; did you mean")
+        raise argparse.ArgumentTypeError(f"{found}, or name {files}{hint}{near}") from None
 
 
 def _part(text: str) -> str:

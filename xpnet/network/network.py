@@ -19,7 +19,7 @@ from xpnet.checks import by_their_mean, check_path
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.architecture import Architecture, Function
-from xpnet.network.blocks import CHUNK, predict_in_blocks
+from xpnet.network.blocks import BATCH, predict_in_blocks
 from xpnet.network.idle_engines import IdleEngines
 from xpnet.network.inputs import InputRange, check_samples, scaled_rows
 from xpnet.network.layer import Layer
@@ -216,7 +216,10 @@ class Network:
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
     ) -> Program:
-        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text."""
+        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text.
+
+        weighted: whether each sample has a weight.  accumulate: steps an update.
+        """
         return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
 
     def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
@@ -340,8 +343,8 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
 
 
 def _capacity(n_samples: int) -> int:
-    """Return the capacity for inference: the next power of two, at most CHUNK, so that few engines are kept."""
-    return min(CHUNK, 1 << (n_samples - 1).bit_length())
+    """Return the capacity for inference: the next power of two, at most BATCH, so that few engines are kept."""
+    return min(BATCH, 1 << (n_samples - 1).bit_length())
 
 
 def _chunks(n_samples: int, capacity: int) -> Iterator[tuple[slice, int]]:

@@ -42,7 +42,8 @@ class Reader:
     called: its name in messages.  read: read(path, text_columns) of a table, read(path) of rows.
     saved_by: the call that saves such a file, for messages, with {} for the array of rows.
     write: write(frame or array, binary file), None for a format that is not written.
-    needs: the modules that read it, the reader itself last.  extra: the extra of xpnet that installs them.
+    needs: the modules that must be installed; messages name the last one as what reads the file.
+    extra: the extra of xpnet that installs them.
     """
 
     kind: str
