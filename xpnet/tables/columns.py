@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import shown
+from xpnet.checks import one_line, shown
 
 MAX_CATEGORIES = 1000
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})( .*)?")
@@ -231,8 +231,10 @@ def _refuse_infinite(column: Any, values: np.ndarray) -> None:
     infinite = np.isinf(values)
     if infinite.any():
         where = int(np.argmax(infinite))
+        value = column.iloc[where]
+        text = shown(value) if isinstance(value, int) else one_line(value)
         raise ValueError(
-            f"column {shown(column.name)} is {shown(column.iloc[where])} in row {column.index[where]}, infinite or "
+            f"column {shown(column.name)} is {text} in row {column.index[where]}, infinite or "
             "too large; it must be a finite number; correct it, or remove that row"
         )
 
