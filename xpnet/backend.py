@@ -153,6 +153,11 @@ def probe_gpu(number: int | None = None) -> tuple[Any, str]:
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except Exception as error:  # CuPy raises its own classes here, and they cannot be imported without it
+        if "InitializationError" in str(error):
+            raise BackendUnavailable(
+                f"CUDA cannot begin in this process ({_one_line(error)}), which was forked from one that uses it; "
+                "start processes by 'spawn' (multiprocessing.get_context('spawn')), or use device='cpu'"
+            ) from error
         if "NoDevice" not in str(error):
             raise BackendUnavailable(
                 f"CuPy is installed but the CUDA driver does not answer ({_one_line(error)}); "

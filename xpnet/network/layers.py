@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from xpnet.checks import check_number, check_option, check_whole
+from xpnet.checks import check_number, check_option, check_whole, shown
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.network.custom import CustomActivation
@@ -175,7 +175,7 @@ def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> La
     """
     if not isinstance(spec, dict):
         raise ValueError(
-            f'a layer of the spec is {spec!r}; it must be a dict such as {{"type": "activation", "name": "relu"}}'
+            f'a layer of the spec is {shown(spec)}; it must be a dict such as {{"type": "activation", "name": "relu"}}'
         )
     return LAYERS[check_option("layer type", spec.get("type"), LAYERS)].from_spec(spec, functions)
 
