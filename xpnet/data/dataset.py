@@ -174,6 +174,12 @@ class Dataset:
         """The class of every sample, (n_samples,) integers. Raises ValueError where Y holds no classes."""
         return labels_of(self._targets, self.is_classification)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for array in (self._samples, self._targets, self._weights):
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+
     def __len__(self) -> int:
         return self.n_samples
 

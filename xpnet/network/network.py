@@ -198,6 +198,22 @@ class Network:
         """The layers, in order."""
         return self.architecture.layers
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs: no views and no engines, arrays on the host."""
+        made = ("parameters", "statistics", "_idle")
+        kept = {name: value for name, value in vars(self).items() if name not in made}
+        for name in ("owned", "step_keys"):
+            kept[name] = None if kept[name] is None else self.backend.to_host(kept[name]).copy()
+        return kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._set_up(state["architecture"], state["backend"])
+        arrays = {"owned": self.owned, "step_keys": state["step_keys"]}
+        self.owned[...] = self.backend.to_device(state["owned"])
+        if arrays["step_keys"] is not None:
+            arrays["step_keys"] = self.backend.to_device(arrays["step_keys"], np.uint32)
+        vars(self).update(state | arrays)
+
     def __repr__(self) -> str:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
 

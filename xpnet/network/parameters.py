@@ -125,6 +125,9 @@ class Parameters:
         self.weights = _Views(self.named[place.path] for place in matrices)
         self.biases = _Views(columns.get(place.layer) for place in matrices)
 
+    def __reduce__(self) -> Any:
+        return Parameters, (self.layout, self._flat)  # views are made anew, of the same vector
+
     @property
     def flat(self) -> Any:
         """The vector itself; write into it with `flat[...] = `."""

@@ -48,6 +48,7 @@ evaluation and prediction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -110,27 +111,9 @@ def training_program(
     """
     layout = architecture.layout
 
-    def build(recorder: Recorder) -> None:
-        gradient = recorder.flat("gradient", layout.size)
-        with recorder.phase("gradient"):
-            arrays = _arrays(recorder, architecture)
-            grads = _views(recorder, gradient, architecture, layout.places, "d")
-            outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
-            dA = _loss(recorder, architecture, outputs[-1], weighted, with_accuracy=False)
-            _backward(recorder, architecture, arrays, grads, outputs, dA)
-            if optimizer is not None:
-                for layer, works_on in zip(architecture.layers, arrays, strict=True):
-                    if not layer.is_identity:
-                        layer.advance_into(recorder.xp, works_on)
-        if optimizer is not None:
-            weight = recorder["weight"] if weighted else float(recorder.batch)
-            total_weight = _accumulate(recorder, gradient, weight) if n_accumulated > 1 else None
-            with recorder.phase("update"):
-                matrices = [arrays[place.layer][place.name] for place in layout.matrices]
-                optimizer.record(recorder, gradient, layout.n_weights, matrices, total_weight or weight)
-                if total_weight is not None:
-                    forget_weight(recorder.xp, total_weight)
-
+    build = partial(
+        _step, architecture=architecture, optimizer=optimizer, weighted=weighted, seed=seed, n_accumulated=n_accumulated
+    )
     return record(
         build,
         batch=batch,
@@ -140,6 +123,37 @@ def training_program(
         results=("loss", *(["weight"] if weighted else []), *(optimizer.results if optimizer is not None else ())),
         accumulate=n_accumulated,
     )
+
+
+def _step(
+    recorder: Recorder,
+    architecture: Architecture,
+    optimizer: RecordsUpdate | None,
+    weighted: bool,
+    seed: int,
+    n_accumulated: int,
+) -> None:
+    """Record a training step."""
+    layout = architecture.layout
+    gradient = recorder.flat("gradient", layout.size)
+    with recorder.phase("gradient"):
+        arrays = _arrays(recorder, architecture)
+        grads = _views(recorder, gradient, architecture, layout.places, "d")
+        outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
+        dA = _loss(recorder, architecture, outputs[-1], weighted, with_accuracy=False)
+        _backward(recorder, architecture, arrays, grads, outputs, dA)
+        if optimizer is not None:
+            for layer, works_on in zip(architecture.layers, arrays, strict=True):
+                if not layer.is_identity:
+                    layer.advance_into(recorder.xp, works_on)
+    if optimizer is not None:
+        weight = recorder["weight"] if weighted else float(recorder.batch)
+        total_weight = _accumulate(recorder, gradient, weight) if n_accumulated > 1 else None
+        with recorder.phase("update"):
+            matrices = [arrays[place.layer][place.name] for place in layout.matrices]
+            optimizer.record(recorder, gradient, layout.n_weights, matrices, total_weight or weight)
+            if total_weight is not None:
+                forget_weight(recorder.xp, total_weight)
 
 
 def _accumulate(recorder: Recorder, gradient: Buffer, weight: Buffer | float) -> Buffer:
@@ -161,18 +175,23 @@ def evaluation_program(
     seed: None for the forward pass of predictions; a number for that of a training step with that seed.
     """
 
-    def build(recorder: Recorder) -> None:
-        with recorder.phase("evaluate"):
-            arrays = _arrays(recorder, architecture)
-            outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
-            _loss(recorder, architecture, outputs[-1], weighted, with_accuracy)
-
+    build = partial(_evaluation, architecture=architecture, weighted=weighted, with_accuracy=with_accuracy, seed=seed)
     results = ["loss"] + ["weight"] * weighted + ["correct"] * with_accuracy
     results += ["correct_weight"] * (weighted and with_accuracy)
     layout = architecture.layout
     return record(
         build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics, results=tuple(results)
     )
+
+
+def _evaluation(
+    recorder: Recorder, architecture: Architecture, weighted: bool, with_accuracy: bool, seed: int | None
+) -> None:
+    """Record forward and loss."""
+    with recorder.phase("evaluate"):
+        arrays = _arrays(recorder, architecture)
+        outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
+        _loss(recorder, architecture, outputs[-1], weighted, with_accuracy)
 
 
 def inference_program(architecture: Architecture, batch: int, kind: str, seed: int | None = None) -> Program:
@@ -182,26 +201,26 @@ def inference_program(architecture: Architecture, batch: int, kind: str, seed: i
     seed: as for `evaluation_program`.
     """
 
-    def build(recorder: Recorder) -> None:
-        arrays = _arrays(recorder, architecture)
-        with recorder.phase("forward"):
-            outputs = _forward(recorder, architecture, arrays, overwrite=kind != "activations", seed=seed)
-            link = architecture.loss.link
-            wanted = outputs[1:] if kind == "activations" else outputs[-1:]
-            if kind == "predict" and link is not None:
-                P = recorder.batch_matrix("P", architecture.n_outputs)
-                link(
-                    recorder.xp,
-                    outputs[-1],
-                    P,
-                    *_scratch(recorder, architecture.loss.link_scratch, architecture.n_outputs),
-                )
-                wanted = [P]
-        for i, buffer in enumerate(wanted):
-            recorder.rename(buffer, f"output{i}")
-
+    build = partial(_inference, architecture=architecture, kind=kind, seed=seed)
     layout = architecture.layout
     return record(build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics)
+
+
+def _inference(recorder: Recorder, architecture: Architecture, kind: str, seed: int | None) -> None:
+    """Record the forward pass."""
+    arrays = _arrays(recorder, architecture)
+    with recorder.phase("forward"):
+        outputs = _forward(recorder, architecture, arrays, overwrite=kind != "activations", seed=seed)
+        link = architecture.loss.link
+        wanted = outputs[1:] if kind == "activations" else outputs[-1:]
+        if kind == "predict" and link is not None:
+            P = recorder.batch_matrix("P", architecture.n_outputs)
+            link(
+                recorder.xp, outputs[-1], P, *_scratch(recorder, architecture.loss.link_scratch, architecture.n_outputs)
+            )
+            wanted = [P]
+    for i, buffer in enumerate(wanted):
+        recorder.rename(buffer, f"output{i}")
 
 
 def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, Any]]:
@@ -253,7 +272,7 @@ def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int
     return {
         "index": recorder.constant(_free_name(recorder, f"index{number}"), n, start, multiplier),
         "key": recorder.scalar_in(keys, _free_name(recorder, f"key{number}"), 0),
-        "stride": multiplier * n * recorder.capacity % 2**32,
+        "stride": recorder.number(_free_name(recorder, f"stride{number}"), multiplier * n * recorder.capacity % 2**32),
     }
 
 

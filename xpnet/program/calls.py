@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # The whole vocabulary: word -> number of operands. Every engine must implement every word.
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater")
@@ -176,6 +176,9 @@ class Program:
     n_uints: int
     accumulate: int
     rerecord: Callable[[int], Program] = field(repr=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        return self  # nothing of it can change
 
     @property
     def state_offset(self) -> int:

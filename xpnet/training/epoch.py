@@ -48,7 +48,13 @@ class Runner:
     ) -> None:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
         self.engine = make_engine(
-            program, network.backend, network.owned, self.feed.sources, settings.engine, settings.precision
+            program,
+            network.backend,
+            network.owned,
+            self.feed.sources,
+            settings.engine,
+            settings.precision,
+            settings.threads,
         )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         network.inputs = input_range(dataset)

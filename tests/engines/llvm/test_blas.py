@@ -83,11 +83,11 @@ def test_one_thread_and_back():
         gemm.set_threads(2)
         assert (gemm.threads(), numpy_threads()) == (2, 2)
         with gemm.one_thread():
-            assert (gemm.threads(), numpy_threads()) == (1, 1)
+            assert (gemm.threads(), numpy_threads(), gemm.own_threads()) == (1, 1, 2)
             with gemm.one_thread():
                 pass
             assert numpy_threads() == 1
-        assert numpy_threads() == 2
+        assert numpy_threads() == gemm.own_threads() == 2
         with pytest.raises(KeyError), gemm.one_thread():
             raise KeyError
         assert numpy_threads() == 2

@@ -65,6 +65,11 @@ class Gemm:
         """Return the number of threads that a product may use."""
         return self._get_threads()
 
+    def own_threads(self) -> int:
+        """Return the number of threads outside of `one_thread`, whoever is within it now."""
+        with _INSIDE.lock:
+            return _INSIDE.before if _INSIDE.count else self.threads()
+
     def set_threads(self, n: int) -> None:
         """Set that number for all of NumPy's products in this process."""
         self._set_threads(n)

@@ -40,7 +40,7 @@ def threads_for(program: Program, backend: Backend) -> int:
     if not pays or not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
         return 1
     gemm = numpy_gemm(backend.dtype)
-    return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who limits BLAS to one thread wants one
+    return 1 if gemm is None or gemm.own_threads() < 2 else 2  # a user who limits BLAS to one thread wants one
 
 
 def text_for(program: Program, backend: Backend, scales: Mapping[str, float | None], threads: int) -> ProgramText:
@@ -69,6 +69,7 @@ class Compiled(Engine):
     ) -> None:
         self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
         self._text = text_for(program, backend, {name: scale for name, (_, scale) in (data or {}).items()}, threads)
+        self._calls_blas = "call void %gemm(" in self._text.text
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
@@ -136,7 +137,8 @@ class Compiled(Engine):
                 self._function(address, i)
 
         workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
-        with self._gemm.one_thread() if self._gemm is not None else nullcontext():
+        # A number of the whole process, so that it is left alone where no product of BLAS is called.
+        with self._gemm.one_thread() if self._gemm is not None and self._calls_blas else nullcontext():
             try:
                 for worker in workers:
                     worker.start()

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from dataclasses import astuple, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
@@ -71,15 +72,27 @@ def load(text: str, name: str = "run", processor: Processor | None = None) -> Na
     cache = open_cache()
     code = None if cache is None else cache.read(key)
     source = "compiled" if code is None else "cache"
+    if code is None and cache is None:  # LLVM leaks up to 1 MiB each time
+        code = _kept_code(key, text, processor)
     if code is None:
-        module, machine = optimised(text, processor)
-        code = bytes(machine.emit_object(module))
+        code = _object_code(text, processor)
         if cache is not None:
             cache.write(key, text, code)
     # JITLink keeps the sections of an object within reach of each other; for Windows' format it is incomplete.
     jit = llvm.create_lljit_compiler(use_jit_link=sys.platform != "win32")
     library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name).link(jit, "xpnet")
     return Native(library[name], source, time.perf_counter() - start, (library, jit))
+
+
+def _object_code(text: str, processor: Processor) -> bytes:
+    module, machine = optimised(text, processor)
+    return bytes(machine.emit_object(module))
+
+
+@lru_cache(maxsize=32)
+def _kept_code(key: str, text: str, processor: Processor) -> bytes:
+    """Return the object code of a text; the last ones are kept, by a key of all that decides them."""
+    return _object_code(text, processor)
 
 
 def optimised(text: str, processor: Processor) -> tuple[Any, Any]:
