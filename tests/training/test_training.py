@@ -365,9 +365,9 @@ def test_records_hold_these_fields_and_repeat_bit_by_bit(backend):
 
     plain, theta = run(seed=5)
     fields = {"epoch", "train_loss", "steps", "bytes_uploaded", "engine"}
-    assert all(set(record) - {"threads"} == fields for record in plain)
+    assert all(set(record) - {"threads", "precision"} == fields for record in plain)
     judged, theta_judged = run(seed=5, validation=labelled(8))
-    assert set(judged[0]) - {"threads"} == {*fields, "val_loss", "val_accuracy"}
+    assert set(judged[0]) - {"threads", "precision"} == {*fields, "val_loss", "val_accuracy"}
     assert judged == run(seed=5, validation=labelled(8))[0]
     np.testing.assert_array_equal(theta, theta_judged)  # looking on changes nothing
     # The training seed alone decides the order: from equal weights another one ends elsewhere.
@@ -630,7 +630,7 @@ def test_metrics_of_every_epoch_equal_evaluate_and_upload_nothing_anew(backend):
     metrics = ("f1", "accuracy", "top_k_accuracy")
     history = xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=5, validation=validation, metrics=metrics)
     fields = {"epoch", "train_loss", "val_loss", "val_accuracy", "val_f1", "val_top_k_accuracy", "steps", "seconds"}
-    assert all(set(record) - {"threads"} == {*fields, "bytes_uploaded", "engine"} for record in history)
+    assert all(set(record) - {"threads", "precision"} == {*fields, "bytes_uploaded", "engine"} for record in history)
     final = xpnet.evaluate(network, validation, metrics)
     assert all(history[-1][f"val_{name}"] == final[name] for name in (*metrics, "loss"))
     if backend.device != "cpu":  # an order and its rates, and validation's order: predictions are made where X lies
