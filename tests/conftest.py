@@ -5,10 +5,13 @@ takes rows of these values, the backends among them, of which chosen.py says whi
 
 Without a GPU the parameter "gpu" is left out; tests/test_gpu_present.py alone is skipped, with the reason.
 XPNET_REQUIRE_GPU=1 keeps the parameter and turns the skip into failures, for machines that should have a GPU.
+XPNET_EXECUTING_CUDA=FOLDER puts real CuPy on a CUDA that executes on the host in the GPU's place, as it was built there
+by executing_cuda/. A test that runs on either is marked gpu.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 
@@ -77,6 +80,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", metavar="K/N", help="of the tests chosen, run the K-th of N parts, by their names")
+    parser.addoption("--time-limit", type=int, metavar="SECONDS", help="fail a test that takes longer")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what runs on a GPU: the test asks for it, or has it as its backend."""
+    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    if "gpu" in getattr(item, "fixturenames", ()) or given.get("backend") == "gpu":
+        item.add_marker("gpu")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -91,6 +102,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         factors["backend"] = ["cpu-float64", "cpu-float32", "cpu-readonly", "fake-gpu"]
         if GPU_REQUIRED or isinstance(_real_gpu(), Backend):
             factors["backend"].append("gpu")
+            if metafunc.config.option.markexpr == "gpu":  # the others would only be collected
+                factors["backend"] = ["gpu"]
     for mark in metafunc.definition.iter_markers():
         if mark.name in ("pairwise", "in_turn"):
             factors = {**mark.kwargs, **factors}
@@ -169,6 +182,22 @@ def no_complaints() -> Iterator[None]:
     yield
     if DRIVER is not None and (said := DRIVER.complaints()):
         pytest.fail(f"the executing CUDA: {said}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End a test at --time-limit: by a failure, or by the process, with a traceback, if it waits inside a library."""
+    limit = request.config.getoption("time_limit")
+    if not limit:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"it took longer than {limit} s"))
+    signal.alarm(limit)
+    faulthandler.dump_traceback_later(2 * limit, exit=True)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

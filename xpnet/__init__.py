@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.training.schedules import *
     from xpnet.training.step import *
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name lives. A module is imported when one of its names is first used, so that `import xpnet` takes
 # next to no time and a command loads only what it uses.
@@ -48,7 +48,7 @@ _HOMES = {
     "network.losses": "Huber SigmoidCrossEntropy SoftmaxCrossEntropy",
     "network.network": "Network",
     "network.normalization": "BatchNorm LayerNorm",
-    "training.callbacks": "Budget Callback EarlyStopping HistoryFile ReduceOnPlateau StopAtScore",
+    "training.callbacks": "Budget Callback EarlyStopping HistoryFile KeepBest ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",
     "training.evaluation": "evaluate",
     "training.loop": "TrainingDiverged epochs train",

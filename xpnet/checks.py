@@ -1,4 +1,4 @@
-"""Check the arguments of users: an option, a path, a whole number, a number."""
+"""Check the arguments of users: an option, a path, a whole number, a number, sample weights."""
 
 from __future__ import annotations
 
@@ -83,3 +83,13 @@ def check_number(
     if not (math.isfinite(number) and inside):
         raise ValueError(f"{argument} is {found}; it must be a finite {needed}")
     return number
+
+
+def by_their_mean(weights: Any) -> Any:
+    """Return sample weights (n_samples,), finite and at least 0, divided by their mean, in float64; zeros stay zeros.
+
+    Weighted means do not change, and neither sum nor quotient leaves the range of floats.
+    """
+    exponent = int(np.frexp(float(weights.max()))[1])
+    scaled = np.ldexp(weights.astype(np.float64), -exponent)  # by a power of 2: exact
+    return scaled / scaled.mean() if scaled.any() else scaled

@@ -1,19 +1,72 @@
-"""Write files atomically."""
+"""Read and write whole files, atomically and regular ones only; make values ready for file formats."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+AT_MOST = 1 << 30  # bytes of a file that is read into memory at once
+KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+_STDOUT = 1
+
+
+def read_whole(path: str | os.PathLike[str], at_most: int = AT_MOST) -> bytes:
+    """Return the content of a regular file; raises OSError for any other kind, ValueError above `at_most` bytes."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is {_kind(found)}; it must be a regular file; copy its content into one")
+    if found.st_size > at_most:
+        raise ValueError(f"{path} has {found.st_size} bytes; it may have at most {at_most}; name another file")
+    return Path(path).read_bytes()
+
+
+def check_target(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file to write, None for a new one.
+
+    Raises OSError for what is neither a regular file nor the standard output.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(found.st_mode) or _is_stdout(found):
+        return found
+    raise OSError(f"{path} is {_kind(found)}; what is written must be a regular file; name another place")
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file entirely or not at all: write a temporary file beside it, fsync, rename."""
-    path = Path(os.path.realpath(path))  # keeps a link and replaces its target
+    """Write a file entirely or not at all: write a temporary file beside it, fsync, rename.
+
+    A file that is replaced hands on its mode, and its owner where the system allows it; hard links to it keep the old
+    content. Of a link the target is replaced. The standard output is written to. Raises OSError for other kinds.
+    """
+    before = check_target(path)
+    if before is not None and _is_stdout(before):
+        with open(_STDOUT, "wb", closefd=False) as file:
+            file.write(content)
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        handle = os.open(temporary, flags, 0o666 if before is None else 0o600)
         with os.fdopen(handle, "wb") as file:
+            if before is not None:
+                _hand_on(before, temporary)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -25,3 +78,60 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             # Name the requested file, not the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def leftovers(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the temporary files that killed processes left beside `path` when they wrote it."""
+    path = Path(os.path.realpath(path))
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    with suppress(OSError):
+        return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+    return []
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that killed processes left beside `path`; no other process may write it now."""
+    for entry in leftovers(path):
+        with suppress(OSError):
+            entry.unlink()
+
+
+def _hand_on(before: os.stat_result, temporary: Path) -> None:
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):  # the file of another user becomes ours
+            os.chown(temporary, before.st_uid, before.st_gid)
+    os.chmod(temporary, before.st_mode & 0o777)  # not the rights of a program to act as its owner
+
+
+def _is_stdout(found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(found, os.fstat(_STDOUT))
+    except OSError:  # closed
+        return False
+
+
+def _kind(found: os.stat_result) -> str:
+    return KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+
+
+def tensor_bytes(tensors: Mapping[str, np.ndarray], name: str, facts: Any) -> bytes:
+    """Return a safetensors file of host arrays, however they lie in memory, and of JSON-ready facts in its metadata.
+
+    name: the only key of the metadata: with more, safetensors writes them in an order that changes from file to file.
+    """
+    from safetensors.numpy import save  # heavy enough to be imported on use
+
+    # It writes memory as it lies, without regard to strides and order of bytes.
+    ready = {key: np.asarray(array, array.dtype.newbyteorder("="), order="C") for key, array in tensors.items()}
+    return save(ready, {name: json_text(facts)})
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON; numbers of NumPy's are numbers.  Raises TypeError for what JSON does not have."""
+    return json.dumps(value, default=_number)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} is no JSON")

@@ -181,8 +181,9 @@ def test_refusals(float64_cpu, tmp_path):
             xpnet.standardize(*datasets)
         says(refusal, "standardize would hold", "of a mapped file in memory", "write a standardized file")
     with pytest.raises(ValueError) as refusal:
-        xpnet.train(xpnet.Network([N_FEATURES, 3], backend=float64_cpu), in_file, xpnet.SGD(), epochs=1)
-    says(refusal, "batch_size is None", "mapped file", "batch_size=128")
+        network = xpnet.Network([N_FEATURES, 3], backend=float64_cpu)
+        xpnet.train(network, in_file, xpnet.SGD(), epochs=1, batch_size="all")
+    says(refusal, "batch_size is 'all'", "mapped file", "batch_size=128")
     with pytest.raises(ValueError) as refusal:
         Dataset(np.load(tmp_path / "rows.npy", mmap_mode="r"), np.zeros(N_FEATURES))
     says(refusal, "X is a memmap", "does not hold samples as rows", "np.save(path, np.ascontiguousarray(X.T))")

@@ -227,7 +227,7 @@ def test_what_cannot_be_compiled_is_replayed_with_a_warning(float64_cpu):
         {"dataset": labelled(weighted=True), "accumulate": 2},
         {"dataset": labelled(dtype=np.uint8)},
         {"shape": {"dropout": 0.3, "normalization": "batch"}, "batch_size": 7},
-        {"batch_size": None, "shuffle": False},
+        {"batch_size": "all", "shuffle": False},
     ],
     dtype=["float64", "float32"],
 )

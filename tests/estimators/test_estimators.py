@@ -20,7 +20,7 @@ from refusals import refusal, says
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.neural_network import MLPClassifier as TheirClassifier
@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler, scale
 
 import xpnet
 from xpnet import MLPClassifier, MLPRegressor, from_sklearn
+from xpnet.estimators.inputs import split
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -92,8 +93,8 @@ def test_trains_as_scikit_learn_does(settings, data):
     for found, needed in zip(ours.intercepts_, theirs.intercepts_, strict=True):
         np.testing.assert_allclose(found, needed, atol=1e-6)
     if settings["solver"] != "lbfgs":
-        # theirs takes the penalty before each step, ours after the epoch
-        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=2e-2)
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-7)
+        assert ours.best_loss_ == pytest.approx(np.inf if settings.get("early_stopping") else theirs.best_loss_)
         assert ours.t_ == theirs.t_
     if settings.get("early_stopping"):
         np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, atol=1e-9)
@@ -101,12 +102,47 @@ def test_trains_as_scikit_learn_does(settings, data):
     assert ours.score(X, y) == pytest.approx(theirs.score(X, y))
 
 
-@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
-def test_sample_weights_as_in_scikit_learn(solver):
+@pytest.mark.parametrize(("solver", "batch_size"), [("sgd", 150), ("sgd", 32), ("adam", 40), ("lbfgs", 150)])
+def test_sample_weights_as_in_scikit_learn(solver, batch_size):
     weights = np.random.default_rng(0).uniform(0.0, 4.0, len(IRIS_X))
-    settings = {"solver": solver, "alpha": 0.5, "shuffle": False, "batch_size": 150}
+    settings = {"solver": solver, "alpha": 0.5, "shuffle": False, "batch_size": batch_size}
     ours, theirs = both(MLPClassifier, TheirClassifier, IRIS_X, IRIS_Y, weights, **settings)
     np.testing.assert_allclose(ours.predict_proba(IRIS_X), theirs.predict_proba(IRIS_X), atol=1e-6)
+    if solver != "lbfgs":
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+        assert ours.best_loss_ == pytest.approx(theirs.best_loss_, rel=1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-3])
+def test_epsilon_of_adam_is_that_of_scikit_learn(epsilon):
+    """It is added to the uncorrected root, which at the first steps is a thirtieth of the corrected one."""
+    settings = {"solver": "adam", "epsilon": epsilon, "shuffle": False, "max_iter": 40}
+    ours, theirs = both(MLPRegressor, TheirRegressor, DIABETES_X, DIABETES_Y, **settings)
+    for found, needed in zip(ours.coefs_, theirs.coefs_, strict=True):
+        np.testing.assert_allclose(found, needed, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_alpha_does_not_depend_on_the_weights_of_other_calls(solver):
+    """Nor on those of a fit before."""
+    weights = np.random.default_rng(0).uniform(0.0, 2e-3, len(IRIS_X))
+    ours, theirs = (
+        kind(solver=solver, alpha=0.1, random_state=0, shuffle=False, batch_size=40, max_iter=2)
+        for kind in (MLPClassifier, TheirClassifier)
+    )
+    for given in (weights, None, None, 1e4 * weights, None):
+        ours.partial_fit(IRIS_X, IRIS_Y, given, classes=[0, 1, 2])
+        theirs.partial_fit(IRIS_X, IRIS_Y, sample_weight=given, classes=[0, 1, 2])
+    ours.set_params(alpha=0.3).partial_fit(IRIS_X, IRIS_Y), theirs.set_params(alpha=0.3).partial_fit(IRIS_X, IRIS_Y)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+    for found, needed in zip(ours.coefs_, theirs.coefs_, strict=True):
+        np.testing.assert_allclose(found, needed, rtol=0, atol=1e-9)
+    for kind in (ours, theirs):
+        kind.set_params(max_iter=3).fit(IRIS_X, IRIS_Y, weights).partial_fit(IRIS_X, IRIS_Y)
+        kind.set_params(alpha=0.0).partial_fit(IRIS_X, IRIS_Y).set_params(alpha=0.2).partial_fit(IRIS_X, IRIS_Y)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(ours.predict_proba(IRIS_X), theirs.predict_proba(IRIS_X), atol=1e-9)
+    assert ours.best_loss_ == ours.loss_  # of the samples of the last call alone
 
 
 def test_several_outputs_and_rates():
@@ -132,7 +168,7 @@ def test_partial_fit_goes_on_as_scikit_learn_does(rates):
         ours.partial_fit(IRIS_X[part], IRIS_Y[part], classes=classes)
         theirs.partial_fit(IRIS_X[part], IRIS_Y[part], classes=classes)
     np.testing.assert_allclose(ours.predict_proba(IRIS_X), theirs.predict_proba(IRIS_X), atol=1e-12)
-    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-3)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-10)
     assert ours.t_ == theirs.t_ == 230
     with refusal(ValueError, "classes not in", "[7]", "was fitted with [0 1 2]", "Fit a new one"):
         ours.partial_fit(IRIS_X, np.full(150, 7))
@@ -157,6 +193,23 @@ def test_warm_start_goes_on():
     assert len(model.loss_curve_) == 10 and model.loss_ < first and model.n_iter_ == 5
     with pytest.raises(ValueError, match="fitted with"):
         model.fit(IRIS_X, IRIS_Y + 1)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_warm_start_is_judged_by_its_own_data(early_stopping):
+    """The first fit scores far better than the second ever can."""
+    settings = {"early_stopping": early_stopping, "random_state": 0, "max_iter": 30, "n_iter_no_change": 2, "tol": 0}
+    rng = np.random.default_rng(0)
+    hard, noise = rng.standard_normal((200, 4)), rng.standard_normal(200)
+    model = MLPRegressor(warm_start=True, learning_rate_init=0.02, **settings).fit(IRIS_X, IRIS_X[:, 0])
+    first = model.best_validation_score_ if early_stopping else model.best_loss_
+    model.fit(hard, noise)
+    assert model.n_iter_ > 4
+    if early_stopping:
+        assert len(model.validation_scores_) == model.n_iter_
+        assert model.best_validation_score_ == max(model.validation_scores_) < first
+    else:
+        assert model.best_loss_ == min(model.loss_curve_[-model.n_iter_ :]) > first
 
 
 # --- settings of xpnet's own -----------------------------------------------------------------------------------------
@@ -288,6 +341,18 @@ def test_convergence():
         ({"precision": "half"}, ["precision is 'half'", "choose one of 'fp32', 'tf32'"]),
         ({"device": "gpu"}, ["cuda"]),
         ({"validation_fraction": 1.0}, ["below 1"]),
+        ({"momentum": 1.0}, ["momentum is 1.0", "below 1"]),
+        ({"beta_1": -1}, ["beta_1 is -1", "of at least 0"]),
+        ({"beta_2": np.nan}, ["beta_2 is nan"]),
+        ({"epsilon": 0}, ["epsilon is 0", "such as epsilon=1e-8"]),
+        ({"solver": "adamw", "weight_decay": -1}, ["weight_decay is -1"]),
+        ({"class_weight": {0: 1.0, 7: 2.0}}, ["the label 7", "the classes are [0, 1, 2]", "leave it out"]),
+        ({"class_weight": {1: np.nan}}, ["class_weight[1] is nan", "finite number of at least 0"]),
+        ({"class_weight": {1: -2.0}}, ["class_weight[1] is -2.0", "of at least 0"]),
+        (
+            {"class_weight": dict.fromkeys(range(3), 0)},
+            ["class_weight is {", "150 samples have the weight 0", "leave class_weight out"],
+        ),
     ],
 )
 def test_refusals(settings, parts):
@@ -408,13 +473,153 @@ def test_a_fit_that_fails_leaves_nothing_half_new():
     model = MLPClassifier(max_iter=2, random_state=0).fit(IRIS_X, IRIS_Y)
     with refusal(ValueError, "Sample weights", "at least one non-zero number"):
         model.fit(IRIS_X, BINARY_Y, np.zeros(150))
-    with pytest.raises(NotFittedError):
-        model.predict(IRIS_X)
-    with pytest.raises(ValueError, match="must be passed on the first call"):
-        pickle.loads(pickle.dumps(model)).partial_fit(IRIS_X, BINARY_Y)
-    with pytest.raises(ValueError, match="max_iter"):  # refused before anything was done
-        model.fit(IRIS_X, IRIS_Y).set_params(max_iter=0).fit(IRIS_X, BINARY_Y)
     assert set(model.predict(IRIS_X)) <= {0, 1, 2}
+    with refusal(ValueError, "Sample weights", "at least one non-zero number"):
+        clone(model).fit(IRIS_X, BINARY_Y, np.zeros(150))
+    fresh = MLPClassifier()
+    with refusal(ValueError, "classes not in", "[2]", "Fit a new one"):
+        fresh.partial_fit(IRIS_X, IRIS_Y, classes=[0, 1])
+    assert not hasattr(fresh, "classes_")
+
+
+class Failing(xpnet.Callback):
+    """Raises at a point of the training."""
+
+    def __init__(self, point):
+        self.point = point
+        for name in ("on_train_begin", "on_steps", "on_measured", "on_epoch_end", "on_train_end"):
+            if name == point:
+                setattr(self, name, self._fail)
+
+    def _fail(self, *arguments):
+        if self.point != "on_epoch_end" or arguments[0]["epoch"] > 1:
+            raise OSError(self.point)
+
+
+def attributes_of(model):
+    """All that an estimator was fitted to, with what it predicts and how a partial_fit would go on."""
+    found = {name: value for name, value in vars(model).items() if name.endswith("_") or name.startswith("_")}
+    network, optimizer = found.pop("network_"), found.pop("_optimizer")
+    left = None if optimizer is None else optimizer.snapshot()
+    state = [network.owned, *([] if left is None else [left.state, left.keys])]
+    lr = None if optimizer is None else (optimizer.lr, optimizer.steps_done, optimizer.l2_summed)
+    return pickle.dumps([found, [array.copy() for array in state], network.step_keys, lr, model.predict(IRIS_X[:9])])
+
+
+SPOILT = {  # settings and arguments of a fit that is refused late, or fails in the middle
+    "weights": ({}, {"sample_weight": np.full(150, -1.0)}),
+    "weights of nothing": ({}, {"sample_weight": np.zeros(150)}),
+    "class weights of nothing": ({"class_weight": dict.fromkeys(range(3), 0.0)}, {}),
+    "a class weight that is none": ({"class_weight": {0: np.nan}}, {}),
+    "classes": ({}, {"y": np.linspace(0.0, 1.0, 150)}),
+    "classes of nothing": ({}, {"y": np.full(150, np.nan)}),
+    "features": ({}, {"X": np.full((150, 4), np.inf)}),
+    "lengths": ({}, {"X": np.ones((149, 4))}),
+    "layers": ({"hidden_layer_sizes": (5, 0)}, {}),
+    "an activation": ({"activation": "rely"}, {}),
+    "a loss": ({"loss": "poisson"}, {}),
+    "dropout": ({"dropout": 1.5}, {}),
+    "a dtype": ({"dtype": "float16"}, {}),
+    "a schedule": ({"schedule": "cosines"}, {}),
+    "a validation": ({}, {"validation": (IRIS_X, IRIS_Y + 1)}),
+    "a scoring": ({"scoring": "accuracies", "early_stopping": True}, {}),
+    "a scorer": ({"scoring": lambda *_: 1 / 0, "early_stopping": True}, {}),
+    "too few to hold out": ({"early_stopping": True, "validation_fraction": 0.001}, {}),
+    "a callback": ({"callbacks": ["none"]}, {}),
+    "divergence": ({"solver": "sgd", "learning_rate_init": 1e300}, {}),
+    **{point: ({"callbacks": [Failing(point)]}, {}) for point in ("on_train_begin", "on_steps", "on_measured")},
+    **{point: ({"callbacks": [Failing(point)]}, {}) for point in ("on_epoch_end", "on_train_end")},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", ["fit", "warm", "partial_fit"])
+def test_whatever_a_fit_raises_leaves_the_estimator_as_before(way):
+    settings = {"hidden_layer_sizes": 5, "random_state": 0, "max_iter": 3, "warm_start": way == "warm"}
+    model = MLPClassifier(**settings).partial_fit(IRIS_X, IRIS_Y, classes=[0, 1, 2]).partial_fit(IRIS_X, IRIS_Y)
+    before, plain = attributes_of(model), model.get_params()
+    raised = 0
+    for name, (changed, arguments) in SPOILT.items():
+        arguments = {"X": IRIS_X, "y": IRIS_Y} | arguments
+        if way == "partial_fit":
+            arguments.pop("validation", None)
+        try:
+            getattr(model.set_params(**plain).set_params(**changed), way.replace("warm", "fit"))(**arguments)
+        except Exception:
+            raised += 1
+            assert attributes_of(model.set_params(**plain)) == before, name
+        else:
+            assert way == "partial_fit", name  # which knows neither epochs nor callbacks
+            model = MLPClassifier(**settings).partial_fit(IRIS_X, IRIS_Y, classes=[0, 1, 2])
+            before = attributes_of(model.partial_fit(IRIS_X, IRIS_Y))
+    assert raised >= (12 if way == "partial_fit" else len(SPOILT))
+
+
+def test_an_interrupt_before_the_training_leaves_the_estimator_as_before(monkeypatch):
+    model = MLPClassifier(max_iter=2, random_state=0).fit(IRIS_X, IRIS_Y)
+    before = attributes_of(model)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.estimators.base.fit_epochs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(IRIS_X, BINARY_Y)
+    assert attributes_of(model) == before
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_training_that_runs_away_is_said():
+    y = 1e3 * IRIS_X[:, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        with refusal(ArithmeticError, "the loss", "lower", "scale the"):
+            MLPRegressor(solver="sgd", learning_rate_init=1.0, random_state=0).fit(IRIS_X, y)
+    with pytest.warns(
+        ConvergenceWarning, match="far above the .* that it began with; lower learning_rate_init"
+    ) as found:
+        MLPRegressor(  # it flies away, and then stays there
+            hidden_layer_sizes=5, solver="adam", learning_rate_init=1e6, random_state=0, max_iter=40, activation="tanh"
+        ).fit(IRIS_X, IRIS_X[:, 0])
+    says(
+        found[0].message, "ended at a loss of", "that it began with", "lower learning_rate_init, or scale the features"
+    )
+    with refusal(
+        ArithmeticError, "the loss with its penalty is inf in epoch 1", "lower learning_rate_init", "or alpha"
+    ):
+        MLPRegressor(alpha=1e308, random_state=0, learning_rate_init=1e-300).fit(IRIS_X, y)
+    with refusal(ValueError, "the loss is", "are not finite", "lower learning_rate_init, or scale the features"):
+        MLPRegressor(solver="sgd", learning_rate_init=1e300, random_state=0, batch_size=50).partial_fit(IRIS_X, y)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_no_class_is_missing_where_samples_are_held_out(classes):
+    """Of five samples of a rare class some are trained on and some are held out, whatever the seed."""
+    y = np.repeat(np.arange(classes), [5, *[95] * (classes - 1)])
+    X = np.random.default_rng(0).standard_normal((len(y), 3))
+    for seed in range(15):
+        model = MLPClassifier(validation_fraction=0.1)
+        model._targets(y, True)
+        Y = model._targets(y, False)
+        model.network_ = xpnet.Network([3, 2], backend=xpnet.select_backend("cpu"))
+        _, trained, _, (_, held, _) = split(model, X, Y, None, y, np.random.RandomState(seed))
+        assert len(held) == -(-len(y) // 10) and len(trained) + len(held) == len(y)
+        counts = np.bincount(held, minlength=classes)
+        assert 1 <= counts[0] <= 4
+    single = np.repeat(np.arange(classes), [1, *[20] * (classes - 1)])  # a class of one sample is trained on
+    model = MLPClassifier(early_stopping=True, max_iter=2, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X[: len(single)], single)
+
+
+def test_early_stopping_sees_the_validation():
+    stop = xpnet.EarlyStopping(patience=2)
+    reach = xpnet.StopAtScore(0.6, "val_accuracy")
+    for callbacks in ([stop], [reach]):
+        model = MLPClassifier(callbacks=callbacks, random_state=0, learning_rate_init=0.02)
+        model.fit(IRIS_X[::2], IRIS_Y[::2], validation=(IRIS_X[1::2], IRIS_Y[1::2]))
+        assert model.n_iter_ < 200
+    assert model.validation_scores_[-1] >= 0.6 > max([0.0, *model.validation_scores_[:-1]])
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")

@@ -1,11 +1,11 @@
 """The executing CUDA: real CuPy on a machine without a GPU.
 
-CuPy's own compiled code runs unchanged on a driver, a runtime and a cuBLAS over host memory; one module of CuPy's, which
-links NVIDIA's runtime statically, is rebuilt. Each CUDA text, xpnet's and CuPy's own, is compiled by NVRTC with CuPy's
-options, and by the C++ compiler to be run. What it cannot tell: times, cuBLAS's rounding and choices, CUB, and what
+CuPy's own compiled code runs unchanged on a driver, a runtime and a cuBLAS over host memory; the one module that links
+NVIDIA's runtime statically is rebuilt. NVRTC compiles each CUDA text, xpnet's and CuPy's own, with CuPy's options, and
+the C++ compiler makes of it what runs. It cannot tell times, cuBLAS's rounding and choices, what CUB does, nor what
 happens at once on a device.
 
-`python -m executing_cuda.build FOLDER` builds it, `activate(FOLDER)` makes this process use it, before CuPy is imported.
+`python -m executing_cuda.build FOLDER` builds it; `activate(FOLDER)`, before CuPy is imported, lets a process use it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Driver:
             getattr(library, name).restype = ctypes.c_longlong
 
     def __getattr__(self, name: str) -> int:
-        """How often something was asked: launches, products, uploads, reads, allocations, synchronizations, races, ..."""
+        """How often something was asked: launches, products, uploads, reads, copies, allocations, races, ..."""
         return self._library.executing_counted(name.encode())
 
     @contextmanager
@@ -123,6 +123,6 @@ class _Compiler(importlib.machinery.SourceFileLoader):
             made, mapping = compile_by_nvrtc(program, options, log_stream)
             if program.method != "cubin":
                 return made, mapping
-            return b"executing CUDA:" + bytes(library_of(program.src, options, folder)) + b"\0", mapping
+            return b"executing CUDA:" + library_of(program.src, options, folder).name.encode() + b"\0", mapping
 
         module._NVRTCProgram.compile = compile_twice

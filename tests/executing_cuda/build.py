@@ -1,7 +1,8 @@
 """Build the executing CUDA: `python -m executing_cuda.build FOLDER`, in the environment that holds CuPy.
 
-It takes CuPy's wheel and NVIDIA's headers and NVRTC as they are installed, CuPy's source distribution of the same version
-from pip, Cython and the C++ compiler. FOLDER then holds two libraries, and the one module of CuPy's that was rebuilt.
+It takes CuPy's wheel, NVIDIA's headers and NVRTC as they are installed, and CuPy's source distribution of the same
+version from pip. FOLDER then holds the libraries, the rebuilt module of CuPy's, and later the code of each CUDA text.
+Exit status: 0 if it is built, 3 if there is no C++ compiler or pip cannot fetch the source, 1 if something else fails.
 """
 
 from __future__ import annotations
@@ -10,21 +11,31 @@ import argparse
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
-HERE = Path(__file__).parent
-RUNTIME = "cupy_backends.cuda.api.runtime"  # links NVIDIA's runtime statically, so it alone is rebuilt
-WHEEL = "cupy-cuda13x"
+from . import HERE, RUNTIME
+from .host import prepare
+
+WHEEL, LIBS = "cupy-cuda13x", "cupy_backends/cuda/libs"
+CONSTANTS = (
+    "CUPY_USE_CUDA_PYTHON=False",
+    "CUPY_CUDA_VERSION=13020",
+    "CUPY_HIP_VERSION=0",
+    "CUPY_CUFFT_STATIC=False",
+    f"CUPY_CYTHON_VERSION={importlib.metadata.version('cython')}",
+)
 COMPILER = ("g++", "-shared", "-fPIC", "-std=c++17", "-w")
 NOT_SUPPORTED = {"libcuda.so.1": 801, "libcublas.so.13": 15}
-PROFILER = 'extern "C" { int cudaProfilerStart(void); int cudaProfilerStop(void); }'  # the header is in no other wheel
+PROFILER = 'extern "C" { int cudaProfilerStart(void); int cudaProfilerStop(void); }'  # all that its header is for
 CHILD = """\
 import sys
 from pathlib import Path
@@ -41,6 +52,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where it is to lie; made where it is missing")
     parser.add_argument("--source", type=Path, help="CuPy's source distribution; pip fetches it otherwise")
     options = parser.parse_args()
+    if shutil.which("g++") is None:
+        _stop("there is no C++ compiler, g++", 3)
     build(options.folder.resolve(), options.source)
 
 
@@ -48,9 +61,7 @@ def build(folder: Path, source: Path | None = None) -> None:
     """Build the libraries and the module into a folder; a module that lies there is taken as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     headers = importlib.metadata.distribution("nvidia-cuda-runtime").locate_file("nvidia/cu13/include")
-    (cublas,) = Path(str(importlib.metadata.distribution(WHEEL).locate_file("cupy_backends/cuda/libs"))).glob(
-        "cublas.*"
-    )
+    (cublas,) = Path(str(importlib.metadata.distribution(WHEEL).locate_file(LIBS))).glob("cublas.*")
     runtime = folder / f"runtime{sysconfig.get_config_var('EXT_SUFFIX')}"
     driver = folder / "libcuda.so.1"
     link = [f"-L{folder}", f"-l:{driver.name}", "-Wl,-rpath,$ORIGIN"]
@@ -66,6 +77,7 @@ def build(folder: Path, source: Path | None = None) -> None:
         _library(work, driver, "driver.cpp", _symbols(runtime, "U", "cuda"), [f"-I{headers}", "-ldl"])
         _library(work, folder / "libcublas.so.13", "cublas.cpp", _symbols(cublas, "U", "cublas"), ["-O3", *link])
         _library(work, folder / "libcublasLt.so.13", None, set(), [])  # CuPy asks that it is there
+    prepare(folder)
     children = folder / "children" / "sitecustomize.py"
     children.parent.mkdir(exist_ok=True)
     children.write_text(CHILD.format(tests=str(HERE.parent), folder=str(folder)), encoding="utf-8")
@@ -77,42 +89,19 @@ def _fetch(work: Path) -> Path:
     version = importlib.metadata.version(WHEEL)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "cupy"]
     command += ["--no-build-isolation", "--dest", str(work), f"cupy=={version}"]
-    _run(command, env={**os.environ, "CUPY_INSTALL_USE_STUB": "1"})
+    _run(command, status=3, env={**os.environ, "CUPY_INSTALL_USE_STUB": "1"})
     return work / f"cupy-{version}.tar.gz"
 
 
 def _runtime_source(work: Path, archive: Path) -> Path:
     """Translate the module to C++ with the constants that CuPy's own build gives it."""
-    from Cython import __version__ as cython
-    from Cython.Build import cythonize
-    from setuptools import Extension
-
     with tarfile.open(archive) as packed:
         packed.extractall(work, filter="data")
     (tree,) = [path for path in work.iterdir() if path.is_dir() and path.name.startswith("cupy-")]
-    constants = {
-        "CUPY_USE_CUDA_PYTHON": False,
-        "CUPY_CUDA_VERSION": 13020,
-        "CUPY_HIP_VERSION": 0,
-        "CUPY_CUFFT_STATIC": False,
-        "CUPY_CYTHON_VERSION": cython,
-    }
-    directives = {"linetrace": False, "profile": False, "freethreading_compatible": True}
-    before = Path.cwd()
-    os.chdir(tree)
-    try:
-        extension = Extension(RUNTIME, [f"{RUNTIME.replace('.', '/')}.pyx"], language="c++")
-        (made,) = cythonize(
-            [extension],
-            language_level=3,
-            show_all_warnings=False,
-            compile_time_env=constants,
-            compiler_directives=directives,
-            quiet=True,
-        )
-    finally:
-        os.chdir(before)
-    return tree / made.sources[0]
+    module = f"{RUNTIME.replace('.', '/')}.pyx"
+    command = [sys.executable, "-m", "cython", "--cplus", "-3", "-X", "freethreading_compatible=True"]
+    _run([*command, "-E", ",".join(CONSTANTS), module], cwd=tree)
+    return (tree / module).with_suffix(".cpp")
 
 
 def _library(work: Path, out: Path, source: str | None, needed: set[str], more: list[str]) -> None:
@@ -120,16 +109,8 @@ def _library(work: Path, out: Path, source: str | None, needed: set[str], more: 
     stubs, versions = work / "stubs.cpp", work / "versions"
     stubs.write_text("", encoding="utf-8")
     versions.write_text(f"{out.name} {{ global: *; }};", encoding="utf-8")
-    command = [
-        *COMPILER,
-        "-O2",
-        f"-Wl,-soname,{out.name}",
-        f"-Wl,--version-script,{versions}",
-        "-o",
-        str(out),
-        str(stubs),
-    ]
-    command += [str(HERE / source)] if source else []
+    link = [f"-Wl,-soname,{out.name}", f"-Wl,--version-script,{versions}", "-o", str(out)]
+    command = [*COMPILER, "-O2", *link, str(stubs), *([str(HERE / source)] if source else [])]
     _run([*command, *more])
     if missing := needed - _symbols(out, "T", ""):
         lines = [f'extern "C" int {name}() {{ return {NOT_SUPPORTED[out.name]}; }}\n' for name in sorted(missing)]
@@ -142,11 +123,16 @@ def _symbols(library: Path, kind: str, prefix: str) -> set[str]:
     return set(re.findall(rf" {kind} ({prefix}\w+)(?:@|$)", _run(["nm", "-D", str(library)]), re.MULTILINE))
 
 
-def _run(command: list[str], env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+def _run(command: list[str], status: int = 1, **how: Any) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, **how)
     if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        _stop(f"{' '.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}", status)
     return done.stdout
+
+
+def _stop(reason: str, status: int) -> NoReturn:
+    print(reason, file=sys.stderr)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

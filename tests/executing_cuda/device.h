@@ -66,15 +66,15 @@ static inline dim3 at(long long i, dim3 n) {
 struct Fiber { ucontext_t context; std::unique_ptr<char[]> stack; bool done; dim3 index; long long thread; };
 static Fiber* running;
 static ucontext_t home;
-static void (*body)(void*);
+static const Entry* entered;
 static void* arguments;
-static void enter() { body(arguments); running->done = true; swapcontext(&running->context, &home); }
+static void enter() { entered->call(entered->kernel, arguments); running->done = true; swapcontext(&running->context, &home); }
 
-static void run_block(void (*call)(void*), void* packed, const Launch& launch, long long first) {
+static void run_block(const Entry& entry, void* packed, const Launch& launch, long long first) {
   constexpr size_t size = 1 << 16;
   const long long n = (long long)blockDim.x * blockDim.y * blockDim.z;
   std::unique_ptr<Fiber[]> fibers(new Fiber[n]);
-  body = call, arguments = packed;
+  entered = &entry, arguments = packed;
   for (long long i = 0; i < n; i++) {
     Fiber& fiber = fibers[i];
     fiber.done = false, fiber.index = at(i, blockDim), fiber.thread = first + i, fiber.stack.reset(new char[size]);
@@ -100,42 +100,47 @@ template <class T> struct Parameter<T*> {
   static bool foreign(T* const& pointer) { return pointer && !executing_is_device(pointer, 1); }
 };
 
-template <auto kernel, bool waits, class F = decltype(kernel)> struct Kernel;
-template <auto kernel, bool waits, class... A> struct Kernel<kernel, waits, void (*)(A...)> {
-  typedef std::tuple<A...> Arguments;
+// What kernels of the same parameters share.
+template <class... A> struct Parameters {
+  typedef std::tuple<A...> Packed;
   template <size_t... i> static void* pack(void** from, std::index_sequence<i...>) {
-    return new Arguments(*(A*)from[i]...);
+    return new Packed(*(A*)from[i]...);
   }
   static void* pack(void** from) { return pack(from, std::index_sequence_for<A...>()); }
-  template <size_t... i> static int foreign(Arguments& given, std::index_sequence<i...>) {
+  template <size_t... i> static int foreign(Packed& given, std::index_sequence<i...>) {
     int found = -1;
     ((found < 0 && Parameter<A>::foreign(std::get<i>(given)) ? (void)(found = i) : (void)0), ...);
     return found;
   }
-  static int foreign(void* packed) { return foreign(*(Arguments*)packed, std::index_sequence_for<A...>()); }
-  static void drop(void* packed) { delete (Arguments*)packed; }
-  static void call(void* packed) { std::apply(kernel, *(Arguments*)packed); }
-  static void run(void* packed, const Launch& launch) {
-    gridDim = launch.grid, blockDim = launch.block;
-    const long long n_blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
-    const long long n_threads = (long long)blockDim.x * blockDim.y * blockDim.z;
-    for (long long turn = 0; turn < n_blocks; turn++) {
-      const long long block = place(turn, launch.block_stride, n_blocks);
-      blockIdx = at(block, gridDim);
-      executing_interval++;
-      if constexpr (waits) {
-        run_block(call, packed, launch, block * n_threads);
-      } else {
-        for (long long k = 0; k < n_threads; k++) {
-          const long long thread = place(k, launch.thread_stride, n_threads);
-          threadIdx = at(thread, blockDim), executing_thread = block * n_threads + thread;
-          call(packed);
-        }
-      }
+  static int foreign(void* packed) { return foreign(*(Packed*)packed, std::index_sequence_for<A...>()); }
+  static void drop(void* packed) { delete (Packed*)packed; }
+  static void call(void* kernel, void* packed) { std::apply((void (*)(A...))kernel, *(Packed*)packed); }
+};
+
+static void run(const Entry& entry, void* packed, const Launch& launch) {
+  gridDim = launch.grid, blockDim = launch.block;
+  const long long n_blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
+  const long long n_threads = (long long)blockDim.x * blockDim.y * blockDim.z;
+  for (long long turn = 0; turn < n_blocks; turn++) {
+    const long long block = place(turn, launch.block_stride, n_blocks);
+    blockIdx = at(block, gridDim);
+    executing_interval++;
+    if (entry.waits) {
+      run_block(entry, packed, launch, block * n_threads);
+      continue;
+    }
+    for (long long k = 0; k < n_threads; k++) {
+      const long long thread = place(k, launch.thread_stride, n_threads);
+      threadIdx = at(thread, blockDim), executing_thread = block * n_threads + thread;
+      entry.call(entry.kernel, packed);
     }
   }
-  static constexpr Entry entry = {pack, foreign, run, drop};
-};
+}
+
+template <class... A> constexpr Entry entry_of(void (*kernel)(A...), bool waits) {
+  typedef Parameters<A...> P;
+  return {P::pack, P::foreign, P::drop, P::call, run, (void*)kernel, waits};
+}
 
 }  // namespace executing
 

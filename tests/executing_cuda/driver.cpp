@@ -96,7 +96,9 @@ void read_at(const void* address) {
 void write_at(const void* address) {
   Access& cell = shadow[(uintptr_t)address];
   if (unordered(cell.writer, cell.written)) race("two threads write");
-  if (unordered(cell.reader, cell.read) || (cell.by_many && cell.read == executing_interval)) race("a thread writes what another reads");
+  if (unordered(cell.reader, cell.read) || (cell.by_many && cell.read == executing_interval)) {
+    race("a thread writes what another reads");
+  }
   cell.writer = executing_thread, cell.written = executing_interval, cell.by_many = false;
 }
 void accessed(const void* address, size_t size, bool writes) {
@@ -310,11 +312,12 @@ Status cuCtxGetCurrent(void** out) { *out = (void*)0x77; return 0; }
 Status cuCtxSetCurrent(void*) { return 0; }
 Status cuCtxGetDevice(int* out) { *out = 0; return 0; }
 
-static const char IMAGE[] = "executing CUDA:";  // before the path of a library, in the place of machine code
+static const char IMAGE[] = "executing CUDA:";  // before the name of a library, in the place of machine code
 Status cuModuleLoadData(void** out, const void* image) {
   LOCK;
   if (strncmp((const char*)image, IMAGE, sizeof IMAGE - 1)) { complain("a module of another compiler"); return 200; }
-  *out = dlopen((const char*)image + sizeof IMAGE - 1, RTLD_NOW | RTLD_LOCAL);
+  const std::string folder = getenv("XPNET_EXECUTING_CUDA");
+  *out = dlopen((folder + "/libraries/" + ((const char*)image + sizeof IMAGE - 1)).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!*out) { complain(dlerror()); return 200; }
   counts["modules"]++;
   return 0;
@@ -342,7 +345,7 @@ static void run(const Function& function, void* packed, executing::Launch launch
   shadow.clear();
   const unsigned before = _mm_getcsr();
   if (settings["flush_denormals"]) _mm_setcsr(before | 0x8040);  // CuPy compiles with -ftz=true
-  function.entry->run(packed, launch);
+  function.entry->run(*function.entry, packed, launch);
   _mm_setcsr(before);
   checking = false;
 }

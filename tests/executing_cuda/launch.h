@@ -10,8 +10,11 @@ struct Launch { Dim3 grid, block; long long block_stride, thread_stride; };
 struct Entry {
   void* (*pack)(void**);
   int (*foreign)(void*);  // the number of a pointer that is none to device memory, or -1
-  void (*run)(void*, const Launch&);
   void (*drop)(void*);
+  void (*call)(void* kernel, void* packed);  // for one thread
+  void (*run)(const Entry&, void* packed, const Launch&);
+  void* kernel;
+  bool waits;  // for the other threads of its block
 };
 
 }  // namespace executing

@@ -18,6 +18,7 @@ from xpnet.kernels.activations import (
     ACTIVATIONS,
     elu,
     elu_backward,
+    exp_minus_one,
     gelu,
     gelu_backward,
     gelu_gate,
@@ -158,6 +159,11 @@ def case_leaky_relu_backward(rng, n, batch):
 def case_elu(rng, n, batch):
     Z = draw(rng, n, batch)
     return elu, {"Z": Z, "work": scratch(n, batch)}, {"out": np.where(Z > 0, Z, np.expm1(Z))}
+
+
+def case_exp_minus_one(rng, n, batch):
+    Z = draw(rng, n, batch)
+    return exp_minus_one, {"Z": Z}, {"out": np.where(Z < 0, np.expm1(Z), -1e-30)}
 
 
 def case_elu_backward(rng, n, batch):
@@ -484,6 +490,10 @@ def case_nadam(rng, n, batch):
     )
 
 
+def case_uncorrected_eps(rng, n, batch):
+    return updates.uncorrected_eps, {"c2": np.full(1, 0.25), "eps": 0.3}, {"out": (np.full(1, np.nan), [0.6])}
+
+
 def case_nadam_rates(rng, n, batch):
     t = n * batch
     mu = 0.75 * (1 - 0.5 * 0.96 ** np.arange(1.0, t + 2))
@@ -573,12 +583,39 @@ def case_accumulated_mean(rng, n, batch):
     total = draw(rng, n * batch)
     return (
         updates.accumulated_mean,
-        {},
-        {
-            "total": (total, 0 * total),
-            "total_weight": (np.full(1, 4.0), [0.0]),
-            "gradient": (scratch(1, n * batch)[0], total / 4),
-        },
+        {"total_weight": np.full(1, 4.0)},
+        {"total": (total, 0 * total), "gradient": (scratch(1, n * batch)[0], total / 4)},
+    )
+
+
+def case_forget_weight(rng, n, batch):
+    return updates.forget_weight, {}, {"total_weight": (np.full(1, 4.0), [0.0])}
+
+
+def case_penalty_rate_of_samples(rng, n, batch):
+    return (
+        updates.penalty_rate,
+        {"l2": np.full(1, 0.6), "weight": float(batch)},
+        {"rate": (np.full(1, np.nan), [0.6 / batch])},
+    )
+
+
+def case_penalty_rate_of_weights(rng, n, batch):
+    weight = np.full(1, float(batch - 1))  # 0 too
+    rate = [0.6 / (batch - 1) if batch > 1 else 0.0]
+    return (
+        updates.penalty_rate,
+        {"l2": np.full(1, 0.6), "weight": np.maximum(weight, 1e-37)},
+        {"rate": (np.full(1, np.nan), rate)},
+    )
+
+
+def case_summed_l2_gradient(rng, n, batch):
+    W, dW = draw(rng, n * batch), draw(rng, n * batch)
+    return (
+        updates.summed_l2_gradient,
+        {"W": W, "work": scratch(1, n * batch)[0], "rate": 0.3},
+        {"dW": (dW, dW + 0.3 * W), "penalty": (np.full(1, np.nan), [0.15 * (W @ W)])},
     )
 
 
@@ -752,6 +789,18 @@ def unwritten(value):
     """What an array of that kind holds before anyone writes it."""
     bits = getattr(value, "dtype", None) == np.uint32
     return np.full(np.shape(value), 0xA5A5A5A5, np.uint32) if bits else scratch(*np.shape(value))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elu_and_selu_keep_all_digits_below_zero(dtype):
+    Z = np.append(-np.logspace(-37, 2.2, 999), 0.0).astype(dtype)[None]
+    exact = np.expm1(Z.astype(np.float64))
+    with np.errstate(all="ignore"):
+        for kernel, factor in ((elu, 1.0), (selu, SELU_LEFT)):
+            out, work = np.empty_like(Z), np.empty_like(Z)
+            kernel(np, Z, out, work)
+            np.testing.assert_allclose(out, factor * exact, rtol=3 * np.finfo(dtype).eps)
+            assert out[0, -1] == 0.0
 
 
 @pytest.mark.pairwise(name=list(CASES), dtype=[np.float64, np.float32], shape=SHAPES)

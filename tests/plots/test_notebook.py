@@ -37,5 +37,8 @@ def test_in_a_notebook_one_picture_grows_with_the_epochs():
         assert kinds == ["display_data", *["update_display_data"] * (n_pictures - 1)]
         pictures = [data["image/png"] for at, _, data in client.shown if at == index]
         assert len(set(pictures)) == n_pictures and all(picture.startswith("iVBORw0KGgo") for picture in pictures)
-        (output,) = notebook.cells[index].outputs  # one place, with the last picture in it
+        outputs = notebook.cells[index].outputs
+        (output,) = [item for item in outputs if item.output_type == "display_data"]  # one place, the last picture
+        line = "".join(item.text for item in outputs if item.output_type == "stream").rstrip().rsplit("\r", 1)[-1]
+        assert line.startswith(f"epoch {(3, 5)[index]}/") and "val_accuracy" in line
         assert output["data"]["image/png"].strip() == pictures[-1].strip()

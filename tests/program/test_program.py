@@ -488,8 +488,8 @@ def test_calls_of_a_step(network, n_calls):
     [  # forward and backward
         ("relu", 1 + 2),
         ("leaky_relu", 2 + 3),
-        ("elu", 4 + 3),
-        ("selu", 7 + 6),
+        ("elu", 7 + 3),
+        ("selu", 12 + 6),
         ("sigmoid", 4 + 3),
         ("tanh", 1 + 3),
         ("softplus", 4 + 5),

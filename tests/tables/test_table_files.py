@@ -13,7 +13,7 @@ import pytest
 from refusals import refusal, says
 
 import xpnet
-from xpnet.tables.files import is_table, read_table, write_table
+from xpnet.tables.files import is_table, read_table, write_rows, write_table
 
 PLAIN = b"a,b,y\n1,x,1.5\n2,z,2.5\n"
 
@@ -55,6 +55,50 @@ def test_text_columns_stay_text_and_words_for_missing_are_missing(read):
     frame = read(b"a,b\n01,NA\n2,7\n", text_columns=["a", "not there"])
     assert list(frame["a"]) == ["01", "2"]
     assert frame["b"].isna().tolist() == [True, False]
+
+
+BLANKS = b" a ,b\t, y\n 1 , x ,\t1.5 \n2\t,z \t,2.5\n3, NA ,\t\n4, , 1 \n"
+
+
+def test_blanks_at_both_ends_of_names_and_values_do_not_count(read):
+    frame = read(BLANKS)
+    assert list(frame.columns) == ["a", "b", "y"] and frame["a"].tolist() == [1, 2, 3, 4]
+    assert frame["b"].tolist()[:2] == ["x", "z"] and frame["b"].isna().tolist() == [False, False, True, True]
+    assert frame["y"].isna().tolist() == [False, False, True, False] and frame["y"].dtype == float
+    assert read(b"y,b\nyes,1\nyes ,2\n yes,3\n")["y"].unique().tolist() == ["yes"]
+    assert read(BLANKS.replace(b"\n", b"\r\n")).equals(frame)
+
+
+def test_blanks_within_quotes_count(read):
+    frame = read(b'" a ","b" ,c\n" x ", "y, z" ,u\n"x","y ""q"" ", 5" wide \n')
+    assert frame.to_dict("list") == {" a ": [" x ", "x"], "b": ["y, z", 'y "q" '], "c": ["u", '5" wide']}
+
+
+def test_blanks_of_parquet_do_not_count_either(tmp_path):
+    frame = pd.DataFrame({" y ": ["yes", "yes ", None], "c": pd.Categorical(["a ", "b", "a"]), "n": [1, 2, 3]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")
+    assert list(found.columns) == ["y", "c", "n"] and found["n"].tolist() == [1, 2, 3]
+    assert found["y"].tolist()[:2] == ["yes", "yes"] and found["y"].isna().tolist() == [False, False, True]
+    assert found["c"].tolist() == ["a", "b", "a"] and found["c"].dtype == "category"
+    pd.DataFrame({"a": [1], "a ": [2]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="two columns 'a'"):
+        read_table(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("write", ["table", "rows"])
+def test_numbers_are_written_with_all_their_digits(tmp_path, dtype, write):
+    """Dates in seconds differ far behind the ninth digit."""
+    values = np.concatenate([1.7e9 + 20 * np.random.default_rng(0).random(300), [1 / 3, 1e-300, -0.1]]).astype(dtype)
+    if write == "table":
+        write_table(tmp_path / "t.csv", {"y": values})
+    else:
+        write_rows(tmp_path / "t.csv", values[:, None], ["y"])
+    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    header, *lines = text.splitlines()
+    assert header == "y" and [dtype(line) for line in lines] == values.tolist()
+    assert lines[-1] == "-0.1" and lines[-3] == repr(values[-3].item() if dtype is np.float64 else 0.33333334)
 
 
 def test_parquet_and_its_index(tmp_path):

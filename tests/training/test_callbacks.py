@@ -12,8 +12,9 @@ from refusals import refusal, says
 import xpnet
 from xpnet import SGD, Budget, Callback, Dataset, EarlyStopping, Network, StopAtScore
 from xpnet.plots.curves import score_names
-from xpnet.training.callbacks import HistoryFile, ProgressBar, ReduceOnPlateau
+from xpnet.training.callbacks import HistoryFile, ReduceOnPlateau
 from xpnet.training.metrics import METRICS, Metric
+from xpnet.training.progress import ProgressBar
 from xpnet.training.records import History, json_line, lower_is_better, read_history
 from xpnet.training.schedules import Cosine
 

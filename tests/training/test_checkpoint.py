@@ -568,3 +568,78 @@ def test_a_state_may_be_empty_and_its_arrays_keep_their_type(backend, tmp_path):
             assert again.loaded == {}
         else:
             assert again.loaded["counts"].dtype == np.int64 and int(again.loaded["counts"][0]) == expected
+
+
+class Memory(Callback):
+    """Has whatever state it is given, and keeps what it gets back."""
+
+    def __init__(self, state):
+        self.kept = state
+
+    def state(self):
+        return self.kept
+
+    def load_state(self, state):
+        self.kept = state
+
+
+def test_a_state_comes_back_however_its_arrays_lie_in_memory(float64_cpu, tmp_path):
+    whole = np.arange(24.0).reshape(4, 6)
+    arrays = {
+        "turned": whole.T,
+        "strided": whole[::2, 1::3],
+        "reversed": whole[::-1, ::-1],
+        "spread": np.broadcast_to(whole[0], (5, 6)),
+        "fortran": np.asfortranarray(whole),
+        "a part": whole[1:3, 2:4],
+        "the other end": whole.astype(whole.dtype.newbyteorder()),
+        "a number": np.array(3.5),
+        "nothing": whole[:0],
+        "half": whole.astype(np.float16)[:, ::-1],
+        "truth": whole.T > 5,
+        "bytes": whole.astype(np.uint8).T,
+        "masked": np.ma.masked_array(whole, whole > 3).T,
+    }
+    numbers = {"single": np.float32(0.25), "count": np.int64(7), "yes": np.bool_(True), "many": [np.float32(2), "x"]}
+    options = {"epochs": 1, "batch_size": 4}
+    data = labelled(8)
+    for callback in (Memory(arrays | numbers), Memory({})):
+        network = Network([6, 3], backend=float64_cpu)
+        path = tmp_path / "run.checkpoint"
+        resume = {"resume": path} if path.exists() else {}
+        xpnet.train(network, data, SGD(), callbacks=[callback, Checkpoint(path)], **options, **resume)
+    for name, array in arrays.items():
+        found = callback.kept[name]
+        assert (found.shape, found.dtype) == (array.shape, array.dtype.newbyteorder("=")), name
+        np.testing.assert_array_equal(found, np.asarray(array))
+    assert {name: callback.kept[name] for name in numbers} == {
+        "single": 0.25,
+        "count": 7,
+        "yes": True,
+        "many": [2, "x"],
+    }
+    with safe_open(path, framework="numpy") as file:
+        assert file.get_slice("callbacks.0.spread").get_shape() == [5, 6]
+
+
+@pytest.mark.parametrize("value", [{1, 2}, np.array(["a"]), np.zeros(2, complex), np.zeros(2, np.longdouble), object()])
+def test_a_state_that_no_file_has_is_refused_before_the_first_step(float64_cpu, tmp_path, value):
+    network = Network([6, 3], backend=float64_cpu)
+    before = network.owned.copy()
+    with refusal(TypeError, "the state of Memory", "needed are numbers, texts, lists", "return these from state()"):
+        callbacks = [Memory({"value": value}), Checkpoint(tmp_path / "run.checkpoint")]
+        xpnet.train(network, labelled(8), SGD(), epochs=1, callbacks=callbacks)
+    np.testing.assert_array_equal(network.owned, before)
+
+
+def test_records_hold_numbers_of_numpy(float64_cpu, tmp_path):
+    class Adds(Callback):
+        def on_measured(self, record, network):
+            record |= {"val_mine": np.float32(0.5), "train_count": np.int64(3), "val_none": np.float32("nan")}
+
+    path = tmp_path / "history.jsonl"
+    callbacks = [Adds(), HistoryFile(path), Checkpoint(tmp_path / "run.checkpoint")]
+    xpnet.train(Network([6, 3], backend=float64_cpu), labelled(8), SGD(), epochs=1, callbacks=callbacks)
+    record = read_history(path)[-1]
+    assert (record["val_mine"], record["train_count"], record["val_none"]) == (0.5, 3, None)
+    assert load_checkpoint(tmp_path / "run.checkpoint").history[-1]["val_mine"] == 0.5

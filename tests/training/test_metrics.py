@@ -214,6 +214,7 @@ def test_evaluate_refuses_unknown_metrics():
     says(error, "metrics is the text 'f1'", "it must be a list of names", "metrics=('f1',)")
 
 
+@pytest.mark.filterwarnings("ignore:the features are .* far outside")
 def test_predictions_that_are_not_finite_do_not_end_a_sound_training(tmp_path):
     """The validation has a sample beyond what float32 can multiply."""
     rng = np.random.default_rng(3)

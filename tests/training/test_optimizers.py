@@ -381,9 +381,10 @@ def test_the_update_is_two_calls_for_the_whole_network():
 
 def test_slot_rows_hold_the_rate_of_every_step_in_float64():
     rows = SGD(lr=0.3).slot_rows(4)
-    assert rows.shape == (4, len(SGD.slots)) and rows.dtype == np.float64
+    assert rows.shape == (4, len(SGD().slots)) and rows.dtype == np.float64
     assert rows.tolist() == [[0.3]] * 4
-    assert SGD.slots == ("lr",)
+    assert SGD().slots == ("lr",)
+    assert SGD(lr=0.3, l2_summed=0.2).slot_rows(2).tolist() == [[0.3, 0.2]] * 2
 
 
 def test_the_rate_may_change_between_steps():
@@ -470,10 +471,76 @@ def test_only_the_rate_may_change():
     assert repr(Nesterov()) == "Nesterov(lr=0.1, momentum=0.9)"
 
 
-def test_l2_summed_is_divided_by_the_samples_of_each_step(float64_cpu):
+def l2_summed_by_hand(theta, X, Y, w, n_weights, l2_summed):
+    """theta after an SGD step of rate 0.1 on a squared error of one linear layer, in float64, and the penalty."""
+    W, b = theta[: X.shape[0] * Y.shape[0]].reshape(Y.shape[0], -1), theta[n_weights:][: len(Y), None]
+    error = (W @ X + b - Y) * w / w.sum()
+    updated = theta.copy()
+    updated[: W.size] -= 0.1 * (error @ X.T + l2_summed / w.sum() * W).ravel()
+    updated[n_weights:][: len(Y)] -= 0.1 * error.sum(axis=1)
+    return updated, l2_summed / 2 / w.sum() * (W**2).sum()
+
+
+@pytest.mark.parametrize("engine", ["replay", "compiled"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_l2_summed_is_divided_by_the_weight_of_the_whole_update(float64_cpu, engine, weighted, accumulate):
+    """Whatever steps it was added up from, the last of them short."""
+    rng = np.random.default_rng(0)
+    X, Y, w = rng.standard_normal((3, 25)), rng.standard_normal((2, 25)), np.ones(25)
+    if weighted:
+        w = rng.integers(0, 5, 25) * 1.0
+    network = xpnet.Network([3, 2], loss="squared_error", backend=float64_cpu)
+    data = Dataset(X, Y, w if weighted else None)
+    relative, theta, n_weights = w / w.mean(), network.parameters.flat.copy(), network.parameters.layout.n_weights
+    options = {"batch_size": 8, "accumulate": accumulate, "shuffle": False, "engine": engine}
+    for part in [slice(0, 25)] if accumulate == 4 else [slice(i, i + 8) for i in range(0, 25, 8)]:
+        theta, _ = l2_summed_by_hand(theta, X[:, part], Y[:, part], relative[part], n_weights, 0.6)
+    xpnet.train(network, data, SGD(0.1, l2_summed=0.6), epochs=1, **options)
+    np.testing.assert_allclose(network.parameters.flat, theta, rtol=1e-12, atol=1e-15)
+
+
+def test_l2_summed_may_change_and_takes_no_update_without_weight(float64_cpu):
     X, Y = np.random.default_rng(0).standard_normal((2, 3, 8))
-    for n in (8, 5):  # another batch is another share
-        networks = [xpnet.Network([3, 3], loss="squared_error", backend=float64_cpu) for _ in range(2)]
-        for network, optimizer in zip(networks, (SGD(0.1, l2_summed=0.6), SGD(0.1, l2=0.6 / n)), strict=True):
-            xpnet.step(network, optimizer, X[:, :n], Y[:, :n])
-        np.testing.assert_allclose(*(network.parameters.flat for network in networks), rtol=1e-14)
+    network, optimizer = xpnet.Network([3, 3], loss="squared_error", backend=float64_cpu), SGD(0.1, l2_summed=0.6)
+    theta, n_weights = network.parameters.flat.copy(), network.parameters.layout.n_weights
+    for l2_summed in (0.6, 0.2):
+        optimizer.l2_summed = l2_summed
+        xpnet.step(network, optimizer, X, Y)
+        theta, _ = l2_summed_by_hand(theta, X, Y, np.ones(8), n_weights, l2_summed)
+        np.testing.assert_allclose(network.parameters.flat, theta, rtol=1e-13)
+    before = network.parameters.flat.copy()
+    assert xpnet.step(network, optimizer, X, Y, np.zeros(8)) == 0.0
+    np.testing.assert_array_equal(network.parameters.flat, before)
+    data = Dataset(X, Y, np.repeat([0.0, 1.0], 4))  # the first update of an epoch has no weight
+    for accumulate in (1, 2):
+        optimizer = SGD(0.1, l2_summed=0.6)
+        options = {"epochs": 1, "batch_size": 4 // accumulate, "accumulate": accumulate, "shuffle": False}
+        twin = xpnet.Network([3, 3], loss="squared_error", backend=float64_cpu)
+        start = twin.parameters.flat.copy()
+        xpnet.train(twin, data, optimizer, **options)
+        expected, _ = l2_summed_by_hand(start, X[:, 4:], Y[:, 4:], np.full(4, 2.0), n_weights, 0.6)
+        np.testing.assert_allclose(twin.parameters.flat, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-38, 1e-31, 1e30, 1e38, 1e300])
+def test_no_scale_of_the_weights_changes_a_step_or_a_measure(size):
+    """Its sum may leave the range of float32, or of float64."""
+    dtype = "float64" if not 1e-38 < size < 1e38 else "float32"
+    backend = select_backend("cpu", dtype)
+    rng = np.random.default_rng(0)
+    X, Y = (backend.to_device(rng.standard_normal((3, 2048))) for _ in range(2))
+    weights = rng.integers(0, 4, 2048).astype(backend.dtype)
+    found = []
+    for w in (weights, (weights * size / 4).astype(backend.dtype)):
+        network, optimizer = xpnet.Network([3, 3], loss="squared_error", backend=backend), SGD(0.1)
+        found.append([network.evaluate_loss(X, Y, w), *network.gradients(X, Y, w).flat])
+        found[-1] += [xpnet.step(network, optimizer, X, Y, w), *network.parameters.flat]
+        data = Dataset(X, Y, w)
+        found[-1] += [xpnet.train(network, data, optimizer, epochs=1)[-1]["train_loss"]]
+        found[-1] += [xpnet.evaluate(network, data)["loss"], *network.parameters.flat]
+    error = network.forward(X).astype(float) - Y
+    assert found[0][-1 - network.parameters.flat.size] == pytest.approx(
+        np.average((error**2).sum(axis=0) / 2, weights=weights), rel=1e-5
+    )
+    np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import xpnet
 from xpnet import SGD, Callback, Dataset, Network, TrainingDiverged
 from xpnet.datasets import load_mnist
 from xpnet.network.parameters import random_generator
+from xpnet.training.memory_plan import memory_plan
 
 MNIST = Path(__file__).parents[3] / "shared/data/mnist"
 
@@ -353,6 +356,9 @@ def test_an_interrupt_while_weights_run_away_gives_the_last_good_ones_back(float
     assert np.array_equal(network.parameters.flat, before)
 
 
+OF_DEVICE = {"cuda": {"precision"}}  # fields of the records of steps there
+
+
 def without_seconds(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
@@ -364,11 +370,11 @@ def test_records_hold_these_fields_and_repeat_bit_by_bit(backend):
         return without_seconds(history), backend.to_host(network.parameters.flat)
 
     plain, theta = run(seed=5)
-    fields = {"epoch", "train_loss", "steps", "bytes_uploaded", "engine"}
-    assert all(set(record) - {"threads", "precision"} == fields for record in plain)
-    judged, theta_judged = run(seed=5, validation=labelled(8))
-    assert set(judged[0]) - {"threads", "precision"} == {*fields, "val_loss", "val_accuracy"}
-    assert judged == run(seed=5, validation=labelled(8))[0]
+    fields = {"epoch", "train_loss", "steps", "bytes_uploaded", "engine"} | OF_DEVICE.get(backend.device, set())
+    assert all(set(record) - {"threads"} == fields for record in plain)
+    judged, theta_judged = run(seed=5, validation=labelled(8), keep_best=False)
+    assert all(set(record) - {"threads"} == {*fields, "val_loss", "val_accuracy"} for record in judged)
+    assert judged == run(seed=5, validation=labelled(8), keep_best=False)[0]
     np.testing.assert_array_equal(theta, theta_judged)  # looking on changes nothing
     # The training seed alone decides the order: from equal weights another one ends elsewhere.
     other, theta_other = run(seed=6)
@@ -628,9 +634,11 @@ def test_metrics_of_every_epoch_equal_evaluate_and_upload_nothing_anew(backend):
     validation = labelled(2100, dtype=np.uint8)  # more than two chunks
     network = Network([6, 4, 3], backend=backend, seed=1)
     metrics = ("f1", "accuracy", "top_k_accuracy")
-    history = xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=5, validation=validation, metrics=metrics)
+    options = {"validation": validation, "metrics": metrics, "keep_best": False}
+    history = xpnet.train(network, labelled(), SGD(), epochs=2, batch_size=5, **options)
     fields = {"epoch", "train_loss", "val_loss", "val_accuracy", "val_f1", "val_top_k_accuracy", "steps", "seconds"}
-    assert all(set(record) - {"threads", "precision"} == {*fields, "bytes_uploaded", "engine"} for record in history)
+    fields |= {"bytes_uploaded", "engine"} | OF_DEVICE.get(backend.device, set())
+    assert all(set(record) - {"threads"} == fields for record in history)
     final = xpnet.evaluate(network, validation, metrics)
     assert all(history[-1][f"val_{name}"] == final[name] for name in (*metrics, "loss"))
     if backend.device != "cpu":  # an order and its rates, and validation's order: predictions are made where X lies
@@ -660,3 +668,100 @@ def test_large_weights_whose_sum_overflows_are_finite():
     network.parameters.flat[:2] = 3e38
     history = xpnet.train(network, Dataset(np.zeros((2, 4)), np.zeros(4)), SGD(), epochs=1)
     assert history[-1]["train_loss"] == 0.0
+
+
+def test_a_class_that_is_validated_and_never_trained_on_is_said(float64_cpu):
+    X, labels = np.random.default_rng(0).standard_normal((3, 40)), np.repeat([0, 1, 2], [20, 15, 5])
+    data = Dataset.from_labels(X, labels)
+    network = Network([3, 3], backend=float64_cpu)
+    sorted_parts = data.subset(slice(0, 34)), data.subset(slice(34, None))  # as the last rows of a sorted file
+    with pytest.warns(UserWarning, match="never|none of it") as found:
+        xpnet.train(network, sorted_parts[0], SGD(), epochs=1, batch_size=8, validation=sorted_parts[1])
+    says(found[0].message, "5 samples of class 2", "have none of it", "dataset.split(0.1, stratify=True)")
+    weighted = Dataset(data.X, data.Y, np.where(labels == 1, 0.0, 1.0))
+    with pytest.warns(UserWarning, match="class 1"):
+        xpnet.train(network, weighted, SGD(), epochs=1, batch_size=8, validation=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xpnet.train(network, *data.split(0.2, stratify=True)[:1], SGD(), epochs=1, validation=data)
+
+
+@pytest.mark.parametrize(("n_samples", "asked", "batch"), [(99, None, 32), (20, None, 20), (99, "all", 99), (99, 7, 7)])
+def test_samples_of_a_step(float64_cpu, n_samples, asked, batch):
+    """32 unless something else is said, or as many as there are."""
+    network, n_steps = Network([6, 3], backend=float64_cpu), -(-n_samples // batch)
+    assert xpnet.train(network, labelled(n_samples), SGD(), epochs=1, batch_size=asked)[-1]["steps"] == n_steps
+    assert [*xpnet.epochs(network, labelled(n_samples), SGD(), epochs=1, batch_size=asked)][-1]["steps"] == n_steps
+    plans = [memory_plan(network, labelled(n_samples), SGD(), batch_size=size) for size in (asked, batch)]
+    assert plans[0] == plans[1]
+
+
+def test_a_number_of_samples_that_cannot_be(float64_cpu):
+    network = Network([6, 3], backend=float64_cpu)
+    with refusal(ValueError, "batch_size is 'al'", "choose one of 'all'", "did you mean 'all'"):
+        xpnet.train(network, labelled(), SGD(), epochs=1, batch_size="al")
+
+
+class Scripted(Callback):
+    """Stands in for what is measured on the validation, and says which weights each epoch had."""
+
+    def __init__(self, losses):
+        self.losses, self.weights = losses, []
+
+    def on_measured(self, record, network):
+        record["val_loss"] = self.losses[record["epoch"]]
+        self.weights.append(network.owned.copy())
+
+
+def test_with_a_validation_the_best_weights_are_kept(float64_cpu, tmp_path):
+    network, losses = Network([6, 3], backend=float64_cpu), [3.0, 2.0, 1.0, float("nan"), 1.5]
+    script, options = Scripted(losses), {"epochs": 4, "batch_size": 5, "validation": labelled(9)}
+    history = xpnet.train(network, labelled(), SGD(), callbacks=[script], **options)
+    assert [record.get("chosen_epoch") for record in history] == [None] * 4 + [2]
+    np.testing.assert_array_equal(network.owned, script.weights[2])
+    assert not np.array_equal(network.owned, script.weights[4])
+    for more in ({"keep_best": False}, {"callbacks": [xpnet.KeepBest("train_loss")]}, {"validation": None}):
+        others = [Scripted(losses), *more.pop("callbacks", [])]
+        history = xpnet.train(network, labelled(), SGD(), **options | {"callbacks": others} | more)
+        chosen = history[-1].get("chosen_epoch")
+        assert chosen in (None, int(np.argmin(history.column("train_loss"))))
+        np.testing.assert_array_equal(network.owned, others[0].weights[4 if chosen is None else chosen])
+    path = tmp_path / "run.checkpoint"  # a run that goes on keeps what it had
+    for epochs in (3, 4):
+        network = Network([6, 3], backend=float64_cpu)
+        resume = {"resume": path} if epochs == 4 else {}
+        callbacks = [Scripted(losses), xpnet.Checkpoint(path, steps=1)]
+        history = xpnet.train(network, labelled(), SGD(), callbacks=callbacks, **options | {"epochs": epochs} | resume)
+    assert history[-1]["chosen_epoch"] == 2
+    np.testing.assert_array_equal(network.owned, script.weights[2])
+
+
+class Screen(io.StringIO):
+    """Where progress goes; a terminal, or the stream of a notebook, if it says so."""
+
+    def __init__(self, is_terminal):
+        super().__init__()
+        self.isatty = lambda: is_terminal
+
+
+def test_a_line_shows_the_run_where_somebody_sees_it(float64_cpu, monkeypatch, capsys):
+    notebook = type("OutStream", (Screen,), {"__module__": "ipykernel.iostream"})
+    for screen, progress, is_shown in (
+        (Screen(True), None, True),
+        (notebook(False), None, True),
+        (Screen(False), None, False),
+        (Screen(True), False, False),
+        (Screen(False), True, True),
+        (None, None, False),
+    ):
+        monkeypatch.setattr("sys.stderr", screen)
+        network = Network([6, 3], backend=float64_cpu)
+        options = {"epochs": 3, "batch_size": 5, "validation": labelled(9), "progress": progress}
+        history = xpnet.train(network, labelled(), SGD(), **options)
+        text = "" if screen is None else screen.getvalue()
+        assert bool(text) == is_shown
+        if is_shown:
+            line = text.rstrip("\n").rsplit("\r", 1)[-1]
+            assert line.startswith("epoch 3/3: 100%") and f"val_accuracy {history[-1]['val_accuracy']:.4f}" in line
+            assert text.endswith("\n")  # it stays
+    assert capsys.readouterr() == ("", "")

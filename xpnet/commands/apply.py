@@ -15,7 +15,7 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, add_device, check_writable
 from xpnet.commands.data import load_again
 from xpnet.commands.loop_options import add_metrics
-from xpnet.commands.report import metrics_text
+from xpnet.commands.report import metrics_text, warnings_said
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
 from xpnet.data.dataset import Dataset
@@ -88,6 +88,11 @@ def add_parsers(commands: Any) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Run `xpnet evaluate`: loss and accuracy on the samples held out and on the test set, or else on all."""
+    with warnings_said():
+        return _evaluate(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
     run = Path(arguments.directory)
     config = runs.read_config(run)
     network = Network.load(run / runs.MODEL, backend_of(arguments, config))
@@ -123,6 +128,11 @@ def _parts(
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Run `xpnet predict`."""
+    with warnings_said():
+        return _predict(arguments)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
     out, run = Path(arguments.out), Path(arguments.directory)
     if out.resolve() == Path(arguments.input).resolve():
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")

@@ -13,6 +13,7 @@ from typing import Any
 from xpnet.backend import DEVICES, check_device
 from xpnet.checks import check_number, check_option
 from xpnet.commands.wording import in_options
+from xpnet.files import check_target
 
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 
@@ -171,6 +172,7 @@ def check_writable(flag: str, text: str) -> None:
     folder = Path(text).parent
     if text == "" or Path(text).is_dir():
         raise UsageError(f"{flag} is {text!r}, a folder; name a file")
+    check_target(text)
     if not folder.is_dir():
         raise FileNotFoundError(f"{flag} {text}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK):

@@ -33,7 +33,7 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
     for flag, text in (
         ("l1", "add the gradient of X * sum |W|"),
         ("l2", "add the gradient of X / 2 * sum W^2"),
-        ("l2_summed", "add the gradient of X / 2 * sum W^2 / n, n the samples of the step: scikit-learn's alpha"),
+        ("l2_summed", "add the gradient of X / 2 * sum W^2 / n, n the samples of the update: scikit-learn's alpha"),
         ("clip_norm", "limit of the gradient's norm"),
         ("clip_value", "limit of each element of the gradient, before its norm"),
         ("max_norm", "limit of the norm of each unit's incoming weights"),

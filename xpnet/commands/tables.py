@@ -107,7 +107,7 @@ def naming(path: Path) -> Iterator[None]:
 def keep_preprocessing(run: Path, table: Preprocessing | None) -> None:
     """Write the preprocessing into a run's directory."""
     if table is not None:
-        write_atomically(run / runs.TABLE, (table.to_json() + "\n").encode())
+        write_atomically(runs.inside(run, runs.TABLE), (table.to_json() + "\n").encode())
 
 
 def check_preprocessing(run: Path, table: Preprocessing | None) -> None:

@@ -32,12 +32,13 @@ from xpnet.commands.tables import check_preprocessing, describe, keep_preprocess
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import check_engine, check_precision
 from xpnet.network.network import Network
-from xpnet.training.callbacks import Callback, HistoryFile, ProgressBar, ReduceOnPlateau
+from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
 from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import epochs
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.placing import settle
+from xpnet.training.progress import ProgressBar
 
 LONG_RUN = 10**9  # stands for the number of updates until the data are known
 
@@ -82,51 +83,51 @@ def run(arguments: argparse.Namespace) -> int:
     _check_loaded(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
-    run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
-    keep_preprocessing(run, data.table)
-    metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
-    report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
-    interruption = Interruption(run / runs.CHECKPOINT)
-    callbacks: list[Callback] = [
-        *_in_units(data, metrics),
-        *plateau,
-        *stops,
-        HistoryFile(run / runs.HISTORY),
-        report,
-        make_checkpoint(arguments, run),
-        interruption,
-    ]
-    if sys.stderr.isatty() and not arguments.quiet:
-        callbacks.insert(0, ProgressBar(sys.stderr))
-    with warnings_said():
-        # A checkpoint that does not fit is refused here, before anything of the run is written over.
-        records = epochs(
-            network,
-            data.training,
-            optimizer,
-            epochs=arguments.epochs,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
-            validation=data.validation,
-            callbacks=callbacks,
-            accumulate=arguments.accumulate,
-            metrics=metrics,
-            engine=arguments.engine,
-            precision=arguments.precision,
-            resume=resume,
-        )
-        keep_epochs(arguments, run)
-        model = run / runs.MODEL
-        ending = _model_saved_at_the_end(network, optimizer, model, report)
-        with _resume_told(arguments, run), interruption.listening(), ending:
-            if not arguments.quiet:
-                _announce(arguments, network, optimizer, data, run)
-            for _ in records:
-                pass
-    with _averaged(network, optimizer):
-        report.summary(*_measured(network, data, metrics), network, str(run))
-        if arguments.plot:
-            _draw(arguments, report, network, data, run)
+    with open_run(arguments, _config(arguments, network, optimizer, plateau, data)) as (run, resume):
+        keep_preprocessing(run, data.table)
+        metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
+        report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
+        interruption = Interruption(run / runs.CHECKPOINT)
+        callbacks: list[Callback] = [
+            *_in_units(data, metrics),
+            *plateau,
+            *stops,
+            HistoryFile(run / runs.HISTORY),
+            report,
+            make_checkpoint(arguments, run),
+            interruption,
+        ]
+        if sys.stderr.isatty() and not arguments.quiet:
+            callbacks.insert(0, ProgressBar(sys.stderr))
+        with warnings_said():
+            # A checkpoint that does not fit is refused here, before anything of the run is written over.
+            records = epochs(
+                network,
+                data.training,
+                optimizer,
+                epochs=arguments.epochs,
+                batch_size=arguments.batch_size,
+                seed=arguments.seed,
+                validation=data.validation,
+                callbacks=callbacks,
+                accumulate=arguments.accumulate,
+                metrics=metrics,
+                engine=arguments.engine,
+                precision=arguments.precision,
+                resume=resume,
+            )
+            keep_epochs(arguments, run)
+            model = run / runs.MODEL
+            ending = _model_saved_at_the_end(network, optimizer, model, report)
+            with _resume_told(arguments, run), interruption.listening(), ending:
+                if not arguments.quiet:
+                    _announce(arguments, network, optimizer, data, run)
+                for _ in records:
+                    pass
+        with _averaged(network, optimizer):
+            report.summary(*_measured(network, data, metrics), network, str(run))
+            if arguments.plot:
+                _draw(arguments, report, network, data, run)
     return 0
 
 

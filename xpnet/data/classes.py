@@ -101,12 +101,27 @@ def weights_by_class(
     return per_class[labels] * (1.0 if weights is None else weights)
 
 
-def stratified(order: NDArray[Any], labels: NDArray[Any], n_chosen: int) -> NDArray[Any]:
-    """Return `n_chosen` sample indices, taken from `order` in proportion to the classes; labels: of these samples."""
+def stratified(order: NDArray[Any], labels: NDArray[Any], n_chosen: int, on_both_sides: bool = False) -> NDArray[Any]:
+    """Return `n_chosen` sample indices, taken from `order` in proportion to the classes; labels: of these samples.
+
+    on_both_sides: of each class one sample is left at least, and one chosen if it has two and n_chosen allows.
+    """
     class_sizes = np.bincount(labels)
     # Whole-number arithmetic: quotas n_chosen * size / n_samples, exact, rounded down.
     quotas, remainders = np.divmod(n_chosen * class_sizes, len(order))
     largest_first = np.argsort(-remainders, kind="stable")
     quotas[largest_first[: n_chosen - quotas.sum()]] += 1
+    if on_both_sides:
+        _spread(quotas, class_sizes, n_chosen)
     chosen = [order[labels == label][:quota] for label, quota in enumerate(quotas)]
     return np.concatenate(chosen)
+
+
+def _spread(quotas: NDArray[Any], class_sizes: NDArray[Any], n_chosen: int) -> None:
+    """Change the quotas so that no class is missing on a side where it need not, in their sum as little as can be."""
+    most = np.maximum(class_sizes - 1, 0)
+    least = np.minimum(most, 1 if np.count_nonzero(most) <= n_chosen else 0)
+    quotas[...] = np.clip(quotas, least, most)
+    shares = n_chosen * class_sizes / class_sizes.sum()
+    while (off := n_chosen - quotas.sum()) and (may := quotas < most if off > 0 else quotas > least).any():
+        quotas[np.argmax(np.where(may, np.sign(off) * (shares - quotas), -np.inf))] += np.sign(off)

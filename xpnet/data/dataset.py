@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xpnet.checks import check_whole
+from xpnet.checks import by_their_mean, check_whole
 from xpnet.data.checks import (
     BLOCK,
     check_chosen,
@@ -247,7 +247,7 @@ class Dataset:
 
         Weighted means do not change, and no scale of the weights can leave the range of float32.
         """
-        return None if self._weights is None else (self._weights / self._weights.mean(dtype=np.float64)).reshape(-1, 1)
+        return None if self._weights is None else by_their_mean(self._weights).reshape(-1, 1)
 
     def upload(self, backend: Backend) -> UploadedDataset:
         """Return the arrays on `backend`, in its dtype (uint8 features stay uint8: a quarter of the bytes).

@@ -24,6 +24,7 @@ from xpnet.estimators.fitting import fit_epochs, fit_lbfgs, fit_once
 from xpnet.estimators.inputs import checked_validation, rows_to_predict, split, taken
 from xpnet.estimators.settings import OUT_ACTIVATIONS, check_goes_on, check_settings, loss_of_kind, make_network
 from xpnet.estimators.stored import Stored
+from xpnet.estimators.undo import as_before_on_failure
 from xpnet.network.losses import Loss, loss_of
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
@@ -85,8 +86,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         sample_weight (n_samples,): 0 or more, or None.
         validation: (X, y) or (X, y, sample_weight) to score after each epoch; with early_stopping it takes the place
         of a part of X.
-        Raises ValueError or TypeError for what does not fit, `TrainingDiverged` if the loss stops being finite.
-        Warns (ConvergenceWarning) if max_iter ends the training.
+        Raises ValueError or TypeError for what does not fit, `TrainingDiverged` if the loss stops being finite; the
+        estimator is then as it was before.
+        Warns (ConvergenceWarning) if max_iter ends the training, or if the loss ends far above that of its beginning.
         """
         check_settings(self)
         if validation is not None and not is_stochastic(self):
@@ -94,26 +96,30 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 "validation is scored after each epoch, and solver 'lbfgs' has none; use solver='adam', "
                 "or call score after fit"
             )
-        first = not (self.warm_start and hasattr(self, "network_"))
-        if not first:
+        goes_on = self.warm_start and hasattr(self, "network_")
+        if goes_on:
             check_goes_on(self, self._is_multiclass, "warm_start=False")
-        else:  # what fails below must not leave the network of the last fit with this one's classes
-            for name in ("network_", "_optimizer"):
-                self.__dict__.pop(name, None)
+        with as_before_on_failure(self, goes_on):
+            self._fit(X, y, sample_weight, validation, not goes_on)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, first: bool) -> None:
+        """Train from the beginning, or the network that there is."""
         X, y, weights = taken(self, X, y, sample_weight, first)
         Y, weights, rng = self._targets(y, first), self._weighted(y, weights), check_random_state(self.random_state)
         if first:
             self._begin(X, Y, rng)
+        self.validation_scores_ = list[float]()
+        self.best_loss_, self.best_validation_score_ = np.inf, -np.inf
         if not is_stochastic(self):
             fit_lbfgs(self, self.network_, dataset_of(X, Y, weights, self.network_.backend), weights)
-            return self
+            return
         held_out = None
         if validation is not None:
             held_out = checked_validation(self, X, validation)
         elif self.early_stopping:
             X, Y, weights, held_out = split(self, X, Y, weights, y, rng)
         fit_epochs(self, X, Y, weights, held_out, rng)
-        return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """Train for one epoch over these samples; the optimizer continues where it stopped."""
@@ -142,8 +148,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.n_layers_, self.n_outputs_ = len(self.network_.architecture.dense) + 1, Y.shape[1]
         self.n_iter_, self.t_ = 0, 0
         self.loss_curve_: list[float] = []
-        self.validation_scores_: list[float] = []
-        self.best_loss_, self.best_validation_score_ = np.inf, -np.inf
         self._optimizer: Optimizer | None = None
 
     def predict(self, X: Any) -> Any:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 
 from xpnet.backend import Backend
+from xpnet.checks import by_their_mean
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import feed_of
 from xpnet.estimators.data import dataset_of, dense, on_host
@@ -24,7 +26,7 @@ from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
 from xpnet.training.callbacks import Callback
-from xpnet.training.loop import train
+from xpnet.training.loop import TrainingDiverged, train
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Record
 from xpnet.training.schedules import InverseScaling
@@ -47,8 +49,12 @@ def fit_epochs(
     n_steps = -(-n_samples // batch)
     settings._optimizer = make_optimizer(settings, settings.max_iter * n_steps, mean_weight)
     score = None if held_out is None else _scorer(settings, *held_out)
-    rule = StopRule(settings, settings._optimizer, n_samples, n_steps / (n_samples * mean_weight), score)
+    rule = StopRule(settings, settings._optimizer, n_samples, score)
     watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
+    validation = None
+    if held_out is not None and settings.callbacks:  # they may look at its loss and accuracy
+        X_held, y_held, w_held = held_out
+        validation = dataset_of(X_held, settings._targets(y_held, False), w_held, network.backend)
     try:
         records = train(
             network,
@@ -58,14 +64,25 @@ def fit_epochs(
             batch_size=batch,
             shuffle=settings.shuffle,
             seed=int(rng.randint(2**31 - 1)),
+            validation=validation,
             callbacks=watchers,
             engine=settings.engine,
             precision=settings.precision,
+            keep_best=False,
+            progress=False,
         )
     except KeyboardInterrupt:
         warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)
         return
-    if "stopped" not in records[-1]:
+    first, last = records[0]["train_loss"], records[-1]["train_loss"]
+    if last > first + abs(first):
+        warnings.warn(
+            f"the training ended at a loss of {last:.6g}, far above the {first:.6g} that it began with; lower "
+            "learning_rate_init, or scale the features and targets",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    elif "stopped" not in records[-1]:
         warnings.warn(
             f"max_iter={settings.max_iter} epochs are over and the training has not converged; raise "
             "max_iter, or learning_rate_init",
@@ -78,22 +95,36 @@ def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, r
     """Run one epoch over these samples step by step; the optimizer continues where it stopped."""
     network, backend, n_samples = settings.network_, settings.network_.backend, X.shape[0]
     batch = _batch_size(settings, n_samples)
-    if settings._optimizer is None:
-        settings._optimizer = make_optimizer(settings, settings.max_iter * -(-n_samples // batch), _mean(weights))
+    before = settings._optimizer
+    if before is None or bool(before.l2_summed) != bool(settings.alpha):
+        settings._optimizer = make_optimizer(settings, settings.max_iter * -(-n_samples // batch), 1.0)
+        if before is not None:
+            settings._optimizer.restore(before.snapshot())
+            settings._optimizer.lr = before.schedule
+    optimizer = settings._optimizer
     seed = settings.__dict__.setdefault("_step_seed", int(rng.randint(2**31 - 1)))  # of dropout's masks
     order, total = rng.permutation(n_samples) if settings.shuffle else np.arange(n_samples), 0.0
     for start in range(0, n_samples, batch):
         part = order[start : start + batch]
         rows, targets = dense(picked_rows(X, part, backend), backend), backend.to_device(Y[part])
-        w = None if weights is None else backend.to_device(weights[part])
-        total += len(part) * step(network, settings._optimizer, rows.T, targets.T, w, seed=seed)
+        w = None if weights is None else by_their_mean(weights[part])
+        weight = float(len(part) if weights is None else weights[part].sum())
+        penalised = 0.0
+        if settings.alpha and weight:
+            optimizer.l2_summed = settings.alpha * len(part) / weight
+            penalised = penalty(network, settings.alpha) / weight
+        w = None if w is None else backend.to_device(w)
+        total += len(part) * (step(network, optimizer, rows.T, targets.T, w, seed=seed) + penalised)
     settings.n_iter_, settings.loss_ = 1, total / n_samples
     settings.t_ += n_samples
-    scale_rate(settings, settings._optimizer)
+    scale_rate(settings, optimizer)
     settings.loss_curve_.append(settings.loss_)
-    settings.best_loss_ = min(settings.best_loss_, settings.loss_)
-    if not np.isfinite(settings.loss_):
-        raise ValueError(f"the loss is {settings.loss_}; lower learning_rate_init, or scale the features")
+    settings.best_loss_ = settings.loss_  # of these samples; others had another loss
+    if not math.isfinite(settings.loss_) or not math.isfinite(float(network.owned.sum())):
+        raise ValueError(
+            f"the loss is {settings.loss_:g}, or the weights after it are not finite; lower learning_rate_init, or "
+            "scale the features"
+        )
 
 
 def _batch_size(settings: Any, n_samples: int) -> int:
@@ -142,20 +173,15 @@ class StopRule(Callback):
     best_validation_score_, n_iter_, t_. An adaptive rate falls to a fifth instead; "invscaling" is
     learning_rate_init / (t_ + 1)^power_t, t_ the samples seen.
     settings: the estimator.  score: of the validation samples, None without.
-    penalty_share: steps of an epoch divided by its samples, counted by weight.
     """
 
-    def __init__(
-        self,
-        settings: Any,
-        optimizer: Optimizer,
-        n_samples: int,
-        penalty_share: float,
-        score: Callable[[], float] | None,
-    ) -> None:
+    def __init__(self, settings: Any, optimizer: Optimizer, n_samples: int, score: Callable[[], float] | None) -> None:
         self._settings, self._optimizer, self._score = settings, optimizer, score
-        self._n_samples, self._penalty_share, self._count = n_samples, penalty_share, 0
+        self._n_samples, self._count, self._total = n_samples, 0, 0.0
         self._best: Any = None
+
+    def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
+        self._total += float(results["samples"] @ (results["loss"] + results.get("penalty", 0.0)))
 
     def on_measured(self, record: Record, network: Network) -> str | None:
         if record["epoch"] == 0:
@@ -163,9 +189,12 @@ class StopRule(Callback):
         settings = self._settings
         settings.n_iter_ = record["epoch"]
         settings.t_ += self._n_samples
-        settings.loss_ = record["train_loss"]
-        if settings.alpha:
-            settings.loss_ += self._penalty_share * penalty(network, settings.alpha)
+        settings.loss_, self._total = self._total / self._n_samples, 0.0
+        if not math.isfinite(settings.loss_):
+            raise TrainingDiverged(
+                f"the loss with its penalty is {settings.loss_} in epoch {record['epoch']}; lower learning_rate_init "
+                "or alpha, or scale the features"
+            )
         settings.loss_curve_.append(settings.loss_)
         improved = self._has_improved(network)
         self._count = 0 if improved else self._count + 1

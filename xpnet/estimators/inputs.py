@@ -6,6 +6,7 @@ and feature_names_in_ into the estimator.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.backend import Backend, select_backend
+from xpnet.data.classes import stratified
 from xpnet.estimators.data import check_device, check_sides, imported, on_host, side_of
 
 FLOATS = (np.float64, np.float32)
@@ -80,11 +82,11 @@ def checked_validation(estimator: Any, X_train: Any, validation: Any) -> tuple[A
 def split(
     estimator: Any, X: Any, Y: np.ndarray, weights: Any, y: np.ndarray, rng: Any
 ) -> tuple[Any, np.ndarray, Any, tuple[Any, np.ndarray, Any]]:
-    """Hold out a part for early stopping as scikit-learn does; return X, Y, weights and the (X, y, weights) held."""
-    is_binary = is_classifier(estimator) and Y.shape[1] == 1
-    train, held = train_test_split(
-        np.arange(len(y)), test_size=estimator.validation_fraction, random_state=rng, stratify=y if is_binary else None
-    )
+    """Hold out a part for early stopping; returns X, Y, weights and the (X, y, weights) held.
+
+    As scikit-learn does, unless a class of two samples or more would be missing in a part.
+    """
+    train, held = _parts(estimator, Y, y, rng)
     if len(held) < 2:
         raise ValueError(
             f"the validation set is too small, {len(held)} sample; raise validation_fraction, or give more samples"
@@ -97,6 +99,24 @@ def split(
         )
     X_train, X_held = (picked_rows(X, part, estimator.network_.backend) for part in (train, held))
     return X_train, Y[train], picked and picked[0], (X_held, y[held], picked and picked[1])
+
+
+def _parts(estimator: Any, Y: np.ndarray, y: np.ndarray, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices to train on, and those to hold out."""
+    samples, fraction = np.arange(len(y)), estimator.validation_fraction
+    if not is_classifier(estimator) or estimator._is_multilabel:
+        parts = train_test_split(samples, test_size=fraction, random_state=rng)
+        return parts[0], parts[1]
+    labels = Y.argmax(axis=1) if Y.shape[1] > 1 else Y[:, 0].astype(np.intp)
+    sizes, is_binary = np.bincount(labels, minlength=2), Y.shape[1] == 1 and len(estimator.classes_) == 2
+    if not is_binary or sizes.min() > 1:  # else scikit-learn refuses it
+        stratify = labels if is_binary else None
+        train, held = train_test_split(samples, test_size=fraction, random_state=rng, stratify=stratify)
+        if all((np.bincount(labels[part], minlength=len(sizes))[sizes > 1] > 0).all() for part in (train, held)):
+            return train, held
+    order = rng.permutation(samples)
+    held = rng.permutation(stratified(order, labels[order], math.ceil(fraction * len(y)), on_both_sides=True))
+    return order[~np.isin(order, held)], held
 
 
 def picked_rows(X: Any, order: np.ndarray, backend: Backend) -> Any:

@@ -23,7 +23,8 @@ from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.bridge import take_over
 from xpnet.estimators.data import outputs_for_rows, side_of
 from xpnet.estimators.inputs import rows_to_predict
-from xpnet.estimators.settings import OUT_ACTIVATIONS, loss_of_kind
+from xpnet.estimators.settings import OUT_ACTIVATIONS, check_class_weight, loss_of_kind
+from xpnet.estimators.undo import as_before_on_failure
 from xpnet.network.losses import Loss
 from xpnet.training.metrics import r2
 
@@ -82,6 +83,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 "class_weight is 'balanced', and partial_fit cannot know how many samples of each class "
                 "will come; pass a dict of weights, such as class_weight={0: 1.0, 1: 5.0}"
             )
+        with as_before_on_failure(self, hasattr(self, "network_")):
+            self._know_classes(y, classes)
+            return self._partial_fit(X, y, sample_weight)
+
+    def _know_classes(self, y: Any, classes: Any) -> None:
+        """Take the classes of a first partial_fit, or refuse others than those that there are."""
         if not hasattr(self, "network_"):
             if side_of(y) == "cpu" and type_of_target(y).startswith("multilabel"):
                 classes = y  # its columns are the labels
@@ -98,7 +105,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                 f"{self.classes_!r}; give these, or leave classes out"
             )
-        return self._partial_fit(X, y, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on rows X and labels y; where a sample has several labels, all must be right."""
@@ -154,10 +160,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if self.class_weight is None:
             return weights
         given = self.class_weight
+        check_class_weight(given, None if self._is_multilabel else self.classes_)
         if not (isinstance(given, str) or self._is_multilabel):  # a batch need not have every class
             given = dict(zip(self.classes_, compute_class_weight(given, classes=self.classes_, y=y), strict=True))
         by_class: np.ndarray = compute_sample_weight(given, y)
-        return by_class if weights is None else by_class * weights
+        weighted = by_class if weights is None else by_class * weights
+        if not weighted.any():
+            raise ValueError(
+                f"class_weight is {given!r}, with which all {len(y)} samples have the weight 0; needed is one above 0: "
+                "give a class that is there more, or leave class_weight out"
+            )
+        return weighted
 
     def _check_loss(self, loss: Loss) -> None:
         wrong = None
@@ -213,7 +226,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train for one epoch over these samples, continuing from the last call or fit, and return self."""
-        return self._partial_fit(X, y, sample_weight)
+        with as_before_on_failure(self, hasattr(self, "network_")):
+            return self._partial_fit(X, y, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2 on rows X and targets y, the mean over the outputs."""

@@ -17,15 +17,18 @@ import numpy as np
 from xpnet.checks import check_number, check_option, check_whole
 from xpnet.engines.choice import AUTO, FULL, PRECISIONS, engine_names
 from xpnet.engines.replay import Replay
+from xpnet.kernels.updates import uncorrected_eps
 from xpnet.network.architecture import Architecture
 from xpnet.network.custom import CustomLoss
 from xpnet.network.dropout import Dropout
 from xpnet.network.layers import Activation, Dense
 from xpnet.network.losses import Loss
 from xpnet.network.network import Network
+from xpnet.program.calls import Buffer
 from xpnet.specs import defaults_of
-from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
+from xpnet.training.optimizers import OPTIMIZERS, Adam, Optimizer, parameters_of
 from xpnet.training.schedules import SCHEDULES, Schedule
+from xpnet.training.update import Update
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 # scikit-learn's names -> the names here.
@@ -65,6 +68,11 @@ def check_settings(settings: Any) -> None:
     check_number("learning_rate_init", settings.learning_rate_init, above=0, example="learning_rate_init=0.001")
     for name in ("alpha", "tol", "power_t"):
         check_number(name, getattr(settings, name), at_least=0, example=f"{name}=0.5")
+    for name in ("momentum", "beta_1", "beta_2"):
+        check_number(name, getattr(settings, name), at_least=0, below=1, example=f"{name}=0.9")
+    check_number("epsilon", settings.epsilon, at_least=1e-37, example="epsilon=1e-8")
+    if settings.weight_decay is not None:
+        check_number("weight_decay", settings.weight_decay, at_least=0, example="weight_decay=0.01")
     check_number("validation_fraction", settings.validation_fraction, above=0, below=1, example="0.1")
     check_whole("max_iter", settings.max_iter, at_least=1)
     check_whole("max_fun", settings.max_fun, at_least=1)
@@ -103,6 +111,18 @@ def check_settings(settings: Any) -> None:
             f"weight_decay is {settings.weight_decay} and solver {settings.solver!r} has none; use "
             f"solver={' or '.join(map(repr, decays))}, or alpha for a penalty in the loss"
         )
+
+
+def check_class_weight(class_weight: Any, classes: np.ndarray | None) -> None:
+    """Refuse weights of classes that there are not, and what is no weight; classes: None where they are columns."""
+    if not isinstance(class_weight, dict):
+        return
+    for label, weight in class_weight.items():
+        if classes is not None and label not in classes.tolist():
+            raise ValueError(
+                f"class_weight has the label {label!r}, and the classes are {classes.tolist()}; leave it out"
+            )
+        check_number(f"class_weight[{label!r}]", weight, at_least=0, example=f"class_weight={{{label!r}: 1.0}}")
 
 
 def check_goes_on(settings: Any, is_multiclass: bool, cure: str) -> None:
@@ -190,6 +210,19 @@ def loss_of_kind(loss: Any, is_multiclass: bool) -> str | Loss:
     return LOSS_NAMES[loss][is_multiclass]
 
 
+class ScikitAdam(Adam):
+    """scikit-learn's Adam: eps is added to the root before it is corrected, theta = theta - rate m / (sqrt(v) + eps)
+    with rate = lr sqrt(1 - beta2^t) / (1 - beta1^t): an eps of eps / sqrt(1 - beta2^t) in the other form.
+
+    Source: Kingma and Ba (2015), section 2, its last paragraph.
+    """
+
+    def _eps_of(self, update: Update, c2: Buffer) -> Buffer | float:
+        (eps,) = update.scalars("eps")
+        uncorrected_eps(update.xp, c2, self.eps, eps)
+        return eps
+
+
 def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer:
     """Return the optimizer of a stochastic solver.
 
@@ -208,9 +241,9 @@ def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer
         lr = settings.schedule
     if solver == "sgd" and settings.momentum:
         solver = "nesterov" if settings.nesterovs_momentum else "momentum"
-    taken = parameters_of(solver)
+    made, taken = OPTIMIZERS[solver] if solver != "adam" else ScikitAdam, parameters_of(solver)
     given = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     if "beta1" in taken:  # as in scikit-learn, epsilon belongs to adam and its kin
         given |= {"beta1": settings.beta_1, "beta2": settings.beta_2, "eps": settings.epsilon}
     options = {name: value for name, value in given.items() if name in taken and value is not None}
-    return OPTIMIZERS[solver](lr, l2_summed=settings.alpha / mean_weight, **options)
+    return made(lr, l2_summed=settings.alpha / mean_weight, **options)

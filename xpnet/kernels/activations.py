@@ -106,13 +106,24 @@ def elu(xp: Any, Z: Array, out: Array, work: Array) -> None:
     """A = Z where Z > 0, else exp(Z) - 1: the exponential linear unit, alpha = 1.
 
     Z, out (n, batch): weighted input and activation; they may be the same array.  work (n, batch): scratch.
-    Never overflows: A = max(exp(min(Z, 0)) - 1, Z), as exp(Z) - 1 >= Z.
     Source: Clevert, Unterthiner and Hochreiter (2016), Fast and Accurate Deep Network Learning by ELUs, section 3.
     """
-    xp.minimum(Z, 0.0, out=work)
-    xp.exp(work, out=work)
-    xp.subtract(work, 1.0, out=work)
-    xp.maximum(work, Z, out=out)
+    exp_minus_one(xp, Z, work)
+    xp.maximum(work, Z, out=out)  # exp(Z) - 1 >= Z, and equal to it up to rounding where Z is cut
+
+
+def exp_minus_one(xp: Any, Z: Array, out: Array) -> None:
+    """out = exp(z) - 1 with z = min(Z, -1e-30): by t = tanh(z / 2) it is 2 t / (1 - t), in which nothing cancels.
+
+    Z, out (n, batch): weighted input and result; two arrays.
+    Source: the half-angle formula of tanh.
+    """
+    xp.minimum(Z, -1e-30, out=out)
+    xp.multiply(out, 0.5, out=out)
+    xp.tanh(out, out=out)
+    xp.divide(0.5, out, out=out)
+    xp.subtract(out, 0.5, out=out)
+    xp.divide(1.0, out, out=out)
 
 
 def elu_backward(xp: Any, A: Array, dA: Array, out: Array) -> None:
@@ -133,12 +144,12 @@ def selu(xp: Any, Z: Array, out: Array, work: Array) -> None:
     scale = 1.0507, alpha = 1.6733: layers of it keep mean 0 and variance 1.
     Source: Klambauer et al. (2017), Self-Normalizing Neural Networks, eq. 2.
     """
-    xp.minimum(Z, 0.0, out=work)
-    xp.exp(work, out=work)
-    xp.subtract(work, 1.0, out=work)
-    xp.multiply(work, SELU_SCALE * SELU_ALPHA, out=work)
-    xp.maximum(Z, 0.0, out=out)
-    xp.multiply(out, SELU_SCALE, out=out)
+    exp_minus_one(xp, Z, work)
+    xp.maximum(work, Z, out=work)
+    xp.minimum(work, 0.0, out=out)
+    xp.multiply(out, SELU_SCALE * SELU_ALPHA, out=out)
+    xp.maximum(work, 0.0, out=work)
+    xp.multiply(work, SELU_SCALE, out=work)
     xp.add(out, work, out=out)
 
 

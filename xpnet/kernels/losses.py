@@ -212,11 +212,12 @@ def weighted_mean_over_batch(xp: Any, L: Array, w: Array, dA: Array, total: Arra
 
     L, w (1, batch): losses and sample weights; L is scaled in place, w ends as w / total_weight.
     dA (n_out, batch): gradients, scaled in place.  total, total_weight (1, 1): receive SUMS.
-    A batch whose weights are all zero has gradient zero.
+    A batch whose weights are all zero has gradient zero; total_weight is at least 1e-37, of which float32 keeps all
+    digits.
     """
     xp.multiply(L, w, out=L)
     xp.sum(L, axis=1, keepdims=True, out=total)
     xp.sum(w, axis=1, keepdims=True, out=total_weight)
-    xp.maximum(total_weight, 1e-30, out=total_weight)
+    xp.maximum(total_weight, 1e-37, out=total_weight)
     xp.divide(w, total_weight, out=w)
     xp.multiply(dA, w, out=dA)

@@ -91,7 +91,7 @@ def adam(
     rate: Any,
     beta1: float,
     beta2: float,
-    eps: float,
+    eps: Any,
 ) -> None:
     """m, v = averages of gradient and gradient^2, theta = theta - rate m / (sqrt(v / c2) + eps): Adam.
 
@@ -115,6 +115,15 @@ def adam_rate(xp: Any, c1: Array, c2: Array, rate: Array, lr: Any, beta1: float,
     average_of_one(xp, c1, beta1)
     average_of_one(xp, c2, beta2)
     xp.divide(lr, c1, out=rate)
+
+
+def uncorrected_eps(xp: Any, c2: Array, eps: float, out: Array) -> None:
+    """out = eps / sqrt(c2): added to the corrected root of v, it is eps added to the root as it is.
+
+    c2: 1 - beta2^t.  Source: Kingma and Ba (2015), section 2, the order of computation with epsilon hat.
+    """
+    xp.sqrt(c2, out=out)
+    xp.divide(eps, out, out=out)
 
 
 def nadam(
@@ -238,6 +247,33 @@ def l2_gradient(xp: Any, W: Array, dW: Array, work: Array, l2: float) -> None:
     xp.add(dW, work, out=dW)
 
 
+def penalty_rate(xp: Any, l2: Any, weight: Any, rate: Array) -> None:
+    """rate = l2 / weight, or 0 where the weight is below 1e-30: the share of a penalty in one update.
+
+    weight: the samples of the update, or the sum of their weights.  rate (1, 1): receives the share.
+    """
+    if isinstance(weight, float):
+        xp.divide(l2, weight, out=rate)
+        return
+    xp.greater(weight, 1e-30, out=rate)
+    xp.multiply(rate, l2, out=rate)
+    xp.divide(rate, weight, out=rate)
+
+
+def summed_l2_gradient(xp: Any, W: Array, dW: Array, work: Array, rate: Any, penalty: Array) -> None:
+    """dW = dW + rate W, penalty = rate / 2 * sum W^2: a penalty on the sum of the losses, and its gradient.
+
+    W, dW, work (n,): weights, their gradient, scratch.  rate: from `penalty_rate`.  penalty (1, 1): receives it.
+    Source: Nielsen, eqs. 85 and 87, with rate for his lambda / n.
+    """
+    xp.multiply(W, W, out=work)
+    xp.sum(work, axis=0, keepdims=True, out=penalty)
+    xp.multiply(penalty, rate, out=penalty)
+    xp.multiply(penalty, 0.5, out=penalty)
+    xp.multiply(W, rate, out=work)
+    xp.add(dW, work, out=dW)
+
+
 def clip_value(xp: Any, gradient: Array, limit: float) -> None:
     """gradient = max(min(gradient, limit), -limit), each element for itself.
 
@@ -297,7 +333,11 @@ def accumulate(xp: Any, gradient: Array, weight: Any, total: Array, total_weight
 
 
 def accumulated_mean(xp: Any, total: Array, total_weight: Array, gradient: Array) -> None:
-    """gradient = total / total_weight, then both are zero: the mean over all samples since the last update."""
+    """gradient = total / total_weight, then total = 0: the mean over all samples since the last update."""
     xp.divide(total, total_weight, out=gradient)
     xp.multiply(total, 0.0, out=total)
+
+
+def forget_weight(xp: Any, total_weight: Array) -> None:
+    """total_weight = 0: the update is over that went by it."""
     xp.multiply(total_weight, 0.0, out=total_weight)

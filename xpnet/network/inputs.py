@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,41 @@ from xpnet.backend import Backend
 from xpnet.network.architecture import Architecture
 
 Array = Any
+FAR = 10  # times the width of the range that rows were trained in, from which on they look like rows in other units
+
+
+@dataclass(frozen=True)
+class InputRange:
+    """In what range the features lay that a network was trained on.
+
+    low, high: of all features.  scale: the factor of uint8 ones, which the range has in it; None for others.
+    """
+
+    low: float
+    high: float
+    scale: float | None = None
+
+    def is_far(self, low: float, high: float) -> bool:
+        """Whether finite features in that range are far outside; predictions of others are NaN or infinite anyway."""
+        margin = FAR * (self.high - self.low)
+        is_far = low < self.low - margin or high > self.high + margin
+        return bool(is_far and np.isfinite(low) and np.isfinite(high))
+
+    def advice(self, low: float, high: float) -> str:
+        """Say what features in a range far outside may be, and what would help."""
+        cure = "scale them as the training data were"
+        if self.scale is not None:
+            cure = f"bytes are scaled by {self.scale:.6g}: pass them as uint8 or as a Dataset"
+        return (
+            f"the features are {low:.6g} to {high:.6g}, far outside {self.low:.6g} to {self.high:.6g}, in which the "
+            f"network was trained; {cure}"
+        )
+
+
+def scaled_rows(backend: Backend, rows: Array, scale: float | None) -> Array:
+    """Return rows of features on the backend in its dtype; scale: the factor of uint8 ones."""
+    values = backend.to_device(rows)
+    return values if scale is None else values * float(scale)
 
 
 def check_samples(
@@ -47,6 +83,11 @@ def _check_side(backend: Backend, name: str, array: Array) -> None:
             convert = f"pass backend.to_host({name}), with the backend that it came from"
         raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
     backend.check_here(**{name: array})
+    if name == "X" and array.dtype == np.uint8:
+        raise TypeError(
+            f"X is uint8, the network computes in {backend.dtype}; pass network.backend.to_device(X) scaled as its "
+            "training data were, or predict a Dataset, which has the scale of its bytes"
+        )
     if array.dtype != backend.dtype:
         raise TypeError(
             f"{name} is {array.dtype}, the network computes in {backend.dtype}; pass network.backend.to_device({name})"

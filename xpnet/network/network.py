@@ -7,6 +7,7 @@ returns new ones. Training is in `xpnet.training.loop`.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend, asked_device, select_backend
-from xpnet.checks import check_path
+from xpnet.checks import by_their_mean, check_path
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.engines.placing import place
 from xpnet.network.architecture import Architecture, Function
-from xpnet.network.blocks import CHUNK
+from xpnet.network.blocks import CHUNK, predict_in_blocks
 from xpnet.network.idle_engines import IdleEngines
-from xpnet.network.inputs import check_samples
+from xpnet.network.inputs import InputRange, check_samples, scaled_rows
 from xpnet.network.layer import Layer
 from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
@@ -52,6 +53,7 @@ class Network:
     operations and launches of a training step of 32 samples, and `train` chooses anew by its own batch and steps.
     parameters: the `Parameters`, weights and biases as one flat vector with views.
     statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} if there are none.
+    inputs: the range of the features that it was trained on last, None before; a model file keeps it.
     owned: the vector of the parameters followed by that of the statistics: all that training changes.
     device_is_open: whether `train` may move the network.
     Raises ValueError for sizes, names or combinations that cannot work.
@@ -104,15 +106,28 @@ class Network:
         return self.architecture.to_spec()
 
     def forward(self, X: Array) -> Array:
-        """Return the last layer's output (n_outputs, n_samples), before any link, for X (n_inputs, n_samples)."""
-        return self._infer("forward", X)[0]
+        """Return the last layer's output (n_outputs, n_samples), before any link, for X (n_inputs, n_samples).
+
+        X: an array of the network's backend and dtype; bytes (uint8), scaled as those that it was trained on; or a
+        Dataset, for which what comes back lies on the host.  Warns once of features far outside the range of the
+        training data.
+        """
+        return self._of_dataset(self.forward, X) if _is_dataset(X) else self._infer("forward", X)[0]
 
     def predict(self, X: Array) -> Array:
-        """Return predictions (n_outputs, n_samples): probabilities, rates (poisson) or the outputs."""
-        return self._infer("predict", X)[0]
+        """Return predictions (n_outputs, n_samples): probabilities, rates (poisson) or the outputs.
+
+        X: as for `forward`.
+        """
+        return self._of_dataset(self.predict, X) if _is_dataset(X) else self._infer("predict", X)[0]
 
     def classify(self, X: Array) -> Array:
-        """Return a label per sample, (n_samples,): the index of the highest output, or 0 or 1 for a single output."""
+        """Return a label per sample, (n_samples,): the index of the highest output, or 0 or 1 for one output.
+
+        X: as for `forward`.
+        """
+        if _is_dataset(X):
+            return self._of_dataset(self.classify, X)
         outputs = self.forward(X)
         if len(outputs) > 1:
             return outputs.argmax(axis=0)
@@ -131,7 +146,7 @@ class Network:
         training: as in a training step on these samples as one batch, with the dropout masks of `gradients` and the
         batch's statistics: the function whose gradient `gradients` returns. No state changes.
         """
-        n_samples = self.check_samples(X, Y, weights)
+        n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
         weighted, total, total_weight = weights is not None, 0.0, 0.0
         capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
         with self.engine(
@@ -154,7 +169,7 @@ class Network:
         Every call has the same dropout masks, and running statistics do not change. Raises ValueError for a BatchNorm
         and one sample.
         """
-        n_samples = self.check_samples(X, Y, weights)
+        n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
         with self.engine(
             ("gradients", weights is not None, n_samples),
             lambda: training_program(self.architecture, n_samples, None, weights is not None),
@@ -164,11 +179,11 @@ class Network:
             return Parameters(self.architecture.layout, engine.read("gradient", n_samples).copy())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a safetensors file: named tensors (`layers.0.W`) and the spec."""
+        """Write the network to a safetensors file: named tensors (`layers.0.W`), the spec, the range of its inputs."""
         check_path("path", path, 'network.save("model.safetensors")')
         arrays = {**self.parameters.named, **self.statistics}
         tensors = {name: self.backend.to_host(arrays[name]) for name in tensor_shapes(self.architecture)}
-        save_model(path, self.architecture, tensors)
+        save_model(path, self.architecture, tensors, self.inputs)
 
     @classmethod
     def load(
@@ -180,9 +195,10 @@ class Network:
         Raises FileNotFoundError, or ValueError for a truncated or foreign file, or a missing function.
         """
         check_path("path", path, 'Network.load("model.safetensors")')
-        architecture, tensors = load_model(path, functions)
+        architecture, tensors, inputs = load_model(path, functions)
         network = cls.__new__(cls)
         network._set_up(architecture, backend)
+        network.inputs = inputs
         _check_range(path, tensors, network.backend.dtype)
         _fill(network, tensors.items())
         return network
@@ -202,6 +218,10 @@ class Network:
     def check_samples(self, X: Array, Y: Array | None = None, weights: Array | None = None) -> int:
         """Refuse arrays of the wrong library, dtype or shape; return the number of samples."""
         return check_samples(self.backend, self.architecture, X, Y, weights)
+
+    def relative(self, weights: Array | None) -> Array | None:
+        """Return checked sample weights (n_samples,) divided by their mean, or None."""
+        return None if weights is None else self.backend.to_device(by_their_mean(self.backend.to_host(weights)))
 
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
@@ -232,6 +252,8 @@ class Network:
                 f"backend is {backend.describe()}, device is {device!r} and dtype is {dtype!r}; "
                 "a backend has both: pass backend=, or device= and dtype="
             )
+        self.inputs: InputRange | None = None
+        self._has_warned = False
         self.device_is_open = backend is None and asked_device(device)[0] == "auto"
         float_type = "float32" if dtype is None else dtype
         if self.device_is_open:
@@ -246,8 +268,26 @@ class Network:
         self.step_keys = None  # the dropout keys after the last `xpnet.step`
         self._idle = IdleEngines()
 
+    def warn_of_inputs(self, low: float, high: float) -> None:
+        """Warn, once, if features in that range are far outside the one that the network was trained in."""
+        if self.inputs is not None and not self._has_warned and self.inputs.is_far(low, high):
+            self._has_warned = True
+            warnings.warn(self.inputs.advice(low, high), stacklevel=5)
+
+    def _of_dataset(self, infer: Callable[[Array], Array], dataset: Any) -> np.ndarray:
+        """What a method gives for the samples of a Dataset, on the host."""
+        return predict_in_blocks(
+            self.backend, infer, dataset.samples, lambda rows: scaled_rows(self.backend, rows, dataset.scale)
+        )
+
     def _infer(self, kind: str, X: Array, training: bool = False) -> list[Array]:
+        if self.inputs is not None and self.inputs.scale is not None and getattr(X, "dtype", None) == np.uint8:
+            X = scaled_rows(self.backend, X, self.inputs.scale)
         n_samples = self.check_samples(X)
+        if (
+            self.inputs is not None and not self._has_warned and self.backend.device == "cpu"
+        ):  # a GPU would be waited for
+            self.warn_of_inputs(float(X.min()), float(X.max()))
         capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
         names = [f"output{i}" for i in range(len(self.layers) if kind == "activations" else 1)]
         with self.engine(
@@ -261,6 +301,10 @@ class Network:
                 for name, result in zip(names, results, strict=True):
                     result[:, part] = engine.read(name, size)
         return results
+
+
+def _is_dataset(X: Any) -> bool:
+    return hasattr(X, "samples") and hasattr(X, "scale")
 
 
 def feed_samples(engine: Engine, size: int, X: Array, Y: Array, weights: Array | None) -> None:

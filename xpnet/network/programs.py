@@ -51,7 +51,7 @@ import numpy as np
 
 from xpnet.kernels.accuracy import right_class, right_side
 from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
-from xpnet.kernels.updates import accumulate, accumulated_mean
+from xpnet.kernels.updates import accumulate, accumulated_mean, forget_weight
 from xpnet.network.architecture import Architecture
 from xpnet.network.layer import Layer, check_batch
 from xpnet.network.parameters import Place, random_generator
@@ -60,14 +60,30 @@ from xpnet.program.recorder import Recorder, record
 
 
 class RecordsUpdate(Protocol):
-    """The part of an optimizer that a Program needs: the names of its slots, and the calls of its update."""
+    """The part of an optimizer that a Program needs: names of slots and results, and the calls of its update."""
 
-    slots: tuple[str, ...]
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of what the host fills before each update."""
+        ...
 
-    def record(self, recorder: Recorder, gradient: Buffer, n_weights: int, matrices: Sequence[Buffer]) -> None:
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Names of what the host reads after each update."""
+        ...
+
+    def record(
+        self,
+        recorder: Recorder,
+        gradient: Buffer,
+        n_weights: int,
+        matrices: Sequence[Buffer],
+        weight: Buffer | float = 1.0,
+    ) -> None:
         """Record the update of theta by the gradient, which may be overwritten.
 
         n_weights: elements of theta before the biases.  matrices (n_out, n_in): the weights.
+        weight: samples of the update, or the sum of their weights.
         """
         ...
 
@@ -85,7 +101,8 @@ def training_program(
     weighted: whether samples have weights.  seed: of dropout's masks.  Masks and running statistics change from step to
     step only with an optimizer.
     n_accumulated: batches per update, by the mean over all their samples: gradient | accumulate | update.
-    Results of a step: loss, the SUM over the batch; and, if weighted, weight, the sum of the sample weights.
+    Results of a step: loss, the SUM over the batch; if weighted, weight, the sum of the sample weights; and those of
+    the optimizer's update.
     Raises ValueError if a layer needs a larger batch, also for a smaller one (`Program.at`).
     """
     layout = architecture.layout
@@ -103,11 +120,13 @@ def training_program(
                     if not layer.is_identity:
                         layer.advance_into(recorder.xp, works_on)
         if optimizer is not None:
-            if n_accumulated > 1:
-                _accumulate(recorder, gradient, weighted)
+            weight = recorder["weight"] if weighted else float(recorder.batch)
+            total_weight = _accumulate(recorder, gradient, weight) if n_accumulated > 1 else None
             with recorder.phase("update"):
                 matrices = [arrays[place.layer][place.name] for place in layout.matrices]
-                optimizer.record(recorder, gradient, layout.n_weights, matrices)
+                optimizer.record(recorder, gradient, layout.n_weights, matrices, total_weight or weight)
+                if total_weight is not None:
+                    forget_weight(recorder.xp, total_weight)
 
     return record(
         build,
@@ -115,20 +134,20 @@ def training_program(
         n_parameters=layout.size,
         n_statistics=layout.n_statistics,
         slots=optimizer.slots if optimizer is not None else (),
-        results=("loss", "weight") if weighted else ("loss",),
+        results=("loss", *(["weight"] if weighted else []), *(optimizer.results if optimizer is not None else ())),
         accumulate=n_accumulated,
     )
 
 
-def _accumulate(recorder: Recorder, gradient: Buffer, weighted: bool) -> None:
-    """Record the sum over batches, and the mean before the update."""
+def _accumulate(recorder: Recorder, gradient: Buffer, weight: Buffer | float) -> Buffer:
+    """Record the sum over batches and the mean before the update; return the sum of the weights."""
     xp, total = recorder.xp, recorder.flat("accumulated", gradient.size)
     total_weight = recorder.scalar_in(recorder.flat("accumulated weight", 1), "samples", 0)
-    weight = recorder["weight"] if weighted else float(recorder.batch)
     with recorder.phase("accumulate"):
         accumulate(xp, gradient, weight, total, total_weight)
     with recorder.phase("update"):
         accumulated_mean(xp, total, total_weight, gradient)
+    return total_weight
 
 
 def evaluation_program(

@@ -1,4 +1,4 @@
-"""Callbacks watch a training run and may end it: history file, progress bar, early stopping, budgets.
+"""Callbacks watch a training run and may end it: history file, best weights, early stopping, budgets.
 
 A callback sees and writes; the training loop neither prints nor opens files. `Checkpoint` is in
 `xpnet.training.checkpoint`.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.files import write_atomically
+from xpnet.files import check_target, write_atomically
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import (
     VAL_ACCURACY,
@@ -33,7 +35,7 @@ from xpnet.training.schedules import Constant
 if TYPE_CHECKING:
     from xpnet.network.network import Network
 
-__all__ = ["Budget", "Callback", "EarlyStopping", "HistoryFile", "ReduceOnPlateau", "StopAtScore"]
+__all__ = ["Budget", "Callback", "EarlyStopping", "HistoryFile", "KeepBest", "ReduceOnPlateau", "StopAtScore"]
 
 
 class Callback:
@@ -56,6 +58,12 @@ class Callback:
     def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
         """Called a few times a second.  step: steps done in the epoch.  loss: their mean since the last call."""
         return None
+
+    def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
+        """Called before `on_chunk_end` with what each of the last steps gave, (n_steps,) of a name.
+
+        loss: the mean over the batch.  samples: of the batch.  penalty: of the update, where the optimizer tells it.
+        """
 
     def on_measured(self, record: Record, network: Network) -> str | None:
         """Called with every record, before any `on_epoch_end`."""
@@ -93,6 +101,7 @@ class HistoryFile(Callback):
         self._start = 0  # where this run begins in the file
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        check_target(self.path)
         mend_last_line(self.path)
         self._start = self.path.stat().st_size if self.path.exists() else 0
 
@@ -169,22 +178,21 @@ class ReduceOnPlateau(Callback):
         self._best, self._n_bad = state["best"], state["n_bad"]
 
 
-class EarlyStopping(Callback):
-    """Ends the training after `patience` epochs without a better value; the network gets the best epoch's weights.
+class KeepBest(Callback):
+    """At the end of the training gives the network the weights of its best epoch, running statistics included.
 
-    It gets them, running statistics included, however the training ends, except by an error or an interrupt. The last
-    record names that epoch as `chosen_epoch`; 0 is the untrained network.
+    Not after an error or an interrupt. The last record names that epoch as `chosen_epoch`; 0 is the untrained network.
     monitor: a measure of the records, such as "train_loss" or "val_f1". Lower is better for losses and errors, higher
     for all others; a measure that a callback added is judged by its name.
     min_delta: the least gain that counts.  NaN is never better.
     Raises ValueError at record 0 for a measure that the record lacks.
-    Source: Goodfellow, Bengio and Courville (2016), Deep Learning, algorithm 7.1.
     """
 
-    def __init__(self, patience: int = 10, monitor: str = VAL_LOSS, min_delta: float = 0.0) -> None:
-        self.patience = check_whole("patience", patience, at_least=1)
+    def __init__(self, monitor: str = VAL_LOSS, min_delta: float = 0.0) -> None:
         self.monitor = monitor
-        self.min_delta = check_number("min_delta", min_delta, at_least=0, example="EarlyStopping(min_delta=1e-4)")
+        self.min_delta = check_number(
+            "min_delta", min_delta, at_least=0, example=f"{type(self).__name__}(min_delta=1e-4)"
+        )
         self._forget()
 
     def _forget(self) -> None:
@@ -198,8 +206,11 @@ class EarlyStopping(Callback):
         value = sign_of(self.monitor) * measure_of(record, self.monitor)
         if value < self._best - (self.min_delta if self._best < math.inf else 0.0):
             self._best, self._epoch, self._weights = value, record["epoch"], network.owned.copy()
-        elif record["epoch"] - self._epoch >= self.patience:
-            return f"no better {self.monitor} in {self.patience} epoch{'s' * (self.patience != 1)}"
+            return None
+        return self._not_better(record)
+
+    def _not_better(self, record: Record) -> str | None:
+        """Why the training ends after an epoch that is no better."""
         return None
 
     def on_last_record(self, record: Record) -> None:
@@ -218,6 +229,22 @@ class EarlyStopping(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._best, self._epoch, self._weights = state["best"], state["epoch"], state.get("weights")
+
+
+class EarlyStopping(KeepBest):
+    """Ends the training after `patience` epochs without a better value; the network gets the best epoch's weights.
+
+    The other arguments, and what it tells: see `KeepBest`.
+    Source: Goodfellow, Bengio and Courville (2016), Deep Learning, algorithm 7.1.
+    """
+
+    def __init__(self, patience: int = 10, monitor: str = VAL_LOSS, min_delta: float = 0.0) -> None:
+        self.patience = check_whole("patience", patience, at_least=1)
+        super().__init__(monitor, min_delta)
+
+    def _not_better(self, record: Record) -> str | None:
+        is_over = record["epoch"] - self._epoch >= self.patience
+        return f"no better {self.monitor} in {self.patience} epoch{'s' * (self.patience != 1)}" if is_over else None
 
 
 class StopAtScore(Callback):
@@ -279,37 +306,3 @@ class Budget(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._spent, self._done = state["spent"], state["done"]
-
-
-class ProgressBar(Callback):
-    """A live bar of the epoch's steps, gone when the epoch is over.  file: a terminal."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self.file = file
-        self._bar: Any = None
-        self._n_steps = 0
-        self._n_epochs = 0
-
-    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
-        self._n_epochs, self._n_steps = n_epochs, n_steps
-
-    def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
-        from tqdm import tqdm  # costs half of `import numpy`
-
-        if self._bar is None:
-            title = f"epoch {epoch}/{self._n_epochs}"
-            self._bar = tqdm(total=self._n_steps, desc=title, unit="step", leave=False, file=self.file)
-        self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-        self._bar.update(step - self._bar.n)
-        return None
-
-    def on_epoch_end(self, record: Record, network: Network) -> None:
-        self._close()
-
-    def on_train_end(self, network: Network) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -19,7 +19,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.files import write_atomically
+from xpnet.files import check_target, json_text, remove_leftovers, tensor_bytes, write_atomically
 from xpnet.training.callbacks import Callback
 from xpnet.training.optimizers import Snapshot
 from xpnet.training.records import Moment, Progress, Record
@@ -48,6 +48,8 @@ class Checkpoint(Callback):
         self._n_steps = 0
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        check_target(self.path)
+        remove_leftovers(self.path)
         self._n_steps, self._done, self._written, self._wait = n_steps, 0, -math.inf, self.seconds
         self._next = self.steps
 
@@ -77,13 +79,10 @@ class Checkpoint(Callback):
 
 def save_checkpoint(path: str | os.PathLike[str], moment: Moment) -> None:
     """Write a moment to `path`, replacing it in one move."""
-    from safetensors.numpy import save  # heavy enough to be imported on use
-
     facts = vars(moment) | {"progress": vars(moment.progress), "format": FORMAT}  # asdict would copy the tensors
     tensors = facts.pop("tensors")
     del facts["path"]
-    # One key only: with more, safetensors writes them in an order that changes from file to file.
-    write_atomically(path, save(tensors, {"checkpoint": json.dumps(facts)}))
+    write_atomically(path, tensor_bytes(tensors, "checkpoint", facts))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
@@ -214,10 +213,22 @@ def states_of(
         if not _has_state(callback):
             continue
         state = callback.state()
-        ours = {name: value for name, value in state.items() if backend.owns(value)}
+        ours = {name: value for name, value in state.items() if backend.owns(value) and _is_tensor(value)}
         arrays |= {f"callbacks.{len(found)}.{name}": backend.to_host(value) for name, value in ours.items()}
-        found.append((type(callback).__name__, {name: state[name] for name in state if name not in ours}))
+        others = {name: value for name, value in state.items() if name not in ours}
+        try:
+            found.append((type(callback).__name__, json.loads(json_text(others))))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"the state of {type(callback).__name__} cannot be written ({error}); needed are numbers, texts, lists "
+                "and dicts of them, or arrays of the network's backend by name: return these from state()"
+            ) from None
     return found, arrays
+
+
+def _is_tensor(array: Any) -> bool:
+    """Whether a safetensors file has the type of its elements."""
+    return bool(array.dtype.kind in "biuf" and array.dtype.itemsize <= 8)
 
 
 def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend) -> None:

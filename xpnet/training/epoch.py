@@ -17,6 +17,7 @@ from xpnet.network.parameters import random_generator
 from xpnet.program.calls import Program
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import frozen, load_states, states_of, thawed
+from xpnet.training.evaluation import input_range
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, run_fingerprint
 from xpnet.training.records import History, Moment, Progress, Record
@@ -50,6 +51,7 @@ class Runner:
             program, network.backend, network.owned, self.feed.sources, settings.engine, settings.precision
         )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
+        network.inputs = input_range(dataset)
         self._fit = run_fingerprint(network, optimizer, dataset, settings)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
         self._leaves_out = settings.n_used < dataset.n_samples
@@ -131,6 +133,9 @@ class Runner:
         self._check_losses(losses / weights)
         progress.loss, progress.weight = _add_up(progress.loss, losses), _add_up(progress.weight, weights)
         progress.step += count
+        told = {name: values for name, values in results.items() if name not in ("loss", "weight")}
+        for callback in self._callbacks:
+            callback.on_steps({"loss": losses / weights, "samples": n_samples, **told})
         return float(losses.sum() / weights.sum())
 
     def pause(self, history: list[Record]) -> None:

@@ -15,6 +15,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.network.blocks import CHUNK, predict_in_blocks
+from xpnet.network.inputs import InputRange
 from xpnet.network.losses import Loss
 from xpnet.network.network import Network
 from xpnet.network.programs import evaluation_program
@@ -33,6 +34,16 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     """
     check_compatible(network, dataset, "dataset")
     return Validator(network, dataset, metrics).evaluate()
+
+
+def input_range(dataset: Dataset) -> InputRange | None:
+    """Return the range of a data set's features; None where they would have to be read from a file or a GPU."""
+    scale = dataset.scale
+    if scale is not None:
+        return InputRange(0.0, 255 * scale, scale)
+    if dataset.is_mapped or not isinstance(dataset.samples, np.ndarray):
+        return None
+    return InputRange(float(dataset.samples.min()), float(dataset.samples.max()))
 
 
 class Evaluator:
@@ -70,6 +81,9 @@ class Validator:
 
     def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
+        found = input_range(dataset)
+        if found is not None:
+            network.warn_of_inputs(found.low, found.high)
         self._feed = feed_of(dataset, network.backend, CHUNK)
         self._evaluator = Evaluator(network, dataset, self._feed)
 

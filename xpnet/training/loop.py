@@ -15,16 +15,18 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
-from xpnet.training.callbacks import Callback
+from xpnet.training.callbacks import Callback, KeepBest
+from xpnet.training.checkpoint import moment_of
 from xpnet.training.epoch import Runner, TrainingDiverged
 from xpnet.training.evaluation import Evaluator, Validator
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Prepared, TrainOptions, prepare
 from xpnet.training.placing import run_facts
+from xpnet.training.progress import progress_of
 from xpnet.training.records import History, Moment, Record, is_last
 
 __all__ = ["TrainingDiverged", "epochs", "train"]
@@ -36,7 +38,7 @@ def train(
     optimizer: Optimizer,
     *,
     epochs: int,
-    batch_size: int | None = None,
+    batch_size: int | Literal["all"] | None = None,
     shuffle: bool = True,
     seed: int = 0,
     validation: Dataset | None = None,
@@ -46,10 +48,13 @@ def train(
     engine: str = "auto",
     precision: str = "fp32",
     resume: str | os.PathLike[str] | Moment | None = None,
+    keep_best: bool = True,
+    progress: bool | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
-    epochs: passes over the data.  batch_size: samples a step, None for all; the last step of an epoch may be shorter.
+    epochs: passes over the data.  batch_size: samples a step, "all" for all at once, None for 32, or all if fewer; the
+    last step of an epoch may be shorter.
     shuffle: whether each epoch has a new order.  seed: of the orders and of dropout's masks.
     validation: a Dataset to evaluate after each epoch.  metrics: names in `xpnet.metrics` to measure on it.
     callbacks: see every record, may end the training.  accumulate: steps an update, by the mean over their samples.
@@ -58,7 +63,11 @@ def train(
     precision: "fp32", or "tf32" for products on a GPU's tensor cores, of float32 numbers with 10 bits of mantissa.
     resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read. With equal data and arguments
     the run continues to the same bits; only epochs may differ, and "auto" is the engine that the run had.
-    The optimizer keeps its state: training the same network again continues where it stopped.
+    keep_best: with a validation, and without a callback that keeps weights, the network ends with the weights of the
+    epoch whose val_loss is lowest, the last record's chosen_epoch.
+    progress: a live line on stderr, True or False; None shows it on a terminal and in a notebook.
+    The optimizer keeps its state: training the same network again continues where it stopped, unless the weights are of
+    another epoch than the last.
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy
     (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine,
@@ -69,9 +78,15 @@ def train(
     After Ctrl-C the network holds the weights reached, which may be some updates ahead of `optimizer.steps_done`.
     Warns once if a network with a BatchNorm would end an epoch with a step of one sample: that sample is left out.
     """
+    moment = moment_of(resume)
     options = TrainOptions(
-        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, resume
+        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, moment
     )
+    chooses = any(isinstance(callback, KeepBest) for callback in options.callbacks)
+    best = [KeepBest()] if keep_best and validation is not None and not chooses else []
+    if moment is not None and not any(name == "KeepBest" for name, _ in moment.callbacks):
+        best = []  # of a run that kept none, as those of xpnet 0.1
+    options = replace(options, callbacks=(*options.callbacks, *best, *progress_of(progress)))
     return History(_checked(network, dataset, optimizer, options))
 
 
@@ -79,6 +94,7 @@ def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: 
     """Yield the record of each epoch when it is over: the generator under `train`, with the same options.
 
     Checks everything at the call, not at the first `next`.
+    keep_best and progress are of `train` alone: callbacks, `KeepBest` among them.
     """
     return _checked(network, dataset, optimizer, TrainOptions(**options))
 

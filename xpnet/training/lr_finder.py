@@ -73,7 +73,7 @@ def find_lr(
     engine = make_engine(program, network.backend, owned, feed.sources)  # with a fresh state
     kept = owned.copy()
     try:
-        raw, losses = _ramp(engine, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
+        raw, losses = _ramp(engine, optimizer, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)
     finally:
         owned[...] = kept
     lrs = lrs[: len(losses)]
@@ -90,14 +90,14 @@ def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.nda
 
 
 def _ramp(
-    engine: Engine, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
+    engine: Engine, optimizer: Optimizer, chunks: Iterator[np.ndarray], lrs: np.ndarray, smoothing: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run steps until the smoothed loss diverges; return the losses and the smoothed losses up to there."""
     batch, raw, losses = engine.program.capacity, list[float](), list[float]()
     mean, weight, lowest = 0.0, 0.0, np.inf
     while len(losses) < len(lrs):
         order = next(chunks)[: (len(lrs) - len(losses)) * batch]
-        rows = engine.run(order, lrs[len(losses) :][: len(order) // batch, None])
+        rows = engine.run(order, optimizer.rows_of(lrs[len(losses) :][: len(order) // batch]))
         results: dict[str, Any] = dict(zip(engine.program.results, rows.T, strict=True))
         for loss in results["loss"] / results.get("weight", batch):
             mean, weight = smoothing * mean + (1.0 - smoothing) * loss, smoothing * weight + (1.0 - smoothing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from xpnet.network.network import Network
 from xpnet.network.programs import RecordsUpdate, evaluation_program
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums
+from xpnet.training.options import batch_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def memory_plan(
     dataset: Dataset,
     optimizer: RecordsUpdate,
     *,
-    batch_size: int | None = None,
+    batch_size: int | Literal["all"] | None = None,
     validation: Dataset | None = None,
     others: Iterable[Dataset] = (),
     accumulate: int = 1,
@@ -46,11 +47,11 @@ def memory_plan(
 ) -> list[MemoryItem]:
     """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
 
-    others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether an `EarlyStopping`
-    keeps the best weights.
+    others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether a callback keeps the
+    best weights.
     """
     n_samples = dataset.n_samples
-    batch = n_samples if batch_size is None else min(batch_size, n_samples)
+    batch = batch_of(batch_size, n_samples)
     program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate=accumulate)
     itemsize, owned = network.backend.dtype.itemsize, program.n_owned
     held = _data("training", dataset)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 from xpnet.kernels import updates
+from xpnet.program.calls import Buffer
 from xpnet.training.schedules import Schedule
 from xpnet.training.update import Optimizer, Options, Update
 from xpnet.training.update import Snapshot as Snapshot  # estimators pickled by xpnet 0.1 look for it here
@@ -134,9 +135,12 @@ class Adam(_Adaptive):
         (rate,) = update.scalars("rate")
         updates.adam_rate(xp, c1, c2, rate, update.lr, self.beta1, self.beta2)
         self._decay(update)
-        updates.adam(
-            xp, update.theta, update.gradient, m, v, update.scratch, c2, rate, self.beta1, self.beta2, self.eps
-        )
+        eps = self._eps_of(update, c2)
+        updates.adam(xp, update.theta, update.gradient, m, v, update.scratch, c2, rate, self.beta1, self.beta2, eps)
+
+    def _eps_of(self, update: Update, c2: Buffer) -> Buffer | float:
+        """What is added to the corrected root of v."""
+        return self.eps
 
     def _decay(self, update: Update) -> None:
         """Record a decay of the weights before the step is taken; Adam has none."""

@@ -7,9 +7,11 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from xpnet.checks import check_whole
+import numpy as np
+
+from xpnet.checks import check_option, check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import FULL, check_precision, choose_engine, engine_to_resume
 from xpnet.network.layer import check_batch, left_out
@@ -23,6 +25,8 @@ from xpnet.training.placing import deciding_engine, settle
 from xpnet.training.records import Moment
 from xpnet.training.schedules import Constant, Schedule
 
+ALL, DEFAULT_BATCH = "all", 32  # of batch_size
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -32,7 +36,7 @@ class TrainOptions:
     """
 
     epochs: int
-    batch_size: int | None = None
+    batch_size: int | Literal["all"] | None = None
     shuffle: bool = True
     seed: int = 0
     validation: Dataset | None = None
@@ -62,10 +66,24 @@ class TrainOptions:
             "metrics": metrics,
             "seed": check_whole("seed", self.seed, at_least=0),
         }
-        if self.batch_size is not None:
-            checked["batch_size"] = check_whole("batch_size", self.batch_size, at_least=1)
+        check_batch_size(self.batch_size)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def check_batch_size(found: Any) -> None:
+    """Refuse what is no number of samples, "all" or None."""
+    if isinstance(found, str):
+        check_option("batch_size", found, (ALL, "or a number"))
+    elif found is not None:
+        check_whole("batch_size", found, at_least=1)
+
+
+def batch_of(batch_size: int | str | None, n_samples: int) -> int:
+    """Return the samples of a full step: all, or 32 where nothing is said, if there are as many."""
+    if batch_size == ALL:
+        return n_samples
+    return min(DEFAULT_BATCH if batch_size is None else int(batch_size), n_samples)
 
 
 @dataclass(frozen=True)
@@ -101,11 +119,12 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     check_compatible(network, dataset, "dataset")
     if options.validation is not None:
         check_compatible(network, options.validation, "validation")
+        _warn_of_classes(dataset, options.validation)
     check_optimizer(optimizer)
-    batch = dataset.n_samples if options.batch_size is None else min(options.batch_size, dataset.n_samples)
-    if options.batch_size is None and dataset.is_mapped:
+    batch = batch_of(options.batch_size, dataset.n_samples)
+    if options.batch_size == ALL and dataset.is_mapped:
         raise ValueError(
-            f"batch_size is None, which takes all {batch} samples of a mapped file in one step; "
+            f"batch_size is {ALL!r}, which takes all {batch} samples of a mapped file in one step; "
             "give a number, such as batch_size=128"
         )
     n_used = _samples_used(network, dataset.n_samples, batch)
@@ -124,6 +143,22 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
             del fingerprint["engine"]
         check_resume(moment, options.epochs, fingerprint, options.callbacks)
     return program, settings, moment
+
+
+def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
+    """Say so if a class is validated that is never trained on, as if sorted samples were cut in two."""
+    if not (dataset.is_classification and validation.is_classification):
+        return
+    trained = dataset.labels if dataset.weights is None else dataset.labels[dataset.weights > 0]
+    missing = np.setdiff1d(validation.labels, trained)
+    if missing.size:
+        n_samples = np.count_nonzero(validation.labels == missing[0])
+        more = "" if missing.size == 1 else f", nor of {missing.size - 1} other classes there"
+        warnings.warn(
+            f"validation has {n_samples} samples of class {missing[0]} and the data to train on have none of it{more}: "
+            "if they were sorted, shuffle them first, or take dataset.split(0.1, stratify=True)",
+            stacklevel=5,
+        )
 
 
 def check_optimizer(optimizer: Any) -> None:

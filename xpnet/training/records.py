@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.files import write_atomically
+from xpnet.files import json_text, write_atomically
 from xpnet.training.metrics import METRICS
 
 __all__ = ["History"]
@@ -92,9 +92,9 @@ def is_last(record: Record, n_epochs: int) -> bool:
 
 def json_line(record: Record) -> str:
     """Return the record as strict JSON, in which NaN and infinity become null."""
-    return json.dumps(
+    return json_text(
         {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            name: None if isinstance(value, (float, np.floating)) and not math.isfinite(value) else value
             for name, value in record.items()
         }
     )

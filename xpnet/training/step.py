@@ -19,8 +19,9 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
     seed: of dropout's masks, which continue from call to call.  It is always replayed: single steps repay no compiling.
     """
     check_optimizer(optimizer)
-    batch = network.check_samples(X, Y, weights)
+    batch, weights = network.check_samples(X, Y, weights), network.relative(weights)
     weighted = weights is not None
+    network.inputs = None  # nobody has looked at them
     with network.engine(
         ("step", optimizer, weighted, batch, seed), lambda: network.training_program(batch, optimizer, weighted, seed)
     ) as engine:

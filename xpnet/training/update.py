@@ -137,7 +137,8 @@ class Optimizer(ABC):
     lr: the learning rate, a number above 0 or a schedule of `xpnet.training.schedules`; it may be changed between
     steps. l1, l2: add the gradient of l1 * sum |W| and of l2 / 2 * sum W^2, of weights and not of biases. The loss
     reported is without these.  torch's `weight_decay` is l2, there for biases too.
-    l2_summed: add the gradient of l2_summed / 2 * sum W^2 / n, n the samples of the step: scikit-learn's `alpha`.
+    l2_summed: add the gradient of l2_summed / 2 * sum W^2 / n, n the samples of the update, or the sum of their weights
+    by the mean of all weights given: scikit-learn's `alpha`. If it is not 0, it may be changed between steps too.
     clip_value: limit of each element of the gradient.  clip_norm: limit of its Euclidean norm, over the whole network;
     both as in torch.nn.utils, value before norm.
     max_norm: limit of the norm of each unit's incoming weights, after the update (Hinton et al. 2012).
@@ -145,11 +146,9 @@ class Optimizer(ABC):
     The state (averages, the step's number) belongs to the last network it trained: training it again continues
     exactly, another one starts fresh.  After Ctrl-C within `train`, state and theta may be some updates ahead of
     `steps_done`, which a schedule follows: to continue exactly, resume from a `Checkpoint`.
-    All but `lr` is recorded in the Program and cannot be changed afterwards.
+    All but `lr` and `l2_summed` is recorded in the Program and cannot be changed afterwards.
     Raises TypeError or ValueError for a value that cannot work.
     """
-
-    slots: tuple[str, ...] = ("lr",)
 
     def __init__(
         self,
@@ -207,8 +206,28 @@ class Optimizer(ABC):
         """Updates made of the network that it trained last, which the schedule follows."""
         return self._snapshot.steps_done
 
-    def record(self, recorder: Recorder, gradient: Buffer, n_weights: int, matrices: Sequence[Buffer]) -> None:
-        """Record the update's calls: theta by the gradient, which is overwritten."""
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of what the host fills before each update, the columns of `slot_rows`."""
+        return ("lr", "l2_summed") if self.l2_summed else ("lr",)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Names of what an update tells: the penalty of `l2_summed`, of the weights before it."""
+        return ("penalty",) if self.l2_summed else ()
+
+    def record(
+        self,
+        recorder: Recorder,
+        gradient: Buffer,
+        n_weights: int,
+        matrices: Sequence[Buffer],
+        weight: Buffer | float = 1.0,
+    ) -> None:
+        """Record the update's calls: theta by the gradient, which is overwritten.
+
+        weight: samples of the update, or the sum of their weights.
+        """
         update = Update(recorder, gradient, n_weights, matrices)
         xp = update.xp
         if self.l1:
@@ -216,7 +235,9 @@ class Optimizer(ABC):
         if self.l2:
             updates.l2_gradient(xp, *update.weights, self.l2)
         if self.l2_summed:
-            updates.l2_gradient(xp, *update.weights, self.l2_summed / recorder.batch)
+            (rate,) = update.scalars("penalty rate")
+            updates.penalty_rate(xp, recorder["l2_summed"], weight, rate)
+            updates.summed_l2_gradient(xp, *update.weights, rate, recorder["penalty"])
         if self.clip_value is not None:
             updates.clip_value(xp, gradient, self.clip_value)
         if self.clip_norm is not None:
@@ -236,8 +257,13 @@ class Optimizer(ABC):
         """Record what moves theta."""
 
     def slot_rows(self, n_steps: int) -> np.ndarray:
-        """What the slots hold in each of the next `n_steps` updates: (n_steps, 1) in float64."""
-        return self._schedule.values(self.steps_done, n_steps)[:, None]
+        """What the slots hold in each of the next `n_steps` updates: (n_steps, n_slots) in float64."""
+        return self.rows_of(self._schedule.values(self.steps_done, n_steps))
+
+    def rows_of(self, lrs: np.ndarray) -> np.ndarray:
+        """What the slots hold in updates with these rates (n_steps,): (n_steps, n_slots) in float64."""
+        columns = [lrs] if len(self.slots) == 1 else [lrs, np.full(len(lrs), self.l2_summed)]
+        return np.stack(columns, axis=1)
 
     def attach(self, network: Network, engine: Engine) -> None:
         """Make the engine continue from this network's state; to be called before every run of an engine.
@@ -317,7 +343,9 @@ class Optimizer(ABC):
         return self._checked("eps", value, at_least=1e-37, example=example)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.__dict__ and not name.startswith("_"):
+        if name == "l2_summed" and self.__dict__.get(name) and value:  # a slot of the Programs that it is part of
+            value = self._checked(name, value, above=0, example=1e-4)
+        elif name in self.__dict__ and not name.startswith("_"):
             raise AttributeError(
                 f"{name} is {self.__dict__[name]} and part of recorded Programs, so it cannot become "
                 f"{value!r}; make a new {type(self).__name__}({name}=...)"
