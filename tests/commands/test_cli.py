@@ -21,6 +21,7 @@ import termios
 from pathlib import Path
 from types import SimpleNamespace
 
+import fakecupy
 import numpy as np
 import pytest
 from real_mnist import REAL_MNIST, need_real_mnist
@@ -30,6 +31,7 @@ from safetensors.numpy import load_file, save_file
 import xpnet
 from xpnet.cli import main
 from xpnet.datasets import load_mnist, load_mnist_sample
+from xpnet.engines import placing
 
 CHECKOUT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "xpnet"]
@@ -431,13 +433,33 @@ def test_device_option_wins_over_the_environment(monkeypatch):
     assert main(["train", *SMALL, "--device", "cpu", "--quiet"]) == 0
 
 
-def test_auto_falls_back_to_the_cpu_and_says_why(capsys, monkeypatch):
+def test_auto_goes_by_the_work_and_says_why(capsys, monkeypatch):
+    """The work of the run, of 282 steps, and if that is enough whether there is a GPU."""
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.delenv("XPNET_DEVICE")
-    assert main(["train", *SMALL]) == 0
-    assert capsys.readouterr().err.startswith("cpu (numpy")
-    (run,) = Path("runs").iterdir()
-    assert "CuPy is not installed" in json.loads((run / "config.json").read_text(encoding="utf-8"))["backend"]["reason"]
+    for out, cause in (("a", "MFLOP a step, and a GPU is faster from some"), ("b", "CuPy is not installed")):
+        assert main(["train", *SMALL, "--out", out]) == 0
+        said = capsys.readouterr().err.splitlines()[0]
+        assert said.startswith("cpu (numpy") and cause in said
+        backend = json.loads(Path(out, "config.json").read_text(encoding="utf-8"))["backend"]
+        assert backend["device"] == "cpu" and cause in backend["reason"]
+        monkeypatch.setattr(placing, "LAUNCH_SECONDS", 0.0)
+        monkeypatch.setattr(placing, "START_SECONDS", 0.0)
+
+
+def test_auto_takes_a_gpu_for_enough_work(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    monkeypatch.delenv("XPNET_DEVICE")
+    monkeypatch.setattr(placing, "LAUNCH_SECONDS", 0.0)
+    monkeypatch.setattr(placing, "START_SECONDS", 1e-3)
+    np.save("X.npy", np.random.default_rng(0).random((40, 4)))
+    np.save("Y.npy", np.arange(40) % 3)
+    tiny = ["train", "--dataset", "X.npy", "--labels", "Y.npy", "--layers", "4,3", "--json", "--engine", "replay"]
+    for epochs, device in (("1", "cpu"), ("100000000", "cuda")):
+        assert main([*tiny, "--epochs", epochs, "--max-steps", "3", "--out", device]) == 0
+        *records, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert all(line["device"].startswith(f"{device} (") for line in (*records, summary))
+        assert json.loads(Path(device, "config.json").read_text(encoding="utf-8"))["backend"]["device"] == device
 
 
 def test_unknown_device_in_the_environment(capsys, monkeypatch):

@@ -168,6 +168,10 @@ def add_metrics(command: argparse._ActionsContainer) -> None:
 
 def count_updates(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
     """Return how many updates all epochs will make."""
+    return arguments.epochs * -(-count_steps(arguments, network, training) // arguments.accumulate)
+
+
+def count_steps(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
+    """Return how many steps an epoch has."""
     batch = min(arguments.batch_size, training.n_samples)
-    n_steps = -(-(training.n_samples - left_out(network.layers, training.n_samples, batch)) // batch)
-    return arguments.epochs * -(-n_steps // arguments.accumulate)
+    return -(-(training.n_samples - left_out(network.layers, training.n_samples, batch)) // batch)

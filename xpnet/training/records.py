@@ -19,7 +19,10 @@ __all__ = ["History"]
 
 Record = dict[str, Any]
 # The keys of a record: these, and measures, whose names begin with the part of the data that they are measured on.
-FACTS = ("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "precision", "stopped", "chosen_epoch")
+FACTS = (
+    *("epoch", "steps", "seconds", "bytes_uploaded", "engine", "threads", "precision", "device"),
+    *("stopped", "chosen_epoch"),
+)
 TRAINING, VALIDATION = "train_", "val_"
 TRAIN_LOSS, VAL_LOSS, VAL_ACCURACY = "train_loss", "val_loss", "val_accuracy"
 
