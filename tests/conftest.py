@@ -91,6 +91,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not GPU_REQUIRED and not isinstance(_real_gpu(), Backend):  # one skip says it for all: test_gpu_present.py
+        items[:] = [
+            item for item in items if not item.get_closest_marker("gpu") or item.path.name == "test_gpu_present.py"
+        ]
     if share := config.getoption("share"):
         config.hook.pytest_deselected(items=[item for item in items if not in_share(item.nodeid, share)])
         items[:] = [item for item in items if in_share(item.nodeid, share)]
@@ -136,6 +140,14 @@ def gpu() -> Backend:
     if GPU_REQUIRED:
         pytest.fail(f"XPNET_REQUIRE_GPU is set, but there is no GPU: {found}")
     pytest.skip(f"no GPU: {found}")
+
+
+@pytest.fixture
+def driver(gpu: Backend) -> executing_cuda.Driver:
+    """The driver of the executing CUDA, in the GPU's place; a skip on a device."""
+    if DRIVER is None:
+        pytest.skip("a device's driver has no switches and no counts")
+    return DRIVER
 
 
 @pytest.fixture
