@@ -20,7 +20,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores tha
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -33,8 +32,7 @@ from refusals import SAID, unsaid
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 
-EXECUTING = os.environ.get("XPNET_EXECUTING_CUDA", "")
-DRIVER = executing_cuda.activate(Path(EXECUTING)) if EXECUTING else None  # before anything imports CuPy
+DRIVER = executing_cuda.active()  # before anything imports CuPy
 LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
 

@@ -8,10 +8,10 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 
+import executing_cuda
 import hostcuda
 import numpy as np
 import pytest
-from conftest import DRIVER
 from features import FEATURES, STRUCTURES, network_of, run_steps
 
 import xpnet
@@ -22,6 +22,7 @@ from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.launching import compiled
 from xpnet.engines.replay import Replay
 
+DRIVER = executing_cuda.active()
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
 ORDERS = (1, -1, 1_000_003)  # of blocks and threads: as numbered, backwards, shuffled
 
