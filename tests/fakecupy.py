@@ -4,8 +4,8 @@ The module is the namespace and `ndarray` the array: it wraps a NumPy array and 
 `counts` says what a GPU would be asked: transfers, allocations, launches, and copies that CuPy makes unasked.
 Only the surface that xpnet may use exists here; any other name is an AttributeError.
 
-Calibrated against CuPy 14.2: its source, and the package itself without a device, over host memory (errors,
-keywords, contiguity). Never yet against a device: an opinion, until a run on a GPU calibrates the counts.
+Calibrated against CuPy 14.2: its source, and the package itself on the executing CUDA. Never yet against a device.
+It is for machines without CuPy, and for what cannot be counted there: reads, launches and hidden copies by their cause.
 Stricter on purpose: `dot` checks the shape of `out`, CuPy its size; `take` wants its indices on the device;
 reductions refuse NumPy arrays; masks and mixed indices are refused.
 """
