@@ -107,8 +107,8 @@ def suite_passes(report: Path) -> bool:
     left_out = files_left_out(ROOT / "tests")
     for path, names in left_out.items():
         print(f"left out: {path.name}, which imports {', '.join(sorted(names))}", flush=True)
-    # addopts is emptied: a GPU takes its turn in every row of a product, also in those that are marked full. What tells
-    # most comes first: every feature on the GPU beside the CPU.
+    # addopts is emptied: a GPU takes its turn in every row of a product, also in those marked full. First comes
+    # what says most: every feature on the GPU beside the CPU.
     command = [sys.executable, "-m", "pytest", "tests/engines/cuda", "tests", "-q", "--tb=short", "-m", "gpu"]
     command += ["-o", "addopts=", "--continue-on-collection-errors", "--time-limit", str(TEST_SECONDS)]
     command += [f"--junitxml={report}", *(f"--ignore={path}" for path in left_out)]

@@ -730,7 +730,7 @@ def test_read_only_directory_leaves_nothing(capsys, monkeypatch):
     Path("run").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        refused(capsys, ["train", *SMALL, "--out", "run"], "Permission denied", "config.json")
+        refused(capsys, ["train", *SMALL, "--out", "run"], "Permission denied", "run")
     assert names("run") == []
 
 
