@@ -4,8 +4,8 @@ The module is the namespace and `ndarray` the array: it wraps a NumPy array and 
 `counts` says what a GPU would be asked: transfers, allocations, launches, and copies that CuPy makes unasked.
 Only the surface that xpnet may use exists here; any other name is an AttributeError.
 
-Calibrated against CuPy 14.2: its source, and the package itself without a device, over host memory (errors,
-keywords, contiguity). Never yet against a device: an opinion, until a run on a GPU calibrates the counts.
+Calibrated against CuPy 14.2: its source, and the package itself on the executing CUDA. Never yet against a device.
+It is for machines without CuPy, and for what cannot be counted there: reads, launches and hidden copies by their cause.
 Stricter on purpose: `dot` checks the shape of `out`, CuPy its size; `take` wants its indices on the device;
 reductions refuse NumPy arrays; masks and mixed indices are refused.
 """
@@ -146,15 +146,28 @@ def _operators(name: str) -> tuple[_Any, _Any, _Any]:
     return lambda a, b: ufunc(a, b), lambda a, b: ufunc(b, a), lambda a, b: ufunc(a, b, out=a)
 
 
+_current = [0]  # the GPU that allocates and launches; there is one more, which `use` makes the current one
+
+
+class _Device:
+    """A GPU by its number."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+    def use(self) -> None:
+        _current[0] = self.id
+
+
 class ndarray:
     """A device array: nothing of NumPy sees inside it, except by `get`."""
 
-    __slots__ = ("__weakref__", "_host")
+    __slots__ = ("__weakref__", "_host", "device")
     __array_priority__ = 100  # as in CuPy: its operators win over NumPy's
     _host: _np.ndarray
 
     def __init__(self, shape: _Any, dtype: _Any = float) -> None:
-        self._host = _np.empty(shape, dtype)
+        self._host, self.device = _np.empty(shape, dtype), _Device(_current[0])
         if self._host.dtype.kind == "f":
             self._host.fill(_np.nan)  # what nobody wrote must not pass for a result
         else:
@@ -257,6 +270,9 @@ class ndarray:
         if same and view.data == value.data:
             return  # CuPy too does nothing for `x[...] = x`, which is how `x[...] += 1` ends
         if _overlap(value, view):
+            if same and value.dtype == view.dtype and view.flags.c_contiguous:
+                view.fill(_np.nan)  # CuPy copies between ranges of memory that overlap: their numbers are undefined
+                return
             counts._copied("setitem", value._host)
         counts._add("launches", "copy")
         with _np.errstate(all="ignore"):
@@ -338,7 +354,7 @@ class ndarray:
 
 def _wrap(host: _np.ndarray) -> ndarray:
     array = object.__new__(ndarray)
-    array._host = host
+    array._host, array.device = host, _Device(_current[0])
     return array
 
 
@@ -447,7 +463,8 @@ def array(a: _Any, dtype: _Any = None) -> _Any:
 
 
 def asarray(a: _Any, dtype: _Any = None) -> _Any:
-    return a if isinstance(a, ndarray) and dtype in (None, a.dtype) else array(a, dtype)
+    here = isinstance(a, ndarray) and dtype in (None, a.dtype) and a.device.id == _current[0]
+    return a if here else array(a, dtype)
 
 
 def from_dlpack(array: _Any, *, device: _Any = None, copy: _Any = None) -> _Any:
@@ -560,11 +577,12 @@ cuda = _Namespace(
         ptr=_fakecuda.STREAM, synchronize=lambda: counts.update(["synchronizations"])
     ),
     **_fakecuda.bindings(counts),
+    Device=_Device,
     runtime=_Namespace(
         CUDA_R_32F=0,
         CUDA_R_64F=1,
-        getDeviceCount=lambda: 1,
-        getDevice=lambda: 0,
+        getDeviceCount=lambda: 2,
+        getDevice=lambda: _current[0],
         getDeviceProperties=lambda device: {"name": b"Fake GPU"},
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,

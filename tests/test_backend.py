@@ -7,9 +7,10 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import fakecupy
 import numpy as np
 import pytest
-from refusals import says
+from refusals import refusal, says
 
 import xpnet
 from xpnet import BackendUnavailable, select_backend
@@ -83,6 +84,10 @@ BROKEN = {
     "no driver": (
         cupy_like(count=CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")),
         ["driver does not answer", "cudaErrorInsufficientDriver", "update the NVIDIA driver", "device='cpu'"],
+    ),
+    "forked from a process with CUDA": (
+        cupy_like(count=CUDARuntimeError("cudaErrorInitializationError: initialization error")),
+        ["forked from one that uses it", "cudaErrorInitializationError", "start processes by 'spawn'", "device='cpu'"],
     ),
     "no GPU": (cupy_like(count=0), ["no CUDA GPU is visible", "nvidia-smi", "CUDA_VISIBLE_DEVICES", "device='cpu'"]),
     # With a driver and CUDA_VISIBLE_DEVICES="" the runtime does not return 0, it fails with error 100.
@@ -300,3 +305,55 @@ def test_import_xpnet_loads_nothing_heavy():
 def test_public_names():
     assert xpnet.select_backend is select_backend and xpnet.Backend is Backend
     assert issubclass(xpnet.BackendUnavailable, RuntimeError)
+
+
+# --- more than one GPU, played by fakecupy ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+
+
+def test_a_gpu_by_its_number_is_taken_and_told(two_gpus):
+    first = select_backend("cuda")
+    second = select_backend("cuda:1")
+    assert (first.number, second.number) == (0, 1) and second.device == "cuda"
+    assert select_backend("cuda") == second  # the current one of this thread from now on
+    assert first.describe().startswith("cuda (cupy 14.2.0, float32): ")
+    assert second.describe().startswith("cuda:1 (cupy 14.2.0, float32): ")
+    assert second.is_on("cuda") and second.is_on("cuda:1") and not second.is_on("cuda:0") and not second.is_on("cpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused(two_gpus):
+    with refusal(
+        BackendUnavailable, "device is cuda:2", "visible are cuda:0 to cuda:1", "choose one of these", "VISIBLE_DEVICES"
+    ):
+        select_backend("cuda:2")
+    for device in ("cuda:", "cuda:x", "cuda:-1", "cpu:0"):
+        with pytest.raises(ValueError, match=f"device is '{device}', choose one of 'auto', 'cpu', 'cuda'"):
+            select_backend(device)
+
+
+def test_arrays_of_another_gpu_are_refused_by_name(two_gpus):
+    first = select_backend("cuda:0")
+    X = first.to_device(np.ones((4, 2)))
+    second = select_backend("cuda:1")
+    network = xpnet.Network([4, 3], backend=second)
+    with refusal(ValueError, "X is on cuda:0", "the network is on cuda:1", "pass network.backend.to_device(X)"):
+        network.predict(X)
+    assert network.predict(second.to_device(X)).shape == (3, 2)
+
+
+def test_a_network_computes_on_its_own_gpu_alone(two_gpus):
+    """CuPy launches on the current one, whichever the arrays are on."""
+    network = xpnet.Network([4, 3], backend=select_backend("cuda:1"))
+    X = network.backend.to_device(np.ones((4, 2)))
+    select_backend("cuda:0")
+    parts = ("GPU in this thread is cuda:0", "the network is on cuda:1", "call cupy.cuda.Device(1).use() first")
+    with refusal(ValueError, *parts):
+        network.predict(X)
+    with refusal(ValueError, *parts):
+        xpnet.train(network, xpnet.Dataset.from_labels(np.ones((4, 6)), [0, 1, 2] * 2), xpnet.SGD(), epochs=1)
+    fakecupy.cuda.Device(1).use()
+    assert network.predict(X).shape == (3, 2)

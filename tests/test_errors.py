@@ -376,10 +376,13 @@ def test_the_functions_take_arrays_of_a_library():
 
 
 class OfAnotherDevice:
-    """An array of DLPack on a device that is neither a CPU nor a CUDA GPU."""
+    """An array of DLPack on a device that is neither a CPU nor a CUDA GPU.  kind: DLPack's number; 10 is ROCm."""
+
+    def __init__(self, kind=10):
+        self._kind = kind
 
     def __dlpack_device__(self):
-        return (10, 0)  # ROCm
+        return (self._kind, 0)
 
 
 ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
@@ -409,6 +412,12 @@ ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
         (
             lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(), LABELS),
             "OfAnotherDevice lies on a device",
+            "it must lie on the CPU or a CUDA GPU",
+            "copy it to the host first",
+        ),
+        (
+            lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(13), LABELS),
+            "OfAnotherDevice lies in memory that CUDA moves",
             "it must lie on the CPU or a CUDA GPU",
             "copy it to the host first",
         ),
@@ -454,3 +463,13 @@ def test_the_rule_of_a_whole_run_finds_a_message_that_nobody_asserts():
     assert text not in SAID
     says(text, "x is 3", "needed is 4", "pass x=4")
     SAID.remove(text)
+
+
+def test_info_without_a_home(capsys, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("XPNET_CACHE")
+    assert main(["info"]) == 0
+    assert "no cache: there is no home folder" in " ".join(capsys.readouterr().out.split())

@@ -75,7 +75,7 @@ LOADED = ctypes.CDLL
 # --- compiled steps --------------------------------------------------------------------------------------------------
 
 
-def test_two_threads_offer_the_processor_to_each_other(system, float64_cpu, monkeypatch):
+def test_two_threads_offer_the_processor_to_each_other(system, float64_cpu, monkeypatch, quick):
     """At once, so that they do it many times: macOS has the C library's call, elsewhere Python's is called."""
     offers = []
     monkeypatch.setattr(run, "SPINS", 0)
@@ -96,7 +96,7 @@ def test_the_number_of_cores_is_not_guessed(system, float64_cpu):
     assert engine.threads_for(program, float64_cpu) == 1
 
 
-def test_code_is_kept_where_the_system_keeps_such(system, tmp_path, float64_cpu):
+def test_code_is_kept_where_the_system_keeps_such(system, tmp_path, float64_cpu, quick):
     folder = tmp_path / {"win32": "local", "darwin": "home/Library/Caches"}[system] / "xpnet" / "code"
     assert str(folder) in code_cache.describe()
     weights, sources = [], []

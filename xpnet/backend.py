@@ -22,6 +22,7 @@ __all__ = ["Backend", "BackendUnavailable", "select_backend"]
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 MINIMUM_CUPY = 14
+BLOCK_BYTES = 1 << 24  # of a large array that are uploaded at a time
 _INSTALL = "for a CUDA GPU install CuPy 14 or newer: `pip install 'xpnet[cuda12]'` or `pip install 'xpnet[cuda13]'`"
 
 
@@ -34,7 +35,7 @@ class Backend:
     """An array library, the device it computes on, and the float type used there.
 
     name: "numpy" or "cupy".  device: "cpu" or "cuda".  xp: the array namespace.  dtype: np.float32 or np.float64.
-    reason: why this device was chosen, as a sentence for the user.
+    reason: why this device was chosen, as a sentence for the user.  number: of the GPU, as in cuda:0.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Backend:
     xp: Any = field(repr=False)
     dtype: np.dtype[Any]
     reason: str = ""
+    number: int = 0
 
     def __reduce__(self) -> Any:
         return _restored, (type(self), self.name, self.device, self.dtype, self.reason)
@@ -51,7 +53,20 @@ class Backend:
 
     def to_device(self, array: Any, dtype: Any = None) -> Any:
         """Return `array` on this device in `dtype` (default: the backend's); copy it only if it is elsewhere."""
-        return self.xp.asarray(array, dtype=self.dtype if dtype is None else np.dtype(dtype))
+        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        if self.device != "cpu" and isinstance(array, np.ndarray) and array.nbytes > BLOCK_BYTES:
+            return self._uploaded(array, dtype)
+        return self.xp.asarray(array, dtype=dtype)
+
+    def _uploaded(self, array: np.ndarray, dtype: np.dtype[Any]) -> Any:
+        """Upload block after block. CuPy would convert all of it at once, and page-lock as much memory for good."""
+        if not array.flags.c_contiguous and array.T.flags.c_contiguous:
+            return self._uploaded(array.T, dtype).T
+        target = self.xp.empty(array.shape, dtype=dtype)
+        n_rows = max(1, BLOCK_BYTES * len(array) // array.nbytes)
+        for start in range(0, len(array), n_rows):
+            target[start : start + n_rows].set(np.ascontiguousarray(array[start : start + n_rows], dtype=dtype))
+        return target
 
     def to_host(self, array: Any) -> np.ndarray:
         """Return `array` as a NumPy array; from a GPU this copies and waits for the device."""
@@ -72,6 +87,30 @@ class Backend:
         """Tell whether `array` is an array of this backend's library."""
         return isinstance(array, self.xp.ndarray)
 
+    def check_here(self, **arrays: Any) -> None:
+        """Refuse device arrays of another GPU than this one, and to compute while CuPy's current GPU is another.
+
+        Raises ValueError.
+        """
+        if self.device == "cpu":
+            return
+        current = int(self.xp.cuda.runtime.getDevice())
+        if current != self.number:
+            raise ValueError(
+                f"CuPy's current GPU in this thread is cuda:{current}, the network is on cuda:{self.number}, and CuPy "
+                f"allocates and launches on the current one; call cupy.cuda.Device({self.number}).use() first"
+            )
+        for name, array in arrays.items():
+            if (found := int(array.device.id)) != self.number:
+                raise ValueError(
+                    f"{name} is on cuda:{found}, the network is on cuda:{self.number}; "
+                    f"pass network.backend.to_device({name})"
+                )
+
+    def is_on(self, device: str) -> bool:
+        """Tell whether `device`, such as "cuda" or "cuda:1", is this backend's."""
+        return device in (self.device, f"{self.device}:{self.number}")
+
     def synchronize(self) -> None:
         """Wait until the device has finished all queued work; on the CPU, return at once."""
         if self.device != "cpu":
@@ -79,28 +118,34 @@ class Backend:
 
     def describe(self) -> str:
         """Return device, library, float type and the reason for the choice in one line."""
-        text = f"{self.device} ({self.name} {getattr(self.xp, '__version__', '')}".rstrip() + f", {self.dtype})"
+        device = f"{self.device}:{self.number}" if self.number else self.device
+        text = f"{device} ({self.name} {getattr(self.xp, '__version__', '')}".rstrip() + f", {self.dtype})"
         return f"{text}: {self.reason}" if self.reason else text
 
 
 def select_backend(device: str | None = None, dtype: Any = "float32") -> Backend:
     """Choose the CPU or a GPU and say why.
 
-    device: "auto" (a GPU if one works, else the CPU), "cpu" or "cuda"; None reads the environment variable
-    XPNET_DEVICE and falls back to "auto".  dtype: "float32" or "float64".
-    Raises ValueError for an unknown device or dtype, BackendUnavailable if "cuda" does not work.
+    device: "auto" (a GPU if one works, else the CPU), "cpu", "cuda" (CuPy's current GPU), or "cuda:0", "cuda:1" and so
+    on, which becomes the current one of this thread; None reads the environment variable XPNET_DEVICE and falls back to
+    "auto".  dtype: "float32" or "float64".
+    Raises ValueError for an unknown device or dtype, BackendUnavailable if the GPU asked for does not work.
     """
     device, source = asked_device(device)
     float_type = _float_type(dtype)
     if device == "cpu":
         return _cpu(float_type, f"{source} is cpu")
     try:
-        cupy, gpu = probe_gpu()
+        number = device.partition(":")[2]
+        cupy, gpu = probe_gpu(int(number) if number else None)
     except BackendUnavailable as failure:
-        if device == "cuda":
+        if device != "auto":
             raise
         return _cpu(float_type, str(failure))
-    return Backend("cupy", "cuda", cupy, float_type, f"{gpu} answered the probe")
+    reason, current = f"{gpu} answered the probe", int(cupy.cuda.runtime.getDevice())
+    if float_type == np.float32 and os.environ.get("CUPY_TF32", "0") not in ("", "0"):
+        reason += "; CUPY_TF32 is set, so products outside of training steps round their inputs to TF32"
+    return Backend("cupy", "cuda", cupy, float_type, reason, current)
 
 
 def asked_device(device: str | None) -> tuple[str, str]:
@@ -111,10 +156,18 @@ def asked_device(device: str | None) -> tuple[str, str]:
     source = "device"
     if device is None:
         device, source = os.environ.get("XPNET_DEVICE", "").strip() or "auto", "XPNET_DEVICE"
-    return check_option(source, device, DEVICES), source
+    return check_device(source, device), source
 
 
-def probe_gpu() -> tuple[Any, str]:
+def check_device(argument: str, found: object) -> str:
+    """Return `found` if it is one of DEVICES, or a GPU by its number such as "cuda:1"; raises ValueError."""
+    kind, _, number = str(found).partition(":")
+    if isinstance(found, str) and kind == "cuda" and number.isascii() and number.isdigit():
+        return found
+    return check_option(argument, found, DEVICES)
+
+
+def probe_gpu(number: int | None = None) -> tuple[Any, str]:
     """Return CuPy and the GPU's name after it has allocated, multiplied and run a kernel, or raise BackendUnavailable.
 
     A successful import proves little: the driver, the GPU, cuBLAS or NVRTC may still be missing, so each is used.
@@ -123,6 +176,11 @@ def probe_gpu() -> tuple[Any, str]:
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except Exception as error:  # CuPy raises its own classes here, and they cannot be imported without it
+        if "InitializationError" in str(error):
+            raise BackendUnavailable(
+                f"CUDA cannot begin in this process ({_one_line(error)}), which was forked from one that uses it; "
+                "start processes by 'spawn' (multiprocessing.get_context('spawn')), or use device='cpu'"
+            ) from error
         if "NoDevice" not in str(error):
             raise BackendUnavailable(
                 f"CuPy is installed but the CUDA driver does not answer ({_one_line(error)}); "
@@ -134,6 +192,13 @@ def probe_gpu() -> tuple[Any, str]:
             "CuPy is installed but no CUDA GPU is visible; check nvidia-smi and "
             "CUDA_VISIBLE_DEVICES, or use device='cpu'"
         )
+    if number is not None:
+        if number >= count:
+            raise BackendUnavailable(
+                f"device is cuda:{number}, and the GPUs that are visible are cuda:0 to cuda:{count - 1}; choose one of "
+                "these, or check CUDA_VISIBLE_DEVICES"
+            )
+        cupy.cuda.Device(number).use()
     try:
         ones = cupy.ones((2, 2), dtype=np.float32)
         total = float((ones.dot(ones) + ones).sum())

@@ -1,24 +1,110 @@
-"""Write files atomically, and make values ready for file formats."""
+"""Read and write whole files, atomically and regular ones only; make values ready for file formats."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+AT_MOST = 1 << 30  # bytes of a file that is read into memory at once
+KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+_STDOUT = 1
+_DIGITS = 40  # of a whole number in JSON; the state of a random generator has 39
+_DEPTH = 50  # of JSON
+
+
+def read_whole(path: str | os.PathLike[str], at_most: int = AT_MOST) -> bytes:
+    """Return the content of a regular file; raises OSError for any other kind, ValueError above `at_most` bytes."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is {_kind(found)}; it must be a regular file; copy its content into one")
+    if found.st_size > at_most:
+        raise ValueError(f"{path} has {found.st_size} bytes; it may have at most {at_most}; name another file")
+    return Path(path).read_bytes()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text from a file.
+
+    Raises ValueError for what is no JSON, is nested deeper than anything that xpnet writes, or has longer numbers.
+    """
+    try:
+        found = json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level = [found]
+    for _ in range(_DEPTH):
+        level = [part for value in level if isinstance(value, (dict, list)) for part in _parts(value)]
+        if not level:
+            return found
+    raise ValueError(_TOO_DEEP)
+
+
+_TOO_DEEP = f"it is nested deeper than {_DEPTH} levels; it must be flat; write it again"
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits; a number may have {_DIGITS}; write it again")
+    return int(digits)
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the whole path of a file under the name given, which says its format even if it is a link."""
+    path = Path(path)
+    return str(Path(os.path.realpath(path.parent)) / path.name)
+
+
+def check_target(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file to write, None for a new one.
+
+    Raises OSError for what is neither a regular file nor the standard output.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(found.st_mode) or _is_stdout(found):
+        return found
+    raise OSError(f"{path} is {_kind(found)}; what is written must be a regular file; name another place")
+
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file entirely or not at all: write a temporary file beside it, fsync, rename."""
-    path = Path(os.path.realpath(path))  # keeps a link and replaces its target
+    """Write a file entirely or not at all: write a temporary file beside it, fsync, rename.
+
+    A file that is replaced hands on its mode, and its owner where the system allows it; hard links to it keep the old
+    content. Of a link the target is replaced. The standard output is written to. Raises OSError for other kinds.
+    """
+    before = check_target(path)
+    if before is not None and _is_stdout(before):
+        with open(_STDOUT, "wb", closefd=False) as file:
+            file.write(content)
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        handle = os.open(temporary, flags, 0o666 if before is None else 0o600)
         with os.fdopen(handle, "wb") as file:
+            if before is not None:
+                _hand_on(before, temporary)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -30,6 +116,40 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             # Name the requested file, not the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def leftovers(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the temporary files that killed processes left beside `path` when they wrote it."""
+    path = Path(os.path.realpath(path))
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    with suppress(OSError):
+        return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+    return []
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that killed processes left beside `path`; no other process may write it now."""
+    for entry in leftovers(path):
+        with suppress(OSError):
+            entry.unlink()
+
+
+def _hand_on(before: os.stat_result, temporary: Path) -> None:
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):  # the file of another user becomes ours
+            os.chown(temporary, before.st_uid, before.st_gid)
+    os.chmod(temporary, before.st_mode & 0o777)  # not the rights of a program to act as its owner
+
+
+def _is_stdout(found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(found, os.fstat(_STDOUT))
+    except OSError:  # closed
+        return False
+
+
+def _kind(found: os.stat_result) -> str:
+    return KINDS.get(stat.S_IFMT(found.st_mode), "no file")
 
 
 def tensor_bytes(tensors: Mapping[str, np.ndarray], name: str, facts: Any) -> bytes:

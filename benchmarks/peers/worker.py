@@ -60,7 +60,8 @@ class Job:
             elapsed = self.time(order)
             if elapsed >= seconds / 3 or count * self.unit >= MOST_STEPS * self.work.batch:
                 break
-            count *= 4
+            # At least four times as many; few lengths in all, since some systems compile each of them.
+            count = max(4 * count, min(64 * count, math.ceil(count * seconds / elapsed)))
         count = min(max(1, round(count * seconds / elapsed)), MOST_STEPS)
         self.system.run(make_order(count * self.unit))
         return count

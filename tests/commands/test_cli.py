@@ -21,17 +21,19 @@ import termios
 from pathlib import Path
 from types import SimpleNamespace
 
+import fakecupy
 import numpy as np
 import pytest
+from real_mnist import REAL_MNIST, need_real_mnist
 from refusals import says
 from safetensors.numpy import load_file, save_file
 
 import xpnet
 from xpnet.cli import main
 from xpnet.datasets import load_mnist, load_mnist_sample
+from xpnet.engines import placing
 
 CHECKOUT = Path(__file__).parents[2]
-REAL_MNIST = Path(__file__).parents[3] / "shared/data/mnist"
 COMMAND = [sys.executable, "-m", "xpnet"]
 SMALL = ["--epochs", "1", "--layers", "784,8,10"]
 RUN_FILES = ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors"]
@@ -400,8 +402,7 @@ def test_real_mnist_reaches_95_percent_in_two_epochs(one_thread, capsys):
     """Batches of 50 divide the 50,000: a short last batch, such as the 16 samples that batches of 32 leave over,
     makes the noisiest step the last one. Seeds 0 to 7 end at 0.9556 to 0.9660.
     """
-    if not REAL_MNIST.is_dir():
-        pytest.skip(f"real MNIST is not at {REAL_MNIST}")
+    need_real_mnist()
     data = ["--data-dir", str(REAL_MNIST)]
     options = ["--epochs", "2", "--batch-size", "50", "--json", "--out", "run"]
     argv = [*COMMAND, "train", "--dataset", "mnist", *data, *options]
@@ -432,13 +433,33 @@ def test_device_option_wins_over_the_environment(monkeypatch):
     assert main(["train", *SMALL, "--device", "cpu", "--quiet"]) == 0
 
 
-def test_auto_falls_back_to_the_cpu_and_says_why(capsys, monkeypatch):
+def test_auto_goes_by_the_work_and_says_why(capsys, monkeypatch):
+    """The work of the run, of 282 steps, and if that is enough whether there is a GPU."""
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.delenv("XPNET_DEVICE")
-    assert main(["train", *SMALL]) == 0
-    assert capsys.readouterr().err.startswith("cpu (numpy")
-    (run,) = Path("runs").iterdir()
-    assert "CuPy is not installed" in json.loads((run / "config.json").read_text(encoding="utf-8"))["backend"]["reason"]
+    for out, cause in (("a", "MFLOP a step, and a GPU is faster from some"), ("b", "CuPy is not installed")):
+        assert main(["train", *SMALL, "--out", out]) == 0
+        said = capsys.readouterr().err.splitlines()[0]
+        assert said.startswith("cpu (numpy") and cause in said
+        backend = json.loads(Path(out, "config.json").read_text(encoding="utf-8"))["backend"]
+        assert backend["device"] == "cpu" and cause in backend["reason"]
+        monkeypatch.setattr(placing, "LAUNCH_SECONDS", 0.0)
+        monkeypatch.setattr(placing, "START_SECONDS", 0.0)
+
+
+def test_auto_takes_a_gpu_for_enough_work(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    monkeypatch.delenv("XPNET_DEVICE")
+    monkeypatch.setattr(placing, "LAUNCH_SECONDS", 0.0)
+    monkeypatch.setattr(placing, "START_SECONDS", 1e-3)
+    np.save("X.npy", np.random.default_rng(0).random((40, 4)))
+    np.save("Y.npy", np.arange(40) % 3)
+    tiny = ["train", "--dataset", "X.npy", "--labels", "Y.npy", "--layers", "4,3", "--json", "--engine", "replay"]
+    for epochs, device in (("1", "cpu"), ("100000000", "cuda")):
+        assert main([*tiny, "--epochs", epochs, "--max-steps", "3", "--out", device]) == 0
+        *records, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert all(line["device"].startswith(f"{device} (") for line in (*records, summary))
+        assert json.loads(Path(device, "config.json").read_text(encoding="utf-8"))["backend"]["device"] == device
 
 
 def test_unknown_device_in_the_environment(capsys, monkeypatch):
@@ -736,7 +757,7 @@ def test_read_only_directory_leaves_nothing(capsys, monkeypatch):
     Path("run").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        refused(capsys, ["train", *SMALL, "--out", "run"], "Permission denied", "config.json")
+        refused(capsys, ["train", *SMALL, "--out", "run"], "Permission denied", "run")
     assert names("run") == []
 
 

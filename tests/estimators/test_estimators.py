@@ -840,6 +840,19 @@ def test_every_way_to_train_takes_rows_on_the_gpu(gpu_here):
     assert isinstance(text.fit(IRIS_X, BINARY_Y).predict(fakecupy.asarray(IRIS_X)), np.ndarray)
 
 
+def test_device_auto_goes_by_the_work_and_by_where_the_rows_are(gpu_here, monkeypatch):
+    settings = {"device": "auto", "max_iter": 2, "callbacks": [xpnet.Budget(steps=3)]}
+    assert "MFLOP a step" in (reason := MLPClassifier((3,), **settings).fit(IRIS_X, IRIS_Y).network_.backend.reason), (
+        reason
+    )
+    X, y = fakecupy.asarray(IRIS_X), fakecupy.asarray(IRIS_Y)
+    assert MLPClassifier((3,), **settings).fit(X, y).network_.backend.device == "cuda"
+    monkeypatch.setattr(xpnet.engines.placing, "LAUNCH_SECONDS", 0.0)
+    monkeypatch.setattr(xpnet.engines.placing, "START_SECONDS", 1e-9)
+    model = MLPClassifier((3,), **settings).fit(IRIS_X, IRIS_Y)
+    assert model.network_.backend.device == "cuda" and model.predict(IRIS_X).shape == IRIS_Y.shape
+
+
 def test_mixed_sides_name_both(gpu_here):
     X, y = fakecupy.asarray(IRIS_X), fakecupy.asarray(IRIS_Y)
     model = MLPClassifier(device="cuda", max_iter=2)

@@ -120,7 +120,7 @@ def agrees(backend, found, expected, tolerance=None):
     assert np.abs(found - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-3)
 
 
-@pytest.mark.pairwise(name=list(NETWORKS), batch=BATCHES)
+@pytest.mark.in_turn(name=list(NETWORKS), batch=BATCHES)
 def test_outputs(backend, name, batch):
     network, parameters = make(name, backend)
     (X, _, _), (rows, _, _) = draw(name, backend, batch)
@@ -133,7 +133,7 @@ def test_outputs(backend, name, batch):
         agrees(backend, A, A_expected.T)
 
 
-@pytest.mark.pairwise(name=list(NETWORKS), batch=BATCHES)
+@pytest.mark.in_turn(name=list(NETWORKS), batch=BATCHES)
 def test_classes(backend, name, batch):
     network, parameters = make(name, backend)
     (X, _, _), (rows, _, _) = draw(name, backend, batch)

@@ -13,7 +13,7 @@ import pytest
 from refusals import refusal, says
 
 import xpnet
-from xpnet.tables.files import is_table, read_table, write_table
+from xpnet.tables.files import is_table, read_table, write_rows, write_table
 
 PLAIN = b"a,b,y\n1,x,1.5\n2,z,2.5\n"
 
@@ -55,6 +55,50 @@ def test_text_columns_stay_text_and_words_for_missing_are_missing(read):
     frame = read(b"a,b\n01,NA\n2,7\n", text_columns=["a", "not there"])
     assert list(frame["a"]) == ["01", "2"]
     assert frame["b"].isna().tolist() == [True, False]
+
+
+BLANKS = b" a ,b\t, y\n 1 , x ,\t1.5 \n2\t,z \t,2.5\n3, NA ,\t\n4, , 1 \n"
+
+
+def test_blanks_at_both_ends_of_names_and_values_do_not_count(read):
+    frame = read(BLANKS)
+    assert list(frame.columns) == ["a", "b", "y"] and frame["a"].tolist() == [1, 2, 3, 4]
+    assert frame["b"].tolist()[:2] == ["x", "z"] and frame["b"].isna().tolist() == [False, False, True, True]
+    assert frame["y"].isna().tolist() == [False, False, True, False] and frame["y"].dtype == float
+    assert read(b"y,b\nyes,1\nyes ,2\n yes,3\n")["y"].unique().tolist() == ["yes"]
+    assert read(BLANKS.replace(b"\n", b"\r\n")).equals(frame)
+
+
+def test_blanks_within_quotes_count(read):
+    frame = read(b'" a ","b" ,c\n" x ", "y, z" ,u\n"x","y ""q"" ", 5" wide \n')
+    assert frame.to_dict("list") == {" a ": [" x ", "x"], "b": ["y, z", 'y "q" '], "c": ["u", '5" wide']}
+
+
+def test_blanks_of_parquet_do_not_count_either(tmp_path):
+    frame = pd.DataFrame({" y ": ["yes", "yes ", None], "c": pd.Categorical(["a ", "b", "a"]), "n": [1, 2, 3]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")
+    assert list(found.columns) == ["y", "c", "n"] and found["n"].tolist() == [1, 2, 3]
+    assert found["y"].tolist()[:2] == ["yes", "yes"] and found["y"].isna().tolist() == [False, False, True]
+    assert found["c"].tolist() == ["a", "b", "a"] and found["c"].dtype == "category"
+    pd.DataFrame({"a": [1], "a ": [2]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="two columns 'a'"):
+        read_table(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("write", ["table", "rows"])
+def test_numbers_are_written_with_all_their_digits(tmp_path, dtype, write):
+    """Dates in seconds differ far behind the ninth digit."""
+    values = np.concatenate([1.7e9 + 20 * np.random.default_rng(0).random(300), [1 / 3, 1e-300, -0.1]]).astype(dtype)
+    if write == "table":
+        write_table(tmp_path / "t.csv", {"y": values})
+    else:
+        write_rows(tmp_path / "t.csv", values[:, None], ["y"])
+    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    header, *lines = text.splitlines()
+    assert header == "y" and [dtype(line) for line in lines] == values.tolist()
+    assert lines[-1] == "-0.1" and lines[-3] == repr(values[-3].item() if dtype is np.float64 else 0.33333334)
 
 
 def test_parquet_and_its_index(tmp_path):
@@ -162,3 +206,27 @@ def test_reading_a_table_loads_next_to_nothing_of_the_rest(tmp_path, code):
     loaded = done.stdout.split()
     assert "xpnet" in loaded and len(loaded) <= 6, loaded
     assert not [name for name in loaded if name.split(".")[1:2] in (["engines"], ["network"], ["program"])]
+
+
+def test_text_that_is_not_utf8_in_parquet_is_refused_when_it_is_read(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    column = pyarrow.array([b"x", b"\xff\xfe"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"a": column}), tmp_path / "t.parquet")
+    with refusal(
+        ValueError, "t.parquet is not a Parquet file", "that pyarrow can read (", "DataFrame.to_parquet(path)"
+    ):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_a_name_with_control_characters_is_refused(read):
+    with refusal(ValueError, r"the column 'a\x1b[31m'", "has a control character in its name", "rename it"):
+        read(b"a\x1b[31m,b\n1,2\n")
+
+
+def test_a_link_is_read_by_its_own_name(tmp_path):
+    """As from the stores of data versioning, whose files are named by their content."""
+    (tmp_path / "MD5-0123").write_bytes(PLAIN)
+    (tmp_path / "t.csv").symlink_to(tmp_path / "MD5-0123")
+    assert read_table(tmp_path / "t.csv")["a"].tolist() == [1, 2]

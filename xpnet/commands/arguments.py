@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from xpnet.backend import DEVICES
+from xpnet.backend import DEVICES, check_device
 from xpnet.checks import check_number, check_option
 from xpnet.commands.wording import in_options
+from xpnet.files import check_target
 
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 
@@ -46,6 +47,8 @@ class CommandParser(argparse.ArgumentParser):
                 self.error(str(error))
         if self.word_needed and getattr(found, self.word_for) is None:
             self.error(f"the following arguments are required: a file, or {flag}; name the file to read")
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}; `{self.prog} --help` lists those that it has")
         return found, rest
 
 
@@ -56,10 +59,15 @@ def _converted(parser: argparse.ArgumentParser, name: str, text: str) -> Any:
 
 def option(name: str, choices: Any) -> Callable[[str], str]:
     """Return a converter that takes one of `choices`."""
+    return checked(lambda text: check_option(name, text, choices))
+
+
+def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a converter that takes what a check returns; what it refuses is told in options."""
 
     def convert(text: str) -> str:
         try:
-            return check_option(name, text, choices)
+            return check(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(in_options(str(error))) from None
 
@@ -166,6 +174,7 @@ def check_writable(flag: str, text: str) -> None:
     folder = Path(text).parent
     if text == "" or Path(text).is_dir():
         raise UsageError(f"{flag} is {text!r}, a folder; name a file")
+    check_target(text)
     if not folder.is_dir():
         raise FileNotFoundError(f"{flag} {text}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK):
@@ -176,7 +185,7 @@ def add_device(command: argparse._ActionsContainer, auto: str = "") -> None:
     """Add --device.  auto: what "auto" means, where that is special."""
     command.add_argument(
         "--device",
-        type=option("device", DEVICES),
+        type=checked(lambda text: check_device("device", text)),
         metavar="NAME",
-        help=f"{', '.join(DEVICES)}{auto} (default: $XPNET_DEVICE, else auto)",
+        help=f"{', '.join(DEVICES)}{auto}, or a GPU by its number such as cuda:1 (default: $XPNET_DEVICE, else auto)",
     )

@@ -62,7 +62,9 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         f"(default: {VAL_LOSS} for --patience, else {VAL_ACCURACY})",
     )
     group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after S seconds")
-    group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after N steps")
+    group.add_argument(
+        "--max-steps", type=whole(1), metavar="N", help="end after N steps, of which --accumulate make an update"
+    )
 
 
 def check_stops(arguments: argparse.Namespace) -> None:
@@ -166,6 +168,10 @@ def add_metrics(command: argparse._ActionsContainer) -> None:
 
 def count_updates(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
     """Return how many updates all epochs will make."""
+    return arguments.epochs * -(-count_steps(arguments, network, training) // arguments.accumulate)
+
+
+def count_steps(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
+    """Return how many steps an epoch has."""
     batch = min(arguments.batch_size, training.n_samples)
-    n_steps = -(-(training.n_samples - left_out(network.layers, training.n_samples, batch)) // batch)
-    return arguments.epochs * -(-n_steps // arguments.accumulate)
+    return -(-(training.n_samples - left_out(network.layers, training.n_samples, batch)) // batch)

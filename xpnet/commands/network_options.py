@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from xpnet.backend import DTYPES, select_backend
+from xpnet.backend import DTYPES, asked_device
 from xpnet.commands.arguments import (
     UsageError,
     add_device,
@@ -160,9 +160,10 @@ def make_network(arguments: argparse.Namespace, data: Data) -> Network:
 def network_of(arguments: argparse.Namespace, sizes: list[int], default_loss: str) -> Network:
     """Make the network that the options describe, of these sizes; raises UsageError for what does not go together."""
     loss = _loss(arguments, arguments.loss or default_loss)
-    backend = select_backend(arguments.device, arguments.dtype)
+    asked_device(arguments.device)  # refuses what the environment says, which is no option
+    where = {"device": arguments.device, "dtype": arguments.dtype}
     try:
-        return Network(sizes, loss=loss, backend=backend, seed=arguments.seed, **_shape(arguments))
+        return Network(sizes, loss=loss, **where, seed=arguments.seed, **_shape(arguments))
     except ValueError as error:
         raise UsageError(str(error)) from None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xpnet import plots
 from xpnet.commands.data import Data
+from xpnet.commands.runs import inside
 from xpnet.data.dataset import Dataset
 from xpnet.network.layers import Activation
 from xpnet.network.network import Network
@@ -23,7 +24,7 @@ def write_pictures(
 ) -> Iterator[Path]:
     """Write the pictures into `folder` one by one, yielding the path of each.  suffix: one of `plots.SUFFIXES`."""
     for name, ax in _pictures(history, network, data):
-        path = folder / f"{name}{suffix}"
+        path = inside(folder, f"{name}{suffix}")
         plots.save(ax, path)
         yield path
 

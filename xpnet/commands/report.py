@@ -95,6 +95,7 @@ class Report(Callback):
                 "seconds": seconds,
                 "steps_per_second": rate,
                 "backend": network.backend.name,
+                "device": network.backend.describe(),
                 "run": run,
                 **{
                     name: self.records[-1].get(name)

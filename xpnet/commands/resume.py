@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +73,28 @@ def apply_run(arguments: argparse.Namespace) -> None:
         command.set_defaults(device=device)
 
 
-def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Path, Moment | None]:
-    """Return the run's directory, a new one unless it is resumed, and the moment to resume from, if there is one."""
-    if arguments.resume is None:
-        run = runs.create_run(arguments.out, Path(arguments.dataset).stem)
-        runs.write_config(run, config)
-        (run / runs.HISTORY).touch()
-        return run, None
-    run = Path(arguments.resume)
+@contextmanager
+def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> Iterator[tuple[Path, Moment | None]]:
+    """Yield the run's directory, a new one unless it is resumed, and the moment to resume from, if there is one.
+
+    No other process may train in the directory meanwhile.
+    """
+    is_new = arguments.resume is None
+    run = runs.create_run(arguments.out, Path(arguments.dataset).stem) if is_new else Path(arguments.resume)
+    with runs.locked(run):
+        if is_new:
+            runs.write_config(run, config)
+            (run / runs.HISTORY).touch()
+        yield run, None if is_new else _moment(arguments, run)
+
+
+def _moment(arguments: argparse.Namespace, run: Path) -> Moment | None:
     _check_course(arguments, run)
     path = run / runs.CHECKPOINT
     if not path.is_file():
         say(f"{run} has no checkpoint yet: it starts again")
         write_atomically(run / runs.HISTORY, b"")
-        return run, None
+        return None
     moment = load_checkpoint(path)
     check_epochs(moment, arguments.epochs)
     last = moment.history[-1]
@@ -93,7 +103,7 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[Pat
         say(f"{run} has ended after epoch {last['epoch']}{reason}: nothing is left to train")
     else:
         say(f"{run} continues with epoch {moment.progress.epoch}, after step {moment.progress.step}")
-    return run, moment
+    return moment
 
 
 def _check_course(arguments: argparse.Namespace, run: Path) -> None:

@@ -9,20 +9,26 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xpnet.files import write_atomically
+from xpnet.checks import shown
+from xpnet.files import leftovers, parse_json, read_whole, remove_leftovers, write_atomically
 
 CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
 TABLE = "table.json"
+FILES = (CONFIG, HISTORY, MODEL, CHECKPOINT, TABLE)
 
 
 def create_run(out: str | None, dataset: str) -> Path:
     """Make the directory of a new run: `out`, refused if it is not empty, or runs/<dataset>-<time>."""
     if out is not None:
         path = Path(out)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        # A run that was killed while it wrote its first file has left this file's temporary one alone.
+        begun = {entry.name for entry in leftovers(path / CONFIG)}
+        if path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir())):
             raise FileExistsError(f"--out {out} is not an empty directory; name another one, or remove it first")
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -37,9 +43,47 @@ def create_run(out: str | None, dataset: str) -> Path:
     raise FileExistsError(f"runs/{stem} and 999 more exist already; name a directory with --out DIR")
 
 
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other processes from training in a run's directory, and remove what killed ones left in it.
+
+    The system ends the lock with its process. There is none on Windows, and where a file system has no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(run, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(
+                f"{run} is trained by another process; one may at a time; wait until that ends, or stop it"
+            ) from None
+        except OSError:
+            pass
+        for name in FILES:
+            remove_leftovers(inside(run, name))
+        yield
+    finally:
+        os.close(handle)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of a file to write in a run's directory; refuses a link that leads out of it."""
+    path = folder / name
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise OSError(
+            f"{path} is a link to {os.readlink(path)}, and what is written must stay in {folder}; remove the link"
+        )
+    return path
+
+
 def write_config(run: Path, config: dict[str, Any]) -> None:
     """Write config.json whole or not at all."""
-    write_atomically(run / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write_atomically(inside(run, CONFIG), (json.dumps(config, indent=2) + "\n").encode())
 
 
 def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -48,8 +92,8 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{run} is not a run directory, it has no {CONFIG}; `xpnet train` makes one")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):  # nested too deep is not JSON that we wrote
+        config = parse_json(read_whole(path))
+    except ValueError:
         raise ValueError(f"{path} is not JSON; train again, or restore it") from None
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
         raise ValueError(f"{path} is not the config of a run, it has no data section; train again, or restore it")
@@ -65,5 +109,5 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         ),
     ):
         if not is_right:
-            raise ValueError(f"{path}: {name} is {found!r}; it must be {needed}; train again, or restore it")
+            raise ValueError(f"{path}: {name} is {shown(found)}; it must be {needed}; train again, or restore it")
     return config

@@ -19,7 +19,7 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data
-from xpnet.commands.loop_options import add_loop, best_by, check_stops, count_updates, make_stops
+from xpnet.commands.loop_options import add_loop, best_by, check_stops, count_steps, count_updates, make_stops
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
 from xpnet.commands.pictures import write_pictures
@@ -37,6 +37,7 @@ from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import epochs
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.placing import settle
 from xpnet.training.progress import ProgressBar
 
 LONG_RUN = 10**9  # stands for the number of updates until the data are known
@@ -55,7 +56,9 @@ def add_parser(commands: Any) -> None:
     add_loop(command)
     group = command.add_argument_group("output")
     group.add_argument(
-        "--plan", action="store_true", help="before the run, print every buffer that it will hold, and their sum"
+        "--plan",
+        action="store_true",
+        help="before the run, print its memory plan: the large buffers that it will hold, and their sum",
     )
     group.add_argument("--out", metavar="DIR", help="run directory (default: runs/<dataset>-<time>)")
     add_resume(group)
@@ -76,57 +79,67 @@ def run(arguments: argparse.Namespace) -> int:
     network = make_network(arguments, data)
     n_updates = count_updates(arguments, network, data.training)
     optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
+    _settle(arguments, network, optimizer, data.training)
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
     stops = make_stops(arguments, data.validation)
     _check_loaded(arguments, network, data)
     if arguments.plan:
         _print_plan(arguments, network, optimizer, data)
-    run, resume = open_run(arguments, _config(arguments, network, optimizer, plateau, data))
-    keep_preprocessing(run, data.table)
-    metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
-    report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
-    interruption = Interruption(run / runs.CHECKPOINT)
-    callbacks: list[Callback] = [
-        *_in_units(data, metrics),
-        *plateau,
-        *stops,
-        HistoryFile(run / runs.HISTORY),
-        report,
-        make_checkpoint(arguments, run),
-        interruption,
-    ]
-    if sys.stderr.isatty() and not arguments.quiet:
-        callbacks.insert(0, ProgressBar(sys.stderr))
-    with warnings_said():
-        # A checkpoint that does not fit is refused here, before anything of the run is written over.
-        records = epochs(
-            network,
-            data.training,
-            optimizer,
-            epochs=arguments.epochs,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
-            validation=data.validation,
-            callbacks=callbacks,
-            accumulate=arguments.accumulate,
-            metrics=metrics,
-            engine=arguments.engine,
-            precision=arguments.precision,
-            resume=resume,
-        )
-        keep_epochs(arguments, run)
-        model = run / runs.MODEL
-        ending = _model_saved_at_the_end(network, optimizer, model)
-        with _resume_told(arguments, run), interruption.listening(), ending:
-            if not arguments.quiet:
-                _announce(arguments, network, optimizer, data, run)
-            for _ in records:
-                pass
-    with _averaged(network, optimizer):
-        report.summary(*_measured(network, data, metrics), network, str(run))
-        if arguments.plot:
-            _draw(arguments, report, network, data, run)
+    with open_run(arguments, _config(arguments, network, optimizer, plateau, data)) as (run, resume):
+        keep_preprocessing(run, data.table)
+        metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
+        report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
+        interruption = Interruption(run / runs.CHECKPOINT)
+        callbacks: list[Callback] = [
+            *_in_units(data, metrics),
+            *plateau,
+            *stops,
+            HistoryFile(run / runs.HISTORY),
+            report,
+            make_checkpoint(arguments, run),
+            interruption,
+        ]
+        if sys.stderr.isatty() and not arguments.quiet:
+            callbacks.insert(0, ProgressBar(sys.stderr))
+        with warnings_said():
+            # A checkpoint that does not fit is refused here, before anything of the run is written over.
+            records = epochs(
+                network,
+                data.training,
+                optimizer,
+                epochs=arguments.epochs,
+                batch_size=arguments.batch_size,
+                seed=arguments.seed,
+                validation=data.validation,
+                callbacks=callbacks,
+                accumulate=arguments.accumulate,
+                metrics=metrics,
+                engine=arguments.engine,
+                precision=arguments.precision,
+                resume=resume,
+            )
+            keep_epochs(arguments, run)
+            model = run / runs.MODEL
+            ending = _model_saved_at_the_end(network, optimizer, model)
+            with _resume_told(arguments, run), interruption.listening(), ending:
+                if not arguments.quiet:
+                    _announce(arguments, network, optimizer, data, run)
+                for _ in records:
+                    pass
+        with _averaged(network, optimizer):
+            report.summary(*_measured(network, data, metrics), network, str(run))
+            if arguments.plot:
+                _draw(arguments, report, network, data, run)
     return 0
+
+
+def _settle(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, training: Dataset) -> None:
+    """Choose the device, if it is open, as the training will, before anything says which it is."""
+    if network.device_is_open:
+        batch = min(arguments.batch_size, training.n_samples)
+        program = network.training_program(batch, optimizer, training.weights is not None)
+        n_steps = arguments.epochs * count_steps(arguments, network, training)
+        settle(network, optimizer, program, n_steps, arguments.engine, arguments.precision)
 
 
 def _draw(arguments: argparse.Namespace, report: Report, network: Network, data: Data, run: Path) -> None:

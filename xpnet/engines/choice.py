@@ -25,15 +25,16 @@ AUTO = "auto"
 FULL = "fp32"  # the precision that every engine has: products of numbers as they are
 PRECISIONS = tuple(COMPUTE_TYPES)
 
-# Measured gain and cost of compiling a run: see benchmarks/README.md.
-GAIN_SECONDS = (0.5e-6, 5e-12)  # per recorded call of a step, and per operation,
+# Gain and cost of compiling a run, as measured on two cores of an AMD EPYC. Elsewhere they differ, but a choice by the
+# clock would not be the same twice.
+GAIN_SECONDS = (0.5e-6, 5e-12)  # per recorded call of a step, and per floating-point operation,
 MOST_FLOPS = 1e8  # up to this number: larger products go to a library on either engine
 COMPILE_SECONDS = (0.7, 0.008)  # per Program, and per recorded call
 MOST_SAMPLES = 4096  # per step: with more, NumPy sums columns in a better order and calls cost next to nothing
 
 
 @dataclass(frozen=True)
-class Row:
+class EngineKind:
     """An engine and the facts that the choice depends on.
 
     name: as in its class.  make: its class, or a function that calls it; the arguments are those of `Memory`.
@@ -64,7 +65,7 @@ def _compiled(program: Program, backend: Backend, owned: Any, data: Any, threads
 
 
 def _compiling_repays(program: Program, n_steps: int) -> bool:
-    """Decide by the numbers of steps, calls and operations alone, so that the same training is always compiled."""
+    """Decide by the numbers of steps, calls and FLOPs alone, so that the same training is always compiled."""
     n_calls, flops = len(program.calls), sum(call.flops for call in program.calls)
     gain = GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
     repays = n_steps * gain > COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
@@ -72,11 +73,11 @@ def _compiling_repays(program: Program, n_steps: int) -> bool:
 
 
 # Engines by name. Of those that run on a device and repay their preparation, "auto" takes the last.
-ENGINES: dict[str, Row] = {
+ENGINES: dict[str, EngineKind] = {
     row.name: row
     for row in (
-        Row(Replay.name, Replay, ("cpu", "cuda"), "calls NumPy or CuPy for each part of a step"),
-        Row(
+        EngineKind(Replay.name, Replay, ("cpu", "cuda"), "calls NumPy or CuPy for each part of a step"),
+        EngineKind(
             Compiled.name,
             _compiled,
             ("cpu",),
@@ -85,7 +86,7 @@ ENGINES: dict[str, Row] = {
             repays=_compiling_repays,
             threads=lambda program, backend: threads_for(program, backend),
         ),
-        Row(Cuda.name, Cuda, ("cuda",), "runs generated kernels", is_asked_for=False, precisions=PRECISIONS),
+        EngineKind(Cuda.name, Cuda, ("cuda",), "runs generated GPU kernels", is_asked_for=False, precisions=PRECISIONS),
     )
 }
 
@@ -210,7 +211,7 @@ def engine_facts(engine: Engine) -> dict[str, Any]:
     return {"engine": engine.name} | {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def _is_installed(row: Row) -> bool:
+def _is_installed(row: EngineKind) -> bool:
     try:
         row.check()
     except ImportError:

@@ -114,6 +114,7 @@ class Memory:
 
         order (n,), rows_in (n_steps, n_slots).  Returns both on the device; the rows are None without slots.
         """
+        self.backend.check_here()
         order = self._check_order(order)
         n_steps, n_slots = -(-len(order) // self.program.capacity), len(self.program.slots)
         if rows_in.shape != (n_steps, n_slots):

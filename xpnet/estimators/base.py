@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.estimators.bridge import to_sklearn
-from xpnet.estimators.data import check_sides, dataset_of, float_type, on_host
+from xpnet.estimators.data import check_sides, dataset_of, float_type, on_host, side_of
 from xpnet.estimators.fitting import fit_epochs, fit_lbfgs, fit_once
 from xpnet.estimators.inputs import checked_validation, rows_to_predict, split, taken
 from xpnet.estimators.settings import OUT_ACTIVATIONS, check_goes_on, check_settings, loss_of_kind, make_network
@@ -138,10 +138,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _begin(self, X: Any, Y: np.ndarray, rng: Any) -> None:
         """Make the network and reset the counters."""
-        backend = select_backend(self.device, float_type(X, self.dtype))
+        where: dict[str, Any] = {"device": self.device, "dtype": float_type(X, self.dtype)}
+        if self.device != "auto" or side_of(X) == "cuda":
+            where = {"backend": select_backend(**where)}
         loss = loss_of_kind(self.loss, self._is_multiclass)
         self._check_loss(loss_of(loss) if isinstance(loss, str) else loss)
-        self.network_ = make_network(self, X.shape[1], Y.shape[1], loss, backend, rng)
+        self.network_ = make_network(self, X.shape[1], Y.shape[1], loss, rng, **where)
         self.out_activation_ = OUT_ACTIVATIONS.get(self.network_.architecture.loss.name, "identity")
         self.n_layers_, self.n_outputs_ = len(self.network_.architecture.dense) + 1, Y.shape[1]
         self.n_iter_, self.t_ = 0, 0

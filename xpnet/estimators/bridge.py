@@ -42,7 +42,9 @@ def take_over(estimator: Any, fitted: Any) -> Any:
     coefs = fitted.coefs_
     backend = select_backend(estimator.device, coefs[0].dtype)
     loss = loss_of_kind(estimator.loss, fitted.out_activation_ == "softmax")
-    network = estimator.network_ = make_network(estimator, coefs[0].shape[0], coefs[-1].shape[1], loss, backend, None)
+    network = estimator.network_ = make_network(
+        estimator, coefs[0].shape[0], coefs[-1].shape[1], loss, None, backend=backend
+    )
     for W, b, coef, intercept in zip(
         network.parameters.weights, network.parameters.biases, coefs, fitted.intercepts_, strict=True
     ):

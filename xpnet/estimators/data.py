@@ -13,12 +13,13 @@ from xpnet.backend import Backend
 from xpnet.data.checks import check_finite, checked_weights, feature_dtype, read_only, target_dtype
 from xpnet.data.dataset import Dataset, UploadedDataset, uploaded
 from xpnet.data.feed import rows_held
-from xpnet.network.blocks import CHUNK, predicted_blocks
+from xpnet.network.blocks import BATCH, predicted_blocks
 from xpnet.network.network import Network
 
 Array = Any
-PREDICTED = 8 * CHUNK  # the most rows made dense, or copied to a GPU, at a time
+PREDICTED = 8 * BATCH  # the most rows made dense, or copied to a GPU, at a time
 _KINDS = {1: "cpu", 2: "cuda"}  # kDLCPU and kDLCUDA of DLPack's DLDeviceType
+_OTHERS = {3: "in page-locked memory of the host (kDLCUDAHost)", 13: "in memory that CUDA moves (kDLCUDAManaged)"}
 
 
 def side_of(array: Any) -> str:
@@ -30,10 +31,8 @@ def side_of(array: Any) -> str:
         return "cpu"
     kind = int(array.__dlpack_device__()[0])
     if kind not in _KINDS:
-        raise TypeError(
-            f"{_name(array)} lies on a device of DLPack's kind {kind}; it must lie on the CPU or a "
-            "CUDA GPU: copy it to the host first"
-        )
+        place = _OTHERS.get(kind, f"on a device of DLPack's kind {kind}")
+        raise TypeError(f"{_name(array)} lies {place}; it must lie on the CPU or a CUDA GPU: copy it to the host first")
     return _KINDS[kind]
 
 
@@ -63,7 +62,9 @@ def imported(array: Any, backend: Backend | None) -> Any:
     """Return what a DLPack producer holds as an array of NumPy, or of the backend's library on a GPU; not copied."""
     if side_of(array) == "cuda":
         assert backend is not None
-        return array if backend.owns(array) else backend.xp.from_dlpack(array)
+        array = array if backend.owns(array) else backend.xp.from_dlpack(array)
+        backend.check_here(X=array)
+        return array
     if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack__") or hasattr(array, "columns"):
         return array  # frames have columns
     return np.from_dlpack(array)

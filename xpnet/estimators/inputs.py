@@ -129,7 +129,7 @@ def _backend(estimator: Any, X: Any, reset: bool) -> Backend | None:
     if not reset:
         backend: Backend = estimator.network_.backend
         return backend
-    if estimator.device == "cpu":
+    if estimator.device == "cpu" or (estimator.device == "auto" and side_of(X) == "cpu"):
         return None
     return select_backend(estimator.device, estimator.dtype or (X.dtype if side_of(X) == "cuda" else "float32"))
 

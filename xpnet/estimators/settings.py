@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Backend
 from xpnet.checks import check_number, check_option, check_whole
 from xpnet.engines.choice import AUTO, FULL, PRECISIONS, engine_names
 from xpnet.engines.replay import Replay
@@ -134,7 +133,7 @@ def check_goes_on(settings: Any, is_multiclass: bool, cure: str) -> None:
         "hidden_layer_sizes, activation, dropout or loss": network.architecture
         == make_architecture(settings, settings.n_features_in_, settings.n_outputs_, loss),
         "dtype": settings.dtype is None or np.dtype(settings.dtype) == backend.dtype,
-        "device": settings.device in ("auto", backend.device),
+        "device": settings.device == "auto" or backend.is_on(settings.device),
     }
     for names, is_same in same.items():
         if not is_same:
@@ -145,16 +144,14 @@ def check_goes_on(settings: Any, is_multiclass: bool, cure: str) -> None:
 
 
 def make_network(
-    settings: Any,
-    n_features: int,
-    n_outputs: int,
-    loss: str | Loss,
-    backend: Backend,
-    rng: np.random.RandomState | None,
+    settings: Any, n_features: int, n_outputs: int, loss: str | Loss, rng: np.random.RandomState | None, **where: Any
 ) -> Network:
-    """Return the network of an estimator's settings, with initial weights and biases drawn by `rng`, or xpnet's own."""
+    """Return the network of an estimator's settings, with initial weights and biases drawn by `rng`, or xpnet's own.
+
+    where: its backend, or its device and dtype.
+    """
     architecture = make_architecture(settings, n_features, n_outputs, loss)
-    network = Network(architecture.layers, loss=architecture.loss, backend=backend)
+    network = Network(architecture.layers, loss=architecture.loss, **where)
     if rng is not None:
         draw_uniform(network, _activations(settings.activation, len(architecture.dense) - 1), rng)
     return network

@@ -82,6 +82,7 @@ def _check_side(backend: Backend, name: str, array: Array) -> None:
         if backend.device == "cpu" and hasattr(array, "get"):
             convert = f"pass backend.to_host({name}), with the backend that it came from"
         raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
+    backend.check_here(**{name: array})
     if name == "X" and array.dtype == np.uint8:
         raise TypeError(
             f"X is uint8, the network computes in {backend.dtype}; pass network.backend.to_device(X) scaled as its "

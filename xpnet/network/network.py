@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Backend, select_backend
+from xpnet.backend import Backend, asked_device, select_backend
 from xpnet.checks import by_their_mean, check_path
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
+from xpnet.engines.placing import place
 from xpnet.network.architecture import Architecture, Function
-from xpnet.network.blocks import CHUNK, predict_in_blocks
+from xpnet.network.blocks import BATCH, predict_in_blocks
 from xpnet.network.idle_engines import IdleEngines
 from xpnet.network.inputs import InputRange, check_samples, scaled_rows
 from xpnet.network.layer import Layer
@@ -30,6 +31,8 @@ from xpnet.network.programs import RecordsUpdate, evaluation_program, inference_
 from xpnet.program.calls import Program
 
 __all__ = ["Network"]
+
+_TYPICAL_BATCH = 32  # samples of a step, where a device is chosen before there are samples
 
 Array = Any
 
@@ -45,13 +48,18 @@ class Network:
     init: initialiser of all weights, None for the one that suits each activation.
     normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each hidden activation,
     one for all or a list; both require sizes.
-    backend: from `select_backend`; None selects one.  seed: of the initial weights, equal on every device.
+    backend: from `select_backend`.  seed: of the initial weights, equal on every device.
+    device, dtype: in place of a backend, as for `select_backend`; but "auto", the default, is the CPU or a GPU by the
+    operations and launches of a training step of 32 samples, and `train` chooses anew by its own batch and steps.
     parameters: the `Parameters`, weights and biases as one flat vector with views.
     statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} if there are none.
     inputs: the range of the features that it was trained on last, None before; a model file keeps it.
     owned: the vector of the parameters followed by that of the statistics: all that training changes.
+    device_is_open: whether `train` may move the network.
     Raises ValueError for sizes, names or combinations that cannot work.
     """
+
+    step_keys: Array | None
 
     def __init__(
         self,
@@ -64,12 +72,14 @@ class Network:
         normalization: str | None = None,
         dropout: float | Sequence[float] | None = None,
         backend: Backend | None = None,
+        device: str | None = None,
+        dtype: Any = None,
         seed: int = 0,
     ) -> None:
         architecture = _architecture(
             layers, loss, activation=activation, output=output, init=init, normalization=normalization, dropout=dropout
         )
-        self._set_up(architecture, backend)
+        self._set_up(architecture, backend, device, dtype)
         _fill(self, _drawn(architecture, random_generator(seed, 0)))
 
     @classmethod
@@ -232,23 +242,49 @@ class Network:
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
     ) -> Program:
-        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text."""
+        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text.
+
+        weighted: whether each sample has a weight.  accumulate: steps an update.
+        """
         return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
 
-    def _set_up(self, architecture: Architecture, backend: Backend | None) -> None:
+    def move(self, backend: Backend) -> None:
+        """Move all that training changes to another backend of the same dtype.
+
+        What was taken from this network before, such as `parameters`, stays behind and no longer belongs to it.
+        """
+        arrays = [array if array is None else self.backend.to_host(array) for array in (self.owned, self.step_keys)]
+        self._place_on(backend)
+        self.owned[...] = backend.to_device(arrays[0])
+        self.step_keys = None if arrays[1] is None else backend.to_device(arrays[1], np.uint32)
+
+    def _set_up(
+        self, architecture: Architecture, backend: Backend | None, device: str | None = None, dtype: Any = None
+    ) -> None:
         self.architecture = architecture
         if backend is not None and not isinstance(backend, Backend):
             raise TypeError(
                 f"backend is {backend!r}; it must be what select_backend returns: backend=xpnet.select_backend('cpu')"
             )
-        self.backend = select_backend() if backend is None else backend
-        layout = architecture.layout
+        if backend is not None and not (device is None and dtype is None):
+            raise ValueError(
+                f"backend is {backend.describe()}, device is {device!r} and dtype is {dtype!r}; "
+                "a backend has both: pass backend=, or device= and dtype="
+            )
+        self.inputs: InputRange | None = None
+        self._has_warned = False
+        self.device_is_open = backend is None and asked_device(device)[0] == "auto"
+        float_type = "float32" if dtype is None else dtype
+        if self.device_is_open:
+            backend = place(training_program(architecture, _TYPICAL_BATCH, None, False), float_type)
+        self._place_on(select_backend(device, float_type) if backend is None else backend)
+
+    def _place_on(self, backend: Backend) -> None:
+        layout, self.backend = self.architecture.layout, backend
         self.owned = self.backend.zeros(layout.size + layout.n_statistics)
         self.parameters = Parameters(layout, self.owned[: layout.size])
         self.statistics = _statistics(layout, self.owned)
-        self.inputs: InputRange | None = None
-        self._has_warned = False
-        self.step_keys: Array | None = None  # the dropout keys after the last `xpnet.step`
+        self.step_keys = None  # the dropout keys after the last `xpnet.step`
         self._idle = IdleEngines()
 
     def warn_of_inputs(self, low: float, high: float) -> None:
@@ -356,8 +392,8 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
 
 
 def _capacity(n_samples: int) -> int:
-    """Return the capacity for inference: the next power of two, at most CHUNK, so that few engines are kept."""
-    return min(CHUNK, 1 << (n_samples - 1).bit_length())
+    """Return the capacity for inference: the next power of two, at most BATCH, so that few engines are kept."""
+    return min(BATCH, 1 << (n_samples - 1).bit_length())
 
 
 def _chunks(n_samples: int, capacity: int) -> Iterator[tuple[slice, int]]:

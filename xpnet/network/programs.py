@@ -1,44 +1,47 @@
-"""THE page of xpnet: a step of a network, recorded from the kernels as a list of calls, the Program.
+"""The central page of xpnet: a step of a network, recorded from the kernels as a list of calls, the Program.
 
 `training_program` runs the kernels of one step once, with a recorder instead of NumPy, and so collects the calls that
-engines then run. For a 2-3-1 network with tanh, squared error and SGD, batch 4, it records the following; each kernel's
-name stands before its equation, each call before the shape of its result:
+engines then run. For a 2-3-1 network with tanh, squared error and SGD, batch 4, it records the following. The phase
+"gradient" is forward, loss and backward; each kernel's name stands before its equation, each call before the shape of
+its result:
 
     gather   X (2, 4) <- X[order]
     gather   Y (1, 4) <- Y[order]
-    gradient affine: Z = W A + b: the weighted input of a layer.
+    phase gradient
+        affine: Z = W A + b: the weighted input of a layer.
                Z1 = W1 @ X                  (3, 4)
                Z1 = Z1 + b1                 (3, 4)
-    gradient tanh: A = tanh(Z): the hyperbolic tangent.
+        tanh: A = tanh(Z): the hyperbolic tangent.
                A1 = tanh(Z1)                (3, 4)
-    gradient affine: Z = W A + b: the weighted input of a layer.
+        affine: Z = W A + b: the weighted input of a layer.
                Z2 = W2 @ A1                 (1, 4)
                Z2 = Z2 + b2                 (1, 4)
-    gradient squared_error: L = 1/2 sum over outputs of (A - Y)^2, dA = A - Y, for each sample.
+        squared_error: L = 1/2 sum over outputs of (A - Y)^2, dA = A - Y, for each sample.
                dZ2 = Z2 - Y                 (1, 4)
                work = dZ2 * dZ2             (1, 4)
                L = sum(work)                (1, 4)
                L = L * 0.5                  (1, 4)
-    gradient mean_over_batch: total = sum of L over the batch, dA = dA / batch: the loss and the gradient of its mean.
+        mean_over_batch: total = sum of L over the batch, dA = dA / batch: the loss and the gradient of its mean.
                loss = sum(L)                (1, 1)
                dZ2 = dZ2 * 0.25             (1, 4)
-    gradient affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
+        affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
                db2 = sum(dZ2)               (1, 1)
                dA1 = W2^T @ dZ2             (3, 4)
                dW2 = dZ2 @ A1^T             (1, 3)
-    gradient tanh_backward: dZ = dA * (1 - A^2): the derivative of tanh, from its output.
+        tanh_backward: dZ = dA * (1 - A^2): the derivative of tanh, from its output.
                dZ1 = A1 * A1                (3, 4)
                dZ1 = 1 - dZ1                (3, 4)
                dZ1 = dZ1 * dA1              (3, 4)
-    gradient affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
+        affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
                db1 = sum(dZ1)               (3, 1)
                dW1 = dZ1 @ X^T              (3, 2)
-    update   sgd: theta = theta - lr * gradient: stochastic gradient descent.
+    phase update
+        sgd: theta = theta - lr * gradient: stochastic gradient descent.
                gradient = gradient * lr     (256,)
                theta = theta - gradient     (256,)
 
-`network.training_program(4, xpnet.SGD(), False).describe()` prints it, with operations and bytes. Names count dense
-layers from 1, as in the books: Z1 = W1 X + b1, A1 = f(Z1). `evaluation_program` and `inference_program` record
+`network.training_program(4, xpnet.SGD(), weighted=False).describe()` prints it, with FLOPs and bytes. Names count
+dense layers from 1, as in the books: Z1 = W1 X + b1, A1 = f(Z1). `evaluation_program` and `inference_program` record
 evaluation and prediction.
 """
 
@@ -55,7 +58,7 @@ from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
 from xpnet.kernels.updates import accumulate, accumulated_mean, forget_weight
 from xpnet.network.architecture import Architecture
 from xpnet.network.layer import Layer, check_batch
-from xpnet.network.parameters import Place, random_generator
+from xpnet.network.parameters import ArrayPlace, random_generator
 from xpnet.program.calls import Buffer, Program
 from xpnet.program.recorder import Recorder, record
 
@@ -229,7 +232,7 @@ def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, An
 
 
 def _views(
-    recorder: Recorder, flat: Buffer, architecture: Architecture, places: tuple[Place, ...], prefix: str
+    recorder: Recorder, flat: Buffer, architecture: Architecture, places: tuple[ArrayPlace, ...], prefix: str
 ) -> list[dict[str, Any]]:
     """Return {"W": ..., "b": ...} of each layer in theta, in the gradient or in the statistics."""
     numbers, matrices = _numbering(architecture), set(architecture.layout.matrices)

@@ -4,15 +4,19 @@
 are written whole or not at all.
 
 A CSV file is UTF-8 with commas, its first line the names of the columns; a field with a comma or a line break stands in
-double quotes. A missing value is empty, or a word that pandas reads as one, such as NA, NaN, None and null.
+double quotes. A missing value is empty, or a word that pandas reads as one, such as NA, NaN, None and null. Blanks at
+both ends of a name or a value do not count, in any format, except within double quotes.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import importlib.util
 import io
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +24,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from xpnet.files import write_atomically
+from xpnet.checks import one_line, shown
+from xpnet.files import read_whole, write_atomically
 
 TABLE, ROWS = "table", "rows"
 ROWS_AS_TEXT = ".csv"  # plain rows are also written as CSV, by NumPy alone
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+# A field of a CSV file that is not empty, and a blank beside a separator that pandas would keep.
+_FIELD = re.compile(rb'[ \t]*(?:"[^"]*(?:""[^"]*)*"?[^,\r\n]*|[^",\r\n][^,\r\n]*)')
+_BLANK = re.compile(rb"[ \t](?:[,\r\n]|\Z)|(?:\A|[,\r\n])[ ]*\t")
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ class Reader:
     called: its name in messages.  read: read(path, text_columns) of a table, read(path) of rows.
     saved_by: the call that saves such a file, for messages, with {} for the array of rows.
     write: write(frame or array, binary file), None for a format that is not written.
-    needs: the modules that read it, the reader itself last.  extra: the extra of xpnet that installs them.
+    needs: the modules that must be installed; messages name the last one as what reads the file.
+    extra: the extra of xpnet that installs them.
     """
 
     kind: str
@@ -50,18 +59,24 @@ class Reader:
 def _read_csv(path: Path, text_columns: Iterable[str]) -> Any:
     import pandas
 
-    names = _checked_header(path)
+    content = _without_blanks(read_whole(path, sys.maxsize).removeprefix(codecs.BOM_UTF8))
+    names = set(_checked_header(path, content))
     dtypes = {name: str for name in text_columns if name in names}
     try:
         return pandas.read_csv(
-            path, encoding="utf-8-sig", index_col=False, skipinitialspace=True, low_memory=False, dtype=dtypes
+            io.BytesIO(content), index_col=False, skipinitialspace=True, low_memory=False, dtype=dtypes
         )
     except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
         raise ValueError(_unreadable(path, error)) from None
 
 
+def _without_blanks(content: bytes) -> bytes:
+    """Return a CSV file without the blanks at both ends of its fields."""
+    return _FIELD.sub(lambda field: field[0].strip(b" \t"), content) if _BLANK.search(content) else content
+
+
 def _write_csv(frame: Any, file: IO[bytes]) -> None:
-    frame.to_csv(file, index=False, float_format="%.9g", lineterminator="\n")
+    frame.to_csv(file, index=False, lineterminator="\n")  # floats in the fewest digits that give them back
 
 
 def _read_parquet(path: Path, text_columns: Iterable[str]) -> Any:
@@ -76,7 +91,27 @@ def _read_parquet(path: Path, text_columns: Iterable[str]) -> Any:
         raise ValueError(_unreadable(path, error)) from None
     if any(name is not None for name in frame.index.names):  # an index with a name was a column
         frame = frame.reset_index()
+    frame.columns = [str(name).strip() for name in frame.columns]
+    try:
+        for place in range(frame.shape[1]):
+            frame.isetitem(place, _stripped(frame.iloc[:, place]))
+    except Exception as error:  # text that is not UTF-8 is found when it is used
+        raise ValueError(_unreadable(path, error)) from None
     return frame
+
+
+def _stripped(column: Any) -> Any:
+    """Return a column without the blanks at both ends of its texts."""
+    import pandas
+
+    is_category = isinstance(column.dtype, pandas.CategoricalDtype)
+    if not (is_category or pandas.api.types.is_string_dtype(column.dtype)):
+        return column
+    texts = column.cat.categories if is_category else column
+    if not any(isinstance(text, str) and text != text.strip() for text in texts):
+        return column
+    stripped = column.astype(object).map(lambda text: text.strip() if isinstance(text, str) else text)
+    return stripped.astype("category" if is_category else column.dtype)
 
 
 def _write_parquet(frame: Any, file: IO[bytes]) -> None:
@@ -193,9 +228,8 @@ def open_array(path: Path) -> np.ndarray:
     try:
         array = reader.read(path)
     except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{path} is not a whole {reader.called} file of numbers ({cause}); write it with {save}"
+            f"{path} is not a whole {reader.called} file of numbers ({one_line(error)}); write it with {save}"
         ) from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError(f"{path} does not hold one array of real numbers; write it with {save}")
@@ -244,8 +278,8 @@ def write_rows(path: str | os.PathLike[str], rows: np.ndarray, names: Sequence[s
     suffix, content = check_written(path, ROWS), io.BytesIO()
     write = READERS[suffix].write
     if suffix == ROWS_AS_TEXT:
-        pattern = "%d" if rows.dtype.kind in "iu" else "%.9g"
-        np.savetxt(content, rows, delimiter=",", header=",".join(names), comments="", fmt=pattern)
+        lines = (",".join(row.astype(str)) for row in rows)  # in the fewest digits that give the numbers back
+        content.writelines(f"{line}\n".encode() for line in (",".join(names), *lines))
     elif write is not None:
         write(rows, content)
     write_atomically(path, content.getvalue())
@@ -264,19 +298,19 @@ def _check_installed(reader: Reader) -> None:
 def _unreadable(path: Path, error: Exception) -> str:
     reader = READERS[suffix_of(path) or ""]
     return (
-        f"{path} is not a {reader.called} file that {reader.needs[-1]} can read ({_line(error)}); "
+        f"{path} is not a {reader.called} file that {reader.needs[-1]} can read ({one_line(error)}); "
         f"write it with {reader.saved_by}"
     )
 
 
-def _checked_header(path: Path) -> list[str]:
-    """Return the names of the columns of a CSV file whose rows all have as many fields.
+def _checked_header(path: Path, content: bytes) -> list[str]:
+    """Return the names of the columns of a CSV file whose rows all have as many fields.  content: its bytes.
 
     pandas would fill a short row with missing values, and take an extra first field for an index.
     """
     names: list[str] | None = None
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="") as file:
             reader = csv.reader(_lines(path, file), skipinitialspace=True)
             for row in reader:
                 if names is None and row:
@@ -291,10 +325,10 @@ def _checked_header(path: Path) -> list[str]:
                         "what is missing empty"
                     )
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({_line(error)}); save it as CSV in UTF-8") from None
+        raise ValueError(f"{path} is not UTF-8 ({one_line(error)}); save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise ValueError(
-            f"{path} is not a CSV file ({_line(error)}); is a double quote left open? "
+            f"{path} is not a CSV file ({one_line(error)}); is a double quote left open? "
             "Write it with DataFrame.to_csv(path, index=False)"
         ) from None
     if names is None:
@@ -314,7 +348,7 @@ def _check_separator(path: Path, names: list[str]) -> None:
     for sign, called in SEPARATORS.items():
         if len(names) == 1 and sign in names[0]:
             raise ValueError(
-                f"{path} is separated by {called} ({names[0][:40]!r}); use commas: "
+                f"{path} is separated by {called} ({shown(names[0])}); use commas: "
                 f"pandas.read_csv(path, sep={sign!r}).to_csv(new_path, index=False), and decimal=',' "
                 "where numbers have a comma"
             )
@@ -329,9 +363,7 @@ def _check_names(path: Path, names: list[str]) -> None:
                 "without an index: DataFrame.to_csv(path, index=False)"
             )
         if name in seen:
-            raise ValueError(f"{path} has two columns {name!r}; rename or remove one of them")
+            raise ValueError(f"{path} has two columns {shown(name)}; rename or remove one of them")
+        if not all(sign.isprintable() or sign.isspace() for sign in name):
+            raise ValueError(f"{path}: the column {shown(name)} has a control character in its name; rename it")
         seen.add(name)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -91,9 +91,8 @@ class Runner:
         progress, program = self.progress, self.engine.program
         batch, accumulate = program.capacity, program.accumulate
         size, started = accumulate, time.perf_counter()
-        for order in self.feed.parts(
-            self._rng, progress.samples
-        ):  # one order, or one for each pool of blocks of a file
+        orders = self.feed.parts(self._rng, progress.samples)  # one, or one for each pool of blocks of a file
+        for order in orders:
             first, n_samples, position = progress.samples, len(order), 0
             order = order[: n_samples - n_samples % batch * self._leaves_out]
             while position < len(order):

@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import engine_facts
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback, KeepBest
 from xpnet.training.checkpoint import moment_of
@@ -26,6 +25,7 @@ from xpnet.training.epoch import Runner, TrainingDiverged
 from xpnet.training.evaluation import Evaluator, Validator
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Prepared, TrainOptions, prepare
+from xpnet.training.placing import run_facts
 from xpnet.training.progress import progress_of
 from xpnet.training.records import History, Moment, Record, is_last
 
@@ -57,8 +57,7 @@ def train(
     last step of an epoch may be shorter.
     shuffle: whether each epoch has a new order.  seed: of the orders and of dropout's masks.
     validation: a Dataset to evaluate after each epoch.  metrics: names in `xpnet.metrics` to measure on it.
-    callbacks: see every record, and may end the training.
-    accumulate: steps an update, which goes by the mean over all their samples.
+    callbacks: see every record, may end the training.  accumulate: steps an update, by the mean over their samples.
     engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, extra
     `jit`), whose sums round differently; "auto" compiles if the run is long enough to repay it.
     precision: "fp32", or "tf32" for products on a GPU's tensor cores, of float32 numbers with 10 bits of mantissa.
@@ -72,7 +71,8 @@ def train(
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy
     (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine,
-    threads (of compiled steps), precision (on a GPU). The last may add stopped, why a callback ended it, chosen_epoch.
+    threads (if compiled), precision (on a GPU), device (if chosen, and why). The last may add stopped, why a callback
+    ended the training, and chosen_epoch.
     Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, ImportError for
     "compiled" without llvmlite, TrainingDiverged if the loss stops being finite.
     After Ctrl-C the network holds the weights reached, which may be some updates ahead of `optimizer.steps_done`.
@@ -114,7 +114,7 @@ def _epochs(
 
     def record_of(epoch: int, loss: float, steps: int, seconds: float, bytes_before: int) -> Record:
         record = {"epoch": epoch, "train_loss": loss, **_validated(validator), "steps": steps, "seconds": seconds}
-        return record | {"bytes_uploaded": _bytes(senders) - bytes_before, **engine_facts(runner.engine)}
+        return record | {"bytes_uploaded": _bytes(senders) - bytes_before, **run_facts(network, runner.engine)}
 
     with ExitStack() as ending:
         ending.callback(optimizer.detach)

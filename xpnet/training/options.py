@@ -21,6 +21,7 @@ from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import check_resume, moment_of
 from xpnet.training.evaluation import check_compatible, check_metrics
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.placing import deciding_engine, settle
 from xpnet.training.records import Moment
 from xpnet.training.schedules import Constant, Schedule
 
@@ -131,8 +132,10 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     moment = moment_of(options.resume)
     weighted = dataset.weights is not None
     program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate)
+    n_steps = options.epochs * -(-n_used // batch)
+    settle(network, optimizer, program, n_steps, deciding_engine(options.engine, moment), options.precision)
     asked = engine_to_resume(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
-    engine = choose_engine(asked, program, network.backend, options.epochs * -(-n_used // batch))
+    engine = choose_engine(asked, program, network.backend, n_steps)
     precision = check_precision(options.precision, engine, network.backend)
     had: dict[str, Any] = {} if moment is None else moment.fit
     threads = threads_of(engine, program, network.backend, had.get("threads") if had.get("engine") == engine else None)

@@ -78,6 +78,7 @@ def test_equals_the_calls_one_by_one_in_full(name, dtype, monkeypatch):
     test_equals_the_calls_one_by_one(name, dtype, monkeypatch)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("row", in_turn(**FACTORS), ids=str)
 def test_features_together(row):
     """Every value of every factor, beside others of the other factors."""

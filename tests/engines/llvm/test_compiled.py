@@ -70,7 +70,9 @@ def test_equals_the_calls_one_by_one(name, dtype, quick):
     agree(expected, run_steps(FEATURES[name], backend, 8, 21, with_threads(2)), dtype)
 
 
-@pytest.mark.parametrize(("name", "dtype", "threads"), [("everything", "float32", 2), ("one wide", "float64", 1)])
+@pytest.mark.parametrize(
+    ("name", "dtype", "threads"), [("dropout, batch normalization, Adam", "float32", 2), ("one wide", "float64", 1)]
+)
 def test_optimised_code_equals_the_calls_one_by_one(name, dtype, threads):
     backend = select_backend("cpu", dtype)
     expected = run_steps(FEATURES[name], backend, 8, 21, Replay)
@@ -125,7 +127,8 @@ def test_every_batch_size(name, batch, quick):
 
 
 @pytest.mark.parametrize(
-    ("batch", "hidden"), [(1, (1, 20)), pytest.param(3, (17, 2), marks=pytest.mark.full), (16, (33, 20))]
+    ("batch", "hidden"),
+    [*(pytest.param(*shape, marks=pytest.mark.full) for shape in ((1, (1, 20)), (3, (17, 2)))), (16, (33, 20))],
 )
 def test_threads_change_nothing_from_run_to_run(batch, hidden, monkeypatch):
     """Bit by bit, ten times; whoever comes first."""

@@ -9,7 +9,7 @@ and numbers enters the text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     sizes = Sizes(program, found)
     real = "float" if np.dtype(dtype) == np.float32 else "double"
     printer = _Printer(program, sizes, np.dtype(dtype))
-    kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found))
+    kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found, 1))  # as in describe
     elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
     integer: type[np.integer[Any]] = np.int32 if elements < 2**31 else np.int64
     texts = [
@@ -140,6 +140,10 @@ class _Printer:
             first, self._first = self._first, {}
             printed = self._kernel(name, launch)
             self._first = first
+        index = launch.groups[0].steps[0].index
+        if launch.is_product and "m" in [self.sizes.extent(index, -1, axis) for axis in (0, 1)]:
+            note = "// For a batch of one only: with more samples this launch is a product of the library.\n"
+            printed = replace(printed, text=note + printed.text)
         return printed
 
     def place(self, memory: str, start: int) -> str:

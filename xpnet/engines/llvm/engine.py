@@ -1,7 +1,8 @@
 """The compiled engine: a run of steps as one call of machine code, printed from the Program and compiled by LLVM.
 
 The call includes the gather, every phase and the slots, so that a step executes no Python. Elementwise arithmetic
-equals the reference engine's to the bit; sums, products, exponentials and hyperbolic tangents round differently.
+equals the reference engine's to the bit; sums, products, exponentials, logarithms and hyperbolic tangents round
+differently.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
-# Operations of a product beyond which NumPy's, on up to two threads, beats compiled code on one thread, and on two.
-# Both, and the next, were measured on two cores of an AMD EPYC.
+# Floating-point operations of a product beyond which NumPy's product on up to two threads is faster than compiled code
+# on one thread, and than compiled code on two. Both, and the next, were measured on two cores of an AMD EPYC.
 LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
-TWO_THREADS = (4e6, 2e8)  # operations of a step between which two threads pay; beyond, NumPy's products use both
+TWO_THREADS = (4e6, 2e8)  # FLOPs of a step between which two threads pay; beyond, NumPy's products use both
 
 
 def threads_for(program: Program, backend: Backend) -> int:

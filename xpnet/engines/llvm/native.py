@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from dataclasses import astuple, dataclass, field
@@ -18,7 +19,8 @@ from xpnet.engines.llvm.code_cache import MAGIC, open_cache
 # The compiler's options; a part of the cache's key.
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
 _PASSES = {"loop_interleaving": True, "loop_unrolling": True, "loop_vectorization": True, "slp_vectorization": True}
-_LONG_TEXT = 80_000  # characters
+_LONG_TEXT = 80_000  # characters, without comments
+_COMMENT = re.compile(r"^ *;.*\n", re.MULTILINE)
 _LLVM = 20  # of llvmlite 0.45; older ones lack opaque pointers
 
 
@@ -144,9 +146,9 @@ def _key(text: str, processor: Processor) -> str:
 def _speed_level(text: str) -> int:
     """Return LLVM's optimisation level: 3, or 1 for long texts, which then compile in two thirds of the time.
 
-    On an AMD EPYC their steps are as fast; steps of the smallest network would be 13 % slower.
+    On two cores of an AMD EPYC their steps are as fast; steps of the smallest network would be 13 % slower.
     """
-    return 1 if len(text) > _LONG_TEXT else 3
+    return 1 if len(_COMMENT.sub("", text)) > _LONG_TEXT else 3
 
 
 def assembly(text: str) -> str:
