@@ -612,6 +612,13 @@ def test_no_class_is_missing_where_samples_are_held_out(classes):
         model.fit(X[: len(single)], single)
 
 
+def test_a_score_that_is_no_number_is_no_gain():
+    model = MLPClassifier(
+        scoring=lambda *_: float("nan"), early_stopping=True, n_iter_no_change=3, random_state=0, max_iter=50
+    )
+    assert model.fit(IRIS_X, IRIS_Y).n_iter_ == 4 and np.isnan(model.validation_scores_).all()
+
+
 def test_early_stopping_sees_the_validation():
     stop = xpnet.EarlyStopping(patience=2)
     reach = xpnet.StopAtScore(0.6, "val_accuracy")

@@ -221,11 +221,11 @@ class StopRule(Callback):
         if not settings.early_stopping or score is None:
             before = settings.best_loss_
             settings.best_loss_ = min(before, settings.loss_)
-            return not settings.loss_ > before - settings.tol
+            return bool(settings.loss_ <= before - settings.tol)
         before = settings.best_validation_score_
         if score > before:
             settings.best_validation_score_, self._best = score, network.owned.copy()
-        return not score < before + settings.tol
+        return score >= before + settings.tol  # NaN is no gain
 
     def on_train_end(self, network: Network) -> None:
         if self._best is not None:
