@@ -588,6 +588,8 @@ def test_a_training_that_runs_away_is_said():
         ArithmeticError, "the loss with its penalty is inf in epoch 1", "lower learning_rate_init", "or alpha"
     ):
         MLPRegressor(alpha=1e308, random_state=0, learning_rate_init=1e-300).fit(IRIS_X, y)
+    with refusal(ArithmeticError, "the loss is", "iterations of lbfgs", "scale the features and the targets"):
+        MLPRegressor(solver="lbfgs", random_state=0).fit(1e300 * IRIS_X, y)
     with refusal(ValueError, "the loss is", "are not finite", "lower learning_rate_init, or scale the features"):
         MLPRegressor(solver="sgd", learning_rate_init=1e300, random_state=0, batch_size=50).partial_fit(IRIS_X, y)
 

@@ -310,6 +310,11 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.nda
     function = Gradient(network, dataset, settings.alpha, _mean(weights))
     found = minimize(function, start, method="L-BFGS-B", jac=True, options=options)
     network.parameters.flat[...] = backend.to_device(found.x)
+    if not math.isfinite(found.fun):
+        raise TrainingDiverged(
+            f"the loss is {found.fun} after {found.nit} iterations of lbfgs; scale the features and the targets, as "
+            "StandardScaler does"
+        )
     settings.n_iter_, settings.loss_ = min(int(found.nit), settings.max_iter), float(found.fun)
     if found.status != 0:
         warnings.warn(
