@@ -364,9 +364,9 @@ def test_a_thousand_calls_keep_no_more_engines(float64_cpu):
 def test_many_different_sizes_keep_a_bounded_number_of_engines(float64_cpu):
     network = Network([3, 2], backend=float64_cpu)
     before = kept_engines()
-    for n in range(1, 30):
+    for n in range(1, 100):
         network.gradients(np.zeros((3, n)), np.full((2, n), 0.5))
-    assert kept_engines() - before <= 10
+    assert kept_engines() - before <= 66
 
 
 def test_inference_holds_one_chunk_of_activations(float64_cpu):

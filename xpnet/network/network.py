@@ -7,7 +7,6 @@ returns new ones. Training is in `xpnet.training.loop`.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,14 +19,15 @@ from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.engines.placing import place
 from xpnet.network.architecture import Architecture, Function
-from xpnet.network.blocks import BATCH, predict_in_blocks
 from xpnet.network.idle_engines import IdleEngines
-from xpnet.network.inputs import InputRange, check_samples, scaled_rows
+from xpnet.network.inference import feed_samples as feed_samples
+from xpnet.network.inference import infer, is_dataset, mean_gradient, mean_loss, of_dataset
+from xpnet.network.inputs import InputRange, check_samples
 from xpnet.network.layer import Layer
 from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
 from xpnet.network.parameters import Layout, Parameters, random_generator
-from xpnet.network.programs import RecordsUpdate, evaluation_program, inference_program, training_program
+from xpnet.network.programs import RecordsUpdate, training_program
 from xpnet.program.calls import Program
 
 __all__ = ["Network"]
@@ -53,7 +53,8 @@ class Network:
     operations and launches of a training step of 32 samples, and `train` chooses anew by its own batch and steps.
     parameters: the `Parameters`, weights and biases as one flat vector with views.
     statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} if there are none.
-    inputs: the range of the features that it was trained on last, None before; a model file keeps it.
+    inputs: the range of the features that it was trained on last, None before; a model file keeps it.  has_warned:
+    whether rows far outside of it came.
     owned: the vector of the parameters followed by that of the statistics: all that training changes.
     device_is_open: whether `train` may move the network.
     Raises ValueError for sizes, names or combinations that cannot work.
@@ -112,22 +113,22 @@ class Network:
         Dataset, for which what comes back lies on the host.  Warns once of features far outside the range of the
         training data.
         """
-        return self._of_dataset(self.forward, X) if _is_dataset(X) else self._infer("forward", X)[0]
+        return of_dataset(self.forward, X, self.backend) if is_dataset(X) else infer(self, "forward", X)[0]
 
     def predict(self, X: Array) -> Array:
         """Return predictions (n_outputs, n_samples): probabilities, rates (poisson) or the outputs.
 
         X: as for `forward`.
         """
-        return self._of_dataset(self.predict, X) if _is_dataset(X) else self._infer("predict", X)[0]
+        return of_dataset(self.predict, X, self.backend) if is_dataset(X) else infer(self, "predict", X)[0]
 
     def classify(self, X: Array) -> Array:
         """Return a label per sample, (n_samples,): the index of the highest output, or 0 or 1 for one output.
 
         X: as for `forward`.
         """
-        if _is_dataset(X):
-            return self._of_dataset(self.classify, X)
+        if is_dataset(X):
+            return of_dataset(self.classify, X, self.backend)
         outputs = self.forward(X)
         if len(outputs) > 1:
             return outputs.argmax(axis=0)
@@ -138,7 +139,7 @@ class Network:
 
         training: as in a training step on these samples, see `evaluate_loss`.
         """
-        return self._infer("activations", X, training)
+        return infer(self, "activations", X, training)
 
     def evaluate_loss(self, X: Array, Y: Array, weights: Array | None = None, *, training: bool = False) -> float:
         """Return the mean loss over the samples; Y (n_outputs, n_samples), weights (n_samples,) or None.
@@ -146,20 +147,7 @@ class Network:
         training: as in a training step on these samples as one batch, with the dropout masks of `gradients` and the
         batch's statistics: the function whose gradient `gradients` returns. No state changes.
         """
-        n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
-        weighted, total, total_weight = weights is not None, 0.0, 0.0
-        capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
-        with self.engine(
-            ("evaluate_loss", weighted, capacity, seed),
-            lambda: evaluation_program(self.architecture, capacity, weighted, False, seed),
-        ) as engine:
-            for part, size in _chunks(n_samples, engine.program.capacity):
-                feed_samples(engine, size, X[:, part], Y[:, part], None if weights is None else weights[part])
-                engine.execute(size)
-                results = engine.read_results()
-                total += results["loss"]
-                total_weight += results.get("weight", size)
-        return total / total_weight
+        return mean_loss(self, X, Y, weights, training)
 
     def gradients(self, X: Array, Y: Array, weights: Array | None = None) -> Parameters:
         """Return the gradient of the mean loss as `Parameters`; the samples are taken as one batch.
@@ -169,14 +157,7 @@ class Network:
         Every call has the same dropout masks, and running statistics do not change. Raises ValueError for a BatchNorm
         and one sample.
         """
-        n_samples, weights = self.check_samples(X, Y, weights), self.relative(weights)
-        with self.engine(
-            ("gradients", weights is not None, n_samples),
-            lambda: training_program(self.architecture, n_samples, None, weights is not None),
-        ) as engine:
-            feed_samples(engine, n_samples, X, Y, weights)
-            engine.execute(n_samples)
-            return Parameters(self.architecture.layout, engine.read("gradient", n_samples).copy())
+        return mean_gradient(self, X, Y, weights)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: named tensors (`layers.0.W`), the spec, the range of its inputs."""
@@ -211,18 +192,12 @@ class Network:
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle needs: no views and no engines, arrays on the host."""
         made = ("parameters", "statistics", "_idle")
-        kept = {name: value for name, value in vars(self).items() if name not in made}
-        for name in ("owned", "step_keys"):
-            kept[name] = None if kept[name] is None else self.backend.to_host(kept[name]).copy()
-        return kept
+        return {name: value for name, value in vars(self).items() if name not in made} | _on_host(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._set_up(state["architecture"], state["backend"])
-        arrays = {"owned": self.owned, "step_keys": state["step_keys"]}
-        self.owned[...] = self.backend.to_device(state["owned"])
-        if arrays["step_keys"] is not None:
-            arrays["step_keys"] = self.backend.to_device(arrays["step_keys"], np.uint32)
-        vars(self).update(state | arrays)
+        vars(self).update(state)
+        self._place_on(self.backend)
+        _take_up(self, state)
 
     def __repr__(self) -> str:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
@@ -253,26 +228,17 @@ class Network:
 
         What was taken from this network before, such as `parameters`, stays behind and no longer belongs to it.
         """
-        arrays = [array if array is None else self.backend.to_host(array) for array in (self.owned, self.step_keys)]
+        arrays = _on_host(self)
         self._place_on(backend)
-        self.owned[...] = backend.to_device(arrays[0])
-        self.step_keys = None if arrays[1] is None else backend.to_device(arrays[1], np.uint32)
+        _take_up(self, arrays)
 
     def _set_up(
         self, architecture: Architecture, backend: Backend | None, device: str | None = None, dtype: Any = None
     ) -> None:
         self.architecture = architecture
-        if backend is not None and not isinstance(backend, Backend):
-            raise TypeError(
-                f"backend is {backend!r}; it must be what select_backend returns: backend=xpnet.select_backend('cpu')"
-            )
-        if backend is not None and not (device is None and dtype is None):
-            raise ValueError(
-                f"backend is {backend.describe()}, device is {device!r} and dtype is {dtype!r}; "
-                "a backend has both: pass backend=, or device= and dtype="
-            )
+        _check_backend(backend, device, dtype)
         self.inputs: InputRange | None = None
-        self._has_warned = False
+        self.has_warned = False
         self.device_is_open = backend is None and asked_device(device)[0] == "auto"
         float_type = "float32" if dtype is None else dtype
         if self.device_is_open:
@@ -287,51 +253,30 @@ class Network:
         self.step_keys = None  # the dropout keys after the last `xpnet.step`
         self._idle = IdleEngines()
 
-    def warn_of_inputs(self, low: float, high: float) -> None:
-        """Warn, once, if features in that range are far outside the one that the network was trained in."""
-        if self.inputs is not None and not self._has_warned and self.inputs.is_far(low, high):
-            self._has_warned = True
-            warnings.warn(self.inputs.advice(low, high), stacklevel=5)
 
-    def _of_dataset(self, infer: Callable[[Array], Array], dataset: Any) -> np.ndarray:
-        """What a method gives for the samples of a Dataset, on the host."""
-        return predict_in_blocks(
-            self.backend, infer, dataset.samples, lambda rows: scaled_rows(self.backend, rows, dataset.scale)
+def _on_host(network: Network) -> dict[str, Any]:
+    """Return copies on the host of all that training and steps change, by attribute."""
+    to_host, keys = network.backend.to_host, network.step_keys
+    return {"owned": to_host(network.owned).copy(), "step_keys": None if keys is None else to_host(keys).copy()}
+
+
+def _take_up(network: Network, arrays: Mapping[str, Any]) -> None:
+    """Give a network what `_on_host` returned."""
+    to_device, keys = network.backend.to_device, arrays["step_keys"]
+    network.owned[...] = to_device(arrays["owned"])
+    network.step_keys = None if keys is None else to_device(keys, np.uint32)
+
+
+def _check_backend(backend: Any, device: str | None, dtype: Any) -> None:
+    if backend is not None and not isinstance(backend, Backend):
+        raise TypeError(
+            f"backend is {backend!r}; it must be what select_backend returns: backend=xpnet.select_backend('cpu')"
         )
-
-    def _infer(self, kind: str, X: Array, training: bool = False) -> list[Array]:
-        if self.inputs is not None and self.inputs.scale is not None and getattr(X, "dtype", None) == np.uint8:
-            X = scaled_rows(self.backend, X, self.inputs.scale)
-        n_samples = self.check_samples(X)
-        if (
-            self.inputs is not None and not self._has_warned and self.backend.device == "cpu"
-        ):  # a GPU would be waited for
-            self.warn_of_inputs(float(X.min()), float(X.max()))
-        capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
-        names = [f"output{i}" for i in range(len(self.layers) if kind == "activations" else 1)]
-        with self.engine(
-            (kind, capacity, seed), lambda: inference_program(self.architecture, capacity, kind, seed)
-        ) as engine:
-            sizes = [engine.program.buffers[name].shape[0] for name in names]
-            results = [self.backend.xp.empty((n_samples, size), dtype=self.backend.dtype).T for size in sizes]
-            for part, size in _chunks(n_samples, capacity):
-                engine.feed(size, X=X[:, part])
-                engine.execute(size)
-                for name, result in zip(names, results, strict=True):
-                    result[:, part] = engine.read(name, size)
-        return results
-
-
-def _is_dataset(X: Any) -> bool:
-    return hasattr(X, "samples") and hasattr(X, "scale")
-
-
-def feed_samples(engine: Engine, size: int, X: Array, Y: Array, weights: Array | None) -> None:
-    """Copy one batch into the buffers of a Program that gathers X, Y and perhaps weights."""
-    if weights is None:
-        engine.feed(size, X=X, Y=Y)
-    else:
-        engine.feed(size, X=X, Y=Y, w=weights.reshape(1, size))
+    if backend is not None and not (device is None and dtype is None):
+        raise ValueError(
+            f"backend is {backend.describe()}, device is {device!r} and dtype is {dtype!r}; "
+            "a backend has both: pass backend=, or device= and dtype="
+        )
 
 
 def _drawn(architecture: Architecture, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
@@ -389,14 +334,3 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
                 'Dense(784, 100, init="he"), Activation("relu"), Dropout(0.5)'
             )
     return Architecture(tuple(layers), loss)
-
-
-def _capacity(n_samples: int) -> int:
-    """Return the capacity for inference: the next power of two, at most BATCH, so that few engines are kept."""
-    return min(BATCH, 1 << (n_samples - 1).bit_length())
-
-
-def _chunks(n_samples: int, capacity: int) -> Iterator[tuple[slice, int]]:
-    for start in range(0, n_samples, capacity):
-        stop = min(start + capacity, n_samples)
-        yield slice(start, stop), stop - start

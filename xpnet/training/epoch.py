@@ -186,14 +186,20 @@ class Runner:
                     "the checkpoint's random state belongs to another generator; start again without resume"
                 ) from None
         load_states(self._callbacks, moment, self._network.backend)
-        for callback in self._callbacks:
-            callback.on_resume(History(moment.history))
+        before, settings = self._network.owned.copy(), vars(self._optimizer).copy()
         self._network.owned[...], self._last_good[...] = owned, last_good
         self._optimizer.restore(now)
         self._optimizer.attach(self._network, self.engine)
         if moment.lr is not None:
             self._optimizer.lr = moment.lr
         self._last_state, self.progress = last_state, replace(moment.progress)
+        try:
+            for callback in self._callbacks:
+                callback.on_resume(History(moment.history))
+        except BaseException:  # all is as it was
+            self._network.owned[...] = before
+            vars(self._optimizer).update(settings)
+            raise
 
     def _check_losses(self, losses: np.ndarray) -> None:
         """Remember the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""

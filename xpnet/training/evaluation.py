@@ -15,6 +15,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.network.blocks import BATCH, predict_in_blocks
+from xpnet.network.inference import warn_of_inputs
 from xpnet.network.inputs import InputRange
 from xpnet.network.losses import Loss
 from xpnet.network.network import Network
@@ -84,7 +85,7 @@ class Validator:
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
         found = input_range(dataset)
         if found is not None:
-            network.warn_of_inputs(found.low, found.high)
+            warn_of_inputs(network, found.low, found.high)
         self._feed = feed_of(dataset, network.backend, BATCH)
         self._evaluator = Evaluator(network, dataset, self._feed)
 

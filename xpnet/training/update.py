@@ -7,11 +7,10 @@ The order of an update: gradient, l1 and l2, clip, the rule with its decay, max-
 from __future__ import annotations
 
 import inspect
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -23,9 +22,10 @@ from xpnet.network.parameters import Parameters
 from xpnet.program.calls import Buffer
 from xpnet.program.recorder import Recorder
 from xpnet.training.schedules import Constant, Schedule
+from xpnet.training.state import OwnsState
+from xpnet.training.state import Snapshot as Snapshot  # where pickled estimators look for it
 
 if TYPE_CHECKING:
-    from xpnet.engines.engine import Engine
     from xpnet.network.network import Network
 
 
@@ -121,17 +121,7 @@ class Update:
         return [self.recorder.scalar_in(flat, name, i) for i, name in enumerate(names)]
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """An optimizer at one moment: its network, the updates made, and copies of its state."""
-
-    network: weakref.ref[Network] | None
-    steps_done: int
-    state: Any
-    keys: Any
-
-
-class Optimizer(ABC):
+class Optimizer(OwnsState, ABC):
     """Base of all optimizers; every one takes these options by keyword.
 
     lr: the learning rate, a number above 0 or a schedule of `xpnet.training.schedules`; it may be changed between
@@ -165,8 +155,7 @@ class Optimizer(ABC):
         **others: Any,
     ) -> None:
         self._refuse(others)
-        self._snapshot = Snapshot(None, 0, None, None)
-        self._ema_start = 0
+        super().__init__()
         self.lr = lr
         self.l1 = self._checked("l1", l1, at_least=0, example=1e-4)
         self.l2 = self._checked("l2", l2, at_least=0, example=1e-4)
@@ -201,11 +190,6 @@ class Optimizer(ABC):
     def schedule(self) -> Schedule:
         """The schedule of the learning rate; a number is a constant one."""
         return self._schedule
-
-    @property
-    def steps_done(self) -> int:
-        """Updates made of the network that it trained last, which the schedule follows."""
-        return self._snapshot.steps_done
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -245,8 +229,8 @@ class Optimizer(ABC):
             (factor,) = update.scalars("clip factor")
             updates.clip_norm(xp, gradient, update.scratch, factor, self.clip_norm)
         if self.ema is not None:  # what counts steps advances together, just before the rule's own
-            mean, weight = update.averaged_theta()
-            updates.average_of_one(xp, weight, self.ema)
+            mean, mean_weight = update.averaged_theta()
+            updates.average_of_one(xp, mean_weight, self.ema)
         self._rule(update)
         if self.max_norm is not None:
             update.limit_norms(self.max_norm)
@@ -265,60 +249,6 @@ class Optimizer(ABC):
         """What the slots hold in updates with these rates (n_steps,): (n_steps, n_slots) in float64."""
         columns = [lrs] if len(self.slots) == 1 else [lrs, np.full(len(lrs), self.l2_summed)]
         return np.stack(columns, axis=1)
-
-    def attach(self, network: Network, engine: Engine) -> None:
-        """Make the engine continue from this network's state; to be called before every run of an engine.
-
-        From now on the engine's state is the optimizer's, without a copy, until another engine is attached.
-        """
-        before = self._snapshot
-        same = before.network is not None and before.network() is network
-        if same and before.state is engine.state:
-            return
-        if same:  # the keys too: dropout's masks continue where they stopped
-            engine.state[...], engine.keys[...] = before.state, before.keys
-        else:
-            engine.state[...] = 0.0
-        if self.ema is not None:
-            self._ema_start = engine.program.buffers["ema"].offset - engine.program.state_offset
-        self._snapshot = Snapshot(weakref.ref(network), before.steps_done if same else 0, engine.state, engine.keys)
-
-    def advance(self, n_updates: int) -> None:
-        """Count updates that an engine has made."""
-        self._snapshot = replace(self._snapshot, steps_done=self.steps_done + n_updates)
-
-    def detach(self) -> None:
-        """Copy the state, so that the memory of a finished engine can be freed."""
-        self._snapshot = self.snapshot()
-
-    def snapshot(self) -> Snapshot:
-        """Return what `restore` takes: copies, on the device."""
-        before = self._snapshot
-        state, keys = (None if array is None else array.copy() for array in (before.state, before.keys))
-        return Snapshot(before.network, before.steps_done, state, keys)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Restore a snapshot; the next engine that is attached continues from it."""
-        self._snapshot = snapshot
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle needs; the network comes along, so that the two are copied as a pair."""
-        before = self._snapshot
-        network = None if before.network is None else before.network()
-        values = keys = None
-        if network is not None and before.state is not None:
-            values, keys = (network.backend.to_host(array).copy() for array in (before.state, before.keys))
-        return vars(self) | {"_snapshot": (network, before.steps_done, values, keys)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state.get("_snapshot"), tuple):  # estimators pickled by xpnet 0.1 restore it themselves
-            network, steps_done, values, keys = state["_snapshot"]
-            if values is not None:
-                to_device = network.backend.to_device
-                values, keys = to_device(values), to_device(keys, np.uint32)
-            reference = None if network is None else weakref.ref(network)
-            state = state | {"_snapshot": Snapshot(reference, steps_done, values, keys)}
-        vars(self).update(state)
 
     def averaged(self, network: Network) -> Parameters:
         """Return the average of theta over the updates so far, with weights that fall by the factor `ema`.
