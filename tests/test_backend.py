@@ -85,6 +85,10 @@ BROKEN = {
         cupy_like(count=CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")),
         ["driver does not answer", "cudaErrorInsufficientDriver", "update the NVIDIA driver", "device='cpu'"],
     ),
+    "forked from a process with CUDA": (
+        cupy_like(count=CUDARuntimeError("cudaErrorInitializationError: initialization error")),
+        ["forked from one that uses it", "cudaErrorInitializationError", "start processes by 'spawn'", "device='cpu'"],
+    ),
     "no GPU": (cupy_like(count=0), ["no CUDA GPU is visible", "nvidia-smi", "CUDA_VISIBLE_DEVICES", "device='cpu'"]),
     # With a driver and CUDA_VISIBLE_DEVICES="" the runtime does not return 0, it fails with error 100.
     "no GPU, as CUDA says it": (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from refusals import says
 
-from xpnet.checks import check_number, check_option, check_whole
+from xpnet.checks import check_number, check_option, check_whole, one_line, shown
 
 NAMES = ("relu", "sigmoid", "tanh")
 
@@ -64,4 +64,19 @@ def test_what_is_too_small_is_refused(found, at_least):
 def test_numbers_beyond_all_floats_are_not_finite(found):
     with pytest.raises(ValueError) as error:
         check_number("lr", found, example="SGD(lr=0.1)")
-    says(error, f"lr is {found}", "it must be a finite number", "such as SGD(lr=0.1)")
+    says(error, f"lr is {found}"[:60], "it must be a finite number", "such as SGD(lr=0.1)")
+
+
+def test_what_is_shown_is_short_and_plain():
+    """It may come from a file, and go to a terminal."""
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown("a\x1b[31m\nb") == r"'a\x1b[31m\nb'" and shown(1.5) == "1.5"
+    for value in ("x" * 10**6, 10**300, list(range(1000)), {"a": "b" * 100}):
+        assert len(shown(value)) == 60 and shown(value).endswith("...")
+    assert shown(10**5000) == "a int too large to show" and shown(deep).startswith("a list")
+    with pytest.raises(ValueError, match=r"^activation is 'xxx[^']*\.\.\., choose one of"):
+        check_option("activation", "x" * 10**6, NAMES)
+    assert one_line(ValueError("a\x1b[31m\n  b")) == "a [31m b" and one_line(KeyError()) == "KeyError"
+    assert len(one_line("x" * 10**6)) == 300

@@ -454,3 +454,13 @@ def test_the_rule_of_a_whole_run_finds_a_message_that_nobody_asserts():
     assert text not in SAID
     says(text, "x is 3", "needed is 4", "pass x=4")
     SAID.remove(text)
+
+
+def test_info_without_a_home(capsys, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("XPNET_CACHE")
+    assert main(["info"]) == 0
+    assert "no cache: there is no home folder" in " ".join(capsys.readouterr().out.split())

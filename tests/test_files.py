@@ -17,7 +17,7 @@ import xpnet
 from xpnet import plots
 from xpnet.cli import main
 from xpnet.commands import runs
-from xpnet.files import check_target, leftovers, read_whole, remove_leftovers, write_atomically
+from xpnet.files import check_target, leftovers, parse_json, read_whole, remove_leftovers, write_atomically
 from xpnet.tables.files import write_rows, write_table
 from xpnet.timing import grid
 from xpnet.training.callbacks import HistoryFile
@@ -248,3 +248,44 @@ def test_a_run_killed_in_its_first_write_can_be_begun_again(tmp_path, monkeypatc
     left.write_bytes(b"{")
     assert main([*SMALL, "--out", "run"]) == 0
     assert not left.exists() and check_target("run/config.json") is not None
+
+
+def test_data_behind_links_are_found_again(tmp_path, monkeypatch):
+    """The names given say the formats; the targets are named by their content."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Path("store").mkdir()
+    np.save("store/X.npy", rng.random((20, 3)))
+    np.save("store/Y.npy", np.arange(20) % 2)
+    Path("store/t.csv").write_text("a,b,y\n" + "".join(f"{i},{i % 3},{i % 2}\n" for i in range(20)), encoding="utf-8")
+    for number, name in enumerate(("X.npy", "Y.npy", "t.csv")):
+        Path("store", name).replace(f"store/MD5-{number}")
+        Path(name).symlink_to(f"store/MD5-{number}")
+    options = ["--epochs", "1", "--quiet", "--device", "cpu"]
+    assert main(["train", "X.npy", "--labels", "Y.npy", "--out", "rows", *options]) == 0
+    assert main(["train", "t.csv", "--target", "y", "--out", "table", *options]) == 0
+    assert main(["evaluate", "rows", "--device", "cpu"]) == main(["evaluate", "table", "--device", "cpu"]) == 0
+    assert main(["predict", "table", "t.csv", "--out", "P.csv", "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize("option", ["--data-dir", "--resume", "--out", "--dataset", "--config"])
+def test_a_loop_of_links_ends_in_one_line(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.chdir(tmp_path)
+    for name, target in (("a", "b"), ("b", "a"), ("a.csv", "b.csv"), ("b.csv", "a.csv")):
+        Path(name).symlink_to(target)
+    given = {"--data-dir": ["mnist"], "--dataset": ["--target", "y"]}.get(option, [])
+    name = "a.csv" if option == "--dataset" else "a"
+    assert main(["train", *given, option, name, "--device", "cpu", "--epochs", "1"]) in (1, 2)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_json_is_bounded_in_depth_and_digits():
+    assert parse_json('{"a": [1, -2.5, null, true, "x"]}') == {"a": [1, -2.5, None, True, "x"]}
+    assert parse_json(str(2**128)) == 2**128  # such as the state of a random generator
+    assert parse_json("[" * 50 + "]" * 50)
+    for depth in (51, 500, 100_000):
+        for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+            with refusal(ValueError, "it is nested deeper than 50 levels", "it must be flat", "write it again"):
+                parse_json(text)
+    with refusal(ValueError, "it has a number of 400 digits", "a number may have 40", "write it again"):
+        parse_json("[" + "9" * 400 + "]")

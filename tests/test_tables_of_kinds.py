@@ -166,7 +166,9 @@ class Toy(Replay):
         },
         "engines/choice.py": {
             "from xpnet.program.calls": "from xpnet.engines.toy import Toy\n",
-            "        Row(Cuda": '        Row(Toy.name, Toy, ("cpu",), "replays", repays=lambda *n: n[1] > 50),\n',
+            "        EngineKind(Cuda": (
+                '        EngineKind(Toy.name, Toy, ("cpu",), "replays", repays=lambda *n: n[1] > 50),\n'
+            ),
         },
     },
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,12 @@ class Backend:
     dtype: np.dtype[Any]
     reason: str = ""
     number: int = 0
+
+    def __reduce__(self) -> Any:
+        return _restored, (type(self), self.name, self.device, self.dtype, self.reason)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        return self
 
     def to_device(self, array: Any, dtype: Any = None) -> Any:
         """Return `array` on this device in `dtype` (default: the backend's); copy it only if it is elsewhere."""
@@ -153,6 +160,11 @@ def probe_gpu(number: int | None = None) -> tuple[Any, str]:
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except Exception as error:  # CuPy raises its own classes here, and they cannot be imported without it
+        if "InitializationError" in str(error):
+            raise BackendUnavailable(
+                f"CUDA cannot begin in this process ({_one_line(error)}), which was forked from one that uses it; "
+                "start processes by 'spawn' (multiprocessing.get_context('spawn')), or use device='cpu'"
+            ) from error
         if "NoDevice" not in str(error):
             raise BackendUnavailable(
                 f"CuPy is installed but the CUDA driver does not answer ({_one_line(error)}); "
@@ -207,6 +219,17 @@ def _probe_failure(error: Exception) -> str:
     if "nvrtc" in text.lower():
         return f"CuPy cannot compile kernels, NVRTC is missing ({text}); {_INSTALL}, which brings it along"
     return f"CuPy sees a GPU but cannot compute on it ({text}); {_INSTALL}, or use device='cpu'"
+
+
+def _restored(kind: type[Backend], name: str, device: str, dtype: np.dtype[Any], reason: str) -> Backend:
+    """Return a backend of a pickle; where its GPU cannot be used, the CPU, with a warning."""
+    if device == "cpu":
+        return kind(name, device, np, dtype, reason)
+    try:
+        return kind(name, device, probe_gpu()[0], dtype, reason)
+    except BackendUnavailable as failure:
+        warnings.warn(f"what was pickled on a GPU continues on the CPU: {failure}", stacklevel=3)
+        return _cpu(dtype, str(failure))
 
 
 def _cpu(float_type: np.dtype[Any], reason: str) -> Backend:

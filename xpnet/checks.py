@@ -12,6 +12,24 @@ from typing import Any
 import numpy as np
 
 NEAR = 0.6  # similarity of a name and its misspelling; below it a suggestion misleads
+MAX_NAME = 100  # characters of a name that are compared
+
+
+def shown(value: object, at_most: int = 60) -> str:
+    """Return a value, perhaps of a file, as it stands in a message: cut, and without control characters."""
+    try:
+        text = repr(value[:at_most] if isinstance(value, (str, bytes)) else value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; nested too deep
+        return f"a {type(value).__name__} too large to show"
+    is_cut = len(text) > at_most + 2 or (isinstance(value, (str, bytes)) and len(value) > at_most)
+    return f"{text[: at_most - 3]}..." if is_cut else text
+
+
+def one_line(error: object, at_most: int = 300) -> str:
+    """Return the words of an error, perhaps about a file, in one line: cut, and without control characters."""
+    text = "".join(sign if sign.isprintable() else " " for sign in str(error)[: 4 * at_most])
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) <= at_most else f"{text[: at_most - 3]}..."
 
 
 def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
@@ -19,13 +37,13 @@ def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
     choices = tuple(choices)
     if isinstance(found, str) and found in choices:
         return found
-    text = str(found).lower()
+    text = found.lower()[:MAX_NAME] if isinstance(found, str) else shown(found)
     # "gpu" is spelled more like "cpu", the opposite of what was meant
     begun = [choice for choice in choices if text and choice.startswith(text)]
     near = begun or difflib.get_close_matches(text, choices, 1, NEAR)
     near = ["cuda"] if text == "gpu" and "cuda" in choices else near
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{argument} is {found!r}, choose one of {', '.join(map(repr, choices))}{hint}")
+    raise ValueError(f"{argument} is {shown(found)}, choose one of {', '.join(map(repr, choices))}{hint}")
 
 
 def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str]:
@@ -36,7 +54,7 @@ def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str
     if isinstance(found, (str, os.PathLike)):
         return found
     raise TypeError(
-        f"{argument} is {found!r} ({type(found).__name__}); it must be the path of a file, such as {example}"
+        f"{argument} is {shown(found)} ({type(found).__name__}); it must be the path of a file, such as {example}"
     )
 
 
@@ -46,12 +64,12 @@ def check_whole(argument: str, found: Any, at_least: int) -> int:
         number = at_least - 1 if isinstance(found, bool) else operator.index(found)
     except TypeError:
         raise TypeError(
-            f"{argument} is {found!r} ({type(found).__name__}); it must be a whole number of at least {at_least}. "
+            f"{argument} is {shown(found)} ({type(found).__name__}); it must be a whole number of at least {at_least}. "
             "Pass an int."
         ) from None
     if number < at_least:
         raise ValueError(
-            f"{argument} is {found!r}; it must be at least {at_least}. Pass {argument}={at_least} or more."
+            f"{argument} is {shown(found)}; it must be at least {at_least}. Pass {argument}={at_least} or more."
         )
     return number
 
@@ -74,14 +92,15 @@ def check_number(
     bounds += [f"below {below:g}"] * (below < math.inf) + [f"of at most {at_most:g}"] * (at_most < math.inf)
     needed = f"number {' and '.join(bounds)}".rstrip() + f", such as {example}"
     if isinstance(found, bool) or not isinstance(found, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{argument} is {found!r}; it must be a {needed}")
+        raise TypeError(f"{argument} is {shown(found)}; it must be a {needed}")
     try:
         number = float(found)
     except OverflowError:  # an int beyond the range of floats
         number = math.inf
     inside = above < number < below and at_least <= number <= at_most
     if not (math.isfinite(number) and inside):
-        raise ValueError(f"{argument} is {found}; it must be a finite {needed}")
+        text = shown(found) if isinstance(found, int) else str(found)
+        raise ValueError(f"{argument} is {text}; it must be a finite {needed}")
     return number
 
 

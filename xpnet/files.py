@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ KINDS = {
     stat.S_IFDIR: "a folder",
 }
 _STDOUT = 1
+_DIGITS = 40  # of a whole number in JSON; the state of a random generator has 39
+_DEPTH = 50  # of JSON
 
 
 def read_whole(path: str | os.PathLike[str], at_most: int = AT_MOST) -> bytes:
@@ -32,6 +34,42 @@ def read_whole(path: str | os.PathLike[str], at_most: int = AT_MOST) -> bytes:
     if found.st_size > at_most:
         raise ValueError(f"{path} has {found.st_size} bytes; it may have at most {at_most}; name another file")
     return Path(path).read_bytes()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text from a file.
+
+    Raises ValueError for what is no JSON, is nested deeper than anything that xpnet writes, or has longer numbers.
+    """
+    try:
+        found = json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level = [found]
+    for _ in range(_DEPTH):
+        level = [part for value in level if isinstance(value, (dict, list)) for part in _parts(value)]
+        if not level:
+            return found
+    raise ValueError(_TOO_DEEP)
+
+
+_TOO_DEEP = f"it is nested deeper than {_DEPTH} levels; it must be flat; write it again"
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits; a number may have {_DIGITS}; write it again")
+    return int(digits)
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the whole path of a file under the name given, which says its format even if it is a link."""
+    path = Path(path)
+    return str(Path(os.path.realpath(path.parent)) / path.name)
 
 
 def check_target(path: str | os.PathLike[str]) -> os.stat_result | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from xpnet.checks import check_option
+from xpnet.checks import check_option, shown
 
 
 def values_of(value: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def from_spec(made: Any, spec: Mapping[Any, Any], key: str, what: str) -> Any:
         check_option(f"key of a {what}", found, (key, *defaults))
     needed = [name for name, default in defaults.items() if default is MISSING]
     if any(name not in spec for name in needed):
-        raise ValueError(f"the {what} {spec} lacks a key; it needs {' and '.join(needed)}")
+        raise ValueError(f"the {what} {shown(spec)} lacks a key; it needs {' and '.join(needed)}")
     try:
         return made(**{name: value for name, value in spec.items() if name != key})
     except TypeError as error:  # a wrong type in a spec is a bad value

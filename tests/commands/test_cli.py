@@ -24,6 +24,7 @@ from types import SimpleNamespace
 import fakecupy
 import numpy as np
 import pytest
+from real_mnist import REAL_MNIST, need_real_mnist
 from refusals import says
 from safetensors.numpy import load_file, save_file
 
@@ -33,7 +34,6 @@ from xpnet.datasets import load_mnist, load_mnist_sample
 from xpnet.engines import placing
 
 CHECKOUT = Path(__file__).parents[2]
-REAL_MNIST = Path(__file__).parents[3] / "shared/data/mnist"
 COMMAND = [sys.executable, "-m", "xpnet"]
 SMALL = ["--epochs", "1", "--layers", "784,8,10"]
 RUN_FILES = ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors"]
@@ -402,8 +402,7 @@ def test_real_mnist_reaches_95_percent_in_two_epochs(one_thread, capsys):
     """Batches of 50 divide the 50,000: a short last batch, such as the 16 samples that batches of 32 leave over,
     makes the noisiest step the last one. Seeds 0 to 7 end at 0.9556 to 0.9660.
     """
-    if not REAL_MNIST.is_dir():
-        pytest.skip(f"real MNIST is not at {REAL_MNIST}")
+    need_real_mnist()
     data = ["--data-dir", str(REAL_MNIST)]
     options = ["--epochs", "2", "--batch-size", "50", "--json", "--out", "run"]
     argv = [*COMMAND, "train", "--dataset", "mnist", *data, *options]

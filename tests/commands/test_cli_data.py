@@ -158,7 +158,7 @@ def test_options_that_do_not_fit_each_other(capsys, options, parts):
 
 
 def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
-    refused_by_parser(capsys, ["train", "--dataset", "mnst"], "'mnist'", "a file X.npy")
+    refused_by_parser(capsys, ["train", "--dataset", "mnst"], "'mnist'", "a file of rows (.npy)")
 
 
 @pytest.mark.parametrize(

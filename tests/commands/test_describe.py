@@ -12,6 +12,7 @@ from xpnet.commands.describe import SHOWN
 from xpnet.engines.cuda.text import cuda_source
 from xpnet.engines.llvm.engine import text_for
 from xpnet.program.grouping import describe as describe_launches
+from xpnet.program.places import describe as describe_memory
 
 OPTIONS = ["--layers", "4,6,3", "--optimizer", "adam", "--l2", "0.1", "--batch-size", "5", "--dropout", "0.2"]
 
@@ -36,6 +37,7 @@ def test_every_level_is_the_librarys_text(capsys, threads):
     compiled = text_for(program, backend, {"X": None, "Y": None}, threads)
     expected = {
         "program": program.describe(),
+        "memory": describe_memory(program),
         "launches": describe_launches(program),
         "plan": compiled.plan.describe(),
         "llvm": compiled.text,
@@ -50,7 +52,7 @@ def test_every_level_is_the_librarys_text(capsys, threads):
 def test_by_default_it_goes_from_the_program_to_the_plan(capsys):
     lines = described(capsys).splitlines()
     heads = [line.split()[1].rstrip(":") for line in lines if line.startswith("--- ")]
-    assert heads == ["program", "launches", "plan"] and "Z1 = W1 @ X" in lines[5]
+    assert heads == ["program", "launches", "plan"] and "Z1 = W1 @ X" in lines[6]
     assert "gather   X (784, 32) <- X[order]" in lines
 
 
@@ -81,8 +83,33 @@ def test_a_run_is_described_by_its_own_options(capsys, tmp_path):
     capsys.readouterr()
     out = described(capsys, run, "--show", "program,cuda")
     assert "W1 @ X" in out and "(6, 7)" in out and "adam" in out and "typedef double real;" in out
-    message = f"--batch-size, --layers beside {run}", "only those", "leave --batch-size, --layers out"
+    message = str(run), "sets --batch-size, --layers;", "leave --batch-size, --layers out"
     refused(capsys, ["describe", run, "--layers", "4,3", "--batch-size", "9"], *message, code=2)
+
+
+def test_a_run_of_weighted_bytes_is_described_so(capsys, tmp_path):
+    """Its samples are scaled as they are gathered, its weights gathered too; without a run neither is."""
+    run = tmp_path / "run"
+    options = "--layers 784,3,10 --class-weight balanced --batch-size 7 --epochs 0 --quiet"
+    assert main(["train", *options.split(), "--out", str(run)]) == 0
+    capsys.readouterr()
+    out = described(capsys, run, "--show", "program,llvm,cuda")
+    assert "weighted_mean_over_batch" in out and "x i8>" in out and "const unsigned char* data0" in out
+    bytes_alone = described(capsys, run / "model.safetensors", "--show", "program,llvm,cuda")
+    assert "weighted_mean" not in bytes_alone and "x i8>" in bytes_alone and "const unsigned char* data0" in bytes_alone
+    plain = described(capsys, "--layers", "784,3,10", "--show", "program,llvm,cuda")
+    assert "weighted_mean" not in plain and "x i8>" not in plain and "unsigned char" not in plain
+
+
+def test_the_memory_is_told_buffer_by_buffer(capsys):
+    lines = described(
+        capsys, "--layers", "2,3,1", "--batch-size", "4", "--dropout", "0.5", "--show", "memory"
+    ).splitlines()
+    heads = [line for line in lines if not line.startswith(" ")]
+    assert [head[:2] for head in heads] == ["T:", "M:", "U:"]
+    words = [line.split(maxsplit=1) for line in lines]
+    assert ["T[0]", "W1 (3, 2)"] in words and ["T[64]", "W2 (1, 3)"] in words
+    assert any(place.startswith("M[") and what == "X (2, 4)" for place, what in words)
 
 
 def test_a_model_file_is_described_with_the_optimizer_asked_for(capsys, tmp_path):
@@ -90,12 +117,16 @@ def test_a_model_file_is_described_with_the_optimizer_asked_for(capsys, tmp_path
     xpnet.Network([4, 6, 3], activation="tanh", loss="squared_error", backend=xpnet.select_backend("cpu")).save(path)
     out = described(capsys, "--model", path, "--optimizer", "lion", "--show", "program")
     assert "tanh" in out and "lion" in out and "(6, 32)" in out
-    message = f"--activation beside {path}", "only those that it leaves open", "leave --activation out"
+    message = str(path), "sets --activation;", "leave --activation out"
     refused(capsys, ["describe", path, "--activation", "elu"], *message, code=2)
 
 
 def test_what_cannot_be_described_is_refused(capsys, tmp_path):
-    refused(capsys, ["describe", tmp_path / "no.safetensors"], "no.safetensors")
+    refused(
+        capsys, ["describe", "nowhere"], "nowhere is", "neither a run directory nor a model file", "`xpnet train` makes"
+    )
+    message = "unrecognized arguments: --engine compiled", "`xpnet describe --help`", "lists those that it has"
+    refused_by_parser(capsys, ["describe", "--engine", "compiled"], *message)
     refused(capsys, ["describe", tmp_path], "is not a run directory", "config.json")
     refused(capsys, ["describe", "--layers", "4,3", "--dropout", "0.5"], "--dropout works on hidden layers", code=2)
     refused(capsys, ["describe", "--momentum", "0.9"], "--momentum goes with", "not with sgd", code=2)

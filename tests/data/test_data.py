@@ -214,7 +214,7 @@ def test_nan_and_infinity_are_located(value):
 
 
 def test_nan_is_found_beyond_the_first_block_without_a_full_size_temporary():
-    n_features, n_samples = 64, 3 * data_checks.BLOCK // 64
+    n_features, n_samples = 64, 3 * data_checks.PIECE // 64
     rows = np.zeros((n_samples, n_features), np.float32)
     rows[-1, 63] = rows[-2, 5] = np.nan
     targets = np.zeros(n_samples, np.float32)
@@ -223,7 +223,7 @@ def test_nan_is_found_beyond_the_first_block_without_a_full_size_temporary():
         Dataset(rows.T, targets)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 3 * data_checks.BLOCK  # np.isfinite of all would take 3 blocks of one byte an element
+    assert peak < 3 * data_checks.PIECE  # np.isfinite of all would take 3 blocks of one byte an element
     says(error, "X holds 2 values", f"feature 5, sample {n_samples - 2}")
 
 
@@ -535,7 +535,7 @@ def test_standardize_scales_bytes_first():
 def test_standardize_over_several_blocks(monkeypatch):
     X = uniform(3, 50, dtype=np.float64)
     (whole,) = standardize(Dataset(X, np.ones(50)))
-    monkeypatch.setattr(data, "BLOCK", 10)
+    monkeypatch.setattr(data, "PIECE", 10)
     (blocks,) = standardize(Dataset(X, np.ones(50)))
     np.testing.assert_allclose(blocks.X, whole.X, atol=1e-13)
 

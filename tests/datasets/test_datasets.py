@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_mnist import REAL_MNIST, need_real_mnist
 from refusals import says
 
 from xpnet.datasets import load_fashion_mnist, load_mnist, load_mnist_sample, mnist
 from xpnet.datasets.idx import read_idx
-
-REAL_MNIST = Path(__file__).parents[3] / "shared/data/mnist"
 
 
 def idx_bytes(array, type_code=0x08, shape=None):
@@ -76,11 +75,6 @@ def test_sample_images_are_those_of_mnist():
 
 
 # The real data
-
-
-def need_real_mnist():
-    if not REAL_MNIST.is_dir():
-        pytest.skip(f"real MNIST is not at {REAL_MNIST}")
 
 
 def test_real_mnist():

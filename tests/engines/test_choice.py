@@ -19,7 +19,8 @@ from xpnet import SGD, Adam, Budget, Callback, Checkpoint, Dataset, Network, Tra
 from xpnet.backend import Backend
 from xpnet.data import feed
 from xpnet.engines import choice as engines
-from xpnet.engines.choice import choose_engine, engine_facts, make_engine
+from xpnet.engines.choice import blas_threads, choose_engine, engine_facts, make_engine, threads_of
+from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.program.recorder import record
 from xpnet.training.checkpoint import load_checkpoint
 
@@ -414,3 +415,55 @@ def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):
     assert killed(cpu, tmp_path / "cpu", engine="compiled") == "compiled"
     assert trained(cpu, resume=tmp_path / "gpu", epochs=80)[1].column("engine")[-1] == "compiled"
     assert trained(fake_gpu, resume=tmp_path / "cpu")[1].column("engine") == ["compiled", "compiled", "cuda"]
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_threads_of_a_run_do_not_depend_on_others_beside_it(float64_cpu, monkeypatch):
+    """Another compiled run may have limited BLAS to one thread meanwhile."""
+    gemm = numpy_gemm(float64_cpu.dtype)
+    program = Network([300, 300, 10], backend=float64_cpu).training_program(32, SGD(), False)
+    before = gemm.threads()
+    try:
+        gemm.set_threads(2)
+        alone = threads_of("compiled", program, float64_cpu), blas_threads(float64_cpu)
+        with gemm.one_thread():
+            assert (threads_of("compiled", program, float64_cpu), blas_threads(float64_cpu)) == alone
+        assert alone[1] == 2 and threads_of("replay", program, float64_cpu) is None
+    finally:
+        gemm.set_threads(before)
+
+
+def test_blas_is_left_alone_where_no_product_of_it_is_called(float64_cpu, monkeypatch):
+    def touched(self):
+        raise AssertionError
+
+    monkeypatch.setattr("xpnet.engines.llvm.blas.Gemm.one_thread", touched)
+    monkeypatch.setattr(engines, "threads_for", lambda program, backend: 2)
+    assert trained(float64_cpu, engine="compiled")[1][-1]["threads"] == 2
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_the_threads_that_it_had(float64_cpu, tmp_path, monkeypatch, first, then):
+    path = tmp_path / "c"
+    # Sums over long rows, which two threads add up in parts.
+    options = {"engine": "compiled", "batch_size": 23, "dataset": labelled(400), "epochs": 3}
+    monkeypatch.setattr(engines, "threads_for", lambda program, backend: first)
+    assert killed(float64_cpu, path, **options) == "compiled"
+    whole = bits(trained(float64_cpu, **options))
+    monkeypatch.setattr(engines, "threads_for", lambda program, backend: then)
+    assert trained(float64_cpu, **options)[1][-1]["threads"] == then
+    for asked in ("auto", "compiled"):
+        assert bits(trained(float64_cpu, **options | {"engine": asked}, resume=path)) == whole
+    assert {record["threads"] for record in whole[1]} == {first}
+
+
+def test_another_number_of_blas_threads_is_said(float64_cpu, tmp_path, monkeypatch):
+    path = tmp_path / "c"
+    monkeypatch.setattr("xpnet.training.options.blas_threads", lambda backend: 2)
+    killed(float64_cpu, path, engine="replay")
+    monkeypatch.setattr("xpnet.training.options.blas_threads", lambda backend: 1)
+    with pytest.warns(UserWarning, match="threads of BLAS") as found:
+        trained(float64_cpu, resume=path)
+    says(found[0].message, "had 2 threads of BLAS", "there are 1 now", "set OPENBLAS_NUM_THREADS=2")

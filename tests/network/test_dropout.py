@@ -286,8 +286,8 @@ def test_a_chunk_is_one_upload_and_one_read(fake_gpu):
     _, history = trained(fake_gpu, epochs=1, dataset=labelled(500), callbacks=[Chunks()])
     changes = {tuple(np.subtract(after, before)) for before, after in pairwise(measured)}
     assert changes == {(1, 1, 2, 0)}
-    # floats of the data, the order, and once the counters of both layers
-    assert history[0]["bytes_uploaded"] == 4 * 9 * 500 + 8 * 500 + 4 * 5 * (8 + 4)
+    # floats of the data, the order, and once the counters of both layers and how far a step goes in each
+    assert history[0]["bytes_uploaded"] == 4 * 9 * 500 + 8 * 500 + 4 * 5 * (8 + 4) + 4 * 2
 
 
 # Alone

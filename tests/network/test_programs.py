@@ -24,7 +24,7 @@ def test_the_docstring_shows_the_program_of_a_small_network():
 
 
 def test_the_readme_shows_its_beginning_and_its_end():
-    (shown,) = re.findall(r"^```text\n(gradient affine.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+    (shown,) = re.findall(r"^```text\n(phase gradient.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
     begin, _, end = shown.partition("...\n")
     printed = "\n".join(recorded()) + "\n"
     assert begin in printed and printed.endswith(end) and begin.count("\n") > 5 < end.count("\n") + 1

@@ -562,12 +562,13 @@ def test_describe_is_a_page_to_read():
     assert lines[1] == "gather   X (784, 32) <- X[order]"
     text = "\n".join(lines)
     for equation in (
-        "gradient affine: Z = W A + b: the weighted input of a layer.",
-        "gradient relu: A = max(Z, 0): the rectified linear unit; NaN stays NaN.",
-        "gradient affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ:",
-        "update   sgd: theta = theta - lr * gradient: stochastic gradient descent.",
+        "    affine: Z = W A + b: the weighted input of a layer.",
+        "    relu: A = max(Z, 0): the rectified linear unit; NaN stays NaN.",
+        "    affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ:",
+        "    sgd: theta = theta - lr * gradient: stochastic gradient descent.",
     ):
         assert equation in text
+    assert [line for line in lines if line.startswith("phase")] == ["phase gradient", "phase update"]
     (product,) = [line for line in lines if "Z1 = W1 @ X" in line]
     flops, size = 2 * 100 * 784 * 32, 4 * (100 * 784 + 784 * 32 + 100 * 32)
     assert "(100, 32)" in product and f"{flops:,} flop" in product and f"{size:,} bytes" in product

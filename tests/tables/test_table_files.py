@@ -206,3 +206,27 @@ def test_reading_a_table_loads_next_to_nothing_of_the_rest(tmp_path, code):
     loaded = done.stdout.split()
     assert "xpnet" in loaded and len(loaded) <= 6, loaded
     assert not [name for name in loaded if name.split(".")[1:2] in (["engines"], ["network"], ["program"])]
+
+
+def test_text_that_is_not_utf8_in_parquet_is_refused_when_it_is_read(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    column = pyarrow.array([b"x", b"\xff\xfe"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"a": column}), tmp_path / "t.parquet")
+    with refusal(
+        ValueError, "t.parquet is not a Parquet file", "that pyarrow can read (", "DataFrame.to_parquet(path)"
+    ):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_a_name_with_control_characters_is_refused(read):
+    with refusal(ValueError, r"the column 'a\x1b[31m'", "has a control character in its name", "rename it"):
+        read(b"a\x1b[31m,b\n1,2\n")
+
+
+def test_a_link_is_read_by_its_own_name(tmp_path):
+    """As from the stores of data versioning, whose files are named by their content."""
+    (tmp_path / "MD5-0123").write_bytes(PLAIN)
+    (tmp_path / "t.csv").symlink_to(tmp_path / "MD5-0123")
+    assert read_table(tmp_path / "t.csv")["a"].tolist() == [1, 2]

@@ -13,6 +13,7 @@ from refusals import refusal, says
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from xpnet.tables import columns, files
 from xpnet.tables.preprocessing import Preprocessing, fit
 
 N = 60
@@ -137,7 +138,7 @@ def test_json_gives_the_same_value_to_the_last_bit(frame, target):
 NO_NUMBERS = "impossible numbers; it must have a finite mean"
 SPOILED = [
     (lambda found: "no JSON", "JSONDecodeError"),
-    (lambda found: "[" * 100_000, "RecursionError"),
+    (lambda found: "[" * 100_000, "nested deeper than 50 levels"),
     (lambda found: json.dumps([found]), "TypeError"),
     (lambda found: json.dumps({key: value for key, value in found.items() if key != "target"}), "KeyError: 'target'"),
     *(
@@ -367,3 +368,33 @@ def test_the_cure_keeps_what_was_dropped_before(frame):
     with pytest.raises(ValueError) as refusal:
         fit(frame[["size", "price"]], ["price"]).transform(rows)
     says(refusal, "'id'", "--drop id,at")
+
+
+@pytest.mark.parametrize(
+    ("texts", "are_numbers"),
+    [
+        (["1,234.5", "$ 1 000", "-$5", "+ 3 %", ".5e-3 €", "1e5", "1'000", "--1", " 1 "], True),
+        (["x1", "1 x", "", "1e", "- - 1", "1 $ $", ".", "e5"], False),
+    ],
+)
+def test_numbers_as_text(texts, are_numbers):
+    assert [bool(columns.NUMBER.fullmatch(text)) for text in texts] == [are_numbers] * len(texts)
+
+
+def test_patterns_of_texts_in_files_are_linear():
+    """A cubic pattern would take years for a million characters, a quadratic one an hour."""
+    for text in ("1" + " " * 10**6 + "x", "1" * 10**6 + "x", " " * 10**6 + "x", "1e" + "1" * 10**6 + "x", "1-" * 10**6):
+        assert (
+            not columns.NUMBER.fullmatch(text)
+            and not columns.PLAIN.fullmatch(text)
+            and not columns.DATE.fullmatch(text)
+        )
+    blanks = b"a" + b" " * 10**6 + b"b," + b'"' + b" " * 10**6 + b'"'
+    assert files._without_blanks(blanks + b" ") == blanks and not files._BLANK.search(b" " * 10**6 + b"a")
+
+
+def test_whole_numbers_beyond_all_floats_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text(f"a,y\n1,2\n{'9' * 400},3\n", encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        fit(files.read_table(tmp_path / "t.csv"), ["y"])
+    assert len(str(error.value)) < 300 and "'a' " in str(error.value)

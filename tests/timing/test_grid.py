@@ -251,7 +251,7 @@ BROKEN = {
     "no limits": ({k: v for k, v in WHOLE.items() if k != "limits"}, "no 'limits'"),
     "points as an object": ({**WHOLE, "points": {}}, "'points' is dict; it must be list"),
     "dtype": ({**WHOLE, "dtype": "float16"}, "'float16'"),
-    "limit": ({**WHOLE, "limits": {"cpu": {"flops": 1.0}}}, "'bytes' of cpu"),
+    "limit": ({**WHOLE, "limits": {"cpu": {"flops": 1.0}}}, "'bytes' of 'cpu'"),
     "point": ({**WHOLE, "points": [3]}, "point 0 is int"),
     "no width": (broken(width=None), "point 0 has no 'width'"),
     "width": (broken(width=1.5), "1.5 as 'width'; it must be a whole number"),

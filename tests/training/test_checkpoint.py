@@ -424,7 +424,7 @@ def test_other_files_are_refused(tmp_path, float64_cpu):
     with refusal(ValueError, "is a safetensors file", "but no checkpoint", "name one that `Checkpoint` wrote"):
         Run(float64_cpu)(resume=path)
     save_file({}, path, {"checkpoint": "[" * 100_000})
-    with refusal(ValueError, "no checkpoint that can be read", "RecursionError", "start again without resume"):
+    with refusal(ValueError, "no checkpoint that can be read", "nested deeper", "start again without resume"):
         Run(float64_cpu)(resume=path)
 
 
@@ -452,6 +452,11 @@ def set_in(*keys, value):
             "belongs to another generator",
         ),
         (set_in("progress", "order", value=None), "random state", "belongs to another generator"),
+        (set_in("lr", value=True), "its lr is True", "it must be a number above 0"),
+        (set_in("lr", value=-0.1), "its lr is -0.1", "it must be a number above 0"),
+        (set_in("progress", "samples", value=10**400), "a number of 401 digits", "may have 40"),
+        (set_in("history", 0, value={"epoch": 0}), "holds what is no record", "each must have its numbers"),
+        (set_in("history", 0, "train_loss", value="x"), "holds what is no record", "each must have its numbers"),
         (set_in("history", value=[]), "epochs of its history", "they must be 0, 1, 2 and so on"),
         (set_in("history", 0, "epoch", value=7), "do not follow each other", "they must be 0, 1, 2 and so on"),
         (set_in("callbacks", value=3), "no checkpoint that can be read", ""),
@@ -526,7 +531,8 @@ def test_tensors_are_not_copied_to_be_written(tmp_path):
         def __deepcopy__(self, memo):
             raise AssertionError
 
-    moment = Moment({}, Progress(1, None), 0, 0, 0.1, [], [{"epoch": 0}], {"owned": np.arange(3.0).view(Uncopied)})
+    record = {"epoch": 0, "train_loss": 1.0, "steps": 0, "seconds": 0.0}
+    moment = Moment({}, Progress(1, None), 0, 0, 0.1, [], [record], {"owned": np.arange(3.0).view(Uncopied)})
     save_checkpoint(tmp_path / "c", moment)
     found = load_checkpoint(tmp_path / "c")
     assert found.progress == moment.progress and found.history == moment.history

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
 import fakecupy
 import numpy as np
 import pytest
 from features import FEATURES, data_of, network_of, optimizer_of
+from real_mnist import REAL_MNIST, need_real_mnist
 from refusals import refusal, says
 
 import xpnet
@@ -18,8 +18,6 @@ from xpnet import SGD, Callback, Dataset, Network, TrainingDiverged
 from xpnet.datasets import load_mnist
 from xpnet.network.parameters import random_generator
 from xpnet.training.memory_plan import memory_plan
-
-MNIST = Path(__file__).parents[3] / "shared/data/mnist"
 
 
 def labelled(n=23, n_features=6, n_classes=3, weights=None, dtype=float):
@@ -307,10 +305,10 @@ def test_refusals(float64_cpu, changes, error, parts):
         xpnet.epochs(network, arguments.pop("dataset"), arguments.pop("optimizer"), **arguments)
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not here")
 @pytest.mark.full
 def test_two_epochs_of_mnist():
-    training, _ = load_mnist(MNIST)
+    need_real_mnist()
+    training, _ = load_mnist(REAL_MNIST)
     network = Network([784, 100, 200, 10], backend=xpnet.select_backend("cpu"))
     history = xpnet.train(
         network,

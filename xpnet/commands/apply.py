@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     out, run = Path(arguments.out), Path(arguments.directory)
-    if out.resolve() == Path(arguments.input).resolve():
+    if os.path.realpath(out) == os.path.realpath(arguments.input):
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     config = runs.read_config(run)
     table = preprocessing_of(run, config)

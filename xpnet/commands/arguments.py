@@ -47,6 +47,8 @@ class CommandParser(argparse.ArgumentParser):
                 self.error(str(error))
         if self.word_needed and getattr(found, self.word_for) is None:
             self.error(f"the following arguments are required: a file, or {flag}; name the file to read")
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}; `{self.prog} --help` lists those that it has")
         return found, rest
 
 

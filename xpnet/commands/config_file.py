@@ -9,8 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from xpnet.checks import NEAR
+from xpnet.checks import NEAR, one_line, shown
 from xpnet.commands.arguments import UsageError
+from xpnet.files import parse_json, read_whole
 
 # Not kept for repeating a run: where it goes and how it reports.
 NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot")
@@ -44,7 +45,9 @@ def apply_config(command: argparse.ArgumentParser, path: Path, *, all_known: boo
         if key not in actions:
             near = difflib.get_close_matches(key, actions, 1, NEAR)
             hint = f"did you mean {near[0]!r}?" if near else "leave it out"
-            raise UsageError(f"{path} has {written!r}, which is none of the options of {command.prog} --help; {hint}")
+            raise UsageError(
+                f"{path} has {shown(written)}, which is none of the options of {command.prog} --help; {hint}"
+            )
         if actions[key].dest in values:
             raise UsageError(f"{path} says {key} twice, with - and with _; leave one of them out")
         try:
@@ -73,10 +76,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"--config {path}: there is no such file; name a TOML file, or a run's config.json")
     is_json = path.suffix == ".json"
     try:
-        text = path.read_bytes().decode()
-        found = json.loads(text) if is_json else tomllib.loads(text)
+        text = read_whole(path).decode()
+        found = parse_json(text) if is_json else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())
+        cause = one_line(error)
         kind, cure = ("JSON", "restore it") if is_json else ("TOML", "write lines such as batch-size = 32")
         raise UsageError(f"--config {path} is not {kind} ({cause}); {cure}") from None
     if not is_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from xpnet.commands.arguments import CommandParser, UsageError, option
 from xpnet.commands.tables import OPTIONS, add_table, check_table, fit_table, naming
 from xpnet.data.dataset import Dataset
 from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
+from xpnet.files import absolute
 from xpnet.tables.files import (
     ROWS,
     TABLE,
@@ -128,12 +130,12 @@ def load_data(arguments: argparse.Namespace) -> Data:
     name, kind = arguments.dataset, kind_of(arguments.dataset)
     data_dir = named_directory(name, arguments.data_dir) if name in FAMILY else None
     source = {
-        "dataset": name if kind is None else str(Path(name).resolve()),
-        "labels": str(Path(arguments.labels).resolve()) if kind == ROWS else None,
-        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "dataset": name if kind is None else absolute(name),
+        "labels": absolute(arguments.labels) if kind == ROWS else None,
+        "data_dir": None if data_dir is None else os.path.realpath(data_dir),
     }
     if arguments.weights is not None:
-        source["weights"] = str(Path(arguments.weights).resolve())
+        source["weights"] = absolute(arguments.weights)
     if kind == TABLE:
         source |= {key: getattr(arguments, key) for key in OPTIONS}
     n_validation = arguments.validation or VALIDATION.get(name, VALIDATION_OF_OTHERS)
@@ -278,9 +280,11 @@ def _dataset(text: str) -> str:
     if kind_of(text) is not None:
         return text
     try:
-        return check_option("dataset", text, (*NAMES, f"a file {example(ROWS, 'X')}", f"a table {example(TABLE, 'T')}"))
+        return check_option("dataset", text, NAMES)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        files = f"a file of rows ({either(suffixes(ROWS))}) or a table ({either(suffixes(TABLE))})"
+        found, hint, near = str(error).partition("; did you mean")
+        raise argparse.ArgumentTypeError(f"{found}, or name {files}{hint}{near}") from None
 
 
 def _part(text: str) -> str:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpnet.backend import Backend, select_backend
 from xpnet.commands import runs
 from xpnet.commands.apply import backend_of
@@ -17,15 +19,17 @@ from xpnet.commands.optimizer_options import add_optimizer, default_rate, make_o
 from xpnet.engines.cuda.text import cuda_source
 from xpnet.engines.llvm.engine import text_for, threads_for
 from xpnet.engines.llvm.native import assembly
-from xpnet.engines.llvm.run import ProgramText
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
 from xpnet.program.grouping import describe as describe_launches
+from xpnet.program.places import describe as describe_memory
 
-# Each level is made of the one before it: a GPU's code of the launches, a CPU's of the plan.
+# All are made of the Program: a GPU's code of the launches; the plan of launches that share no long sums, in which it
+# fuses more, and a CPU's code of the plan.
 SHOWN = {
     "program": "the recorded calls",
-    "launches": "those that a GPU makes in one kernel",
+    "memory": "where each buffer lies",
+    "launches": "the calls that a GPU makes in one kernel",
     "plan": "what the threads of a CPU do",
     "llvm": "the text that a CPU's code is compiled from",
     "assembly": "that code (extra: xpnet[jit])",
@@ -47,7 +51,8 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--model",
         metavar="RUN|MODEL.safetensors",
-        help="a run directory, whose options are taken too, or the file of a network (default: one of --layers)",
+        help="a run directory, whose options are taken too, or the file of a network, which remembers bytes as inputs "
+        "(default: one of --layers, for samples of floats without weights)",
     )
     add_network(command)
     add_optimizer(command)
@@ -70,54 +75,61 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    arguments, network = _network(arguments)
+    arguments, network, weighted = _network(arguments)
     optimizer = make_optimizer(arguments, default_rate(arguments))
     program = network.training_program(
-        arguments.batch_size, optimizer, False, arguments.seed, accumulate=arguments.accumulate
+        arguments.batch_size, optimizer, weighted, arguments.seed, accumulate=arguments.accumulate
     )
+    scale = None if network.inputs is None else network.inputs.scale
+    scales = {name: scale if name == "X" else None for name, _ in program.gathers}
     for name in arguments.show:
-        text = _text(name, program, network.backend, arguments.threads)
+        text = _text(name, program, network.backend, scales, arguments.threads)
         print(text if len(arguments.show) == 1 else f"--- {name}: {SHOWN[name]}\n{text}\n", flush=True)
     return 0
 
 
-def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network]:
-    """Return the options in force and the network; a run's own options replace all but those of what is shown."""
+def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network, bool]:
+    """Return the options in force, the network, and whether samples have weights.
+
+    A run's own options replace all but those of what is shown.
+    """
     if arguments.model is None:
         check_network(arguments)
         sizes = arguments.layers or LAYERS
-        return arguments, network_of(arguments, sizes, "softmax_cross_entropy" if sizes[-1] > 1 else "squared_error")
+        loss = "softmax_cross_entropy" if sizes[-1] > 1 else "squared_error"
+        return arguments, network_of(arguments, sizes, loss), False
     path, command = Path(arguments.model), arguments.parser
     defaults, is_run = vars(command.parse_args([])), path.is_dir()
     given = sorted(name for name, value in vars(arguments).items() if name not in BESIDE and value != defaults[name])
     stray = given if is_run else [name for name in given if name in NETWORK]
     if stray:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
-        raise UsageError(
-            f"{flags} beside {path}, which sets them; only those that it leaves open may stand there: leave {flags} out"
-        )
+        raise UsageError(f"{path} sets {flags}; leave {flags} out")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is neither a run directory nor a model file; `xpnet train` makes both")
     if not is_run:
-        return arguments, Network.load(path, select_backend(arguments.device, arguments.dtype))
+        return arguments, Network.load(path, select_backend(arguments.device, arguments.dtype)), False
     config = runs.read_config(path)
     apply_config(command, path / runs.CONFIG, all_known=False)
     of_run = argparse.Namespace(**vars(command.parse_args([])) | {name: getattr(arguments, name) for name in BESIDE})
-    return of_run, Network.load(path / runs.MODEL, backend_of(arguments, config))
+    weighted = any(
+        config[part].get(key) is not None for part, key in (("data", "weights"), ("options", "class-weight"))
+    )
+    return of_run, Network.load(path / runs.MODEL, backend_of(arguments, config)), weighted
 
 
-def _text(name: str, program: Program, backend: Backend, threads: int | None) -> str:
+def _text(name: str, program: Program, backend: Backend, scales: dict[str, float | None], threads: int | None) -> str:
+    """Return a level as text.  scales: for each gathered array the factor of its bytes, None for floats."""
     if name == "program":
         return program.describe()
+    if name == "memory":
+        return describe_memory(program)
     if name == "launches":
         return describe_launches(program)
     if name == "cuda":
-        return cuda_source(program, backend.dtype, {name: backend.dtype for name, _ in program.gathers}).text.rstrip()
-    compiled = _compiled(program, backend, threads)
+        types = {name: backend.dtype if scale is None else np.dtype(np.uint8) for name, scale in scales.items()}
+        return cuda_source(program, backend.dtype, types).text.rstrip()
+    compiled = text_for(program, backend, scales, threads or threads_for(program, backend))
     if name == "plan":
         return compiled.plan.describe()
     return (compiled.text if name == "llvm" else assembly(compiled.text)).rstrip()
-
-
-def _compiled(program: Program, backend: Backend, threads: int | None) -> ProgramText:
-    """Return the text of a compiled step, for samples of the network's type."""
-    scales = dict.fromkeys((name for name, _ in program.gathers), None)
-    return text_for(program, backend, scales, threads or threads_for(program, backend))

@@ -92,5 +92,8 @@ def _usable() -> int:
 
 def _without_home(text: str) -> str:
     """Return a text with ~ for the home directory, which the paths in an error may name."""
-    home = str(Path.home())
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # neither HOME nor an entry of the user
+        return text
     return text if home == "/" else re.sub(rf"{re.escape(home)}(?!\w)", "~", text)

@@ -62,7 +62,9 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         f"(default: {VAL_LOSS} for --patience, else {VAL_ACCURACY})",
     )
     group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after S seconds")
-    group.add_argument("--max-steps", type=whole(1), metavar="N", help="end after N steps")
+    group.add_argument(
+        "--max-steps", type=whole(1), metavar="N", help="end after N steps, of which --accumulate make an update"
+    )
 
 
 def check_stops(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xpnet.files import leftovers, remove_leftovers, write_atomically
+from xpnet.checks import shown
+from xpnet.files import leftovers, parse_json, read_whole, remove_leftovers, write_atomically
 
 CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
 TABLE = "table.json"
@@ -91,8 +92,8 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{run} is not a run directory, it has no {CONFIG}; `xpnet train` makes one")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):  # nested too deep is not JSON that we wrote
+        config = parse_json(read_whole(path))
+    except ValueError:
         raise ValueError(f"{path} is not JSON; train again, or restore it") from None
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
         raise ValueError(f"{path} is not the config of a run, it has no data section; train again, or restore it")
@@ -108,5 +109,5 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         ),
     ):
         if not is_right:
-            raise ValueError(f"{path}: {name} is {found!r}; it must be {needed}; train again, or restore it")
+            raise ValueError(f"{path}: {name} is {shown(found)}; it must be {needed}; train again, or restore it")
     return config

@@ -10,7 +10,7 @@ from typing import Any
 
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, option
-from xpnet.files import write_atomically
+from xpnet.files import read_whole, write_atomically
 from xpnet.network.losses import LOSSES
 from xpnet.tables.files import ROWS, TABLE, either, example, is_table, suffixes
 from xpnet.tables.preprocessing import TASKS, Preprocessing, fit
@@ -126,7 +126,7 @@ def read_preprocessing(run: Path) -> Preprocessing:
     if not path.is_file():
         raise FileNotFoundError(f"{run} was trained on a table and has no {runs.TABLE}; train again, or restore it")
     try:
-        return Preprocessing.from_json(path.read_text(encoding="utf-8"))
+        return Preprocessing.from_json(read_whole(path).decode())
     except ValueError as error:
         raise ValueError(f"{path}: {error}; train again, or restore it") from None
 

@@ -56,7 +56,9 @@ def add_parser(commands: Any) -> None:
     add_loop(command)
     group = command.add_argument_group("output")
     group.add_argument(
-        "--plan", action="store_true", help="before the run, print every buffer that it will hold, and their sum"
+        "--plan",
+        action="store_true",
+        help="before the run, print its memory plan: the large buffers that it will hold, and their sum",
     )
     group.add_argument("--out", metavar="DIR", help="run directory (default: runs/<dataset>-<time>)")
     add_resume(group)

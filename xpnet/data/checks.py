@@ -14,8 +14,8 @@ from xpnet.checks import check_number
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-# Checks and conversions walk over the data in blocks of this many elements: no full-size temporary is made.
-BLOCK = 1 << 20
+# Checks and conversions walk over the data in pieces of this many elements: no full-size temporary is made.
+PIECE = 1 << 20
 
 # Integers up to here are exact in float32.
 _FLOAT32_INTEGERS = 1 << 24
@@ -141,8 +141,8 @@ def check_finite(name: str, base: NDArray[Any], row_name: str) -> None:
         return
     flat = base.reshape(-1)
     n_bad, first = 0, -1
-    for start in range(0, flat.size, BLOCK):
-        finite = np.isfinite(flat[start : start + BLOCK])
+    for start in range(0, flat.size, PIECE):
+        finite = np.isfinite(flat[start : start + PIECE])
         if not finite.all():
             n_bad += int(np.count_nonzero(~finite))
             first = start + int(np.argmin(finite)) if first < 0 else first

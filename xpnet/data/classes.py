@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.checks import check_option, check_whole
-from xpnet.data.checks import BLOCK, checked_labels
+from xpnet.data.checks import PIECE, checked_labels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -45,7 +45,7 @@ def one_hot(labels: ArrayLike, n_classes: int | None) -> NDArray[Any]:
 
 def holds_classes(targets: NDArray[Any]) -> bool:
     """Whether rows (n_samples, n_outputs) are one-hot, or for one output all 0 or 1."""
-    step = max(1, BLOCK // targets.shape[1])
+    step = max(1, PIECE // targets.shape[1])
     for start in range(0, len(targets), step):
         block = targets[start : start + step]
         ones = block == 1

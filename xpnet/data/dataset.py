@@ -2,7 +2,7 @@
 
 One sample is one column: X is (n_features, n_samples), Y is (n_outputs, n_samples). In memory one sample is
 contiguous: the stored bases are C-ordered (n_samples, ...) and X and Y are their transposed views, because
-gathering rows is an order of magnitude faster than gathering columns. Next on the path: `xpnet.train`, which
+a row is gathered from one piece of memory, a column from one for each feature. Next on the path: `xpnet.train`, which
 uploads a Dataset once and draws its batches by index.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet.checks import by_their_mean, check_whole
 from xpnet.data.checks import (
-    BLOCK,
+    PIECE,
     check_chosen,
     check_finite,
     check_range,
@@ -92,7 +92,7 @@ class Dataset:
         check_finite("Y", self._targets, "output")
         self._weights = None if weights is None else checked_weights(weights, self.n_samples)
         self._is_classification: bool | None = None
-        self.meets: Demands = set()
+        self.meets: Demands = set()  # those already checked, so that a data set is looked at once for each
 
     @classmethod
     def from_labels(
@@ -173,6 +173,12 @@ class Dataset:
     def labels(self) -> NDArray[Any]:
         """The class of every sample, (n_samples,) integers. Raises ValueError where Y holds no classes."""
         return labels_of(self._targets, self.is_classification)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for array in (self._samples, self._targets, self._weights):
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
 
     def __len__(self) -> int:
         return self.n_samples
@@ -374,7 +380,7 @@ def _factor(dataset: Dataset) -> float:
 
 def _float64_blocks(samples: NDArray[Any], factor: float) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield (rows, samples of these rows in float64, times factor) over all of them."""
-    step = max(1, BLOCK // samples.shape[1])
+    step = max(1, PIECE // samples.shape[1])
     for start in range(0, len(samples), step):
         rows = slice(start, start + step)
         yield rows, np.multiply(samples[rows], factor, dtype=np.float64)

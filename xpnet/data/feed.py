@@ -24,7 +24,7 @@ Sources = dict[str, tuple[Any, float | None]]
 class Whole:
     """A data set that fits: uploaded once, in an order drawn over all of its samples.
 
-    sources: name of the data -> (rows on the device, scale of uint8 ones), as engines take them.
+    sources: name of the data -> (rows (n_samples, n) on the device, factor of uint8 rows or None), for engines.
     n_samples: of the data set.  bytes_uploaded: to a GPU so far.
     """
 

@@ -114,11 +114,11 @@ def load_from(name: str, directory: Path | None) -> tuple[Dataset, Dataset]:
 def named_directory(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:
     """Return the one folder to look in, or None where the user named none."""
     if data_dir is not None:
-        return Path(data_dir).expanduser()
+        return Path(os.path.expanduser(data_dir))
     from_environment = os.environ.get("XPNET_DATA")
     if not from_environment:
         return None
-    root = Path(from_environment).expanduser()
+    root = Path(os.path.expanduser(from_environment))
     return root / name if (root / name).is_dir() else root
 
 

@@ -14,6 +14,7 @@ from xpnet.checks import check_option
 from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.launching import COMPUTE_TYPES
 from xpnet.engines.engine import Engine
+from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
 from xpnet.engines.llvm.units import CannotPrint
@@ -24,21 +25,23 @@ AUTO = "auto"
 FULL = "fp32"  # the precision that every engine has: products of numbers as they are
 PRECISIONS = tuple(COMPUTE_TYPES)
 
-# Measured gain and cost of compiling a run: see benchmarks/README.md.
-GAIN_SECONDS = (0.5e-6, 5e-12)  # per recorded call of a step, and per operation,
+# Gain and cost of compiling a run, as measured on two cores of an AMD EPYC. Elsewhere they differ, but a choice by the
+# clock would not be the same twice.
+GAIN_SECONDS = (0.5e-6, 5e-12)  # per recorded call of a step, and per floating-point operation,
 MOST_FLOPS = 1e8  # up to this number: larger products go to a library on either engine
 COMPILE_SECONDS = (0.7, 0.008)  # per Program, and per recorded call
 MOST_SAMPLES = 4096  # per step: with more, NumPy sums columns in a better order and calls cost next to nothing
 
 
 @dataclass(frozen=True)
-class Row:
+class EngineKind:
     """An engine and the facts that the choice depends on.
 
     name: as in its class.  make: its class, or a function that calls it; the arguments are those of `Memory`.
     devices: those that it runs on.  about: its description in the help.
     check: raises ImportError if a library that it needs is not installed.
     repays(program, n_steps): whether a run repays its preparation; None for an engine without preparation.
+    threads(program, backend): how many run a step together; None for an engine without threads of its own.
     is_asked_for: whether the user can name it.
     precisions: of its products, in float32; with more than FULL, `make` takes the argument precision.
     """
@@ -49,19 +52,20 @@ class Row:
     about: str
     check: Callable[[], object] = lambda: None
     repays: Callable[[Program, int], bool] | None = None
+    threads: Callable[[Program, Backend], int] | None = None
     is_asked_for: bool = True
     precisions: tuple[str, ...] = (FULL,)
 
 
-def _compiled(program: Program, backend: Backend, owned: Any, data: Any) -> Engine:
+def _compiled(program: Program, backend: Backend, owned: Any, data: Any, threads: int | None = None) -> Engine:
     try:
-        return Compiled(program, backend, owned, data, threads_for(program, backend))
+        return Compiled(program, backend, owned, data, threads or threads_for(program, backend))
     except RuntimeError as error:  # possible on untried systems: see the README's limits
         raise CannotPrint(f"LLVM has {' '.join(str(error).split())}") from error
 
 
 def _compiling_repays(program: Program, n_steps: int) -> bool:
-    """Decide by the numbers of steps, calls and operations alone, so that the same training is always compiled."""
+    """Decide by the numbers of steps, calls and FLOPs alone, so that the same training is always compiled."""
     n_calls, flops = len(program.calls), sum(call.flops for call in program.calls)
     gain = GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
     repays = n_steps * gain > COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
@@ -69,19 +73,20 @@ def _compiling_repays(program: Program, n_steps: int) -> bool:
 
 
 # Engines by name. Of those that run on a device and repay their preparation, "auto" takes the last.
-ENGINES: dict[str, Row] = {
+ENGINES: dict[str, EngineKind] = {
     row.name: row
     for row in (
-        Row(Replay.name, Replay, ("cpu", "cuda"), "calls NumPy or CuPy for each part of a step"),
-        Row(
+        EngineKind(Replay.name, Replay, ("cpu", "cuda"), "calls NumPy or CuPy for each part of a step"),
+        EngineKind(
             Compiled.name,
             _compiled,
             ("cpu",),
             "runs machine code made for this network (on a CPU; extra: xpnet[jit])",
             check=check_llvm,
             repays=_compiling_repays,
+            threads=lambda program, backend: threads_for(program, backend),
         ),
-        Row(Cuda.name, Cuda, ("cuda",), "runs generated kernels", is_asked_for=False, precisions=PRECISIONS),
+        EngineKind(Cuda.name, Cuda, ("cuda",), "runs generated GPU kernels", is_asked_for=False, precisions=PRECISIONS),
     )
 }
 
@@ -106,6 +111,23 @@ def check_engine(engine: str, device: str) -> str:
         )
     row.check()
     return engine
+
+
+def threads_of(engine: str, program: Program, backend: Backend, found: Any = None) -> int | None:
+    """Return the threads that run a step together, None if the engine has none of its own.
+
+    found: those of the run to resume, which sums then round alike with.
+    """
+    count = ENGINES[engine].threads
+    if count is None:
+        return None
+    return found if found in (1, 2) else count(program, backend)
+
+
+def blas_threads(backend: Backend) -> int | None:
+    """Return the threads of NumPy's products, whose sums round by them; None where that is not known."""
+    gemm = numpy_gemm(backend.dtype) if backend.device == "cpu" else None
+    return None if gemm is None else gemm.own_threads()
 
 
 def check_precision(precision: str, engine: str, backend: Backend) -> str:
@@ -160,17 +182,19 @@ def make_engine(
     data: Mapping[str, tuple[Any, float | None]] | None = None,
     engine: str = "",
     precision: str = FULL,
+    threads: int | None = None,
 ) -> Engine:
     """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: a name from `choose_engine`; "" for the engine without preparation, which runs single steps, measures and
-    predictions.  precision: of the products, checked by `check_precision`.
+    predictions.  precision: of the products, checked by `check_precision`.  threads: from `threads_of`.
     A Program that cannot be compiled is replayed, with a warning: a custom kernel may contain calls that no printer
     supports, and LLVM may refuse a text on an untried system.
     """
     row = ENGINES[engine or unprepared(backend.device)]
     try:
-        return row.make(program, backend, owned, data, **({} if precision == FULL else {"precision": precision}))
+        options: dict[str, Any] = {} if precision == FULL else {"precision": precision}
+        return row.make(program, backend, owned, data, **options | ({} if threads is None else {"threads": threads}))
     except CannotPrint as reason:
         warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
         return Replay(program, backend, owned, data)
@@ -187,7 +211,7 @@ def engine_facts(engine: Engine) -> dict[str, Any]:
     return {"engine": engine.name} | {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def _is_installed(row: Row) -> bool:
+def _is_installed(row: EngineKind) -> bool:
     try:
         row.check()
     except ImportError:

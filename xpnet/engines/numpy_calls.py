@@ -1,8 +1,8 @@
 """Bind a Program's calls to the fastest NumPy functions, as Python callables that allocate nothing.
 
-In small networks NumPy's overhead takes most of a step. A sum is a product with ones, two to four times as fast as a
-reduction; a `greater` writes bools, since floats would be cast through allocated buffers; a `maximum` with a number is
-several times as fast if the number fills an array.
+In small networks NumPy's overhead takes most of a step. A sum is a product with ones, faster than a reduction; a
+`greater` writes bools, since floats would be cast through allocated buffers; a `maximum` with a number is faster if the
+number fills an array.
 """
 
 from __future__ import annotations

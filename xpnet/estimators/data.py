@@ -13,11 +13,11 @@ from xpnet.backend import Backend
 from xpnet.data.checks import check_finite, checked_weights, feature_dtype, read_only, target_dtype
 from xpnet.data.dataset import Dataset, UploadedDataset, uploaded
 from xpnet.data.feed import rows_held
-from xpnet.network.blocks import CHUNK, predicted_blocks
+from xpnet.network.blocks import BATCH, predicted_blocks
 from xpnet.network.network import Network
 
 Array = Any
-PREDICTED = 8 * CHUNK  # the most rows made dense, or copied to a GPU, at a time
+PREDICTED = 8 * BATCH  # the most rows made dense, or copied to a GPU, at a time
 _KINDS = {1: "cpu", 2: "cuda"}  # kDLCPU and kDLCUDA of DLPack's DLDeviceType
 
 

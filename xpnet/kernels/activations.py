@@ -349,12 +349,14 @@ ACTIVATIONS: dict[str, ActivationFunction | None] = {
     "sigmoid": ActivationFunction(sigmoid, sigmoid_backward),
     "tanh": ActivationFunction(tanh, tanh_backward),
     "relu": ActivationFunction(relu, relu_backward, kinks=(0.0,), init="he"),
-    "leaky_relu": ActivationFunction(leaky_relu, leaky_relu_backward, False, ("matrix",), (0.0,), "he", ()),
-    "elu": ActivationFunction(elu, elu_backward, False, ("matrix",), (0.0,), "he", ()),
-    "selu": ActivationFunction(selu, selu_backward, False, ("matrix",), (0.0,), "lecun"),
+    "leaky_relu": ActivationFunction(
+        leaky_relu, leaky_relu_backward, scratch=("matrix",), kinks=(0.0,), init="he", backward_scratch=()
+    ),
+    "elu": ActivationFunction(elu, elu_backward, scratch=("matrix",), kinks=(0.0,), init="he", backward_scratch=()),
+    "selu": ActivationFunction(selu, selu_backward, scratch=("matrix",), kinks=(0.0,), init="lecun"),
     "softplus": ActivationFunction(softplus, softplus_backward, from_input=True, init="he"),
-    "silu": ActivationFunction(silu, silu_backward, True, init="he", backward_scratch=("matrix",)),
-    "gelu": ActivationFunction(gelu, gelu_backward, True, init="he", backward_scratch=("matrix", "matrix")),
+    "silu": ActivationFunction(silu, silu_backward, from_input=True, init="he", backward_scratch=("matrix",)),
+    "gelu": ActivationFunction(gelu, gelu_backward, from_input=True, init="he", backward_scratch=("matrix", "matrix")),
     "hard_sigmoid": ActivationFunction(hard_sigmoid, hard_sigmoid_backward, kinks=(-3.0, 3.0)),
     "log_softmax": ActivationFunction(
         log_softmax, log_softmax_backward, scratch=("matrix", "row"), backward_scratch=("row",)

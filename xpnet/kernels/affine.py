@@ -13,7 +13,7 @@ def affine(xp: Any, W: Array, b: Array | None, A: Array, out: Array) -> None:
     W (n_out, n_in): weights.  b (n_out, 1): biases, or None.
     A (n_in, batch): the previous layer's output.
     out (n_out, batch): receives Z.
-    Source: Nielsen, Neural Networks and Deep Learning, eq. 25.
+    Source: Nielsen, Neural Networks and Deep Learning, eq. 25 without its sigma.
     """
     xp.matmul(W, A, out=out)
     if b is not None:

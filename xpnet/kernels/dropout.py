@@ -50,9 +50,9 @@ def apply_mask(xp: Any, X: Array, mask: Array, out: Array) -> None:
     xp.multiply(X, mask, out=out)
 
 
-def advance_key(xp: Any, key: Array, stride: int) -> None:
+def advance_key(xp: Any, key: Array, stride: Any) -> None:
     """key = key + stride: the next step's counters begin where those of this one end.
 
-    key (1, 1) uint32.  stride: a whole number from 0 to 2^32 - 1.
+    key (1, 1) uint32.  stride: a whole number from 0 to 2^32 - 1, or (1, 1) uint32.
     """
     xp.add(key, stride, out=key)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from xpnet.checks import check_option
+from xpnet.checks import check_option, shown
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.custom import CustomActivation, CustomLoss
 from xpnet.network.dropout import Dropout
@@ -133,10 +133,12 @@ class Architecture:
         for key in spec:
             check_option("key of the spec", key, ("format", "loss", "layers"))
         if spec.get("format") is True or spec.get("format") != SPEC_FORMAT:
-            raise ValueError(f"the spec has format {spec.get('format')!r}; this version reads format {SPEC_FORMAT}")
+            raise ValueError(
+                f"the spec has format {shown(spec.get('format'))}; this version reads format {SPEC_FORMAT}"
+            )
         layers = spec.get("layers")
         if not isinstance(layers, list):
-            raise ValueError(f"layers of the spec is {layers!r}; it must be a list of dicts")
+            raise ValueError(f"layers of the spec is {shown(layers)}; it must be a list of dicts")
         loss = own_function("loss", spec.get("loss"), CustomLoss, LOSSES, functions)
         return cls(tuple(layer_from_spec(layer, functions) for layer in layers), loss)
 

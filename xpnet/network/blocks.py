@@ -9,8 +9,8 @@ import numpy as np
 
 from xpnet.backend import Backend
 
-CHUNK = 1024  # samples that a Program of inference or evaluation takes at a time
-BLOCK = 16 * CHUNK  # rows that are converted, or copied to a device, at a time
+BATCH = 1024  # samples that a Program of inference or evaluation takes at a time
+BLOCK = 16 * BATCH  # rows that are converted, or copied to a device, at a time
 
 
 def predicted_blocks(

@@ -1,8 +1,9 @@
 """The interface of all layers, with defaults that suit most.
 
 A layer with parameters is a frozen dataclass that defines its `type`, `parameter_shapes`, `initialize`, `forward_into`
-and `backward_into`, and stands in the table LAYERS of `xpnet.network.layers`. A network records these; `forward`,
-`backward` and `advance`, for a layer used alone, run the same on new arrays.
+and `backward_into`, and stands in the table LAYERS of `xpnet.network.layers`; a layer without parameters needs only
+`type` and the last two. If its type ends in "_norm", what stands before that is a choice of --normalization. A network
+records these; `forward`, `backward` and `advance`, for a layer used alone, run the same on new arrays.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Layer:
     """Base of all layers: immutable descriptions that select kernels and hold no parameters or state.
 
     arrays: in all methods, a layer's parameters, running statistics and working arrays by name.
+    params: the parameters and running statistics alone.
     """
 
     type: ClassVar[str]  # in specs and model files

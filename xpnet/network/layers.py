@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from xpnet.checks import check_number, check_option, check_whole
+from xpnet.checks import check_number, check_option, check_whole, shown
 from xpnet.kernels.activations import ACTIVATIONS, ActivationFunction
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.network.custom import CustomActivation
@@ -73,15 +73,15 @@ class Dense(Layer):
             )
         return self.n_out
 
-    def forward_into(self, xp: Any, params: dict[str, Array], X: Array, out: Array) -> None:
+    def forward_into(self, xp: Any, arrays: dict[str, Array], X: Array, out: Array) -> None:
         """Write Z (n_out, batch) for X (n_in, batch) into `out`."""
-        affine(xp, params["W"], params.get("b"), X, out)
+        affine(xp, arrays["W"], arrays.get("b"), X, out)
 
     def backward_into(
-        self, xp: Any, params: dict[str, Array], trace: Array, dZ: Array, grads: dict[str, Array], dX: Array | None
+        self, xp: Any, arrays: dict[str, Array], trace: Array, dZ: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
         """Write the gradients for dZ (n_out, batch) into grads["W"], grads["b"] and, unless None, dX (n_in, batch)."""
-        affine_backward(xp, params["W"], trace, dZ, grads["W"], grads.get("b"), dX)
+        affine_backward(xp, arrays["W"], trace, dZ, grads["W"], grads.get("b"), dX)
 
 
 @dataclass(frozen=True)
@@ -144,17 +144,17 @@ class Activation(Layer):
         """See ACTIVATIONS."""
         return "glorot" if self.function is None else self.function.init
 
-    def forward_into(self, xp: Any, params: dict[str, Array], Z: Array, out: Array) -> None:
+    def forward_into(self, xp: Any, arrays: dict[str, Array], Z: Array, out: Array) -> None:
         """Write A for Z, both (n, batch), into `out`."""
         if self.function is not None:
-            self.function.forward(xp, Z, out, *params["scratch"])
+            self.function.forward(xp, Z, out, *arrays["scratch"])
 
     def backward_into(
-        self, xp: Any, params: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
+        self, xp: Any, arrays: dict[str, Array], trace: Array, dA: Array, grads: dict[str, Array], dX: Array | None
     ) -> None:
         """Write dZ for dA, both (n, batch), into dX."""
         if self.function is not None:
-            self.function.backward(xp, trace, dA, dX, *params["backward_scratch"])
+            self.function.backward(xp, trace, dA, dX, *arrays["backward_scratch"])
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], functions: Mapping[str, Any] | None = None) -> Self:
@@ -175,7 +175,7 @@ def layer_from_spec(spec: Any, functions: Mapping[str, Any] | None = None) -> La
     """
     if not isinstance(spec, dict):
         raise ValueError(
-            f'a layer of the spec is {spec!r}; it must be a dict such as {{"type": "activation", "name": "relu"}}'
+            f'a layer of the spec is {shown(spec)}; it must be a dict such as {{"type": "activation", "name": "relu"}}'
         )
     return LAYERS[check_option("layer type", spec.get("type"), LAYERS)].from_spec(spec, functions)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.files import tensor_bytes, write_atomically
+from xpnet.checks import one_line, shown
+from xpnet.files import parse_json, tensor_bytes, write_atomically
 from xpnet.network.architecture import Architecture
 from xpnet.network.inputs import InputRange
 
@@ -53,7 +53,7 @@ def load_model(
             _check_tensors(path, file, expected)
             tensors = {name: file.get_tensor(name) for name in expected}
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); save the model again") from None
+        raise ValueError(f"{path} is not a whole safetensors file ({one_line(error)}); save the model again") from None
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise ValueError(f"{path}: tensor {name} holds NaN or infinity and must be finite; train the model again")
@@ -76,8 +76,8 @@ def _read_spec(
             f"{path} is a safetensors file but not an xpnet model: it has no spec; use a file that `Network.save` wrote"
         )
     try:
-        spec = json.loads(metadata["spec"])
-    except (ValueError, RecursionError):  # ValueError: even a number of thousands of digits
+        spec = parse_json(metadata["spec"])
+    except ValueError:
         raise ValueError(f"{path}: its spec is not readable JSON; use a file that `Network.save` wrote") from None
     inputs = spec.pop("inputs", None) if isinstance(spec, dict) else None
     try:
@@ -107,7 +107,7 @@ def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, int]]) 
     if names != set(expected):
         missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
         raise ValueError(
-            f"{path} does not fit its spec: tensors missing {missing[:3]}, not expected {extra[:3]}; "
+            f"{path} does not fit its spec: tensors missing {shown(missing[:3])}, not expected {shown(extra[:3])}; "
             "use a file that `Network.save` wrote"
         )
     for name, shape in expected.items():

@@ -20,7 +20,7 @@ from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.engines.placing import place
 from xpnet.network.architecture import Architecture, Function
-from xpnet.network.blocks import CHUNK, predict_in_blocks
+from xpnet.network.blocks import BATCH, predict_in_blocks
 from xpnet.network.idle_engines import IdleEngines
 from xpnet.network.inputs import InputRange, check_samples, scaled_rows
 from xpnet.network.layer import Layer
@@ -208,6 +208,22 @@ class Network:
         """The layers, in order."""
         return self.architecture.layers
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs: no views and no engines, arrays on the host."""
+        made = ("parameters", "statistics", "_idle")
+        kept = {name: value for name, value in vars(self).items() if name not in made}
+        for name in ("owned", "step_keys"):
+            kept[name] = None if kept[name] is None else self.backend.to_host(kept[name]).copy()
+        return kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._set_up(state["architecture"], state["backend"])
+        arrays = {"owned": self.owned, "step_keys": state["step_keys"]}
+        self.owned[...] = self.backend.to_device(state["owned"])
+        if arrays["step_keys"] is not None:
+            arrays["step_keys"] = self.backend.to_device(arrays["step_keys"], np.uint32)
+        vars(self).update(state | arrays)
+
     def __repr__(self) -> str:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
 
@@ -226,7 +242,10 @@ class Network:
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
     ) -> Program:
-        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text."""
+        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text.
+
+        weighted: whether each sample has a weight.  accumulate: steps an update.
+        """
         return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
 
     def move(self, backend: Backend) -> None:
@@ -373,8 +392,8 @@ def _architecture(layers: Any, loss: str | Loss, **with_sizes: Any) -> Architect
 
 
 def _capacity(n_samples: int) -> int:
-    """Return the capacity for inference: the next power of two, at most CHUNK, so that few engines are kept."""
-    return min(CHUNK, 1 << (n_samples - 1).bit_length())
+    """Return the capacity for inference: the next power of two, at most BATCH, so that few engines are kept."""
+    return min(BATCH, 1 << (n_samples - 1).bit_length())
 
 
 def _chunks(n_samples: int, capacity: int) -> Iterator[tuple[slice, int]]:

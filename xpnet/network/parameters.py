@@ -16,14 +16,14 @@ import numpy as np
 
 from xpnet.checks import check_whole
 
-ALIGNMENT = 64
+_PADDED_TO = 64  # elements, to a multiple of which each array takes up the vector
 MAXIMUM_SIZE = 2**31 - 1  # the largest 32-bit index; 8 GiB of float32
 
 Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayPlace:
     """The place of a layer's array in a flat vector.
 
     layer: index of the layer.  name: in the layer, such as "W".  offset: of its first element.
@@ -54,10 +54,10 @@ class Layout:
     statistics, in a region that follows theta; their offsets count from its start.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[ArrayPlace, ...]
     n_weights: int
     size: int
-    statistics: tuple[Place, ...] = ()
+    statistics: tuple[ArrayPlace, ...] = ()
     n_statistics: int = 0
 
     @classmethod
@@ -81,7 +81,7 @@ class Layout:
         return cls(by_layer, n_weights, size, kept, n_statistics)
 
     @property
-    def matrices(self) -> tuple[Place, ...]:
+    def matrices(self) -> tuple[ArrayPlace, ...]:
         """The places of the weight matrices, at the start of the vector."""
         return tuple(place for place in self.places if place.offset < self.n_weights)
 
@@ -91,13 +91,13 @@ class Layout:
         return sum(math.prod(place.shape) for place in self.places)
 
 
-def _placed(arrays: Iterable[Mapping[str, Shape]], position: int) -> tuple[tuple[Place, ...], int]:
-    """Place arrays, layer by layer, one after another from `position`; returns their end."""
+def _placed(arrays: Iterable[Mapping[str, Shape]], position: int) -> tuple[tuple[ArrayPlace, ...], int]:
+    """ArrayPlace arrays, layer by layer, one after another from `position`; returns their end."""
     places = []
     for layer, shapes in enumerate(arrays):
         for name, shape in shapes.items():
-            places.append(Place(layer, name, shape, position))
-            position += -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT
+            places.append(ArrayPlace(layer, name, shape, position))
+            position += -(-math.prod(shape) // _PADDED_TO) * _PADDED_TO
     return tuple(places), position
 
 
@@ -124,6 +124,9 @@ class Parameters:
         columns = {place.layer: self.named[place.path] for place in layout.places if place not in matrices}
         self.weights = _Views(self.named[place.path] for place in matrices)
         self.biases = _Views(columns.get(place.layer) for place in matrices)
+
+    def __reduce__(self) -> Any:
+        return Parameters, (self.layout, self._flat)  # views are made anew, of the same vector
 
     @property
     def flat(self) -> Any:

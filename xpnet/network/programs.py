@@ -1,50 +1,54 @@
-"""THE page of xpnet: a step of a network, recorded from the kernels as a list of calls, the Program.
+"""The central page of xpnet: a step of a network, recorded from the kernels as a list of calls, the Program.
 
 `training_program` runs the kernels of one step once, with a recorder instead of NumPy, and so collects the calls that
-engines then run. For a 2-3-1 network with tanh, squared error and SGD, batch 4, it records the following; each kernel's
-name stands before its equation, each call before the shape of its result:
+engines then run. For a 2-3-1 network with tanh, squared error and SGD, batch 4, it records the following. The phase
+"gradient" is forward, loss and backward; each kernel's name stands before its equation, each call before the shape of
+its result:
 
     gather   X (2, 4) <- X[order]
     gather   Y (1, 4) <- Y[order]
-    gradient affine: Z = W A + b: the weighted input of a layer.
+    phase gradient
+        affine: Z = W A + b: the weighted input of a layer.
                Z1 = W1 @ X                  (3, 4)
                Z1 = Z1 + b1                 (3, 4)
-    gradient tanh: A = tanh(Z): the hyperbolic tangent.
+        tanh: A = tanh(Z): the hyperbolic tangent.
                A1 = tanh(Z1)                (3, 4)
-    gradient affine: Z = W A + b: the weighted input of a layer.
+        affine: Z = W A + b: the weighted input of a layer.
                Z2 = W2 @ A1                 (1, 4)
                Z2 = Z2 + b2                 (1, 4)
-    gradient squared_error: L = 1/2 sum over outputs of (A - Y)^2, dA = A - Y, for each sample.
+        squared_error: L = 1/2 sum over outputs of (A - Y)^2, dA = A - Y, for each sample.
                dZ2 = Z2 - Y                 (1, 4)
                work = dZ2 * dZ2             (1, 4)
                L = sum(work)                (1, 4)
                L = L * 0.5                  (1, 4)
-    gradient mean_over_batch: total = sum of L over the batch, dA = dA / batch: the loss and the gradient of its mean.
+        mean_over_batch: total = sum of L over the batch, dA = dA / batch: the loss and the gradient of its mean.
                loss = sum(L)                (1, 1)
                dZ2 = dZ2 * 0.25             (1, 4)
-    gradient affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
+        affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
                db2 = sum(dZ2)               (1, 1)
                dA1 = W2^T @ dZ2             (3, 4)
                dW2 = dZ2 @ A1^T             (1, 3)
-    gradient tanh_backward: dZ = dA * (1 - A^2): the derivative of tanh, from its output.
+        tanh_backward: dZ = dA * (1 - A^2): the derivative of tanh, from its output.
                dZ1 = A1 * A1                (3, 4)
                dZ1 = 1 - dZ1                (3, 4)
                dZ1 = dZ1 * dA1              (3, 4)
-    gradient affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
+        affine_backward: db = sum of dZ over the batch, dW = dZ A^T, dA = W^T dZ: the gradients of an affine map.
                db1 = sum(dZ1)               (3, 1)
                dW1 = dZ1 @ X^T              (3, 2)
-    update   sgd: theta = theta - lr * gradient: stochastic gradient descent.
+    phase update
+        sgd: theta = theta - lr * gradient: stochastic gradient descent.
                gradient = gradient * lr     (256,)
                theta = theta - gradient     (256,)
 
-`network.training_program(4, xpnet.SGD(), False).describe()` prints it, with operations and bytes. Names count dense
-layers from 1, as in the books: Z1 = W1 X + b1, A1 = f(Z1). `evaluation_program` and `inference_program` record
+`network.training_program(4, xpnet.SGD(), weighted=False).describe()` prints it, with FLOPs and bytes. Names count
+dense layers from 1, as in the books: Z1 = W1 X + b1, A1 = f(Z1). `evaluation_program` and `inference_program` record
 evaluation and prediction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,7 +58,7 @@ from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
 from xpnet.kernels.updates import accumulate, accumulated_mean, forget_weight
 from xpnet.network.architecture import Architecture
 from xpnet.network.layer import Layer, check_batch
-from xpnet.network.parameters import Place, random_generator
+from xpnet.network.parameters import ArrayPlace, random_generator
 from xpnet.program.calls import Buffer, Program
 from xpnet.program.recorder import Recorder, record
 
@@ -107,27 +111,9 @@ def training_program(
     """
     layout = architecture.layout
 
-    def build(recorder: Recorder) -> None:
-        gradient = recorder.flat("gradient", layout.size)
-        with recorder.phase("gradient"):
-            arrays = _arrays(recorder, architecture)
-            grads = _views(recorder, gradient, architecture, layout.places, "d")
-            outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
-            dA = _loss(recorder, architecture, outputs[-1], weighted, with_accuracy=False)
-            _backward(recorder, architecture, arrays, grads, outputs, dA)
-            if optimizer is not None:
-                for layer, works_on in zip(architecture.layers, arrays, strict=True):
-                    if not layer.is_identity:
-                        layer.advance_into(recorder.xp, works_on)
-        if optimizer is not None:
-            weight = recorder["weight"] if weighted else float(recorder.batch)
-            total_weight = _accumulate(recorder, gradient, weight) if n_accumulated > 1 else None
-            with recorder.phase("update"):
-                matrices = [arrays[place.layer][place.name] for place in layout.matrices]
-                optimizer.record(recorder, gradient, layout.n_weights, matrices, total_weight or weight)
-                if total_weight is not None:
-                    forget_weight(recorder.xp, total_weight)
-
+    build = partial(
+        _step, architecture=architecture, optimizer=optimizer, weighted=weighted, seed=seed, n_accumulated=n_accumulated
+    )
     return record(
         build,
         batch=batch,
@@ -137,6 +123,37 @@ def training_program(
         results=("loss", *(["weight"] if weighted else []), *(optimizer.results if optimizer is not None else ())),
         accumulate=n_accumulated,
     )
+
+
+def _step(
+    recorder: Recorder,
+    architecture: Architecture,
+    optimizer: RecordsUpdate | None,
+    weighted: bool,
+    seed: int,
+    n_accumulated: int,
+) -> None:
+    """Record a training step."""
+    layout = architecture.layout
+    gradient = recorder.flat("gradient", layout.size)
+    with recorder.phase("gradient"):
+        arrays = _arrays(recorder, architecture)
+        grads = _views(recorder, gradient, architecture, layout.places, "d")
+        outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
+        dA = _loss(recorder, architecture, outputs[-1], weighted, with_accuracy=False)
+        _backward(recorder, architecture, arrays, grads, outputs, dA)
+        if optimizer is not None:
+            for layer, works_on in zip(architecture.layers, arrays, strict=True):
+                if not layer.is_identity:
+                    layer.advance_into(recorder.xp, works_on)
+    if optimizer is not None:
+        weight = recorder["weight"] if weighted else float(recorder.batch)
+        total_weight = _accumulate(recorder, gradient, weight) if n_accumulated > 1 else None
+        with recorder.phase("update"):
+            matrices = [arrays[place.layer][place.name] for place in layout.matrices]
+            optimizer.record(recorder, gradient, layout.n_weights, matrices, total_weight or weight)
+            if total_weight is not None:
+                forget_weight(recorder.xp, total_weight)
 
 
 def _accumulate(recorder: Recorder, gradient: Buffer, weight: Buffer | float) -> Buffer:
@@ -158,18 +175,23 @@ def evaluation_program(
     seed: None for the forward pass of predictions; a number for that of a training step with that seed.
     """
 
-    def build(recorder: Recorder) -> None:
-        with recorder.phase("evaluate"):
-            arrays = _arrays(recorder, architecture)
-            outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
-            _loss(recorder, architecture, outputs[-1], weighted, with_accuracy)
-
+    build = partial(_evaluation, architecture=architecture, weighted=weighted, with_accuracy=with_accuracy, seed=seed)
     results = ["loss"] + ["weight"] * weighted + ["correct"] * with_accuracy
     results += ["correct_weight"] * (weighted and with_accuracy)
     layout = architecture.layout
     return record(
         build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics, results=tuple(results)
     )
+
+
+def _evaluation(
+    recorder: Recorder, architecture: Architecture, weighted: bool, with_accuracy: bool, seed: int | None
+) -> None:
+    """Record forward and loss."""
+    with recorder.phase("evaluate"):
+        arrays = _arrays(recorder, architecture)
+        outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed)
+        _loss(recorder, architecture, outputs[-1], weighted, with_accuracy)
 
 
 def inference_program(architecture: Architecture, batch: int, kind: str, seed: int | None = None) -> Program:
@@ -179,26 +201,26 @@ def inference_program(architecture: Architecture, batch: int, kind: str, seed: i
     seed: as for `evaluation_program`.
     """
 
-    def build(recorder: Recorder) -> None:
-        arrays = _arrays(recorder, architecture)
-        with recorder.phase("forward"):
-            outputs = _forward(recorder, architecture, arrays, overwrite=kind != "activations", seed=seed)
-            link = architecture.loss.link
-            wanted = outputs[1:] if kind == "activations" else outputs[-1:]
-            if kind == "predict" and link is not None:
-                P = recorder.batch_matrix("P", architecture.n_outputs)
-                link(
-                    recorder.xp,
-                    outputs[-1],
-                    P,
-                    *_scratch(recorder, architecture.loss.link_scratch, architecture.n_outputs),
-                )
-                wanted = [P]
-        for i, buffer in enumerate(wanted):
-            recorder.rename(buffer, f"output{i}")
-
+    build = partial(_inference, architecture=architecture, kind=kind, seed=seed)
     layout = architecture.layout
     return record(build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics)
+
+
+def _inference(recorder: Recorder, architecture: Architecture, kind: str, seed: int | None) -> None:
+    """Record the forward pass."""
+    arrays = _arrays(recorder, architecture)
+    with recorder.phase("forward"):
+        outputs = _forward(recorder, architecture, arrays, overwrite=kind != "activations", seed=seed)
+        link = architecture.loss.link
+        wanted = outputs[1:] if kind == "activations" else outputs[-1:]
+        if kind == "predict" and link is not None:
+            P = recorder.batch_matrix("P", architecture.n_outputs)
+            link(
+                recorder.xp, outputs[-1], P, *_scratch(recorder, architecture.loss.link_scratch, architecture.n_outputs)
+            )
+            wanted = [P]
+    for i, buffer in enumerate(wanted):
+        recorder.rename(buffer, f"output{i}")
 
 
 def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, Any]]:
@@ -210,7 +232,7 @@ def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, An
 
 
 def _views(
-    recorder: Recorder, flat: Buffer, architecture: Architecture, places: tuple[Place, ...], prefix: str
+    recorder: Recorder, flat: Buffer, architecture: Architecture, places: tuple[ArrayPlace, ...], prefix: str
 ) -> list[dict[str, Any]]:
     """Return {"W": ..., "b": ...} of each layer in theta, in the gradient or in the statistics."""
     numbers, matrices = _numbering(architecture), set(architecture.layout.matrices)
@@ -250,7 +272,7 @@ def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int
     return {
         "index": recorder.constant(_free_name(recorder, f"index{number}"), n, start, multiplier),
         "key": recorder.scalar_in(keys, _free_name(recorder, f"key{number}"), 0),
-        "stride": multiplier * n * recorder.capacity % 2**32,
+        "stride": recorder.number(_free_name(recorder, f"stride{number}"), multiplier * n * recorder.capacity % 2**32),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,7 +151,7 @@ def _measures(history: Sequence[Record]) -> list[str]:
 
 def _column(history: Sequence[Record], name: str) -> np.ndarray:
     values = [record.get(name) for record in history]
-    return np.array([math.nan if value is None else value for value in values], np.float64)
+    return np.array([value if isinstance(value, Real) else math.nan for value in values], np.float64)
 
 
 def _kind(name: str) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # The whole vocabulary: word -> number of operands. Every engine must implement every word.
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater")
@@ -18,7 +18,7 @@ INTEGER = ("bitwise_xor", "right_shift")
 REDUCTIONS = ("sum", "max")
 WORDS = {**dict.fromkeys(BINARY + INTEGER, 2), **dict.fromkeys(UNARY, 1), **dict.fromkeys(REDUCTIONS, 1), "matmul": 2}
 
-ALIGNMENT = 16  # elements of 4 bytes or more: at least 64 bytes, a cache line
+_ALIGNMENT = 16  # elements of 4 bytes or more: at least 64 bytes, a cache line
 ITEM_SIZE = 4  # bytes per element in describe(); a float64 run doubles it
 
 
@@ -153,7 +153,8 @@ class Program:
     batch: samples a step.  capacity: samples that the buffers hold.  calls: in order, phase by phase.
     gathers: (name of the data, buffer) filled before the first call.
     constants: buffers that the engine fills once, before the first step.
-    slots, results: names of the 1-element buffers that the host writes before and reads after each step.
+    slots: names of the 1-element buffers that the host writes before each step, such as the learning rate.
+    results: names of those that it reads after each step, such as the loss.
     buffers: by name.  n_owned: length of the network's part, theta and statistics, which begins the float arena.
     n_state, n_keys: lengths of the parts that persist between steps: behind the owned floats, and first in the uint32s.
     n_floats, n_uints: length of the two arenas.
@@ -175,6 +176,9 @@ class Program:
     n_uints: int
     accumulate: int
     rerecord: Callable[[int], Program] = field(repr=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        return self  # nothing of it can change
 
     @property
     def state_offset(self) -> int:
@@ -200,7 +204,7 @@ class Program:
         return (step + 1) % self.accumulate == 0 or step + 1 == n_steps
 
     def describe(self) -> str:
-        """Return the list as text: a line per kernel with its equation, a line per call with shape, FLOPs and bytes."""
+        """Return the list as text: a line a phase, a kernel with its equation, a call with shape, FLOPs and bytes."""
         lines = [f"batch {self.batch}, {len(self.calls)} calls a step, {self.n_floats:,} floats"]
         if self.accumulate > 1:
             lines[0] += f", an update every {self.accumulate} steps"
@@ -210,11 +214,14 @@ class Program:
                 f"constant {constant.buffer.name} {constant.buffer.shape} = "
                 f"{constant.start} + k * {constant.multiplier}"
             )
-        previous: tuple[str, str] | None = None
+        phase = kernel = None
         for call in self.calls:
-            if (call.phase, call.kernel) != previous:
-                lines.append(f"{call.phase:<8} {call.kernel}: {call.equation}")
-                previous = (call.phase, call.kernel)
+            if call.phase != phase:
+                lines.append(f"phase {call.phase}")
+                phase, kernel = call.phase, None
+            if call.kernel != kernel:
+                lines.append(f"    {call.kernel}: {call.equation}")
+                kernel = call.kernel
             shape = str(call.out.buffer.shape)
             lines.append(f"           {call.text:<28} {shape:<14} {call.flops:>12,} flop {call.bytes:>12,} bytes")
         flops, size = sum(call.flops for call in self.calls), sum(call.bytes for call in self.calls)
@@ -224,4 +231,4 @@ class Program:
 
 def aligned(position: int) -> int:
     """Return the next position that begins a cache line."""
-    return -(-position // ALIGNMENT) * ALIGNMENT
+    return -(-position // _ALIGNMENT) * _ALIGNMENT

@@ -1,8 +1,8 @@
-"""Join the calls of a Program into as few kernels as possible, for all engines that generate code.
+"""Join the calls of a Program into as few GPU kernels as possible, for all engines that generate code.
 
 A GROUP is a run of calls that independent workers can execute, each on separate elements: a worker per element, per row
 or per column of the matrices as they lie in memory. A product is always a separate group. A LAUNCH holds groups that do
-not touch each other's results, so that one kernel can execute them all. `launches` returns them in order;
+not touch each other's results, so that one GPU kernel can execute them all. `launches` returns them in order;
 `xpnet.engines.cuda.text` prints them as code.
 """
 
@@ -49,7 +49,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Launch:
-    """Groups of one phase that one kernel can execute in any order, or one product."""
+    """Groups of one phase that one GPU kernel can execute in any order, or one product."""
 
     phase: str
     groups: tuple[Group, ...]

@@ -40,6 +40,20 @@ def place_of(program: Program, buffer: Buffer) -> Place:
     return Place("M", buffer.offset - program.n_owned, buffer.size)
 
 
+def describe(program: Program) -> str:
+    """Return the buffers as text: a line each, in the order of memory, with its first element, name and shape."""
+    names = {"T": "the network's parameters and statistics", "M": "the other floats", "U": "uint32"}
+    placed = sorted(
+        (place_of(program, buffer), name, buffer.shape) for name, buffer in program.buffers.items() if buffer.size
+    )
+    lines = []
+    for memory, about in names.items():
+        found = [(place, name, shape) for place, name, shape in placed if place.memory == memory]
+        lines += [f"{memory}: {about}"] * bool(found)
+        lines += [f"    {memory}[{place.start}]".ljust(16) + f"{name} {shape}" for place, name, shape in found]
+    return "\n".join(lines)
+
+
 def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
     """Return whether a buffer is read after a call, in this step or the next, before it is overwritten.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -47,16 +47,31 @@ def record(
     n_parameters, n_statistics: lengths of theta and of the running statistics.  The others: see `Program`.
     """
 
-    def at(m: int) -> Program:
-        recorder = Recorder(m, batch, n_parameters, n_statistics, slots, results)
-        build(recorder)
-        if any(recorder.state_sizes.values()):
-            sizes = recorder.state_sizes
-            recorder = Recorder(m, batch, n_parameters, n_statistics, slots, results, sizes)
-            build(recorder)
-        return recorder.finish(at, accumulate)
+    return _Recording(build, batch, n_parameters, n_statistics, slots, results, accumulate)(batch)
 
-    return at(batch)
+
+@dataclass(frozen=True)
+class _Recording:
+    """What `record` was given; called, it records the Program for a number of samples."""
+
+    build: Callable[[Recorder], None]
+    capacity: int
+    n_parameters: int
+    n_statistics: int
+    slots: tuple[str, ...]
+    results: tuple[str, ...]
+    accumulate: int
+
+    def __call__(self, batch: int) -> Program:
+        recorder = self._recorder(batch, None)
+        if any(recorder.state_sizes.values()):
+            recorder = self._recorder(batch, recorder.state_sizes)
+        return recorder.finish(self, self.accumulate)
+
+    def _recorder(self, batch: int, sizes: Mapping[str, int] | None) -> Recorder:
+        recorder = Recorder(batch, self.capacity, self.n_parameters, self.n_statistics, self.slots, self.results, sizes)
+        self.build(recorder)
+        return recorder
 
 
 class Recorder:
@@ -148,6 +163,12 @@ class Recorder:
         """Allocate a uint32 matrix (n_features, batch) of start + k * multiplier, k counted sample by sample."""
         buffer = self.batch_matrix(name, n_features, "uint32")
         self._constants.append(Constant(buffer, n_features * self.capacity, start, multiplier))
+        return buffer
+
+    def number(self, name: str, value: int) -> Buffer:
+        """Return a uint32 number (1, 1), filled once: data, so that generated code is the same whatever it is."""
+        buffer = self._allocate(name, (1, 1), "scalar", 1, "uint32")
+        self._constants.append(Constant(buffer, 1, value, 0))
         return buffer
 
     def gather(self, name: str, buffer: Buffer) -> None:

@@ -6,6 +6,7 @@ numeric; text is categories.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,9 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.checks import one_line, shown
+
 MAX_CATEGORIES = 1000
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})( .*)?")
-NUMBER = re.compile(r"\s*[-+]?\s*[$€£]?\s*[-+]?(\d[\d .,'_]*|[.,]\d+)(e[-+]?\d+)?\s*[%$€£]?\s*", re.IGNORECASE)
+# Possessive, so that a long text takes no longer than its length.
+NUMBER = re.compile(r"\s*+[-+]?\s*+[$€£]?\s*+[-+]?(\d[\d .,'_]*+|[.,]\d++)(e[-+]?\d++)?\s*+[%$€£]?\s*+", re.IGNORECASE)
+PLAIN = re.compile(r"[-+]?\d*+\.?\d*+(e[-+]?\d++)?", re.IGNORECASE)
+LARGEST = int(np.finfo(np.float64).max)
 NUMBER_TYPES = (bool, np.bool_, int, float, np.integer, np.floating)
 
 
@@ -107,7 +113,7 @@ def fit_numbers(column: Any, present: np.ndarray, n_rows: int, cure: str) -> tup
     mean, deviation = float(means[0]), float(deviations[0]) * (len(present) / n_rows) ** 0.5
     if not np.isfinite([mean, deviation]).all():
         raise ValueError(
-            f"column {column.name!r} goes from {present.min():g} to {present.max():g}, too far for a mean "
+            f"column {shown(column.name)} goes from {present.min():g} to {present.max():g}, too far for a mean "
             f"and a deviation; scale it, or {cure}"
         )
     return mean, deviation
@@ -122,7 +128,7 @@ def holds_text(column: Any, cure: str) -> bool:
     if isinstance(dtype, pandas.CategoricalDtype) and len(present):
         return True
     if len(present) == 0:
-        raise ValueError(f"column {column.name!r} has no value in any row; {cure}")
+        raise ValueError(f"column {shown(column.name)} has no value in any row; {cure}")
     if types.is_bool_dtype(dtype) or (types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)):
         return False
     if isinstance(dtype, pandas.StringDtype):
@@ -136,7 +142,7 @@ def holds_text(column: Any, cure: str) -> bool:
     if all(issubclass(kind, NUMBER_TYPES) or kind.__name__ == "Decimal" for kind in found):
         return False
     raise ValueError(
-        f"column {column.name!r} holds values of the type {' and '.join(names[:3])}; it must hold numbers "
+        f"column {shown(column.name)} holds values of the type {' and '.join(names[:3])}; it must hold numbers "
         f"or text; {cure}"
     )
 
@@ -150,11 +156,14 @@ def numbers(column: Any) -> np.ndarray:
         odd = ((value, row) for row, value in column.items() if not (pandas.isna(value) or _is_plain(str(value))))
         value, row = next(odd, (column[~missing].iloc[0], column.index[int(np.argmin(missing))]))
         raise ValueError(
-            f"column {column.name!r} holds the text {_shown(value)} in row {row}; it must hold numbers, "
+            f"column {shown(column.name)} holds the text {shown(value)} in row {row}; it must hold numbers, "
             "as in the rows that the model was trained on"
         )
     values = np.full(len(column), np.nan)
-    values[~missing] = column[~missing].astype(np.float64).to_numpy()
+    try:
+        values[~missing] = column[~missing].astype(np.float64).to_numpy()
+    except OverflowError:  # whole numbers beyond all floats
+        values[~missing] = [math.inf if abs(value) > LARGEST else float(value) for value in column[~missing]]
     _refuse_infinite(column, values)
     return values
 
@@ -176,17 +185,17 @@ def text_counts(column: Any, cure: str) -> dict[str, int]:
         raise ValueError(_date_message(name, first[1], first[0], cure))
     odd = [text for text in counts if not NUMBER.fullmatch(text)]
     if len(odd) < len(counts) / 2 and column.dtype != "category":
-        shown = odd[0] if odd else next((text for text in counts if not _is_plain(text)), first[1])
-        row = next(row for row, text in present.items() if text == shown)
+        example = odd[0] if odd else next((text for text in counts if not _is_plain(text)), first[1])
+        row = next(row for row, text in present.items() if text == example)
         raise ValueError(
-            f"column {name!r} holds numbers as text: {_shown(shown)} in row {row}; write numbers plainly, "
+            f"column {shown(name)} holds numbers as text: {shown(example)} in row {row}; write numbers plainly, "
             "such as 1234.5, without thousands separators or units, and leave what is missing empty; or "
             f"{cure}"
         )
     if len(counts) > MAX_CATEGORIES or len(counts) == len(present) > 1:
         raise ValueError(
-            f"column {name!r} has {len(counts)} different texts in {len(present)} rows, such as "
-            f"{_shown(first[1])}, so it names the rows or is free text; it may have at most "
+            f"column {shown(name)} has {len(counts)} different texts in {len(present)} rows, such as "
+            f"{shown(first[1])}, so it names the rows or is free text; it may have at most "
             f"{MAX_CATEGORIES} categories that repeat; {cure}"
         )
     return counts
@@ -198,10 +207,10 @@ def place_of(column: Any, values: Any, known: tuple[Any, ...], called: str) -> n
     found = np.array([-1 if value is None else places.get(value, -2) for value in values], np.intp)
     if (found == -2).any():
         where = int(np.argmax(found == -2))
-        shown = ", ".join(_shown(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
+        listed = ", ".join(shown(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
         raise ValueError(
-            f"column {column.name!r} has the {called} {_shown(values[where])} in row "
-            f"{column.index[where]}, which no training row has; known are {shown}; correct "
+            f"column {shown(column.name)} has the {called} {shown(values[where])} in row "
+            f"{column.index[where]}, which no training row has; known are {listed}; correct "
             "it, or train on rows that have it, shuffled where the last ones are held out"
         )
     return found
@@ -213,7 +222,7 @@ def refuse_missing(column: Any, cure: str) -> None:
     if missing.any():
         n, first = int(missing.sum()), column.index[int(np.argmax(missing))]
         raise ValueError(
-            f"column {column.name!r} has {n} missing value{'s' * (n > 1)} (empty, or NA, NaN, None, "
+            f"column {shown(column.name)} has {n} missing value{'s' * (n > 1)} (empty, or NA, NaN, None, "
             f"null), the first in row {first}; {cure}"
         )
 
@@ -222,23 +231,20 @@ def _refuse_infinite(column: Any, values: np.ndarray) -> None:
     infinite = np.isinf(values)
     if infinite.any():
         where = int(np.argmax(infinite))
+        value = column.iloc[where]
+        text = shown(value) if isinstance(value, int) else one_line(value)
         raise ValueError(
-            f"column {column.name!r} is {column.iloc[where]} in row {column.index[where]}, infinite or "
+            f"column {shown(column.name)} is {text} in row {column.index[where]}, infinite or "
             "too large; it must be a finite number; correct it, or remove that row"
         )
 
 
 def _date_message(name: str, value: Any, row: Any, cure: str) -> str:
     return (
-        f"column {name!r} holds dates or times, such as {_shown(str(value))} in row {row}; turn it into numbers, "
+        f"column {shown(name)} holds dates or times, such as {shown(str(value))} in row {row}; turn it into numbers, "
         f"such as year and month, or {cure}"
     )
 
 
 def _is_plain(text: str) -> bool:
-    return re.fullmatch(r"[-+]?\d*\.?\d*(e[-+]?\d+)?", text, re.IGNORECASE) is not None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:36] + "...'"
+    return PLAIN.fullmatch(text) is not None

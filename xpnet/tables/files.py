@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from xpnet.checks import one_line, shown
 from xpnet.files import read_whole, write_atomically
 
 TABLE, ROWS = "table", "rows"
@@ -42,7 +43,8 @@ class Reader:
     called: its name in messages.  read: read(path, text_columns) of a table, read(path) of rows.
     saved_by: the call that saves such a file, for messages, with {} for the array of rows.
     write: write(frame or array, binary file), None for a format that is not written.
-    needs: the modules that read it, the reader itself last.  extra: the extra of xpnet that installs them.
+    needs: the modules that must be installed; messages name the last one as what reads the file.
+    extra: the extra of xpnet that installs them.
     """
 
     kind: str
@@ -90,8 +92,11 @@ def _read_parquet(path: Path, text_columns: Iterable[str]) -> Any:
     if any(name is not None for name in frame.index.names):  # an index with a name was a column
         frame = frame.reset_index()
     frame.columns = [str(name).strip() for name in frame.columns]
-    for place in range(frame.shape[1]):
-        frame.isetitem(place, _stripped(frame.iloc[:, place]))
+    try:
+        for place in range(frame.shape[1]):
+            frame.isetitem(place, _stripped(frame.iloc[:, place]))
+    except Exception as error:  # text that is not UTF-8 is found when it is used
+        raise ValueError(_unreadable(path, error)) from None
     return frame
 
 
@@ -223,9 +228,8 @@ def open_array(path: Path) -> np.ndarray:
     try:
         array = reader.read(path)
     except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{path} is not a whole {reader.called} file of numbers ({cause}); write it with {save}"
+            f"{path} is not a whole {reader.called} file of numbers ({one_line(error)}); write it with {save}"
         ) from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError(f"{path} does not hold one array of real numbers; write it with {save}")
@@ -294,7 +298,7 @@ def _check_installed(reader: Reader) -> None:
 def _unreadable(path: Path, error: Exception) -> str:
     reader = READERS[suffix_of(path) or ""]
     return (
-        f"{path} is not a {reader.called} file that {reader.needs[-1]} can read ({_line(error)}); "
+        f"{path} is not a {reader.called} file that {reader.needs[-1]} can read ({one_line(error)}); "
         f"write it with {reader.saved_by}"
     )
 
@@ -321,10 +325,10 @@ def _checked_header(path: Path, content: bytes) -> list[str]:
                         "what is missing empty"
                     )
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({_line(error)}); save it as CSV in UTF-8") from None
+        raise ValueError(f"{path} is not UTF-8 ({one_line(error)}); save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise ValueError(
-            f"{path} is not a CSV file ({_line(error)}); is a double quote left open? "
+            f"{path} is not a CSV file ({one_line(error)}); is a double quote left open? "
             "Write it with DataFrame.to_csv(path, index=False)"
         ) from None
     if names is None:
@@ -344,7 +348,7 @@ def _check_separator(path: Path, names: list[str]) -> None:
     for sign, called in SEPARATORS.items():
         if len(names) == 1 and sign in names[0]:
             raise ValueError(
-                f"{path} is separated by {called} ({names[0][:40]!r}); use commas: "
+                f"{path} is separated by {called} ({shown(names[0])}); use commas: "
                 f"pandas.read_csv(path, sep={sign!r}).to_csv(new_path, index=False), and decimal=',' "
                 "where numbers have a comma"
             )
@@ -359,9 +363,7 @@ def _check_names(path: Path, names: list[str]) -> None:
                 "without an index: DataFrame.to_csv(path, index=False)"
             )
         if name in seen:
-            raise ValueError(f"{path} has two columns {name!r}; rename or remove one of them")
+            raise ValueError(f"{path} has two columns {shown(name)}; rename or remove one of them")
+        if not all(sign.isprintable() or sign.isspace() for sign in name):
+            raise ValueError(f"{path}: the column {shown(name)} has a control character in its name; rename it")
         seen.add(name)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

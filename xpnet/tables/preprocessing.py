@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.checks import check_option
+from xpnet.checks import check_option, one_line, shown
+from xpnet.files import parse_json
 from xpnet.tables.columns import (
     MAX_CATEGORIES,
     Category,
@@ -120,10 +121,10 @@ class Preprocessing:
         """
         names = [column.name for column in self.columns]
         _check_columns(frame, names)
-        known = (*names, *self.target.names, *self.dropped)
+        known = {*names, *self.target.names, *self.dropped}
         if unknown := [name for name in map(str, frame.columns) if name not in known]:
             raise ValueError(
-                f"there is a column {unknown[0]!r} that the model was not trained on; leave it out with "
+                f"there is a column {shown(unknown[0])} that the model was not trained on; leave it out with "
                 f"--drop {shlex.quote(','.join(unknown))}"
             )
         base, start = np.empty((len(frame), self.n_features), dtype), 0
@@ -156,9 +157,9 @@ class Preprocessing:
     def from_json(cls, text: str) -> Preprocessing:
         """Read what `to_json` wrote; raises ValueError in one line for anything else."""
         try:
-            found = json.loads(text)
+            found = parse_json(text)
             if found["format"] != FORMAT:
-                raise ValueError(f"its format is {found['format']!r}; it must be {FORMAT}")
+                raise ValueError(f"its format is {shown(found['format'])}; it must be {FORMAT}")
             names, task, *lists = (
                 found["target"][name] for name in ("names", "task", "classes", "means", "deviations")
             )
@@ -166,10 +167,10 @@ class Preprocessing:
             made = cls(tuple(map(_column_of, found["columns"])), target, tuple(found["dropped"]), found["impute"])
             _check(made)
             return made
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"it holds no preprocessing of this version ({type(error).__name__}: "
-                f"{' '.join(str(error).split())}); it must be what Preprocessing.to_json writes: fit it "
+                f"{one_line(error)}); it must be what Preprocessing.to_json writes: fit it "
                 "again"
             ) from None
 
@@ -195,9 +196,10 @@ def fit(
         raise ValueError(f"a target is named twice among {', '.join(target)}; name each once")
     both = [name for name in target if name in drop]
     if both:
-        raise ValueError(f"the target {both[0]!r} is also among the columns to drop; leave it out there")
+        raise ValueError(f"the target {shown(both[0])} is also among the columns to drop; leave it out there")
     goal = fit_target(frame, target, task, scale_target)
-    columns = [fit_column(frame[name], impute, drop) for name in frame.columns if name not in (*target, *drop)]
+    left_out = {*target, *drop}
+    columns = [fit_column(frame[name], impute, drop) for name in frame.columns if name not in left_out]
     if not columns:
         raise ValueError(f"no column is left beside the target {', '.join(target)}; there must be at least one feature")
     if all(column.is_constant for column in columns):
@@ -218,7 +220,7 @@ def fit_target(frame: Any, names: Sequence[str], task: str | None, scaled: bool)
     if task == "regression":
         if text is not None:
             raise ValueError(
-                f"the target {text!r} is text, such as {frame[text].iloc[0]!r}, and a regression needs "
+                f"the target {shown(text)} is text, such as {shown(frame[text].iloc[0])}, and a regression needs "
                 "numbers; name one target of classes alone, or a column of numbers"
             )
         fitted = [fit_numbers(frame[name], numbers(frame[name]), len(frame), ANOTHER) for name in names]
@@ -258,7 +260,7 @@ def _classes(column: Any, is_text: bool, task: str) -> tuple[Any, ...]:
         classes = tuple(bool(value) for value in np.unique(column.to_numpy(bool)))
     elif column.dtype.kind in "iu" and max(-int(column.min()), int(column.max())) > LARGEST:
         raise ValueError(
-            f"the target {column.name!r} has whole numbers beyond {LARGEST}, which cannot all be told "
+            f"the target {shown(column.name)} has whole numbers beyond {LARGEST}, which cannot all be told "
             "apart as classes; take --task regression, or put a letter before each"
         )
     else:
@@ -267,12 +269,12 @@ def _classes(column: Any, is_text: bool, task: str) -> tuple[Any, ...]:
         raise ValueError(_constant_message(column.name, classes[0], len(column)))
     if len(classes) > MAX_CATEGORIES:
         raise ValueError(
-            f"the target {column.name!r} has {len(classes)} different values; it may have at most "
+            f"the target {shown(column.name)} has {len(classes)} different values; it may have at most "
             f"{MAX_CATEGORIES} classes; take --task regression"
         )
     if (task == "binary") != (len(classes) == 2):
         raise ValueError(
-            f"the target {column.name!r} has {len(classes)} classes and the task is {task}; "
+            f"the target {shown(column.name)} has {len(classes)} classes and the task is {task}; "
             f"take --task {'binary' if len(classes) == 2 else 'multiclass'}"
         )
     return classes
@@ -288,24 +290,25 @@ def _is_bool(column: Any) -> bool:
 def _constant_message(name: str, value: Any, n_rows: int) -> str:
     where = f"all {n_rows} training rows" if n_rows > 1 else "the only training row"
     return (
-        f"the target {name!r} is {value!r} in {where}, so there is nothing to learn; give rows with other values, "
-        "and shuffle them if they are sorted"
+        f"the target {shown(name)} is {shown(value)} in {where}, so there is nothing to learn; give rows with other "
+        "values, and shuffle them if they are sorted"
     )
 
 
 def _check_columns(frame: Any, names: Sequence[str]) -> None:
     present = list(map(str, frame.columns))
-    if len(set(present)) != len(present):
+    known = set(present)
+    if len(known) != len(present):
         raise ValueError("two columns have the same name; rename or remove one of them")
     for name in names:
-        if name not in present:
+        if name not in known:
             try:
                 check_option("column", name, present)
             except ValueError as error:
                 hint = str(error).rpartition("; ")[2]
             hint = f", {hint}" if hint.startswith("did you mean") else ";"
-            shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
-            raise ValueError(f"there is no column {name!r}{hint} the columns are {shown}")
+            listed = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
+            raise ValueError(f"there is no column {shown(name)}{hint} the columns are {listed}")
 
 
 def _column(values: tuple[float, ...]) -> np.ndarray:
@@ -354,7 +357,7 @@ def _check_column(column: Numeric | Category) -> None:
         right = right and all(isinstance(category, str) for category in column.categories)
     if not right:
         raise ValueError(
-            f"its column {column.name!r} has impossible numbers; it must have a finite mean and a "
+            f"its column {shown(column.name)} has impossible numbers; it must have a finite mean and a "
             "deviation of at least 0, or a finite frequency for each text"
         )
 

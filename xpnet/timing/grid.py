@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
-from xpnet.checks import check_option
+from xpnet.checks import check_option, shown
 from xpnet.engines.choice import ENGINES, check_engine, engine_facts, engine_names, make_engine
 from xpnet.engines.engine import Engine
 from xpnet.engines.replay import Replay
-from xpnet.files import write_atomically
+from xpnet.files import parse_json, read_whole, write_atomically
 from xpnet.network.architecture import Architecture
 from xpnet.network.network import Network
 from xpnet.network.programs import training_program
@@ -193,8 +193,8 @@ def read(path: str | os.PathLike[str]) -> Result:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; `xpnet bench --out {path}` writes one")
     try:
-        result = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):  # also bytes that are no text, and what is nested too deep
+        result = parse_json(read_whole(path))
+    except ValueError:  # also bytes that are no text
         raise ValueError(f"{path} is not JSON; write it with `xpnet bench --out {path}`") from None
     fault = _fault(result)
     if fault is not None:
@@ -259,7 +259,7 @@ def _fault(result: Any) -> str | None:
     """Say what keeps a JSON value from being a result, or None."""
     if not isinstance(result, dict) or result.get("format") != FORMAT:
         found = result.get("format") if isinstance(result, dict) else type(result).__name__
-        return f"its format is {found!r}; it must be {FORMAT}"
+        return f"its format is {shown(found)}; it must be {FORMAT}"
     kinds = {"machine": dict, "dtype": str, "features": int, "limits": dict, "points": list}
     for name, kind in kinds.items():
         if name not in result:
@@ -267,11 +267,11 @@ def _fault(result: Any) -> str | None:
         if not isinstance(result[name], kind):
             return f"its {name!r} is {type(result[name]).__name__}; it must be {kind.__name__}"
     if result["dtype"] not in DTYPES:
-        return f"its dtype is {result['dtype']!r}, choose one of {', '.join(DTYPES)}"
+        return f"its dtype is {shown(result['dtype'])}, choose one of {', '.join(DTYPES)}"
     for device, limit in result["limits"].items():
         for name in ("flops", "bytes"):
             if not isinstance(limit, dict) or not _is_positive(limit.get(name)):
-                return f"its limit {name!r} of {device} is not a finite number above 0"
+                return f"its limit {name!r} of {shown(device)} is not a finite number above 0"
     if not result["points"]:
         return "it has no points"
     for number, point in enumerate(result["points"]):
@@ -289,15 +289,15 @@ def _point_fault(point: Any) -> str | None:
     if missing:
         return f"has no {missing[0]!r}"
     if point["device"] not in ("cpu", "cuda"):
-        return f"has the device {point['device']!r}; it must be 'cpu' or 'cuda'"
+        return f"has the device {shown(point['device'])}; it must be 'cpu' or 'cuda'"
     if not isinstance(point.get("engine", ""), str):  # files of before engines had names lack it
-        return f"has the engine {point['engine']!r}; it must be a name"
+        return f"has the engine {shown(point['engine'])}; it must be a name"
     for name in _NUMBERS:
         if not _is_positive(point[name]):
-            return f"has {point[name]!r} as {name!r}; it must be a finite number above 0"
+            return f"has {shown(point[name])} as {name!r}; it must be a finite number above 0"
     for name in ("width", "batch"):
         if type(point[name]) is not int:
-            return f"has {point[name]!r} as {name!r}; it must be a whole number"
+            return f"has {shown(point[name])} as {name!r}; it must be a whole number"
     spread = point["spread"]
     if not isinstance(spread, list) or len(spread) != 2 or not all(map(_is_positive, spread)):
         return "has a 'spread' that is not two finite numbers above 0"

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.checks import check_number, check_path, check_whole
-from xpnet.files import check_target, json_text, remove_leftovers, tensor_bytes, write_atomically
+from xpnet.checks import check_number, check_path, check_whole, one_line, shown
+from xpnet.files import check_target, json_text, parse_json, remove_leftovers, tensor_bytes, write_atomically
 from xpnet.training.callbacks import Callback
 from xpnet.training.optimizers import Snapshot
-from xpnet.training.records import Moment, Progress, Record
+from xpnet.training.records import Moment, Progress, Record, is_record
 
 if TYPE_CHECKING:
     from xpnet.network.network import Network
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint"]
 
 FORMAT = 1
+NEEDED = {"train_loss", "steps", "seconds"}  # of a record
 EPOCH_SECONDS = 1.0  # the ends of shorter epochs share a checkpoint
 
 
@@ -100,15 +101,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
             text = (file.metadata() or {}).get("checkpoint")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); start again without resume") from None
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({one_line(error)}); start again without resume"
+        ) from None
     if text is None:
         raise ValueError(f"{path} is a safetensors file but no checkpoint; name one that `Checkpoint` wrote")
     try:
-        return _moment(json.loads(text), tensors, path)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        cause = (str(error).splitlines() or [""])[0]
+        return _moment(parse_json(text), tensors, path)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"{path} is no checkpoint that can be read ({type(error).__name__}: {cause}); start again without resume"
+            f"{path} is no checkpoint that can be read ({type(error).__name__}: {one_line(error)}); "
+            "start again without resume"
         ) from None
 
 
@@ -120,7 +123,7 @@ def moment_of(resume: str | os.PathLike[str] | Moment | None) -> Moment | None:
 def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -> Moment:
     """Return the moment that a file's facts describe; raises errors of many kinds."""
     if facts["format"] != FORMAT:
-        raise ValueError(f"its format is {facts['format']!r}; it must be {FORMAT}")
+        raise ValueError(f"its format is {shown(facts['format'])}; it must be {FORMAT}")
     progress = Progress(**facts["progress"])
     counts = (progress.epoch, progress.step, progress.samples, facts["steps_done"], facts["last_good_steps"])
     if not all(type(count) is int and count >= 0 for count in counts):
@@ -128,7 +131,11 @@ def _moment(facts: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -
     for number in (progress.loss, progress.weight, progress.seconds, progress.last_finite, facts["lr"]):
         if number is not None and not math.isfinite(number):
             raise ValueError(f"it holds the number {number}; all must be finite")
+    if facts["lr"] is not None and (isinstance(facts["lr"], bool) or facts["lr"] <= 0):
+        raise ValueError(f"its lr is {facts['lr']}; it must be a number above 0")
     history = [dict(record) for record in facts["history"]]
+    if not all(is_record(record) and record.keys() >= NEEDED for record in history):
+        raise ValueError("its history holds what is no record; each must have its numbers; start again")
     if [record["epoch"] for record in history] != list(range(len(history))) or not history:
         raise ValueError("the epochs of its history do not follow each other; they must be 0, 1, 2 and so on")
     return Moment(
@@ -161,7 +168,7 @@ def check_resume(moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: 
         found = moment.fit.get(name)
         if found != needed:
             raise ValueError(
-                f"{_name(moment)} belongs to a run with {name} {found}, this one has {name} {needed}; "
+                f"{_name(moment)} belongs to a run with {name} {one_line(found)}, this one has {name} {needed}; "
                 "pass what that run had, or leave resume out to start again"
             )
     found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]

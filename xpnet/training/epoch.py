@@ -48,7 +48,13 @@ class Runner:
     ) -> None:
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
         self.engine = make_engine(
-            program, network.backend, network.owned, self.feed.sources, settings.engine, settings.precision
+            program,
+            network.backend,
+            network.owned,
+            self.feed.sources,
+            settings.engine,
+            settings.precision,
+            settings.threads,
         )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         network.inputs = input_range(dataset)
@@ -85,9 +91,8 @@ class Runner:
         progress, program = self.progress, self.engine.program
         batch, accumulate = program.capacity, program.accumulate
         size, started = accumulate, time.perf_counter()
-        for order in self.feed.parts(
-            self._rng, progress.samples
-        ):  # one order, or one for each pool of blocks of a file
+        orders = self.feed.parts(self._rng, progress.samples)  # one, or one for each pool of blocks of a file
+        for order in orders:
             first, n_samples, position = progress.samples, len(order), 0
             order = order[: n_samples - n_samples % batch * self._leaves_out]
             while position < len(order):

@@ -14,7 +14,7 @@ from xpnet.checks import check_option
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, feed_of
 from xpnet.engines.choice import make_engine
-from xpnet.network.blocks import CHUNK, predict_in_blocks
+from xpnet.network.blocks import BATCH, predict_in_blocks
 from xpnet.network.inputs import InputRange
 from xpnet.network.losses import Loss
 from xpnet.network.network import Network
@@ -30,7 +30,8 @@ def evaluate(network: Network, dataset: Dataset, metrics: Iterable[str] = ()) ->
     loss and accuracy are means, weighted where the data set has weights; correct and n are counts. A sample whose true
     class scores no higher than another counts as wrong here; `classify` and the metrics take the first of equal ones.
     metrics: names of functions in `xpnet.training.metrics`, such as ("roc_auc", "f1"); NaN if a prediction is not
-    finite. Raises ValueError for an unknown one.  It is always replayed: the result does not depend on an engine.
+    finite. Raises ValueError for an unknown one.  It is never compiled for the CPU, so the
+    result does not depend on the engine of the training.
     """
     check_compatible(network, dataset, "dataset")
     return Validator(network, dataset, metrics).evaluate()
@@ -51,7 +52,7 @@ class Evaluator:
 
     def __init__(self, network: Network, dataset: Dataset, feed: Feed) -> None:
         with_accuracy = dataset.is_classification
-        batch = min(CHUNK, dataset.n_samples)
+        batch = min(BATCH, dataset.n_samples)
         program = evaluation_program(network.architecture, batch, "weights" in feed.sources, with_accuracy)
         self._engine = make_engine(program, network.backend, network.owned, feed.sources)
         self._feed = feed
@@ -84,7 +85,7 @@ class Validator:
         found = input_range(dataset)
         if found is not None:
             network.warn_of_inputs(found.low, found.high)
-        self._feed = feed_of(dataset, network.backend, CHUNK)
+        self._feed = feed_of(dataset, network.backend, BATCH)
         self._evaluator = Evaluator(network, dataset, self._feed)
 
     @property
@@ -118,7 +119,7 @@ def measure(network: Network, dataset: Dataset, metrics: Iterable[str], feed: Fe
     names = check_metrics(metrics)
     if not names:
         return {}
-    feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
+    feed = feed_of(dataset, network.backend, BATCH) if feed is None else feed
     loss = network.architecture.loss
     measured: dict[str, Any] = {}
     fetched: dict[Any, np.ndarray] = {}
@@ -141,7 +142,7 @@ def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], fee
     infer: such as network.predict, (n_outputs, n_samples), or network.classify, (n_samples,).
     feed: of the data set, where there is one already.
     """
-    feed = feed_of(dataset, network.backend, CHUNK) if feed is None else feed
+    feed = feed_of(dataset, network.backend, BATCH) if feed is None else feed
     backend = network.backend
 
     def ready(rows: Any) -> Any:
@@ -154,7 +155,7 @@ def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], fee
     parts = []
     for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
         rows, scale = feed.sources["X"]
-        parts.append(predict_in_blocks(backend, infer, rows[: len(order)], ready, CHUNK))
+        parts.append(predict_in_blocks(backend, infer, rows[: len(order)], ready, BATCH))
     return np.concatenate(parts, axis=-1)
 
 

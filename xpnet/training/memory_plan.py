@@ -1,4 +1,4 @@
-"""What a training run will hold in memory, buffer by buffer, before it starts.
+"""What a training run will hold in memory, large buffer by large buffer, before it starts.
 
 Sizes come from the data sets and from the Programs that training will run. Not counted are Python, the libraries,
 vectors of a layer's width or a batch's length, temporary copies of checkpoints and metrics, and of compiled steps
@@ -16,7 +16,7 @@ import numpy as np
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import held_samples
 from xpnet.engines.numpy_calls import working_sizes
-from xpnet.network.blocks import CHUNK
+from xpnet.network.blocks import BATCH
 from xpnet.network.network import Network
 from xpnet.network.programs import RecordsUpdate, evaluation_program
 from xpnet.program.calls import Program
@@ -71,7 +71,7 @@ def memory_plan(
     )
     if validation is not None:
         held += _data("validation", validation)
-        held += _feed("validation", network, validation, CHUNK)
+        held += _feed("validation", network, validation, BATCH)
         held += _evaluation("validation", network, validation)
     return [item for item in held if item.nbytes]
 
@@ -122,7 +122,7 @@ def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[Mem
 
 
 def _evaluation(name: str, network: Network, dataset: Dataset) -> list[MemoryItem]:
-    batch, weighted = min(CHUNK, dataset.n_samples), dataset.weights is not None
+    batch, weighted = min(BATCH, dataset.n_samples), dataset.weights is not None
     program = evaluation_program(network.architecture, batch, weighted, dataset.is_classification)
     return _buffers(name, network, program, dataset)
 

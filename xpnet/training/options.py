@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet.checks import check_option, check_whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import FULL, check_precision, choose_engine, engine_to_resume
+from xpnet.engines.choice import FULL, blas_threads, check_precision, choose_engine, engine_to_resume, threads_of
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
@@ -91,7 +91,7 @@ class Settings:
     """How an epoch takes the samples.
 
     batch: samples a step.  accumulate: steps an update.  n_used: samples an epoch.  engine: the name of the engine.
-    precision: of the products of the steps.
+    precision: of the products of the steps.  threads: of a compiled step.
     """
 
     batch: int
@@ -101,6 +101,7 @@ class Settings:
     seed: int
     engine: str
     precision: str
+    threads: int | None = None
 
     @property
     def n_steps(self) -> int:
@@ -136,13 +137,27 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     asked = engine_to_resume(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
     engine = choose_engine(asked, program, network.backend, n_steps)
     precision = check_precision(options.precision, engine, network.backend)
-    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision)
+    had: dict[str, Any] = {} if moment is None else moment.fit
+    threads = threads_of(engine, program, network.backend, had.get("threads") if had.get("engine") == engine else None)
+    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision, threads)
     if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
+        del fingerprint["threads"]  # those that the run had, if it is compiled again
+        _warn_of_threads(had.get("blas_threads"), fingerprint.pop("blas_threads"))
         if options.engine == "auto":  # another only on another device, where the bits differ anyway
             del fingerprint["engine"]
         check_resume(moment, options.epochs, fingerprint, options.callbacks)
     return program, settings, moment
+
+
+def _warn_of_threads(found: Any, now: int | None) -> None:
+    """Say so if NumPy's products had another number of threads: the same bits were promised."""
+    if found is not None and now is not None and found != now:
+        warnings.warn(
+            f"the run to resume had {found} threads of BLAS and there are {now} now, so that its sums may round "
+            f"differently; for the same bits set OPENBLAS_NUM_THREADS={found}",
+            stacklevel=5,
+        )
 
 
 def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
@@ -199,6 +214,8 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "seed": settings.seed,
         "engine": settings.engine,
         "precision": settings.precision,
+        "threads": settings.threads,
+        "blas_threads": blas_threads(network.backend),
         "optimizer": _described(optimizer),
         "initial lr": f"{optimizer.lr}" if constant else _described(optimizer.schedule),
     }

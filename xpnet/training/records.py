@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpnet.files import json_text, write_atomically
+from xpnet.files import json_text, parse_json, read_whole, write_atomically
 from xpnet.training.metrics import METRICS
 
 __all__ = ["History"]
@@ -107,7 +107,7 @@ def mend_last_line(path: Path) -> None:
     if start == len(content):
         return
     try:
-        json.loads(content[start:])
+        parse_json(content[start:])
         write_atomically(path, content + b"\n")
     except ValueError:
         write_atomically(path, content[:start])
@@ -118,26 +118,35 @@ def read_history(path: str | os.PathLike[str]) -> History:
 
     Raises FileNotFoundError, or ValueError naming the line that is not a record.
     """
-    lines = Path(path).read_bytes().split(b"\n")  # decoded one by one, so that a torn one is recognised
+    lines = read_whole(path).split(b"\n")  # decoded one by one, so that a torn one is recognised
     history = History()
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             if number == len(lines):  # no newline after it: the writer was stopped in the middle
                 break
             raise ValueError(f"{path}: line {number} is not JSON; remove it, or train again") from None
-        if not isinstance(record, dict):
+        if not is_record(record):
             raise ValueError(f"{path}: line {number} is not a record; remove it, or train again")
         history.append(record)
     return history
 
 
+def is_record(value: Any) -> bool:
+    """Whether a value from a file is a record: an epoch, and numbers or null as losses, scores, steps and seconds."""
+    if not isinstance(value, dict) or type(value.get("epoch")) is not int or value["epoch"] < 0:
+        return False
+    counted = [name for name in value if name in ("steps", "seconds") or name.startswith((TRAINING, VALIDATION))]
+    return all(value[name] is None or type(value[name]) in (int, float) for name in counted)
+
+
 def measures_of(records: Iterable[Record]) -> list[str]:
     """Return the names of the measures in any of the records."""
-    return list(dict.fromkeys(name for record in records for name in record if name not in FACTS))
+    numbers = ((name, value) for record in records for name, value in record.items() if name not in FACTS)
+    return list(dict.fromkeys(name for name, value in numbers if value is None or isinstance(value, Real)))
 
 
 def metric_of(measure: str) -> str:

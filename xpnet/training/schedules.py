@@ -1,6 +1,7 @@
 """Learning-rate schedules: the rate of every update, as a function of the updates made before it.
 
-Any optimizer takes one as its `lr`: `xpnet.SGD(lr=schedules.Cosine(0.1, total_steps=1000))`. A step here is an update.
+Any optimizer takes one as its `lr`: `xpnet.SGD(lr=schedules.Cosine(0.1, total_steps=1000))`. A step here is an update;
+with `accumulate=n` the training loop makes one every n steps.
 """
 
 from __future__ import annotations

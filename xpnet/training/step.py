@@ -16,7 +16,8 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
 
     Arrays of the network's backend and dtype; weights (batch,) or None.  The loss is the batch's (weighted) mean.
     Unlike in `train`, targets are not checked: softmax_cross_entropy needs columns of Y that sum to 1.
-    seed: of dropout's masks, which continue from call to call.  It is always replayed: single steps repay no compiling.
+    seed: of dropout's masks, which continue from call to call.
+    It is never compiled for the CPU: single steps would not repay that.
     """
     check_optimizer(optimizer)
     batch, weights = network.check_samples(X, Y, weights), network.relative(weights)

@@ -146,6 +146,7 @@ class Optimizer(ABC):
     The state (averages, the step's number) belongs to the last network it trained: training it again continues
     exactly, another one starts fresh.  After Ctrl-C within `train`, state and theta may be some updates ahead of
     `steps_done`, which a schedule follows: to continue exactly, resume from a `Checkpoint`.
+    Copied or pickled together with its network, as `copy.deepcopy((network, optimizer))`, it continues with that copy.
     All but `lr` and `l2_summed` is recorded in the Program and cannot be changed afterwards.
     Raises TypeError or ValueError for a value that cannot work.
     """
@@ -299,6 +300,25 @@ class Optimizer(ABC):
     def restore(self, snapshot: Snapshot) -> None:
         """Restore a snapshot; the next engine that is attached continues from it."""
         self._snapshot = snapshot
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs; the network comes along, so that the two are copied as a pair."""
+        before = self._snapshot
+        network = None if before.network is None else before.network()
+        values = keys = None
+        if network is not None and before.state is not None:
+            values, keys = (network.backend.to_host(array).copy() for array in (before.state, before.keys))
+        return vars(self) | {"_snapshot": (network, before.steps_done, values, keys)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state.get("_snapshot"), tuple):  # estimators pickled by xpnet 0.1 restore it themselves
+            network, steps_done, values, keys = state["_snapshot"]
+            if values is not None:
+                to_device = network.backend.to_device
+                values, keys = to_device(values), to_device(keys, np.uint32)
+            reference = None if network is None else weakref.ref(network)
+            state = state | {"_snapshot": Snapshot(reference, steps_done, values, keys)}
+        vars(self).update(state)
 
     def averaged(self, network: Network) -> Parameters:
         """Return the average of theta over the updates so far, with weights that fall by the factor `ema`.

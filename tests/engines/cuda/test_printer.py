@@ -68,6 +68,10 @@ def test_products_are_for_a_library_unless_their_result_may_be_one_number():
     source = cuda_source(one, np.float32, {})
     products = [kernel for launch, kernel in zip(source.launches, source.kernels, strict=True) if launch.is_product]
     assert any(kernel is not None for kernel in products) and any(kernel is None for kernel in products)
+    always = {kernel.text.startswith("// For a batch of one only:") for kernel in products if kernel is not None}
+    assert always == {True, False}  # db and dW are one number at any batch, Z only at one
+    named = [(i, kernel.name) for i, kernel in enumerate(source.kernels, 1) if kernel is not None]
+    assert all(name == f"kernel{i}" for i, name in named)  # as `describe` numbers the launches
 
 
 def test_no_name_of_the_user_enters_the_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from refusals import refusal
 from threadpoolctl import threadpool_info
 
+from xpnet.engines.llvm import blas
 from xpnet.engines.llvm.blas import COLUMN_MAJOR, NO_TRANS, ROW_MAJOR, TRANS, numpy_gemm
 
 REALS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
@@ -81,16 +83,33 @@ def test_one_thread_and_back():
         gemm.set_threads(2)
         assert (gemm.threads(), numpy_threads()) == (2, 2)
         with gemm.one_thread():
-            assert (gemm.threads(), numpy_threads()) == (1, 1)
+            assert (gemm.threads(), numpy_threads(), gemm.own_threads()) == (1, 1, 2)
             with gemm.one_thread():
                 pass
             assert numpy_threads() == 1
-        assert numpy_threads() == 2
+        assert numpy_threads() == gemm.own_threads() == 2
         with pytest.raises(KeyError), gemm.one_thread():
             raise KeyError
         assert numpy_threads() == 2
     finally:
         gemm.set_threads(before)
+
+
+def test_a_forked_child_has_the_threads_of_before_and_a_free_lock():
+    """Whatever other threads do at that moment, compiled runs among them."""
+    number = [2]
+    gemm = blas.Gemm(0, 64, lambda: number[0], lambda n: number.__setitem__(0, n))
+
+    def in_child(check):
+        if (child := os.fork()) == 0:
+            os._exit(0 if check() else 1)
+        return os.waitpid(child, 0)[1] == 0
+
+    with gemm.one_thread():
+        assert number == [1] and in_child(lambda: number == [2] and blas._INSIDE.count == 0)
+    assert number == [2]
+    with blas._INSIDE.lock:
+        assert in_child(lambda: blas._INSIDE.lock.acquire(timeout=5))
 
 
 @pytest.mark.parametrize("dtype", REALS)

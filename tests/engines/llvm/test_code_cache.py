@@ -147,7 +147,7 @@ def as_file(folder, monkeypatch):
 
 FAULTS = {
     "symbolic link": linked,
-    "no folder": as_file,
+    "not a folder": as_file,
     "belongs to user": give_away,
     r"mode 770\).*`chmod 700 ": lambda folder, monkeypatch: folder.chmod(0o770),
     r"mode 1777\).*`chmod 700 ": lambda folder, monkeypatch: folder.chmod(0o1777),

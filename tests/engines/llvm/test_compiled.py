@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +28,7 @@ from features import (
 )
 from random_programs import one_by_one, random_program
 
+import xpnet
 from xpnet import select_backend
 from xpnet.engines.choice import make_engine
 from xpnet.engines.llvm import engine as llvm_engine
@@ -528,3 +533,59 @@ def test_an_engine_and_its_code_go_away(quick):
     del engine
     gc.collect()
     assert others.run(np.arange(9), np.full((3, 1), 0.1)).shape == (3, 1) and code.address
+
+
+# --- seeds are data --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_seed_is_not_in_the_text(threads):
+    network = xpnet.Network([6, 5, 4, 2], dropout=0.2, backend=select_backend("cpu"))
+    optimizer = xpnet.Adam(l2_summed=0.1)
+    texts, programs = set(), []
+    for seed in (0, 1, 2**40):
+        programs.append(network.training_program(8, optimizer, False, seed))
+        texts.add(step_text(programs[-1], np.float32, {"X": None, "Y": None}, threads=threads).text)
+    assert len(texts) == 1
+    assert len({program.describe() for program in programs}) == 3  # where it is told
+
+
+MANY = """
+import gc, sys
+import numpy as np
+import xpnet
+from xpnet.engines.llvm import native
+
+compiled, made = native.optimised, []
+native.optimised = lambda *given: made.append(given) or compiled(*given)
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+X = np.random.default_rng(0).standard_normal((6, 64)).astype("float32")
+data = xpnet.Dataset.from_labels(X, (X[0] > 0).astype(int))
+losses = set()
+for seed in range(int(sys.argv[1])):
+    network = xpnet.Network([6, 5, 2], dropout=0.2, backend=xpnet.select_backend("cpu"))
+    history = xpnet.train(network, data, xpnet.SGD(), epochs=1, batch_size=16, seed=seed, engine="compiled")
+    losses.add(history[-1]["train_loss"])
+    if seed == 4:
+        gc.collect()
+        begun = resident()
+gc.collect()
+print(len(made), len(losses), resident() - begun)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process so")
+@pytest.mark.full
+@pytest.mark.parametrize("cache", ["code", ""])
+def test_a_thousand_trainings_with_other_seeds_compile_once_and_leave_nothing(tmp_path, cache):
+    environment = os.environ | {"XPNET_CACHE": str(tmp_path / cache) if cache else ""}
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, "1000"], env=environment, capture_output=True, text=True, check=True, timeout=600
+    )
+    n_compiled, n_losses, grown = map(int, done.stdout.split())
+    assert n_compiled == 1 and n_losses > 900
+    assert grown < 5 * 2**20

@@ -139,14 +139,14 @@ def test_every_call_is_in_one_unit_and_waits_are_those_of_the_text(name):
 def test_the_plan_tells_units_owners_and_waits():
     plan = plan_of({"hidden": (60,), "inputs": 70, "loss": "squared_error", "output": "identity"}, 4, 2)
     lines = plan.describe().splitlines()
-    assert len(lines) == 1 + len(plan.units) and f"in {len(plan.units)} units, 2 threads" in lines[0]
+    assert len(lines) == 2 + len(plan.units) and f"in {len(plan.units)} units, 2 threads" in lines[0]
     assert lines[0].endswith(f"{plan.working.floats(2):,} floats of working memory")
     forward = next(line for line in lines if "product: " in line)
     assert "gradient" in forward and "with bias" in forward
     updated = [line for line in lines if "updates elements" in line]
     assert len(updated) == 2 and "rows of 60 " in updated[1] and "updates elements 0 to 4199 by 112 rows" in updated[1]
-    assert "flat of" in lines[-1] and lines[-1].endswith("0 to 4199") and "but elements" in lines[-1]
-    assert [line.split()[1] for line in lines[1:]].count("wait") == sum(unit.waits for unit in plan.units) > 3
+    assert "flat of" in lines[-1] and lines[-1].endswith("0 to 4199") and "except elements" in lines[-1]
+    assert [line.split()[1] for line in lines[2:]].count("wait") == sum(unit.waits for unit in plan.units) > 3
 
 
 def test_the_plan_tells_what_the_library_does():
@@ -346,3 +346,15 @@ def test_what_cannot_be_printed_is_said(float64_cpu, monkeypatch):
             engine = make_engine(program, float64_cpu, float64_cpu.zeros(64), engine="compiled")
         says(str(warned[0].message), found, reason, "this cannot be compiled, engine='replay' runs it")
         assert engine.name == "replay"
+
+
+def test_each_unit_is_told_above_its_code_and_comments_decide_nothing():
+    """By its number in the plan, its kind and its words; the level of optimisation is that of the text without them."""
+    text, plan = text_of({"hidden": (3,), "inputs": 2}, 4, 1), plan_of({"hidden": (3,), "inputs": 2}, 4, 1)
+    units = [line for line in text.splitlines() if line.startswith("  ; unit ")]
+    assert units[:2] == ["  ; unit 1: product: matmul", "  ; unit 2: element: maximum"] and len(units) == len(
+        plan.units
+    )
+    commented = text + "  ; a comment\n" * native._LONG_TEXT
+    assert native._speed_level(commented) == native._speed_level(text) == 3
+    assert native._speed_level(text + "declare\n" * native._LONG_TEXT) == 1

@@ -9,7 +9,7 @@ and numbers enters the text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Kernel:
     """A printed launch.
 
     places: the starts of buffers that are arguments, behind m, as they depend on the capacity.
-    numbers: (call, operand) of the numbers that are its last arguments, as they depend on the batch length or capacity.
+    numbers: (call, operand) of the numbers that are its last arguments, as they depend on the batch length.
     """
 
     name: str
@@ -99,7 +99,7 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     sizes = Sizes(program, found)
     real = "float" if np.dtype(dtype) == np.float32 else "double"
     printer = _Printer(program, sizes, np.dtype(dtype))
-    kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found))
+    kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found, 1))  # as in describe
     elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
     integer: type[np.integer[Any]] = np.int32 if elements < 2**31 else np.int64
     texts = [
@@ -140,6 +140,10 @@ class _Printer:
             first, self._first = self._first, {}
             printed = self._kernel(name, launch)
             self._first = first
+        index = launch.groups[0].steps[0].index
+        if launch.is_product and "m" in [self.sizes.extent(index, -1, axis) for axis in (0, 1)]:
+            note = "// For a batch of one only: with more samples this launch is a product of the library.\n"
+            printed = replace(printed, text=note + printed.text)
         return printed
 
     def place(self, memory: str, start: int) -> str:
@@ -155,7 +159,7 @@ class _Printer:
             for group in launch.groups
             for step in group.steps
             for position, item in enumerate(self.program.calls[step.index].inputs)
-            if not isinstance(item, Operand) and self._is_argument(step.index, position)
+            if not isinstance(item, Operand) and self.sizes.varies(step.index, position)
         )
         pieces = [_piece(self._workers(group), _Body(self, group).lines()) for group in launch.groups]
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
@@ -163,11 +167,6 @@ class _Printer:
         arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
         places = tuple(start for _, start in self._places)
         return Kernel(name, launch, places, numbers, _kernel_text(name, arguments, pieces))
-
-    def _is_argument(self, index: int, position: int) -> bool:
-        """Whether a number depends on the batch length, or is how far a counter goes, by the capacity and the seed."""
-        counter = self.program.calls[index].out.buffer
-        return self.sizes.varies(index, position) or (counter.kind, counter.form) == ("uint32", "scalar")
 
     def _may_be_number(self, index: int) -> bool:
         return all(self.sizes.extent(index, -1, axis) in ("1", "m") for axis in (0, 1))
@@ -188,7 +187,7 @@ class _Printer:
 
     def number(self, index: int, position: int) -> str:
         """A number of a call, in C."""
-        if self._is_argument(index, position):
+        if self.sizes.varies(index, position):
             return _number_name(index, position)
         call = self.program.calls[index]
         value = call.inputs[position]

@@ -27,14 +27,24 @@ _AFFIXES = (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", ""))
 
 @dataclass
 class _Inside:
-    """The open blocks of `Gemm.one_thread`, and the number of threads before the first."""
+    """The open blocks of `Gemm.one_thread`, the number of threads before the first, and what sets that number."""
 
     count: int = 0
     before: int = 1
     lock: Any = field(default_factory=threading.Lock)
+    set_threads: Callable[[int], None] | None = None
+
+    def end_all(self) -> None:
+        """End the blocks that a forked child has inherited: the threads that were in them are not in the child."""
+        self.lock = threading.Lock()  # another thread may have held the old one
+        if self.count and self.set_threads is not None:
+            self.count = 0
+            self.set_threads(self.before)
 
 
 _INSIDE = _Inside()  # per process, like OpenBLAS's number of threads
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_INSIDE.end_all)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,11 @@ class Gemm:
         """Return the number of threads that a product may use."""
         return self._get_threads()
 
+    def own_threads(self) -> int:
+        """Return the number of threads outside of `one_thread`, whoever is within it now."""
+        with _INSIDE.lock:
+            return _INSIDE.before if _INSIDE.count else self.threads()
+
     def set_threads(self, n: int) -> None:
         """Set that number for all of NumPy's products in this process."""
         self._set_threads(n)
@@ -69,13 +84,13 @@ class Gemm:
         with _INSIDE.lock:
             _INSIDE.count += 1
             if _INSIDE.count == 1:
-                _INSIDE.before = self.threads()
+                _INSIDE.before, _INSIDE.set_threads = self.threads(), self.set_threads
                 self.set_threads(1)
         try:
             yield
         finally:
             with _INSIDE.lock:
-                _INSIDE.count -= 1
+                _INSIDE.count = max(_INSIDE.count - 1, 0)  # 0 already in a child that was forked within
                 if not _INSIDE.count:
                     self.set_threads(_INSIDE.before)
 

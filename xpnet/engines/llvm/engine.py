@@ -1,7 +1,8 @@
 """The compiled engine: a run of steps as one call of machine code, printed from the Program and compiled by LLVM.
 
 The call includes the gather, every phase and the slots, so that a step executes no Python. Elementwise arithmetic
-equals the reference engine's to the bit; sums, products, exponentials and hyperbolic tangents round differently.
+equals the reference engine's to the bit; sums, products, exponentials, logarithms and hyperbolic tangents round
+differently.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
-# Operations of a product beyond which NumPy's, on up to two threads, beats compiled code on one thread, and on two.
-# Both, and the next, were measured on two cores of an AMD EPYC.
+# Floating-point operations of a product beyond which NumPy's product on up to two threads is faster than compiled code
+# on one thread, and than compiled code on two. Both, and the next, were measured on two cores of an AMD EPYC.
 LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
-TWO_THREADS = (4e6, 2e8)  # operations of a step between which two threads pay; beyond, NumPy's products use both
+TWO_THREADS = (4e6, 2e8)  # FLOPs of a step between which two threads pay; beyond, NumPy's products use both
 
 
 def threads_for(program: Program, backend: Backend) -> int:
@@ -39,7 +40,7 @@ def threads_for(program: Program, backend: Backend) -> int:
     if not pays or not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
         return 1
     gemm = numpy_gemm(backend.dtype)
-    return 1 if gemm is None or gemm.threads() < 2 else 2  # a user who limits BLAS to one thread wants one
+    return 1 if gemm is None or gemm.own_threads() < 2 else 2  # a user who limits BLAS to one thread wants one
 
 
 def text_for(program: Program, backend: Backend, scales: Mapping[str, float | None], threads: int) -> ProgramText:
@@ -68,6 +69,7 @@ class Compiled(Engine):
     ) -> None:
         self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
         self._text = text_for(program, backend, {name: scale for name, (_, scale) in (data or {}).items()}, threads)
+        self._calls_blas = "call void %gemm(" in self._text.text
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
@@ -135,7 +137,8 @@ class Compiled(Engine):
                 self._function(address, i)
 
         workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
-        with self._gemm.one_thread() if self._gemm is not None else nullcontext():
+        # A number of the whole process, so that it is left alone where no product of BLAS is called.
+        with self._gemm.one_thread() if self._gemm is not None and self._calls_blas else nullcontext():
             try:
                 for worker in workers:
                     worker.start()

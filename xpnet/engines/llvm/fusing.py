@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xpnet.engines.llvm.sharing import Sharing
-from xpnet.engines.llvm.units import Update, WorkUnit
+from xpnet.engines.llvm.units import FusedUpdate, WorkUnit
 from xpnet.program.calls import Buffer, Operand
 from xpnet.program.grouping import direction
 from xpnet.program.places import is_read_after
@@ -86,7 +86,7 @@ def _hoisted(sharing: Sharing, units: list[WorkUnit], end: int) -> list[WorkUnit
 
 def _update_of(
     sharing: Sharing, product: WorkUnit, unit: WorkUnit, gradient: Buffer, between: list[WorkUnit]
-) -> Update | None:
+) -> FusedUpdate | None:
     """Return the part of an update that a product can do; None if it makes no gradient, or others interfere."""
     if product.group.kind != "product" or product.update is not None or product.by_library:
         return None
@@ -95,7 +95,7 @@ def _update_of(
     # Threads that split it by columns have no whole rows.
     if not is_part or product.by_columns or not _is_all_that_reads(sharing, unit, gradient, product):
         return None
-    update = Update(unit.group, gradient, first, strip_rows(product.call.out.shape[1]))
+    update = FusedUpdate(unit.group, gradient, first, strip_rows(product.call.out.shape[1]))
     fused = replace(product, update=update)
     reads = [access for access in sharing.accesses(product) if not access.writes]
     writes = [access for access in sharing.update_accesses(fused) if access.writes]

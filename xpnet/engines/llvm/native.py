@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from dataclasses import astuple, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
@@ -17,7 +19,8 @@ from xpnet.engines.llvm.code_cache import MAGIC, open_cache
 # The compiler's options; a part of the cache's key.
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
 _PASSES = {"loop_interleaving": True, "loop_unrolling": True, "loop_vectorization": True, "slp_vectorization": True}
-_LONG_TEXT = 80_000  # characters
+_LONG_TEXT = 80_000  # characters, without comments
+_COMMENT = re.compile(r"^ *;.*\n", re.MULTILINE)
 _LLVM = 20  # of llvmlite 0.45; older ones lack opaque pointers
 
 
@@ -69,15 +72,27 @@ def load(text: str, name: str = "run", processor: Processor | None = None) -> Na
     cache = open_cache()
     code = None if cache is None else cache.read(key)
     source = "compiled" if code is None else "cache"
+    if code is None and cache is None:  # LLVM leaks up to 1 MiB each time
+        code = _kept_code(key, text, processor)
     if code is None:
-        module, machine = optimised(text, processor)
-        code = bytes(machine.emit_object(module))
+        code = _object_code(text, processor)
         if cache is not None:
             cache.write(key, text, code)
     # JITLink keeps the sections of an object within reach of each other; for Windows' format it is incomplete.
     jit = llvm.create_lljit_compiler(use_jit_link=sys.platform != "win32")
     library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name).link(jit, "xpnet")
     return Native(library[name], source, time.perf_counter() - start, (library, jit))
+
+
+def _object_code(text: str, processor: Processor) -> bytes:
+    module, machine = optimised(text, processor)
+    return bytes(machine.emit_object(module))
+
+
+@lru_cache(maxsize=32)
+def _kept_code(key: str, text: str, processor: Processor) -> bytes:
+    """Return the object code of a text; the last ones are kept, by a key of all that decides them."""
+    return _object_code(text, processor)
 
 
 def optimised(text: str, processor: Processor) -> tuple[Any, Any]:
@@ -131,9 +146,9 @@ def _key(text: str, processor: Processor) -> str:
 def _speed_level(text: str) -> int:
     """Return LLVM's optimisation level: 3, or 1 for long texts, which then compile in two thirds of the time.
 
-    On an AMD EPYC their steps are as fast; steps of the smallest network would be 13 % slower.
+    On two cores of an AMD EPYC their steps are as fast; steps of the smallest network would be 13 % slower.
     """
-    return 1 if len(text) > _LONG_TEXT else 3
+    return 1 if len(_COMMENT.sub("", text)) > _LONG_TEXT else 3
 
 
 def assembly(text: str) -> str:

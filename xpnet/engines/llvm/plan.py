@@ -54,17 +54,19 @@ class Plan:
     samples: Share
     working: WorkingMemory
 
-    def units_of(self, function: str) -> list[WorkUnit]:
-        """Return the units of the function "step", or of a separate "update"."""
-        return [unit for unit in self.units if not self.apart or (unit.phase == "update") == (function == "update")]
+    def units_of(self, function: str) -> list[tuple[int, WorkUnit]]:
+        """Return the units of the function "step", or of a separate "update", by their numbers from 1."""
+        numbered, late = list(enumerate(self.units, 1)), function == "update"
+        return [(number, unit) for number, unit in numbered if not self.apart or (unit.phase == "update") == late]
 
     def describe(self) -> str:
-        """Return the plan as text: a line per unit with the wait before it and its share."""
+        """Return the plan as text: two lines of head, then a line per unit with the wait before it and its share."""
         waits = sum(unit.waits for unit in self.units) + 1 + self.apart
         said = f"{self.threads} threads, {waits} waits" if self.threads > 1 else "1 thread"
         lines = [
             f"batch {self.program.batch}, {len(self.program.calls)} calls in {len(self.units)} units, {said}, "
-            f"{self.working.floats(self.threads):,} floats of working memory"
+            f"{self.working.floats(self.threads):,} floats of working memory",
+            "rows and columns are those of memory, where each sample is a row",
         ]
         for number, unit in enumerate(self.units, 1):
             lines.append(
@@ -84,7 +86,7 @@ def make_plan(
 ) -> Plan:
     """Plan the launches of a Program for a number of threads.
 
-    found: the launches.  library_flops: operations beyond which a library computes a product; None without one.
+    found: the launches.  library_flops: FLOPs of a product beyond which a library computes it; None without one.
     has_data: whether samples are gathered from data, or fed.
     Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """

@@ -30,7 +30,11 @@ class Sharing:
     private_samples: tuple[Buffer, ...]
 
     def split_points(self, n: int, granule: int) -> tuple[int, ...]:
-        """Return the bounds of the threads' parts of n; products can be split at those of long rows."""
+        """Return the bounds of the threads' parts of n elements: thread i has those from point i to point i + 1.
+
+        granule: the divisor of all points but the last. With 1, a long n is split at multiples of COLUMN_UNIT, at which
+        products can be split too.
+        """
         granule = COLUMN_UNIT if granule == 1 and n > 2 * COLUMN_UNIT else granule
         points = (min(n, round(i * n / (self.threads * granule)) * granule) for i in range(self.threads))
         return *points, n
@@ -39,7 +43,7 @@ class Sharing:
         """Split a flat vector of n elements, without the ranges `done`; returns the split points of each piece.
 
         Matrices in theta are split as in the products, so that each weight stays with one thread: from another core's
-        cache it comes at the speed of memory.
+        cache it comes at the speed of memory, on the AMD EPYC of benchmarks/README.md.
         """
         pieces, position = list[tuple[int, ...]](), 0
         matrices = {
@@ -174,7 +178,8 @@ class Sharing:
 def private_samples(program: Program) -> tuple[Buffer, ...]:
     """Return the gathered buffers of which each thread gathers a private copy: those that only products read.
 
-    There every thread reads all samples, and reading what another core has just written is slower than memory.
+    There every thread reads all samples, and reading what another core has just written is slower than
+    memory, on the AMD EPYC of benchmarks/README.md.
     """
     uses = [(call, operand) for call in program.calls for operand in (*call.operands, call.out)]
 

@@ -15,7 +15,7 @@ from xpnet.engines.llvm.loops import LoopPrinter, Values
 from xpnet.engines.llvm.plan import Plan
 from xpnet.engines.llvm.products import Factor, Product, write_product
 from xpnet.engines.llvm.text import Function, Metadata, in_llvm, is_known, literal
-from xpnet.engines.llvm.units import CannotPrint, Share, Update, WorkUnit
+from xpnet.engines.llvm.units import CannotPrint, FusedUpdate, Share, WorkUnit
 from xpnet.program.calls import Buffer, Call, Operand, Place
 from xpnet.program.grouping import Group
 from xpnet.program.loops import loop_nest
@@ -37,7 +37,7 @@ _ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Library:
-    """A library's product: bits of its integers (64 or 32), and the operations from which it is called."""
+    """A library's product: bits of its integers (64 or 32), and the FLOPs from which it is called."""
 
     integer_bits: int
     least_flops: float
@@ -56,7 +56,9 @@ class StepPrinter:
     def function(self, name: str) -> str:
         """Return the text of the function "step", or of a separate "update"."""
         f = Function(self.metadata, self.real)
-        for unit in self.plan.units_of(name):
+        for number, unit in self.plan.units_of(name):
+            words = ", ".join(call.word for call in unit.calls)  # not the call's text: it has names from elsewhere
+            f.do(f"; unit {number}: {unit.group.kind}: {words}")
             if unit.waits:
                 self._wait(f)
             if unit.group.kind == "product":
@@ -182,7 +184,7 @@ class StepPrinter:
         else:
             self._strips(f, product, unit.update, unit.share.pieces[0])
 
-    def _strips(self, f: Function, product: Product, update: Update, split_points: tuple[int, ...]) -> None:
+    def _strips(self, f: Function, product: Product, update: FusedUpdate, split_points: tuple[int, ...]) -> None:
         """Print a loop over strips: compute a strip of the gradient in working memory, then update its weights."""
         working, first, last, rows = self.plan.working, product.first, product.last, update.strip_rows
         strip = self._working(f, self.plan.threads * working.transposed, working.strip)
@@ -194,7 +196,7 @@ class StepPrinter:
             end = f.let(f"call i64 @llvm.smin.i64(i64 {f.calculated('add', i.index, rows)}, i64 {last})")
             self._strip(f, replace(product, first=i.index, last=end), update, strip)
 
-    def _strip(self, f: Function, product: Product, update: Update, strip: str) -> None:
+    def _strip(self, f: Function, product: Product, update: FusedUpdate, strip: str) -> None:
         """Print a product's rows into a strip, and the update of their weights."""
         n, first = product.n_columns, product.first
         before = f.let(f"sub i64 0, {f.calculated('mul', first, n)}")

@@ -35,7 +35,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Update:
+class FusedUpdate:
     """The update of a product's weights, strip by strip of rows, as soon as their gradient is computed.
 
     group: its calls, on flat vectors.  gradient: the flat vector that the product writes into.
@@ -62,7 +62,7 @@ class WorkUnit:
     phase: str
     calls: tuple[Call, ...]
     bias: Operand | None = None
-    update: Update | None = None
+    update: FusedUpdate | None = None
     done: tuple[tuple[int, int], ...] = ()
     by_library: bool = False
     by_columns: bool = False
@@ -90,7 +90,7 @@ class WorkUnit:
             rows, first, size = self.update.strip_rows, self.update.first, self.call.out.buffer.size
             parts.append(f"updates elements {first} to {first + size - 1} by {rows} rows at a time: {texts}")
         if self.done:
-            parts.append("but elements " + ", ".join(f"{start} to {end - 1}" for start, end in self.done))
+            parts.append("except elements " + ", ".join(f"{start} to {end - 1}" for start, end in self.done))
         if self.by_library:
             parts.append("by the library")
         if self.transposes:
