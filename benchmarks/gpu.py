@@ -22,6 +22,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def suite_passes(report: Path) -> bool:
         return True
     left_out = files_left_out(ROOT / "tests")
     for path, names in left_out.items():
-        print(f"left out: {path.name}, which imports {', '.join(sorted(names))}")
+        print(f"left out: {path.name}, which imports {', '.join(sorted(names))}", flush=True)
     # addopts is emptied: a GPU takes its turn in every row of a product, also in those marked full. First comes
     # what says most: every feature on the GPU beside the CPU.
     command = [sys.executable, "-m", "pytest", "tests/engines/cuda", "tests", "-q", "--tb=short", "-m", "gpu"]
@@ -129,23 +130,33 @@ def suite_passes(report: Path) -> bool:
 
 def files_left_out(folder: Path) -> dict[Path, set[str]]:
     """Return the test files in a folder that cannot be imported here, each with the packages that are missing."""
-    helpers = {path.stem: path for path in folder.rglob("*.py") if not path.name.startswith("test_")}
+    helpers = {path.stem: [path] for path in folder.rglob("*.py")}
+    helpers |= {path.name: list(path.glob("__init__.py")) for path in folder.rglob("*") if path.is_dir()}
     found = {path: missing_imports(path, helpers) for path in sorted(folder.rglob("test_*.py"))}
     return {path: names for path, names in found.items() if names}
 
 
-def missing_imports(path: Path, helpers: Mapping[str, Path], seen: frozenset[Path] = frozenset()) -> set[str]:
+def missing_imports(path: Path, helpers: Mapping[str, list[Path]], seen: frozenset[Path] = frozenset()) -> set[str]:
     """Return what a file imports as it is loaded, itself or by a helper, and what is not installed."""
     missing = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for name in {module.partition(".")[0] for module in modules}:
-            if name in helpers:
-                missing |= missing_imports(helpers[name], helpers, seen | {path}) if path not in seen else set()
-            elif importlib.util.find_spec(name) is None:
-                missing.add(name)
+    for name in imports(path):
+        if name not in helpers and importlib.util.find_spec(name) is None:
+            missing.add(name)
+        for helper in set(helpers.get(name, ())) - seen:
+            missing |= missing_imports(helper, helpers, seen | {path})
     return missing
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Return the packages that a file imports as it is loaded; what it tries, or imports from beside it, is not one."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return frozenset(name.partition(".")[0] for name in names)
 
 
 def open_questions() -> list[str]:

@@ -19,7 +19,7 @@ from peers.__main__ import main
 from peers.systems import SYSTEMS, load
 from peers.turns import ROOT, disagreement, measure
 from peers.worker import Job
-from peers.works import WORKS, Work, make_data, reference
+from peers.works import KEPT, WORKS, Work, make_data, reference
 
 QUICK = {"rounds": 1, "seconds": 0.001, "threads": 1, "pause": 0.0}
 INSTALLED = ("xpnet", "xpnet-calls", "numpy-plain", "numpy-inplace")
@@ -69,6 +69,12 @@ def test_command_measures_and_prints_its_file_again(tmp_path):
     for key in (3, 5):
         assert run.stdout.count(f"| {key}. {WORKS[key]} |") == 2  # once with times, once with ratios
     assert peers("--table", str(out)).stdout == run.stdout
+
+
+@pytest.mark.full
+def test_the_losses_that_are_kept_are_those_of_the_reference():
+    for work, losses in KEPT.items():
+        assert reference(work, make_data(work)) == pytest.approx(losses, rel=1e-9)
 
 
 @pytest.mark.parametrize("key", [key for key in WORKS if key not in (7, 10)])  # a float64 step of those takes long

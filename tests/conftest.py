@@ -20,7 +20,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores tha
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -33,8 +32,7 @@ from refusals import SAID, unsaid
 
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 
-EXECUTING = os.environ.get("XPNET_EXECUTING_CUDA", "")
-DRIVER = executing_cuda.activate(Path(EXECUTING)) if EXECUTING else None  # before anything imports CuPy
+DRIVER = executing_cuda.active()  # before anything imports CuPy
 LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
 
@@ -91,6 +89,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not GPU_REQUIRED and not isinstance(_real_gpu(), Backend):  # one skip says it for all: test_gpu_present.py
+        items[:] = [
+            item for item in items if not item.get_closest_marker("gpu") or item.path.name == "test_gpu_present.py"
+        ]
     if share := config.getoption("share"):
         config.hook.pytest_deselected(items=[item for item in items if not in_share(item.nodeid, share)])
         items[:] = [item for item in items if in_share(item.nodeid, share)]
@@ -136,6 +138,14 @@ def gpu() -> Backend:
     if GPU_REQUIRED:
         pytest.fail(f"XPNET_REQUIRE_GPU is set, but there is no GPU: {found}")
     pytest.skip(f"no GPU: {found}")
+
+
+@pytest.fixture
+def driver(gpu: Backend) -> executing_cuda.Driver:
+    """The driver of the executing CUDA, in the GPU's place; a skip on a device."""
+    if DRIVER is None:
+        pytest.skip("a device's driver has no switches and no counts")
+    return DRIVER
 
 
 @pytest.fixture

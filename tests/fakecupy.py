@@ -4,8 +4,8 @@ The module is the namespace and `ndarray` the array: it wraps a NumPy array and 
 `counts` says what a GPU would be asked: transfers, allocations, launches, and copies that CuPy makes unasked.
 Only the surface that xpnet may use exists here; any other name is an AttributeError.
 
-Calibrated against CuPy 14.2: its source, and the package itself without a device, over host memory (errors,
-keywords, contiguity). Never yet against a device: an opinion, until a run on a GPU calibrates the counts.
+Calibrated against CuPy 14.2: its source, and the package itself on the executing CUDA. Never yet against a device.
+It is for machines without CuPy, and for what cannot be counted there: reads, launches and hidden copies by their cause.
 Stricter on purpose: `dot` checks the shape of `out`, CuPy its size; `take` wants its indices on the device;
 reductions refuse NumPy arrays; masks and mixed indices are refused.
 """
@@ -270,6 +270,9 @@ class ndarray:
         if same and view.data == value.data:
             return  # CuPy too does nothing for `x[...] = x`, which is how `x[...] += 1` ends
         if _overlap(value, view):
+            if same and value.dtype == view.dtype and view.flags.c_contiguous:
+                view.fill(_np.nan)  # CuPy copies between ranges of memory that overlap: their numbers are undefined
+                return
             counts._copied("setitem", value._host)
         counts._add("launches", "copy")
         with _np.errstate(all="ignore"):

@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+# What CuPy 14.2 gives NVRTC with a text of xpnet's, beside the architecture and the folders of headers.
+NVRTC_OPTIONS = ("--fmad=false", "--std=c++17", "-ftz=true", "--device-as-default-execution-space")
 _BEFORE = """\
 extern "C" {  // of <math.h>, whose reading takes half of the time
   float fabsf(float); float sqrtf(float); float expf(float); float logf(float); float log1pf(float); float tanhf(float);

@@ -376,10 +376,13 @@ def test_the_functions_take_arrays_of_a_library():
 
 
 class OfAnotherDevice:
-    """An array of DLPack on a device that is neither a CPU nor a CUDA GPU."""
+    """An array of DLPack on a device that is neither a CPU nor a CUDA GPU.  kind: DLPack's number; 10 is ROCm."""
+
+    def __init__(self, kind=10):
+        self._kind = kind
 
     def __dlpack_device__(self):
-        return (10, 0)  # ROCm
+        return (self._kind, 0)
 
 
 ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
@@ -409,6 +412,12 @@ ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
         (
             lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(), LABELS),
             "OfAnotherDevice lies on a device",
+            "it must lie on the CPU or a CUDA GPU",
+            "copy it to the host first",
+        ),
+        (
+            lambda: xpnet.MLPRegressor().fit(OfAnotherDevice(13), LABELS),
+            "OfAnotherDevice lies in memory that CUDA moves",
             "it must lie on the CPU or a CUDA GPU",
             "copy it to the host first",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ class Hook:
 @pytest.fixture
 def cupy(monkeypatch):
     """The fake GPU, found where CuPy is looked for."""
+    monkeypatch.delenv("CUPY_ACCELERATORS", raising=False)  # so that it says that CUB allocates
     monkeypatch.setattr(fakecupy.cuda, "MemoryHook", Hook, raising=False)
     monkeypatch.setitem(sys.modules, "cupy", fakecupy)
     return fakecupy
@@ -65,14 +67,13 @@ def test_without_a_gpu_it_says_so_in_one_line(options, tmp_path):
 
 
 def test_all_checks_run_and_one_that_fails_is_named(cupy, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(gpu, "RESULTS", tmp_path)
-    monkeypatch.setattr(gpu, "suite_passes", lambda: True)  # the suite within the suite
+    monkeypatch.setattr(gpu, "suite_passes", lambda report: True)  # the suite within the suite
     monkeypatch.setattr(gpu, "counts_hold", lambda backend: 1 / 0)
-    assert gpu.main([]) == 1
+    assert gpu.main(["--out", str(tmp_path / "results")]) == 1
     said = capsys.readouterr()
     assert "ZeroDivisionError" in said.err
     assert said.out.startswith("Fake GPU, CuPy 14.2.0") and said.out.endswith("failed: launches and allocations\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["fake_gpu_calibration_fake-gpu.json"]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["fake_gpu_calibration_fake-gpu.json"]
 
 
 def test_calibration_finds_what_differs_and_nothing_else(cupy, tmp_path, capsys):
@@ -100,6 +101,14 @@ def test_calibration_finds_what_differs_and_nothing_else(cupy, tmp_path, capsys)
     }
     assert said["zeros"]["real"]["shape"] == [3, 2] and said["arange"]["real"]["error"] == "IndexError"
     assert "| zeros | values |" in capsys.readouterr().out
+
+
+def test_the_fake_gpu_is_as_cupy_is(driver, tmp_path, capsys):
+    """Against CuPy itself on the executing CUDA; without CUB, which only a device can run."""
+    import cupy
+
+    assert gpu.calibrate(cupy, tmp_path / "calibration.json"), capsys.readouterr().out
+    driver.complaints()
 
 
 @pytest.mark.full
@@ -139,24 +148,103 @@ def test_profile_of_work_without_a_gpu_has_no_kernels():
     assert not gpu.kernels_of(lambda: torch.ones(3).sum())
 
 
-def test_missing_packages_leave_out_the_files_that_import_them(monkeypatch, capsys):
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None if name == "sklearn" else "found")
-    asked = []
+class Process:
+    """Stands for a process that was started: it ends with a status, or takes longer than anybody waits."""
 
-    def run(command, **named):
-        asked.append((command, named))
-        return SimpleNamespace(returncode=0)
+    status = 0
 
-    monkeypatch.setattr(gpu.subprocess, "run", run)
-    assert gpu.suite_passes()
-    ((command, named),) = asked
-    left_out = {Path(part).name for part in command if part.startswith("--ignore=")}
-    assert "test_metrics.py" in left_out and "test_program.py" not in left_out
-    assert named["env"]["XPNET_REQUIRE_GPU"] == "1"
-    assert "not installed: sklearn; " in capsys.readouterr().out
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
-    assert gpu.suite_passes() and len(asked) == 1
+    def __init__(self, command, cwd, env):
+        self.command, self.env, self.signals = command, env, []
+        started.append(self)
+
+    def wait(self, seconds):
+        if self.status is None:
+            raise subprocess.TimeoutExpired(self.command, seconds)
+        return self.status
+
+    def send_signal(self, number):
+        self.signals.append(number)
+
+    def kill(self):
+        self.signals.append("kill")
+
+
+started = []
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    started.clear()
+    monkeypatch.setattr(gpu.subprocess, "Popen", Process)
+    return started
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """Nothing is missing; to find that out takes a second."""
+    monkeypatch.setattr(gpu, "files_left_out", lambda folder: {})
+
+
+def hide(monkeypatch, *packages):
+    """Let packages be missing, as on a machine that has never had them."""
+    find = gpu.importlib.util.find_spec
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None if name in packages else find(name))
+
+
+def test_files_that_import_what_is_missing_are_left_out(monkeypatch, processes, tmp_path, capsys):
+    """By their own imports, those of helpers among them: no list has to be kept."""
+    hide(monkeypatch, "polars", "nbformat", "sklearn", "xdist")
+    assert gpu.suite_passes(tmp_path / "report.xml")
+    (process,) = processes
+    left_out = {Path(part).name for part in process.command if part.startswith("--ignore=")}
+    assert {"test_metrics.py", "test_estimators.py"} <= left_out
+    assert not left_out & {"test_gpu.py", "test_executing_cuda.py", "test_network.py", "test_training.py"}
+    assert "left out: test_estimators.py, which imports " in capsys.readouterr().out
+    assert process.env["XPNET_REQUIRE_GPU"] == "1" and "-n" not in process.command
+    assert [process.command[process.command.index(flag) + 1] for flag in ("-m", "--time-limit")][1] == "60"
+    assert process.command.index("gpu") == process.command.index("-q") + 3
+
+
+def test_imports_are_found_in_helpers_and_not_within_functions(tmp_path):
+    for name, text in (
+        ("helper.py", "import absent_one.part\nimport json\n"),
+        ("test_a.py", "from helper import x\nfrom absent_two import y\n"),
+        ("test_c.py", "import test_d\nfrom package import x\n"),
+        ("test_d.py", "import test_c\nfrom package.part import y\n"),
+        ("package/__init__.py", "from .part import x\n"),
+        ("package/part.py", "import absent_three\n"),
+        (
+            "test_b.py",
+            "def f():\n    import absent_two\n\ntry:\n    import absent_one\nexcept ImportError:\n    pass\n",
+        ),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert gpu.files_left_out(tmp_path) == {tmp_path / "test_a.py": {"absent_one", "absent_two"}}
+
+
+@pytest.mark.parametrize("status", [1, 2, 4, 5])
+def test_a_run_that_failed_or_ran_no_test_fails(status, monkeypatch, processes, whole, tmp_path):
+    monkeypatch.setattr(Process, "status", status)
+    assert not gpu.suite_passes(tmp_path / "report.xml")
+
+
+def test_a_run_that_takes_too_long_is_ended_as_by_ctrl_c(monkeypatch, processes, whole, tmp_path, capsys):
+    monkeypatch.setattr(Process, "status", None)
+    assert not gpu.suite_passes(tmp_path / "report.xml")
+    assert processes[0].signals == [signal.SIGINT, "kill"]
+    assert "stopped after 200 s" in capsys.readouterr().out
+
+
+def test_without_pytest_no_test_is_run(monkeypatch, processes, tmp_path, capsys):
+    hide(monkeypatch, "pytest")
+    assert gpu.suite_passes(tmp_path / "report.xml") and not processes
     assert capsys.readouterr().out == "the tests were not run: pytest is not installed\n"
+
+
+def test_what_is_open_is_what_the_readme_says():
+    items = gpu.open_questions()
+    assert len(items) >= 4 and all(item.startswith("- ") and item.endswith((";", ".")) for item in items)
 
 
 @pytest.mark.parametrize("module", [xpnet_engine, xpnet_replay])

@@ -22,6 +22,7 @@ __all__ = ["Backend", "BackendUnavailable", "select_backend"]
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 MINIMUM_CUPY = 14
+BLOCK_BYTES = 1 << 24  # of a large array that are uploaded at a time
 _INSTALL = "for a CUDA GPU install CuPy 14 or newer: `pip install 'xpnet[cuda12]'` or `pip install 'xpnet[cuda13]'`"
 
 
@@ -52,7 +53,20 @@ class Backend:
 
     def to_device(self, array: Any, dtype: Any = None) -> Any:
         """Return `array` on this device in `dtype` (default: the backend's); copy it only if it is elsewhere."""
-        return self.xp.asarray(array, dtype=self.dtype if dtype is None else np.dtype(dtype))
+        dtype = self.dtype if dtype is None else np.dtype(dtype)
+        if self.device != "cpu" and isinstance(array, np.ndarray) and array.nbytes > BLOCK_BYTES:
+            return self._uploaded(array, dtype)
+        return self.xp.asarray(array, dtype=dtype)
+
+    def _uploaded(self, array: np.ndarray, dtype: np.dtype[Any]) -> Any:
+        """Upload block after block. CuPy would convert all of it at once, and page-lock as much memory for good."""
+        if not array.flags.c_contiguous and array.T.flags.c_contiguous:
+            return self._uploaded(array.T, dtype).T
+        target = self.xp.empty(array.shape, dtype=dtype)
+        n_rows = max(1, BLOCK_BYTES * len(array) // array.nbytes)
+        for start in range(0, len(array), n_rows):
+            target[start : start + n_rows].set(np.ascontiguousarray(array[start : start + n_rows], dtype=dtype))
+        return target
 
     def to_host(self, array: Any) -> np.ndarray:
         """Return `array` as a NumPy array; from a GPU this copies and waits for the device."""
@@ -128,8 +142,10 @@ def select_backend(device: str | None = None, dtype: Any = "float32") -> Backend
         if device != "auto":
             raise
         return _cpu(float_type, str(failure))
-    current = int(cupy.cuda.runtime.getDevice())
-    return Backend("cupy", "cuda", cupy, float_type, f"{gpu} answered the probe", current)
+    reason, current = f"{gpu} answered the probe", int(cupy.cuda.runtime.getDevice())
+    if float_type == np.float32 and os.environ.get("CUPY_TF32", "0") not in ("", "0"):
+        reason += "; CUPY_TF32 is set, so products outside of training steps round their inputs to TF32"
+    return Backend("cupy", "cuda", cupy, float_type, reason, current)
 
 
 def asked_device(device: str | None) -> tuple[str, str]:

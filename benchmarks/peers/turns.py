@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .works import Work, make_data, reference
+from .works import Work, expected_losses
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-3  # of a loss, relative to the float64 reference
@@ -217,7 +217,7 @@ def _set_up(
 ) -> dict[str, Any]:
     """Let every system check itself at a work; returns each one's answer, or why it failed."""
     systems: dict[str, Any] = {}
-    wanted = reference(work, make_data(work))
+    wanted = expected_losses(work)
     for name in names:
         systems[name] = {"seconds": []}
         answer = _attempt(workers, systems, name, do="set_up", work=asdict(work), seconds=seconds, threads=threads)

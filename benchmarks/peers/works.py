@@ -70,6 +70,8 @@ WORKS = {
 }
 # The works of each device by default, in their order, since time may run out: the widest is of no use on a CPU.
 WORKS_OF = {"cpu": (1, 2, 3, 4, 5, 6, 7), "cuda": (10, 5, 8, 9)}
+# What `reference` returned for the widest work: a step of it in float64 is 10^12 operations.
+KEPT = {WORKS[10]: {"loss_sum": 9.113241773375368, "loss_before": 3.362075019529845, "loss_after": 2.6936278963897244}}
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,11 @@ def reference(work: Work, data: Data, dtype: Any = np.float64) -> dict[str, floa
             D = D @ W
         parameters = updated[::-1]
     return {"loss_sum": loss_sum, "loss_before": loss_before, "loss_after": mean_loss(work, parameters, data)}
+
+
+def expected_losses(work: Work) -> dict[str, float]:
+    """Return what `reference` returns for a work, or has returned where it would take minutes."""
+    return KEPT.get(work) or reference(work, make_data(work))
 
 
 def _forward(work: Work, parameters: Parameters, X: np.ndarray) -> list[np.ndarray]:

@@ -28,6 +28,12 @@ HERE = Path(__file__).resolve().parent
 RUNTIME, COMPILER = "cupy_backends.cuda.api.runtime", "cupy.cuda.compiler"
 
 
+def active() -> Driver | None:
+    """Make this process use the executing CUDA if the environment variable XPNET_EXECUTING_CUDA names its folder."""
+    folder = os.environ.get("XPNET_EXECUTING_CUDA")
+    return activate(Path(folder)) if folder else None
+
+
 @cache
 def activate(folder: Path) -> Driver:
     """Make this process and its children use the executing CUDA that lies in a folder, in the place of any GPU."""

@@ -19,6 +19,7 @@ from xpnet.network.network import Network
 Array = Any
 PREDICTED = 8 * BATCH  # the most rows made dense, or copied to a GPU, at a time
 _KINDS = {1: "cpu", 2: "cuda"}  # kDLCPU and kDLCUDA of DLPack's DLDeviceType
+_OTHERS = {3: "in page-locked memory of the host (kDLCUDAHost)", 13: "in memory that CUDA moves (kDLCUDAManaged)"}
 
 
 def side_of(array: Any) -> str:
@@ -30,10 +31,8 @@ def side_of(array: Any) -> str:
         return "cpu"
     kind = int(array.__dlpack_device__()[0])
     if kind not in _KINDS:
-        raise TypeError(
-            f"{_name(array)} lies on a device of DLPack's kind {kind}; it must lie on the CPU or a "
-            "CUDA GPU: copy it to the host first"
-        )
+        place = _OTHERS.get(kind, f"on a device of DLPack's kind {kind}")
+        raise TypeError(f"{_name(array)} lies {place}; it must lie on the CPU or a CUDA GPU: copy it to the host first")
     return _KINDS[kind]
 
 

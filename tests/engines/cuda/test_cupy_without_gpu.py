@@ -38,7 +38,6 @@ memory_range = pytest.importorskip("cupy._core._memory_range", reason="this CuPy
 # Where a GPU answers, nothing that it could be asked to touch may lie in host memory.
 host_memory = pytest.mark.skipif(cupy.is_available(), reason="there is a GPU; these tests ask what CuPy does without")
 BATCHES = (32, 7, 2, 1)
-ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # options of every compilation of CuPy 14.2
 # The helpers before the kernels are not all needed by each text.
 QUIET = ("-diag-suppress=177",)
 
@@ -293,7 +292,7 @@ def compile_text(text, architecture):
     nvrtc = cupy.cuda.nvrtc
     program = nvrtc.createProgram(text, "generated.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (f"-arch={architecture}", *ADDED_BY_CUPY, *QUIET))
+        nvrtc.compileProgram(program, (f"-arch={architecture}", *hostcuda.NVRTC_OPTIONS, *QUIET))
     except nvrtc.NVRTCError:
         numbered = "\n".join(f"{i:>4} {line}" for i, line in enumerate(text.splitlines(), 1))
         pytest.fail(f"for {architecture}:\n{nvrtc.getProgramLog(program)}\n{numbered}", pytrace=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.engines.cuda.launching import Arguments, launcher
+from xpnet.engines.cuda.launching import Arguments, compiled, launcher
 from xpnet.engines.cuda.text import Kernel, blocks, cuda_source, gather_workers
 from xpnet.engines.engine import Engine
 from xpnet.engines.memory import BySize, Memory
@@ -27,12 +27,14 @@ class Cuda(Engine):
     """Runs a Program on a CUDA GPU by its launches.
 
     The arguments are those of `Memory`.  precision: of products, one of COMPUTE_TYPES; "fp64" in float64.
-    The kernels are compiled at their first use; CuPy keeps them for the process and on disk, by their text, which
-    Programs of other capacities share up to the length from which on sums are shared out. A batch size that the text
-    does not hold for is replayed.
+    CuPy keeps the compiled kernels on disk by their text, which Programs of other capacities share up to the length
+    from which on sums are shared out. A batch size that the text does not hold for is replayed.
     """
 
     name = "cuda"
+    # A sum of products is to round as the calls one by one do, of which no two are contracted. CuPy adds -ftz=true, by
+    # which float32 results below the normal numbers are 0.
+    OPTIONS = ("--fmad=false",)
 
     def __init__(
         self,
@@ -49,8 +51,7 @@ class Cuda(Engine):
         self._steps = BySize[BoundStep](program.capacity)
         self._data_types = {name: source.dtype for name, (source, _) in self.memory.data.items()}
         self._source = cuda_source(program, backend.dtype, self._data_types)
-        # A sum of products is to round as the calls one by one do, of which no two are contracted.
-        self._module = backend.xp.RawModule(code=self._source.text, options=("--fmad=false",))
+        self._module = compiled(backend.xp, self._source.text, self.OPTIONS)
         # Every kernel reaches every buffer through these three.
         self._memory_arguments = (owned, self.memory.floats, self.memory.uints)
         self._launcher = launcher(self.memory, precision)

@@ -75,7 +75,8 @@ class Prebound:
     def kernel(self, queue: Any, function: Any, n_blocks: int, arguments: Arguments) -> Callable[[], Any]:
         """Return the launch of a kernel."""
         launch, block = self._cuda.driver.launchKernel, (BLOCK, 1, 1)
-        return partial(launch, function.kernel.ptr, n_blocks, 1, 1, *block, 0, queue[0], arguments.address, 0)
+        address = getattr(function, "kernel", function).ptr  # a RawKernel has one, a Function is one
+        return partial(launch, address, n_blocks, 1, 1, *block, 0, queue[0], arguments.address, 0)
 
     def product(self, queue: Any, call: Call) -> Callable[[], Any]:
         """Return the call of a product; cuBLAS's matrices go by columns, so it is given the transpose of each."""
@@ -131,6 +132,19 @@ def launcher(memory: Memory, precision: str) -> Prebound | Wrapped:
             "another one, or none; install CuPy 14.2, or leave precision out"
         )
     return Wrapped(memory)
+
+
+def compiled(xp: Any, text: str, options: tuple[str, ...]) -> Any:
+    """Return the compiled module of a text, whose kernels `get_function` finds.
+
+    CuPy keeps what a `RawModule` has loaded until the process ends, so it is asked for the module itself, which is
+    unloaded when nobody holds it; where it has none to give, for a `RawModule`.
+    """
+    try:
+        compile_text = xp._core.core.compile_with_cache
+    except AttributeError:
+        return xp.RawModule(code=text, options=options)
+    return compile_text(text, options, prepend_cupy_headers=False)
 
 
 def takes(binding: Any, names: str) -> bool:
