@@ -53,6 +53,20 @@ def test_launches_go_to_the_stream_that_is_current(gpu):
     assert [array.tobytes() for array in found[0]] == [array.tobytes() for array in found[1]]
 
 
+def test_nvrtc_compiles_a_text_once(gpu, monkeypatch, tmp_path):
+    """For one sample, up to 256, up to 1,024 and more: of twelve capacities four."""
+    compiler, asked = gpu.xp.cuda.compiler, []
+    compile_program = compiler.compile_using_nvrtc
+    monkeypatch.setattr(
+        compiler, "compile_using_nvrtc", lambda *given, **n: asked.append(1) or compile_program(*given, **n)
+    )
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
+    network = network_of({"hidden": (4, 3)}, gpu)
+    for n in (1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1025):
+        network.forward(gpu.to_device(np.ones((6, n))))
+    assert len(asked) == len(list(tmp_path.glob("*.cubin"))) <= 4
+
+
 def test_every_capacity_has_its_own_places(gpu):
     """Engines of one text side by side, each with buffers of its own length."""
     network, cpu = network_of({}, gpu), network_of({}, xpnet.select_backend("cpu"))
