@@ -53,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         lines["cuda"] = f"driver {facts['cuda_driver']}, runtime {facts['cuda_runtime']}"
         lines["gpu"] = f"{facts['gpu']}, probe passed"
     try:
-        lines["device"] = f"{select_backend().device} (auto; set XPNET_DEVICE or --device to choose)"
+        device = select_backend().device
+        which = "auto" if device == "cpu" else "auto, for work enough"
+        lines["device"] = f"{device} ({which}; set XPNET_DEVICE or --device to choose)"
     except (ValueError, BackendUnavailable) as error:
         lines["device"] = f"none: {error}"
     for name, text in lines.items():

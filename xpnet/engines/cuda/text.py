@@ -62,7 +62,7 @@ class Kernel:
     """A printed launch.
 
     places: the starts of buffers that are arguments, behind m, as they depend on the capacity.
-    numbers: (call, operand) of the numbers that are its last arguments, as they depend on the batch length or capacity.
+    numbers: (call, operand) of the numbers that are its last arguments, as they depend on the batch length.
     """
 
     name: str
@@ -159,7 +159,7 @@ class _Printer:
             for group in launch.groups
             for step in group.steps
             for position, item in enumerate(self.program.calls[step.index].inputs)
-            if not isinstance(item, Operand) and self._is_argument(step.index, position)
+            if not isinstance(item, Operand) and self.sizes.varies(step.index, position)
         )
         pieces = [_piece(self._workers(group), _Body(self, group).lines()) for group in launch.groups]
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
@@ -167,11 +167,6 @@ class _Printer:
         arguments += [f"const {_number_type(self.program.calls[place[0]])} {_number_name(*place)}" for place in numbers]
         places = tuple(start for _, start in self._places)
         return Kernel(name, launch, places, numbers, _kernel_text(name, arguments, pieces))
-
-    def _is_argument(self, index: int, position: int) -> bool:
-        """Whether a number depends on the batch length, or is how far a counter goes, by the capacity and the seed."""
-        counter = self.program.calls[index].out.buffer
-        return self.sizes.varies(index, position) or (counter.kind, counter.form) == ("uint32", "scalar")
 
     def _may_be_number(self, index: int) -> bool:
         return all(self.sizes.extent(index, -1, axis) in ("1", "m") for axis in (0, 1))
@@ -192,7 +187,7 @@ class _Printer:
 
     def number(self, index: int, position: int) -> str:
         """A number of a call, in C."""
-        if self._is_argument(index, position):
+        if self.sizes.varies(index, position):
             return _number_name(index, position)
         call = self.program.calls[index]
         value = call.inputs[position]
