@@ -29,6 +29,8 @@ FEATURES: dict[str, dict] = {
     **{f"optimizer {name}": {"optimizer": name} for name in OPTIMIZERS},
     **{f"option {name}": {"options": {name: value}} for name, value in OPTIONS.items()},
     "all options": {"optimizer": "Adam", "options": OPTIONS},
+    "l2_summed": {"optimizer": "Adam", "options": {"l2_summed": 0.3}},
+    "l2_summed, weights, accumulate": {"options": {"l2_summed": 0.3}, "weighted": True, "accumulate": 3},
     "a long norm": {"hidden": (60, 20), "options": {"clip_norm": 0.1}},
     "weights": {"weighted": True},
     "weights, one output": {"weighted": True, "loss": "sigmoid_cross_entropy", "outputs": 1},
@@ -58,6 +60,7 @@ FEATURES: dict[str, dict] = {
 STRUCTURES = (
     *("activation log_softmax", "loss softmax_cross_entropy", "loss squared_error, one output", "optimizer NAdam"),
     *("option max_norm", "all options", "a long norm", "weights, one output", "accumulate, weights", "uint8"),
+    *("l2_summed", "l2_summed, weights, accumulate"),
     *("layer normalization", "dropout, batch normalization, Adam", "everything", "one layer, one input, one output"),
     *("one wide",),
 )

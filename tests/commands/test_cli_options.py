@@ -62,7 +62,7 @@ def by_hand(
     model = xpnet.Network(network.pop("layers"), backend=xpnet.select_backend("cpu"), **network)
     learning = {"epochs": EPOCHS, "batch_size": BATCH, "validation": validation} | learning
     learning["callbacks"] = [make(optimizer) for make in learning.get("callbacks", [])]
-    xpnet.train(model, training, optimizer, **learning)
+    xpnet.train(model, training, optimizer, keep_best=False, **learning)  # the command line keeps the last epoch
     return model
 
 

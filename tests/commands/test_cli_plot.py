@@ -180,7 +180,7 @@ def test_no_such_run(capsys):
         ),
         (
             lambda run: (run / "history.jsonl").write_text('{"a": 1}\n', encoding="utf-8"),
-            ["history.jsonl", "no records", "train again"],
+            ["history.jsonl", "line 1 is not a record", "train again"],
         ),
         (lambda run: (run / "history.jsonl").write_text('{"epoch": 0}\n', encoding="utf-8"), ["there must be a loss"]),
         (lambda run: (run / "history.jsonl").write_text("no\n{}\n", encoding="utf-8"), ["line 1 is not JSON"]),

@@ -19,7 +19,7 @@ from test_cli import json_lines, names, surroundings  # noqa: F401  a fixture th
 
 import xpnet
 from xpnet.cli import main
-from xpnet.training.checkpoint import load_checkpoint
+from xpnet.training.checkpoint import load_checkpoint, save_checkpoint
 
 CHECKOUT = Path(__file__).parents[2]
 ALL = [
@@ -237,3 +237,21 @@ def test_refusals_are_one_line(data, capsys, options, code, parts):
     says(line, *parts)
     assert "epochs" not in line or not more  # no word of a run that goes on
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept
+
+
+def test_a_resume_that_is_refused_leaves_no_model(data, capsys):
+    """The run was killed before it had one; what its checkpoint says of a callback is spoilt."""
+    assert main(["train", *data, *ALL, "--epochs", "2", "--quiet", "--out", "run"]) == 0
+    Path("run/model.safetensors").unlink()
+    path = Path("run/checkpoint.safetensors")
+    moment = load_checkpoint(path)
+    moment.progress.epoch, moment.history[-1:] = 2, []
+    moment.callbacks[0][1].clear()
+    save_checkpoint(path, moment)
+    capsys.readouterr()
+    assert main(["train", "--resume", "run"]) == 1
+    err = capsys.readouterr().err
+    assert "cannot be restored" in err and "Traceback" not in err
+    assert "model.safetensors" not in names("run")
+    assert main(["evaluate", "run"]) != 0
+    says(capsys.readouterr().err.strip(), "there is no model file", "run/model.safetensors")

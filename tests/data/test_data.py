@@ -632,6 +632,8 @@ def test_balanced_classes_weigh_the_same():
     ("class_weight", "parts"),
     [
         ("balansed", ["class_weight is 'balansed'", "did you mean 'balanced'?"]),
+        ({1: float("nan")}, ["class_weight[1] is nan", "finite number of at least 0", "class_weight={1: 1.0}"]),
+        ([1, -2.5, 1], ["class_weight[1] is -2.5", "of at least 0"]),
         ({3: 1.0}, ["class_weight has the label 3", "Y holds the labels 0 to 2", "leave it out"]),
         ({"a": 1.0}, ["the label 'a'", "0 to 2"]),
         ([1, 2], ["class_weight is (2,)", "it must be (3,)", "pass a dict"]),

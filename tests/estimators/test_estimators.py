@@ -588,6 +588,8 @@ def test_a_training_that_runs_away_is_said():
         ArithmeticError, "the loss with its penalty is inf in epoch 1", "lower learning_rate_init", "or alpha"
     ):
         MLPRegressor(alpha=1e308, random_state=0, learning_rate_init=1e-300).fit(IRIS_X, y)
+    with refusal(ArithmeticError, "the loss is", "iterations of lbfgs", "scale the features and the targets"):
+        MLPRegressor(solver="lbfgs", random_state=0).fit(1e300 * IRIS_X, y)
     with refusal(ValueError, "the loss is", "are not finite", "lower learning_rate_init, or scale the features"):
         MLPRegressor(solver="sgd", learning_rate_init=1e300, random_state=0, batch_size=50).partial_fit(IRIS_X, y)
 
@@ -610,6 +612,13 @@ def test_no_class_is_missing_where_samples_are_held_out(classes):
     model = MLPClassifier(early_stopping=True, max_iter=2, random_state=0)
     with pytest.warns(ConvergenceWarning):
         model.fit(X[: len(single)], single)
+
+
+def test_a_score_that_is_no_number_is_no_gain():
+    model = MLPClassifier(
+        scoring=lambda *_: float("nan"), early_stopping=True, n_iter_no_change=3, random_state=0, max_iter=50
+    )
+    assert model.fit(IRIS_X, IRIS_Y).n_iter_ == 4 and np.isnan(model.validation_scores_).all()
 
 
 def test_early_stopping_sees_the_validation():

@@ -3,6 +3,7 @@
 // The compiler instruments every access to memory (-fsanitize=thread, without its library): the driver's functions of
 // these names judge races and addresses. Threads that wait for each other run as fibers.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cassert>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "launch.h"
 
@@ -62,25 +64,44 @@ static inline dim3 at(long long i, dim3 n) {
   return {unsigned(i % n.x), unsigned(i / n.x % n.y), unsigned(i / n.x / n.y)};
 }
 
-// ---- threads of a block that wait for each other
-struct Fiber { ucontext_t context; std::unique_ptr<char[]> stack; bool done; dim3 index; long long thread; };
+// ---- threads of a block that wait for each other: contexts to begin with, then jumps, which make no system calls
+struct Fiber {
+  ucontext_t context;
+  jmp_buf waits;
+  std::unique_ptr<char[]> stack;
+  bool begun, done;
+  dim3 index;
+  long long thread;
+};
+static std::vector<Fiber> fibers;  // kept from block to block
 static Fiber* running;
-static ucontext_t home;
+static jmp_buf home;
 static const Entry* entered;
 static void* arguments;
-static void enter() { entered->call(entered->kernel, arguments); running->done = true; swapcontext(&running->context, &home); }
+static void enter() {
+  entered->call(entered->kernel, arguments);
+  running->done = true;
+  _longjmp(home, 1);
+}
+static void go_on(Fiber& fiber) {
+  if (_setjmp(home)) return;
+  if (fiber.begun) _longjmp(fiber.waits, 1);
+  fiber.begun = true;
+  setcontext(&fiber.context);
+}
 
 static void run_block(const Entry& entry, void* packed, const Launch& launch, long long first) {
   constexpr size_t size = 1 << 16;
   const long long n = (long long)blockDim.x * blockDim.y * blockDim.z;
-  std::unique_ptr<Fiber[]> fibers(new Fiber[n]);
+  if (fibers.size() < (size_t)n) fibers.resize(n);
   entered = &entry, arguments = packed;
   for (long long i = 0; i < n; i++) {
     Fiber& fiber = fibers[i];
-    fiber.done = false, fiber.index = at(i, blockDim), fiber.thread = first + i, fiber.stack.reset(new char[size]);
+    if (!fiber.stack) fiber.stack.reset(new char[size]);
+    fiber.begun = fiber.done = false, fiber.index = at(i, blockDim), fiber.thread = first + i;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get(), fiber.context.uc_stack.ss_size = size;
-    fiber.context.uc_link = &home;
+    fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, enter, 0);
   }
   for (bool any = true; any; executing_interval++) {  // from one barrier to the next
@@ -89,7 +110,7 @@ static void run_block(const Entry& entry, void* packed, const Launch& launch, lo
       running = &fibers[place(turn, launch.thread_stride, n)];
       if (running->done) continue;
       any = true, threadIdx = running->index, executing_thread = running->thread;
-      swapcontext(&home, &running->context);
+      go_on(*running);
     }
   }
 }
@@ -144,4 +165,6 @@ template <class... A> constexpr Entry entry_of(void (*kernel)(A...), bool waits)
 
 }  // namespace executing
 
-static inline void __syncthreads() { swapcontext(&executing::running->context, &executing::home); }
+static inline void __syncthreads() {
+  if (!_setjmp(executing::running->waits)) _longjmp(executing::home, 1);
+}

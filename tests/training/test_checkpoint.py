@@ -649,3 +649,78 @@ def test_records_hold_numbers_of_numpy(float64_cpu, tmp_path):
     record = read_history(path)[-1]
     assert (record["val_mine"], record["train_count"], record["val_none"]) == (0.5, 3, None)
     assert load_checkpoint(tmp_path / "run.checkpoint").history[-1]["val_mine"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [
+        (0, {"best": "low"}),
+        (0, {"best": float("nan")}),
+        (0, {"epoch": -1}),
+        (0, {"epoch": None}),
+        (0, {"weights": "shape"}),
+        (0, {"weights": "nan"}),
+        (1, {"best": None}),
+        (1, {"n_bad": 2.5}),
+        (2, {"start": "0"}),
+        (2, {"start": -3}),
+        (3, {"spent": []}),
+        (3, {"done": "7"}),
+        (4, {}),
+        (5, {"kept": 1}),
+    ],
+)
+def test_a_state_of_another_type_is_refused_before_anything_is_changed(float64_cpu, tmp_path, number, state):
+    class Own(Callback):
+        """Of a user, who checks nothing."""
+
+        def state(self):
+            return {"kept": {"deep": 1}}
+
+        def load_state(self, state):
+            self.kept = state["kept"]["deep"]
+
+    class OnResume(Own):
+        """Finds out only when it goes on."""
+
+        def load_state(self, state):
+            self.kept = state["kept"]
+
+        def on_resume(self, history):
+            self.kept["deep"]
+
+    path = tmp_path / "run.checkpoint"
+
+    def run(**resume):
+        optimizer = Adam(0.01)
+        network = Network([6, 3], backend=float64_cpu, seed=1)
+        before = network.owned.copy()
+        callbacks = [
+            EarlyStopping(3, "train_loss"),
+            ReduceOnPlateau(optimizer),
+            HistoryFile(tmp_path / "history.jsonl"),
+        ]
+        callbacks += [Budget(seconds=1000), Own(), OnResume(), Checkpoint(path)]
+        try:
+            xpnet.train(network, labelled(62), optimizer, epochs=3, batch_size=5, callbacks=callbacks, **resume)
+        finally:
+            changed.append((not np.array_equal(network.owned, before), optimizer.steps_done))
+
+    def spoil(facts, tensors):
+        found = facts["callbacks"][number][1]
+        found.update(state) if state else found.clear()
+        if "weights" in state:
+            kept = tensors["callbacks.0.weights"]
+            tensors["callbacks.0.weights"] = kept[1:] if state["weights"] == "shape" else np.full_like(kept, np.nan)
+
+    changed = []
+    run()
+    rewritten(path, spoil)
+    error = TypeError if number == 5 else ValueError
+    with pytest.raises(error) as raised:
+        run(resume=path)
+    assert changed == [(True, 39), (False, 0)]
+    if number == 4:
+        says(raised, "state of Own", "cannot be restored (KeyError", "start again without resume")
+    if "weights" in state:
+        says(raised, "weights are float64", "they must be finite numbers, float64", "start again without resume")

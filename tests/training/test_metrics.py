@@ -238,3 +238,13 @@ def test_predictions_that_are_not_finite_do_not_end_a_sound_training(tmp_path):
     assert history[-1]["stopped"] == "no better val_r2 in 2 epochs" and "chosen_epoch" not in history[-1]
     assert np.isfinite(history.column("train_loss")).all()
     assert '"val_r2": null' in (tmp_path / "history.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_no_scale_of_the_weights_changes_a_metric(name):
+    """Their sum, or a product of two, may leave the range of floats."""
+    rng = np.random.default_rng(0)
+    P, Y, w = rng.random((3, 200)), np.eye(3)[rng.integers(3, size=200)].T, rng.integers(1, 9, 200) / 8
+    expected = metrics.METRICS[name].function(P, Y, w)
+    for size in (2.0**1023, 2.0**-300, 2.0**-1060):
+        assert metrics.METRICS[name].function(P, Y, w * size) == pytest.approx(expected, rel=1e-13)

@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
             keep_epochs(arguments, run)
             model = run / runs.MODEL
-            ending = _model_saved_at_the_end(network, optimizer, model, report)
+            ending = _model_saved_at_the_end(network, optimizer, model)
             with _resume_told(arguments, run), interruption.listening(), ending:
                 if not arguments.quiet:
                     _announce(arguments, network, optimizer, data, run)
@@ -249,15 +249,17 @@ def _averaged(network: Network, optimizer: Optimizer) -> Iterator[None]:
 
 
 @contextmanager
-def _model_saved_at_the_end(network: Network, optimizer: Optimizer, path: Path, report: Report) -> Iterator[None]:
+def _model_saved_at_the_end(network: Network, optimizer: Optimizer, path: Path) -> Iterator[None]:
     """Save the weights reached so far as the model, whatever ends the training, a signal too.
 
-    The model of a resumed run stays if the end comes before its records are known.
+    But a run that was refused, or that diverged in its first epoch, leaves no untrained network for a model.
     """
+    has_ended = False
     try:
         yield
+        has_ended = True
     finally:
-        if report.records or not path.exists():
+        if has_ended or optimizer.steps_done > 0:
             with signals_ignored(), _averaged(network, optimizer):
                 network.save(path)
 

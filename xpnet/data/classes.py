@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.checks import check_option, check_whole
+from xpnet.checks import check_number, check_option, check_whole
 from xpnet.data.checks import PIECE, checked_labels
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def weights_by_class(
                 f"class_weight has the label {unknown[0]!r}; Y holds the labels 0 to {n_classes - 1}; leave it out"
             )
         for label, weight in class_weight.items():
-            per_class[label] = weight
+            per_class[label] = _class_weight(int(label), weight)
     else:
         per_class = np.asarray(class_weight, np.float64)
         if per_class.shape != (n_classes,):
@@ -98,7 +98,12 @@ def weights_by_class(
                 f"class_weight is {per_class.shape}; it must be ({n_classes},), one weight a class; "
                 "pass a dict to name some of them"
             )
+        per_class = np.array([_class_weight(label, weight) for label, weight in enumerate(per_class.tolist())])
     return per_class[labels] * (1.0 if weights is None else weights)
+
+
+def _class_weight(label: int, weight: Any) -> float:
+    return check_number(f"class_weight[{label}]", weight, at_least=0, example=f"class_weight={{{label}: 1.0}}")
 
 
 def stratified(order: NDArray[Any], labels: NDArray[Any], n_chosen: int, on_both_sides: bool = False) -> NDArray[Any]:

@@ -10,13 +10,13 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.program.calls import Buffer, Constant, Operand, Program
 
-_KEPT_BATCH_SIZES = 8  # besides the full batch; an epoch needs one for its last step
+_KEPT_BATCH_SIZES = 64  # besides the full batch: predictions come in many sizes
 
 T = TypeVar("T")
 
 
 class BySize(Generic[T]):
-    """Keep a value for each batch size: for the full batch and a few others."""
+    """Keep a value for each batch size: for the full batch, and for the others used last."""
 
     def __init__(self, full: int) -> None:
         self._full = full
@@ -24,11 +24,13 @@ class BySize(Generic[T]):
 
     def get(self, batch: int, make: Callable[[int], T]) -> T:
         """Return the value for that batch size; `make(batch)` makes it where it is missing."""
-        if batch not in self._made:
+        found = self._made.pop(batch, None)
+        if found is None:
             if len(self._made) > _KEPT_BATCH_SIZES:
                 del self._made[next(size for size in self._made if size != self._full)]
-            self._made[batch] = make(batch)
-        return self._made[batch]
+            found = make(batch)
+        self._made[batch] = found  # behind all others: the first is the one to go
+        return found
 
 
 class Memory:
@@ -62,6 +64,11 @@ class Memory:
         self.keys = self.uints[: program.n_keys]
         # The recorder lays slots and results side by side, behind the state.
         self.slots, self.results = self._side_by_side(program.slots), self._side_by_side(program.results)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the two arenas."""
+        return int(self.floats.nbytes + self.uints.nbytes)
 
     @property
     def gathers(self) -> tuple[tuple[str, Buffer], ...]:

@@ -221,11 +221,11 @@ class StopRule(Callback):
         if not settings.early_stopping or score is None:
             before = settings.best_loss_
             settings.best_loss_ = min(before, settings.loss_)
-            return not settings.loss_ > before - settings.tol
+            return bool(settings.loss_ <= before - settings.tol)
         before = settings.best_validation_score_
         if score > before:
             settings.best_validation_score_, self._best = score, network.owned.copy()
-        return not score < before + settings.tol
+        return score >= before + settings.tol  # NaN is no gain
 
     def on_train_end(self, network: Network) -> None:
         if self._best is not None:
@@ -310,6 +310,11 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.nda
     function = Gradient(network, dataset, settings.alpha, _mean(weights))
     found = minimize(function, start, method="L-BFGS-B", jac=True, options=options)
     network.parameters.flat[...] = backend.to_device(found.x)
+    if not math.isfinite(found.fun):
+        raise TrainingDiverged(
+            f"the loss is {found.fun} after {found.nit} iterations of lbfgs; scale the features and the targets, as "
+            "StandardScaler does"
+        )
     settings.n_iter_, settings.loss_ = min(int(found.nit), settings.max_iter), float(found.fun)
     if found.status != 0:
         warnings.warn(

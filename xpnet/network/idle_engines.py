@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 from xpnet.engines.engine import Engine
 
-_KEPT = 8
+# Predictions of all sizes need a dozen for each way to predict. Of large ones few are kept.
+_KEPT, _MOST, _MOST_BYTES = 8, 64, 1 << 26
 
 
 class IdleEngines:
@@ -23,7 +25,14 @@ class IdleEngines:
         engine = self._take(key) or make()
         yield engine
         self._idle.append((key, engine))
-        del self._idle[:-_KEPT]
+        self._trim()
+
+    def _trim(self) -> None:
+        """Let the engines go that were not used for longest: all but 64 of 64 MiB, or 8 of whatever size."""
+        if len(self._idle) > _KEPT:
+            sizes = [engine.memory.nbytes for _, engine in reversed(tuple(self._idle))]
+            fitting = sum(total <= _MOST_BYTES for total in accumulate(sizes))
+            del self._idle[: -max(_KEPT, min(fitting, _MOST))]
 
     def _take(self, key: Any) -> Engine | None:
         for entry in tuple(self._idle):

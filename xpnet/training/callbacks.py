@@ -118,7 +118,7 @@ class HistoryFile(Callback):
         return {"start": self._start}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._start = state["start"]
+        self._start = check_whole("start", state["start"], at_least=0)
 
 
 class ReduceOnPlateau(Callback):
@@ -175,7 +175,7 @@ class ReduceOnPlateau(Callback):
         return {"best": self._best, "n_bad": self._n_bad}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._best, self._n_bad = state["best"], state["n_bad"]
+        self._best, self._n_bad = _real(state["best"]), check_whole("n_bad", state["n_bad"], at_least=0)
 
 
 class KeepBest(Callback):
@@ -198,9 +198,11 @@ class KeepBest(Callback):
     def _forget(self) -> None:
         self._best, self._epoch, self._is_over = math.inf, 0, False
         self._weights: Any = None  # on the device
+        self._network: Any = None
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
         self._forget()
+        self._network = network
 
     def on_measured(self, record: Record, network: Network) -> str | None:
         value = sign_of(self.monitor) * measure_of(record, self.monitor)
@@ -221,14 +223,18 @@ class KeepBest(Callback):
     def on_train_end(self, network: Network) -> None:
         if self._is_over and self._weights is not None:
             network.owned[...] = self._weights
-        self._weights = None
+        self._weights = self._network = None
 
     def state(self) -> dict[str, Any]:
         state = {"best": self._best, "epoch": self._epoch}
         return state if self._weights is None else {**state, "weights": self._weights}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._best, self._epoch, self._weights = state["best"], state["epoch"], state.get("weights")
+        weights = state.get("weights")
+        if weights is not None:
+            check_owned(self._network, weights)
+        self._best, self._epoch = _real(state["best"]), check_whole("epoch", state["epoch"], at_least=0)
+        self._weights = weights
 
 
 class EarlyStopping(KeepBest):
@@ -305,4 +311,20 @@ class Budget(Callback):
         return {"spent": self._elapsed(), "done": self._done}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._spent, self._done = state["spent"], state["done"]
+        self._spent, self._done = _real(state["spent"]), check_whole("done", state["done"], at_least=0)
+
+
+def check_owned(network: Network, weights: Any) -> None:
+    """Refuse kept weights that are not finite or not this network's."""
+    owned, backend = network.owned, network.backend
+    if weights.shape != owned.shape or weights.dtype != owned.dtype or not np.isfinite(backend.to_host(weights)).all():
+        raise ValueError(
+            f"weights are {weights.dtype} {weights.shape}; they must be finite numbers, {owned.dtype} {owned.shape}"
+        )
+
+
+def _real(value: Any) -> float:
+    """Return a number of a state, which may be infinite."""
+    if math.isnan(value):
+        raise ValueError("NaN")
+    return float(value)

@@ -250,7 +250,7 @@ def load_states(callbacks: Sequence[Callback], moment: Moment, backend: Backend)
         }
         try:
             callback.load_state(state | arrays)
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever a callback of a user's own may raise
             raise ValueError(
                 f"the checkpoint's state of {name} cannot be restored ({type(error).__name__}: {error}); "
                 "start again without resume"

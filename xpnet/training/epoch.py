@@ -181,19 +181,19 @@ class Runner:
         if self._rng is not None:
             try:
                 self._rng.bit_generator.state = moment.progress.order
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError):
                 raise ValueError(
                     "the checkpoint's random state belongs to another generator; start again without resume"
                 ) from None
         load_states(self._callbacks, moment, self._network.backend)
+        for callback in self._callbacks:
+            callback.on_resume(History(moment.history))
         self._network.owned[...], self._last_good[...] = owned, last_good
         self._optimizer.restore(now)
         self._optimizer.attach(self._network, self.engine)
         if moment.lr is not None:
             self._optimizer.lr = moment.lr
         self._last_state, self.progress = last_state, replace(moment.progress)
-        for callback in self._callbacks:
-            callback.on_resume(History(moment.history))
 
     def _check_losses(self, losses: np.ndarray) -> None:
         """Remember the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""

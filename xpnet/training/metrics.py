@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import check_option, check_whole
+from xpnet.checks import by_their_mean, check_option, check_whole
 
 Array = Any
 AVERAGES = ("binary", "macro", "micro", "weighted")
@@ -25,7 +25,7 @@ def accuracy(P: Array, Y: Array, weights: Array = None, *, threshold: float | st
 
     threshold: of a single output; "base_rate" for the mean of Y.
     """
-    counts = confusion_matrix(P, Y, weights, threshold=threshold)
+    counts = confusion_matrix(P, Y, _relative(weights), threshold=threshold)
     return float(np.trace(counts) / counts.sum())
 
 
@@ -34,7 +34,7 @@ def top_k_accuracy(P: Array, Y: Array, weights: Array = None, *, k: int = 2) -> 
 
     k: from 1 to n_outputs, of which there are at least 2.
     """
-    P, Y, w = _checked(P, Y, weights)
+    P, Y, w = _checked(P, Y, _relative(weights))
     true, n_classes = _true_class(Y), len(Y)
     k = check_whole("k", k, at_least=1)
     if n_classes == 1 or k > n_classes:
@@ -54,7 +54,7 @@ def roc_auc(P: Array, Y: Array, weights: Array = None) -> float:
     NaN where an output has no sample of its class, or none of the others. Several yes-or-no outputs may be given too.
     Source: Fawcett (2006), An introduction to ROC analysis.
     """
-    P, Y, w = _checked(P, Y, weights)
+    P, Y, w = _checked(P, Y, _relative(weights))
     if not ((Y == 0.0) | (Y == 1.0)).all():
         raise ValueError("Y holds numbers other than 0 and 1; roc_auc needs classes: Dataset.from_labels(X, labels)")
     return float(np.mean([_binary_auc(p, y, w) for p, y in zip(P, Y, strict=True)]))
@@ -99,7 +99,7 @@ def r2(P: Array, Y: Array, weights: Array = None) -> float:
 
     An output that is constant in Y gives 1 where the predictions are right, else 0. NaN for a single sample.
     """
-    P, Y, w = _checked(P, Y, weights)
+    P, Y, w = _checked(P, Y, _relative(weights))
     if Y.shape[1] < 2:
         return float("nan")
     residual = (Y - P) ** 2 @ w
@@ -113,13 +113,13 @@ def r2(P: Array, Y: Array, weights: Array = None) -> float:
 
 def mean_absolute_error(P: Array, Y: Array, weights: Array = None) -> float:
     """Return the mean of |P - Y| over samples and outputs."""
-    P, Y, w = _checked(P, Y, weights)
+    P, Y, w = _checked(P, Y, _relative(weights))
     return _mean(abs(P - Y).mean(axis=0), w)
 
 
 def mean_squared_error(P: Array, Y: Array, weights: Array = None) -> float:
     """Return the mean of (P - Y)^2 over samples and outputs."""
-    P, Y, w = _checked(P, Y, weights)
+    P, Y, w = _checked(P, Y, _relative(weights))
     return _mean(((P - Y) ** 2).mean(axis=0), w)
 
 
@@ -147,6 +147,12 @@ METRICS = {
     "mean_absolute_error": Metric(mean_absolute_error, lower_is_better=True),
     "mean_squared_error": Metric(mean_squared_error, lower_is_better=True),
 }
+
+
+def _relative(weights: Array) -> Array:
+    """Return weights that count by their mean, whose sums and products stay within the range of floats."""
+    w = None if weights is None else np.asarray(weights, np.float64)
+    return by_their_mean(w) if w is not None and w.size and np.isfinite(w).all() else w
 
 
 def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -200,7 +206,7 @@ def _binary_auc(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
 
 def _counts(P: Array, Y: Array, weights: Array, threshold: float | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return for each class the weight of samples correctly predicted as it, predicted as it, and of it."""
-    C = confusion_matrix(P, Y, weights, threshold=threshold)
+    C = confusion_matrix(P, Y, _relative(weights), threshold=threshold)
     return np.diagonal(C), C.sum(axis=0), C.sum(axis=1)
 
 
