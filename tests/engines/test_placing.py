@@ -76,13 +76,17 @@ def test_a_gpu_is_probed_only_where_it_repays(gpu_here, monkeypatch):
     assert found.device == "cpu" and found.reason.startswith("CuPy is not installed")
 
 
-def test_a_network_is_placed_by_a_step_of_32_samples(gpu_here, monkeypatch):
+def test_a_network_is_placed_by_a_step_of_32_samples(gpu_here, monkeypatch, tmp_path):
     assert [Network(sizes).backend.device for sizes in ([2, 9, 6, 2], [784, 100, 200, 10])] == ["cpu", "cuda"]
     network = Network([784, 100, 200, 10], device="auto", dtype="float64")
     assert (network.backend.device, network.backend.dtype, network.device_is_open) == ("cuda", np.float64, True)
     assert Network([2, 3], device="cuda:1").backend.number == 1 and not Network([2, 3], device="cpu").device_is_open
     monkeypatch.setenv("XPNET_DEVICE", "cpu")
     assert Network([784, 100, 200, 10]).backend.device == "cpu" and not Network([2, 3]).device_is_open
+    network.save(tmp_path / "m")
+    assert Network.load(tmp_path / "m").backend.device == "cpu"
+    loaded = Network.load(tmp_path / "m", device="cuda", dtype="float64")
+    assert (loaded.backend.device, loaded.backend.dtype) == ("cuda", np.float64)
     with refusal(ValueError, "backend is cpu", "device is 'cuda'", "a backend has both", "pass backend="):
         Network([2, 3], backend=xpnet.select_backend("cpu"), device="cuda")
 

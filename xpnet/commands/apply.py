@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-import xpnet
-from xpnet.backend import DTYPES, select_backend
+from xpnet.backend import DTYPES, asked_device
 from xpnet.checks import check_option
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, add_device, check_writable
@@ -96,7 +95,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     run = Path(arguments.directory)
     config = runs.read_config(run)
-    network = Network.load(run / runs.MODEL, backend_of(arguments, config))
+    network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     table = preprocessing_of(run, config)
     _check_table(arguments, network, table)
     for part, dataset in _parts(arguments, config, network, table).items():
@@ -144,7 +143,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"--out {error}") from None
     check_writable("--out", arguments.out)
-    network = Network.load(run / runs.MODEL, backend_of(arguments, config))
+    network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     _check_table(arguments, network, table)
     if table is not None:
         frame = _raw_rows(arguments, table)
@@ -217,8 +216,9 @@ def _counted(n: int) -> str:
     return f"{n} prediction{'s' * (n != 1)}"
 
 
-def backend_of(arguments: argparse.Namespace, config: dict[str, Any]) -> xpnet.Backend:
-    """Return the backend of the device asked for now, with the float type of the run."""
+def place_of(arguments: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the device asked for now and the float type of the run, as `Network.load` takes them."""
+    asked_device(arguments.device)  # refuses what the environment says before the file is read
     stored = config.get("backend")
     dtype = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"
-    return select_backend(arguments.device, check_option("dtype of the run", dtype, DTYPES))
+    return {"device": arguments.device, "dtype": check_option("dtype of the run", dtype, DTYPES)}

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Backend, select_backend
+from xpnet.backend import Backend
 from xpnet.commands import runs
-from xpnet.commands.apply import backend_of
+from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import UsageError, name_list, whole
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.loop_options import add_accumulate, add_batch_size
@@ -108,14 +108,14 @@ def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network
     if not path.exists():
         raise FileNotFoundError(f"{path} is neither a run directory nor a model file; `xpnet train` makes both")
     if not is_run:
-        return arguments, Network.load(path, select_backend(arguments.device, arguments.dtype)), False
+        return arguments, Network.load(path, device=arguments.device, dtype=arguments.dtype), False
     config = runs.read_config(path)
     apply_config(command, path / runs.CONFIG, all_known=False)
     of_run = argparse.Namespace(**vars(command.parse_args([])) | {name: getattr(arguments, name) for name in BESIDE})
     weighted = any(
         config[part].get(key) is not None for part, key in (("data", "weights"), ("options", "class-weight"))
     )
-    return of_run, Network.load(path / runs.MODEL, backend_of(arguments, config)), weighted
+    return of_run, Network.load(path / runs.MODEL, **place_of(arguments, config)), weighted
 
 
 def _text(name: str, program: Program, backend: Backend, scales: dict[str, float | None], threads: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnet import plots
 from xpnet.commands import runs
-from xpnet.commands.apply import backend_of
+from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import add_device, option
 from xpnet.commands.data import load_again
 from xpnet.commands.pictures import write_pictures
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(
             f"{directory} has no {runs.MODEL}, it has not ended; `xpnet train --resume {directory}` continues it"
         )
-    network = Network.load(directory / runs.MODEL, backend_of(arguments, config))
+    network = Network.load(directory / runs.MODEL, **place_of(arguments, config))
     table = preprocessing_of(directory, config)
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
     out = directory if arguments.out is None else Path(arguments.out)

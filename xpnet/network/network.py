@@ -168,17 +168,24 @@ class Network:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], backend: Backend | None = None, functions: Mapping[str, Any] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        backend: Backend | None = None,
+        functions: Mapping[str, Any] | None = None,
+        *,
+        device: str | None = None,
+        dtype: Any = None,
     ) -> Network:
         """Read a network that `save` wrote, on any backend and in its dtype.
 
+        backend, device, dtype: as for a new network.
         functions: its `CustomActivation` and `CustomLoss` values, by name.
         Raises FileNotFoundError, or ValueError for a truncated or foreign file, or a missing function.
         """
         check_path("path", path, 'Network.load("model.safetensors")')
         architecture, tensors, inputs = load_model(path, functions)
         network = cls.__new__(cls)
-        network._set_up(architecture, backend)
+        network._set_up(architecture, backend, device, dtype)
         network.inputs = inputs
         _check_range(path, tensors, network.backend.dtype)
         _fill(network, tensors.items())
