@@ -5,7 +5,8 @@ NVIDIA's runtime statically is rebuilt. NVRTC compiles each CUDA text, xpnet's a
 the C++ compiler makes of it what runs. It cannot tell times, cuBLAS's rounding and choices, what CUB does, nor what
 happens at once on a device.
 
-`python -m executing_cuda.build FOLDER` builds it; `activate(FOLDER)`, before CuPy is imported, lets a process use it.
+`python -m executing_cuda.build FOLDER`, in tests/ and with the extra gpu-check, builds it; `activate(FOLDER)`, before
+CuPy is imported, lets a process use it. `XPNET_EXECUTING_CUDA=FOLDER pytest -m gpu` runs the tests of a GPU on it.
 """
 
 from __future__ import annotations
