@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from xpnet.training.records import (
     History,
     Moment,
     Record,
+    is_last,
     json_line,
     loss_to_watch,
     measure_of,
@@ -312,6 +313,19 @@ class Budget(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._spent, self._done = _real(state["spent"]), check_whole("done", state["done"], at_least=0)
+
+
+def report(callbacks: Sequence[Callback], record: Record, reason: str | None, network: Network, n_epochs: int) -> None:
+    """Show a record to the callbacks, which may end the training, complete it, and report it to them."""
+    reasons = [reason, *(callback.on_measured(record, network) for callback in callbacks)]
+    stopped = next((text for text in reasons if text is not None), None)
+    if stopped is not None:
+        record["stopped"] = stopped
+    if is_last(record, n_epochs):
+        for callback in callbacks:
+            callback.on_last_record(record)
+    for callback in callbacks:
+        callback.on_epoch_end(record, network)
 
 
 def check_owned(network: Network, weights: Any) -> None:

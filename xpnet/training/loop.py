@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
-from xpnet.training.callbacks import Callback, KeepBest
+from xpnet.training.callbacks import Callback, report
 from xpnet.training.checkpoint import moment_of
 from xpnet.training.epoch import Runner, TrainingDiverged
 from xpnet.training.evaluation import Evaluator, Validator
 from xpnet.training.optimizers import Optimizer
-from xpnet.training.options import Prepared, TrainOptions, prepare
+from xpnet.training.options import Prepared, TrainOptions, best_of, prepare
 from xpnet.training.placing import run_facts
 from xpnet.training.progress import progress_of
 from xpnet.training.records import History, Moment, Record, is_last
@@ -82,19 +82,14 @@ def train(
     options = TrainOptions(
         epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, moment
     )
-    chooses = any(isinstance(callback, KeepBest) for callback in options.callbacks)
-    best = [KeepBest()] if keep_best and validation is not None and not chooses else []
-    if moment is not None and not any(name == "KeepBest" for name, _ in moment.callbacks):
-        best = []  # of a run that kept none, as those of xpnet 0.1
-    options = replace(options, callbacks=(*options.callbacks, *best, *progress_of(progress)))
-    return History(_checked(network, dataset, optimizer, options))
+    callbacks = (*options.callbacks, *best_of(options, keep_best), *progress_of(progress))
+    return History(_checked(network, dataset, optimizer, replace(options, callbacks=callbacks)))
 
 
 def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: Any) -> Iterator[Record]:
     """Yield the record of each epoch when it is over: the generator under `train`, with the same options.
 
-    Checks everything at the call, not at the first `next`.
-    keep_best and progress are of `train` alone: callbacks, `KeepBest` among them.
+    Checks everything at the call, not at the first `next`. keep_best and progress are of `train` alone.
     """
     return _checked(network, dataset, optimizer, TrainOptions(**options))
 
@@ -124,7 +119,7 @@ def _epochs(
             callback.on_train_begin(network, options.epochs, settings.n_steps)
         if moment is None:
             history = [record_of(0, untrained.evaluate()["loss"], 0, 0.0, 0)]
-            _report(history[0], None, network, options)
+            report(options.callbacks, history[0], None, network, options.epochs)
             runner.pause(history)
         else:
             history = moment.history_of(options.epochs)
@@ -140,7 +135,7 @@ def _epochs(
             loss = progress.loss / progress.weight
             history.append(record_of(progress.epoch, loss, progress.step, progress.seconds, before))
             runner.begin(progress.epoch + 1)
-            _report(history[-1], reason, network, options)
+            report(options.callbacks, history[-1], reason, network, options.epochs)
             runner.pause(history)
             yield history[-1]
 
@@ -149,19 +144,6 @@ def _validated(validator: Validator | None) -> Record:
     """Return the measures of the validation set under a record's names."""
     measured = {} if validator is None else validator.evaluate()
     return {f"val_{name}": value for name, value in measured.items() if name not in ("n", "correct")}
-
-
-def _report(record: Record, reason: str | None, network: Network, options: TrainOptions) -> None:
-    """Show a record to the callbacks, which may end the training, complete it, and report it to them."""
-    reasons = [reason, *(callback.on_measured(record, network) for callback in options.callbacks)]
-    stopped = next((text for text in reasons if text is not None), None)
-    if stopped is not None:
-        record["stopped"] = stopped
-    if is_last(record, options.epochs):
-        for callback in options.callbacks:
-            callback.on_last_record(record)
-    for callback in options.callbacks:
-        callback.on_epoch_end(record, network)
 
 
 def _bytes(senders: Iterable[Any]) -> int:

@@ -17,7 +17,7 @@ from xpnet.engines.choice import FULL, blas_threads, check_precision, choose_eng
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
-from xpnet.training.callbacks import Callback
+from xpnet.training.callbacks import Callback, KeepBest
 from xpnet.training.checkpoint import check_resume, moment_of
 from xpnet.training.evaluation import check_compatible, check_metrics
 from xpnet.training.optimizers import Optimizer
@@ -69,6 +69,17 @@ class TrainOptions:
         check_batch_size(self.batch_size)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def best_of(options: TrainOptions, keep_best: bool) -> list[Callback]:
+    """Return the callback that keeps the best weights, where there is a validation and nothing else keeps weights."""
+    chooses = any(isinstance(callback, KeepBest) for callback in options.callbacks)
+    if not keep_best or options.validation is None or chooses:
+        return []
+    moment = options.resume
+    if isinstance(moment, Moment) and not any(name == "KeepBest" for name, _ in moment.callbacks):
+        return []  # a run that kept none, as those of xpnet 0.1
+    return [KeepBest()]
 
 
 def check_batch_size(found: Any) -> None:
