@@ -398,3 +398,29 @@ def test_whole_numbers_beyond_all_floats_are_refused(tmp_path):
     with pytest.raises(ValueError) as error:
         fit(files.read_table(tmp_path / "t.csv"), ["y"])
     assert len(str(error.value)) < 300 and "'a' " in str(error.value)
+
+
+class Name(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_names_are_not_compared_with_one_another():
+    """The comparisons grow with the columns, not with their square."""
+    names, n = [Name(f"c{i}") for i in range(200)], 200
+    rows = pd.DataFrame(np.random.default_rng(0).random((3, n + 1)), columns=[*map(str, names), "y"])
+    Name.compared = 0
+    table = fit(rows, ["y"], names[100:])
+    named = Preprocessing(
+        tuple(columns.Numeric(Name(column.name), column.mean, column.deviation) for column in table.columns),
+        table.target,
+        tuple(names[100:]),
+    )
+    assert named.transform(rows).shape == (100, 3)
+    assert 0 < Name.compared < 10 * n
