@@ -58,6 +58,16 @@ def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str
     )
 
 
+def refuse_masked(**arrays: Any) -> None:
+    """Refuse masked arrays of NumPy's that hide values, which would be used as if they were shown."""
+    for name, array in arrays.items():
+        if isinstance(array, np.ma.MaskedArray) and (n_hidden := int(np.ma.getmaskarray(array).sum())):
+            raise ValueError(
+                f"{name} is a masked array that hides {n_hidden} value{'s' * (n_hidden > 1)}; all must be numbers to "
+                f"use; fill them in with {name}.filled(value), or leave these samples out"
+            )
+
+
 def check_whole(argument: str, found: Any, at_least: int) -> int:
     """Return `found` as an int; raises TypeError if it is not a whole number, ValueError if it is too small."""
     try:

@@ -28,12 +28,18 @@ _DEPTH = 50  # of JSON
 
 def read_whole(path: str | os.PathLike[str], at_most: int = AT_MOST) -> bytes:
     """Return the content of a regular file; raises OSError for any other kind, ValueError above `at_most` bytes."""
+    n_bytes = check_regular(path)
+    if n_bytes > at_most:
+        raise ValueError(f"{path} has {n_bytes} bytes; it may have at most {at_most}; name another file")
+    return Path(path).read_bytes()
+
+
+def check_regular(path: str | os.PathLike[str]) -> int:
+    """Return the size of a regular file in bytes; raises OSError for any other kind, which may never end."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is {_kind(found)}; it must be a regular file; copy its content into one")
-    if found.st_size > at_most:
-        raise ValueError(f"{path} has {found.st_size} bytes; it may have at most {at_most}; name another file")
-    return Path(path).read_bytes()
+    return found.st_size
 
 
 def parse_json(text: str | bytes) -> Any:

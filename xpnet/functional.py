@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.checks import check_whole
+from xpnet.checks import check_whole, refuse_masked
 from xpnet.kernels.activations import sigmoid, sigmoid_backward
 from xpnet.kernels.affine import affine, affine_backward
 from xpnet.kernels.losses import squared_error
@@ -182,6 +182,7 @@ def _needed(model: Model, key: str, call: str) -> Any:
 
 def _floats(x: Array) -> Array:
     """Return `x` as an array of float32 or float64; numbers, lists and integers become float64 on the host."""
+    refuse_masked(x=x)
     if isinstance(x, (int, float, list, tuple, np.number)):
         x = np.asarray(x)
     kind = getattr(getattr(x, "dtype", None), "kind", None)

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from refusals import says
+from refusals import refusal, says
 
+import xpnet
 from xpnet.data import checks as data_checks
 from xpnet.data import dataset as data
 from xpnet.data.dataset import Dataset, standardize
@@ -650,3 +651,31 @@ def test_class_weights_that_cannot_be(class_weight, parts):
     with pytest.raises(ValueError) as error:
         Dataset(np.ones((2, 3)), [0.5, 1, 2]).with_class_weight(class_weight)
     says(error, "holds no classes", "Dataset.from_labels")
+
+
+@pytest.mark.filterwarnings("ignore:max_iter=1")
+def test_what_a_masked_array_hides_is_not_used():
+    """NumPy's own functions leave hidden values out; a conversion would show them."""
+    hidden = np.ma.masked_greater(np.arange(6.0).reshape(2, 3), 4.0)
+    shown = np.ma.masked_array(np.arange(6.0).reshape(2, 3))
+    network = xpnet.Network([2, 1], loss="squared_error", backend=xpnet.select_backend("cpu", "float64"))
+    estimator = xpnet.MLPRegressor((2,), max_iter=1).fit(np.zeros((3, 2)), np.arange(3.0))
+    plain = np.zeros((2, 3))
+    for use in (
+        lambda array: Dataset(array, array),
+        lambda array: Dataset(plain, array),
+        lambda array: Dataset(plain, plain, array[1]),
+        lambda array: Dataset.from_labels(plain, array[1]),
+        network.predict,
+        lambda array: xpnet.metrics.METRICS["r2"].function(array, plain),
+        lambda array: xpnet.functional.loss(array, plain),
+        lambda array: xpnet.MLPRegressor((2,), max_iter=1).fit(array.T, np.arange(3.0)),
+        lambda array: xpnet.MLPRegressor((2,), max_iter=1).fit(plain.T, array[1]),
+        lambda array: estimator.predict(array.T),
+        lambda array: estimator.fit(plain.T, plain[0], validation=(plain.T, array[1])),
+    ):
+        use(shown)
+        with refusal(
+            ValueError, "is a masked array that hides 1 value", "must be numbers to use", "leave these samples out"
+        ):
+            use(hidden)

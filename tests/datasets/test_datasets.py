@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import os
 import struct
 import sys
 import threading
@@ -400,3 +401,10 @@ def test_the_pinned_files_are_the_four_with_two_mirrors(source):
     assert {name.removesuffix(".gz") for name in source.checksums} == {*mnist._TRAIN_FILES, *mnist._TEST_FILES}
     assert all(len(bytes.fromhex(sha256)) == 32 for sha256 in source.checksums.values())
     assert len(source.mirrors) == 2 and all(url.endswith("/") for url in source.mirrors)
+
+
+def test_a_fifo_is_no_idx_file(tmp_path):
+    """It is refused at once: nobody may ever write into it."""
+    os.mkfifo(tmp_path / "images")
+    with pytest.raises(OSError, match="images is a FIFO; it must be a regular file"):
+        read_idx(tmp_path / "images")

@@ -455,6 +455,8 @@ def set_in(*keys, value):
         (set_in("lr", value=True), "its lr is True", "it must be a number above 0"),
         (set_in("lr", value=-0.1), "its lr is -0.1", "it must be a number above 0"),
         (set_in("progress", "samples", value=10**400), "a number of 401 digits", "may have 40"),
+        (set_in("progress", "samples", value=10**30), f"has done {10**30} samples", "which no epoch of 62 samples has"),
+        (set_in("progress", "step", value=10**30), f"in {10**30} steps", "which no epoch of 62 samples has"),
         (set_in("history", 0, value={"epoch": 0}), "holds what is no record", "each must have its numbers"),
         (set_in("history", 0, "train_loss", value="x"), "holds what is no record", "each must have its numbers"),
         (set_in("history", value=[]), "epochs of its history", "they must be 0, 1, 2 and so on"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.checks import check_number
+from xpnet.checks import check_number, refuse_masked
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,7 @@ def _host_array(name: str, value: Any) -> NDArray[Any]:
             f"{name} is a {type(value).__name__} in GPU memory; a Dataset lives in host memory, train "
             f"uploads it. Pass {name}.get() (CuPy) or {name}.cpu() (PyTorch)."
         )
+    refuse_masked(**{name: value})
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:

@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.files import check_regular
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,13 +37,12 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 30) -> NDArr
     empty, cut short, corrupt, too large or followed by other bytes.
     """
     path = Path(path)
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
+    if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist; read_idx needs an IDX file, gzipped or raw. Check the path, or fetch the file."
-        ) from None
-    with file:
+        )
+    check_regular(path)
+    with path.open("rb") as file:
         is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         file.seek(0)
         if not is_gzip:

@@ -16,6 +16,7 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.backend import Backend, select_backend
+from xpnet.checks import refuse_masked
 from xpnet.data.classes import stratified
 from xpnet.estimators.data import check_device, check_sides, imported, on_host, side_of
 
@@ -29,6 +30,7 @@ def taken(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool) -> tu
     """
     if y is None:
         raise ValueError(f"requires y to be passed, but the target y is None: {type(estimator).__name__}.fit(X, y)")
+    refuse_masked(X=X, y=y, sample_weight=sample_weight)
     check_sides(X=X, y=y, sample_weight=sample_weight)
     backend = _backend(estimator, X, reset)
     check_device(X, "cpu" if backend is None else backend.device)
@@ -49,6 +51,7 @@ def taken(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool) -> tu
 
 def rows_to_predict(estimator: Any, X: Any) -> Any:
     """Check rows to predict, and return them where they lie."""
+    refuse_masked(X=X)
     backend = estimator.network_.backend
     check_device(X, backend.device)
     X = imported(X, backend)
@@ -64,6 +67,7 @@ def checked_validation(estimator: Any, X_train: Any, validation: Any) -> tuple[A
         raise TypeError(f"validation is a {type(validation).__name__}; pass validation=(X, y) or (X, y, sample_weight)")
     X, y, sample_weight = (*validation, None)[:3]
     check_sides(X=X_train, validation=X)
+    refuse_masked(y=y, sample_weight=sample_weight)
     check_sides(X=X, y=y, sample_weight=sample_weight)
     y, weights = (on_host(array, estimator.network_.backend) for array in (y, sample_weight))
     X, y = rows_to_predict(estimator, X), np.asarray(y.toarray() if hasattr(y, "toarray") else y)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.checks import refuse_masked
 from xpnet.network.architecture import Architecture
 
 Array = Any
@@ -82,6 +83,7 @@ def _check_side(backend: Backend, name: str, array: Array) -> None:
         if backend.device == "cpu" and hasattr(array, "get"):
             convert = f"pass backend.to_host({name}), with the backend that it came from"
         raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
+    refuse_masked(**{name: array})
     backend.check_here(**{name: array})
     if name == "X" and array.dtype == np.uint8:
         raise TypeError(

@@ -171,10 +171,16 @@ def check_resume(moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: 
                 f"{_name(moment)} belongs to a run with {name} {one_line(found)}, this one has {name} {needed}; "
                 "pass what that run had, or leave resume out to start again"
             )
+    progress, n_samples = moment.progress, fit["n_samples"]
+    if max(progress.samples, progress.step) > n_samples or (progress.samples == 0) != (progress.step == 0):
+        raise ValueError(
+            f"{_name(moment)} has done {progress.samples} samples in {progress.step} steps, which no epoch of "
+            f"{n_samples} samples has; it must be what `Checkpoint` wrote; start again without resume"
+        )
     found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
     if found != needed:
         raise ValueError(
-            f"{_name(moment)} holds the state of the callbacks {', '.join(found) or 'none'}; this run has "
+            f"{_name(moment)} holds the state of the callbacks {one_line(', '.join(found)) if found else 'none'}; this run has "
             f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
             "order"
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import by_their_mean, check_option, check_whole
+from xpnet.checks import by_their_mean, check_option, check_whole, refuse_masked
 
 Array = Any
 AVERAGES = ("binary", "macro", "micro", "weighted")
@@ -157,6 +157,7 @@ def _relative(weights: Array) -> Array:
 
 def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return P, Y and weights in float64; refuses what does not fit."""
+    refuse_masked(P=P, Y=Y, weights=weights)
     P, Y = np.asarray(P, np.float64), np.asarray(Y, np.float64)
     if P.ndim != 2 or P.shape != Y.shape or P.size == 0:
         raise ValueError(
