@@ -32,6 +32,20 @@ def one_line(error: object, at_most: int = 300) -> str:
     return text if len(text) <= at_most else f"{text[: at_most - 3]}..."
 
 
+class OutOfBounds(ValueError):
+    """A number that is not finite, or out of its bounds.
+
+    argument, found, needed: the parts of the message, for the words of a command.  example: a call that works.
+    """
+
+    def __init__(self, argument: str, found: str, needed: str, example: str) -> None:
+        super().__init__(argument, found, needed, example)
+        self.argument, self.found, self.needed, self.example = argument, found, needed, example
+
+    def __str__(self) -> str:
+        return f"{self.argument} is {self.found}; it must be a finite {self.needed}, such as {self.example}"
+
+
 def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
     """Return `found` if it is one of `choices`; raises a ValueError that lists them and suggests the nearest."""
     choices = tuple(choices)
@@ -100,17 +114,16 @@ def check_number(
     """
     bounds = [f"above {above:g}"] * (above > -math.inf) + [f"of at least {at_least:g}"] * (at_least > -math.inf)
     bounds += [f"below {below:g}"] * (below < math.inf) + [f"of at most {at_most:g}"] * (at_most < math.inf)
-    needed = f"number {' and '.join(bounds)}".rstrip() + f", such as {example}"
+    needed = f"number {' and '.join(bounds)}".rstrip()
     if isinstance(found, bool) or not isinstance(found, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{argument} is {shown(found)}; it must be a {needed}")
+        raise TypeError(f"{argument} is {shown(found)}; it must be a {needed}, such as {example}")
     try:
         number = float(found)
     except OverflowError:  # an int beyond the range of floats
         number = math.inf
     inside = above < number < below and at_least <= number <= at_most
     if not (math.isfinite(number) and inside):
-        text = shown(found) if isinstance(found, int) else str(found)
-        raise ValueError(f"{argument} is {text}; it must be a finite {needed}")
+        raise OutOfBounds(argument, shown(found) if isinstance(found, int) else str(found), needed, example)
     return number
 
 

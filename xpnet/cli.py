@@ -20,7 +20,7 @@ from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
 from xpnet.commands.signals import Terminated
-from xpnet.commands.wording import in_options, system_message, wrapped
+from xpnet.commands.wording import system_message, wrapped
 from xpnet.training.loop import TrainingDiverged
 
 EXAMPLES = (
@@ -88,8 +88,13 @@ def _drop_unwritable_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _plain(message: str) -> str:
+    """Return a message in one line that does nothing to a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in message).split())
+
+
 def _fail(message: str, code: int) -> int:
-    print(wrapped(f"xpnet: {in_options(' '.join(message.split()))}", sys.stderr), file=sys.stderr)
+    print(wrapped(f"xpnet: {_plain(message)}", sys.stderr), file=sys.stderr)
     return code
 
 

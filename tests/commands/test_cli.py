@@ -623,7 +623,7 @@ def test_diverging_run_says_so_and_leaves_no_model_but_of_a_finite_epoch(capsys,
     out, err = capsys.readouterr()
     assert re.fullmatch(r"xpnet: [^\n]+\n", err)
     assert re.search(r"\b(loss is (nan|-?inf)|not finite)\b.* step.* of epoch \d+", err)
-    for part in ("lower --lr", f"(it is {float(options[1]):g})"):
+    for part in ("lower the learning rate", f"(lr is {float(options[1]):g})"):
         assert part in err
     history = Path("run/history.jsonl").read_text(encoding="utf-8")
     assert json_lines(out) == json_lines(history)  # no summary: it did not finish

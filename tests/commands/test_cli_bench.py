@@ -116,7 +116,7 @@ def test_two_devices_make_a_crossover(capsys, two_devices, monkeypatch):
     out, err = capsys.readouterr()
     assert err == "timing 2 points on cpu and cuda\n"
     assert [line.split()[2:4] for line in out.splitlines()[1:5]] == [["cpu", "replay"], ["cuda", "cuda"]] * 2
-    refused(capsys, [*TINY, "--device", "cuda", "--engine", "compiled"], "leave it out, or take --device cpu")
+    refused(capsys, [*TINY, "--device", "cuda", "--engine", "compiled"], "leave it out, or take device='cpu'")
     assert re.fullmatch(r"batch 8: the GPU is (not )?ahead [^\n]+", out.splitlines()[5])
     found = grid.read("x.json")
     assert set(found["limits"]) == {"cpu", "cuda"} and found["machine"]["gpu"] == "Fake GPU"

@@ -302,7 +302,7 @@ EARLY = {
     "--optimizer lion --eps 1e-8": ["--eps", "adagrad or rmsprop", "not with lion"],
     "--loss squared_error --label-smoothing 0.1": ["--label-smoothing", "softmax_cross_entropy or", "squared_error"],
     "--loss poisson --huber-delta 1": ["--huber-delta", "--loss huber", "not with poisson"],
-    "--loss huber --huber-delta 0": ["delta of huber is 0", "it must be a finite number of at least 1.17549e-38"],
+    "--loss huber --huber-delta 0": ["--huber-delta is 0", "it must be a finite number of at least 1.17549e-38"],
     "--loss sigmoid_cross_entropy --label-smoothing 1": ["smoothing", "1", "below 1"],
     "--schedule plateau --validation 0": [
         "--schedule plateau goes by",
@@ -319,12 +319,12 @@ EARLY = {
     "--schedule exponential --factor 1.5": ["--schedule exponential", "1.5", "at most 1"],
     "--schedule constant --factor 0.5": ["--factor goes with --schedule step or exponential or plateau", "constant"],
     "--schedule plateau --factor 1": ["--schedule plateau", "factor", "below 1"],
-    "--schedule cosine --lr-end 1": ["--schedule cosine", "lr_end", "at most 0.1"],
+    "--schedule cosine --lr-end 1": ["--schedule cosine", "--lr-end", "at most 0.1"],
     "--optimizer adam --eps 0": ["--optimizer adam", "eps is 0", "1e-37"],
-    "--optimizer adamw --weight-decay -1": ["--optimizer adamw", "weight_decay is -1", "at least 0"],
+    "--optimizer adamw --weight-decay -1": ["--optimizer adamw", "--weight-decay is -1", "at least 0"],
     "--optimizer momentum --momentum 1": ["--optimizer momentum", "momentum is 1", "below 1"],
     "--l2 -0.1": ["l2 is -0.1", "at least 0"],
-    "--clip-norm 0": ["clip_norm is 0", "above 0"],
+    "--clip-norm 0": ["--clip-norm is 0", "above 0"],
     "--ema 1": ["ema is 1", "below 1"],
     "--normalization batch --batch-size 1": [
         "--normalization batch needs 2 samples",
@@ -351,7 +351,7 @@ EARLY = {
     "--patience 3 --monitor val_los": ["'val_los'", "did you mean 'val_loss'?"],
     "--patience 3 --validation 0": ["--validation 0", "val_loss", "--monitor train_loss"],
     "--target-score 0.9 --validation 0.0": ["--validation 0.0", "val_accuracy"],
-    "--patience 3 --min-delta -1": ["min_delta is -1", "at least 0"],
+    "--patience 3 --min-delta -1": ["--min-delta is -1", "at least 0"],
     "--loss softmax_cross_entropy --output tanh": ["softmax_cross_entropy", "'tanh'", "identity"],
 }
 
@@ -395,7 +395,7 @@ def test_what_the_parser_refuses(capsys):
         (
             "targets",
             "--metrics f1",
-            ["--metrics f1", "holds no classes", "it must be one-hot columns", "use labels of whole numbers"],
+            ["--metrics f1", "holds no classes", "it must be one-hot columns", "use labels of classes"],
         ),
         (
             "classes",

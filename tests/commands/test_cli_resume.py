@@ -211,7 +211,7 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
         (
             ["--resume", "run", "--epochs", "0"],
             1,
-            ["within or after epoch 1, and --epochs is 0; give --epochs 1 or more"],
+            ["within or after epoch 1, and epochs is 0; give epochs=1 or more"],
         ),
         (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
         (

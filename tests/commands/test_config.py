@@ -109,14 +109,14 @@ def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
             "pip install 'xpnet[jit]'",
         )
     monkeypatch.setitem(sys.modules, "cupy", fakecupy)
-    refused(capsys, [*write(text), "--device", "cuda", "--out", "d"], "which runs on cpu", "take --device cpu")
+    refused(capsys, [*write(text), "--device", "cuda", "--out", "d"], "which runs on cpu", "take device='cpu'")
     assert not Path("d").exists()
 
 
 def test_the_precision_goes_through_file_run_and_summary(capsys, monkeypatch):
     """On a GPU; elsewhere it is refused before there is a run directory."""
     text = TINY.replace("quiet = true", 'precision = "tf32"')
-    parts = ("precision is 'tf32'", "needed are a CUDA GPU", "leave --precision out, or take --device cuda")
+    parts = ("precision is 'tf32'", "needed are a CUDA GPU", "leave precision out, or take device='cuda'")
     refused(capsys, [*write(text), "--device", "cpu", "--out", "a"], *parts)
     assert not Path("a").exists()
     monkeypatch.setitem(sys.modules, "cupy", fakecupy)

@@ -166,9 +166,7 @@ def test_numbers_beyond_float32_are_refused_before_they_are_infinite(tmp_path, i
     for X, Y, name in ((rows.T, np.zeros(50), "X"), (np.ones((2, 50)), np.full(50, 1e300), "Y")):
         with pytest.raises(ValueError) as refusal:
             xpnet.train(network, Dataset(X, Y), xpnet.SGD(), epochs=1, batch_size=8)
-        says(
-            refusal, f"{name} holds a number of size 1e+300", "too large for float32", "select_backend(dtype='float64')"
-        )
+        says(refusal, f"{name} holds a number of size 1e+300", "too large for float32", "dtype='float64'")
 
 
 def test_refusals(float64_cpu, tmp_path):

@@ -140,7 +140,7 @@ def test_on_a_gpu(fake_gpu):
         assert trained(fake_gpu, engine=engine)[1].column("engine") == [name] * 3
     with pytest.raises(ValueError) as error:
         trained(fake_gpu, engine="compiled")
-    says(error, "engine is 'compiled', which runs on cpu", "the device is cuda", "select_backend('cpu')")
+    says(error, "engine is 'compiled', which runs on cpu", "the device is cuda", "take device='cpu'")
 
 
 def test_the_record_tells_the_precision_of_a_gpu(fake_gpu, float64_cpu, monkeypatch):

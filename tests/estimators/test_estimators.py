@@ -337,7 +337,7 @@ def test_convergence():
                 "use solver='adam', or precision='fp32'",
             ],
         ),
-        ({"precision": "tf32"}, ["precision is 'tf32'", "on the cpu", "take select_backend('cuda')"]),
+        ({"precision": "tf32"}, ["precision is 'tf32'", "on the cpu", "take device='cuda'"]),
         ({"precision": "half"}, ["precision is 'half'", "choose one of 'fp32', 'tf32'"]),
         ({"device": "gpu"}, ["cuda"]),
         ({"validation_fraction": 1.0}, ["below 1"]),

@@ -145,13 +145,13 @@ def test_training_lowers_every_loss_on_every_backend(backend, loss):
     ("loss", "Y", "parts"),
     [
         ("poisson", -1.0, ["poisson needs targets of at least 0", "has -1", "loss='squared_error'"]),
-        ("hinge", 0.5, ["hinge needs targets 0 and 1 only", "has others between", "use Dataset.from_labels"]),
-        ("hinge", -1.0, ["hinge needs targets from 0 to 1", "has -1 to -1", "use Dataset.from_labels"]),
+        ("hinge", 0.5, ["hinge needs targets 0 and 1 only", "has others between", "use labels of classes"]),
+        ("hinge", -1.0, ["hinge needs targets from 0 to 1", "has -1 to -1", "use labels of classes"]),
         ("sigmoid_cross_entropy", 2.0, ["sigmoid_cross_entropy needs targets from 0 to 1"]),
         (
             "negative_log_likelihood",
             1.0,
-            ["negative_log_likelihood needs", "of each sample to sum to 1", "use Dataset.from_labels"],
+            ["negative_log_likelihood needs", "of each sample to sum to 1", "use labels of classes"],
         ),
     ],
 )

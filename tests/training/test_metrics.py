@@ -153,11 +153,11 @@ def test_no_area_without_both_classes():
         (partial(metrics.f1, np.ones((3, 2)), np.eye(3)[:, :2], average="makro"), ["did you mean 'macro'?"]),
         (
             partial(metrics.f1, np.ones((3, 2)), np.ones((3, 2))),
-            ["Y holds no classes", "it must be one-hot columns", "use Dataset.from_labels"],
+            ["Y holds no classes", "it must be one-hot columns", "use labels of classes"],
         ),
         (
             partial(metrics.roc_auc, np.ones((1, 2)), np.full((1, 2), 0.5)),
-            ["Y holds numbers other than 0 and 1", "roc_auc needs classes", "Dataset.from_labels(X, labels)"],
+            ["Y holds numbers other than 0 and 1", "roc_auc needs classes", "use labels of classes"],
         ),
         (partial(metrics.accuracy, np.ones((1, 2)), np.ones((1, 2)), threshold="base"), ["'base_rate'"]),
         (

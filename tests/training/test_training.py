@@ -279,7 +279,7 @@ def test_epochs_can_be_left_early_and_validates_at_the_call(float64_cpu):
         (
             {"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 0.5))},
             ValueError,
-            ["each sample to sum to 1", "those of dataset do not", "use Dataset.from_labels"],
+            ["each sample to sum to 1", "those of dataset do not", "use labels of classes"],
         ),
         (
             {"dataset": Dataset(np.ones((6, 2)), np.full((3, 2), 2.0))},
@@ -460,8 +460,8 @@ def test_divergence_names_the_very_step(float64_cpu):
         error,
         f"at step {len(losses)} of epoch 1",
         f"last finite: {losses[-2]:.6g}",
-        "lower the learning rate (it is 5)",
-        "xpnet.standardize",
+        "lower the learning rate (lr is 5)",
+        "scale the inputs",
     )
 
 

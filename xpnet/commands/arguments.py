@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.backend import DEVICES, check_device
-from xpnet.checks import check_number, check_option
-from xpnet.commands.wording import in_options
+from xpnet.checks import OutOfBounds, check_number, check_option
 from xpnet.files import check_target
 
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
@@ -20,6 +19,15 @@ LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 
 class UsageError(Exception):
     """The options do not fit each other."""
+
+
+def in_flags(error: ValueError, flags: Mapping[str, str]) -> str:
+    """Say what the library refused in the words of a command.  flags: the attribute of each of its arguments."""
+    if not isinstance(error, OutOfBounds):
+        return str(error)
+    name = flags.get(error.argument)
+    called = error.argument if name is None else f"--{name.replace('_', '-')}"
+    return f"{called} is {error.found}; it must be a finite {error.needed}; give another"
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -69,7 +77,7 @@ def checked(check: Callable[[str], str]) -> Callable[[str], str]:
         try:
             return check(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(in_options(str(error))) from None
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
 

@@ -14,6 +14,7 @@ import numpy as np
 from xpnet.checks import check_option
 from xpnet.commands.arguments import CommandParser, UsageError, option
 from xpnet.commands.tables import OPTIONS, add_table, check_table, fit_table, naming
+from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
 from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
@@ -229,17 +230,25 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> tupl
             f"{labels_path} holds bool; it must hold whole numbers for classes, or floats for targets: "
             f"write it with {rows_reader(labels_path).saved_by.format(AS_CLASSES)}"
         )
+    if labels.dtype.kind == "i" and labels.min(initial=0) < 0:
+        row = int(np.argmin(labels.reshape(-1)))
+        raise ValueError(
+            f"{labels_path} holds the label {labels.reshape(-1)[row]} in row {row}; classes must be whole numbers from "
+            "0; number them so, or save targets that are measured as floats"
+        )
     weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
     try:
         if labels.dtype.kind in "iu" and labels.size == max(labels.shape, default=0):  # (n,), or a column of them
             return Dataset.from_labels(rows.T, labels.reshape(-1), weights=weights), labels.dtype
         return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T, weights), labels.dtype
+    except NotFinite as error:
+        raise ValueError(
+            f"{path} and {labels_path}: {error.found}; all must be finite; keep the good rows of both files: "
+            "keep = np.isfinite(X).all(axis=1); X[keep], Y[keep]"
+        ) from None
     except (ValueError, TypeError) as error:
         names = " and ".join(str(name) for name in (path, labels_path, weights_path) if name is not None)
-        text, is_gap, _ = str(error).partition(" Keep the good samples")  # whose advice is about columns
-        if is_gap:
-            text += " Keep the good rows of both files: keep = np.isfinite(X).all(axis=1); X[keep], Y[keep]."
-        raise type(error)(f"{names}: {text}") from None
+        raise ValueError(f"{names}: {error}") from None
 
 
 def describe_labels(data: Data) -> str | None:

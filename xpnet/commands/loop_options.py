@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from xpnet.checks import check_option
-from xpnet.commands.arguments import UsageError, name_list, number, option, positive, whole
+from xpnet.commands.arguments import UsageError, in_flags, name_list, number, option, positive, whole
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, ENGINES, FULL, PRECISIONS, engine_names
 from xpnet.network.layer import left_out
@@ -128,7 +128,7 @@ def _stops(arguments: argparse.Namespace) -> list[Callback]:
             monitor = arguments.monitor or MONITORED["patience"]
             stops.append(EarlyStopping(arguments.patience, monitor, arguments.min_delta or 0.0))
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(in_flags(error, {"min_delta": "min_delta"})) from None
     if arguments.target_score is not None:
         stops.append(StopAtScore(arguments.target_score, arguments.monitor or MONITORED["target_score"]))
     if arguments.max_seconds is not None or arguments.max_steps is not None:

@@ -9,6 +9,7 @@ from xpnet.backend import DTYPES, asked_device
 from xpnet.commands.arguments import (
     UsageError,
     add_device,
+    in_flags,
     name_list,
     number,
     option,
@@ -190,4 +191,5 @@ def _loss(arguments: argparse.Namespace, name: str) -> Loss:
     try:
         return LOSSES[name](**given)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        flags = {f"{parameter} of {name}": flag for flag, parameter in LOSS_FLAGS[name].items()}
+        raise UsageError(in_flags(error, flags)) from None

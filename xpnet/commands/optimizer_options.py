@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from xpnet.commands.arguments import UsageError, number, option, positive, refuse_stray
+from xpnet.commands.arguments import UsageError, in_flags, number, option, positive, refuse_stray
 from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
 from xpnet.training.schedules import Schedule
 from xpnet.training.update import Options
@@ -59,7 +59,9 @@ def make_optimizer(arguments: argparse.Namespace, lr: float | Schedule) -> Optim
     try:
         return OPTIMIZERS[name](lr, **{flag: value for flag, value in given.items() if value is not None})
     except ValueError as error:
-        raise UsageError(f"--optimizer {name}: {error}") from None
+        raise UsageError(
+            f"--optimizer {name}: {in_flags(error, {'lr': 'lr', **{flag: flag for flag in given}})}"
+        ) from None
 
 
 def describe_optimizer(optimizer: Optimizer, lr: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import MISSING
 from inspect import signature
 from typing import Any, get_type_hints
 
-from xpnet.commands.arguments import UsageError, number, option, refuse_stray, whole
+from xpnet.commands.arguments import UsageError, in_flags, number, option, refuse_stray, whole
 from xpnet.specs import defaults_of
 from xpnet.training.callbacks import ReduceOnPlateau
 from xpnet.training.optimizers import Optimizer
@@ -88,7 +88,9 @@ def make_rate(arguments: argparse.Namespace, lr: float, total_steps: int) -> flo
             schedule = lr
         return schedule if arguments.warmup is None else WarmUp(schedule, arguments.warmup)
     except ValueError as error:
-        raise UsageError(f"--schedule {name}: {error}") from None
+        raise UsageError(
+            f"--schedule {name}: {in_flags(error, {'lr': 'lr', **{flag: flag for flag in given}})}"
+        ) from None
 
 
 def goes_by_epochs(arguments: argparse.Namespace) -> bool:
@@ -113,7 +115,8 @@ def make_plateau(arguments: argparse.Namespace, optimizer: Optimizer, is_validat
     try:
         return [ReduceOnPlateau(optimizer, **given)]
     except ValueError as error:
-        raise UsageError(f"--schedule plateau: {error}") from None
+        flags = {parameter: flag for flag, parameter in PLATEAU.items()}
+        raise UsageError(f"--schedule plateau: {in_flags(error, flags)}") from None
 
 
 def describe_schedule(optimizer: Optimizer, plateau: list[ReduceOnPlateau]) -> dict[str, Any]:

@@ -136,6 +136,21 @@ def mapped_rows(rows: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
+class NotFinite(ValueError):
+    """Samples with NaN or infinity.  found: what and where, for the words of a command."""
+
+    def __init__(self, name: str, n_bad: int, place: str) -> None:
+        super().__init__(name, n_bad, place)
+        which = "values that are" if n_bad > 1 else "value that is"
+        self.name, self.found = name, f"{name} holds {n_bad} {which} NaN or infinite, {place}"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found}; a Dataset needs finite numbers. Keep the good samples with keep = "
+            f"np.isfinite({self.name}).all(axis=0) and X[:, keep], Y[:, keep], or fill the gaps."
+        )
+
+
 def check_finite(name: str, base: NDArray[Any], row_name: str) -> None:
     """Refuse NaN and infinity in a base (n_samples, n), naming the first by its row and column in `name`."""
     if base.dtype.kind in "biu":
@@ -149,12 +164,8 @@ def check_finite(name: str, base: NDArray[Any], row_name: str) -> None:
             first = start + int(np.argmin(finite)) if first < 0 else first
     if n_bad:
         sample, row = divmod(first, base.shape[1])
-        raise ValueError(
-            f"{name} holds {n_bad} value{'s' if n_bad > 1 else ''} that {'are' if n_bad > 1 else 'is'} NaN "
-            f"or infinite, the first at {row_name} {row}, sample {sample} ({flat[first]}); a Dataset needs "
-            f"finite numbers. Keep the good samples with keep = np.isfinite({name}).all(axis=0) and X[:, "
-            "keep], Y[:, keep], or fill the gaps."
-        )
+        place = f"the first at {row_name} {row}, sample {sample} ({flat[first]})"
+        raise NotFinite(name, n_bad, place)
 
 
 def check_range(name: str, base: NDArray[Any], dtype: np.dtype[Any]) -> None:
@@ -164,8 +175,8 @@ def check_range(name: str, base: NDArray[Any], dtype: np.dtype[Any]) -> None:
     largest = max(abs(float(base.min())), abs(float(base.max())))
     if largest > float(np.finfo(dtype).max):
         raise ValueError(
-            f"{name} holds a number of size {largest:g}, too large for {dtype}. Scale it, for example with "
-            "xpnet.standardize, or compute in float64: select_backend(dtype='float64')."
+            f"{name} holds a number of size {largest:g}, too large for {dtype}. Scale it, or compute in "
+            "float64, with dtype='float64'."
         )
 
 

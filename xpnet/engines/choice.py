@@ -107,7 +107,7 @@ def check_engine(engine: str, device: str) -> str:
     if device not in row.devices:
         raise ValueError(
             f"engine is {engine!r}, which runs on {' and '.join(row.devices)}, and the device is {device}; "
-            f"leave it out, or take select_backend({row.devices[0]!r})"
+            f"leave it out, or take device={row.devices[0]!r}"
         )
     row.check()
     return engine
@@ -141,7 +141,7 @@ def check_precision(precision: str, engine: str, backend: Backend) -> str:
         return precision
     raise ValueError(
         f"precision is {precision!r} and the steps run on the {backend.device} in {backend.dtype} by {row.name}; "
-        f"needed are a CUDA GPU, float32 and engine={AUTO!r}: leave precision out, or take select_backend('cuda')"
+        f"needed are a CUDA GPU, float32 and engine={AUTO!r}: leave precision out, or take device='cuda'"
     )
 
 

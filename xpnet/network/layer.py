@@ -167,7 +167,7 @@ def check_batch(layers: Iterable[Layer], batch: int) -> None:
         if batch < layer.least_batch:
             raise ValueError(
                 f"a training step has {batch} sample{'s' * (batch > 1)} and {layer} needs {layer.least_batch} or more; "
-                f"use batch_size={layer.least_batch} or more, or another layer, such as LayerNorm(n)"
+                f"give it {layer.least_batch} or more, or take another layer, such as LayerNorm(n)"
             )
 
 

@@ -180,7 +180,7 @@ def check_resume(moment: Moment, n_epochs: int, fit: dict[str, Any], callbacks: 
     found, needed = [name for name, _ in moment.callbacks], [type(c).__name__ for c in callbacks if _has_state(c)]
     if found != needed:
         raise ValueError(
-            f"{_name(moment)} holds the state of the callbacks {one_line(', '.join(found)) if found else 'none'}; this run has "
+            f"{_name(moment)} holds the state of the callbacks {one_line(', '.join(found) or 'none')}; this run has "
             f"{', '.join(needed) or 'none'}; pass callbacks=[...] as that run had them, in its "
             "order"
         )

@@ -231,7 +231,7 @@ class Runner:
             return math.isfinite(float(owned.sum())) or bool(np.isfinite(self._network.backend.to_host(owned)).all())
 
     def _cure(self) -> str:
-        return f"lower the learning rate (it is {self._optimizer.lr:g}) or scale the inputs with xpnet.standardize"
+        return f"lower the learning rate (lr is {self._optimizer.lr:g}), or scale the inputs"
 
 
 def _add_up(total: float, values: np.ndarray) -> float:

@@ -202,15 +202,15 @@ def _check_targets(loss: Loss, Y: np.ndarray, name: str) -> None:
     if Y.min() < 0.0 or Y.max() > 1.0:
         raise ValueError(
             f"{loss.name} needs targets from 0 to 1, {name} has {Y.min():g} to {Y.max():g}; "
-            "use Dataset.from_labels, or loss='squared_error'"
+            "use labels of classes, or loss='squared_error'"
         )
     if loss.targets == "classes" and not ((Y == 0.0) | (Y == 1.0)).all():
         raise ValueError(
             f"{loss.name} needs targets 0 and 1 only, {name} has others between; "
-            "use Dataset.from_labels, or loss='sigmoid_cross_entropy'"
+            "use labels of classes, or loss='sigmoid_cross_entropy'"
         )
     if loss.targets == "distributions" and abs(Y.sum(axis=0) - 1.0).max() > 1e-3:
         raise ValueError(
             f"{loss.name} needs the targets of each sample to sum to 1, those of {name} do not; "
-            "use Dataset.from_labels, or loss='sigmoid_cross_entropy'"
+            "use labels of classes, or loss='sigmoid_cross_entropy'"
         )

@@ -56,7 +56,7 @@ def roc_auc(P: Array, Y: Array, weights: Array = None) -> float:
     """
     P, Y, w = _checked(P, Y, _relative(weights))
     if not ((Y == 0.0) | (Y == 1.0)).all():
-        raise ValueError("Y holds numbers other than 0 and 1; roc_auc needs classes: Dataset.from_labels(X, labels)")
+        raise ValueError("Y holds numbers other than 0 and 1; roc_auc needs classes; use labels of classes")
     return float(np.mean([_binary_auc(p, y, w) for p, y in zip(P, Y, strict=True)]))
 
 
@@ -180,7 +180,7 @@ def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray
 def _true_class(Y: np.ndarray) -> np.ndarray:
     if not ((Y == 0.0) | (Y == 1.0)).all() or (len(Y) > 1 and (Y.sum(axis=0) != 1.0).any()):
         raise ValueError(
-            "Y holds no classes: it must be one-hot columns, or one row of 0 and 1; use Dataset.from_labels(X, labels)"
+            "Y holds no classes: it must be one-hot columns, or one row of 0 and 1; use labels of classes"
         )
     return np.asarray(Y.argmax(axis=0) if len(Y) > 1 else Y[0].astype(np.intp))
 

@@ -164,7 +164,7 @@ def measure_of(record: Record, monitor: str) -> float:
     measures = measures_of([record])
     if monitor not in measures:
         is_validated = any(name.startswith(VALIDATION) for name in measures)
-        cure = "add it to train(..., metrics=...)" if is_validated else "validate: train(..., validation=...)"
+        cure = "add it to metrics" if is_validated else "give a validation set"
         raise ValueError(
             f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or {cure}"
         )
