@@ -25,7 +25,20 @@ PACKAGE = Path(xpnet.__file__).parent
 
 # A package imports only from those before it; a module of the top level counts as a package.
 PACKAGES = (
-    *("checks", "specs", "files", "backend", "kernels", "program", "engines", "network", "data", "datasets", "tables"),
+    *(
+        "checks",
+        "specs",
+        "files",
+        "cores",
+        "backend",
+        "kernels",
+        "program",
+        "engines",
+        "network",
+        "data",
+        "datasets",
+        "tables",
+    ),
     *("training", "functional", "estimators", "timing", "plots", "commands", "cli", "__main__", "examples"),
 )
 SPEAK = ("commands", "cli", "examples")  # they print, and may import xpnet as a user does

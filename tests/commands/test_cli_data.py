@@ -170,7 +170,11 @@ def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
         (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)", "empty", "write rows (n_samples, n_features) into it"]),
         (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]),
         (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples", "Pass as many of each"]),
-        (np.zeros((4, 2)), np.array([0, 1, -1, 2]), ["Y.npy holds the label -1 in row 2", "classes must be whole numbers from 0", "number them so"]),
+        (
+            np.zeros((4, 2)),
+            np.array([0, 1, -1, 2]),
+            ["Y.npy holds the label -1 in row 2", "classes must be whole numbers from 0", "number them so"],
+        ),
         (
             np.asfortranarray(np.ones((4, 2))),
             np.zeros(4),

@@ -188,6 +188,38 @@ def test_more_epochs_where_the_rate_goes_over_the_whole_run(data, capsys, more):
     assert main(["train", "--resume", "given", "--epochs", "5", "--quiet"]) == 0
 
 
+def test_another_constant_rate_from_a_checkpoint_on(data, capsys):
+    argv = ["train", *data, "--layers", "6,3", "--lr", "0.5", "--seed", "3", "--device", "cpu"]
+    assert main([*argv, "--epochs", "1", "--quiet", "--out", "run"]) == 0
+    assert main(["train", "--resume", "run", "--epochs", "2", "--lr", "0.125"]) == 0
+    assert "at a learning rate of 0.125" in capsys.readouterr().err
+    assert main(["train", "--resume", "run", "--epochs", "3", "--quiet"]) == 0  # which it keeps
+    weights = xpnet.Network.load("run/model.safetensors").owned
+
+    class Lower(xpnet.training.callbacks.Callback):
+        def on_epoch_end(self, record, network):
+            optimizer.lr = 0.5 if record["epoch"] < 1 else 0.125
+
+    rows, labels = np.load("X.npy"), np.load("Y.npy")
+    dataset = xpnet.Dataset.from_labels(rows.T, labels)
+    n_training = dataset.n_samples - round(0.1 * dataset.n_samples)
+    network = xpnet.Network([6, 3], backend=xpnet.select_backend("cpu"), seed=3)
+    optimizer = xpnet.SGD(0.5)
+    xpnet.train(
+        network, dataset.subset(slice(0, n_training)), optimizer, epochs=3, batch_size=32, seed=3, callbacks=[Lower()]
+    )
+    np.testing.assert_array_equal(network.owned, weights)
+    assert main([*argv, "--epochs", "2", "--schedule", "cosine", "--quiet", "--out", "waves"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", "waves", "--lr", "0.125", "--quiet"]) == 2
+    says(
+        capsys.readouterr().err.strip(),
+        "--lr 0.125 is for a constant rate",
+        "run's --schedule sets its own",
+        "leave --lr out",
+    )
+
+
 def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     argv = ["train", *data, "--layers", "6,3", "--epochs", "2", "--quiet", "--out"]
     assert main([*argv, "whole"]) == main([*argv, "run"]) == 0
@@ -203,16 +235,12 @@ def test_a_run_without_a_checkpoint_begins_anew(data, capsys):
     [
         (["--resume", "nowhere"], 1, ["nowhere is not a run directory", "config.json", "xpnet train"]),
         (
-            ["--resume", "run", "--lr", "3", "--seed", "5"],
+            ["--resume", "run", "--momentum", "0.5", "--seed", "5"],
             2,
-            ["--resume takes all from", "run/config.json", "leave --lr, --seed out"],
+            ["--resume takes all from", "run/config.json", "leave --momentum, --seed out"],
         ),
         (["--resume", "run", "--out", "other"], 2, ["leave --out out"]),
-        (
-            ["--resume", "run", "--epochs", "0"],
-            1,
-            ["within or after epoch 1, and epochs is 0; give epochs=1 or more"],
-        ),
+        (["--resume", "run", "--epochs", "0"], 1, ["within or after epoch 1, and epochs is 0; give epochs=1 or more"]),
         (["--resume", "cut"], 1, ["cut/checkpoint.safetensors is not a whole safetensors file"]),
         (
             ["--resume", "grown"],

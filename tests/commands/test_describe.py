@@ -125,7 +125,7 @@ def test_what_cannot_be_described_is_refused(capsys, tmp_path):
     refused(
         capsys, ["describe", "nowhere"], "nowhere is", "neither a run directory nor a model file", "`xpnet train` makes"
     )
-    message = "unrecognized arguments: --engine compiled", "`xpnet describe --help`", "lists those that it has"
+    message = "--engine is none", "of the options of xpnet describe", "xpnet describe --help lists them"
     refused_by_parser(capsys, ["describe", "--engine", "compiled"], *message)
     refused(capsys, ["describe", tmp_path], "is not a run directory", "config.json")
     refused(capsys, ["describe", "--layers", "4,3", "--dropout", "0.5"], "--dropout works on hidden layers", code=2)

@@ -408,3 +408,16 @@ def test_a_fifo_is_no_idx_file(tmp_path):
     os.mkfifo(tmp_path / "images")
     with pytest.raises(OSError, match="images is a FIFO; it must be a regular file"):
         read_idx(tmp_path / "images")
+
+
+def test_names_with_a_dot_are_found(tmp_path):
+    """As some archives unpack: train-images.idx3-ubyte."""
+    for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+        idx = bytes.fromhex("00000803 00000002 0000001c 0000001c") + bytes(2 * 784)
+        (tmp_path / name.replace("-idx", ".idx")).write_bytes(idx)
+    for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
+        (tmp_path / f"{name.replace('-idx', '.idx')}.gz").write_bytes(
+            gzip.compress(bytes.fromhex("00000801 00000002 0301"))
+        )
+    train, test = load_mnist(tmp_path)
+    assert train.n_samples == test.n_samples == 2 and train.Y.argmax(axis=0).tolist() == [3, 1]

@@ -169,9 +169,7 @@ def test_a_precision_that_the_steps_cannot_have_is_refused_at_the_call(fake_gpu,
         (in_float64, {}, "on the cuda in float64 by cuda"),
     ):
         network = Network([6, 3], backend=backend)
-        with refusal(
-            ValueError, "precision is 'tf32'", found, "needed are a CUDA GPU, float32", "take device='cuda'"
-        ):
+        with refusal(ValueError, "precision is 'tf32'", found, "needed are a CUDA GPU, float32", "take device='cuda'"):
             xpnet.epochs(network, labelled(), SGD(), epochs=1, precision="tf32", **options)
     with pytest.raises(ValueError, match="precision is 'fp16', choose one of 'fp32', 'tf32'"):
         xpnet.epochs(network, labelled(), SGD(), epochs=1, precision="fp16")

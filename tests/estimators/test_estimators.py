@@ -917,3 +917,21 @@ def test_digits_are_learnt():
     X, y = scale(load_digits().data), load_digits().target
     model = MLPClassifier(random_state=0, max_iter=30).fit(X[:1200], y[:1200])
     assert model.score(X[1200:], y[1200:]) > 0.9
+
+
+def test_a_pickle_names_its_version_and_a_newer_one_is_said(monkeypatch):
+    model = xpnet.MLPClassifier((3,), max_iter=2).fit(IRIS_X, IRIS_Y)
+    with monkeypatch.context() as patch:
+        patch.setattr(xpnet, "__version__", "999.0.0")
+        newer = pickle.dumps(model)
+    assert b"999.0.0" in newer and xpnet.__version__.encode() in pickle.dumps(model)
+    with pytest.warns(UserWarning) as warned:
+        found = pickle.loads(newer)
+    says(
+        str(warned[0].message),
+        "was stored by xpnet 999.0.0",
+        "it may lack what it needs",
+        "pip install --upgrade xpnet",
+    )
+    np.testing.assert_array_equal(found.predict(IRIS_X), model.predict(IRIS_X))
+    assert not hasattr(found, "_xpnet_version")

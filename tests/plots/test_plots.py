@@ -16,6 +16,7 @@ from test_grid import result
 import xpnet
 from xpnet import plots
 from xpnet.kernels.activations import ACTIVATIONS
+from xpnet.plots.figures import new_figure
 from xpnet.training.lr_finder import RateSearch
 from xpnet.training.records import History
 
@@ -781,3 +782,14 @@ def test_pyplot_is_left_alone(tmp_path):
         [sys.executable, "-c", path + code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_a_notebook_shows_the_axes_that_end_a_cell():
+    """Without a magic command, and without asking for the figure; axes of the user's own are left alone."""
+    formatters = pytest.importorskip("IPython.core.formatters", reason="the extra test-company brings it")
+    display = formatters.DisplayFormatter()
+    ax = plots.activation("relu")
+    data, _ = display.format(ax)
+    assert data["image/png"].startswith((b"\x89PNG", "iVBORw0KGgo"))
+    mine = new_figure().add_subplot()
+    assert "image/png" not in display.format(plots.activation("tanh", mine))[0]

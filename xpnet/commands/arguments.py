@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import re
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.backend import DEVICES, check_device
-from xpnet.checks import OutOfBounds, check_number, check_option
+from xpnet.checks import NEAR, OutOfBounds, check_number, check_option
 from xpnet.files import check_target
 
+# Common names of options, losses and metrics that have others here.
+FLAGS = {"learning-rate": "lr", "rate": "lr", "hidden": "layers"}
+ALIASES = {"mae": "absolute_error", "mse": "squared_error", "bce": "sigmoid_cross_entropy", "auc": "roc_auc"}
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 
 
@@ -43,6 +47,30 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse as the base class does, and take the first word that it leaves over."""
         found, rest = super().parse_known_args(args, namespace)
+        stray = next((word for word in rest if word.startswith("--")), None)
+        if stray is not None:
+            self._refuse(stray.partition("=")[0])
+        return self._with_word(found, rest, args)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a word that is none of the choices, such as an unknown command, and suggest the nearest."""
+        if action.choices is not None and value not in action.choices:
+            try:
+                check_option(str(action.metavar or action.dest).lower(), value, action.choices)
+            except ValueError as error:
+                self.error(str(error))
+
+    def _refuse(self, flag: str) -> None:
+        """Refuse an unknown option; suggest a known one that is meant, begins like it or is spelled like it."""
+        options = [word for action in self._actions for word in action.option_strings]
+        known, name = [word.removeprefix("--") for word in options if word.startswith("--")], flag.removeprefix("--")
+        near = [FLAGS[name]] if FLAGS.get(name) in known else [word for word in known if word.startswith(name)]
+        near = near or difflib.get_close_matches(name, known, 1, NEAR)
+        hint = f"did you mean --{near[0]}?" if near else f"{self.prog} --help lists them"
+        self.error(f"{flag} is none of the options of {self.prog}; {hint}")
+
+    def _with_word(self, found: Any, rest: list[str], args: Any) -> tuple[Any, list[str]]:
+        """Take the first word of the rest for the option that it stands for."""
         if self.word_for is None:
             return found, rest
         flag = f"--{self.word_for}"
@@ -67,7 +95,15 @@ def _converted(parser: argparse.ArgumentParser, name: str, text: str) -> Any:
 
 def option(name: str, choices: Any) -> Callable[[str], str]:
     """Return a converter that takes one of `choices`."""
-    return checked(lambda text: check_option(name, text, choices))
+    return checked(lambda text: check_option(name, _named(text, choices), choices))
+
+
+def _named(text: str, choices: Iterable[str]) -> str:
+    """Return the choice that a text means by its letters or by a common short name, else the text."""
+    choices, low = tuple(choices), text.lower().replace("-", "_")
+    whole = ALIASES.get(low, low)
+    meant = (text, whole, whole.replace("_", "-"), f"mean_{whole}")
+    return next((name for name in meant if name in choices), text)
 
 
 def checked(check: Callable[[str], str]) -> Callable[[str], str]:
@@ -193,7 +229,7 @@ def add_device(command: argparse._ActionsContainer, auto: str = "") -> None:
     """Add --device.  auto: what "auto" means, where that is special."""
     command.add_argument(
         "--device",
-        type=checked(lambda text: check_device("device", text)),
+        type=checked(lambda text: check_device("device", text.lower())),
         metavar="NAME",
         help=f"{', '.join(DEVICES)}{auto}, or a GPU by its number such as cuda:1 (default: $XPNET_DEVICE, else auto)",
     )

@@ -257,7 +257,7 @@ def describe_labels(data: Data) -> str | None:
     if data.labels_dtype is None:
         return None
     if data.labels_dtype.kind in "iu" and training.is_classification:
-        return f"labels: {training.n_outputs} classes"
+        return f"labels: {training.n_outputs} class{'es' * (training.n_outputs != 1)}"
     hint = ""
     if training.n_outputs == 1 and (np.floor(training.Y) == training.Y).all():
         save = rows_reader(Path(data.source["labels"])).saved_by.format(AS_CLASSES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import xpnet
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.commands.wording import wrapped
+from xpnet.cores import usable_cores
 from xpnet.engines.llvm import code_cache
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.timing import machine
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         "cpu": facts["cpu"],
         "memory": memory,
         "blas": facts["blas"],
-        "threads": f"{facts['cores']} cores, {_usable()} for this process; {facts['threads']}",
+        "threads": f"{facts['cores']} cores, {usable_cores()} for this process; {facts['threads']}",
     }
     lines[Compiled.name] = f"{_llvmlite()}; {code_cache.describe()}"
     if facts["gpu"] is None:
@@ -86,10 +86,6 @@ def _system(kernel: str) -> str:
         return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {kernel}"
     except (OSError, KeyError):  # not Linux, or one that does not say
         return kernel
-
-
-def _usable() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _without_home(text: str) -> str:

@@ -150,9 +150,11 @@ def make_network(arguments: argparse.Namespace, data: Data) -> Network:
     training = data.training
     sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
     if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
+        several = "classes" if training.is_classification else "outputs"
+        outputs = several if training.n_outputs > 1 else "output"
         raise UsageError(
             f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
-            f"features and {training.n_outputs} {'classes' if training.is_classification else 'outputs'}; "
+            f"feature{'s' * (training.n_features > 1)} and {training.n_outputs} {outputs}; "
             "begin and end with these"
         )
     return network_of(arguments, sizes, data.default_loss)

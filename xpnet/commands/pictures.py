@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_pictures(
-    folder: Path, suffix: str, history: Sequence[Record], network: Network, data: Data
+    folder: Path, suffix: str, history: Sequence[Record], network: Network, data: Data | None
 ) -> Iterator[Path]:
     """Write the pictures into `folder` one by one, yielding the path of each.  suffix: one of `plots.SUFFIXES`."""
     for name, ax in _pictures(history, network, data):
@@ -29,7 +29,7 @@ def write_pictures(
         yield path
 
 
-def _pictures(history: Sequence[Record], network: Network, data: Data) -> Iterator[tuple[str, Axes]]:
+def _pictures(history: Sequence[Record], network: Network, data: Data | None) -> Iterator[tuple[str, Axes]]:
     """Yield name and axes of each picture that applies, with samples of the data that the network was judged on."""
     yield "loss", plots.loss_curve(history)
     if plots.score_names(history):
@@ -38,6 +38,8 @@ def _pictures(history: Sequence[Record], network: Network, data: Data) -> Iterat
     for layer in dict.fromkeys(layer for layer in network.layers if isinstance(layer, Activation)):
         if "row" not in layer.scratch:  # such as log_softmax, which has no curve
             yield f"activation-{layer.name}", plots.activation(layer.name)
+    if data is None:
+        return
     part, dataset = _judge(data)
     if not dataset.is_classification:
         return

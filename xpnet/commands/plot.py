@@ -10,10 +10,12 @@ from xpnet import plots
 from xpnet.commands import runs
 from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import add_device, option
-from xpnet.commands.data import load_again
+from xpnet.commands.data import Data, load_again
 from xpnet.commands.pictures import write_pictures
+from xpnet.commands.report import say
 from xpnet.commands.tables import preprocessing_of
 from xpnet.network.network import Network
+from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.records import History, read_history
 
 FORMATS = [suffix.removeprefix(".") for suffix in plots.SUFFIXES]
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     network = Network.load(directory / runs.MODEL, **place_of(arguments, config))
     table = preprocessing_of(directory, config)
-    data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
+    data = _data(arguments, config, table, str(network.backend.dtype))
     out = directory if arguments.out is None else Path(arguments.out)
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"--out {out} is a file; name a folder, or leave it out")
@@ -58,6 +60,19 @@ def run(arguments: argparse.Namespace) -> int:
     for path in write_pictures(out, f".{arguments.format}", history, network, data):
         print(path, flush=True)
     return 0
+
+
+def _data(
+    arguments: argparse.Namespace, config: dict[str, Any], table: Preprocessing | None, dtype: str
+) -> Data | None:
+    """Return the data of the run, None with a word where they are gone: its curves and network need none."""
+    try:
+        return load_again(config["data"], arguments.data_dir, table, dtype)
+    except FileNotFoundError as error:
+        if arguments.data_dir is not None:
+            raise
+        say(f"xpnet: {error}; drawn is what needs no data; --data-dir DIR says where they lie now")
+        return None
 
 
 def _records(directory: Path) -> History:

@@ -19,7 +19,7 @@ class Report(Callback):
     """Writes each record to stdout as a table row, or as a line of JSON.
 
     A row whose value of `monitor` is better than all before it ends in a star: the last of these is the best epoch.
-    A terminal too narrow for a row loses columns: those of speed first, then the last ones.
+    Only what is measured has a column. A terminal too narrow for a row loses those of speed first, then the last ones.
     """
 
     def __init__(self, as_json: bool, quiet: bool, metrics: Sequence[str], monitor: str) -> None:
@@ -42,7 +42,8 @@ class Report(Callback):
     def _print_names(self) -> None:
         if not (self.as_json or self.quiet):
             metrics = [f"{name:>{width}}" for name, width in self._columns.items()]
-            self._print(["epoch", TRAIN_LOSS, VAL_LOSS, "val_acc", *metrics, "steps/s", "seconds"])
+            measured = [f"{name:>{width}}" for name, (_, width) in self._measured.items()]
+            self._print(["epoch", TRAIN_LOSS, *measured, *metrics, "steps/s", "seconds"])
 
     def _print(self, cells: list[str], mark: str = "") -> None:
         width = width_of(sys.stdout)
@@ -63,15 +64,21 @@ class Report(Callback):
 
     @property
     def _columns(self) -> dict[str, int]:
-        """Return the metrics' columns and their widths; accuracy always has its own."""
-        return {VALIDATION + name: max(len(name) + 4, 7) for name in self.metrics if name != "accuracy"}
+        """Return the metrics' columns and their widths; accuracy has its own."""
+        return {name: max(len(name), 7) for name in self.metrics if name != "accuracy"}
+
+    @property
+    def _measured(self) -> dict[str, tuple[str, int]]:
+        """Return the columns of validation loss and accuracy that the records have: measure and width by heading."""
+        columns = {VAL_LOSS: (VAL_LOSS, 8), "val_acc": (VAL_ACCURACY, 7)}
+        return {name: (key, width) for name, (key, width) in columns.items() if key in self.records[0]}
 
     def _cells(self, record: Record) -> list[str]:
         rate = record["steps"] / record["seconds"] if record["seconds"] else 0.0
         cells = [f"{record['epoch']:>5}", _loss_cell(record[TRAIN_LOSS], 10)]
-        cells.append(_loss_cell(record[VAL_LOSS], 8) if VAL_LOSS in record else f"{'-':>8}")
-        cells.append(f"{record[VAL_ACCURACY]:>7.4f}" if VAL_ACCURACY in record else f"{'-':>7}")
-        cells += [_loss_cell(record[name], width) for name, width in self._columns.items()]
+        for name, width in self._measured.values():
+            cells.append(_loss_cell(record[name], width) if name in record else f"{'-':>{width}}")
+        cells += [_loss_cell(record[VALIDATION + name], width) for name, width in self._columns.items()]
         cells.append(f"{rate:>7,.0f}" if rate else f"{'-':>7}")
         return [*cells, f"{record['seconds']:>7.2f}"]
 
@@ -120,7 +127,7 @@ class Report(Callback):
 
 def metrics_text(measured: dict[str, Any]) -> str:
     """Return the metrics asked for beside loss and accuracy, each after two spaces; "" for none."""
-    return "".join(f"  {name} {value:.4f}" for name, value in _metrics(measured).items())
+    return "".join(f"  {name} {_figure(value)}" for name, value in _metrics(measured).items())
 
 
 def say(text: str) -> None:
@@ -149,7 +156,12 @@ def _told(part: str, measured: dict[str, Any]) -> list[str]:
         told = [f"accuracy {measured['accuracy']:.4f} ({measured['correct']} of {measured['n']})"]
     else:
         told = [f"accuracy {measured['accuracy']:.4f}"]
-    return told + [f"{name} {value:.4f}" for name, value in _metrics(measured).items()]
+    return told + [f"{name} {_figure(value)}" for name, value in _metrics(measured).items()]
+
+
+def _figure(value: float) -> str:
+    """Return a measure with four decimals, or four digits where that would be none."""
+    return f"{value:.4f}" if value == 0.0 or not 0.0 < abs(value) < 0.01 else f"{value:.4g}"
 
 
 def _engine(record: Record) -> str:
@@ -159,4 +171,5 @@ def _engine(record: Record) -> str:
 
 
 def _loss_cell(loss: float, width: int) -> str:
-    return f"{loss:>{width}.4f}" if loss < 1000 else f"{loss:>{width}.1e}"
+    is_plain = loss == 0.0 or 1e-4 <= abs(loss) < 1000
+    return f"{loss:>{width}.4f}" if is_plain else f"{loss:>{width}.1e}"

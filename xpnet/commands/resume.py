@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ ALLOWED = (
     "device",
     "data_dir",
     "epochs",
+    "lr",
     "checkpoint_every",
 )
 
@@ -41,7 +43,7 @@ def add_resume(group: argparse._ActionsContainer) -> None:
         "--resume",
         metavar="RUN",
         help="continue the run in that directory, which was stopped or killed, to the same weights; "
-        "--epochs may give it more, unless its schedule depends on their number",
+        "--epochs may give it more, unless its schedule depends on their number, and --lr another constant rate",
     )
     group.add_argument(
         "--checkpoint-every",
@@ -88,6 +90,21 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> Iterator[
         yield run, None if is_new else _moment(arguments, run)
 
 
+def take_rate(arguments: argparse.Namespace) -> None:
+    """Set a resumed run's first rate as its --lr, and the rate that was asked for, if it is another, as its new_lr."""
+    arguments.new_lr = None
+    if arguments.resume is not None:
+        kept = runs.read_config(arguments.resume).get("options", {}).get("lr")
+        if arguments.lr != kept:
+            arguments.lr, arguments.new_lr = kept, arguments.lr
+
+
+def _with_rate(moment: Moment, lr: float) -> Moment:
+    if moment.lr is None:
+        raise UsageError(f"--lr {lr:g} is for a constant rate, and the run's --schedule sets its own; leave --lr out")
+    return replace(moment, lr=lr)
+
+
 def _moment(arguments: argparse.Namespace, run: Path) -> Moment | None:
     _check_course(arguments, run)
     path = run / runs.CHECKPOINT
@@ -96,13 +113,16 @@ def _moment(arguments: argparse.Namespace, run: Path) -> Moment | None:
         write_atomically(run / runs.HISTORY, b"")
         return None
     moment = load_checkpoint(path)
+    if arguments.new_lr is not None:
+        moment = _with_rate(moment, arguments.new_lr)
     check_epochs(moment, arguments.epochs)
     last = moment.history[-1]
     if moment.is_over(arguments.epochs):
         reason = f", {last['stopped']}" if "stopped" in last else ""
-        say(f"{run} has ended after epoch {last['epoch']}{reason}: nothing is left to train")
+        say(f"{run} has ended after epoch {last['epoch']}{reason}: nothing is left to train; --epochs N trains on to N")
     else:
-        say(f"{run} continues with epoch {moment.progress.epoch}, after step {moment.progress.step}")
+        rate = "" if arguments.new_lr is None else f", at a learning rate of {arguments.new_lr:g}"
+        say(f"{run} continues with epoch {moment.progress.epoch}, after step {moment.progress.step}{rate}")
     return moment
 
 

@@ -119,6 +119,20 @@ def make_plateau(arguments: argparse.Namespace, optimizer: Optimizer, is_validat
         raise UsageError(f"--schedule plateau: {in_flags(error, flags)}") from None
 
 
+def describe_end(arguments: argparse.Namespace, optimizer: Optimizer, n_updates: int) -> str | None:
+    """Return a line for a schedule that ends before the run; None for others."""
+    if arguments.total_steps is None:
+        return None
+    end = arguments.total_steps + (arguments.warmup or 0)
+    if end >= n_updates:
+        return None
+    last = float(optimizer.schedule.values(end, 1)[0])
+    return (
+        f"--schedule {arguments.schedule} ends after {end} of {n_updates} updates, the others have the rate {last:g}; "
+        "without --total-steps it goes over all"
+    )
+
+
 def describe_schedule(optimizer: Optimizer, plateau: list[ReduceOnPlateau]) -> dict[str, Any]:
     """{"schedule": ...} with all its numbers, JSON-ready; {} for a constant rate."""
     if plateau:

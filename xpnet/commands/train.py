@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 import xpnet
 from xpnet import plots
+from xpnet.backend import Backend
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
@@ -24,14 +26,15 @@ from xpnet.commands.network_options import add_network, check_network, make_netw
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
 from xpnet.commands.pictures import write_pictures
 from xpnet.commands.report import Report, say, warnings_said
-from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run
-from xpnet.commands.schedule_options import add_schedule, describe_schedule, make_plateau, make_rate
+from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run, take_rate
+from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, signals_ignored
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import check_engine, check_precision
 from xpnet.network.network import Network
+from xpnet.timing import machine
 from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
 from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import epochs
@@ -74,6 +77,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; refuses what is wrong for any data before anything is loaded."""
+    take_rate(arguments)
     _check_options(arguments)
     data = load_data(arguments)
     network = make_network(arguments, data)
@@ -207,10 +211,19 @@ def _measured(network: Network, data: Data, metrics: list[str]) -> tuple[dict[st
     return measured(data.validation), measured(data.test)
 
 
+def _described(backend: Backend) -> str:
+    """Say what computes; why no GPU does only where there is one."""
+    is_cpu = backend.device == "cpu" and not machine.has_gpu()
+    return replace(backend, reason="").describe() if is_cpu else backend.describe()
+
+
 def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data, run: Path) -> None:
-    say(network.backend.describe())
+    say(_described(network.backend))
     say(f"{network.architecture}, {network.architecture.layout.count:,} parameters, {optimizer}")
     say(f"{arguments.dataset}: {data.training.n_samples} training, {data.n_validation} validation samples -> {run}")
+    end = describe_end(arguments, optimizer, count_updates(arguments, network, data.training))
+    if end is not None:
+        say(end)
     labels = describe_labels(data)
     if labels is not None:
         say(labels)

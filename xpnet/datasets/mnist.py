@@ -137,7 +137,8 @@ def _read_directory(directory: Path) -> tuple[Dataset, Dataset]:
 
 
 def _find(directory: Path, name: str) -> Path | None:
-    candidates = (directory / f"{name}.gz", directory / name)
+    dotted = name.replace("-idx", ".idx")  # as some archives unpack
+    candidates = [directory / f"{written}{end}" for written in (name, dotted) for end in (".gz", "")]
     return next((path for path in candidates if path.is_file()), None)
 
 

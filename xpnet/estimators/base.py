@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+import xpnet
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.estimators.bridge import to_sklearn
 from xpnet.estimators.data import check_sides, dataset_of, float_type, on_host, side_of
@@ -211,13 +212,19 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return self.set_params(device=device)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
+        state = dict(super().__getstate__()) | {"_xpnet_version": xpnet.__version__}
         if "network_" in state:
             state["network_"] = Stored(state["network_"], state.pop("_optimizer"))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        stored = state.pop("network_", None)
+        stored, version = state.pop("network_", None), state.pop("_xpnet_version", "0")
+        if _numbers(version) > _numbers(xpnet.__version__):
+            warnings.warn(
+                f"this estimator was stored by xpnet {version}, newer than this xpnet {xpnet.__version__}; it may lack "
+                "what it needs: pip install --upgrade xpnet",
+                stacklevel=2,
+            )
         super().__setstate__(state)
         if stored is None:
             return
@@ -244,3 +251,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _numbers(version: str) -> list[int]:
+    """Return the numbers of a version, for comparisons."""
+    return [int(part) for part in version.split(".") if part.isdigit()]

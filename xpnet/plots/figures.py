@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,10 @@ def new_figure(width: float = 9.0, height: float = 5.5) -> Figure:
 
 def new_axes() -> Axes:
     """Return axes in a new figure; raises ImportError, naming the extra, without matplotlib."""
-    return new_figure().add_subplot()
+    figure = new_figure()
+    ax: Any = figure.add_subplot()
+    ax._repr_png_ = partial(encoded, figure)  # what a notebook shows of the last value of a cell
+    return ax
 
 
 def encoded(figure: Any, suffix: str = ".png", dpi: int = 150) -> bytes:

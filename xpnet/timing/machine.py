@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +43,11 @@ def facts(version: str) -> dict[str, Any]:
     runtime = cupy.cuda.runtime
     driver, toolkit = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     return {**facts, "cupy": cupy.__version__, "cuda_driver": driver, "cuda_runtime": toolkit}
+
+
+def has_gpu() -> bool:
+    """Whether the system knows a GPU of NVIDIA's, with or without a library that uses it."""
+    return os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi") is not None
 
 
 def memory() -> int | None:

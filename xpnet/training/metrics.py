@@ -179,9 +179,7 @@ def _checked(P: Array, Y: Array, weights: Array) -> tuple[np.ndarray, np.ndarray
 
 def _true_class(Y: np.ndarray) -> np.ndarray:
     if not ((Y == 0.0) | (Y == 1.0)).all() or (len(Y) > 1 and (Y.sum(axis=0) != 1.0).any()):
-        raise ValueError(
-            "Y holds no classes: it must be one-hot columns, or one row of 0 and 1; use labels of classes"
-        )
+        raise ValueError("Y holds no classes: it must be one-hot columns, or one row of 0 and 1; use labels of classes")
     return np.asarray(Y.argmax(axis=0) if len(Y) > 1 else Y[0].astype(np.intp))
 
 

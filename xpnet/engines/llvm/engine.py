@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.cores import usable_cores
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.engines.llvm.native import load
@@ -37,7 +38,7 @@ def threads_for(program: Program, backend: Backend) -> int:
     """Return the number of threads that should run a step: two where they pay and have cores."""
     least, most = TWO_THREADS
     pays = least <= sum(call.flops for call in program.calls) <= most
-    if not pays or not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+    if not pays or not hasattr(os, "sched_getaffinity") or usable_cores() < 2:
         return 1
     gemm = numpy_gemm(backend.dtype)
     return 1 if gemm is None or gemm.own_threads() < 2 else 2  # a user who limits BLAS to one thread wants one
