@@ -80,6 +80,6 @@ def _records(directory: Path) -> History:
     if not path.is_file():
         raise FileNotFoundError(f"{directory} has no {runs.HISTORY}; train again, or restore it")
     history = read_history(path)
-    if not history or any(not isinstance(record.get("epoch"), int) for record in history):
+    if not history:
         raise ValueError(f"{path} holds no records of epochs; train again, or restore it")
     return history

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-import xpnet
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.estimators.bridge import to_sklearn
 from xpnet.estimators.data import check_sides, dataset_of, float_type, on_host, side_of
@@ -212,16 +212,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return self.set_params(device=device)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__()) | {"_xpnet_version": xpnet.__version__}
+        state = dict(super().__getstate__()) | {"_xpnet_version": _version()}
         if "network_" in state:
             state["network_"] = Stored(state["network_"], state.pop("_optimizer"))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         stored, version = state.pop("network_", None), state.pop("_xpnet_version", "0")
-        if _numbers(version) > _numbers(xpnet.__version__):
+        if _numbers(version) > _numbers(_version()):
             warnings.warn(
-                f"this estimator was stored by xpnet {version}, newer than this xpnet {xpnet.__version__}; it may lack "
+                f"this estimator was stored by xpnet {version}, newer than this xpnet {_version()}; it may lack "
                 "what it needs: pip install --upgrade xpnet",
                 stacklevel=2,
             )
@@ -256,3 +256,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 def _numbers(version: str) -> list[int]:
     """Return the numbers of a version, for comparisons."""
     return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def _version() -> str:
+    """Return the version of the xpnet that is installed, "0" for one that is only on the path."""
+    try:
+        return metadata.version("xpnet")
+    except metadata.PackageNotFoundError:
+        return "0"
