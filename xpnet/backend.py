@@ -23,6 +23,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
 MINIMUM_CUPY = 14
 BLOCK_BYTES = 1 << 24  # of a large array that are uploaded at a time
+NO_CUPY = "CuPy is not installed"
 _INSTALL = "for a CUDA GPU install CuPy 14 or newer: `pip install 'xpnet[cuda12]'` or `pip install 'xpnet[cuda13]'`"
 
 
@@ -217,7 +218,7 @@ def _import_cupy() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "cupy":
             raise BackendUnavailable(f"CuPy cannot be imported ({_one_line(error)}); {_INSTALL}") from error
-        raise BackendUnavailable(f"CuPy is not installed; {_INSTALL}") from error
+        raise BackendUnavailable(f"{NO_CUPY}; {_INSTALL}") from error
     except Exception as error:  # a broken install fails in many ways: ImportError, OSError, AttributeError
         raise BackendUnavailable(f"CuPy cannot be imported ({_one_line(error)}); {_INSTALL}") from error
     version = getattr(cupy, "__version__", None)

@@ -271,7 +271,7 @@ def test_a_run_that_ends_early(folder, tmp_path, capsys, options):
     header, *_, last = capsys.readouterr().out.splitlines()
     assert last.startswith(f"stopped in epoch {records[-1]['epoch']} ({records[-1]['stopped']}), ")
     assert ("weights of epoch" in last) == ("--patience" in options)
-    assert ("val_f1" in header.split()) == bool(metrics)
+    assert ("f1" in header.split()) == bool(metrics)
 
 
 def test_a_run_that_cannot_go_on_stays_as_it_is(folder, capsys):
@@ -371,7 +371,7 @@ def test_what_the_parser_refuses(capsys):
         (["--eps", "small"], ["'small'", "finite number"]),
         (["--activation", "relu,tahn"], ["'tahn'", "did you mean 'tanh'?"]),
         (["--optimizer", "adma"], ["'adma'", "did you mean 'adam'?"]),
-        (["--schedule", "one_cycle"], ["'one_cycle'", "did you mean 'one-cycle'?"]),
+        (["--schedule", "one_cicle"], ["'one_cicle'", "did you mean 'one-cycle'?"]),
         (["--normalization", "bach"], ["did you mean 'batch'?"]),
         (["--metrics", "f1,roc"], ["'roc'", "did you mean 'roc_auc'?"]),
         (["--class-weight", "equal"], ["'balanced'"]),

@@ -7,7 +7,9 @@ import pytest
 from refusals import says
 
 import xpnet
+from xpnet.backend import NO_CUPY, Backend
 from xpnet.cli import main
+from xpnet.commands.train import _described
 from xpnet.timing import machine
 
 DATA = ["X.npy", "--labels", "Y.npy", "--layers", "3,2", "--device", "cpu", "--epochs", "2", "--out", "run"]
@@ -59,12 +61,12 @@ def test_values_in_capitals_and_by_their_common_names(data):
     assert xpnet.Network.load("run/model.safetensors").architecture.loss.name == "squared_error"
 
 
-def test_nothing_is_said_of_a_gpu_where_there_is_none(data, capsys, monkeypatch):
-    for has_gpu in (False, True):
-        monkeypatch.setattr(machine, "has_gpu", lambda has_gpu=has_gpu: has_gpu)
-        assert main(["train", *DATA[:-1], f"run-{has_gpu}"]) == 0
-        line = capsys.readouterr().err.splitlines()[0]
-        assert line.startswith("cpu (numpy ") and line.endswith("float32)") != has_gpu
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_that_cupy_is_missing_is_said_where_there_is_a_gpu_for_it(monkeypatch, has_gpu):
+    monkeypatch.setattr(machine, "has_gpu", lambda: has_gpu)
+    for reason, is_said in ((f"{NO_CUPY}; install it", has_gpu), ("XPNET_DEVICE is cpu", True)):
+        line = _described(Backend("numpy", "cpu", np, np.dtype("float32"), reason))
+        assert line.startswith("cpu (numpy ") and line.endswith(reason if is_said else "float32)")
 
 
 def test_only_what_is_measured_has_a_column(data, capsys):

@@ -16,7 +16,7 @@ import numpy as np
 
 import xpnet
 from xpnet import plots
-from xpnet.backend import Backend
+from xpnet.backend import NO_CUPY, Backend
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
@@ -212,9 +212,9 @@ def _measured(network: Network, data: Data, metrics: list[str]) -> tuple[dict[st
 
 
 def _described(backend: Backend) -> str:
-    """Say what computes; why no GPU does only where there is one."""
-    is_cpu = backend.device == "cpu" and not machine.has_gpu()
-    return replace(backend, reason="").describe() if is_cpu else backend.describe()
+    """Say what computes and why; that CuPy is missing only where there is a GPU for it."""
+    is_missed = not backend.reason.startswith(NO_CUPY) or machine.has_gpu()
+    return backend.describe() if is_missed else replace(backend, reason="").describe()
 
 
 def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data, run: Path) -> None:
