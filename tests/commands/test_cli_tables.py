@@ -204,7 +204,7 @@ def test_what_training_says_of_a_table(table, capsys):
     assert "task: regression of 'price'; it learns the standardised target" in err
     assert "3 columns, 2 numeric and 1 of categories, give 5 features" in err
     assert "without effect: same" in err
-    assert "val_mean_absolute_error" in out and "val_r2" in out
+    assert " mean_absolute_error " in out and "val_r2" in out
     assert names("run") == ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors", "table.json"]
     table[["size", "kind"]].to_csv("k.csv", index=False)
     assert main(["train", "k.csv", "--target", "kind", "--epochs", "1", "--out", "kinds"]) == 0
@@ -369,7 +369,7 @@ def test_a_bad_table_leaves_no_run(capsys, content, parts):
             "layers",
             ["--layers", "3,1"],
             2,
-            ["--layers goes from 3 to 1", "t.csv has 1 features and 1 outputs", "begin and end with these"],
+            ["--layers goes from 3 to 1", "t.csv has 1 feature and 1 output", "begin and end with these"],
         ),
         ("loss", ["--loss", "hinge"], 1, ["hinge needs targets"]),
         ("metrics", ["--metrics", "f1"], 2, ["--metrics f1"]),
