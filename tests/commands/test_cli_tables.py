@@ -204,7 +204,7 @@ def test_what_training_says_of_a_table(table, capsys):
     assert "task: regression of 'price'; it learns the standardised target" in err
     assert "3 columns, 2 numeric and 1 of categories, give 5 features" in err
     assert "without effect: same" in err
-    assert " mean_absolute_error " in out and "val_r2" in out
+    assert " mean_absolute_error " in out and " r2 " in out
     assert names("run") == ["checkpoint.safetensors", "config.json", "history.jsonl", "model.safetensors", "table.json"]
     table[["size", "kind"]].to_csv("k.csv", index=False)
     assert main(["train", "k.csv", "--target", "kind", "--epochs", "1", "--out", "kinds"]) == 0
