@@ -468,3 +468,8 @@ def test_info_without_a_home(capsys, monkeypatch):
     monkeypatch.delenv("XPNET_CACHE")
     assert main(["info"]) == 0
     assert "no cache: there is no home folder" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_a_file_holds_does_nothing_to_the_terminal(capsys):
+    assert main(["evaluate", "no\x1b[31mwhere\udcff"]) == 1
+    assert r"xpnet: no\x1b[31mwhere\udcff is not a run directory" in capsys.readouterr().err

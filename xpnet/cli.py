@@ -90,7 +90,7 @@ def _drop_unwritable_stdout() -> None:
 
 def _plain(message: str) -> str:
     """Return a message in one line that does nothing to a terminal."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in message).split())
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(message.split()))
 
 
 def _fail(message: str, code: int) -> int:
