@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,3 +32,9 @@ def test_a_share_of_time_is_fewer_cores(tmp_path, monkeypatch, files, expected):
     monkeypatch.setattr(cores, "GROUPS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
     assert cores.usable_cores() == expected
+
+
+def test_memory_is_not_known_everywhere(monkeypatch):
+    assert cores.memory() > 1 << 28
+    monkeypatch.setattr(cores, "os", SimpleNamespace())
+    assert cores.memory() is None

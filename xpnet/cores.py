@@ -1,4 +1,4 @@
-"""The processor's cores that this process may use."""
+"""The processor's cores that this process may use, and the memory of the machine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(GROUPS)
     return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def memory() -> int | None:
+    """Return this machine's memory in bytes, or None where the system does not say."""
+    if not hasattr(os, "sysconf"):  # not a POSIX system
+        return None
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # one that does not know
+        return None
 
 
 def _quota(folder: Path) -> float | None:

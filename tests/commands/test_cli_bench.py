@@ -241,7 +241,7 @@ def test_what_cannot_work_is_refused_before_anything_is_timed(capsys, monkeypatc
         raise AssertionError("something was timed")
 
     monkeypatch.setattr(grid.harness, "limits", limits)
-    monkeypatch.setattr(grid.machine, "memory", lambda: 10**9)
+    monkeypatch.setattr(grid, "memory", lambda: 10**9)
     refused(capsys, ["bench", "--quiet", *given], *parts, code=code)
     assert names(".") == []
 

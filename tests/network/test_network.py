@@ -9,7 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from refusals import says
+from refusals import refusal, says
 
 from xpnet import SGD, Activation, Dense, Network, select_backend
 from xpnet.engines.replay import Replay
@@ -528,3 +528,18 @@ def test_a_backend_by_name_is_refused():
     with pytest.raises(TypeError) as refusal:
         Network([2, 1], loss="squared_error", backend="cpu")
     says(refusal, "backend is 'cpu'", "it must be what select_backend returns", "select_backend('cpu')")
+
+
+def test_more_parameters_than_the_memory_holds_are_refused_at_once(monkeypatch):
+    """A tiny spec may ask for any size, and a system may promise memory that it does not have."""
+    monkeypatch.setattr("xpnet.network.network.memory", lambda: 10**9)
+    cpu = select_backend("cpu", "float64")
+    spec = Network([2, 2], backend=cpu).to_spec()
+    spec["layers"][0] |= {"n_in": 1, "n_out": 10**9}
+    tracemalloc.start()
+    with refusal(
+        MemoryError, "2,000,000,000 parameters need 16 GB", "this machine has 1 GB", "make its layers narrower"
+    ):
+        Network.from_spec(spec, backend=cpu)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()

@@ -13,7 +13,7 @@ from refusals import says
 
 from xpnet.backend import BackendUnavailable, select_backend
 from xpnet.engines.choice import make_engine
-from xpnet.timing import grid, harness, machine
+from xpnet.timing import grid, harness
 
 
 @pytest.fixture
@@ -153,14 +153,14 @@ def test_devices(monkeypatch, fake_gpu):
 
 
 def test_what_would_not_fit_the_memory_is_refused_before_anything_is_timed(monkeypatch, one_second):
-    monkeypatch.setattr(machine, "memory", lambda: 10**9)
+    monkeypatch.setattr(grid, "memory", lambda: 10**9)
     with pytest.raises(MemoryError) as error:
         measure([select_backend("cpu")], widths=[4, 10**4], batches=[8])
     says(error, "width 10000 at batch 8", "1.0 GB", "--widths")
     # theta three times (on the host and here), its gradient, and the data: 4 bytes each
     assert float(re.search(r"about ([\d.]+) GB", str(error.value))[1]) == pytest.approx(4 * 4 * 1.002e8 / 1e9, abs=0.1)
     assert one_second == []
-    monkeypatch.setattr(machine, "memory", lambda: None)
+    monkeypatch.setattr(grid, "memory", lambda: None)
     assert measure([select_backend("cpu")])["points"]
 
 

@@ -122,8 +122,3 @@ def test_machine_is_json_ready(monkeypatch, has_gpu):
         assert gpu == ["Fake GPU", "14.2.0", 13000, 13000] and facts["no_gpu"] is None
     else:
         assert gpu == [None] * 4 and facts["no_gpu"].startswith("CuPy is not installed")
-
-
-def test_memory_is_not_known_everywhere(monkeypatch):
-    monkeypatch.setattr(machine, "os", SimpleNamespace())
-    assert machine.memory() is None

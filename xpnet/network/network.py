@@ -15,6 +15,7 @@ import numpy as np
 
 from xpnet.backend import Backend, asked_device, select_backend
 from xpnet.checks import by_their_mean, check_path
+from xpnet.cores import memory
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine
 from xpnet.engines.placing import place
@@ -244,6 +245,7 @@ class Network:
     ) -> None:
         self.architecture = architecture
         _check_backend(backend, device, dtype)
+        _check_size(architecture, 4 if backend is None else backend.dtype.itemsize)
         self.inputs: InputRange | None = None
         self.has_warned = False
         self.device_is_open = backend is None and asked_device(device)[0] == "auto"
@@ -259,6 +261,17 @@ class Network:
         self.statistics = _statistics(layout, self.owned)
         self.step_keys = None  # the dropout keys after the last `xpnet.step`
         self._idle = IdleEngines()
+
+
+def _check_size(architecture: Architecture, itemsize: int) -> None:
+    """Refuse parameters that this machine's memory cannot hold, before a system that promises more than it has."""
+    total, layout = memory(), architecture.layout
+    needed = (layout.size + layout.n_statistics) * itemsize
+    if total is not None and needed > total:
+        raise MemoryError(
+            f"the network's {layout.count:,} parameters need {needed / 1e9:.3g} GB, this machine has {total / 1e9:.3g} "
+            "GB of memory; make its layers narrower"
+        )
 
 
 def _on_host(network: Network) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from xpnet.backend import DTYPES, Backend, BackendUnavailable, asked_device, select_backend
 from xpnet.checks import check_option, shown
+from xpnet.cores import memory
 from xpnet.engines.choice import ENGINES, check_engine, engine_facts, engine_names, make_engine
 from xpnet.engines.engine import Engine
 from xpnet.engines.replay import Replay
@@ -233,7 +234,7 @@ def _rates(seconds: list[float], batch: int, flops: int, flops_limit: float) -> 
 
 def _check_memory(width: int, batch: int, features: int, item_size: int) -> None:
     """Refuse what would drive the machine out of memory; the weights are drawn on the host, whatever the device."""
-    total = machine.memory()
+    total = memory()
     if total is None:
         return
     program = _program(features, width, batch)

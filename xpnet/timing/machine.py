@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import BackendUnavailable, probe_gpu
+from xpnet.cores import memory
 
 
 def facts(version: str) -> dict[str, Any]:
@@ -48,16 +49,6 @@ def facts(version: str) -> dict[str, Any]:
 def has_gpu() -> bool:
     """Whether the system knows a GPU of NVIDIA's, with or without a library that uses it."""
     return os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi") is not None
-
-
-def memory() -> int | None:
-    """Return this machine's memory in bytes, or None where the system does not say."""
-    if not hasattr(os, "sysconf"):  # not a POSIX system
-        return None
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # one that does not know
-        return None
 
 
 def blas() -> str:
