@@ -17,7 +17,7 @@ import xpnet
 from xpnet import plots
 from xpnet.cli import _parser
 from xpnet.commands import runs
-from xpnet.commands.apply import backend_of
+from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.data import load_again
@@ -65,7 +65,7 @@ def _load(path):
 
 def _config(path):
     config = runs.read_config(path.parent)
-    backend_of(Namespace(device="cpu"), config)
+    place_of(Namespace(device="cpu"), config)
     load_again(config["data"], None, None, "float32")
     _options(path)
 
