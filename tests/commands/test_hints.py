@@ -42,6 +42,17 @@ def test_an_unknown_option_is_answered_by_its_command_with_the_nearest(capsys, a
     says(line, found, "of the options of", fix)
 
 
+def test_words_that_stand_for_nothing(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "mnist", "other", "more"])
+    says(
+        capsys.readouterr().err.splitlines()[-1],
+        "unrecognized arguments: other more",
+        "`xpnet train --help`",
+        "lists those that it has",
+    )
+
+
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     with pytest.raises(SystemExit):
         main(["trian"])

@@ -331,8 +331,12 @@ def test_stop_at_score(monitor, score, values, last):
 @pytest.mark.parametrize(
     ("callback", "validated", "parts"),
     [
-        (EarlyStopping(), False, ["'val_loss'", "have train_loss;", "train(..., validation=...)"]),
-        (EarlyStopping(monitor="val_f1"), True, ["'val_f1'", "train_loss, val_loss, val_accuracy", "metrics="]),
+        (EarlyStopping(), False, ["'val_loss'", "have train_loss;", "give a validation set"]),
+        (
+            EarlyStopping(monitor="val_f1"),
+            True,
+            ["'val_f1'", "train_loss, val_loss, val_accuracy", "add it to metrics"],
+        ),
         (StopAtScore(0.9, "seconds"), True, ["'seconds'", "train_loss, val_loss, val_accuracy"]),
     ],
 )

@@ -224,7 +224,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_weights(backend, lr):
 
     with pytest.raises(TrainingDiverged, match=r"step (\d+ )?of epoch \d.*lower the learning rate") as error:
         xpnet.train(network, dataset, SGD(lr), epochs=50, batch_size=5, callbacks=[Keep()])
-    assert f"it is {lr:g}" in str(error.value)
+    assert f"lr is {lr:g}" in str(error.value)
     after = network.backend.to_host(network.parameters.flat)
     assert np.isfinite(after).all() and np.array_equal(after, seen["weights"])
 
