@@ -65,6 +65,8 @@ STRUCTURES = (
     *("one wide",),
 )
 OF_EACH_STRUCTURE = [pytest.param(name, marks=() if name in STRUCTURES else pytest.mark.full) for name in FEATURES]
+# For tests that compile each of them; real CuPy is told of all in a job of ci/run.
+SOME_STRUCTURES = STRUCTURES[::2]
 FACTORS = {  # of features together
     "activation": [name for name in ACTIVATIONS if name != "softmax"],
     "loss": [*losses.LOSSES, "smoothing"],

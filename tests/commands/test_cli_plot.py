@@ -65,6 +65,7 @@ def titles(monkeypatch):
     return found
 
 
+@pytest.mark.full
 def test_train_plot_draws_into_the_run_and_says_where(digits_run):
     directory, out = digits_run
     assert names(directory) == sorted([*RUN_FILES, *files(OF_IMAGES)])

@@ -222,6 +222,7 @@ def test_other_solvers_learn(solver):
     assert model.score(IRIS_X, IRIS_Y) > 0.93 and model.loss_curve_[-1] < model.loss_curve_[0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "settings",
     [
@@ -707,7 +708,7 @@ def test_frames_keep_their_names(library):
         model.predict(X[["b", "a", "c", "d"]])
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("solver", ["adam", pytest.param("lbfgs", marks=pytest.mark.full)])
 def test_sparse_rows_are_never_dense_all_at_once(solver, monkeypatch):
     monkeypatch.setattr("xpnet.data.feed.POOL_BYTES", 1 << 18)
     monkeypatch.setattr("xpnet.data.feed.BLOCK_BYTES", 1 << 16)

@@ -595,6 +595,7 @@ def texts_of(ax):
     return [text.get_text() for text in ax.texts]
 
 
+@pytest.mark.full
 @pytest.mark.in_turn(name=list(OF_A_NETWORK))
 def test_pictures_of_a_network_on_any_device(backend, name):
     network = xpnet.Network([4, 4], backend=backend)
@@ -645,6 +646,7 @@ def test_nothing_of_a_picture_is_clipped(name):
     assert drawn.x0 >= 0 and drawn.x1 <= width and drawn.y0 >= 0 and drawn.y1 <= height
 
 
+@pytest.mark.full
 def test_a_legend_of_many_classes_lists_the_first_and_the_last():
     texts = [text.get_text() for text in plots.scatter(MANY).get_legend().get_texts()]
     assert texts == [*(f"class {label} (1)" for label in range(24)), "(75 more)", "class 99 (1)"]

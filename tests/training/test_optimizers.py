@@ -263,7 +263,7 @@ def test_divergence_gives_the_state_back_too(float64_cpu):
     xpnet.train(network, dataset, optimizer, epochs=2, batch_size=5)
     before = optimizer.snapshot()
     optimizer.lr = 1e200
-    with pytest.raises(xpnet.TrainingDiverged, match=r"it is 1e\+200"):
+    with pytest.raises(xpnet.TrainingDiverged, match=r"lr is 1e\+200"):
         xpnet.train(network, dataset, optimizer, epochs=1, batch_size=5)
     after = optimizer.snapshot()
     assert after.steps_done == before.steps_done == 8 and np.array_equal(after.state, before.state)

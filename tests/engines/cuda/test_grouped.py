@@ -13,7 +13,7 @@ from chosen import in_turn
 from features import (
     FACTORS,
     FEATURES,
-    STRUCTURES,
+    SOME_STRUCTURES,
     asks_for_the_length,
     data_of,
     feature_of,
@@ -60,7 +60,7 @@ def agree(expected, found, dtype):
         assert np.abs(one.astype(float) - other).max(initial=0) <= 3 * TOLERANCES[dtype] * scale
 
 
-@pytest.mark.in_turn(name=STRUCTURES, dtype=list(TOLERANCES))
+@pytest.mark.in_turn(name=SOME_STRUCTURES, dtype=list(TOLERANCES))
 def test_equals_the_calls_one_by_one(name, dtype, monkeypatch):
     """Three steps, the last of another length: theta, statistics, state, keys, results; whichever thread is first."""
     cpu, gpu = pair_of(dtype)
@@ -73,7 +73,7 @@ def test_equals_the_calls_one_by_one(name, dtype, monkeypatch):
 
 @pytest.mark.full
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("name", [name for name in FEATURES if name not in STRUCTURES])
+@pytest.mark.parametrize("name", [name for name in FEATURES if name not in SOME_STRUCTURES])
 def test_equals_the_calls_one_by_one_in_full(name, dtype, monkeypatch):
     test_equals_the_calls_one_by_one(name, dtype, monkeypatch)
 

@@ -107,7 +107,11 @@ def test_what_depends_on_the_batch_is_an_argument():
 
 
 @pytest.mark.parametrize(
-    "name", ["dropout, batch normalization, Adam", "everything", "all options", "accumulate, weights", "one wide"]
+    "name",
+    [
+        *("dropout, batch normalization, Adam", "accumulate, weights", "one wide"),
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("everything", "all options")),
+    ],
 )
 def test_one_text_serves_every_capacity(name):
     """Up to 256 samples, 1,024, and more: from these on sums are shared out. Nor does the seed of masks change it."""
