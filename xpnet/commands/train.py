@@ -32,7 +32,7 @@ from xpnet.commands.signals import Interruption, Terminated, signals_ignored
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import check_engine, check_precision
+from xpnet.engines.choice import AUTO, check_engine, check_precision
 from xpnet.network.network import Network
 from xpnet.timing import machine
 from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
@@ -212,9 +212,9 @@ def _measured(network: Network, data: Data, metrics: list[str]) -> tuple[dict[st
 
 
 def _described(backend: Backend) -> str:
-    """Say what computes and why; that CuPy is missing only where there is a GPU for it."""
-    is_missed = not backend.reason.startswith(NO_CUPY) or machine.has_gpu()
-    return backend.describe() if is_missed else replace(backend, reason="").describe()
+    """Say what computes, and why where the machine has a GPU: without one there is no choice to explain."""
+    is_explained = machine.has_gpu() or not backend.reason.startswith((NO_CUPY, f"{AUTO}: "))
+    return backend.describe() if is_explained else replace(backend, reason="").describe()
 
 
 def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data, run: Path) -> None:
