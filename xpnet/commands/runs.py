@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def locked(run: Path) -> Iterator[None]:
     The system ends the lock with its process. There is none on Windows, and where a file system has no locks.
     """
     try:
-        import fcntl
+        fcntl: Any = import_module("fcntl")
     except ImportError:
         yield
         return
