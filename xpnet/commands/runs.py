@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,15 @@ def locked(run: Path) -> Iterator[None]:
     The system ends the lock with its process. There is none on Windows, and where a file system has no locks.
     """
     try:
-        fcntl: Any = import_module("fcntl")
+        import fcntl
     except ImportError:
         yield
         return
+    locks: Any = fcntl  # on Windows type checkers find nothing in it
     handle = os.open(run, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.flock(handle, locks.LOCK_EX | locks.LOCK_NB)
         except BlockingIOError:
             raise OSError(
                 f"{run} is trained by another process; one may at a time; wait until that ends, or stop it"
