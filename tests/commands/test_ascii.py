@@ -35,6 +35,7 @@ def ascii_main(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.full
 def test_every_command_prints_paths_that_stdout_cannot_encode(ascii_main):
     np.save("X.npy", np.random.default_rng(0).random((40, 3)))
     np.save("Y.npy", np.arange(40) % 2)

@@ -389,6 +389,7 @@ def one_thread(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
 
 
+@pytest.mark.full
 def test_defaults_end_at_an_accuracy_one_would_show(one_thread):
     """What the README states: 0.918 on validation, 0.951 on test; other BLAS libraries round otherwise."""
     done = subprocess.run([*COMMAND, "train", "--json", "--quiet"], stdout=subprocess.PIPE, text=True, timeout=300)
@@ -704,6 +705,7 @@ def test_reader_that_leaves_is_no_error(options):
     xpnet.Network.load("run/model.safetensors")
 
 
+@pytest.mark.full
 def test_nobody_reads_stderr():
     """`xpnet train 2>&1 | head -1`: the run directory is complete, or not there."""
     reader, writer = os.pipe()
@@ -715,7 +717,8 @@ def test_nobody_reads_stderr():
     assert not Path("run").exists() or names("run") in ([], ["config.json", "history.jsonl"], RUN_FILES)
 
 
-@pytest.mark.parametrize("closed", [">&-", pytest.param("2>&-", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
 def test_closed_stream(closed):
     """A daemon may start us without stdout or stderr."""
     argv = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "train", *SMALL, "--out", "run"]
@@ -725,6 +728,7 @@ def test_closed_stream(closed):
     assert names("run") == RUN_FILES
 
 
+@pytest.mark.full
 def test_stdout_that_is_full():
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run([*COMMAND, "info"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)

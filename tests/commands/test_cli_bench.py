@@ -81,6 +81,7 @@ def test_a_tiny_grid_leaves_json_and_a_picture_and_prints_a_table(capsys):
     assert names(".") == ["bench.json", "bench.svg"]
 
 
+@pytest.mark.full
 def test_json_is_one_line_and_equals_the_file(capsys):
     assert main([*TINY, "--json", "--quiet", "--dtype", "float64", "--out", "x.json"]) == 0
     out, err = capsys.readouterr()

@@ -77,6 +77,7 @@ def test_train_plot_draws_into_the_run_and_says_where(digits_run):
     assert "plot" not in config["options"]  # a repeated run need not
 
 
+@pytest.mark.full
 def test_plot_draws_a_finished_run_wherever_it_is_told(digits_run, saved, capsys):
     assert main(["plot", str(digits_run[0]), "--out", "a/b", "--format", "svg"]) == 0
     out, err = capsys.readouterr()
@@ -106,6 +107,7 @@ def test_two_features_are_drawn_in_their_plane(titles):
     assert titles["regions"] == "validation set"
 
 
+@pytest.mark.full
 def test_what_does_not_apply_is_left_out(titles):
     X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     options = ["--layers", "4,3,1", "--loss", "squared_error", "--validation", "0", "--plot"]

@@ -96,7 +96,8 @@ def ended(run):
     shutil.rmtree(run)
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(20, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("most", [20])
 def test_so_many_kills_and_the_same_bits(data, most):
     begin, checkpoint = ["train", *data, *ALL, "--out", "run"], Path("run/checkpoint.safetensors")
     assert child([*begin[:-1], "whole"]).wait(300) == 0

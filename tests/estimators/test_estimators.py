@@ -362,6 +362,7 @@ def test_refusals(settings, parts):
         MLPClassifier(**settings).fit(IRIS_X, IRIS_Y)
 
 
+@pytest.mark.full
 def test_the_engine_of_a_fit(monkeypatch):
     """By max_iter, whatever ends the fit before; the same numbers but for rounding; partial_fit is replayed."""
 
@@ -708,7 +709,8 @@ def test_frames_keep_their_names(library):
         model.predict(X[["b", "a", "c", "d"]])
 
 
-@pytest.mark.parametrize("solver", ["adam", pytest.param("lbfgs", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_sparse_rows_are_never_dense_all_at_once(solver, monkeypatch):
     monkeypatch.setattr("xpnet.data.feed.POOL_BYTES", 1 << 18)
     monkeypatch.setattr("xpnet.data.feed.BLOCK_BYTES", 1 << 16)
@@ -731,6 +733,7 @@ def test_sparse_rows_are_never_dense_all_at_once(solver, monkeypatch):
     assert early.partial_fit is not None and len(early.validation_scores_) == 2
 
 
+@pytest.mark.full
 def test_wide_sparse_rows_are_predicted_few_at_a_time(monkeypatch):
     model = MLPRegressor(hidden_layer_sizes=2, max_iter=1, batch_size=8, random_state=0)
     X = sparse.random(512, 20_000, 0.001, "csr", random_state=0)
@@ -838,6 +841,7 @@ def test_rows_on_the_gpu_stay_there(gpu_here, wrap):
     np.testing.assert_allclose(model.coefs_[0], host.coefs_[0], atol=1e-5)
 
 
+@pytest.mark.full
 def test_every_way_to_train_takes_rows_on_the_gpu(gpu_here):
     X, y = fakecupy.asarray(DIABETES_X.astype(np.float32)), fakecupy.asarray(DIABETES_Y)
     for settings in ({"solver": "lbfgs"}, {"early_stopping": True}, {"early_stopping": True, "scoring": "r2"}, {}):

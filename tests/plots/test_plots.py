@@ -38,6 +38,7 @@ def style(line):
     return line.get_color(), line.get_marker(), str(line._dash_pattern), line.get_markerfacecolor()
 
 
+@pytest.mark.full
 def test_a_line_for_each_device_and_batch_size():
     ax = plots.samples_per_second(BOTH)
     lines = {line.get_label(): line for line in ax.lines}
@@ -708,6 +709,7 @@ class Notebook:
         return SimpleNamespace(update=self.shown[-1].append)
 
 
+@pytest.mark.full
 def test_in_a_notebook_one_picture_grows(monkeypatch):
     """Of the untrained network, then of every second epoch, and of the last. test_notebook.py runs a real one."""
     notebook = Notebook()

@@ -91,6 +91,7 @@ def test_points_hold_rates_of_what_was_counted(one_second):
     json.dumps(found, allow_nan=False)
 
 
+@pytest.mark.full
 def test_devices_take_turns_at_the_same_point(one_second, fake_gpu):
     fakecupy.counts.reset()
     found = measure([select_backend("cpu"), fake_gpu], widths=[4, 5])
@@ -113,6 +114,7 @@ def test_a_step_too_large_to_share_a_chunk_is_timed_alone(one_second, monkeypatc
     assert measure([select_backend("cpu")])["points"][0]["seconds"] == 1.0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ["replay", "compiled"])
 def test_what_is_timed_is_training(monkeypatch, engine, quick):
     """Steps of the engine that training uses: they gather, they change the weights, and the weights stay finite."""
