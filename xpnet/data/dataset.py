@@ -61,19 +61,15 @@ class UploadedDataset(NamedTuple):
 class Dataset:
     """Validated, immutable samples in host memory; one sample is one column.
 
-    X (n_features, n_samples): real numbers. uint8 stays uint8 and stands for X * scale; float32 and float64
-        stay; other types become float32, or float64 where float32 cannot hold them.
+    X (n_features, n_samples): uint8 stands for X * scale, 1/255 if not given; float32 and float64 stay; other types
+        become float32, or float64 where float32 cannot hold them.
     Y (n_outputs, n_samples), or (n_samples,) for one output: real numbers, stored as float32 or float64.
     weights (n_samples,): one finite weight >= 0 a sample, not all zero; None means all equal.
-    scale: factor for uint8 X, 1/255 if not given; only for uint8.
 
     An array whose `.T` is already C-ordered is not copied: do not change it afterwards. Raises TypeError for
     arrays that do not hold real numbers, ValueError for shapes, NaN or infinity, bad weights and a bad scale.
-
-    X may be a `numpy.memmap` of a file larger than memory, samples as rows in the file: `Dataset(rows.T, Y)` with
-    rows = np.load(path, mmap_mode="r"). Its type stays as it is, and training reads it in blocks: see `Blocks` in
-    `xpnet.data.feed`, which shuffles less than fully. Pass np.asarray(rows).T to gather any sample from the map
-    instead.
+    X may be a `numpy.memmap` of a file larger than memory: `Dataset(rows.T, Y)` with rows = np.load(path,
+    mmap_mode="r"). Its type stays, and training reads it in blocks, shuffled less than fully (`xpnet.data.feed`).
     """
 
     def __init__(
@@ -82,9 +78,8 @@ class Dataset:
         features, targets = real_array("X", X), real_array("Y", Y)
         check_shapes(features, targets)
         self._scale = checked_scale(scale, features.dtype)
-        self._is_mapped = (
-            isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None
-        )  # a copy of a map keeps the type
+        # A copy of a map keeps the type, and has no `_mmap`.
+        self._is_mapped = isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None
         rows = features.T
         self._samples = mapped_rows(rows) if self._is_mapped else read_only(rows, feature_dtype(rows.dtype))
         self._targets = read_only(targets.reshape(-1, features.shape[1]).T, target_dtype(targets))
@@ -106,8 +101,7 @@ class Dataset:
     ) -> Dataset:
         """Return a Dataset whose Y (n_classes, n_samples) holds the labels as one-hot float32 columns.
 
-        labels (n_samples,): whole numbers 0 to n_classes - 1, of an integer or float type
-        n_classes: at least 2; None takes the largest label + 1
+        labels (n_samples,): whole numbers 0 to n_classes - 1.  n_classes: at least 2; None takes the largest label + 1.
         Raises TypeError for labels that are not numbers, ValueError for labels out of range or not whole.
         """
         return cls(X, one_hot(labels, n_classes).T, weights, scale=scale)

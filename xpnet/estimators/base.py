@@ -85,10 +85,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         X: an array, a frame, a sparse matrix (its rows become dense block by block), a DLPack producer, or with
         device="cuda" an array on the GPU, which stays there.  y (n_samples,) or (n_samples, n_outputs).
         sample_weight (n_samples,): 0 or more, or None.
-        validation: (X, y) or (X, y, sample_weight) to score after each epoch; with early_stopping it takes the place
-        of a part of X.
-        Raises ValueError or TypeError for what does not fit, `TrainingDiverged` if the loss stops being finite; the
-        estimator is then as it was before.
+        validation: (X, y) or (X, y, sample_weight) to score after each epoch, in place of a part of X.
+        Raises ValueError, TypeError, or `TrainingDiverged` if the loss stops being finite; all is then as before.
         Warns (ConvergenceWarning) if max_iter ends the training, or if the loss ends far above that of its beginning.
         """
         check_settings(self)
@@ -218,13 +216,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        stored, version = state.pop("network_", None), state.pop("_xpnet_version", "0")
-        if _numbers(version) > _numbers(_version()):
-            warnings.warn(
-                f"this estimator was stored by xpnet {version}, newer than this xpnet {_version()}; it may lack "
-                "what it needs: pip install --upgrade xpnet",
-                stacklevel=2,
-            )
+        stored = state.pop("network_", None)
+        _warn_of_version(state.pop("_xpnet_version", "0"))
         super().__setstate__(state)
         if stored is None:
             return
@@ -237,10 +230,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.network_, self._optimizer = stored.placed_on(backend)
 
     def to_sklearn(self) -> Any:
-        """Return scikit-learn's estimator with the same weights and predictions.
-
-        Raises ValueError for an activation, loss or output that scikit-learn does not have.
-        """
+        """Return scikit-learn's estimator with these weights; ValueError if it lacks the activation or loss."""
         check_is_fitted(self)
         return to_sklearn(self)
 
@@ -251,6 +241,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _warn_of_version(version: str) -> None:
+    if _numbers(version) > _numbers(_version()):
+        warnings.warn(
+            f"this estimator was stored by xpnet {version}, newer than this xpnet {_version()}; it may lack "
+            "what it needs: pip install --upgrade xpnet",
+            stacklevel=3,
+        )
 
 
 def _numbers(version: str) -> list[int]:

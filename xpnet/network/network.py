@@ -43,21 +43,17 @@ class Network:
 
     layers: sizes ([784, 100, 200, 10], with `activation`, `output` and `init`), or layers
     ([Dense(784, 100), Activation("relu"), ...]); `Network.from_spec` reads JSON.
-    activation: one for all hidden layers, or a list (default "relu").  output: the last layer's (default "identity").
-    Both are names of `xpnet.kernels.activations.ACTIVATIONS`, or `CustomActivation` values.
+    activation: one for all hidden layers, or a list (default "relu").  output: the last layer's (default "identity");
+    names of `xpnet.kernels.activations.ACTIVATIONS`, or `CustomActivation` values.
     loss: a name of `xpnet.network.losses.LOSSES`, a value such as `Huber(delta=2.0)`, or a `CustomLoss`.
     init: initialiser of all weights, None for the one that suits each activation.
-    normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each hidden activation,
-    one for all or a list; both require sizes.
-    backend: from `select_backend`.  seed: of the initial weights, equal on every device.
-    device, dtype: in place of a backend, as for `select_backend`; but "auto", the default, is the CPU or a GPU by the
+    normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each, or a list of rates.
+    backend: from `select_backend`.  seed: of the initial weights.  device, dtype: in place of a backend, as for `select_backend`; but "auto", the default, is the CPU or a GPU by the
     operations and launches of a training step of 32 samples, and `train` chooses anew by its own batch and steps.
     parameters: the `Parameters`, weights and biases as one flat vector with views.
     statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} if there are none.
-    inputs: the range of the features that it was trained on last, None before; a model file keeps it.  has_warned:
-    whether rows far outside of it came.
-    owned: the vector of the parameters followed by that of the statistics: all that training changes.
-    device_is_open: whether `train` may move the network.
+    inputs: the range of the features that it was trained on last, None before.  has_warned: of rows far outside.
+    owned: the parameters followed by the statistics.  device_is_open: whether `train` may move the network.
     Raises ValueError for sizes, names or combinations that cannot work.
     """
 
@@ -110,24 +106,17 @@ class Network:
     def forward(self, X: Array) -> Array:
         """Return the last layer's output (n_outputs, n_samples), before any link, for X (n_inputs, n_samples).
 
-        X: an array of the network's backend and dtype; bytes (uint8), scaled as those that it was trained on; or a
-        Dataset, for which what comes back lies on the host.  Warns once of features far outside the range of the
-        training data.
+        X: an array of the backend and dtype; bytes, scaled as those that it was trained on; or a Dataset, whose output
+        lies on the host.  Warns once of features far outside the range of the training data.
         """
         return of_dataset(self.forward, X, self.backend) if is_dataset(X) else infer(self, "forward", X)[0]
 
     def predict(self, X: Array) -> Array:
-        """Return predictions (n_outputs, n_samples): probabilities, rates (poisson) or the outputs.
-
-        X: as for `forward`.
-        """
+        """Return predictions (n_outputs, n_samples): probabilities, rates (poisson) or the outputs."""
         return of_dataset(self.predict, X, self.backend) if is_dataset(X) else infer(self, "predict", X)[0]
 
     def classify(self, X: Array) -> Array:
-        """Return a label per sample, (n_samples,): the index of the highest output, or 0 or 1 for one output.
-
-        X: as for `forward`.
-        """
+        """Return a label per sample, (n_samples,): the index of the highest output, or 0 or 1 for one output."""
         if is_dataset(X):
             return of_dataset(self.classify, X, self.backend)
         outputs = self.forward(X)
@@ -136,10 +125,7 @@ class Network:
         return (outputs[0] > self.architecture.loss.threshold).astype(np.int64)
 
     def activations(self, X: Array, *, training: bool = False) -> list[Array]:
-        """Return the output (n, n_samples) of every layer in `layers`: Z of a dense one, A of an activation.
-
-        training: as in a training step on these samples, see `evaluate_loss`.
-        """
+        """Return the output (n, n_samples) of every layer in `layers`; training: as in `evaluate_loss`."""
         return infer(self, "activations", X, training)
 
     def evaluate_loss(self, X: Array, Y: Array, weights: Array | None = None, *, training: bool = False) -> float:
@@ -153,10 +139,8 @@ class Network:
     def gradients(self, X: Array, Y: Array, weights: Array | None = None) -> Parameters:
         """Return the gradient of the mean loss as `Parameters`; the samples are taken as one batch.
 
-        Unlike in `train`, targets are not checked: with softmax_cross_entropy the gradient is right only if the columns
-        of Y sum to 1.
-        Every call has the same dropout masks, and running statistics do not change. Raises ValueError for a BatchNorm
-        and one sample.
+        Targets are not checked: with softmax_cross_entropy the columns of Y must sum to 1. Every call has the same
+        dropout masks, and running statistics do not change. Raises ValueError for a BatchNorm and one sample.
         """
         return mean_gradient(self, X, Y, weights)
 
@@ -179,9 +163,8 @@ class Network:
     ) -> Network:
         """Read a network that `save` wrote, on any backend and in its dtype.
 
-        backend, device, dtype: as for a new network.
-        functions: its `CustomActivation` and `CustomLoss` values, by name.
-        Raises FileNotFoundError, or ValueError for a truncated or foreign file, or a missing function.
+        backend, device, dtype: as for a new network.  functions: its custom activations and losses, by name.
+        Raises FileNotFoundError, or ValueError for a foreign file or a missing function.
         """
         check_path("path", path, 'Network.load("model.safetensors")')
         architecture, tensors, inputs = load_model(path, functions)
@@ -225,17 +208,11 @@ class Network:
     def training_program(
         self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
     ) -> Program:
-        """Return the Program of one training step, see `xpnet.network.programs`; its `describe()` is text.
-
-        weighted: whether each sample has a weight.  accumulate: steps an update.
-        """
+        """Return the Program of one step (`xpnet.network.programs`); weighted: samples have weights."""
         return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
 
     def move(self, backend: Backend) -> None:
-        """Move all that training changes to another backend of the same dtype.
-
-        What was taken from this network before, such as `parameters`, stays behind and no longer belongs to it.
-        """
+        """Move all that training changes to a backend of the same dtype; `parameters` taken before stay behind."""
         arrays = _on_host(self)
         self._place_on(backend)
         _take_up(self, arrays)

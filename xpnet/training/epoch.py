@@ -32,10 +32,7 @@ class TrainingDiverged(ArithmeticError):
 
 
 class Runner:
-    """Runs the epochs of one training in turn, and saves and restores its position.
-
-    feed: gathers the samples.  engine: runs the steps over them.  progress: of the epoch.
-    """
+    """Runs the epochs of one training, and saves and restores its position; feed: gathers the samples of its engine."""
 
     def __init__(
         self,
