@@ -65,7 +65,6 @@ class Dataset:
         become float32, or float64 where float32 cannot hold them.
     Y (n_outputs, n_samples), or (n_samples,) for one output: real numbers, stored as float32 or float64.
     weights (n_samples,): one finite weight >= 0 a sample, not all zero; None means all equal.
-
     An array whose `.T` is already C-ordered is not copied: do not change it afterwards. Raises TypeError for
     arrays that do not hold real numbers, ValueError for shapes, NaN or infinity, bad weights and a bad scale.
     X may be a `numpy.memmap` of a file larger than memory: `Dataset(rows.T, Y)` with rows = np.load(path,

@@ -48,8 +48,9 @@ class Network:
     loss: a name of `xpnet.network.losses.LOSSES`, a value such as `Huber(delta=2.0)`, or a `CustomLoss`.
     init: initialiser of all weights, None for the one that suits each activation.
     normalization: "batch" or "layer", before each hidden activation.  dropout: the rate after each, or a list of rates.
-    backend: from `select_backend`.  seed: of the initial weights.  device, dtype: in place of a backend, as for `select_backend`; but "auto", the default, is the CPU or a GPU by the
-    operations and launches of a training step of 32 samples, and `train` chooses anew by its own batch and steps.
+    backend: from `select_backend`.  seed: of the initial weights.  device, dtype: in place of a backend, as for
+    `select_backend`; but "auto", the default, is the CPU or a GPU by the operations and launches of a training step of
+    32 samples, and `train` chooses anew by its own batch and steps.
     parameters: the `Parameters`, weights and biases as one flat vector with views.
     statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} if there are none.
     inputs: the range of the features that it was trained on last, None before.  has_warned: of rows far outside.
