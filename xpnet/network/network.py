@@ -121,9 +121,8 @@ class Network:
         if is_dataset(X):
             return of_dataset(self.classify, X, self.backend)
         outputs = self.forward(X)
-        if len(outputs) > 1:
-            return outputs.argmax(axis=0)
-        return (outputs[0] > self.architecture.loss.threshold).astype(np.int64)
+        is_above = outputs[0] > self.architecture.loss.threshold
+        return outputs.argmax(axis=0) if len(outputs) > 1 else is_above.astype(np.int64)
 
     def activations(self, X: Array, *, training: bool = False) -> list[Array]:
         """Return the output (n, n_samples) of every layer in `layers`; training: as in `evaluate_loss`."""
