@@ -674,7 +674,9 @@ def test_a_class_that_is_validated_and_never_trained_on_is_said(float64_cpu):
     network = Network([3, 3], backend=float64_cpu)
     sorted_parts = data.subset(slice(0, 34)), data.subset(slice(34, None))  # as the last rows of a sorted file
     with pytest.warns(UserWarning, match="never|none of it") as found:
-        xpnet.train(network, sorted_parts[0], SGD(), epochs=1, batch_size=8, validation=sorted_parts[1])
+        xpnet.train(
+            network, sorted_parts[0], SGD(), epochs=1, batch_size=8, validation=sorted_parts[1], keep_best=False
+        )
     says(found[0].message, "5 samples of class 2", "have none of it", "dataset.split(0.1, stratify=True)")
     weighted = Dataset(data.X, data.Y, np.where(labels == 1, 0.0, 1.0))
     with pytest.warns(UserWarning, match="class 1"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,7 +183,8 @@ class ReduceOnPlateau(Callback):
 class KeepBest(Callback):
     """At the end of the training gives the network the weights of its best epoch, running statistics included.
 
-    Not after an error or an interrupt. The last record names that epoch as `chosen_epoch`; 0 is the untrained network.
+    Not after an error or an interrupt. The last record names that epoch as `chosen_epoch`. Warns if it is 0, the
+    network before its training.
     monitor: a measure of the records, such as "train_loss" or "val_f1". Lower is better for losses and errors, higher
     for all others; a measure that a callback added is judged by its name.
     min_delta: the least gain that counts.  NaN is never better.
@@ -218,8 +220,15 @@ class KeepBest(Callback):
 
     def on_last_record(self, record: Record) -> None:
         self._is_over = True
-        if self._weights is not None:
-            record["chosen_epoch"] = self._epoch
+        if self._weights is None:
+            return
+        record["chosen_epoch"] = self._epoch
+        if self._epoch == 0 < record["epoch"]:
+            warnings.warn(
+                f"no epoch has a better {self.monitor} than the network had before its training, whose weights it ends "
+                "with; lower the learning rate, train for longer, or leave out what keeps the best",
+                stacklevel=2,
+            )
 
     def on_train_end(self, network: Network) -> None:
         if self._is_over and self._weights is not None:
