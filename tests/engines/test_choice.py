@@ -55,7 +55,9 @@ def trained(backend, dataset=None, optimizer=None, shape=None, **options):
     """The network of a short training, its records without times, and the optimizer."""
     network = Network([6, 7, 3], activation="tanh", backend=backend, seed=2, **(shape or {}))
     optimizer = optimizer or Adam(0.01)
-    history = xpnet.train(network, dataset or labelled(), optimizer, **{"epochs": 2, "batch_size": 5, **options})
+    history = xpnet.train(
+        network, dataset or labelled(), optimizer, **{"epochs": 2, "batch_size": 5, "keep_best": False, **options}
+    )
     return network, history, optimizer
 
 

@@ -720,7 +720,10 @@ def test_with_a_validation_the_best_weights_are_kept(float64_cpu, tmp_path):
     assert [record.get("chosen_epoch") for record in history] == [None] * 4 + [2]
     np.testing.assert_array_equal(network.owned, script.weights[2])
     assert not np.array_equal(network.owned, script.weights[4])
-    for more in ({"keep_best": False}, {"callbacks": [xpnet.KeepBest("train_loss")]}, {"validation": None}):
+    for more in (
+        *({"keep_best": False}, {"callbacks": [xpnet.KeepBest("train_loss")]}, {"validation": None}),
+        {"callbacks": [xpnet.StopAtScore(0.0, "val_loss")]},  # not reached
+    ):
         others = [Scripted(losses), *more.pop("callbacks", [])]
         history = xpnet.train(network, labelled(), SGD(), **options | {"callbacks": others} | more)
         chosen = history[-1].get("chosen_epoch")

@@ -63,8 +63,8 @@ def train(
     precision: "fp32", or "tf32" for products on a GPU's tensor cores, of float32 numbers with 10 bits of mantissa.
     resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read. With equal data and arguments
     the run continues to the same bits; only epochs may differ, and "auto" is the engine that the run had.
-    keep_best: with a validation, and without a callback that keeps weights, the network ends with the weights of the
-    epoch whose val_loss is lowest, the last record's chosen_epoch.
+    keep_best: with a validation, and without a callback that keeps weights or stops at a score, the network ends with
+    the weights of the epoch whose val_loss is lowest, the last record's chosen_epoch.
     progress: a live line on stderr, True or False; None shows it on a terminal and in a notebook.
     The optimizer keeps its state: training the same network again continues where it stopped, unless the weights are of
     another epoch than the last.

@@ -17,7 +17,7 @@ from xpnet.engines.choice import FULL, blas_threads, check_precision, choose_eng
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
-from xpnet.training.callbacks import Callback, KeepBest
+from xpnet.training.callbacks import Callback, KeepBest, StopAtScore
 from xpnet.training.checkpoint import check_resume, moment_of
 from xpnet.training.evaluation import check_compatible, check_metrics
 from xpnet.training.optimizers import Optimizer
@@ -72,8 +72,8 @@ class TrainOptions:
 
 
 def best_of(options: TrainOptions, keep_best: bool) -> list[Callback]:
-    """Return the callback that keeps the best weights, where there is a validation and nothing else keeps weights."""
-    chooses = any(isinstance(callback, KeepBest) for callback in options.callbacks)
+    """Return the callback that keeps the best weights, if there is a validation and no other callback chooses them."""
+    chooses = any(isinstance(callback, (KeepBest, StopAtScore)) for callback in options.callbacks)
     if not keep_best or options.validation is None or chooses:
         return []
     moment = options.resume
