@@ -191,6 +191,7 @@ def hide(monkeypatch, *packages):
     monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None if name in packages else find(name))
 
 
+@pytest.mark.full
 def test_files_that_import_what_is_missing_are_left_out(monkeypatch, processes, tmp_path, capsys):
     """By their own imports, those of helpers among them: no list has to be kept."""
     hide(monkeypatch, "polars", "nbformat", "sklearn", "xdist")

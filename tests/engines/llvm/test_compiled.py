@@ -126,6 +126,7 @@ def test_every_batch_size(name, batch, quick):
 # --- threads ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("batch", "hidden"),
     [*(pytest.param(*shape, marks=pytest.mark.full) for shape in ((1, (1, 20)), (3, (17, 2)))), (16, (33, 20))],
