@@ -44,6 +44,7 @@ def test_the_short_form_reaches_its_number(name, capsys):
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:no epoch has a better val_loss")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_that_does_not_learn_is_told(name, monkeypatch, capsys):
     monkeypatch.setattr(xpnet, "SGD", lambda lr: optimizers.SGD(lr=1e-9))
