@@ -76,11 +76,16 @@ def test_assembly_without_llvmlite_names_the_extra(capsys, monkeypatch):
     refused(capsys, ["describe", "--layers", "2,3,1", "--show", "assembly"], "llvmlite", "pip install 'xpnet[jit]'")
 
 
-def test_a_run_is_described_by_its_own_options(capsys, tmp_path):
+def run_of(options, capsys, tmp_path):
+    """The directory of a run with these options, of no epoch."""
     run = tmp_path / "run"
-    options = "--layers 784,6,10 --optimizer adam --batch-size 7 --dtype float64 --epochs 0 --quiet"
-    assert main(["train", *options.split(), "--out", str(run)]) == 0
+    assert main(["train", *options.split(), "--epochs", "0", "--quiet", "--out", str(run)]) == 0
     capsys.readouterr()
+    return run
+
+
+def test_a_run_is_described_by_its_own_options(capsys, tmp_path):
+    run = run_of("--layers 784,6,10 --optimizer adam --batch-size 7 --dtype float64", capsys, tmp_path)
     out = described(capsys, run, "--show", "program,cuda")
     assert "W1 @ X" in out and "(6, 7)" in out and "adam" in out and "typedef double real;" in out
     message = str(run), "sets --batch-size, --layers;", "leave --batch-size, --layers out"
@@ -89,10 +94,7 @@ def test_a_run_is_described_by_its_own_options(capsys, tmp_path):
 
 def test_a_run_of_weighted_bytes_is_described_so(capsys, tmp_path):
     """Its samples are scaled as they are gathered, its weights gathered too; without a run neither is."""
-    run = tmp_path / "run"
-    options = "--layers 784,3,10 --class-weight balanced --batch-size 7 --epochs 0 --quiet"
-    assert main(["train", *options.split(), "--out", str(run)]) == 0
-    capsys.readouterr()
+    run = run_of("--layers 784,3,10 --class-weight balanced --batch-size 7", capsys, tmp_path)
     out = described(capsys, run, "--show", "program,llvm,cuda")
     assert "weighted_mean_over_batch" in out and "x i8>" in out and "const unsigned char* data0" in out
     bytes_alone = described(capsys, run / "model.safetensors", "--show", "program,llvm,cuda")

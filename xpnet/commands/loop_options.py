@@ -12,6 +12,7 @@ from xpnet.network.layer import left_out
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
 from xpnet.training.metrics import METRICS
+from xpnet.training.options import batch_of
 from xpnet.training.records import TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS, VALIDATION, loss_to_watch, lower_is_better
 
 MONITORED = {"patience": VAL_LOSS, "target_score": VAL_ACCURACY}  # what each looks at without --monitor
@@ -173,5 +174,5 @@ def count_updates(arguments: argparse.Namespace, network: Network, training: Dat
 
 def count_steps(arguments: argparse.Namespace, network: Network, training: Dataset) -> int:
     """Return how many steps an epoch has."""
-    batch = min(arguments.batch_size, training.n_samples)
+    batch = batch_of(arguments.batch_size, training.n_samples)
     return -(-(training.n_samples - left_out(network.layers, training.n_samples, batch)) // batch)

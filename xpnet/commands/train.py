@@ -40,6 +40,7 @@ from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import epochs
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 from xpnet.training.optimizers import Optimizer
+from xpnet.training.options import batch_of
 from xpnet.training.placing import settle
 from xpnet.training.progress import ProgressBar
 
@@ -140,8 +141,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _settle(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, training: Dataset) -> None:
     """Choose the device, if it is open, as the training will, before anything says which it is."""
     if network.device_is_open:
-        batch = min(arguments.batch_size, training.n_samples)
-        program = network.training_program(batch, optimizer, training.weights is not None)
+        batch = batch_of(arguments.batch_size, training.n_samples)
+        weighted = training.weights is not None
+        program = network.training_program(batch, optimizer, weighted, arguments.seed, arguments.accumulate)
         n_steps = arguments.epochs * count_steps(arguments, network, training)
         settle(network, optimizer, program, n_steps, arguments.engine, arguments.precision)
 

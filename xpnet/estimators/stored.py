@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from copy import copy
 from typing import Any
-
-import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.network.network import Network
@@ -33,6 +30,5 @@ class Stored:
         network = Network(self.architecture.layers, loss=self.architecture.loss, backend=backend)
         network.owned[...] = backend.to_device(self.owned)
         if self.optimizer is not None:
-            state, keys = backend.to_device(self.state), backend.to_device(self.keys, np.uint32)
-            self.optimizer.restore(Snapshot(weakref.ref(network), self.steps_done, state, keys))
+            self.optimizer.restore(Snapshot.unpacked(network, self.steps_done, self.state, self.keys))
         return network, self.optimizer

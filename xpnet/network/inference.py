@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.engines.engine import Engine
 from xpnet.network.blocks import BATCH, predict_in_blocks
-from xpnet.network.inputs import scaled_rows
+from xpnet.network.inputs import InputRange, scaled_rows
 from xpnet.network.parameters import Parameters
 from xpnet.network.programs import evaluation_program, inference_program, training_program
 
@@ -27,8 +27,8 @@ def infer(network: Network, kind: str, X: Array, training: bool = False) -> list
     if network.inputs is not None and network.inputs.scale is not None and getattr(X, "dtype", None) == np.uint8:
         X = scaled_rows(network.backend, X, network.inputs.scale)
     n_samples = network.check_samples(X)
-    if network.inputs is not None and not network.has_warned and network.backend.device == "cpu":  # a GPU would wait
-        warn_of_inputs(network, float(X.min()), float(X.max()))
+    if network.backend.device == "cpu":  # a GPU would wait
+        warn_of_inputs(network, lambda: InputRange(float(X.min()), float(X.max())))
     capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
     names = [f"output{i}" for i in range(len(network.layers) if kind == "activations" else 1)]
     with network.engine(
@@ -79,11 +79,17 @@ def of_dataset(infer: Callable[[Array], Array], dataset: Any, backend: Backend) 
     return predict_in_blocks(backend, infer, dataset.samples, lambda rows: scaled_rows(backend, rows, dataset.scale))
 
 
-def warn_of_inputs(network: Network, low: float, high: float) -> None:
-    """Warn, once, if features in that range are far outside the one that the network was trained in."""
-    if network.inputs is not None and not network.has_warned and network.inputs.is_far(low, high):
+def warn_of_inputs(network: Network, range_of: Callable[[], InputRange | None]) -> None:
+    """Warn, once, if features are far outside the range that the network was trained in.
+
+    range_of: returns theirs, None if it is not known; called only where a warning may follow, as it reads all of them.
+    """
+    if network.inputs is None or network.has_warned:
+        return
+    found = range_of()
+    if found is not None and network.inputs.is_far(found.low, found.high):
         network.has_warned = True
-        warnings.warn(network.inputs.advice(low, high), stacklevel=5)
+        warnings.warn(network.inputs.advice(found.low, found.high), stacklevel=5)
 
 
 def is_dataset(X: Any) -> bool:

@@ -83,9 +83,7 @@ class Validator:
 
     def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
-        found = input_range(dataset)
-        if found is not None:
-            warn_of_inputs(network, found.low, found.high)
+        warn_of_inputs(network, lambda: input_range(dataset))
         self._feed = feed_of(dataset, network.backend, BATCH)
         self._evaluator = Evaluator(network, dataset, self._feed)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from xpnet.engines.choice import AUTO, ENGINES, engine_facts
 from xpnet.engines.engine import Engine
 from xpnet.engines.placing import place
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
-from xpnet.training.optimizers import Optimizer
+from xpnet.training.optimizers import Optimizer, Snapshot
 from xpnet.training.records import Moment
 
 
@@ -27,11 +24,10 @@ def settle(network: Network, optimizer: Optimizer, program: Program, n_steps: in
     if backend.device == before.device:
         network.backend = backend  # for its reason
         return
-    left = optimizer.snapshot()
+    left = optimizer.snapshot().packed()
     network.move(backend)
-    if left.network is not None and left.network() is network:
-        state, keys = (before.to_host(array) for array in (left.state, left.keys))
-        optimizer.restore(replace(left, state=backend.to_device(state), keys=backend.to_device(keys, np.uint32)))
+    if left[0] is network:
+        optimizer.restore(Snapshot.unpacked(*left))
 
 
 def run_facts(network: Network, engine: Engine) -> dict[str, Any]:
