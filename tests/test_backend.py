@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -323,6 +324,14 @@ def test_a_gpu_by_its_number_is_taken_and_told(two_gpus):
     assert first.describe().startswith("cuda (cupy 14.2.0, float32): ")
     assert second.describe().startswith("cuda:1 (cupy 14.2.0, float32): ")
     assert second.is_on("cuda") and second.is_on("cuda:1") and not second.is_on("cuda:0") and not second.is_on("cpu")
+
+
+def test_a_pickle_goes_back_to_the_gpu_of_its_number(two_gpus):
+    first, second = select_backend("cuda:0"), select_backend("cuda:1")
+    assert pickle.loads(pickle.dumps(first)).number == 0 and int(fakecupy.cuda.runtime.getDevice()) == 0
+    found = pickle.loads(pickle.dumps(second))
+    assert found == second and found.number == 1 and int(fakecupy.cuda.runtime.getDevice()) == 1
+    found.check_here(X=found.zeros(3))
 
 
 def test_a_gpu_that_is_not_there_is_refused(two_gpus):

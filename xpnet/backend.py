@@ -47,7 +47,7 @@ class Backend:
     number: int = 0
 
     def __reduce__(self) -> Any:
-        return _restored, (type(self), self.name, self.device, self.dtype, self.reason)
+        return _restored, (type(self), self.name, self.device, self.dtype, self.reason, self.number)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self
@@ -238,12 +238,14 @@ def _probe_failure(error: Exception) -> str:
     return f"CuPy sees a GPU but cannot compute on it ({text}); {_INSTALL}, or use device='cpu'"
 
 
-def _restored(kind: type[Backend], name: str, device: str, dtype: np.dtype[Any], reason: str) -> Backend:
-    """Return a backend of a pickle; where its GPU cannot be used, the CPU, with a warning."""
+def _restored(
+    kind: type[Backend], name: str, device: str, dtype: np.dtype[Any], reason: str, number: int = 0
+) -> Backend:
+    """Return a backend of a pickle, on the GPU of that number; where it cannot be used, the CPU, with a warning."""
     if device == "cpu":
         return kind(name, device, np, dtype, reason)
     try:
-        return kind(name, device, probe_gpu()[0], dtype, reason)
+        return kind(name, device, probe_gpu(number)[0], dtype, reason, number)
     except BackendUnavailable as failure:
         warnings.warn(f"what was pickled on a GPU continues on the CPU: {failure}", stacklevel=3)
         return _cpu(dtype, str(failure))
