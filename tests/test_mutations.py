@@ -86,7 +86,7 @@ def _preprocessing(path):
 
 
 def _table(path):
-    frame = read_table(path, ["b"])
+    frame = read_table(path, text_columns=["b"]).frame
     fit(frame, ["y"], impute=True).dataset(frame)
 
 

@@ -319,13 +319,6 @@ def test_words_that_are_no_data(capsys, argv, parts):
     refused_by_parser(capsys, argv, *parts)
 
 
-@pytest.mark.parametrize("argv", [["train", "t.csv", "u.csv"], ["predict", "run", "t.csv", "u.csv", "--out", "p.csv"]])
-def test_a_word_too_many(capsys, argv):
-    with pytest.raises(SystemExit):
-        main(argv)
-    assert "unrecognized arguments: u.csv" in capsys.readouterr().err
-
-
 def test_data_may_be_named_without_a_flag_anywhere(capsys):
     for argv in (["mnist-sample", "--epochs", "0"], ["--epochs", "0", "mnist-sample"]):
         assert main(["train", *argv, "--quiet"]) == 0

@@ -44,11 +44,11 @@ def test_an_unknown_option_is_answered_by_its_command_with_the_nearest(capsys, a
 
 def test_words_that_stand_for_nothing(capsys):
     with pytest.raises(SystemExit):
-        main(["train", "mnist", "other", "more"])
+        main(["describe", "run", "other", "more"])
     says(
         capsys.readouterr().err.splitlines()[-1],
         "unrecognized arguments: other more",
-        "`xpnet train --help`",
+        "`xpnet describe --help`",
         "lists those that it has",
     )
 

@@ -24,7 +24,7 @@ def read(tmp_path):
 
     def write_and_read(content, name="t.csv", **options):
         (tmp_path / name).write_bytes(content)
-        return read_table(tmp_path / name, **options)
+        return read_table(tmp_path / name, **options).frame
 
     return write_and_read
 
@@ -77,7 +77,7 @@ def test_blanks_within_quotes_count(read):
 def test_blanks_of_parquet_do_not_count_either(tmp_path):
     frame = pd.DataFrame({" y ": ["yes", "yes ", None], "c": pd.Categorical(["a ", "b", "a"]), "n": [1, 2, 3]})
     frame.to_parquet(tmp_path / "t.parquet")
-    found = read_table(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet").frame
     assert list(found.columns) == ["y", "c", "n"] and found["n"].tolist() == [1, 2, 3]
     assert found["y"].tolist()[:2] == ["yes", "yes"] and found["y"].isna().tolist() == [False, False, True]
     assert found["c"].tolist() == ["a", "b", "a"] and found["c"].dtype == "category"
@@ -104,17 +104,17 @@ def test_numbers_are_written_with_all_their_digits(tmp_path, dtype, write):
 def test_parquet_and_its_index(tmp_path):
     frame = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]}, index=[7, 3])
     frame.to_parquet(tmp_path / "t.parquet")
-    found = read_table(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet").frame
     assert list(found.index) == [1, 2] and found.to_dict("list") == {"a": [1.5, 2.5], "b": ["x", "y"]}
     frame.rename_axis("key").to_parquet(tmp_path / "t.parquet")
-    assert list(read_table(tmp_path / "t.parquet").columns) == ["key", "a", "b"]
+    assert list(read_table(tmp_path / "t.parquet").frame.columns) == ["key", "a", "b"]
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_written_columns_are_read_again(tmp_path, name):
     columns = {"label": np.array(["a, b", "c"]), "p": np.array([0.25, 1 / 3], np.float32)}
     write_table(tmp_path / name, columns)
-    found = read_table(tmp_path / name)
+    found = read_table(tmp_path / name).frame
     assert list(found["label"]) == ["a, b", "c"]
     np.testing.assert_array_equal(found["p"].to_numpy(np.float32), columns["p"])
     assert os.listdir(tmp_path) == [name]  # nothing temporary is left
@@ -190,7 +190,7 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, module):
     "code",
     [
         "import xpnet.tables.preprocessing",
-        "from xpnet.tables.files import read_table, write_table; write_table('u.parquet', read_table('t.csv'))",
+        "from xpnet.tables.files import read_table, write_table; write_table('u.parquet', read_table('t.csv').frame)",
         "import numpy; from xpnet.tables import files; files.write_rows('X.npy', numpy.eye(2), ['a', 'b'])",
     ],
 )
@@ -203,9 +203,8 @@ def test_reading_a_table_loads_next_to_nothing_of_the_rest(tmp_path, code):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    loaded = done.stdout.split()
-    assert "xpnet" in loaded and len(loaded) <= 6, loaded
-    assert not [name for name in loaded if name.split(".")[1:2] in (["engines"], ["network"], ["program"])]
+    others = [name for name in done.stdout.split() if not name.startswith("xpnet.tables")]
+    assert "xpnet" in others and set(others) <= {"xpnet", "xpnet.checks", "xpnet.files"}
 
 
 def test_text_that_is_not_utf8_in_parquet_is_refused_when_it_is_read(tmp_path):
@@ -229,4 +228,4 @@ def test_a_link_is_read_by_its_own_name(tmp_path):
     """As from the stores of data versioning, whose files are named by their content."""
     (tmp_path / "MD5-0123").write_bytes(PLAIN)
     (tmp_path / "t.csv").symlink_to(tmp_path / "MD5-0123")
-    assert read_table(tmp_path / "t.csv")["a"].tolist() == [1, 2]
+    assert read_table(tmp_path / "t.csv").frame["a"].tolist() == [1, 2]

@@ -396,7 +396,7 @@ def test_patterns_of_texts_in_files_are_linear():
 def test_whole_numbers_beyond_all_floats_are_refused(tmp_path):
     (tmp_path / "t.csv").write_text(f"a,y\n1,2\n{'9' * 400},3\n", encoding="utf-8")
     with pytest.raises(ValueError) as error:
-        fit(files.read_table(tmp_path / "t.csv"), ["y"])
+        fit(files.read_table(tmp_path / "t.csv").frame, ["y"])
     assert len(str(error.value)) < 300 and "'a' " in str(error.value)
 
 

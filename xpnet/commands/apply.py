@@ -12,9 +12,10 @@ import numpy as np
 from xpnet.backend import DTYPES, asked_device
 from xpnet.checks import check_option
 from xpnet.commands import runs
-from xpnet.commands.arguments import UsageError, add_device, check_writable
+from xpnet.commands.arguments import Several, UsageError, add_device, check_writable, checked
 from xpnet.commands.data import load_again
 from xpnet.commands.loop_options import add_metrics
+from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
 from xpnet.commands.report import metrics_text, warnings_said
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
@@ -24,9 +25,12 @@ from xpnet.network.network import Network
 from xpnet.tables.files import (
     ROWS,
     TABLE,
+    called,
     check_written,
+    each,
     either,
     example,
+    expanded,
     is_table,
     open_rows,
     read_table,
@@ -51,10 +55,13 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument(
         "--input",
+        type=checked(expanded),
+        action=Several,
         metavar=example(TABLE, "T"),
         help=f"{example(TABLE, 'T')}: rows with their targets, for a run on a table (default: the run's own data)",
     )
     add_drop(command)
+    add_reading(command)
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
     add_metrics(command)
     command.add_argument("--json", action="store_true", help="one JSON line a part")
@@ -70,10 +77,13 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument(
         "--input",
+        type=checked(expanded),
+        action=Several,
         metavar=f"{example(ROWS, 'X')}|{example(TABLE, 'T')}",
-        help="INPUT: rows (n_samples, n_features), or a table for a run on a table",
+        help="INPUT: rows (n_samples, n_features), or for a run on a table one, several, a folder or - for stdin",
     )
     add_drop(command)
+    add_reading(command)
     for_rows, for_tables = written_suffixes(ROWS), written_suffixes(TABLE)
     command.add_argument(
         "--out",
@@ -117,10 +127,11 @@ def _parts(
 ) -> dict[str, Dataset | None]:
     """Return the data that a run is measured on, by name."""
     if arguments.input is not None and table is not None:
-        path = Path(arguments.input)
-        frame = _raw_rows(arguments, table)
-        with naming(path):
-            return {path.name: table.dataset(frame, network.backend.dtype)}
+        frame = _raw_rows(arguments, table, config)
+        with naming(called(arguments.input)):
+            return {
+                called([Path(name).name for name in each(arguments.input)]): table.dataset(frame, network.backend.dtype)
+            }
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
     parts = {"validation": data.validation, "test": data.test}
     return parts if any(parts.values()) else {"training": data.training}
@@ -134,7 +145,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     out, run = Path(arguments.out), Path(arguments.directory)
-    if os.path.realpath(out) == os.path.realpath(arguments.input):
+    if os.path.realpath(out) in map(os.path.realpath, each(arguments.input)):
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     config = runs.read_config(run)
     table = preprocessing_of(run, config)
@@ -146,8 +157,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     _check_table(arguments, network, table)
     if table is not None:
-        frame = _raw_rows(arguments, table)
-        with naming(Path(arguments.input)):
+        frame = _raw_rows(arguments, table, config)
+        with naming(called(arguments.input)):
             X = table.transform(frame, network.backend.dtype)
         write_table(out, predictions(network, X, table, arguments.labels))
         print(f"{_counted(len(frame))} -> {out}")
@@ -163,7 +174,7 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
     run, is_input = arguments.directory, arguments.input is not None
     if table is None:
         if arguments.drop is not None or (is_input and is_table(arguments.input)):
-            given = f"the table {arguments.input}" if is_input and is_table(arguments.input) else "--drop"
+            given = f"the table {called(arguments.input)}" if is_input and is_table(arguments.input) else "--drop"
             raise UsageError(
                 f"{run} was not trained on a table, and {given} goes with one; "
                 f"give a {either(suffixes(ROWS))} file of rows, or a run on a table"
@@ -173,9 +184,12 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
                 f"{run} was not trained on a table, and is measured on its own data; leave "
                 f"{arguments.input} out, or say where they lie now with --data-dir"
             )
+        check_stray(arguments, "a run on other data")
         return
     if not is_input and arguments.drop is not None:
         raise UsageError("--drop goes with the table of rows to measure; name one, or leave it out")
+    if not is_input:
+        check_stray(arguments, "the run's own data, which are read as they were")
     sizes = (network.architecture.n_inputs, network.architecture.n_outputs)
     if sizes != (table.n_features, table.target.n_outputs):
         raise ValueError(
@@ -184,9 +198,11 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
         )
 
 
-def _raw_rows(arguments: argparse.Namespace, table: Preprocessing) -> Any:
-    path = Path(arguments.input)
-    return without(read_table(path, table.text_columns), arguments.drop, path)
+def _raw_rows(arguments: argparse.Namespace, table: Preprocessing, config: dict[str, Any]) -> Any:
+    reading = reading_of(arguments, from_kept(config["data"]))
+    return without(
+        read_table(arguments.input, reading, table.text_columns).frame, arguments.drop, called(arguments.input)
+    )
 
 
 def _predictions(network: Network, path: Path, scale: float | None, as_labels: bool) -> np.ndarray:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xpnet.backend import DEVICES, check_device
 from xpnet.checks import NEAR, OutOfBounds, check_number, check_option
@@ -18,6 +19,7 @@ from xpnet.files import check_target
 # Common names of options, losses and metrics that have others here.
 FLAGS = {"learning-rate": "lr", "rate": "lr", "hidden": "layers"}
 ALIASES = {"mae": "absolute_error", "mse": "squared_error", "bce": "sigmoid_cross_entropy", "auc": "roc_auc"}
+_T = TypeVar("_T")
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 
 
@@ -34,10 +36,27 @@ def in_flags(error: ValueError, flags: Mapping[str, str]) -> str:
     return f"{called} is {error.found}; it must be a finite {error.needed}; give another"
 
 
-class CommandParser(argparse.ArgumentParser):
-    """A parser that takes one word without a flag, anywhere among the options, for the value of one of them.
+class Several(argparse.Action):
+    """An option that may be given several times: all its values as a list, a single one by itself."""
 
-    word_for: that option's attribute.  word_needed: whether the option or the word must be there.
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Add the values to those given before."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, joined(values if before is self.default else [before, values]))
+
+
+def joined(values: Any) -> Any:
+    """Return values, and lists of values, as one list, a single value by itself."""
+    parts = values if isinstance(values, list) else [values]
+    flat = [value for part in parts for value in (part if isinstance(part, list) else [part])]
+    return flat[0] if len(flat) == 1 else flat
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that takes a word without a flag, anywhere among the options, for the value of one of them.
+
+    word_for: that option's attribute, which takes all such words if it is one of Several.
+    word_needed: whether the option or the word must be there.
     argparse's own optional words get lost behind options before Python 3.12.7.
     """
 
@@ -45,7 +64,7 @@ class CommandParser(argparse.ArgumentParser):
     word_needed = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse as the base class does, and take the first word that it leaves over."""
+        """Parse as the base class does, and take the words that it leaves over."""
         found, rest = super().parse_known_args(args, namespace)
         stray = next((word for word in rest if word.startswith("--")), None)
         if stray is not None:
@@ -70,15 +89,19 @@ class CommandParser(argparse.ArgumentParser):
         self.error(f"{flag} is none of the options of {self.prog}; {hint}")
 
     def _with_word(self, found: Any, rest: list[str], args: Any) -> tuple[Any, list[str]]:
-        """Take the first word of the rest for the option that it stands for."""
+        """Take the first words of the rest for the option that they stand for."""
         if self.word_for is None:
             return found, rest
         flag = f"--{self.word_for}"
-        if rest and not rest[0].startswith("-"):
+        words = list(itertools.takewhile(lambda word: word == "-" or not word.startswith("-"), rest))
+        if words:
             if any(word == flag or word.startswith(f"{flag}=") for word in args or ()):
                 self.error(f"{rest[0]!r} stands for {flag}, which is given too; leave one of them out")
             try:
-                setattr(found, self.word_for, _converted(self, self.word_for, rest.pop(0)))
+                action = next(action for action in self._actions if action.dest == self.word_for)
+                words = words if isinstance(action, Several) else words[:1]
+                setattr(found, self.word_for, joined([_converted(action, word) for word in words]))
+                rest = rest[len(words) :]
             except argparse.ArgumentTypeError as error:
                 self.error(str(error))
         if self.word_needed and getattr(found, self.word_for) is None:
@@ -88,8 +111,7 @@ class CommandParser(argparse.ArgumentParser):
         return found, rest
 
 
-def _converted(parser: argparse.ArgumentParser, name: str, text: str) -> Any:
-    (action,) = [action for action in parser._actions if action.dest == name]
+def _converted(action: argparse.Action, text: str) -> Any:
     return action.type(text) if callable(action.type) else text
 
 
@@ -106,10 +128,10 @@ def _named(text: str, choices: Iterable[str]) -> str:
     return next((name for name in meant if name in choices), text)
 
 
-def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+def checked(check: Callable[[str], _T]) -> Callable[[str], _T]:
     """Return a converter that takes what a check returns; what it refuses is told in options."""
 
-    def convert(text: str) -> str:
+    def convert(text: str) -> _T:
         try:
             return check(text)
         except ValueError as error:

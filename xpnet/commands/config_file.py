@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.checks import NEAR, one_line, shown
-from xpnet.commands.arguments import UsageError
+from xpnet.commands.arguments import Several, UsageError, joined
 from xpnet.files import parse_json, read_whole
 
 # Not kept for repeating a run: where it goes and how it reports.
-NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot")
+NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot", "reading")
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
@@ -107,6 +107,8 @@ def _converted(action: argparse.Action, value: Any) -> Any:
             raise argparse.ArgumentTypeError(f"{_shown(value)}; it must be text; write it in quotes")
         return value
     convert: Any = action.type
+    if isinstance(action, Several):
+        return joined([convert(str(item)) for item in items])
     converted = convert(",".join(map(str, items)))
     first = converted[0] if isinstance(converted, list) else converted
     if isinstance(first, (int, float)) and isinstance(items[0], str):

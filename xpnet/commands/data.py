@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpnet.checks import check_option
-from xpnet.commands.arguments import CommandParser, UsageError, option
+from xpnet.checks import check_option, shown
+from xpnet.commands.arguments import CommandParser, Several, UsageError, option
+from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
 from xpnet.commands.tables import OPTIONS, add_table, check_table, fit_table, naming
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
@@ -21,9 +24,15 @@ from xpnet.files import absolute
 from xpnet.tables.files import (
     ROWS,
     TABLE,
+    Names,
+    absolute_names,
+    called,
+    each,
     either,
     example,
+    expanded,
     is_rows,
+    is_table,
     kind_of,
     open_array,
     open_rows,
@@ -32,6 +41,7 @@ from xpnet.tables.files import (
     suffixes,
 )
 from xpnet.tables.preprocessing import Preprocessing
+from xpnet.tables.table import Reading
 
 SAMPLE = "mnist-sample"  # lies in the package, the others of NAMES in a folder
 NAMES = (SAMPLE, *FAMILY)
@@ -82,10 +92,12 @@ def add_data(command: CommandParser) -> None:
     group.add_argument(
         "--dataset",
         type=_dataset,
+        action=Several,
         default=SAMPLE,
         metavar=f"NAME|{example(TABLE, 'T')}|{example(ROWS, 'X')}",
         help=f"DATA: {', '.join(NAMES)}, a table ({either(suffixes(TABLE))}, needs --target), or a file of rows "
-        f"(n_samples, n_features) ({either(suffixes(ROWS))}), which may be larger than memory (default: %(default)s)",
+        f"(n_samples, n_features) ({either(suffixes(ROWS))}), which may be larger than memory; "
+        "tables may be several with the same columns, a folder of them, or - for stdin (default: %(default)s)",
     )
     add_table(group)
     group.add_argument(
@@ -115,7 +127,9 @@ def add_data(command: CommandParser) -> None:
 def check_data(arguments: argparse.Namespace) -> None:
     """Refuse options that do not fit each other, whatever the data hold; raises UsageError."""
     check_table(arguments)
-    name, is_file, form = arguments.dataset, is_rows(arguments.dataset), f"--dataset {example(ROWS, 'X')}"
+    if not is_table(arguments.dataset):
+        check_stray(arguments, arguments.dataset)
+    name, is_file, form = called(arguments.dataset), is_rows(arguments.dataset), f"--dataset {example(ROWS, 'X')}"
     if is_file and arguments.labels is None:
         raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels {example(ROWS, 'Y')}")
     if not is_file and arguments.labels is not None:
@@ -128,10 +142,10 @@ def check_data(arguments: argparse.Namespace) -> None:
 
 def load_data(arguments: argparse.Namespace) -> Data:
     """Load the data that the options name, after `check_data`; raises UsageError if the options do not fit them."""
-    name, kind = arguments.dataset, kind_of(arguments.dataset)
+    name, kind = called(arguments.dataset), kind_of(arguments.dataset)
     data_dir = named_directory(name, arguments.data_dir) if name in FAMILY else None
     source = {
-        "dataset": name if kind is None else absolute(name),
+        "dataset": name if kind is None else absolute_names(arguments.dataset),
         "labels": absolute(arguments.labels) if kind == ROWS else None,
         "data_dir": None if data_dir is None else os.path.realpath(data_dir),
     }
@@ -142,7 +156,9 @@ def load_data(arguments: argparse.Namespace) -> Data:
     n_validation = arguments.validation or VALIDATION.get(name, VALIDATION_OF_OTHERS)
     try:
         if kind == TABLE:
-            data = _load_table(source, n_validation, lambda frame: fit_table(arguments, frame), (), arguments.dtype)
+            reading = reading_of(arguments)
+            fitted = partial(fit_table, arguments)
+            data = _load_table(source, n_validation, fitted, (), arguments.dtype, reading)
         else:
             data = _load(source, n_validation, data_dir)
     except _NothingLeft as error:
@@ -164,19 +180,23 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     data_dir: where they lie now, if elsewhere.  table, dtype: the preprocessing and float type of a run on a table.
     """
     name = data.get("dataset")
-    if not (isinstance(name, str) and (is_rows(name) or table is not None)):
+    if table is None and not (isinstance(name, str) and is_rows(name)):
         check_option("dataset of the run", name, NAMES)
         if data_dir is not None and name == SAMPLE:
             raise UsageError(f"--data-dir is {data_dir} and the run's data, {name}, lie in the package; leave it out")
+    elif table is not None and not (_are_texts(name) and name):
+        raise ValueError(
+            f"the config of the run has the data {shown(name)}; it must be a path, or a list of paths; restore it"
+        )
     elif table is None and data.get("labels") is None:
         raise ValueError(f"the config of the run has no labels for {name}; train again, or restore it")
     elif data_dir is not None:  # the files have moved, under their names
-        moved = {key: str(Path(data_dir) / Path(data[key]).name) for key in _FILES if data.get(key) is not None}
+        moved = {key: _moved(data[key], data_dir) for key in _FILES if data.get(key) is not None}
         data, data_dir = {**data, **moved}, None
     n_validation = str(data.get("n_validation", 0))
     try:
         if table is not None:
-            return _load_table(data, n_validation, lambda frame: table, table.text_columns, dtype)
+            return _load_table(data, n_validation, lambda frame: table, table.text_columns, dtype, from_kept(data))
         folder = named_directory(name, data_dir or data.get("data_dir")) if name in FAMILY else None
         return _load(data, n_validation, folder)
     except _NothingLeft as error:
@@ -202,12 +222,14 @@ def _load_table(
     fitted: Callable[[Any], Preprocessing],
     text_columns: Sequence[str],
     dtype: str,
+    reading: Reading,
 ) -> Data:
     """Read a table and hold out its last rows before anything is learnt from them."""
-    path = Path(source["dataset"])
-    frame = read_table(path, text_columns)
-    border = _border(str(path), len(frame), n_validation)
-    with naming(path):
+    names = source["dataset"]
+    read = read_table(names, reading, text_columns)
+    frame, source = read.frame, source | to_kept(read.reading)
+    border = _border(called(names), len(frame), n_validation)
+    with naming(called(names)):
         table = fitted(frame.iloc[:border])
         training = table.dataset(frame.iloc[:border], dtype)
         validation = table.dataset(frame.iloc[border:], dtype) if border < len(frame) else None
@@ -285,10 +307,22 @@ def _border(name: str, n_samples: int, text: str) -> int:
     return n_samples - count
 
 
-def _dataset(text: str) -> str:
-    if kind_of(text) is not None:
+def _are_texts(names: Any) -> bool:
+    return all(isinstance(name, str) for name in (names if isinstance(names, list) else [names]))
+
+
+def _moved(names: Names, folder: str) -> str | list[str]:
+    """Return the names of files in another folder."""
+    paths = [str(Path(folder) / Path(name).name) for name in each(names)]
+    return paths if isinstance(names, list) else paths[0]
+
+
+def _dataset(text: str) -> str | list[str]:
+    if kind_of(text) is not None and not glob.has_magic(text):
         return text
     try:
+        if text not in NAMES and kind_of(expanded(text)) is not None:
+            return expanded(text)
         return check_option("dataset", text, NAMES)
     except ValueError as error:
         files = f"a file of rows ({either(suffixes(ROWS))}) or a table ({either(suffixes(TABLE))})"

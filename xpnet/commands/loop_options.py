@@ -10,6 +10,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, ENGINES, FULL, PRECISIONS, engine_names
 from xpnet.network.layer import left_out
 from xpnet.network.network import Network
+from xpnet.tables.files import called
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
 from xpnet.training.metrics import METRICS
 from xpnet.training.options import batch_of
@@ -111,7 +112,7 @@ def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> lis
     for monitor in _monitors(arguments):
         if monitor == VAL_ACCURACY and validation is not None and not validation.is_classification:
             raise UsageError(
-                f"{VAL_ACCURACY} needs classes, and {arguments.dataset} has other targets; "
+                f"{VAL_ACCURACY} needs classes, and {called(arguments.dataset)} has other targets; "
                 f"take another --monitor, such as {VAL_LOSS}"
             )
     return _stops(arguments)

@@ -25,6 +25,7 @@ from xpnet.network.losses import LOSSES, Loss
 from xpnet.network.network import Network
 from xpnet.network.parameters import WEIGHT_INITIALISERS
 from xpnet.specs import defaults_of
+from xpnet.tables.files import called
 
 # For each loss its parameters, by flag: huber's delta is --huber-delta, unless several losses share a parameter.
 SHARED = {"smoothing": "label_smoothing"}
@@ -153,7 +154,7 @@ def make_network(arguments: argparse.Namespace, data: Data) -> Network:
         several = "classes" if training.is_classification else "outputs"
         outputs = several if training.n_outputs > 1 else "output"
         raise UsageError(
-            f"--layers goes from {sizes[0]} to {sizes[-1]}, {arguments.dataset} has {training.n_features} "
+            f"--layers goes from {sizes[0]} to {sizes[-1]}, {called(arguments.dataset)} has {training.n_features} "
             f"feature{'s' * (training.n_features > 1)} and {training.n_outputs} {outputs}; "
             "begin and end with these"
         )

@@ -16,6 +16,7 @@ from xpnet.commands.config_file import apply_config
 from xpnet.commands.report import say
 from xpnet.commands.schedule_options import goes_by_epochs
 from xpnet.files import write_atomically
+from xpnet.tables.files import stem_of
 from xpnet.training.checkpoint import Checkpoint, check_epochs, load_checkpoint
 from xpnet.training.records import Moment
 
@@ -82,7 +83,7 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> Iterator[
     No other process may train in the directory meanwhile.
     """
     is_new = arguments.resume is None
-    run = runs.create_run(arguments.out, Path(arguments.dataset).stem) if is_new else Path(arguments.resume)
+    run = runs.create_run(arguments.out, stem_of(arguments.dataset)) if is_new else Path(arguments.resume)
     with runs.locked(run):
         if is_new:
             runs.write_config(run, config)

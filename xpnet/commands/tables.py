@@ -10,9 +10,10 @@ from typing import Any
 
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError, option
+from xpnet.commands.reading_options import add_reading
 from xpnet.files import read_whole, write_atomically
 from xpnet.network.losses import LOSSES
-from xpnet.tables.files import ROWS, TABLE, either, example, is_table, suffixes
+from xpnet.tables.files import ROWS, TABLE, called, either, example, is_table, suffixes
 from xpnet.tables.preprocessing import TASKS, Preprocessing, fit
 
 OPTIONS = ("target", "task", "drop", "impute")
@@ -30,6 +31,7 @@ def add_table(group: argparse._ActionsContainer) -> None:
         "--task", type=option("task", TASKS), metavar="NAME", help=f"{', '.join(TASKS)} (default: what the target is)"
     )
     add_drop(group)
+    add_reading(group)
     group.add_argument(
         "--impute",
         type=option("impute", ("mean",)),
@@ -45,8 +47,8 @@ def add_drop(group: argparse._ActionsContainer) -> None:
 
 def check_table(arguments: argparse.Namespace) -> None:
     """Refuse options that do not fit a table, and those of tables for other data; raises UsageError."""
-    name = arguments.dataset
-    if not is_table(name):
+    name = called(arguments.dataset)
+    if not is_table(arguments.dataset):
         for flag in OPTIONS:
             if getattr(arguments, flag) is not None:
                 hint = "; to end at a score, take --target-score" if flag == "target" else ""
@@ -86,7 +88,7 @@ def column_names(frame: Any, text: str | None) -> list[str]:
     return [text] if text in frame.columns else [*dict.fromkeys(part.strip() for part in text.split(","))]
 
 
-def without(frame: Any, text: str | None, path: Path) -> Any:
+def without(frame: Any, text: str | None, path: str) -> Any:
     """Return the table without the columns that --drop names."""
     names = column_names(frame, text)
     unknown = [name for name in names if name not in frame.columns]
@@ -96,7 +98,7 @@ def without(frame: Any, text: str | None, path: Path) -> Any:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: str) -> Iterator[None]:
     """Begin every refusal of what a table holds with the name of its file."""
     try:
         yield
@@ -133,8 +135,7 @@ def read_preprocessing(run: Path) -> Preprocessing:
 
 def preprocessing_of(run: Path, config: dict[str, Any]) -> Preprocessing | None:
     """Return the preprocessing of a run by its config.json, None for one that was not trained on a table."""
-    name = config["data"].get("dataset")
-    return read_preprocessing(run) if isinstance(name, str) and is_table(name) else None
+    return None if config["data"].get("target") is None else read_preprocessing(run)
 
 
 def describe(table: Preprocessing) -> Iterator[str]:

@@ -34,6 +34,7 @@ from xpnet.commands.tables import check_preprocessing, describe, keep_preprocess
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision
 from xpnet.network.network import Network
+from xpnet.tables.files import called
 from xpnet.timing import machine
 from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
 from xpnet.training.evaluation import check_compatible, measure
@@ -182,7 +183,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -> None:
     """Refuse what these data do not allow, metrics too, before the first epoch and not after the last."""
-    check_compatible(network, data.training, arguments.dataset)
+    check_compatible(network, data.training, called(arguments.dataset))
     check_engine(arguments.engine, network.backend.device)
     check_precision(arguments.precision, arguments.engine, network.backend)
     if arguments.resume is not None:
@@ -222,7 +223,8 @@ def _described(backend: Backend) -> str:
 def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data, run: Path) -> None:
     say(_described(network.backend))
     say(f"{network.architecture}, {network.architecture.layout.count:,} parameters, {optimizer}")
-    say(f"{arguments.dataset}: {data.training.n_samples} training, {data.n_validation} validation samples -> {run}")
+    counts = f"{data.training.n_samples} training, {data.n_validation} validation samples"
+    say(f"{called(arguments.dataset)}: {counts} -> {run}")
     end = describe_end(arguments, optimizer, count_updates(arguments, network, data.training))
     if end is not None:
         say(end)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import importlib.util
 import io
 import os
@@ -25,9 +26,12 @@ from typing import IO, Any
 import numpy as np
 
 from xpnet.checks import one_line, shown
-from xpnet.files import read_whole, write_atomically
+from xpnet.files import absolute, read_whole, write_atomically
+from xpnet.tables.table import Reading, Table
 
 TABLE, ROWS = "table", "rows"
+STDIN, FOLDER_ENDS = "-", ("/", os.sep)
+Names = str | os.PathLike[str] | Sequence[str]  # of one file, or of several
 ROWS_AS_TEXT = ".csv"  # plain rows are also written as CSV, by NumPy alone
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 # A field of a CSV file that is not empty, and a blank beside a separator that pandas would keep.
@@ -145,26 +149,74 @@ READERS = {
 }
 
 
+def each(names: Names) -> list[str]:
+    """Return the names of one file, or of several, as a list."""
+    return [os.fspath(names)] if isinstance(names, (str, os.PathLike)) else list(names)
+
+
+def called(names: Names) -> str:
+    """Return what messages call a table of one file, or of several."""
+    first, *more = each(names)
+    return ("stdin" if first == STDIN else first) + (f" and {len(more)} more" if more else "")
+
+
+def stem_of(names: Names) -> str:
+    """Return the name of a file, or of the first of several, without folder and suffix."""
+    first = Path(each(names)[0])
+    suffix = suffix_of(first)
+    return "stdin" if str(first) == STDIN else first.name[: -len(suffix)] if suffix is not None else first.stem
+
+
+def expanded(text: str) -> str | list[str]:
+    """Return the files that a pattern such as part-*.csv means, a folder with the sign of one, else the text.
+
+    Raises ValueError for a pattern that no file fits.
+    """
+    if Path(text).is_dir() and suffix_of(text) is None:
+        return os.path.join(text, "")
+    if not glob.has_magic(text) or Path(text).exists():
+        return text
+    found = sorted(glob.glob(text))
+    if not found:
+        raise ValueError(f"no file fits {shown(text)}; name files that are there, or leave out * ? [")
+    return found[0] if len(found) == 1 else found
+
+
+def absolute_names(names: Names) -> str | list[str]:
+    """Return the whole paths of one file, or of several; stdin and the sign of a folder stay."""
+    paths = [
+        name if name == STDIN else os.path.join(absolute(name), "") if name.endswith(FOLDER_ENDS) else absolute(name)
+        for name in each(names)
+    ]
+    return paths if isinstance(names, list) else paths[0]
+
+
 def suffix_of(name: str | os.PathLike[str]) -> str | None:
     """Return the longest suffix of READERS that ends a file's name, whatever its case, or None."""
     found = Path(name).name.lower()
     return max((suffix for suffix in READERS if found.endswith(suffix) and found != suffix), key=len, default=None)
 
 
-def kind_of(name: str | os.PathLike[str]) -> str | None:
-    """Return TABLE or ROWS by a file's name, None for a name without a suffix of READERS."""
+def kind_of(names: Names) -> str | None:
+    """Return TABLE or ROWS by a file's name, None for a name without a suffix of READERS.
+
+    Several files, a folder, which ends in a slash, and stdin are tables.
+    """
+    name, *more = each(names)
+    if more or name == STDIN or name.endswith(FOLDER_ENDS):
+        return TABLE
     suffix = suffix_of(name)
     return None if suffix is None else READERS[suffix].kind
 
 
-def is_table(name: str | os.PathLike[str]) -> bool:
+def is_table(names: Names) -> bool:
     """Whether a file's name is that of a table."""
-    return kind_of(name) == TABLE
+    return kind_of(names) == TABLE
 
 
-def is_rows(name: str | os.PathLike[str]) -> bool:
+def is_rows(names: Names) -> bool:
     """Whether a file's name is that of plain rows."""
-    return kind_of(name) == ROWS
+    return kind_of(names) == ROWS
 
 
 def suffixes(kind: str) -> list[str]:
@@ -194,14 +246,16 @@ def rows_reader(path: Path) -> Reader:
     return READERS[suffix if suffix is not None and is_rows(path) else suffixes(ROWS)[0]]
 
 
-def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -> Any:
-    """Return the table as a pandas DataFrame whose index is 1 for the first row below the header.
+def read_table(names: Names, reading: Reading = Reading(), text_columns: Iterable[str] = ()) -> Table:  # noqa: B008  frozen
+    """Return the table in a file, or in several that have the same columns.
 
+    names: of files; a folder stands for the tables in it, "-" for stdin.  reading: how, None for what is found out.
     text_columns: columns of a CSV file that are text, even if all their values look like numbers.
     Raises ImportError without pandas (or pyarrow), FileNotFoundError, and ValueError in one line for a file that is no
     table, has no rows, rows of different lengths, or columns without a name or with the same one.
     """
-    path, suffix = Path(path), suffix_of(path)
+    (name,) = each(names)
+    path, suffix = Path(name), suffix_of(name)
     formats = either(suffixes(TABLE))
     if suffix is None or not is_table(path):
         raise ValueError(f"{path} ends in {path.suffix!r}; it must be a table, a {formats} file")
@@ -215,7 +269,7 @@ def read_table(path: str | os.PathLike[str], text_columns: Iterable[str] = ()) -
     if len(frame) == 0:
         raise ValueError(f"{path} has a header and no rows; it must have a row for each sample below it")
     frame.index = range(1, len(frame) + 1)
-    return frame
+    return Table(frame, reading)
 
 
 def open_array(path: Path) -> np.ndarray:
