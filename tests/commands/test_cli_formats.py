@@ -13,8 +13,11 @@ from test_cli import json_lines, refused, surroundings  # noqa: F401  a fixture 
 
 import xpnet
 from xpnet.cli import main
-from xpnet.tables import files
-from xpnet.tables.files import READERS, ROWS, TABLE, Reader, is_table, suffix_of
+from xpnet.tables.files import is_table
+from xpnet.tables.formats import READERS, ROWS, TABLE, Reader, suffix_of
+from xpnet.tables.sources import Source
+from xpnet.tables.table import Reading, Table
+from xpnet.tables.writing import written_suffixes
 
 SHORT = ["--epochs", "2", "--quiet", "--dtype", "float64", "--out", "run"]
 
@@ -31,8 +34,9 @@ def write_toy(rows, file):
     file.write("\n".join(["TOY", *(", ".join(map(str, row)) for row in rows.tolist())]).encode())
 
 
-def read_toy_table(path, text_columns):
-    return pd.DataFrame(json.loads(gzip.decompress(path.read_bytes()))).astype(dict.fromkeys(text_columns, str))
+def read_toy_table(source, reading, text_columns):
+    frame = pd.DataFrame(json.loads(gzip.decompress(source.path.read_bytes())))
+    return Table(frame.astype(dict.fromkeys(text_columns, str)), reading)
 
 
 def write_toy_table(frame, file):
@@ -79,7 +83,7 @@ def test_tables_of_a_new_format_train_evaluate_and_predict(toys, capsys):
     assert (measured["part"], measured["n"]) == ("T.toy.gz", 60)
     assert main(["predict", "run", "T.toy.gz", "--out", "P.toy.gz"]) == 0
     assert main(["predict", "run", "T.toy.gz", "--out", "P.csv"]) == 0
-    found = read_toy_table(Path("P.toy.gz"), ())
+    found = read_toy_table(Source(Path("P.toy.gz")), Reading(), ()).frame
     np.testing.assert_allclose(found["y"], pd.read_csv("P.csv")["y"], rtol=1e-8)
     errors = abs(found["y"] - frame["y"])
     assert measured["mean_absolute_error"] == pytest.approx(errors.mean(), rel=1e-9)
@@ -87,7 +91,7 @@ def test_tables_of_a_new_format_train_evaluate_and_predict(toys, capsys):
 
 def test_help_texts_name_a_new_format(toys, capsys):
     for command, parts in {
-        "train": ["a table (.csv, .parquet or .toy.gz, needs --target)", "(n_samples, n_features) (.npy or .toy)"],
+        "train": [".ndjson, .xlsx or .toy.gz, needs --target)", "(n_samples, n_features) (.npy or .toy)"],
         "predict": [
             "Y.npy|Y.toy|Y.csv|Y.parquet|Y.toy.gz",
             ".npy, .toy or .csv, for a table .csv, .parquet or .toy.gz",
@@ -106,7 +110,7 @@ def test_messages_name_a_new_format(toys, capsys):
     train = ["train", "X.toy", "--labels"]
     refused(capsys, [*train, "no.toy"], "there is no file", "no.toy", "write one with toy.save(path, rows)")
     refused(capsys, [*train, "bad.toy"], "bad.toy is not a whole Toy file", "no toy", "toy.save(path, X)")
-    refused(capsys, ["train", "X.toy", "--target", "y"], "a .csv, .parquet or .toy.gz file, not with X.toy", code=2)
+    refused(capsys, ["train", "X.toy", "--target", "y"], ".xlsx or .toy.gz file, not with X.toy", code=2)
     refused(capsys, ["train", "X.toy"], "X.toy is a file and needs its labels: add --labels Y.npy", code=2)
     refused(capsys, ["predict", "run", "X.toy.gz", "--out", "P.csv"], "run is not a run directory")
 
@@ -115,7 +119,7 @@ def test_messages_name_a_new_format(toys, capsys):
     ("name", "suffix"),
     [
         *[("a.csv", ".csv"), ("A.NPY", ".npy"), ("a.toy", ".toy"), ("a.toy.gz", ".toy.gz")],
-        *[(name, None) for name in ("dir.csv/a", ".csv", "csv", "a.csv.gz", "a.gz", ".toy.gz")],
+        *[(name, None) for name in ("dir.csv/a", ".csv", "csv", "a.toy.xz", "a.gz", ".toy.gz")],
     ],
 )
 def test_the_suffix_of_a_name_is_the_longest_known(toys, name, suffix):
@@ -127,5 +131,5 @@ def test_what_a_new_format_needs_is_looked_for_before_it_is_read(toys, monkeypat
     monkeypatch.setitem(READERS, ".toy", Reader(ROWS, "Toy", read_toy, "", None, ("no_such_module",), "toys"))
     Path("X.toy").write_text("TOY\n1", encoding="utf-8")
     parts = ["Toy files need no_such_module", "which is not installed", "'xpnet[toys]'"]
-    refused(capsys, ["train", "X.toy", "--labels", "X.toy"], *parts, ".npy, .csv, .parquet or .toy.gz file.")
-    assert files.written_suffixes(ROWS) == [".npy", ".csv"]  # this one is not written
+    refused(capsys, ["train", "X.toy", "--labels", "X.toy"], *parts, ".xlsx or .toy.gz file.")
+    assert written_suffixes(ROWS) == [".npy", ".csv"]  # this one is not written

@@ -13,7 +13,8 @@ import pytest
 from refusals import refusal, says
 
 import xpnet
-from xpnet.tables.files import is_table, read_table, write_rows, write_table
+from xpnet.tables.files import is_table, read_table
+from xpnet.tables.writing import write_rows, write_table
 
 PLAIN = b"a,b,y\n1,x,1.5\n2,z,2.5\n"
 
@@ -69,9 +70,9 @@ def test_blanks_at_both_ends_of_names_and_values_do_not_count(read):
     assert read(BLANKS.replace(b"\n", b"\r\n")).equals(frame)
 
 
-def test_blanks_within_quotes_count(read):
+def test_blanks_within_quotes_do_not_count_either(read):
     frame = read(b'" a ","b" ,c\n" x ", "y, z" ,u\n"x","y ""q"" ", 5" wide \n')
-    assert frame.to_dict("list") == {" a ": [" x ", "x"], "b": ["y, z", 'y "q" '], "c": ["u", '5" wide']}
+    assert frame.to_dict("list") == {"a": ["x", "x"], "b": ["y, z", 'y "q"'], "c": ["u", '5" wide']}
 
 
 def test_blanks_of_parquet_do_not_count_either(tmp_path):
@@ -82,8 +83,7 @@ def test_blanks_of_parquet_do_not_count_either(tmp_path):
     assert found["y"].tolist()[:2] == ["yes", "yes"] and found["y"].isna().tolist() == [False, False, True]
     assert found["c"].tolist() == ["a", "b", "a"] and found["c"].dtype == "category"
     pd.DataFrame({"a": [1], "a ": [2]}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(ValueError, match="two columns 'a'"):
-        read_table(tmp_path / "t.parquet")
+    assert list(read_table(tmp_path / "t.parquet").frame) == ["a", "a.1"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -121,14 +121,8 @@ def test_written_columns_are_read_again(tmp_path, name):
 
 
 def test_names_of_tables():
-    assert [is_table(name) for name in ("a.csv", "a.CSV", "a.parquet", "a.npy", "csv", "a.csv.gz")] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+    tables = ("a.csv", "a.CSV", "a.parquet", "a.csv.gz", "a.JSONL.xz", "-", "folder/", ["a", "b"])
+    assert [name for name in (*tables, "a.npy", "csv", "a.parquet.gz", "folder") if is_table(name)] == [*tables]
 
 
 @pytest.mark.parametrize(
@@ -137,19 +131,36 @@ def test_names_of_tables():
         (b"", ["is empty", "it must have a line of column names", "a row for each sample"]),
         (b"\n\n", ["is empty"]),
         (b"a,b\n", ["a header and no rows", "it must have a row for each sample", "below it"]),
-        (b"a,a\n1,2\n", ["two columns 'a'", "rename"]),
-        (b",a\n0,1\n", ["column 1 has no name", "index=False"]),
-        (b"a,y\n1,\xe9\n", ["not UTF-8", "0xe9", "save it"]),
-        (PLAIN.decode().encode("utf-16"), ["not UTF-8"]),
+        (b"a,y\n1,\x81\n", ["not UTF-8 or cp1252", "it must be a text", "save it in UTF-8"]),
+        (PLAIN.decode().encode("utf-16") + b"x", ["line 1 has a NUL byte"]),
         (PLAIN + b"3,x\0,4\n", ["line 4 has a NUL byte", "no text", "save it as CSV in UTF-8"]),
         (PLAIN + b"3,x\n", ["line 4 has 2 fields and the header 3", "double quotes"]),
         (PLAIN + b"3,x,4,5\n", ["line 4 has 4 fields"]),
-        (b"a,y\n1,2,3\n4,5,6\n", ["line 2 has 3 fields"]),  # pandas would take the first for an index
+        (b"a,y\n1,2,3\n4,5\n", ["line 2 has 3 fields"]),
+        (b"a,y\n1,2\n4\n5,6\n", ["line 3 has 1 field and"]),
+        (b'"a",y\n1,\n4\n5,6\n', ["line 3 has 1 field and"]),
         (PLAIN + b'3,"x,4\n', ["line 4 has 2 fields"]),
-        (b"a,y\n" + b"x" * 200_000 + b",1\n", ["field larger than", "double quote left open"]),
+        (b'a,y\n1,"' + b"x" * 200_000 + b",1\n", ["field larger than", "double quote left open"]),
         (b'a,y\n1, "2\n', ["that pandas can read", "EOF inside string", "DataFrame.to_csv(path, index=False)"]),
-        (PLAIN.replace(b",", b";"), ["separated by semicolons", "use commas", "sep=';'"]),
-        (PLAIN.replace(b",", b"\t"), ["separated by tabs"]),
+        (b"\x89PNG\r\n\x1a\n\x01\x02", ["line 3 has the control character"]),
+        (b"a,\x01\n1,2\n", [r"line 1 has the control character '\x01'", "no text", "save it as CSV"]),
+        (b"a,b\n" + b"1,2\n" * 70_000 + b"1,\0", ["line 70002 has a NUL byte"]),
+        (b"PAR1\x15\x04", ["is a binary file of the kind .parquet", "no text", "give it such a name"]),
+        (b"\x1f\x8b\x08\0", ["of the kind .csv.gz"]),
+        (b"PK\x03\x04\0", ["of the kind .xlsx or .csv.zip"]),
+        (b"<!DOCTYPE html>\n<html>\n", ["is HTML or XML", "no table", "save the table itself as CSV"]),
+        (
+            b"# drawn by hand\na,b\n1,2\n3,4\n",
+            [
+                "line 1 is a title or a comment ('# drawn by hand')",
+                "must be the first line, not line 2",
+                "pandas.read_csv(path, skiprows=1)",
+            ],
+        ),
+        (b"Sales\n\na,b,c\n1,2,3\n3,4,5\n", ["line 1 is a title", "not line 3", "skiprows=2"]),
+        (b"Sales,,\na,b,c\n1,2,3\n3,4,5\n", ["line 1 is a title", "skiprows=1"]),
+        (b"Sales\na,b\n1,2\n3,4\n", ["line 1 is a title", "skiprows=1"]),
+        (b"# x, y\n# z\na,b\n1,2\n3,4\n", ["line 1 is a title or a comment ('# x,y')", "skiprows=2"]),
     ],
 )
 def test_bad_csv(read, content, parts):
@@ -166,10 +177,10 @@ def test_bad_parquet(read, content):
 
 
 def test_no_file_and_no_table(tmp_path):
-    with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv or .parquet file"):
+    with refusal(FileNotFoundError, "there is no file", "t.csv", "name a .csv, .tsv,"):
         read_table(tmp_path / "t.csv")
-    with refusal(ValueError, "ends in '.xlsx'", "it must be a table", "a .csv or .parquet file"):
-        read_table(tmp_path / "t.xlsx")
+    with refusal(ValueError, "ends in '.xls'", "it must be a table", ".json, .jsonl, .ndjson or .xlsx file"):
+        read_table(tmp_path / "t.xls")
 
 
 @pytest.mark.parametrize("module", ["pandas", "pyarrow"])
@@ -190,8 +201,8 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, module):
     "code",
     [
         "import xpnet.tables.preprocessing",
-        "from xpnet.tables.files import read_table, write_table; write_table('u.parquet', read_table('t.csv').frame)",
-        "import numpy; from xpnet.tables import files; files.write_rows('X.npy', numpy.eye(2), ['a', 'b'])",
+        "from xpnet.tables import files, writing; writing.write_table('u.parquet', files.read_table('t.csv').frame)",
+        "import numpy; from xpnet.tables import writing; writing.write_rows('X.npy', numpy.eye(2), ['a', 'b'])",
     ],
 )
 def test_reading_a_table_loads_next_to_nothing_of_the_rest(tmp_path, code):

@@ -22,24 +22,10 @@ from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
 from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
-from xpnet.tables.files import (
-    ROWS,
-    TABLE,
-    called,
-    check_written,
-    each,
-    either,
-    example,
-    expanded,
-    is_table,
-    open_rows,
-    read_table,
-    suffixes,
-    write_rows,
-    write_table,
-    written_suffixes,
-)
+from xpnet.tables.files import called, each, expanded, is_table, open_rows, read_table
+from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.preprocessing import Preprocessing
+from xpnet.tables.writing import check_written, write_rows, write_table, written_suffixes
 from xpnet.training.records import json_line
 
 

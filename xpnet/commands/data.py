@@ -22,14 +22,10 @@ from xpnet.data.dataset import Dataset
 from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
 from xpnet.tables.files import (
-    ROWS,
-    TABLE,
     Names,
     absolute_names,
     called,
     each,
-    either,
-    example,
     expanded,
     is_rows,
     is_table,
@@ -38,8 +34,8 @@ from xpnet.tables.files import (
     open_rows,
     read_table,
     rows_reader,
-    suffixes,
 )
+from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.tables.table import Reading
 

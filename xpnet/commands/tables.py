@@ -13,7 +13,8 @@ from xpnet.commands.arguments import UsageError, option
 from xpnet.commands.reading_options import add_reading
 from xpnet.files import read_whole, write_atomically
 from xpnet.network.losses import LOSSES
-from xpnet.tables.files import ROWS, TABLE, called, either, example, is_table, suffixes
+from xpnet.tables.files import called, is_table
+from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.preprocessing import TASKS, Preprocessing, fit
 
 OPTIONS = ("target", "task", "drop", "impute")

@@ -1,152 +1,33 @@
-"""Files of samples, by suffix: tables (CSV, Parquet) as pandas DataFrames, plain rows (.npy) as mapped arrays.
+"""Files of samples by their names: a table as a pandas DataFrame, plain rows (.npy) as a mapped array.
 
-`READERS` has a row for each format; help texts, checks and messages follow from it. Tables are read strictly, and files
-are written whole or not at all.
-
-A CSV file is UTF-8 with commas, its first line the names of the columns; a field with a comma or a line break stands in
-double quotes. A missing value is empty, or a word that pandas reads as one, such as NA, NaN, None and null. Blanks at
-both ends of a name or a value do not count, in any format, except within double quotes.
+A table as text is found out: separator, decimal sign and encoding. Its first line holds the names of the columns; a
+field with a separator or a line break stands in double quotes. A missing value is empty, or a word that pandas reads as
+one, such as NA, NaN, None and null. Blanks at both ends of a name or a value do not count, in any format.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
 import glob
-import importlib.util
-import io
 import os
-import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from xpnet.checks import one_line, shown
-from xpnet.files import absolute, read_whole, write_atomically
+from xpnet.files import absolute
+from xpnet.tables.formats import READERS, ROWS, TABLE, Reader, check_installed, either, reader_of, suffix_of, suffixes
+from xpnet.tables.layout import tidy_names
+from xpnet.tables.sources import STDIN, source_of
 from xpnet.tables.table import Reading, Table
 
-TABLE, ROWS = "table", "rows"
-STDIN, FOLDER_ENDS = "-", ("/", os.sep)
+AS_FOUND = Reading()
+FOLDER_ENDS = ("/", os.sep)
+N_NAMED = 5  # columns that a message lists
 Names = str | os.PathLike[str] | Sequence[str]  # of one file, or of several
-ROWS_AS_TEXT = ".csv"  # plain rows are also written as CSV, by NumPy alone
-SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-# A field of a CSV file that is not empty, and a blank beside a separator that pandas would keep.
-_FIELD = re.compile(rb'[ \t]*(?:"[^"]*(?:""[^"]*)*"?[^,\r\n]*|[^",\r\n][^,\r\n]*)')
-_BLANK = re.compile(rb"[ \t](?:[,\r\n]|\Z)|(?:\A|[,\r\n])[ ]*\t")
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A format of files.
-
-    kind: TABLE, read as a pandas DataFrame, or ROWS, read as an array (n_samples, n_features).
-    called: its name in messages.  read: read(path, text_columns) of a table, read(path) of rows.
-    saved_by: the call that saves such a file, for messages, with {} for the array of rows.
-    write: write(frame or array, binary file), None for a format that is not written.
-    needs: the modules that must be installed; messages name the last one as what reads the file.
-    extra: the extra of xpnet that installs them.
-    """
-
-    kind: str
-    called: str
-    read: Callable[..., Any]
-    saved_by: str
-    write: Callable[[Any, IO[bytes]], None] | None = None
-    needs: tuple[str, ...] = ()
-    extra: str = ""
-
-
-def _read_csv(path: Path, text_columns: Iterable[str]) -> Any:
-    import pandas
-
-    content = _without_blanks(read_whole(path, sys.maxsize).removeprefix(codecs.BOM_UTF8))
-    names = set(_checked_header(path, content))
-    dtypes = {name: str for name in text_columns if name in names}
-    try:
-        return pandas.read_csv(
-            io.BytesIO(content), index_col=False, skipinitialspace=True, low_memory=False, dtype=dtypes
-        )
-    except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
-        raise ValueError(_unreadable(path, error)) from None
-
-
-def _without_blanks(content: bytes) -> bytes:
-    """Return a CSV file without the blanks at both ends of its fields."""
-    return _FIELD.sub(lambda field: field[0].strip(b" \t"), content) if _BLANK.search(content) else content
-
-
-def _write_csv(frame: Any, file: IO[bytes]) -> None:
-    frame.to_csv(file, index=False, lineterminator="\n")  # floats in the fewest digits that give them back
-
-
-def _read_parquet(path: Path, text_columns: Iterable[str]) -> Any:
-    """Read a file whose columns have types, so that no text column need be named."""
-    import pandas
-
-    try:
-        frame = pandas.read_parquet(path)
-    except ImportError:
-        raise
-    except Exception as error:  # a hostile file fails in many ways
-        raise ValueError(_unreadable(path, error)) from None
-    if any(name is not None for name in frame.index.names):  # an index with a name was a column
-        frame = frame.reset_index()
-    frame.columns = [str(name).strip() for name in frame.columns]
-    try:
-        for place in range(frame.shape[1]):
-            frame.isetitem(place, _stripped(frame.iloc[:, place]))
-    except Exception as error:  # text that is not UTF-8 is found when it is used
-        raise ValueError(_unreadable(path, error)) from None
-    return frame
-
-
-def _stripped(column: Any) -> Any:
-    """Return a column without the blanks at both ends of its texts."""
-    import pandas
-
-    is_category = isinstance(column.dtype, pandas.CategoricalDtype)
-    if not (is_category or pandas.api.types.is_string_dtype(column.dtype)):
-        return column
-    texts = column.cat.categories if is_category else column
-    if not any(isinstance(text, str) and text != text.strip() for text in texts):
-        return column
-    stripped = column.astype(object).map(lambda text: text.strip() if isinstance(text, str) else text)
-    return stripped.astype("category" if is_category else column.dtype)
-
-
-def _write_parquet(frame: Any, file: IO[bytes]) -> None:
-    frame.to_parquet(file, index=False)
-
-
-def _map_npy(path: Path) -> Any:
-    """Map the array, since a header may declare more than the file and the memory hold."""
-    return np.load(path, allow_pickle=False, mmap_mode="r")
-
-
-def _write_npy(rows: np.ndarray, file: IO[bytes]) -> None:
-    np.save(file, rows, allow_pickle=False)
-
-
-# By suffix, which may have two parts (".csv.gz"). The first of each kind is the example in help texts.
-READERS = {
-    ".npy": Reader(ROWS, ".npy", _map_npy, "np.save(path, {})", _write_npy),
-    ".csv": Reader(
-        TABLE, "CSV", _read_csv, "DataFrame.to_csv(path, index=False)", _write_csv, needs=("pandas",), extra="data"
-    ),
-    ".parquet": Reader(
-        TABLE,
-        "Parquet",
-        _read_parquet,
-        "DataFrame.to_parquet(path)",
-        _write_parquet,
-        needs=("pandas", "pyarrow"),
-        extra="data",
-    ),
-}
 
 
 def each(names: Names) -> list[str]:
@@ -191,12 +72,6 @@ def absolute_names(names: Names) -> str | list[str]:
     return paths if isinstance(names, list) else paths[0]
 
 
-def suffix_of(name: str | os.PathLike[str]) -> str | None:
-    """Return the longest suffix of READERS that ends a file's name, whatever its case, or None."""
-    found = Path(name).name.lower()
-    return max((suffix for suffix in READERS if found.endswith(suffix) and found != suffix), key=len, default=None)
-
-
 def kind_of(names: Names) -> str | None:
     """Return TABLE or ROWS by a file's name, None for a name without a suffix of READERS.
 
@@ -205,8 +80,8 @@ def kind_of(names: Names) -> str | None:
     name, *more = each(names)
     if more or name == STDIN or name.endswith(FOLDER_ENDS):
         return TABLE
-    suffix = suffix_of(name)
-    return None if suffix is None else READERS[suffix].kind
+    reader = reader_of(name)
+    return None if reader is None else reader.kind
 
 
 def is_table(names: Names) -> bool:
@@ -219,57 +94,113 @@ def is_rows(names: Names) -> bool:
     return kind_of(names) == ROWS
 
 
-def suffixes(kind: str) -> list[str]:
-    """Return the suffixes of a kind of files."""
-    return [suffix for suffix, reader in READERS.items() if reader.kind == kind]
-
-
-def written_suffixes(kind: str) -> list[str]:
-    """Return the suffixes to which predictions for a kind of files may be written."""
-    written = [suffix for suffix in suffixes(kind) if READERS[suffix].write is not None]
-    return [*written, ROWS_AS_TEXT] if kind == ROWS else written
-
-
-def either(words: Sequence[str]) -> str:
-    """Return words as a choice, such as ".csv or .parquet"."""
-    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
-
-
-def example(kind: str, stem: str) -> str:
-    """Return the name of a file of that kind, such as T.csv, for help texts and messages."""
-    return stem + suffixes(kind)[0]
-
-
 def rows_reader(path: Path) -> Reader:
     """Return the reader of a file of plain rows; for an unknown suffix, the first format's."""
     suffix = suffix_of(path)
     return READERS[suffix if suffix is not None and is_rows(path) else suffixes(ROWS)[0]]
 
 
-def read_table(names: Names, reading: Reading = Reading(), text_columns: Iterable[str] = ()) -> Table:  # noqa: B008  frozen
+def read_table(names: Names, reading: Reading = AS_FOUND, text_columns: Iterable[str] = ()) -> Table:
     """Return the table in a file, or in several that have the same columns.
 
     names: of files; a folder stands for the tables in it, "-" for stdin.  reading: how, None for what is found out.
-    text_columns: columns of a CSV file that are text, even if all their values look like numbers.
-    Raises ImportError without pandas (or pyarrow), FileNotFoundError, and ValueError in one line for a file that is no
-    table, has no rows, rows of different lengths, or columns without a name or with the same one.
+    text_columns: columns of a text that are text, even if all their values look like numbers.
+    Raises ImportError without what reads the format, FileNotFoundError, and ValueError in one line for a file that is
+    no table, has no rows, rows of different lengths, or other columns than the first.
     """
-    (name,) = each(names)
-    path, suffix = Path(name), suffix_of(name)
-    formats = either(suffixes(TABLE))
-    if suffix is None or not is_table(path):
+    paths, text_columns = [path for name in each(names) for path in _paths(name)], tuple(text_columns)
+    tables = [_read_one(path, reading, text_columns) for path in paths]
+    if len(tables) == 1:
+        return tables[0]
+    for path, table in zip(paths, tables, strict=True):
+        _check_same_columns(paths[0], list(tables[0].frame), path, list(table.frame))
+    texts = _sometimes_text([table.frame for table in tables])
+    if texts:
+        tables = [_read_one(path, reading, (*text_columns, *texts)) for path in paths]
+    return _together(tables)
+
+
+def _paths(name: str) -> list[str]:
+    """Return the file, or the tables in a folder, or the folder itself if parts of a Parquet file lie deeper in it."""
+    if name == STDIN or not Path(name).is_dir():
+        return [name]
+    with os.scandir(name) as entries:
+        found = sorted(entry.path for entry in entries if not entry.name.startswith((".", "_")) and entry.is_file())
+    tables = [path for path in found if is_table(path)]
+    if not tables and next(Path(name).rglob("*.parquet"), None) is not None:
+        return [name]
+    if not tables:
+        raise ValueError(f"{name} holds no table; it must hold {either(suffixes(TABLE))} files; name another folder")
+    return tables
+
+
+def _read_one(name: str, reading: Reading, text_columns: Iterable[str]) -> Table:
+    path, formats = Path(name), either(suffixes(TABLE))
+    reader = READERS[suffixes(TABLE)[0]] if name == STDIN else READERS[".parquet"] if path.is_dir() else reader_of(name)
+    if reader is None or reader.kind != TABLE:
         raise ValueError(f"{path} ends in {path.suffix!r}; it must be a table, a {formats} file")
-    if not path.is_file():
+    if name != STDIN and not path.exists():
         raise FileNotFoundError(f"there is no file {path}; name a {formats} file")
-    reader = READERS[suffix]
-    _check_installed(reader)
-    frame = reader.read(path, text_columns)
-    frame.columns = frame.columns.map(str)
-    _check_names(path, list(frame.columns))
+    check_installed(reader)
+    source = source_of(name)
+    table: Table = reader.read(source, reading, text_columns)
+    frame = table.frame
     if len(frame) == 0:
-        raise ValueError(f"{path} has a header and no rows; it must have a row for each sample below it")
+        raise ValueError(f"{source} has a header and no rows; it must have a row for each sample below it")
+    columns, renamed = tidy_names(source, [str(column).strip() for column in frame.columns])
+    frame.columns = columns
     frame.index = range(1, len(frame) + 1)
-    return Table(frame, reading)
+    return replace(table, decisions=(*table.decisions, *renamed))
+
+
+def _check_same_columns(first: str, expected: list[str], path: str, found: list[str]) -> None:
+    lacks = [name for name in expected if name not in found]
+    more = [name for name in found if name not in expected]
+    if lacks or more:
+        differences = [
+            f"{verb} {', '.join(map(shown, names[:N_NAMED]))}" + ", ..." * (len(names) > N_NAMED)
+            for verb, names in (("lacks", lacks), ("has in addition", more))
+            if names
+        ]
+        raise ValueError(
+            f"{path} {' and '.join(differences)}, beside the columns of {first}; tables read together must have "
+            "the same; leave one out, or rename its columns"
+        )
+
+
+def _sometimes_text(frames: list[Any]) -> list[str]:
+    """Return the columns that are text in some frames and numbers in others."""
+    import pandas
+
+    def is_number(column: Any) -> bool:
+        return pandas.api.types.is_numeric_dtype(column.dtype) and column.notna().any()
+
+    def is_text(column: Any) -> bool:
+        return not is_number(column) and any(isinstance(value, str) for value in column.dropna()[:1])
+
+    return [
+        name
+        for name in frames[0]
+        if any(is_number(frame[name]) for frame in frames) and any(is_text(frame[name]) for frame in frames)
+    ]
+
+
+def _together(tables: list[Table]) -> Table:
+    """Return the rows of several tables as one."""
+    import pandas
+
+    columns = list(tables[0].frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of pandas before 3, about columns without a value
+        frame = pandas.concat([table.frame[columns] for table in tables])
+    frame.index = range(1, len(frame) + 1)
+    decisions = dict.fromkeys(decision for table in tables for decision in table.decisions)
+    common = {}
+    for field in fields(Reading):
+        found = {getattr(table.reading, field.name) for table in tables}
+        if len(found) == 1:
+            common[field.name] = found.pop()
+    return Table(frame, Reading(**common), tuple(decisions))
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -277,7 +208,7 @@ def open_array(path: Path) -> np.ndarray:
     reader = rows_reader(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; write one with {reader.saved_by.format('rows')}")
-    _check_installed(reader)
+    check_installed(reader)
     save = reader.saved_by.format("X")
     try:
         array = reader.read(path)
@@ -303,121 +234,3 @@ def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
             "reshape it with X.reshape(len(X), -1), or transpose it"
         )
     return rows
-
-
-def check_written(path: str | os.PathLike[str], kind: str) -> str:
-    """Return the suffix of a file to write predictions to; raises ValueError for one that is not written."""
-    suffix = suffix_of(path)
-    if suffix is None or suffix not in written_suffixes(kind):
-        raise ValueError(f"{path} ends in {Path(path).suffix!r}; name a {either(written_suffixes(kind))} file")
-    return suffix
-
-
-def write_table(path: str | os.PathLike[str], columns: dict[str, Any]) -> None:
-    """Write columns as a table, in the format of the name's suffix; raises ValueError for one that is not written."""
-    reader, content = READERS[check_written(path, TABLE)], io.BytesIO()
-    _check_installed(reader)
-    import pandas
-
-    assert reader.write is not None
-    reader.write(pandas.DataFrame(columns), content)
-    write_atomically(path, content.getvalue())
-
-
-def write_rows(path: str | os.PathLike[str], rows: np.ndarray, names: Sequence[str]) -> None:
-    """Write rows (n, n_columns) in the format of the name's suffix.  names: of the columns, for CSV.
-
-    Raises ValueError for a suffix that is not written.
-    """
-    suffix, content = check_written(path, ROWS), io.BytesIO()
-    write = READERS[suffix].write
-    if suffix == ROWS_AS_TEXT:
-        lines = (",".join(row.astype(str)) for row in rows)  # in the fewest digits that give the numbers back
-        content.writelines(f"{line}\n".encode() for line in (",".join(names), *lines))
-    elif write is not None:
-        write(rows, content)
-    write_atomically(path, content.getvalue())
-
-
-def _check_installed(reader: Reader) -> None:
-    missing = next((module for module in reader.needs if importlib.util.find_spec(module) is None), None)
-    if missing is not None:
-        others = [suffix for suffix, other in READERS.items() if missing not in other.needs]
-        raise ImportError(
-            f"{reader.called} files need {missing}, which is not installed. Run: pip install 'xpnet[{reader.extra}]', "
-            f"or give a {either(others)} file."
-        )
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    reader = READERS[suffix_of(path) or ""]
-    return (
-        f"{path} is not a {reader.called} file that {reader.needs[-1]} can read ({one_line(error)}); "
-        f"write it with {reader.saved_by}"
-    )
-
-
-def _checked_header(path: Path, content: bytes) -> list[str]:
-    """Return the names of the columns of a CSV file whose rows all have as many fields.  content: its bytes.
-
-    pandas would fill a short row with missing values, and take an extra first field for an index.
-    """
-    names: list[str] | None = None
-    try:
-        with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="") as file:
-            reader = csv.reader(_lines(path, file), skipinitialspace=True)
-            for row in reader:
-                if names is None and row:
-                    names = row
-                    _check_separator(path, names)
-                    _check_names(path, names)
-                elif row and names is not None and len(row) != len(names):
-                    found = "1 field" if len(row) == 1 else f"{len(row)} fields"
-                    raise ValueError(
-                        f"{path}: line {reader.line_num} has {found} and the header {len(names)}; put a "
-                        'field that holds a comma or a line break in double quotes ("a, b"), and leave '
-                        "what is missing empty"
-                    )
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({one_line(error)}); save it as CSV in UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(
-            f"{path} is not a CSV file ({one_line(error)}); is a double quote left open? "
-            "Write it with DataFrame.to_csv(path, index=False)"
-        ) from None
-    if names is None:
-        raise ValueError(f"{path} is empty; it must have a line of column names and a row for each sample")
-    return names
-
-
-def _lines(path: Path, file: IO[str]) -> Iterator[str]:
-    """Yield the lines of a text; refuses NUL, at which pandas would end a field."""
-    for number, line in enumerate(file, 1):
-        if "\0" in line:
-            raise ValueError(f"{path}: line {number} has a NUL byte, so it is no text; save it as CSV in UTF-8")
-        yield line
-
-
-def _check_separator(path: Path, names: list[str]) -> None:
-    for sign, called in SEPARATORS.items():
-        if len(names) == 1 and sign in names[0]:
-            raise ValueError(
-                f"{path} is separated by {called} ({shown(names[0])}); use commas: "
-                f"pandas.read_csv(path, sep={sign!r}).to_csv(new_path, index=False), and decimal=',' "
-                "where numbers have a comma"
-            )
-
-
-def _check_names(path: Path, names: list[str]) -> None:
-    seen = set[str]()
-    for place, name in enumerate(names):
-        if not name.strip():
-            raise ValueError(
-                f"{path}: column {place + 1} has no name; name it in the first line, or write the file "
-                "without an index: DataFrame.to_csv(path, index=False)"
-            )
-        if name in seen:
-            raise ValueError(f"{path} has two columns {shown(name)}; rename or remove one of them")
-        if not all(sign.isprintable() or sign.isspace() for sign in name):
-            raise ValueError(f"{path}: the column {shown(name)} has a control character in its name; rename it")
-        seen.add(name)

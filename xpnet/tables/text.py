@@ -1,0 +1,178 @@
+"""Tables as text, read by pandas: every row must have as many fields as the others, which pandas does not ask for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from xpnet.checks import one_line
+from xpnet.tables.decisions import Decision
+from xpnet.tables.layout import BLANK, Layout, fields_of, find_layout, refuse_control, text_source
+from xpnet.tables.sources import Source
+from xpnet.tables.table import Reading, Table
+
+OTHER_ENCODING = "cp1252"  # of Windows in the west, and of what is called Latin-1
+
+
+def read_text(source: Source, reading: Reading, text_columns: Iterable[str]) -> Table:
+    """Read a table of fields that separators part; raises ValueError in one line for what is none."""
+    asked = reading
+    try:
+        source, reading = text_source(source, reading)
+        table = _read(source, reading, text_columns)
+    except UnicodeDecodeError as error:
+        if reading.encoding is not None:
+            raise ValueError(_not_decoded(source, reading.encoding, error)) from None
+        source, reading = replace(source, encoding=OTHER_ENCODING), replace(reading, encoding=OTHER_ENCODING)
+        try:
+            table = _read(source, reading, text_columns)
+        except UnicodeDecodeError:
+            raise ValueError(_not_decoded(source, f"UTF-8 or {OTHER_ENCODING}", error)) from None
+    encoding = table.reading.encoding
+    if asked.encoding is None and encoding is not None and encoding != "utf-8":
+        said = Decision("", "a text that is not UTF-8", f"read as {encoding}", "--encoding NAME", False)
+        return replace(table, decisions=(said, *table.decisions))
+    return table
+
+
+def _not_decoded(source: Source, encoding: str, error: UnicodeDecodeError) -> str:
+    return (
+        f"{source} is not {encoding} ({one_line(error)}); it must be a text; name its encoding with --encoding, "
+        "or save it in UTF-8"
+    )
+
+
+def _read(source: Source, reading: Reading, text_columns: Iterable[str]) -> Table:
+    layout = find_layout(source, reading)
+    _refuse_zeros(source)
+    texts = set(text_columns) & set(layout.names)
+    try:
+        frame = _parsed(source, layout, texts)
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
+        _check_rows(source, layout)
+        raise ValueError(
+            f"{source} is not a CSV file that pandas can read ({one_line(error)}); write it with "
+            "DataFrame.to_csv(path, index=False)"
+        ) from None
+    if not _has_whole_rows(source, layout, frame):
+        _check_rows(source, layout)
+    for place, name in enumerate(layout.names):
+        column = frame.iloc[:, place]
+        if column.dtype.kind == "O" or column.dtype == "str":
+            stripped = _stripped(column, layout.reading, name in texts)
+            if stripped is not column:
+                frame.isetitem(place, stripped)
+    return Table(frame, layout.reading, layout.decisions)
+
+
+def _parsed(source: Source, layout: Layout, texts: set[str]) -> Any:
+    """Return the frame that pandas makes of the rows; raises ValueError where rows are longer than the header."""
+    import pandas
+
+    options = _options(layout.reading) | {
+        "names": list(layout.names),
+        "sep": r"\s+" if layout.reading.separator == BLANK else layout.reading.separator,
+        "dtype": dict.fromkeys(texts, str),
+    }
+
+    def read(low_memory: bool) -> Any:
+        with source.open_text() as file:
+            for _ in range(layout.n_lines):
+                file.readline()
+            return pandas.read_csv(file, low_memory=low_memory, **options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
+        warnings.simplefilter("error", pandas.errors.DtypeWarning)
+        try:
+            return read(low_memory=True)
+        except pandas.errors.DtypeWarning:  # parts of a column would have other types than the rest
+            return read(low_memory=False)
+        except pandas.errors.ParserWarning as warning:
+            raise ValueError(one_line(warning)) from None
+        except pandas.errors.EmptyDataError:
+            return pandas.DataFrame(columns=list(layout.names))
+
+
+def _options(reading: Reading) -> dict[str, Any]:
+    return {
+        "header": None,
+        "index_col": False,
+        "skipinitialspace": True,
+        "decimal": reading.decimal or ".",
+        "na_values": list(reading.na_values),
+    }
+
+
+def _stripped(column: Any, reading: Reading, is_text: bool) -> Any:
+    """Return a column without the blanks at both ends of its texts, read by pandas once more if there are any."""
+    import pandas
+
+    present = column.dropna()
+    if not all(isinstance(text, str) for text in present[:1]):
+        return column
+    stripped = present.str.strip()
+    if bool((stripped == present).all()):
+        return column
+    fields = io.StringIO()
+    csv.writer(fields).writerows([text] for text in stripped.reindex(column.index).fillna(""))
+    fields.seek(0)
+    read = pandas.read_csv(
+        fields, names=[column.name], dtype=str if is_text else None, skip_blank_lines=False, **_options(reading)
+    )
+    return read.iloc[:, 0]
+
+
+def _has_whole_rows(source: Source, layout: Layout, frame: Any) -> bool:
+    """Whether no row is short, as far as can be told without reading the fields one by one.
+
+    pandas fills a short row with missing values, so that its last one is missing.
+    """
+    if len(frame) == 0 or not frame.iloc[:, -1].isna().any():
+        return True
+    separator = layout.reading.separator
+    if separator == BLANK or separator is None:
+        return False
+    n_needed = len(frame) * (layout.n_fields - 1) + layout.n_header - 1
+    return source.count(b'"') == 0 and source.count(separator.encode()) == n_needed
+
+
+def _refuse_zeros(source: Source) -> None:
+    """Refuse NUL, at which pandas would end a field."""
+    n_lines = 0
+    for block in source.blocks():
+        place = block.find(0)
+        if place >= 0:
+            refuse_control(source, n_lines + block.count(b"\n", 0, place) + 1, "\0")
+        n_lines += block.count(b"\n")
+
+
+def _check_rows(source: Source, layout: Layout) -> None:
+    """Refuse the first row that has more or fewer fields than it should, by its line; slow, so for a cause alone."""
+    separator, n_fields = layout.reading.separator or ",", layout.n_fields
+    with source.open_text() as file:
+        rows = fields_of(file, separator)
+        try:
+            for row in rows:
+                if (
+                    rows.line_num <= layout.n_lines
+                    or len(row) == n_fields
+                    or (len(row) < 2 and not "".join(row).strip())
+                ):
+                    continue
+                found = "1 field" if len(row) == 1 else f"{len(row)} fields"
+                raise ValueError(
+                    f"{source}: line {rows.line_num} has {found} and the header {layout.n_header}; put a field that "
+                    'holds a separator or a line break in double quotes ("a, b"), and leave what is missing empty'
+                )
+        except csv.Error as error:
+            raise ValueError(
+                f"{source} is not a CSV file ({one_line(error)}); is a double quote left open? "
+                "Write it with DataFrame.to_csv(path, index=False)"
+            ) from None
