@@ -231,7 +231,14 @@ def test_a_run_is_repeated_by_its_config(here, capsys, run):
     configs = [json.loads(text.pop("config.json")) for text in (texts, expected_texts)]
     for config in configs:
         del config["versions"], config["xpnet"]
-    configs[1]["options"]["precision"] = "fp32"  # the default of an option that came later
+    added, expected_config = configs[0], configs[1]
+    for name, value in {"precision": "fp32", "split": "last", "dropout": [0.0], "patience": 0}.items():
+        expected_config["options"].setdefault(name, value)  # what options that came later did then
+    ends_with = "best" if expected_config["options"]["patience"] else "last"
+    expected_config["options"]["end-with"] = ends_with
+    expected_config["data"]["split"] = {"kind": "last", "n_held_out": expected_config["data"]["n_validation"]}
+    expected_config["data"]["split"] |= {"seed": added["seed"], "column": None}
+    added["data"].pop("reading", None)  # how a table was read
     assert configs[0] == configs[1] and texts == expected_texts  # table.json too
     agree(cases.records(found)[: len(expected)], cases.records(expected), 1e-4)
 

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.print_help()
             return USAGE
         if getattr(arguments, "config", None) is not None:
-            apply_config(arguments.parser, Path(arguments.config))
+            apply_config(arguments.parser, Path(arguments.config), given=arguments)
             arguments = parser.parse_args(argv)
         if getattr(arguments, "resume", None) is not None:
             apply_run(arguments)

@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 
 def flags(folder, labels="classes"):
-    return ["--dataset", str(folder / "X.npy"), "--labels", str(folder / f"{labels}.npy")]
+    return ["--dataset", str(folder / "X.npy"), "--labels", str(folder / f"{labels}.npy"), "--split", "last"]
 
 
 def parts(folder, labels="classes", weights=None):
@@ -62,7 +62,7 @@ def by_hand(
     model = xpnet.Network(network.pop("layers"), backend=xpnet.select_backend("cpu"), **network)
     learning = {"epochs": EPOCHS, "batch_size": BATCH, "validation": validation} | learning
     learning["callbacks"] = [make(optimizer) for make in learning.get("callbacks", [])]
-    xpnet.train(model, training, optimizer, keep_best=False, **learning)  # the command line keeps the last epoch
+    xpnet.train(model, training, optimizer, keep_best=optimizer.ema is None, **learning)
     return model
 
 
@@ -270,7 +270,7 @@ def test_a_run_that_ends_early(folder, tmp_path, capsys, options):
     assert main([*argv, "--out", "told"]) == 0
     header, *_, last = capsys.readouterr().out.splitlines()
     assert last.startswith(f"stopped in epoch {records[-1]['epoch']} ({records[-1]['stopped']}), ")
-    assert ("weights of epoch" in last) == ("--patience" in options)
+    assert ("weights of epoch" in last) == ("--target-score" not in options)
     assert ("f1" in header.split()) == bool(metrics)
 
 
@@ -344,7 +344,10 @@ EARLY = {
         "for 1 hidden layers",
         "give one rate for all, or one per hidden layer",
     ],
-    "--monitor val_loss": ["--monitor goes with", "--patience or --target-score", "add one, or leave it out"],
+    "--monitor val_loss --end-with last": ["--monitor goes with", "or --end-with best", "add one, or leave it out"],
+    "--patience 3 --end-with last": ["--patience ends with", "not with what --end-with last", "leave one of them out"],
+    "--end-with best --ema 0.9": ["--end-with best", "--ema their average", "leave one of them out"],
+    "--layers 4,6,3 --hidden 5": ["--layers 4,6,3 names all", "--hidden 5 those between", "leave one of them out"],
     "--min-delta 0.1 --target-score 0.9": ["--min-delta goes with --patience"],
     "--patience 3 --ema 0.9": ["--patience", "--ema", "leave one"],
     "--patience 3 --monitor val_f1": ["--monitor is 'val_f1'", "choose one of", "more come with --metrics"],

@@ -144,9 +144,11 @@ def test_a_split_as_text_and_as_json():
 
 @pytest.mark.parametrize(
     "spec",
-    [3, [], {}, {"kind": "x", "n_held_out": 1}, {"kind": "last"}, {"kind": "last", "n_held_out": -1}]
-    + [{"kind": "last", "n_held_out": 1.0}, {"kind": "time", "n_held_out": 1}, {"kind": "last", "n_held_out": True}]
-    + [{"kind": "last", "n_held_out": 1, "column": "x"}, {"kind": "last", "n_held_out": 1, "more": 1}],
+    [
+        *(3, [], {}, {"kind": "x", "n_held_out": 1}, {"kind": "last"}, {"kind": "last", "n_held_out": -1}),
+        *({"kind": "last", "n_held_out": 1.0}, {"kind": "time", "n_held_out": 1}, {"kind": "last", "n_held_out": True}),
+        *({"kind": "last", "n_held_out": 1, "column": "x"}, {"kind": "last", "n_held_out": 1, "more": 1}),
+    ],
 )
 def test_a_split_of_a_file_that_is_none(spec):
     with refusal(ValueError, "split is", "it must be null, or hold kind", "train again, or restore it"):

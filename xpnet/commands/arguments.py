@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from xpnet.backend import DEVICES, check_device
@@ -17,7 +18,7 @@ from xpnet.checks import NEAR, OutOfBounds, check_number, check_option
 from xpnet.files import check_target
 
 # Common names of options, losses and metrics that have others here.
-FLAGS = {"learning-rate": "lr", "rate": "lr", "hidden": "layers"}
+FLAGS = {"learning-rate": "lr", "rate": "lr"}
 ALIASES = {"mae": "absolute_error", "mse": "squared_error", "bce": "sigmoid_cross_entropy", "auc": "roc_auc"}
 _T = TypeVar("_T")
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
@@ -57,19 +58,30 @@ class CommandParser(argparse.ArgumentParser):
 
     word_for: that option's attribute, which takes all such words if it is one of Several.
     word_needed: whether the option or the word must be there.
+    two_words: for each flag, the values after which another word belongs to the value.
     argparse's own optional words get lost behind options before Python 3.12.7.
     """
 
     word_for: str | None = None
     word_needed = False
+    two_words: Mapping[str, Collection[str]] = MappingProxyType({})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse as the base class does, and take the words that it leaves over."""
+        args = None if args is None else self._joined(list(args))
         found, rest = super().parse_known_args(args, namespace)
         stray = next((word for word in rest if word.startswith("--")), None)
         if stray is not None:
             self._refuse(stray.partition("=")[0])
         return self._with_word(found, rest, args)
+
+    def _joined(self, args: list[str]) -> list[str]:
+        """Return the words with those that belong to one value as one."""
+        for place in range(len(args) - 3, -1, -1):
+            flag, value, more = args[place : place + 3]
+            if value in self.two_words.get(flag, ()):
+                args[place + 1 : place + 3] = [f"{value} {more}"]
+        return args
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a word that is none of the choices, such as an unknown command, and suggest the nearest."""

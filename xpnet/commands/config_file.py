@@ -11,10 +11,24 @@ from typing import Any
 
 from xpnet.checks import NEAR, one_line, shown
 from xpnet.commands.arguments import Several, UsageError, joined
+from xpnet.commands.defaults import IN_PLACE_OF, of_before
 from xpnet.files import parse_json, read_whole
 
 # Not kept for repeating a run: where it goes and how it reports.
-NOT_KEPT = ("command", "run", "parser", "config", "resume", "out", "json", "quiet", "plan", "plot", "reading")
+NOT_KEPT = (
+    "command",
+    "run",
+    "parser",
+    "config",
+    "resume",
+    "out",
+    "json",
+    "quiet",
+    "plan",
+    "plot",
+    "reading",
+    "defaulted",
+)
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
@@ -28,10 +42,13 @@ def add_config(command: argparse.ArgumentParser) -> None:
     command.set_defaults(parser=command)
 
 
-def apply_config(command: argparse.ArgumentParser, path: Path, *, all_known: bool = True) -> None:
+def apply_config(
+    command: argparse.ArgumentParser, path: Path, *, all_known: bool = True, given: argparse.Namespace | None = None
+) -> None:
     """Make the options in a file the command's defaults.
 
     all_known: whether to refuse an unknown key, or to skip it.
+    given: the options of the command line, of which one may stand in the place of one in the file.
     Raises FileNotFoundError, or UsageError for a file or a key that it cannot take.
     """
     actions = {action.option_strings[-1].removeprefix("--"): action for action in command._actions}
@@ -40,6 +57,8 @@ def apply_config(command: argparse.ArgumentParser, path: Path, *, all_known: boo
     values: dict[str, Any] = {}
     for written, value in _read(path).items():
         key = written.replace("_", "-")
+        if getattr(given, IN_PLACE_OF.get(key, ""), None) is not None:
+            continue
         if key not in actions and not all_known:
             continue
         if key not in actions:
@@ -90,7 +109,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"--config {path} has no options section; it must be the config.json of a run of this version, "
             "or a TOML file"
         )
-    return options
+    data = found.get("data")
+    return options if isinstance(data, dict) and "split" in data else of_before(options)
 
 
 def _converted(action: argparse.Action, value: Any) -> Any:

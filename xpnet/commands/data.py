@@ -16,11 +16,15 @@ import numpy as np
 from xpnet.checks import check_option, shown
 from xpnet.commands.arguments import CommandParser, Several, UsageError, option
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
-from xpnet.commands.tables import OPTIONS, add_table, check_table, fit_table, naming
+from xpnet.commands.samples import Samples, TableSamples
+from xpnet.commands.split_options import add_split, check_split, split_of
+from xpnet.commands.tables import OPTIONS, add_table, check_table, find_target, fit_table, naming
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
+from xpnet.data.feed import POOL_BYTES
 from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
+from xpnet.tables.decisions import Decision
 from xpnet.tables.files import (
     Names,
     absolute_names,
@@ -36,21 +40,15 @@ from xpnet.tables.files import (
     rows_reader,
 )
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
-from xpnet.tables.preprocessing import Preprocessing
+from xpnet.tables.preprocessing import Preprocessing, Target
+from xpnet.tables.splitting import LAST, STRATIFY, Split, held_out, kind_and_column, said_of_rows
 from xpnet.tables.table import Reading
 
 SAMPLE = "mnist-sample"  # lies in the package, the others of NAMES in a folder
 NAMES = (SAMPLE, *FAMILY)
-# Fraction or number of training samples, the last ones, that are held out for validation.
-VALIDATION = dict.fromkeys(FAMILY, "10000")
-VALIDATION_OF_OTHERS = "0.1"
 LOSS_OF_TASK = {"regression": "squared_error", "binary": "sigmoid_cross_entropy", "multiclass": "softmax_cross_entropy"}
 AS_CLASSES = "Y.astype(np.int64)"  # what to save so that labels are classes
-_FILES = ("dataset", "labels", "weights")
-
-
-class _NothingLeft(ValueError):
-    """All samples would be held out."""
+_FILES = ("dataset", "labels", "weights", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,17 @@ class Data:
     """The data that a run trains on and is judged by; `source` finds them again and goes into config.json.
 
     table: the preprocessing of a table.  labels_dtype: of a file of labels, whose type says whether they are classes.
+    split: the rule by which samples are held out.  said: what was decided about the data without having been asked.
     """
 
     training: Dataset
     validation: Dataset | None
     test: Dataset | None
     source: dict[str, Any]
+    split: Split
     table: Preprocessing | None = None
     labels_dtype: np.dtype[Any] | None = None
+    said: Sequence[Decision] = ()
 
     @property
     def n_validation(self) -> int:
@@ -111,18 +112,13 @@ def add_data(command: CommandParser) -> None:
         help="weigh the training samples so that all classes count alike",
     )
     group.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
-    group.add_argument(
-        "--validation",
-        type=_part,
-        metavar="N|FRACTION",
-        help="training samples to hold out, the last ones; 0 for none "
-        f"(default: 10000 of {' and '.join(FAMILY)}, {VALIDATION_OF_OTHERS} of the others)",
-    )
+    add_split(command, group)
 
 
 def check_data(arguments: argparse.Namespace) -> None:
     """Refuse options that do not fit each other, whatever the data hold; raises UsageError."""
     check_table(arguments)
+    check_split(arguments)
     if not is_table(arguments.dataset):
         check_stray(arguments, arguments.dataset)
     name, is_file, form = called(arguments.dataset), is_rows(arguments.dataset), f"--dataset {example(ROWS, 'X')}"
@@ -137,7 +133,24 @@ def check_data(arguments: argparse.Namespace) -> None:
 
 
 def load_data(arguments: argparse.Namespace) -> Data:
-    """Load the data that the options name, after `check_data`; raises UsageError if the options do not fit them."""
+    """Load the data that the options name, after `check_data`; raises UsageError if the options do not fit them.
+
+    The split that was chosen, if none was named, becomes that of the options.
+    """
+    data = hold_out(arguments, load_samples(arguments))
+    if arguments.class_weight is None:
+        return data
+    if not data.training.is_classification:
+        where = f"--labels {arguments.labels}" if kind_of(arguments.dataset) == ROWS else f"--target {arguments.target}"
+        raise UsageError(
+            f"--class-weight {arguments.class_weight} needs classes, and {where} "
+            "holds other targets; leave it out, or give whole numbers (n_samples,)"
+        )
+    return replace(data, training=data.training.with_class_weight(arguments.class_weight))
+
+
+def load_samples(arguments: argparse.Namespace) -> Loaded:
+    """Load the samples that the options name, none of them held out."""
     name, kind = called(arguments.dataset), kind_of(arguments.dataset)
     data_dir = named_directory(name, arguments.data_dir) if name in FAMILY else None
     source = {
@@ -147,27 +160,31 @@ def load_data(arguments: argparse.Namespace) -> Data:
     }
     if arguments.weights is not None:
         source["weights"] = absolute(arguments.weights)
+    for flag in ("validation", "test"):
+        path = getattr(arguments, flag)
+        if path is not None and is_table(path):
+            source[flag] = absolute(path)
     if kind == TABLE:
         source |= {key: getattr(arguments, key) for key in OPTIONS}
-    n_validation = arguments.validation or VALIDATION.get(name, VALIDATION_OF_OTHERS)
-    try:
-        if kind == TABLE:
-            reading = reading_of(arguments)
-            fitted = partial(fit_table, arguments)
-            data = _load_table(source, n_validation, fitted, (), arguments.dtype, reading)
-        else:
-            data = _load(source, n_validation, data_dir)
-    except _NothingLeft as error:
-        raise UsageError(f"--validation {error}; give fewer") from None
-    if arguments.class_weight is None:
-        return data
-    if not data.training.is_classification:
-        where = f"--labels {arguments.labels}" if kind == ROWS else f"--target {arguments.target}"
-        raise UsageError(
-            f"--class-weight {arguments.class_weight} needs classes, and {where} "
-            "holds other targets; leave it out, or give whole numbers (n_samples,)"
-        )
-    return replace(data, training=data.training.with_class_weight(arguments.class_weight))
+        fitted, found = partial(fit_table, arguments), partial(find_target, arguments)
+        return _read_rows(source, reading_of(arguments), (), arguments.dtype, fitted, found)
+    is_whole = arguments.split is not None and kind_and_column(arguments.split)[0] != LAST
+    return _read(source, data_dir, None if arguments.split is None else is_whole)
+
+
+def hold_out(arguments: argparse.Namespace, loaded: Loaded) -> Data:
+    """Hold out what the options say of the samples, or name in other files."""
+    samples, is_asked = loaded.samples, arguments.split is not None
+    split = split_of(arguments, samples)
+    mask = mask_of(split, samples)
+    data, said = _divided(loaded, split, mask), list[Decision]()
+    if isinstance(samples, TableSamples):
+        said = [*samples.decisions, *said_of_rows(split, mask, samples.labels, samples.classes)]
+    elif samples.is_large and not is_asked and mask.any():
+        found, done = "it is large, and read in blocks", f"its last {mask.sum()} samples are held out"
+        said = [Decision(Path(samples.name).name, found, done, "--split", False)]
+    arguments.split = str(split)
+    return replace(data, said=said)
 
 
 def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing | None, dtype: str) -> Data:
@@ -189,53 +206,106 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     elif data_dir is not None:  # the files have moved, under their names
         moved = {key: _moved(data[key], data_dir) for key in _FILES if data.get(key) is not None}
         data, data_dir = {**data, **moved}, None
-    n_validation = str(data.get("n_validation", 0))
-    try:
-        if table is not None:
-            return _load_table(data, n_validation, lambda frame: table, table.text_columns, dtype, from_kept(data))
-        folder = named_directory(name, data_dir or data.get("data_dir")) if name in FAMILY else None
-        return _load(data, n_validation, folder)
-    except _NothingLeft as error:
-        raise ValueError(
-            f"n_validation of the run is {error}; restore config.json, or name the run's data with --data-dir"
-        ) from None
-
-
-def _load(source: dict[str, Any], n_validation: str, data_dir: Path | None) -> Data:
-    name = source["dataset"]
-    test = labels_dtype = None
-    if is_rows(name):
-        training, labels_dtype = _read_files(Path(name), Path(source["labels"]), source.get("weights"))
+    n_validation = data.get("n_validation", 0)
+    spec = data.get("split")  # runs of before have none, and held out the last samples
+    split = Split(LAST, n_validation) if spec is None else Split.from_spec(spec)
+    if table is not None:
+        kept = table
+        loaded = _read_rows(
+            data, from_kept(data), table.text_columns, dtype, lambda frame, target: kept, lambda frame: kept.target
+        )
     else:
+        folder = named_directory(name, data_dir or data.get("data_dir")) if name in FAMILY else None
+        loaded = _read(data, folder, split.kind != LAST)
+    n = loaded.samples.n
+    if spec is None and n_validation >= n:
+        left = f"{n_validation}, which leaves none of the {n} samples of {name} to train on"
+        raise ValueError(
+            f"n_validation of the run is {left}; restore config.json, or name the run's data with --data-dir"
+        )
+    had = data.get("n_training", 0) + (0 if "validation" in data else n_validation)
+    if spec is not None and n != had:
+        raise ValueError(
+            f"{loaded.samples.name} has {n} samples and the run had {had} (n_training and n_validation), so that those "
+            "held out cannot be told; restore both, or name the run's data with --data-dir"
+        )
+    return _divided(loaded, split, mask_of(split, loaded.samples))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Samples that have been read: those to divide, and a test set of their own.
+
+    source: what finds them again.  labels_dtype: of a file of labels.
+    """
+
+    samples: Samples | TableSamples
+    source: dict[str, Any]
+    test: Dataset | None = None
+    labels_dtype: np.dtype[Any] | None = None
+
+
+def mask_of(split: Split, samples: Samples | TableSamples) -> np.ndarray:
+    """Return the mask (n,) of the samples that a split holds out."""
+    labels = samples.labels if split.kind == STRATIFY else None
+    return held_out(split, samples.n, labels, samples.values(split))
+
+
+def _divided(loaded: Loaded, split: Split, mask: np.ndarray) -> Data:
+    """Hold out the samples of a mask, and read the files that are to validate and to test."""
+    samples, source = loaded.samples, loaded.source
+    files = {key: source[key] for key in ("validation", "test") if source.get(key) is not None}
+    (training, *rest), table = samples.cut([~mask, mask] if mask.any() else [~mask])
+    parts = {"validation": rest[0] if rest else None, "test": loaded.test}
+    if isinstance(samples, TableSamples) and table is not None:
+        parts |= {key: _read_other(path, from_kept(source), table, samples.dtype) for key, path in files.items()}
+    return Data(training, parts["validation"], parts["test"], source, split, table, loaded.labels_dtype)
+
+
+def _read_other(path: str, reading: Reading, table: Preprocessing, dtype: str) -> Dataset:
+    """Read the rows of another file as those of the training were.  reading: of these."""
+    other = Reading(decimal=reading.decimal, na_values=reading.na_values)
+    frame = read_table(path, other, table.text_columns).frame
+    with naming(path):
+        return table.dataset(frame, dtype)
+
+
+def _read(source: dict[str, Any], data_dir: Path | None, is_whole: bool | None) -> Loaded:
+    """Read a data set or a file of rows.
+
+    is_whole: whether the rows are read into memory; None: if they are no more than are held at a time anyway.
+    """
+    name = source["dataset"]
+    if not is_rows(name):
         training, test = load_mnist_sample() if name == SAMPLE else load_from(name, data_dir)
-    training, validation = _hold_out(name, training, n_validation)
-    return Data(training, validation, test, source, labels_dtype=labels_dtype)
+        return Loaded(Samples(name, training), source, test)
+    dataset, dtype = _read_files(Path(name), Path(source["labels"]), source.get("weights"), is_whole)
+    return Loaded(Samples(name, dataset, dataset.is_mapped and is_whole is None), source, labels_dtype=dtype)
 
 
-def _load_table(
+def _read_rows(
     source: dict[str, Any],
-    n_validation: str,
-    fitted: Callable[[Any], Preprocessing],
+    reading: Reading,
     text_columns: Sequence[str],
     dtype: str,
-    reading: Reading,
-) -> Data:
-    """Read a table and hold out its last rows before anything is learnt from them."""
+    fitted: Callable[[Any, Target], Preprocessing],
+    target_of: Callable[[Any], Target],
+) -> Loaded:
+    """Read a table.  fitted, target_of: give the preprocessing of training rows, and the target of all rows."""
     names = source["dataset"]
     read = read_table(names, reading, text_columns)
-    frame, source = read.frame, source | to_kept(read.reading)
-    border = _border(called(names), len(frame), n_validation)
     with naming(called(names)):
-        table = fitted(frame.iloc[:border])
-        training = table.dataset(frame.iloc[:border], dtype)
-        validation = table.dataset(frame.iloc[border:], dtype) if border < len(frame) else None
-    return Data(training, validation, None, source, table)
+        target = target_of(read.frame)
+    samples = TableSamples(called(names), read.frame, target, fitted, dtype, read.decisions)
+    return Loaded(samples, source | to_kept(read.reading))
 
 
-def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> tuple[Dataset, np.dtype[Any]]:
-    """Return the samples and the type of the labels.
+def _read_files(
+    path: Path, labels_path: Path, weights_path: str | None, is_whole: bool | None
+) -> tuple[Dataset, np.dtype[Any]]:
+    """Return the samples and the type of the labels; labels and weights are read whole.
 
-    Rows that are mapped stay in their file, to be read in blocks; labels and weights are read whole.
+    is_whole: as for `_read`; else rows that are mapped stay in their file, to be read in blocks.
     """
     rows, labels = open_rows(path), np.array(open_array(labels_path))
     if isinstance(rows, np.memmap) and not rows.flags.c_contiguous:
@@ -243,6 +313,8 @@ def _read_files(path: Path, labels_path: Path, weights_path: str | None) -> tupl
             f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
             f"write it with {rows_reader(path).saved_by.format('np.ascontiguousarray(X)')}"
         )
+    if is_whole or (is_whole is None and rows.nbytes <= POOL_BYTES):
+        rows = np.array(rows)
     if labels.dtype.kind == "b":
         raise ValueError(
             f"{labels_path} holds bool; it must hold whole numbers for classes, or floats for targets: "
@@ -284,25 +356,6 @@ def describe_labels(data: Data) -> str | None:
     return f"labels: {n} target{'s' * (n != 1)} a sample, numbers and not classes{hint}"
 
 
-def _hold_out(name: str, dataset: Dataset, text: str) -> tuple[Dataset, Dataset | None]:
-    """Split off the last N samples, or the last fraction; "0" for none."""
-    border = _border(name, dataset.n_samples, text)
-    if border == dataset.n_samples:
-        return dataset, None
-    return dataset.subset(slice(0, border)), dataset.subset(slice(border, dataset.n_samples))
-
-
-def _border(name: str, n_samples: int, text: str) -> int:
-    """Return how many samples are left to train on when the last N, or the last fraction, are held out."""
-    wanted = float(text)
-    count = round(wanted * n_samples) if wanted < 1.0 else int(wanted)
-    if wanted > 0.0 and count == 0:
-        raise UsageError(f"--validation {text} of {n_samples} samples of {name} is none; give more, or 0 for none")
-    if count >= n_samples:
-        raise _NothingLeft(f"{text}, which leaves none of the {n_samples} samples of {name} to train on")
-    return n_samples - count
-
-
 def _are_texts(names: Any) -> bool:
     return all(isinstance(name, str) for name in (names if isinstance(names, list) else [names]))
 
@@ -324,15 +377,3 @@ def _dataset(text: str) -> str | list[str]:
         files = f"a file of rows ({either(suffixes(ROWS))}) or a table ({either(suffixes(TABLE))})"
         found, hint, near = str(error).partition("; did you mean")
         raise argparse.ArgumentTypeError(f"{found}, or name {files}{hint}{near}") from None
-
-
-def _part(text: str) -> str:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not (0.0 <= value < 1.0 or (value >= 1.0 and value.is_integer())):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a number of samples nor a fraction below 1; write one such as 1000 or 0.1"
-        )
-    return text

@@ -13,8 +13,9 @@ from xpnet.commands import runs
 from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import UsageError, name_list, whole
 from xpnet.commands.config_file import apply_config
+from xpnet.commands.defaults import resolve
 from xpnet.commands.loop_options import add_accumulate, add_batch_size
-from xpnet.commands.network_options import NETWORK, add_network, check_network, network_of
+from xpnet.commands.network_options import NETWORK, add_network, check_network, network_of, sizes_between
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, make_optimizer
 from xpnet.engines.cuda.text import cuda_source
 from xpnet.engines.llvm.engine import text_for, threads_for
@@ -35,7 +36,7 @@ SHOWN = {
     "assembly": "that code (extra: xpnet[jit])",
     "cuda": "the text of a GPU's kernels",
 }
-LAYERS = [784, 100, 200, 10]
+ENDS = (784, 10)  # the sizes of a network of --hidden, as of the digits
 BESIDE = ("command", "run", "parser", "model", "show", "threads", "device")  # what may stand beside a run
 
 
@@ -94,8 +95,9 @@ def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network
     A run's own options replace all but those of what is shown.
     """
     if arguments.model is None:
+        resolve(arguments)
         check_network(arguments)
-        sizes = arguments.layers or LAYERS
+        sizes = sizes_between(arguments, *ENDS)
         loss = "softmax_cross_entropy" if sizes[-1] > 1 else "squared_error"
         return arguments, network_of(arguments, sizes, loss), False
     path, command = Path(arguments.model), arguments.parser
@@ -108,10 +110,12 @@ def _network(arguments: argparse.Namespace) -> tuple[argparse.Namespace, Network
     if not path.exists():
         raise FileNotFoundError(f"{path} is neither a run directory nor a model file; `xpnet train` makes both")
     if not is_run:
+        resolve(arguments)
         return arguments, Network.load(path, device=arguments.device, dtype=arguments.dtype), False
     config = runs.read_config(path)
     apply_config(command, path / runs.CONFIG, all_known=False)
     of_run = argparse.Namespace(**vars(command.parse_args([])) | {name: getattr(arguments, name) for name in BESIDE})
+    resolve(of_run)
     weighted = any(
         config[part].get(key) is not None for part, key in (("data", "weights"), ("options", "class-weight"))
     )

@@ -11,6 +11,7 @@ import numpy as np
 from xpnet import plots
 from xpnet.commands.arguments import UsageError, check_writable, positive, whole
 from xpnet.commands.data import add_data, check_data, load_data
+from xpnet.commands.defaults import resolve
 from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
@@ -53,6 +54,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    resolve(arguments)
     check_data(arguments)
     check_network(arguments)
     optimizer = make_optimizer(arguments, arguments.lr_start)  # the search sets the rate of each step

@@ -6,23 +6,25 @@ import argparse
 
 from xpnet.checks import check_option
 from xpnet.commands.arguments import UsageError, in_flags, name_list, number, option, positive, whole
+from xpnet.commands.defaults import BEST, LAST, told
+from xpnet.commands.split_options import may_validate
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, ENGINES, FULL, PRECISIONS, engine_names
 from xpnet.network.layer import left_out
 from xpnet.network.network import Network
 from xpnet.tables.files import called
-from xpnet.training.callbacks import Budget, Callback, EarlyStopping, StopAtScore
+from xpnet.training.callbacks import Budget, Callback, EarlyStopping, KeepBest, StopAtScore
 from xpnet.training.metrics import METRICS
 from xpnet.training.options import batch_of
 from xpnet.training.records import TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS, VALIDATION, loss_to_watch, lower_is_better
 
-MONITORED = {"patience": VAL_LOSS, "target_score": VAL_ACCURACY}  # what each looks at without --monitor
+MONITORED = {"end_with": VAL_LOSS, "target_score": VAL_ACCURACY}  # what each looks at without --monitor
 
 
 def add_loop(command: argparse.ArgumentParser) -> None:
     """Add the options of the loop."""
     group = command.add_argument_group("loop")
-    group.add_argument("--epochs", type=whole(0), default=20, metavar="N", help="(default: %(default)s)")
+    group.add_argument("--epochs", type=whole(0), metavar="N", help=f"at most {told('epochs')}")
     add_batch_size(group)
     add_accumulate(group)
     group.add_argument(
@@ -44,9 +46,16 @@ def add_loop(command: argparse.ArgumentParser) -> None:
     add_metrics(group)
     group.add_argument(
         "--patience",
-        type=whole(1),
+        type=whole(0),
         metavar="N",
-        help="end after N epochs without a better value, with the weights of the best epoch",
+        help=f"end after N epochs without a better value, 0 for never {told('patience')}",
+    )
+    group.add_argument(
+        "--end-with",
+        type=option("end-with", (BEST, LAST)),
+        metavar="NAME",
+        help=f"the weights to save: of the {BEST} epoch, by the value that --monitor names, or of the {LAST} one "
+        f"(default: {BEST} where samples are held out, {LAST} with --ema or --target-score)",
     )
     group.add_argument(
         "--min-delta",
@@ -61,7 +70,7 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         "--monitor",
         metavar="KEY",
         help=f"the value: {TRAIN_LOSS}, {VAL_LOSS}, {VAL_ACCURACY}, or {VALIDATION} and one of --metrics "
-        f"(default: {VAL_LOSS} for --patience, else {VAL_ACCURACY})",
+        f"(default: {VAL_LOSS} to choose the best epoch, {VAL_ACCURACY} for --target-score)",
     )
     group.add_argument("--max-seconds", type=positive("60"), metavar="S", help="end after S seconds")
     group.add_argument(
@@ -71,21 +80,25 @@ def add_loop(command: argparse.ArgumentParser) -> None:
 
 def check_stops(arguments: argparse.Namespace) -> None:
     """Refuse options that have no effect or no meaning; raises UsageError."""
-    for flag, needed in (("min_delta", ["patience"]), ("monitor", ["patience", "target_score"])):
-        if getattr(arguments, flag) is not None and all(getattr(arguments, other) is None for other in needed):
-            wanted = " or ".join(f"--{other.replace('_', '-')}" for other in needed)
+    chooses = arguments.end_with == BEST
+    for flag, is_used in (("min_delta", chooses), ("monitor", chooses or arguments.target_score is not None)):
+        if getattr(arguments, flag) is not None and not is_used:
+            wanted = "--patience, --target-score or --end-with best" if flag == "monitor" else "--patience"
             raise UsageError(f"--{flag.replace('_', '-')} goes with {wanted}; add one, or leave it out")
-    if arguments.patience is not None and arguments.ema is not None:
+    if arguments.patience and arguments.end_with == LAST:
         raise UsageError(
-            "--patience takes the weights of the best epoch and --ema their average over the run; leave one of them out"
+            "--patience ends with the weights of the best epoch, not with what --end-with last or --ema takes; leave "
+            "one of them out"
         )
+    if chooses and arguments.ema is not None:
+        raise UsageError("--end-with best takes one epoch's weights and --ema their average; leave one of them out")
     known = [TRAIN_LOSS, VAL_LOSS, VAL_ACCURACY, *(VALIDATION + name for name in arguments.metrics)]
     for monitor in _monitors(arguments):
         try:
             check_option("--monitor", monitor, known)
         except ValueError as error:
             raise UsageError(f"{error}; more come with --metrics") from None
-        if monitor.startswith(VALIDATION) and arguments.validation is not None and float(arguments.validation) == 0:
+        if monitor.startswith(VALIDATION) and not may_validate(arguments):
             raise UsageError(
                 f"--validation {arguments.validation} leaves nothing to measure {monitor} on; hold some "
                 f"samples out, or take --monitor {TRAIN_LOSS}"
@@ -110,6 +123,11 @@ def _check_score(arguments: argparse.Namespace) -> None:
 def make_stops(arguments: argparse.Namespace, validation: Dataset | None) -> list[Callback]:
     """Return the callbacks that end the training early; raises UsageError for a value that these data do not have."""
     for monitor in _monitors(arguments):
+        if monitor.startswith(VALIDATION) and validation is None:
+            raise UsageError(
+                f"{monitor} needs samples held out, and {called(arguments.dataset)} has too few; hold some out with "
+                f"--validation 1, or take --monitor {TRAIN_LOSS}"
+            )
         if monitor == VAL_ACCURACY and validation is not None and not validation.is_classification:
             raise UsageError(
                 f"{VAL_ACCURACY} needs classes, and {called(arguments.dataset)} has other targets; "
@@ -126,9 +144,10 @@ def best_by(arguments: argparse.Namespace, validation: Dataset | None) -> str:
 def _stops(arguments: argparse.Namespace) -> list[Callback]:
     stops: list[Callback] = []
     try:
-        if arguments.patience is not None:
-            monitor = arguments.monitor or MONITORED["patience"]
-            stops.append(EarlyStopping(arguments.patience, monitor, arguments.min_delta or 0.0))
+        if arguments.end_with == BEST:
+            monitor, least = arguments.monitor or MONITORED["end_with"], arguments.min_delta or 0.0
+            patience = arguments.patience
+            stops.append(EarlyStopping(patience, monitor, least) if patience else KeepBest(monitor, least))
     except ValueError as error:
         raise UsageError(in_flags(error, {"min_delta": "min_delta"})) from None
     if arguments.target_score is not None:
@@ -139,8 +158,9 @@ def _stops(arguments: argparse.Namespace) -> list[Callback]:
 
 
 def _monitors(arguments: argparse.Namespace) -> list[str]:
-    """Return the values that --patience and --target-score watch."""
-    return [arguments.monitor or key for flag, key in MONITORED.items() if getattr(arguments, flag) is not None]
+    """Return the values that --end-with best and --target-score watch."""
+    is_watched = {"end_with": arguments.end_with == BEST, "target_score": arguments.target_score is not None}
+    return [arguments.monitor or key for flag, key in MONITORED.items() if is_watched[flag]]
 
 
 def add_batch_size(command: argparse._ActionsContainer) -> None:

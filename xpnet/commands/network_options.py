@@ -19,6 +19,7 @@ from xpnet.commands.arguments import (
     whole,
 )
 from xpnet.commands.data import Data
+from xpnet.commands.defaults import told
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.architecture import NORMALIZATIONS, Architecture
 from xpnet.network.losses import LOSSES, Loss
@@ -39,17 +40,20 @@ MEANINGS = {
 
 OF_LOSSES = tuple(dict.fromkeys(flag for flags in LOSS_FLAGS.values() for flag in flags))
 # The options that determine the network.
-NETWORK = ("layers", "activation", "output", "init", "normalization", "dropout", "loss", *OF_LOSSES)
+NETWORK = ("layers", "hidden", "activation", "output", "init", "normalization", "dropout", "loss", *OF_LOSSES)
 
 
 def add_network(command: argparse.ArgumentParser) -> None:
     """Add the options of the network."""
     group = command.add_argument_group("network")
     group.add_argument(
-        "--layers",
-        type=size_list(2, "784,100,200,10"),
-        metavar="N,N,...",
-        help="sizes (default: 100 and 200 between the data's own)",
+        "--layers", type=size_list(2, "784,100,200,10"), metavar="N,N,...", help="sizes, the data's own at both ends"
+    )
+    group.add_argument(
+        "--hidden",
+        type=size_list(1, "64,32"),
+        metavar="N[,N...]",
+        help=f"sizes of the hidden layers between the data's own {told('hidden')}",
     )
     group.add_argument(
         "--activation",
@@ -78,7 +82,10 @@ def add_network(command: argparse.ArgumentParser) -> None:
         help=f"before each hidden activation: {' or '.join(NORMALIZATIONS)}",
     )
     group.add_argument(
-        "--dropout", type=rates, metavar="RATE[,RATE...]", help="after each hidden activation, one for all or one each"
+        "--dropout",
+        type=rates,
+        metavar="RATE[,RATE...]",
+        help=f"after each hidden activation, one for all or one each {told('dropout')}",
     )
     _add_loss(group)
     group.add_argument(
@@ -128,10 +135,16 @@ def _output(text: str) -> str:
 
 def check_network(arguments: argparse.Namespace) -> None:
     """Refuse options that are wrong for any data; raises UsageError."""
-    sizes = arguments.layers or [1, 100, 200, 2]
+    if arguments.layers is not None and arguments.hidden is not None:
+        layers, hidden = (",".join(map(str, sizes)) for sizes in (arguments.layers, arguments.hidden))
+        raise UsageError(
+            f"--layers {layers} names all sizes and --hidden {hidden} those between the data's own; leave one of them "
+            "out"
+        )
+    sizes = sizes_between(arguments, 1, 2)
     loss = "squared_error" if arguments.loss is None else _loss(arguments, arguments.loss)
     for name in ("dropout", "normalization"):
-        if len(sizes) == 2 and getattr(arguments, name):
+        if len(sizes) == 2 and getattr(arguments, name) not in (None, [0.0]):
             raise UsageError(
                 f"--{name} works on hidden layers, and --layers {sizes[0]},{sizes[1]} has none; "
                 "leave it out, or add a size between them"
@@ -146,10 +159,15 @@ def check_network(arguments: argparse.Namespace) -> None:
         raise UsageError(str(error)) from None
 
 
+def sizes_between(arguments: argparse.Namespace, n_inputs: int, n_outputs: int) -> list[int]:
+    """Return the sizes that --layers names, or those of --hidden between the data's own."""
+    return arguments.layers or [n_inputs, *arguments.hidden, n_outputs]
+
+
 def make_network(arguments: argparse.Namespace, data: Data) -> Network:
     """Make the network that the options describe, for these data; raises UsageError if they do not fit."""
     training = data.training
-    sizes = arguments.layers or [training.n_features, 100, 200, training.n_outputs]
+    sizes = sizes_between(arguments, training.n_features, training.n_outputs)
     if (sizes[0], sizes[-1]) != (training.n_features, training.n_outputs):
         several = "classes" if training.is_classification else "outputs"
         outputs = several if training.n_outputs > 1 else "output"

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from xpnet.commands.arguments import UsageError, in_flags, number, option, positive, refuse_stray
+from xpnet.commands.defaults import told
 from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
 from xpnet.training.schedules import Schedule
 from xpnet.training.update import Options
@@ -21,9 +22,8 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
     group.add_argument(
         "--optimizer",
         type=option("optimizer", OPTIMIZERS),
-        default="sgd",
         metavar="NAME",
-        help=f"{', '.join(OPTIMIZERS)} (default: %(default)s)",
+        help=f"{', '.join(OPTIMIZERS)} {told('optimizer')}",
     )
     if with_rate:
         group.add_argument("--lr", type=positive("0.1"), metavar="RATE", help=f"learning rate {_told('lr')}")

@@ -136,10 +136,12 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def warnings_said() -> Iterator[None]:
-    """Print the library's warnings as lines, without the place in its source."""
+def warnings_said(but: Sequence[str] = ()) -> Iterator[None]:
+    """Print the library's warnings as lines, without the place in its source.  but: how those begin that are not."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        for beginning in but:
+            warnings.filterwarnings("ignore", beginning, UserWarning)
         warnings.showwarning = lambda message, *place: say(f"xpnet: {message}")
         yield
 

@@ -106,7 +106,7 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
         ("n_validation", n_validation, type(n_validation) is int and n_validation >= 0, "a whole number of at least 0"),
         *(
             (key, data.get(key), data.get(key) is None or isinstance(data[key], str), "null or a path")
-            for key in ("data_dir", "labels", "weights")
+            for key in ("data_dir", "labels", "weights", "validation", "test")
         ),
     ):
         if not is_right:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from xpnet.files import read_whole, write_atomically
 from xpnet.network.losses import LOSSES
 from xpnet.tables.files import called, is_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
-from xpnet.tables.preprocessing import TASKS, Preprocessing, fit
+from xpnet.tables.preprocessing import TASKS, Preprocessing, Target, fit, fit_target
 
 OPTIONS = ("target", "task", "drop", "impute")
 
@@ -66,13 +67,21 @@ def check_table(arguments: argparse.Namespace) -> None:
             )
 
 
-def fit_table(arguments: argparse.Namespace, frame: Any) -> Preprocessing:
-    """Learn the preprocessing that the options describe from the training rows.
+def find_target(arguments: argparse.Namespace, frame: Any) -> Target:
+    """Return the target that the options name, by all rows: a class is known wherever its rows go."""
+    names = column_names(frame, arguments.target)
+    if not set(names) <= set(frame.columns):
+        fit(frame, names)  # says which is missing
+    return fit_target(frame, names, arguments.task, False)
+
+
+def fit_table(arguments: argparse.Namespace, frame: Any, target: Target) -> Preprocessing:
+    """Learn the preprocessing that the options describe from the training rows.  target: of all rows.
 
     The targets of a regression are standardised where the loss takes any number and the output can be any.
     """
     takes_any = arguments.loss is None or LOSSES[arguments.loss]().targets == "numbers"
-    return fit(
+    made = fit(
         frame,
         column_names(frame, arguments.target),
         column_names(frame, arguments.drop),
@@ -80,6 +89,7 @@ def fit_table(arguments: argparse.Namespace, frame: Any) -> Preprocessing:
         task=arguments.task,
         scale_target=takes_any and arguments.output == "identity",
     )
+    return replace(made, target=target) if target.classes else made
 
 
 def column_names(frame: Any, text: str | None) -> list[str]:

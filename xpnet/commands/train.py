@@ -21,6 +21,7 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data
+from xpnet.commands.defaults import BEST, resolve, resolve_without_validation
 from xpnet.commands.loop_options import add_loop, best_by, check_stops, count_steps, count_updates, make_stops
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
@@ -29,11 +30,13 @@ from xpnet.commands.report import Report, say, warnings_said
 from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run, take_rate
 from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, signals_ignored
+from xpnet.commands.split_options import may_validate
 from xpnet.commands.table_results import InUnits, measured_on, metrics_for
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision
 from xpnet.network.network import Network
+from xpnet.tables.decisions import lines
 from xpnet.tables.files import called
 from xpnet.timing import machine
 from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
@@ -45,6 +48,7 @@ from xpnet.training.options import batch_of
 from xpnet.training.placing import settle
 from xpnet.training.progress import ProgressBar
 
+SAID_OF_TABLES = ("validation has .* samples of class",)  # of which decisions tell, by the names of the classes
 LONG_RUN = 10**9  # stands for the number of updates until the data are known
 
 
@@ -80,8 +84,11 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; refuses what is wrong for any data before anything is loaded."""
     take_rate(arguments)
+    resolve(arguments)
     _check_options(arguments)
     data = load_data(arguments)
+    if data.validation is None:
+        resolve_without_validation(arguments)
     network = make_network(arguments, data)
     n_updates = count_updates(arguments, network, data.training)
     optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
@@ -107,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         if sys.stderr.isatty() and not arguments.quiet:
             callbacks.insert(0, ProgressBar(sys.stderr))
-        with warnings_said():
+        with warnings_said(() if data.table is None else SAID_OF_TABLES):
             # A checkpoint that does not fit is refused here, before anything of the run is written over.
             records = epochs(
                 network,
@@ -175,8 +182,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     check_engine(arguments.engine, "cpu")  # the device is known later
     lr = make_rate(arguments, default_rate(arguments), LONG_RUN if arguments.epochs else 0)
     optimizer = make_optimizer(arguments, lr)
-    may_validate = arguments.validation is None or float(arguments.validation) > 0
-    make_plateau(arguments, optimizer, may_validate)
+    make_plateau(arguments, optimizer, may_validate(arguments))
     if arguments.plot:
         plots.new_axes()  # refuses a missing matplotlib now, not when all epochs are over
 
@@ -228,6 +234,8 @@ def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimi
     end = describe_end(arguments, optimizer, count_updates(arguments, network, data.training))
     if end is not None:
         say(end)
+    for line in lines(data.said):
+        say(line)
     labels = describe_labels(data)
     if labels is not None:
         say(labels)
@@ -247,7 +255,7 @@ def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Opti
         validation=data.validation,
         others=others,
         accumulate=arguments.accumulate,
-        early_stopping=arguments.patience is not None,
+        early_stopping=arguments.end_with == BEST,
     )
     if arguments.json:
         buffers = [{"name": item.name, "bytes": item.nbytes, "place": item.place} for item in plan]
@@ -292,6 +300,7 @@ def _config(
             "scale": data.training.scale,
             "n_training": data.training.n_samples,
             "n_validation": data.n_validation,
+            "split": data.split.to_spec(),
         },
         "epochs": arguments.epochs,
         "batch_size": arguments.batch_size,

@@ -1,0 +1,235 @@
+"""Which samples a run holds out, what its defaults are, and that evaluate and resume find the same rows again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_cli import json_lines, refused, surroundings  # noqa: F401  a fixture that runs by itself
+
+import xpnet
+from xpnet.cli import main
+
+N = 120
+QUICK = ["--epochs", "2", "--hidden", "4", "--quiet"]
+
+
+@pytest.fixture
+def table():
+    """Sorted by class; patients of four visits each, in the order of time."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(["a", "b", "c"], [60, 40, 20])
+    frame = pd.DataFrame({"x": rng.normal(size=N), "kind": kinds, "patient": np.arange(N) // 4})
+    frame["x"] += (kinds == "b") * 3.0
+    frame["day"] = np.arange(N)[::-1]
+    frame["price"] = frame["x"] * 2.0 + 1.0
+    frame.to_csv("t.csv", index=False)
+    return frame
+
+
+def config(run="run"):
+    return json.loads(Path(run, "config.json").read_text(encoding="utf-8"))
+
+
+def train(*options, target="kind", drop="price", out="run"):
+    return main(["train", "t.csv", "--target", target, "--drop", drop, *QUICK, *options, "--out", out])
+
+
+def held_out(frame, column="x"):
+    """The values of a column in the rows that the run was validated on, told by what its table.json was fitted on."""
+    table = json.loads(Path("run/table.json").read_text(encoding="utf-8"))
+    (mean,) = [each["mean"] for each in table["columns"] if each["name"] == column]
+    n = config()["data"]["n_validation"]
+    return mean * (N - n), n
+
+
+@pytest.mark.parametrize(
+    ("options", "target", "spec"),
+    [
+        ([], "kind", {"kind": "stratify", "n_held_out": 12, "seed": 0, "column": None}),
+        (["--seed", "5"], "price", {"kind": "shuffle", "n_held_out": 12, "seed": 5, "column": None}),
+        (["--split", "last", "--validation", "20"], "kind", {"kind": "last", "n_held_out": 20, "seed": 0}),
+        (["--split", "group", "patient"], "kind", {"kind": "group", "n_held_out": 12, "column": "patient"}),
+        (["--split=time day"], "kind", {"kind": "time", "n_held_out": 12, "column": "day"}),
+        (["--validation", "0"], "kind", {"n_held_out": 0}),
+    ],
+)
+def test_the_rows_held_out_are_those_of_the_rule(table, capsys, options, target, spec):
+    assert train(*options, target=target, drop="price" if target == "kind" else "kind") == 0
+    told = config()["data"]["split"]
+    assert told | spec == told
+    kind, n, seed = told["kind"], told["n_held_out"], told["seed"]
+    order = np.random.default_rng(seed).permutation(N)
+    expected = {
+        "shuffle": order[:n],
+        "last": np.arange(N - n, N),
+        "time": np.arange(n),
+        "stratify": [
+            row for k, size in (("a", 6), ("b", 4), ("c", 2)) for row in order[table["kind"][order] == k][:size]
+        ],
+    }
+    total, n_held = held_out(table)
+    if kind == "group":
+        patients = np.random.default_rng(0).permutation(30)[:3]
+        expected["group"] = np.flatnonzero(table["patient"].isin(patients))
+    rows = np.asarray(expected[kind][:n] if n else [], int)
+    assert len(rows) == n_held
+    assert total == pytest.approx(table["x"].drop(rows).sum(), rel=1e-9)
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--json"]) == 0
+    (measured,) = json_lines(capsys.readouterr().out)
+    assert (measured["part"], measured["n"]) == (("validation", n) if n else ("training", N))
+    if n:
+        table.iloc[rows].to_csv("held.csv", index=False)
+        assert main(["evaluate", "run", "held.csv", "--json"]) == 0
+        (again,) = json_lines(capsys.readouterr().out)
+        assert again["loss"] == pytest.approx(measured["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [[], ["--split", "group", "patient"], ["--split", "time", "day"]])
+def test_a_split_run_repeats_and_resumes_to_the_same_bits(table, capsys, options):
+    assert train(*options) == 0
+    before = Path("run/model.safetensors").read_bytes()
+    assert main(["train", "--config", "run/config.json", "--quiet", "--out", "again"]) == 0
+    assert Path("again/model.safetensors").read_bytes() == before
+    kept = [config(run) for run in ("run", "again")]
+    assert kept[0]["options"] == kept[1]["options"] and kept[0]["data"] == kept[1]["data"]
+    assert train(*options, "--epochs", "1", out="short") == 0
+    assert main(["train", "--resume", "short", "--epochs", "2", "--quiet"]) == 0
+    assert Path("short/model.safetensors").read_bytes() == before
+
+
+def test_a_table_that_has_grown_no_longer_tells_the_rows_held_out(table, capsys):
+    assert train() == 0
+    pd.concat([table, table]).to_csv("t.csv", index=False)
+    capsys.readouterr()
+    refused(
+        capsys, ["evaluate", "run"], "t.csv has 240 samples", "the run had 120", "name the run's data with --data-dir"
+    )
+
+
+def test_what_is_said_of_a_class_on_one_side_and_of_few_rows(table, capsys):
+    def said(rows, *options):
+        rows.to_csv("t.csv", index=False)
+        assert main(["train", "t.csv", "--target", "kind", *QUICK[:-1], *options]) == 0
+        return capsys.readouterr().err
+
+    assert "target 'c': only in rows held out (20 rows) (--split stratify)" in said(
+        table, "--split", "last", "--validation", "20"
+    )
+    assert "only in rows" not in said(table)
+    few = table.iloc[[0, 1, 2, 3, 60, 61, 62, 63, 100, 101, 102]]
+    assert "11 rows: a score on the 2 held out is mostly chance (--folds 5 measures on all)" in said(few)
+    assert "4 rows: all are trained on, and no score" in said(few[2:6])
+    assert config(sorted(Path("runs").iterdir())[-1])["data"]["n_validation"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "parts"),
+    [
+        (["--split", "stratify", "--target", "price"], 2, ["--split stratify needs classes", "take --split shuffle"]),
+        (["--split", "group", "doctor"], 1, ["t.csv: the column of --split group is 'doctor'", "choose one of"]),
+        (["--split", "time", "kind"], 1, ["'kind' holds no times", "needs dates or numbers", "name another column"]),
+        (["--test", "T.npy"], 2, ["--test is T.npy", "it must be a table", "name one"]),
+    ],
+)
+def test_splits_that_the_table_cannot_have(table, capsys, options, code, parts):
+    refused(capsys, ["train", "t.csv", "--target", "kind", *options], *parts, code=code)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--split", "group", "a"], ["--split group a goes with a table", "has none", "take --split shuffle"]),
+        (["--split", "time", "a"], ["--split time a goes with a table", "take --split last"]),
+        (["--validation", "v.csv"], ["--validation v.csv goes with a table", "not with mnist-sample", "leave it out"]),
+        (["--test", "v.csv"], ["--test v.csv goes with a table", "leave it out"]),
+    ],
+)
+def test_splits_of_other_data(capsys, options, parts):
+    refused(capsys, ["train", *options], *parts, code=2)
+
+
+# --- files of rows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(1)
+    np.save("X.npy", rng.normal(size=(50, 3)))
+    np.save("classes.npy", np.repeat([0, 1], [40, 10]))
+    np.save("targets.npy", rng.normal(size=50))
+
+
+@pytest.mark.parametrize(("labels", "kind"), [("classes", "stratify"), ("targets", "shuffle")])
+def test_a_file_of_rows_is_shuffled_too(rows, capsys, labels, kind):
+    argv = ["train", "X.npy", "--labels", f"{labels}.npy", *QUICK, "--end-with", "last"]
+    assert main([*argv, "--out", "run"]) == 0
+    assert config()["data"]["split"] == {"kind": kind, "n_held_out": 5, "seed": 0, "column": None}
+    X, Y = np.load("X.npy").T, np.load(f"{labels}.npy")
+    dataset = xpnet.Dataset.from_labels(X, Y) if labels == "classes" else xpnet.Dataset(X, Y)
+    order = np.random.default_rng(0).permutation(50)
+    held = order[:5] if kind == "shuffle" else [*order[order < 40][:4], *order[order >= 40][:1]]
+    mask = np.isin(np.arange(50), held)
+    network = xpnet.Network.load("run/model.safetensors", xpnet.select_backend("cpu"))
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--json"]) == 0
+    (measured,) = json_lines(capsys.readouterr().out)
+    assert measured["loss"] == pytest.approx(xpnet.evaluate(network, dataset.subset(np.flatnonzero(mask)))["loss"])
+    other = xpnet.Network.load("run/model.safetensors", xpnet.select_backend("cpu"))
+    fresh = xpnet.Network([3, 4, dataset.n_outputs], loss=other.architecture.loss, backend=other.backend)
+    xpnet.train(fresh, dataset.subset(np.flatnonzero(~mask)), xpnet.SGD(0.1), epochs=2, batch_size=32)
+    np.testing.assert_array_equal(fresh.owned, network.owned)
+
+
+def test_rows_too_large_to_hold_are_left_in_their_file(rows, capsys, monkeypatch):
+    monkeypatch.setattr("xpnet.commands.data.POOL_BYTES", 100)
+    argv = ["train", "X.npy", "--labels", "classes.npy", *QUICK[:-1]]
+    assert main([*argv, "--out", "run"]) == 0
+    err = capsys.readouterr().err
+    assert "X.npy: it is large, and read in blocks: its last 5 samples are held out (--split)" in err
+    assert config()["data"]["split"]["kind"] == "last" and "not a full shuffle" in err
+    assert main([*argv, "--split", "shuffle", "--out", "whole"]) == 0
+    err = capsys.readouterr().err
+    assert config("whole")["data"]["split"]["kind"] == "shuffle" and "large" not in err and "blocks" not in err
+
+
+# --- defaults --------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_go_by_the_kind_of_data(table, rows, capsys):
+    wanted = ("optimizer", "epochs", "patience", "hidden", "dropout", "end-with")
+    assert main(["train", "t.csv", "--target", "price", "--max-steps", "1", "--quiet", "--out", "a"]) == 0
+    assert main(["train", "X.npy", "--labels", "classes.npy", "--max-steps", "1", "--quiet", "--out", "b"]) == 0
+    told = [{name: config(run)["options"].get(name) for name in wanted} for run in ("a", "b")]
+    assert told[0] == dict(zip(wanted, ("adam", 300, 20, [64, 32], [0.1], "best"), strict=True))
+    assert told[1] == dict(zip(wanted, ("sgd", 20, 0, [100, 200], None, "best"), strict=True))
+    sizes = [[layer["n_out"] for layer in config(run)["spec"]["layers"] if "n_out" in layer] for run in ("a", "b")]
+    assert sizes == [[64, 32, 1], [100, 200, 2]]
+    assert main(["train", "t.csv", "--target", "price", "--max-steps", "1", "--ema", "0.9", "--out", "c"]) == 0
+    assert main(["train", "t.csv", "--target", "price", "--validation", "0", "--epochs", "1", "--out", "d"]) == 0
+    for run in ("c", "d"):
+        assert (config(run)["options"]["patience"], config(run)["options"]["end-with"]) == (0, "last")
+    capsys.readouterr()
+    few = ["--patience", "3", "--target", "price", "--quiet"]
+    table[:4].to_csv("t.csv", index=False)
+    parts = ("val_loss needs samples held out", "t.csv has too few", "or take --monitor train_loss")
+    refused(capsys, ["train", "t.csv", *few], *parts, code=2)
+
+
+def test_hidden_sizes_stand_between_those_of_the_data(rows, table, capsys):
+    argv = ["X.npy", "--labels", "classes.npy", "--hidden", "5,4"]
+    assert main(["train", *argv, "--epochs", "1", "--quiet", "--out", "run"]) == 0
+    assert str(xpnet.Network.load("run/model.safetensors").architecture).startswith("3-5-4-2 ")
+    assert main(["find-lr", *argv, "--steps", "10", "--json"]) in (0, 1)
+    capsys.readouterr()
+    assert main(["describe", "--hidden", "5", "--show", "program"]) == 0
+    assert "W1 @ X" in capsys.readouterr().out
+    again = ["train", "--config", "run/config.json", "--quiet", "--out"]
+    assert main([*again, "b", "--layers", "3,2"]) == 0  # in the place of --hidden
+    assert "hidden" not in config("b")["options"] and config("b")["options"]["layers"] == [3, 2]
+    assert main(["train", "--config", "b/config.json", "--hidden", "7", "--quiet", "--out", "c"]) == 0
+    assert "layers" not in config("c")["options"] and config("c")["options"]["hidden"] == [7]

@@ -1,0 +1,132 @@
+"""The options that say which samples are held out, and the split they make."""
+
+from __future__ import annotations
+
+import argparse
+
+from xpnet.commands.arguments import CommandParser, UsageError, checked
+from xpnet.commands.samples import Samples, TableSamples
+from xpnet.datasets.mnist import FAMILY
+from xpnet.tables.files import is_table
+from xpnet.tables.formats import TABLE, either, example, suffixes
+from xpnet.tables.splitting import (
+    BY_COLUMN,
+    FEWEST,
+    GROUP,
+    LAST,
+    PART,
+    SHUFFLE,
+    STRATIFY,
+    Split,
+    kind_and_column,
+    usual_count,
+)
+
+VALIDATION = dict.fromkeys(FAMILY, 10_000)  # samples held out of these, the last ones
+
+
+def add_split(command: CommandParser, group: argparse._ActionsContainer) -> None:
+    """Add --validation, --test, --split and --folds."""
+    command.two_words = {"--split": BY_COLUMN}
+    table = example(TABLE, "V")
+    group.add_argument(
+        "--validation",
+        type=_part,
+        metavar=f"N|FRACTION|{table}",
+        help="training samples to hold out, 0 for none, or another table with the same columns "
+        f"(default: 10000 of {' and '.join(FAMILY)}, {PART:g} of the others, more of few, none of less than {FEWEST})",
+    )
+    group.add_argument("--test", metavar=example(TABLE, "T"), help="another table to measure at the end, of a table")
+    group.add_argument(
+        "--split",
+        type=checked(_split),
+        metavar="NAME [COLUMN]",
+        help=f"which samples are held out: {SHUFFLE}, {STRATIFY} (the same part of each class), {GROUP} COLUMN (no "
+        f"value of it on both sides), time COLUMN (the latest), {LAST} "
+        f"(default: {STRATIFY} for classes, else {SHUFFLE}; "
+        f"{LAST} of {', '.join(FAMILY)}, the sample and large files)",
+    )
+
+
+def check_split(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not fit the data by their kind; raises UsageError."""
+    if is_table(arguments.dataset):
+        for flag in ("test",):
+            path = getattr(arguments, flag)
+            if path is not None and not is_table(path):
+                raise UsageError(f"--{flag} is {path}; it must be a table, a {either(suffixes(TABLE))} file; name one")
+        return
+    for flag in ("validation", "test"):
+        path = getattr(arguments, flag)
+        if path is not None and (flag == "test" or is_table(path)):
+            raise UsageError(
+                f"--{flag} {path} goes with a table, a {either(suffixes(TABLE))} file, not with {arguments.dataset}; "
+                "leave it out"
+            )
+    if arguments.split is not None and (kind := kind_and_column(arguments.split)[0]) in BY_COLUMN:
+        raise UsageError(
+            f"--split {arguments.split} goes with a table, whose columns have names, and {arguments.dataset} has none; "
+            f"take --split {SHUFFLE if kind == GROUP else LAST}"
+        )
+
+
+def may_validate(arguments: argparse.Namespace) -> bool:
+    """Whether the options leave room for a validation."""
+    text = arguments.validation
+    return text is None or is_table(text) or float(text) > 0
+
+
+def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> Split:
+    """Return the split that the options describe; raises UsageError where it does not fit the samples."""
+    n_held_out, labels = _count(arguments, samples), samples.labels
+    if arguments.split is not None:
+        kind, column = kind_and_column(arguments.split)
+        if kind == STRATIFY and labels is None:
+            raise UsageError(
+                f"--split {STRATIFY} needs classes, and the targets of {samples.name} are numbers; take --split "
+                f"{SHUFFLE}"
+            )
+        return Split(kind, n_held_out, arguments.seed, column)
+    if samples.is_large or not (samples.is_table or arguments.labels is not None):
+        return Split(LAST, n_held_out, arguments.seed)
+    return Split(SHUFFLE if labels is None else STRATIFY, n_held_out, arguments.seed)
+
+
+def _count(arguments: argparse.Namespace, samples: Samples | TableSamples) -> int:
+    """Return how many samples are to be held out; raises UsageError for a part that cannot be."""
+    text, n = arguments.validation, samples.n
+    if text is not None and is_table(text):
+        return 0
+    if text is None:
+        count = VALIDATION.get(arguments.dataset, usual_count(n))
+        text = str(count)
+    else:
+        wanted = float(text)
+        count = round(wanted * n) if wanted < 1.0 else int(wanted)
+        if wanted > 0.0 and count == 0:
+            raise UsageError(f"--validation {text} of {n} samples of {samples.name} is none; give more, or 0 for none")
+    if count >= n:
+        raise UsageError(
+            f"--validation {text}, which leaves none of the {n} samples of {samples.name} to train on; give fewer"
+        )
+    return count
+
+
+def _split(text: str) -> str:
+    kind, column = kind_and_column(text)
+    return kind if column is None else f"{kind} {column}"
+
+
+def _part(text: str) -> str:
+    if is_table(text):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0.0 <= value < 1.0 or (value >= 1.0 and value.is_integer())):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of samples nor a fraction below 1, nor a table; write one such as 1000 or "
+            "0.1"
+        )
+    return text
