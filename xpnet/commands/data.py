@@ -16,7 +16,7 @@ import numpy as np
 from xpnet.checks import check_option, shown
 from xpnet.commands.arguments import CommandParser, Several, UsageError, option
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
-from xpnet.commands.samples import Samples, TableSamples
+from xpnet.commands.samples import Fitted, Samples, TableSamples
 from xpnet.commands.split_options import add_split, check_split, split_of
 from xpnet.commands.tables import OPTIONS, add_table, check_table, find_target, fit_table, naming
 from xpnet.data.checks import NotFinite
@@ -212,7 +212,12 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     if table is not None:
         kept = table
         loaded = _read_rows(
-            data, from_kept(data), table.text_columns, dtype, lambda frame, target: kept, lambda frame: kept.target
+            data,
+            from_kept(data),
+            table.text_columns,
+            dtype,
+            lambda frame, *known: kept,
+            lambda frame: (frame, kept.target, ()),
         )
     else:
         folder = named_directory(name, data_dir or data.get("data_dir")) if name in FAMILY else None
@@ -288,15 +293,15 @@ def _read_rows(
     reading: Reading,
     text_columns: Sequence[str],
     dtype: str,
-    fitted: Callable[[Any, Target], Preprocessing],
-    target_of: Callable[[Any], Target],
+    fitted: Fitted,
+    find: Callable[[Any], tuple[Any, Target, tuple[Decision, ...]]],
 ) -> Loaded:
-    """Read a table.  fitted, target_of: give the preprocessing of training rows, and the target of all rows."""
+    """Read a table.  fitted: see `TableSamples`.  find: returns the rows with a target, that, and what was left out."""
     names = source["dataset"]
     read = read_table(names, reading, text_columns)
     with naming(called(names)):
-        target = target_of(read.frame)
-    samples = TableSamples(called(names), read.frame, target, fitted, dtype, read.decisions)
+        frame, target, left_out = find(read.frame)
+    samples = TableSamples(called(names), frame, target, fitted, dtype, (*read.decisions, *left_out))
     return Loaded(samples, source | to_kept(read.reading))
 
 

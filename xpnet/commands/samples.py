@@ -14,6 +14,8 @@ from xpnet.tables.decisions import Decision
 from xpnet.tables.preprocessing import Preprocessing, Target
 from xpnet.tables.splitting import Split, values_of
 
+Fitted = Callable[[Any, Target, tuple[Decision, ...]], Preprocessing]
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -57,14 +59,15 @@ class TableSamples:
     """The rows of a table that have a target.
 
     name: of the file.  frame: the rows.  target: what is known of it from all rows.
-    fitted: gives the preprocessing of training rows and the target, or that a run has kept.  dtype: of the features.
+    fitted: gives the preprocessing of training rows, of the target and the decisions, or that which a run kept.
+    dtype: of the features.
     decisions: what was done with the table so far.
     """
 
     name: str
     frame: Any
     target: Target
-    fitted: Callable[[Any, Target], Preprocessing]
+    fitted: Fitted
     dtype: str
     decisions: tuple[Decision, ...] = ()
 
@@ -96,7 +99,7 @@ class TableSamples:
     def cut(self, masks: Sequence[np.ndarray]) -> tuple[list[Dataset], Preprocessing | None]:
         """Return the rows of each mask (n,) as a Dataset, and the preprocessing, fitted on those of the first."""
         with naming(self.name):
-            table = self.fitted(self.frame[masks[0]], self.target)
+            table = self.fitted(self.frame[masks[0]], self.target, self.decisions)
             return [table.dataset(self.frame[mask], self.dtype) for mask in masks], table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from xpnet.commands.arguments import UsageError, option
 from xpnet.commands.reading_options import add_reading
 from xpnet.files import read_whole, write_atomically
 from xpnet.network.losses import LOSSES
+from xpnet.tables.decisions import Decision
 from xpnet.tables.files import called, is_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.preprocessing import TASKS, Preprocessing, Target, fit, fit_target
@@ -67,16 +68,20 @@ def check_table(arguments: argparse.Namespace) -> None:
             )
 
 
-def find_target(arguments: argparse.Namespace, frame: Any) -> Target:
-    """Return the target that the options name, by all rows: a class is known wherever its rows go."""
+def find_target(arguments: argparse.Namespace, frame: Any) -> tuple[Any, Target, tuple[Decision, ...]]:
+    """Return the rows that have the target that the options name, what it is, and what was left out."""
     names = column_names(frame, arguments.target)
     if not set(names) <= set(frame.columns):
         fit(frame, names)  # says which is missing
-    return fit_target(frame, names, arguments.task, False)
+    return frame, fit_target(frame, names, arguments.task, False), ()
 
 
-def fit_table(arguments: argparse.Namespace, frame: Any, target: Target) -> Preprocessing:
-    """Learn the preprocessing that the options describe from the training rows.  target: of all rows.
+def fit_table(
+    arguments: argparse.Namespace, frame: Any, target: Target, decisions: Iterable[Decision] = ()
+) -> Preprocessing:
+    """Learn the preprocessing that the options describe from the training rows.
+
+    target, decisions: as `find_target` returns them.
 
     The targets of a regression are standardised where the loss takes any number and the output can be any.
     """
