@@ -1,4 +1,4 @@
-"""The six methods of every engine.
+"""The methods of every engine.
 
 An engine holds one `Memory`, and none inherits from another: `Replay`, `Cuda` (CUDA) and `Compiled` (LLVM).
 """
@@ -6,12 +6,38 @@ An engine holds one `Memory`, and none inherits from another: `Replay`, `Cuda` (
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from xpnet.engines.memory import Memory
 from xpnet.program.calls import Program
+
+
+@dataclass(frozen=True)
+class EpochsRun:
+    """What epochs left, a row an epoch.
+
+    results (n_epochs, n_steps, n_results), float64.  owned, state, keys: copies at the end of each epoch.
+    measured (n_epochs, n_steps, n_results) of the measuring engine, float64; None without one.
+    """
+
+    results: np.ndarray
+    owned: np.ndarray
+    state: np.ndarray
+    keys: np.ndarray
+    measured: np.ndarray | None
+
+
+class RunsEpochs(Protocol):
+    """Runs several epochs by one call, to the same bits as `Engine.run` for one after the other."""
+
+    def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
+        """Run an epoch for each row of `orders`.
+
+        orders (n_epochs, n): indices into the gathered data.  rows_in (n_epochs, n_steps, n_slots), float64.
+        """
 
 
 class Engine(Protocol):
@@ -36,6 +62,13 @@ class Engine(Protocol):
     @abstractmethod
     def execute(self, batch: int, *phases: str) -> None:
         """Run these phases, or all of them, on the first `batch` samples of the buffers as they are."""
+
+    def epochs(self, n: int, measuring: Engine | None = None) -> RunsEpochs | None:
+        """Return what runs several epochs of n samples by one call; None where the engine runs each by itself.
+
+        measuring: an engine on the same weights that runs over all its data after each epoch, if it can in that call.
+        """
+        return None
 
     def feed(self, batch: int, **arrays: Any) -> None:
         """Copy device arrays (n, batch) into the buffers of these names, instead of gathering."""

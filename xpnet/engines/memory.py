@@ -131,6 +131,17 @@ class Memory:
             return indices, None
         return indices, on_device[order.nbytes :].view(self.backend.dtype).reshape(rows.shape)
 
+    def check_epochs(self, orders: np.ndarray, rows_in: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Check the indices and slot rows of epochs, on the CPU: orders (n_epochs, n), rows_in an epoch as `upload`."""
+        n_epochs, n = orders.shape
+        needed = (n_epochs, -(-n // self.program.capacity), len(self.program.slots))
+        if rows_in.shape != needed:
+            raise ValueError(f"rows_in is {rows_in.shape}; it must be {needed}, epochs by steps by slots")
+        orders = self._check_order(orders.reshape(-1)).reshape(n_epochs, n)
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
+        return orders, rows if rows.size else None
+
     def check_data(self) -> None:
         """Refuse data that generated code would misread: it expects C order and one of two types."""
         dtype = self.backend.dtype

@@ -45,7 +45,11 @@ class Callback:
 
     A text returned by `on_chunk_end` or `on_measured` ends the training and becomes `stopped` of the last record,
     which is measured and reported like any other.
+    only_watches: whether it changes neither network nor optimizer nor data while they train, so that `train` may run
+    several epochs before their records; it sees the network as at the end of each all the same.
     """
+
+    only_watches = False
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
         """Called once, before record 0.  n_steps: steps an epoch."""
@@ -97,6 +101,8 @@ class HistoryFile(Callback):
     A resumed run keeps the lines up to its checkpoint, and writes them again if the file is gone. A last line torn by
     a crash is removed first.
     """
+
+    only_watches = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(check_path("path", path, 'HistoryFile("history.jsonl")'))
@@ -191,6 +197,8 @@ class KeepBest(Callback):
     Raises ValueError at record 0 for a measure that the record lacks.
     """
 
+    only_watches = True
+
     def __init__(self, monitor: str = VAL_LOSS, min_delta: float = 0.0) -> None:
         self.monitor = monitor
         self.min_delta = check_number(
@@ -269,6 +277,8 @@ class StopAtScore(Callback):
     monitor: a measure of the records, as in `EarlyStopping`.
     """
 
+    only_watches = True
+
     def __init__(self, score: float, monitor: str = VAL_ACCURACY) -> None:
         self.score = check_number("score", score, example="StopAtScore(0.95)")
         self.monitor = monitor
@@ -284,6 +294,8 @@ class Budget(Callback):
     seconds: since the beginning, validation included; checked a few times a second.  steps: exact, or with
     `accumulate` up to the end of the update.  A resumed run counts what it had spent.
     """
+
+    only_watches = True
 
     def __init__(self, seconds: float | None = None, steps: int | None = None) -> None:
         if seconds is None and steps is None:

@@ -42,6 +42,8 @@ class Checkpoint(Callback):
     end of every epoch.  The previous file is replaced in one move; weights that are not finite are never written.
     """
 
+    only_watches = True
+
     def __init__(self, path: str | os.PathLike[str], seconds: float = 30.0, steps: int | None = None) -> None:
         self.path = Path(check_path("path", path, 'Checkpoint("run.checkpoint")'))
         self.seconds = check_number("seconds", seconds, above=0, example='Checkpoint("run.safetensors", seconds=30)')

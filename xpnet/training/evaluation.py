@@ -12,8 +12,9 @@ import numpy as np
 
 from xpnet.checks import check_option
 from xpnet.data.dataset import Dataset
-from xpnet.data.feed import Feed, feed_of
+from xpnet.data.feed import Feed, Whole, feed_of
 from xpnet.engines.choice import make_engine
+from xpnet.engines.engine import Engine
 from xpnet.network.blocks import BATCH, predict_in_blocks
 from xpnet.network.inference import warn_of_inputs
 from xpnet.network.inputs import InputRange
@@ -49,26 +50,37 @@ def input_range(dataset: Dataset) -> InputRange | None:
 
 
 class Evaluator:
-    """Evaluates one data set repeatedly."""
+    """Evaluates one data set repeatedly.
 
-    def __init__(self, network: Network, dataset: Dataset, feed: Feed) -> None:
+    like: the engine of a training, whose kind measures too if it needs preparation; None for one without.
+    """
+
+    def __init__(self, network: Network, dataset: Dataset, feed: Feed, like: Engine | None = None) -> None:
         with_accuracy = dataset.is_classification
         batch = min(BATCH, dataset.n_samples)
         program = evaluation_program(network.architecture, batch, "weights" in feed.sources, with_accuracy)
-        self._engine = make_engine(program, network.backend, network.owned, feed.sources)
+        # Threads are those of an engine that is prepared for a Program.
+        threads = getattr(like, "threads", None)
+        name = "" if like is None or threads is None else like.name
+        self.engine = make_engine(program, network.backend, network.owned, feed.sources, name, threads=threads)
         self._feed = feed
 
     @property
     def bytes_uploaded(self) -> int:
         """Bytes that evaluations have sent to a GPU so far."""
-        return self._engine.bytes_uploaded
+        return self.engine.bytes_uploaded
 
     def evaluate(self) -> dict[str, Any]:
         """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
-        n_samples, program = self._feed.n_samples, self._engine.program
+        program = self.engine.program
         totals = np.zeros(len(program.results))
         for order in self._feed.parts(None):
-            totals += self._engine.run(order, np.empty((-(-len(order) // program.capacity), 0))).sum(axis=0)
+            totals += self.engine.run(order, np.empty((-(-len(order) // program.capacity), 0))).sum(axis=0)
+        return self.measures(totals)
+
+    def measures(self, totals: np.ndarray) -> dict[str, Any]:
+        """Return what `xpnet.evaluate` returns, from the sums (n_results,) of the Program's results."""
+        n_samples, program = self._feed.n_samples, self.engine.program
         sums = dict(zip(program.results, totals.tolist(), strict=True))
         total_weight = sums.get("weight", float(n_samples))
         measured: dict[str, Any] = {"loss": sums["loss"] / total_weight, "n": n_samples}
@@ -79,22 +91,33 @@ class Evaluator:
 
 
 class Validator:
-    """Measures the loss, the accuracy where it applies and the metrics of one data set repeatedly."""
+    """Measures loss, accuracy where it applies and metrics of one data set repeatedly.  like: see `Evaluator`."""
 
-    def __init__(self, network: Network, dataset: Dataset, metrics: Iterable[str] = ()) -> None:
+    def __init__(
+        self, network: Network, dataset: Dataset, metrics: Iterable[str] = (), like: Engine | None = None
+    ) -> None:
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
         warn_of_inputs(network, lambda: input_range(dataset))
         self._feed = feed_of(dataset, network.backend, BATCH)
-        self._evaluator = Evaluator(network, dataset, self._feed)
+        self._evaluator = Evaluator(network, dataset, self._feed, like)
 
     @property
     def bytes_uploaded(self) -> int:
         """Bytes that have gone to a GPU so far, those of the data set included."""
         return self._feed.bytes_uploaded + self._evaluator.bytes_uploaded
 
-    def evaluate(self) -> dict[str, Any]:
-        """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
-        measured = self._evaluator.evaluate()
+    @property
+    def engine(self) -> Engine | None:
+        """The engine that measures loss and accuracy, None if its data are read in blocks."""
+        return self._evaluator.engine if isinstance(self._feed, Whole) else None
+
+    def evaluate(self, sums: np.ndarray | None = None) -> dict[str, Any]:
+        """Return what `xpnet.evaluate` returns, for the network's weights as they are now.
+
+        sums (n_steps, n_results): what the engine has measured of them already.
+        """
+        evaluator = self._evaluator
+        measured = evaluator.evaluate() if sums is None else evaluator.measures(sums.sum(axis=0))
         more = measure(self._network, self._dataset, self._metrics, self._feed)
         return measured | {name: value for name, value in more.items() if name not in measured}
 

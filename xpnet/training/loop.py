@@ -80,7 +80,7 @@ def train(
     """
     moment = moment_of(resume)
     options = TrainOptions(
-        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, moment
+        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, moment, True
     )
     callbacks = (*options.callbacks, *best_of(options, keep_best), *progress_of(progress))
     return History(_checked(network, dataset, optimizer, replace(options, callbacks=callbacks)))
@@ -103,14 +103,19 @@ def _epochs(
 ) -> Iterator[Record]:
     program, settings, moment = prepared
     runner = Runner(network, optimizer, dataset, program, settings, options.callbacks)
+    validator = None
+    if options.validation is not None:
+        validator = Validator(network, options.validation, options.metrics, runner.engine)
+    runner.look_ahead(options.is_alone, None if validator is None else validator.engine)
     untrained = Evaluator(network, dataset, runner.feed)
-    validator = None if options.validation is None else Validator(network, options.validation, options.metrics)
     senders = [sender for sender in (runner.feed, runner.engine, untrained, validator) if sender is not None]
 
-    def record_of(epoch: int, loss: float, steps: int, seconds: float, bytes_before: int) -> Record:
-        record = {"epoch": epoch, "train_loss": loss, **_validated(validator), "steps": steps, "seconds": seconds}
-        return record | {"bytes_uploaded": _bytes(senders) - bytes_before, **run_facts(network, runner.engine)}
+    def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
+        measures = {} if validator is None else validator.evaluate(sums)
+        record = {"epoch": epoch, "train_loss": loss, **_named(measures), "steps": steps, "seconds": seconds}
+        return record | {"bytes_uploaded": _bytes(senders) - before, **run_facts(network, runner.engine)}
 
+    before = 0
     with ExitStack() as ending:
         ending.callback(optimizer.detach)
         for callback in options.callbacks:  # each learns of the end, even if another one fails at it
@@ -118,7 +123,7 @@ def _epochs(
         for callback in options.callbacks:
             callback.on_train_begin(network, options.epochs, settings.n_steps)
         if moment is None:
-            history = [record_of(0, untrained.evaluate()["loss"], 0, 0.0, 0)]
+            history = [record_of(0, untrained.evaluate()["loss"], 0, 0.0)]
             report(options.callbacks, history[0], None, network, options.epochs)
             runner.pause(history)
         else:
@@ -130,20 +135,21 @@ def _epochs(
         yield from list(history)
         while not is_last(history[-1], options.epochs):
             before = _bytes(senders)
-            reason = runner.run(history)  # the steps of one epoch, or the rest of them
-            progress = runner.progress
-            loss = progress.loss / progress.weight
-            history.append(record_of(progress.epoch, loss, progress.step, progress.seconds, before))
-            runner.begin(progress.epoch + 1)
-            report(options.callbacks, history[-1], reason, network, options.epochs)
-            runner.pause(history)
-            yield history[-1]
+            for done in runner.epochs(history, options.epochs - history[-1]["epoch"]):
+                progress = done.progress
+                loss = progress.loss / progress.weight
+                history.append(record_of(progress.epoch, loss, progress.step, progress.seconds, done.measured))
+                before = _bytes(senders)
+                report(options.callbacks, history[-1], done.reason, network, options.epochs)
+                runner.pause(history)
+                yield history[-1]
+                if is_last(history[-1], options.epochs):
+                    break
 
 
-def _validated(validator: Validator | None) -> Record:
+def _named(measures: Record) -> Record:
     """Return the measures of the validation set under a record's names."""
-    measured = {} if validator is None else validator.evaluate()
-    return {f"val_{name}": value for name, value in measured.items() if name not in ("n", "correct")}
+    return {f"val_{name}": value for name, value in measures.items() if name not in ("n", "correct")}
 
 
 def _bytes(senders: Iterable[Any]) -> int:

@@ -46,6 +46,7 @@ class TrainOptions:
     engine: str = "auto"
     precision: str = FULL
     resume: str | os.PathLike[str] | Moment | None = None
+    is_alone: bool = False
 
     def __post_init__(self) -> None:
         metrics = check_metrics(self.metrics)
@@ -118,6 +119,11 @@ class Settings:
     def n_steps(self) -> int:
         """Steps an epoch."""
         return -(-self.n_used // self.batch)
+
+    @property
+    def n_updates(self) -> int:
+        """Updates an epoch."""
+        return -(-self.n_steps // self.accumulate)
 
 
 Prepared = tuple[Program, Settings, Moment | None]

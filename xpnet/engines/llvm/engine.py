@@ -7,12 +7,8 @@ differently.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import threading
-import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,6 +17,8 @@ from xpnet.backend import Backend
 from xpnet.cores import usable_cores
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.blas import numpy_gemm
+from xpnet.engines.llvm.calling import Calling
+from xpnet.engines.llvm.epochs import Epochs
 from xpnet.engines.llvm.native import load
 from xpnet.engines.llvm.run import FLAG, TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
@@ -68,18 +66,18 @@ class Compiled(Engine):
         data: Mapping[str, tuple[Any, float | None]] | None = None,
         threads: int = 1,
     ) -> None:
-        self.threads, self._gemm = threads, numpy_gemm(backend.dtype)
+        self.threads, self.gemm = threads, numpy_gemm(backend.dtype)
         self._text = text_for(program, backend, {name: scale for name, (_, scale) in (data or {}).items()}, threads)
-        self._calls_blas = "call void %gemm(" in self._text.text
+        self.calls_blas = "call void %gemm(" in self._text.text
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self.native = load(self._text.text)
-        # ctypes releases the GIL meanwhile.
-        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self.native.address)
         self._flags = np.zeros(FLAG * threads, np.int64)
         self._numbers = BySize[np.ndarray | None](program.capacity)
-        self._pause = _sched_yield()
+        # BLAS's threads are of the whole process, so that they are left alone where no product of it is called.
+        self._calling = Calling(threads, self.gemm if self.calls_blas else None)
+        self._call = self._calling.function(self.native.address)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; a last step whose length the text does not support is replayed."""
@@ -98,55 +96,60 @@ class Compiled(Engine):
 
     def _run(self, order: np.ndarray, rows_in: np.ndarray, continues: bool = False) -> np.ndarray:
         """Run these steps. continues: whether more steps follow, so that the last one need not update."""
-        memory, capacity, n_samples = self.memory, self.program.capacity, len(order)
-        order, rows = memory.upload(order, rows_in)
-        rows_out = np.empty((len(rows_in), len(self.program.results)), memory.backend.dtype)
-        rows = rows_out if rows is None else rows  # not read without slots
-        numbers = [self._numbers_of(m) for m in (capacity, n_samples % capacity or capacity)]
+        order, rows_in = self.memory.upload(order, rows_in)
+        rows_out = self.rows_out(1, len(order))
+        self._calling.run(self._call, self.tables(order[None], rows_in, rows_out, continues)[0])
+        return rows_out[0].astype(np.float64)
+
+    def epochs(self, n: int, measuring: Engine | None = None) -> Epochs | None:
+        """See `Engine.epochs`."""
+        capacity = self.program.capacity
+        if any(self._numbers_of(m) is None for m in (capacity, n % capacity or capacity)):
+            return None
+        return Epochs(self, measuring if isinstance(measuring, Compiled) else None)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of the data that the engine gathers from."""
+        return min(len(source) for source, _ in self.memory.data.values())
+
+    def rows_out(self, n_epochs: int, n: int) -> np.ndarray:
+        """Return the array (n_epochs, n_steps, n_results) for the results of epochs of n samples."""
+        shape = (n_epochs, -(-n // self.program.capacity), len(self.program.results))
+        return np.empty(shape, self.memory.backend.dtype)
+
+    def tables(
+        self, orders: np.ndarray, rows_in: np.ndarray | None, rows_out: np.ndarray, continues: bool = False
+    ) -> np.ndarray:
+        """Return the tables (n_epochs, width) with which the function runs epochs; all arrays must outlive its calls.
+
+        orders (n_epochs, n), rows_in and rows_out (n_epochs, n_steps, n_slots and n_results), all C-contiguous.
+        """
+        memory, (n_epochs, n) = self.memory, orders.shape
+        rows_in = rows_out if rows_in is None else rows_in  # not read without slots
+        capacity = self.program.capacity
+        numbers = [self._numbers_of(m) for m in (capacity, n % capacity or capacity)]
         table = {
             "T": memory.owned,
             "M": memory.floats,
             "U": memory.uints,
-            "order": order,
-            "rows_in": rows,
+            "order": orders,
+            "rows_in": rows_in,
             "rows_out": rows_out,
             "numbers": numbers[0],
             "last_numbers": numbers[1],
-            "n_samples": n_samples,
+            "n_samples": n,
             "continues": int(continues),
             "flags": self._flags,
-            "pause": ctypes.cast(self._pause, ctypes.c_void_p).value,
-            "gemm": self._gemm.address if self._gemm else 0,
+            "pause": self._calling.pause,
+            "gemm": self.gemm.address if self.gemm else 0,
         }
         values = [table[name] for name in TABLE] + [memory.data[name][0] for name, _ in memory.gathers]
-        self._call_function(np.array([item if isinstance(item, int) else item.ctypes.data for item in values]))
-        return rows_out.astype(np.float64)
-
-    def _call_function(self, table: np.ndarray) -> None:
-        """Run the function on all threads; an interrupt is raised after they have ended."""
-        address = table.ctypes.data
-        if self.threads == 1:
-            self._function(address, 0)
-            return
-        # A thread that began alone would wait for the others for ever, so all begin or none. Not a barrier: a broken
-        # one may still let the last thread through.
-        gate, are_there = threading.Event(), [False]
-
-        def work(i: int) -> None:
-            gate.wait()
-            if are_there[0]:
-                self._function(address, i)
-
-        workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
-        # A number of the whole process, so that it is left alone where no product of BLAS is called.
-        with self._gemm.one_thread() if self._gemm is not None and self._calls_blas else nullcontext():
-            try:
-                for worker in workers:
-                    worker.start()
-                are_there[0] = True
-            finally:
-                gate.set()
-                _join(workers)
+        first = np.array([item if isinstance(item, int) else item.ctypes.data for item in values], np.int64)
+        tables = np.tile(first, (n_epochs, 1))
+        for name in ("order", "rows_in", "rows_out"):
+            tables[:, TABLE.index(name)] += table[name].strides[0] * np.arange(n_epochs)
+        return tables
 
     def _numbers_of(self, batch: int) -> np.ndarray | None:
         """Return the numbers that depend on the batch length; None if the text does not support this length."""
@@ -158,29 +161,3 @@ class Compiled(Engine):
             return None
         values = [program.calls[index].inputs[position] for index, position in self._text.numbers]
         return np.array([*values, 0.0], self.memory.backend.dtype)
-
-
-def _join(workers: list[threading.Thread]) -> None:
-    """Wait until the threads have ended, whatever interrupts arrive; then raise the last interrupt."""
-    interrupt: KeyboardInterrupt | None = None
-    for worker in workers:
-        while worker.is_alive():
-            try:
-                worker.join()
-            except KeyboardInterrupt as error:
-                interrupt = error
-    if interrupt is not None:
-        raise interrupt
-
-
-def _sched_yield() -> Any:
-    """Return a C function that yields the processor: the system's sched_yield, or else Python's."""
-
-    def offer() -> int:
-        time.sleep(0)
-        return 0
-
-    try:
-        return ctypes.CDLL(None).sched_yield
-    except (AttributeError, OSError, TypeError):  # not a POSIX system
-        return ctypes.CFUNCTYPE(ctypes.c_int)(offer)

@@ -84,10 +84,15 @@ def program_text(
     parts = [step.function(name) for name in ("step", "update")[: 1 + (program.accumulate > 1)]]
     parts.append(_Run(step, scales).function())
     if threads > 1:
-        parts.append(_WAIT.format(threads=threads, flag=FLAG, spins=SPINS))
+        parts.append(wait_text(threads))
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
     parts += [*step.tables, _declared(step.real), definitions(words, dtype), *step.metadata.lines, ""]
     return ProgramText("\n".join(parts), plan, sizes, tuple(step.numbers))
+
+
+def wait_text(threads: int) -> str:
+    """Print the function `wait`, in which each of these threads waits until all have come."""
+    return _WAIT.format(threads=threads, flag=FLAG, spins=SPINS)
 
 
 class _Run:

@@ -1,0 +1,52 @@
+"""Several epochs of a training by one call of machine code: steps, copies of what they leave, measurements.
+
+After the steps of each epoch its weights and the optimizer's state are copied, and another engine may measure the
+weights, so that afterwards every epoch can be looked at as if nothing had been run since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpnet.engines.engine import EpochsRun
+from xpnet.engines.llvm.calling import Calling
+from xpnet.engines.llvm.native import load
+from xpnet.engines.llvm.run import FLAG
+from xpnet.engines.llvm.sequence import call_entries, copy_entries, interleaved, sequence_text
+
+if TYPE_CHECKING:
+    from xpnet.engines.llvm.engine import Compiled
+
+
+class Epochs:
+    """Runs epochs of an engine, each followed by a measurement with another one of as many threads, if there is one."""
+
+    def __init__(self, engine: Compiled, measuring: Compiled | None) -> None:
+        self._engine, self._measuring = engine, measuring
+        engines = [engine] if measuring is None else [engine, measuring]
+        self._calling = Calling(engine.threads, engine.gemm if any(each.calls_blas for each in engines) else None)
+        self._native = load(sequence_text(engine.threads))
+        self._call = self._calling.function(self._native.address)
+        self._flags = np.zeros(FLAG * engine.threads, np.int64)
+
+    def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
+        """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
+        engine, measuring, memory, n_epochs = self._engine, self._measuring, self._engine.memory, len(orders)
+        orders, rows = memory.check_epochs(orders, rows_in)
+        out = engine.rows_out(n_epochs, orders.shape[1])
+        tables = engine.tables(orders, rows, out)
+        parts = [call_entries(engine.native.address, tables, engine.threads)]
+        sources = memory.owned, memory.state, memory.keys
+        kept = [np.empty((n_epochs, array.size), array.dtype) for array in sources]
+        parts += [copy_entries(array, copies) for array, copies in zip(sources, kept, strict=True) if array.size]
+        measured = None
+        if measuring is not None:
+            order = np.broadcast_to(np.arange(measuring.n_samples), (n_epochs, measuring.n_samples))
+            measured = measuring.rows_out(n_epochs, measuring.n_samples)
+            their_tables = measuring.tables(order, None, measured)
+            parts.append(call_entries(measuring.native.address, their_tables, measuring.threads))
+        self._calling.run(self._call, interleaved(parts, self._flags, self._calling.pause))
+        rows_of = None if measured is None else measured.astype(np.float64)
+        return EpochsRun(out.astype(np.float64), kept[0], kept[1], kept[2], rows_of)
