@@ -145,11 +145,21 @@ class Runner:
         samples[-1] = settings.n_used - (settings.n_steps - 1) * settings.batch
         losses = results["loss"]
         weights = results.get("weight", np.broadcast_to(samples, losses.shape))
-        means, sums = losses / weights, [np.add.accumulate(values, axis=1)[:, -1] for values in (losses, weights)]
+        means = losses / weights
+        totals, total_weights = (np.add.accumulate(values, axis=1)[:, -1].tolist() for values in (losses, weights))
+        last = means[:, -1].tolist()
         are_finite = np.isfinite(means).all(axis=1) & np.isfinite(ran.owned).all(axis=1)
         for i, begun in enumerate(begins[:-1]):
-            done = replace(begun, loss=float(sums[0][i]), weight=float(sums[1][i]), last_finite=float(means[i, -1]))
-            done.step, done.samples = settings.n_steps, self.feed.n_samples
+            done = Progress(
+                begun.epoch,
+                begun.order,
+                settings.n_steps,
+                self.feed.n_samples,
+                totals[i],
+                total_weights[i],
+                last[i],
+                begun.seconds,
+            )
             if not are_finite[i]:
                 if i > 0:
                     self._keep()

@@ -109,6 +109,7 @@ def _epochs(
     runner.look_ahead(options.is_alone, None if validator is None else validator.engine)
     untrained = Evaluator(network, dataset, runner.feed)
     senders = [sender for sender in (runner.feed, runner.engine, untrained, validator) if sender is not None]
+    senders = senders if network.backend.device != "cpu" else []
 
     def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
         measures = {} if validator is None else validator.evaluate(sums)

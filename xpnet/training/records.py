@@ -161,14 +161,15 @@ def loss_to_watch(is_validated: bool) -> str:
 
 def measure_of(record: Record, monitor: str) -> float:
     """Return the value of a record's measure; raises ValueError that names the known ones."""
-    measures = measures_of([record])
-    if monitor not in measures:
+    value = record.get(monitor)
+    if monitor in FACTS or not isinstance(value, Real):
+        measures = measures_of([record])
         is_validated = any(name.startswith(VALIDATION) for name in measures)
         cure = "add it to metrics" if is_validated else "give a validation set"
         raise ValueError(
             f"monitor is {monitor!r}, the records have {', '.join(measures)}; take one of these, or {cure}"
         )
-    return float(record[monitor])
+    return float(value)
 
 
 def lower_is_better(measure: str) -> bool:

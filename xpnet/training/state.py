@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +77,8 @@ class OwnsState:
 
     def advance(self, n_updates: int) -> None:
         """Count updates that an engine has made."""
-        self._snapshot = replace(self._snapshot, steps_done=self.steps_done + n_updates)
+        before = self._snapshot
+        self._snapshot = Snapshot(before.network, before.steps_done + n_updates, before.state, before.keys)
 
     def detach(self) -> None:
         """Copy the state, so that the memory of a finished engine can be freed."""
