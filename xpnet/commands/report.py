@@ -22,6 +22,8 @@ class Report(Callback):
     Only what is measured has a column. A terminal too narrow for a row loses those of speed first, then the last ones.
     """
 
+    only_watches = True
+
     def __init__(self, as_json: bool, quiet: bool, metrics: Sequence[str], monitor: str) -> None:
         self.as_json, self.quiet, self.metrics, self.monitor = as_json, quiet, metrics, monitor
         self.records: list[Record] = []

@@ -24,6 +24,8 @@ class Interruption(Callback):
     It raises KeyboardInterrupt or Terminated. A second signal, or one while nothing is trained, raises at once.
     """
 
+    only_watches = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         self._trains, self._asked = False, False

@@ -22,6 +22,8 @@ DEFAULT_METRICS = ["mean_absolute_error", "r2"]  # of a regression, whose loss i
 class InUnits(Callback):
     """Measures the metrics of a regression in the target's units, before other callbacks look at a record."""
 
+    only_watches = True
+
     def __init__(self, dataset: Dataset, table: Preprocessing, metrics: Sequence[str]) -> None:
         self._dataset, self._table, self._metrics = dataset, table, metrics
 

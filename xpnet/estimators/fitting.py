@@ -179,6 +179,7 @@ class StopRule(Callback):
         self._settings, self._optimizer, self._score = settings, optimizer, score
         self._n_samples, self._count, self._total = n_samples, 0, 0.0
         self._best: Any = None
+        self.only_watches = settings.solver == "adam" or settings.learning_rate == "constant"
 
     def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
         self._total += float(results["samples"] @ (results["loss"] + results.get("penalty", 0.0)))
@@ -234,6 +235,8 @@ class StopRule(Callback):
 
 class Reporter(Callback):
     """Writes a line an epoch to a file; it comes after the `StopRule`, whose numbers it prints."""
+
+    only_watches = True
 
     def __init__(self, settings: Any, file: IO[str]) -> None:
         self._settings, self._file = settings, file

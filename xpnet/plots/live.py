@@ -20,6 +20,8 @@ class LiveCurve(Callback):
     Raises RuntimeError when the training begins outside a notebook, ImportError without matplotlib.
     """
 
+    only_watches = True
+
     def __init__(self, *, every: int = 1, log: bool = True) -> None:
         self.every = check_whole("every", every, at_least=1)
         self.log = log

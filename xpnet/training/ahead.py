@@ -7,14 +7,11 @@ see what they would see if the epochs were run one after the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from xpnet.data.feed import Whole
+from xpnet.data.feed import Feed, Whole
 from xpnet.engines.engine import Engine
 from xpnet.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from xpnet.training.epoch import Runner
+from xpnet.training.options import Settings
 
 CALL_SECONDS = 0.2  # of a call of the engine: between two looks at the clock and at Ctrl-C
 GROWTH = 8  # a call lasts at most so many times as long as the one before, whose time may be that of a busy moment
@@ -30,12 +27,18 @@ class Lookahead:
     """
 
     def __init__(
-        self, runner: Runner, callbacks: Sequence[Callback], is_alone: bool, measuring: Engine | None = None
+        self,
+        engine: Engine,
+        feed: Feed,
+        settings: Settings,
+        callbacks: Sequence[Callback],
+        is_alone: bool,
+        measuring: Engine | None = None,
     ) -> None:
-        n, memory = runner.settings.n_used, runner.engine.memory
-        may_look = is_alone and isinstance(runner.feed, Whole) and all(callback.only_watches for callback in callbacks)
-        self.engine = runner.engine.epochs(n, measuring) if may_look else None
-        self._callbacks, self._n_steps = callbacks, runner.settings.n_steps
+        n, memory = settings.n_used, engine.memory
+        may_look = is_alone and isinstance(feed, Whole) and all(callback.only_watches for callback in callbacks)
+        self.engine = engine.epochs(n, measuring) if may_look else None
+        self._callbacks, self._n_steps = callbacks, settings.n_steps
         copied = memory.owned.nbytes + memory.state.nbytes + memory.keys.nbytes
         self._most = MOST_BYTES // (copied + 8 * n + 64 * self._n_steps)
         self._before, self._seconds = 1, CALL_SECONDS

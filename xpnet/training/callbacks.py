@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "Callback", "EarlyStopping", "HistoryFile", "KeepBest", "ReduceOnPlateau", "StopAtScore"]
 
 
+LEAST_SECONDS = 0.01  # that a budget lets pass between two looks at the clock
+
+
 class Callback:
     """Base of all callbacks; every method does nothing unless overridden.
 
@@ -310,7 +313,12 @@ class Budget(Callback):
         self._n_steps, self._done, self._started, self._spent = n_steps, 0, time.monotonic(), 0.0
 
     def steps_ahead(self) -> int | None:
-        return None if self.steps is None else self.steps - self._done
+        """Return the steps left, of seconds as many as fit by the speed so far, so that little is run in vain."""
+        limits = [] if self.steps is None else [self.steps - self._done]
+        if self.seconds is not None and self._done:
+            elapsed = self._elapsed()
+            limits.append(max(1, int(self._done / elapsed * max(self.seconds - elapsed, LEAST_SECONDS))))
+        return min(limits, default=None)
 
     def on_chunk_end(self, epoch: int, step: int, loss: float) -> str | None:
         self._done = (epoch - 1) * self._n_steps + step

@@ -80,7 +80,7 @@ class Runner:
 
     def look_ahead(self, is_alone: bool, measuring: Engine | None = None) -> None:
         """Decide whether several epochs may be run by one call; see `Lookahead`."""
-        self._lookahead = Lookahead(self, self._callbacks, is_alone, measuring)
+        self._lookahead = Lookahead(self.engine, self.feed, self.settings, self._callbacks, is_alone, measuring)
 
     def begin(self, epoch: int) -> None:
         """Begin an epoch; what the network holds now becomes its last good state."""
@@ -163,6 +163,7 @@ class Runner:
             if not are_finite[i]:
                 if i > 0:
                     self._keep()
+                self._optimizer.advance(settings.n_updates)  # for the rate in the message; taken back
                 self.progress = replace(begun, seconds=0.0)
                 self._check_losses(means[i])
                 self.progress = done

@@ -90,6 +90,8 @@ def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: 
     """Yield the record of each epoch when it is over: the generator under `train`, with the same options.
 
     Checks everything at the call, not at the first `next`. keep_best and progress are of `train` alone.
+    is_alone: whether only the callbacks look at the network between two records, so that epochs may be run before these,
+    as in `train`; False, the default, leaves the caller free to change network and optimizer there.
     """
     return _checked(network, dataset, optimizer, TrainOptions(**options))
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class ProgressBar(Callback):
     """A live bar of the epoch's steps, gone when the epoch is over.  file: a terminal."""
 
+    only_watches = True
+
     def __init__(self, file: IO[str]) -> None:
         self.file = file
         self._bar: Any = None

@@ -6,24 +6,43 @@ weights, so that afterwards every epoch can be looked at as if nothing had been 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from xpnet.engines.engine import EpochsRun
+from xpnet.engines.llvm.blas import Gemm
 from xpnet.engines.llvm.calling import Calling
-from xpnet.engines.llvm.native import load
+from xpnet.engines.llvm.native import Native, load
 from xpnet.engines.llvm.run import FLAG
 from xpnet.engines.llvm.sequence import call_entries, copy_entries, interleaved, sequence_text
+from xpnet.engines.memory import Memory
 
-if TYPE_CHECKING:
-    from xpnet.engines.llvm.engine import Compiled
+
+class Steps(Protocol):
+    """What an engine of machine code gives to be run by another call than its own; see `Compiled`."""
+
+    memory: Memory
+    native: Native
+    threads: int
+    gemm: Gemm | None
+    calls_blas: bool
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of the data that the engine gathers from."""
+
+    def rows_out(self, n_epochs: int, n: int) -> np.ndarray:
+        """Return the array for the results of epochs of n samples."""
+
+    def tables(self, orders: np.ndarray, rows_in: np.ndarray | None, rows_out: np.ndarray) -> np.ndarray:
+        """Return the tables with which the function runs epochs."""
 
 
 class Epochs:
     """Runs epochs of an engine, each followed by a measurement with another one of as many threads, if there is one."""
 
-    def __init__(self, engine: Compiled, measuring: Compiled | None) -> None:
+    def __init__(self, engine: Steps, measuring: Steps | None) -> None:
         self._engine, self._measuring = engine, measuring
         engines = [engine] if measuring is None else [engine, measuring]
         self._calling = Calling(engine.threads, engine.gemm if any(each.calls_blas for each in engines) else None)
