@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,21 +16,16 @@ from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
 from xpnet.program.calls import Program
-from xpnet.training.ahead import Lookahead
+from xpnet.training.ahead import Lookahead, Totals
 from xpnet.training.callbacks import Callback
-from xpnet.training.checkpoint import frozen, load_states, states_of, thawed
 from xpnet.training.evaluation import input_range
+from xpnet.training.guard import Guard
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, run_fingerprint
-from xpnet.training.records import History, Moment, Progress, Record
-from xpnet.training.schedules import Constant
+from xpnet.training.position import Position
+from xpnet.training.records import Moment, Progress, Record
 
 CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
-LAST_GOOD = "last_good."  # prefix of the tensors of an epoch's beginning
-
-
-class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +65,11 @@ class Runner:
         )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         network.inputs = input_range(dataset)
-        self._fit = run_fingerprint(network, optimizer, dataset, settings)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
         self._leaves_out = settings.n_used < dataset.n_samples
-        self._last_good, self._last_state = network.owned.copy(), optimizer.snapshot()
+        self._guard = Guard(network, optimizer)
+        fit = run_fingerprint(network, optimizer, dataset, settings)
+        self._position = Position(network, optimizer, self.engine, callbacks, self._guard, self._rng, fit)
         self.look_ahead(is_alone=False)
         self.begin(1)
 
@@ -85,13 +80,8 @@ class Runner:
     def begin(self, epoch: int) -> None:
         """Begin an epoch; what the network holds now becomes its last good state."""
         self._optimizer.attach(self._network, self.engine)
-        self._keep()
+        self._guard.keep()
         self.progress = Progress(epoch, self._order_state())
-
-    def _keep(self) -> None:
-        self._last_good[...] = self._network.owned
-        del self._last_state  # before the next one is made
-        self._last_state = self._optimizer.snapshot()
 
     def _order_state(self) -> Any:
         return None if self._rng is None else dict(self._rng.bit_generator.state)
@@ -113,68 +103,43 @@ class Runner:
     def _run_ahead(self, n_epochs: int) -> Iterator[EpochDone]:
         """Run epochs by one call of the engine, then put network and optimizer to the end of each in turn."""
         try:
-            yield from self._looked_at(*self._ran_ahead(n_epochs))
+            started, begins, orders = time.perf_counter(), [self.progress], []
+            for i in range(1, n_epochs + 1):
+                orders.append(next(self.feed.parts(self._rng))[: self.settings.n_used])
+                begins.append(Progress(self.progress.epoch + i, self._order_state()))
+            self._optimizer.attach(self._network, self.engine)
+            ran = self._lookahead.run(np.stack(orders), self._optimizer)
+            seconds = time.perf_counter() - started
+            self._lookahead.measured(n_epochs, seconds)
+            for progress in begins[:-1]:
+                progress.seconds = seconds / n_epochs
+            yield from self._looked_at(ran, begins)
             self.begin(self.progress.epoch)
         except BaseException as error:
-            self._return_if_diverged(error)
+            self._guard.go_back(error)
             raise
-
-    def _ran_ahead(self, n_epochs: int) -> tuple[EpochsRun, list[Progress]]:
-        """Run epochs; return what they left, and the progress at the beginning of each and after the last."""
-        engine, optimizer, settings = self._lookahead.engine, self._optimizer, self.settings
-        assert engine is not None
-        started, begins, orders = time.perf_counter(), [self.progress], []
-        for i in range(1, n_epochs + 1):
-            orders.append(next(self.feed.parts(self._rng))[: settings.n_used])
-            begins.append(Progress(self.progress.epoch + i, self._order_state()))
-        optimizer.attach(self._network, self.engine)
-        count, accumulate = settings.n_steps, settings.accumulate
-        rows = optimizer.slot_rows(n_epochs * settings.n_updates).reshape(n_epochs, settings.n_updates, -1)
-        ran = engine.run(np.stack(orders), rows.repeat(min(accumulate, count), axis=1)[:, :count])
-        seconds = time.perf_counter() - started
-        self._lookahead.measured(n_epochs, seconds)
-        for progress in begins:
-            progress.seconds = seconds / n_epochs
-        return ran, begins
 
     def _looked_at(self, ran: EpochsRun, begins: list[Progress]) -> Iterator[EpochDone]:
         """Yield each epoch with network, optimizer and progress as at its end; raises TrainingDiverged at a bad one."""
-        settings, owned, state, keys = self.settings, self._network.owned, self.engine.state, self.engine.keys
-        results = {name: ran.results[..., i] for i, name in enumerate(self.engine.program.results)}
-        samples = np.full(settings.n_steps, float(settings.batch))
-        samples[-1] = settings.n_used - (settings.n_steps - 1) * settings.batch
-        losses = results["loss"]
-        weights = results.get("weight", np.broadcast_to(samples, losses.shape))
-        means = losses / weights
-        totals, total_weights = (np.add.accumulate(values, axis=1)[:, -1].tolist() for values in (losses, weights))
-        last = means[:, -1].tolist()
-        are_finite = np.isfinite(means).all(axis=1) & np.isfinite(ran.owned).all(axis=1)
+        settings, guard = self.settings, self._guard
+        arrays = (self._network.owned, ran.owned), (self.engine.state, ran.state), (self.engine.keys, ran.keys)
+        totals = Totals(ran, self.engine.program.results, settings)
         for i, begun in enumerate(begins[:-1]):
-            done = Progress(
-                begun.epoch,
-                begun.order,
-                settings.n_steps,
-                self.feed.n_samples,
-                totals[i],
-                total_weights[i],
-                last[i],
-                begun.seconds,
-            )
-            if not are_finite[i]:
-                if i > 0:
-                    self._keep()
-                self._optimizer.advance(settings.n_updates)  # for the rate in the message; taken back
-                self.progress = replace(begun, seconds=0.0)
-                self._check_losses(means[i])
-                self.progress = done
-                raise self._diverged()
-            owned[...], state[...], keys[...] = ran.owned[i], ran.state[i], ran.keys[i]
+            done = totals.progress(i, begun, self.feed.n_samples)
+            if not totals.are_finite[i] and i > 0:
+                guard.keep()
             self._optimizer.advance(settings.n_updates)
-            self._tell_steps({name: values[i] for name, values in results.items()}, means[i], samples)
+            if not totals.are_finite[i]:
+                guard.check_losses(totals.means[i], replace(begun))
+                raise guard.diverged(done)
+            for array, copies in arrays:
+                array[...] = copies[i]
+            self._tell_steps(
+                {name: values[i] for name, values in totals.results.items()}, totals.means[i], totals.samples
+            )
             reason = self._reason(done, done.loss / done.weight)
             self.progress = begins[i + 1]
-            measured = None if ran.measured is None else ran.measured[i]
-            yield EpochDone(done, reason, measured)
+            yield EpochDone(done, reason, None if ran.measured is None else ran.measured[i])
 
     def run(self, history: list[Record]) -> str | None:
         """Run the rest of the epoch and return why a callback ended it early, or None.
@@ -183,17 +148,11 @@ class Runner:
         """
         try:
             reason = self._run(history)
-            self._check_weights()
+            self._guard.check_weights(self.progress)
             return reason
         except BaseException as error:
-            self._return_if_diverged(error)
+            self._guard.go_back(error)
             raise
-
-    def _return_if_diverged(self, error: BaseException) -> None:
-        """Restore the last good state; Ctrl-C too may come while the loss diverges."""
-        if isinstance(error, TrainingDiverged) or not self._is_finite():
-            self._network.owned[...] = self._last_good
-            self._optimizer.restore(self._last_state)
 
     def _run(self, history: list[Record]) -> str | None:
         progress, program = self.progress, self.engine.program
@@ -242,7 +201,7 @@ class Runner:
         n_samples = np.full(count, float(batch))
         n_samples[-1] = len(part) - (count - 1) * batch
         losses, weights = results["loss"], results.get("weight", n_samples)
-        self._check_losses(losses / weights)
+        self._guard.check_losses(losses / weights, progress)
         progress.loss, progress.weight = _add_up(progress.loss, losses), _add_up(progress.weight, weights)
         progress.step += count
         self._tell_steps(results, losses / weights, n_samples)
@@ -265,96 +224,13 @@ class Runner:
 
     def moment(self, history: list[Record]) -> Moment:
         """Return the run at this moment; raises TrainingDiverged if its weights are not finite."""
-        self._check_weights()
-        optimizer, last_state = self._optimizer, self._last_state
-        callbacks, tensors = states_of(self._callbacks, self._network.backend)
-        backend = self._network.backend
-        tensors |= frozen("", backend, self._network.owned, optimizer.snapshot())
-        if self.progress.step:
-            tensors |= frozen(LAST_GOOD, backend, self._last_good, last_state)
-        return Moment(
-            fit=self._fit,
-            progress=replace(self.progress),
-            steps_done=optimizer.steps_done,
-            last_good_steps=last_state.steps_done if self.progress.step else optimizer.steps_done,
-            lr=optimizer.lr if _has_constant_lr(optimizer) else None,
-            callbacks=callbacks,
-            history=list(history),
-            tensors=tensors,
-        )
+        return self._position.moment(self.progress, history)
 
     def restore(self, moment: Moment) -> None:
-        """Restore a moment, callbacks included.
-
-        Raises ValueError, before network or optimizer change, if its arrays or its callbacks' states do not fit.
-        """
-        like = {"owned": self._network.owned, "state": self.engine.state, "keys": self.engine.keys}
-        owned, now = thawed("", moment, moment.steps_done, self._network, like)
-        last_good, last_state = owned, now
-        if moment.progress.step:
-            last_good, last_state = thawed(LAST_GOOD, moment, moment.last_good_steps, self._network, like)
-        if self._rng is not None:
-            try:
-                self._rng.bit_generator.state = moment.progress.order
-            except (ValueError, TypeError, KeyError, OverflowError):
-                raise ValueError(
-                    "the checkpoint's random state belongs to another generator; start again without resume"
-                ) from None
-        load_states(self._callbacks, moment, self._network.backend)
-        before, settings = self._network.owned.copy(), vars(self._optimizer).copy()
-        self._network.owned[...], self._last_good[...] = owned, last_good
-        self._optimizer.restore(now)
-        self._optimizer.attach(self._network, self.engine)
-        if moment.lr is not None:
-            self._optimizer.lr = moment.lr
-        self._last_state, self.progress = last_state, replace(moment.progress)
-        try:
-            for callback in self._callbacks:
-                callback.on_resume(History(moment.history))
-        except BaseException:  # all is as it was
-            self._network.owned[...] = before
-            vars(self._optimizer).update(settings)
-            raise
-
-    def _check_losses(self, losses: np.ndarray) -> None:
-        """Remember the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
-        progress, bad = self.progress, np.flatnonzero(~np.isfinite(losses))
-        if len(bad) == 0:
-            progress.last_finite = float(losses[-1])
-            return
-        first = int(bad[0])
-        last = float(losses[first - 1]) if first else progress.last_finite
-        before = "none in this epoch" if last is None else f"{last:.6g}"
-        raise TrainingDiverged(
-            f"the loss is {losses[first]} at step {progress.step + first + 1} of epoch "
-            f"{progress.epoch} (last finite: {before}); {self._cure()}"
-        )
-
-    def _check_weights(self) -> None:
-        """Raise TrainingDiverged for weights that are not finite: no loss follows the last update of a chunk."""
-        if not self._is_finite():
-            raise self._diverged()
-
-    def _diverged(self) -> TrainingDiverged:
-        progress = self.progress
-        before = "" if progress.last_finite is None else f" (last finite loss: {progress.last_finite:.6g})"
-        return TrainingDiverged(
-            f"the weights are not finite after step {progress.step} of epoch {progress.epoch}{before}; {self._cure()}"
-        )
-
-    def _is_finite(self) -> bool:
-        owned = self._network.owned
-        with np.errstate(all="ignore"):  # a sum of large numbers may overflow where none of them is infinite
-            return math.isfinite(float(owned.sum())) or bool(np.isfinite(self._network.backend.to_host(owned)).all())
-
-    def _cure(self) -> str:
-        return f"lower the learning rate (lr is {self._optimizer.lr:g}), or scale the inputs"
+        """Restore a moment, callbacks included; raises ValueError, before anything changes, if it does not fit."""
+        self.progress = self._position.restore(moment)
 
 
 def _add_up(total: float, values: np.ndarray) -> float:
     """Return the sum from left to right, the same bits however a run is cut into chunks."""
     return float(np.add.accumulate(np.concatenate([[total], values]))[-1])
-
-
-def _has_constant_lr(optimizer: Optimizer) -> bool:
-    return isinstance(optimizer.schedule, Constant)

@@ -21,8 +21,9 @@ from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback, report
 from xpnet.training.checkpoint import moment_of
-from xpnet.training.epoch import Runner, TrainingDiverged
+from xpnet.training.epoch import Runner
 from xpnet.training.evaluation import Evaluator, Validator
+from xpnet.training.guard import TrainingDiverged
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Prepared, TrainOptions, best_of, prepare
 from xpnet.training.placing import run_facts
@@ -90,8 +91,8 @@ def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: 
     """Yield the record of each epoch when it is over: the generator under `train`, with the same options.
 
     Checks everything at the call, not at the first `next`. keep_best and progress are of `train` alone.
-    is_alone: whether only the callbacks look at the network between two records, so that epochs may be run before these,
-    as in `train`; False, the default, leaves the caller free to change network and optimizer there.
+    is_alone: as in `train`, nobody but the callbacks looks at the network between two records, so that epochs may be
+    run before these; False leaves the caller free to change network and optimizer there.
     """
     return _checked(network, dataset, optimizer, TrainOptions(**options))
 
@@ -105,13 +106,11 @@ def _epochs(
 ) -> Iterator[Record]:
     program, settings, moment = prepared
     runner = Runner(network, optimizer, dataset, program, settings, options.callbacks)
-    validator = None
-    if options.validation is not None:
-        validator = Validator(network, options.validation, options.metrics, runner.engine)
+    held_out = options.validation
+    validator = None if held_out is None else Validator(network, held_out, options.metrics, runner.engine)
     runner.look_ahead(options.is_alone, None if validator is None else validator.engine)
     untrained = Evaluator(network, dataset, runner.feed)
-    senders = [sender for sender in (runner.feed, runner.engine, untrained, validator) if sender is not None]
-    senders = senders if network.backend.device != "cpu" else []
+    senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
 
     def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
         measures = {} if validator is None else validator.evaluate(sums)
@@ -156,4 +155,4 @@ def _named(measures: Record) -> Record:
 
 
 def _bytes(senders: Iterable[Any]) -> int:
-    return sum(sender.bytes_uploaded for sender in senders)
+    return sum(sender.bytes_uploaded for sender in senders if sender is not None)

@@ -61,7 +61,7 @@ class ProgressLine(ProgressBar):
     def on_epoch_end(self, record: Record, network: Network) -> None:
         self._measured = ", ".join(f"{name} {record[name]:.4f}" for name in measures_of([record]))
         if self._bar is not None:
-            self._bar.set_postfix_str(self._measured)
+            self._bar.set_postfix_str(self._measured, refresh=False)
 
 
 def is_watched(file: Any) -> bool:

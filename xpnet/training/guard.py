@@ -1,0 +1,72 @@
+"""Guard a training against divergence: find losses and weights that are not finite, and go back to the last good state."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet.network.network import Network
+from xpnet.training.optimizers import Optimizer
+from xpnet.training.records import Progress
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before."""
+
+
+class Guard:
+    """Keeps the last good state of a network and its optimizer.
+
+    last_good, last_state: the network's flat vector and the optimizer's snapshot at the beginning of the epoch.
+    """
+
+    def __init__(self, network: Network, optimizer: Optimizer) -> None:
+        self._network, self._optimizer = network, optimizer
+        self.last_good, self.last_state = network.owned.copy(), optimizer.snapshot()
+
+    def keep(self) -> None:
+        """Take what the network holds now for good."""
+        self.last_good[...] = self._network.owned
+        del self.last_state  # before the next one is made
+        self.last_state = self._optimizer.snapshot()
+
+    def go_back(self, error: BaseException) -> None:
+        """Restore the last good state after a divergence; Ctrl-C too may come while the loss diverges."""
+        if isinstance(error, TrainingDiverged) or not self._is_finite():
+            self._network.owned[...] = self.last_good
+            self._optimizer.restore(self.last_state)
+
+    def check_losses(self, losses: np.ndarray, progress: Progress) -> None:
+        """Remember the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad) == 0:
+            progress.last_finite = float(losses[-1])
+            return
+        first = int(bad[0])
+        last = float(losses[first - 1]) if first else progress.last_finite
+        before = "none in this epoch" if last is None else f"{last:.6g}"
+        raise TrainingDiverged(
+            f"the loss is {losses[first]} at step {progress.step + first + 1} of epoch "
+            f"{progress.epoch} (last finite: {before}); {self._cure()}"
+        )
+
+    def check_weights(self, progress: Progress) -> None:
+        """Raise TrainingDiverged for weights that are not finite: no loss follows the last update of a chunk."""
+        if not self._is_finite():
+            raise self.diverged(progress)
+
+    def diverged(self, progress: Progress) -> TrainingDiverged:
+        """Return the error that tells of weights that are not finite."""
+        before = "" if progress.last_finite is None else f" (last finite loss: {progress.last_finite:.6g})"
+        return TrainingDiverged(
+            f"the weights are not finite after step {progress.step} of epoch {progress.epoch}{before}; {self._cure()}"
+        )
+
+    def _is_finite(self) -> bool:
+        owned = self._network.owned
+        with np.errstate(all="ignore"):  # a sum of large numbers may overflow where none of them is infinite
+            return math.isfinite(float(owned.sum())) or bool(np.isfinite(self._network.backend.to_host(owned)).all())
+
+    def _cure(self) -> str:
+        return f"lower the learning rate (lr is {self._optimizer.lr:g}), or scale the inputs"
