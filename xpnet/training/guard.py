@@ -1,4 +1,4 @@
-"""Guard a training against divergence: find losses and weights that are not finite, and go back to the last good state."""
+"""Guard a training against divergence: find what is not finite, and go back to the last good state."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_products_of_the_library(dtype, threads, monkeypatch, quick):
 
     for name in ("everything", "one wide"):
         agree(*(run_steps(FEATURES[name], backend, 8, 21, maker) for maker in (Replay, make)), dtype)
-    assert engines[0]._gemm is None or "call void %gemm" in engines[0]._text.text
+    assert engines[0].gemm is None or "call void %gemm" in engines[0]._text.text
 
 
 # --- products of kernels of a user's own ------------------------------------------------------------------------------
