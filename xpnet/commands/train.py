@@ -130,6 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
                 engine=arguments.engine,
                 precision=arguments.precision,
                 resume=resume,
+                is_alone=True,
             )
             keep_epochs(arguments, run)
             model = run / runs.MODEL
