@@ -144,7 +144,7 @@ def test_the_arguments_that_a_checkpoint_holds_a_run_to(tmp_path):
     run, again = kind(dtype, engine), tmp_path / "again"
     run(xpnet.Checkpoint(again))
     stored, found = (metadata(path)["checkpoint"] for path in (FILES / "checkpoints" / f"{name}.safetensors", again))
-    since = {"precision": "fp32", "threads": None, "blas_threads": found["fit"]["blas_threads"]}
+    since = {"precision": "fp32", "threads": None, "scale": None, "blas_threads": found["fit"]["blas_threads"]}
     assert found["fit"] == {**stored["fit"], **since} and found["format"] == stored["format"]
 
 

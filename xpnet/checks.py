@@ -112,6 +112,7 @@ def check_number(
 
     example: a call that works, for the message.
     """
+    above, at_least, below, at_most = map(float, (above, at_least, below, at_most))  # NumPy's compare to its own bools
     bounds = [f"above {above:g}"] * (above > -math.inf) + [f"of at least {at_least:g}"] * (at_least > -math.inf)
     bounds += [f"below {below:g}"] * (below < math.inf) + [f"of at most {at_most:g}"] * (at_most < math.inf)
     needed = f"number {' and '.join(bounds)}".rstrip()
@@ -132,6 +133,17 @@ def by_their_mean(weights: Any) -> Any:
 
     Weighted means do not change, and neither sum nor quotient leaves the range of floats.
     """
-    exponent = int(np.frexp(float(weights.max()))[1])
-    scaled = np.ldexp(weights.astype(np.float64), -exponent)  # by a power of 2: exact
+    scaled, _ = within_one(weights)
     return scaled / scaled.mean() if scaled.any() else scaled
+
+
+def mean_weight(weights: Any) -> float:
+    """Return the mean of sample weights (n_samples,), finite and at least 0, whose sum may be beyond all floats."""
+    scaled, exponent = within_one(weights)
+    return float(np.ldexp(scaled.mean(), exponent))
+
+
+def within_one(weights: Any) -> tuple[Any, int]:
+    """Return weights in float64, divided by a power of 2 so that they are 1 at most, and its exponent."""
+    exponent = int(np.frexp(float(weights.max()))[1])
+    return np.ldexp(weights.astype(np.float64), -exponent), exponent  # exact

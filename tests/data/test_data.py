@@ -525,6 +525,14 @@ def test_standardize_only_centres_a_constant_feature():
     np.testing.assert_allclose(test.X[:, 0], [0.5, 0])
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e160, 4e307])
+def test_standardize_in_every_unit(unit):
+    """Neither sums nor squares leave the range of floats."""
+    X = np.array([[1.0, 2.0, 3.0, 4.0], [-4.0, 4.0, 4.0, -4.0]])
+    (found,) = standardize(Dataset(unit * X, np.ones(4)))
+    np.testing.assert_allclose(found.X, [np.array([-3, -1, 1, 3]) / np.sqrt(5), [-1, 1, 1, -1]], rtol=1e-12)
+
+
 def test_standardize_scales_bytes_first():
     X = np.random.default_rng(0).integers(0, 256, (3, 100), dtype=np.uint8)
     floats = Dataset((X / 255).astype(np.float64), np.ones(100))
@@ -622,6 +630,8 @@ def test_balanced_classes_weigh_the_same():
     weighted = Dataset.from_labels(np.ones((2, 10)), LABELS, 4, weights=w).with_class_weight("balanced").weights
     sums = np.bincount(LABELS, weighted)
     np.testing.assert_allclose(sums, w.sum() / 3, rtol=1e-15)
+    huge = Dataset.from_labels(np.ones((2, 10)), LABELS, 4, weights=1e307 * w).with_class_weight("balanced").weights
+    np.testing.assert_allclose(huge, 1e307 * weighted, rtol=1e-12)  # though their sum is beyond all floats
     one_output = Dataset(np.ones((2, 4)), [0, 1, 1, 1]).with_class_weight("balanced").weights
     np.testing.assert_allclose(one_output, [2, 2 / 3, 2 / 3, 2 / 3], rtol=1e-15)
     np.testing.assert_array_equal(

@@ -61,6 +61,7 @@ def outputs(estimator, X):
         {"solver": "sgd", "nesterovs_momentum": False, "activation": "logistic"},
         {"solver": "sgd", "momentum": 0.0, "activation": "tanh", "hidden_layer_sizes": 5},
         {"solver": "adam", "activation": "identity", "alpha": 0.1, "epsilon": 1e-12},
+        {"solver": "adam", "activation": "logistic", "hidden_layer_sizes": ()},  # whose first weights go by it too
         {"solver": "lbfgs", "alpha": 0.3, "max_iter": 15},
         {"solver": "sgd", "early_stopping": True, "batch_size": 50},
         {
@@ -144,6 +145,54 @@ def test_alpha_does_not_depend_on_the_weights_of_other_calls(solver):
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
     np.testing.assert_allclose(ours.predict_proba(IRIS_X), theirs.predict_proba(IRIS_X), atol=1e-9)
     assert ours.best_loss_ == ours.loss_  # of the samples of the last call alone
+
+
+@pytest.mark.parametrize("way", ["sgd", "lbfgs", "partial_fit"])
+def test_alpha_by_weights_of_any_size(way):
+    """Weights of 1e308 count as if there was no penalty, such as weights of 1e300; ever smaller ones end in words."""
+    weights = np.random.default_rng(0).uniform(0.5, 1.0, len(IRIS_X))
+
+    def fitted(size, **settings):
+        solver = way if way == "lbfgs" else "sgd"
+        model = MLPClassifier((5,), solver=solver, random_state=0, max_iter=3, **{"alpha": 0.1} | settings)
+        if way != "partial_fit":
+            return model.fit(IRIS_X, IRIS_Y, size * weights)
+        return model.partial_fit(IRIS_X, IRIS_Y, size * weights, classes=[0, 1, 2])
+
+    for found, needed in zip(fitted(1e308).coefs_, fitted(1.0, alpha=0.0).coefs_, strict=True):
+        np.testing.assert_allclose(found, needed, rtol=1e-9)
+    # a mean of 7.6e307 is one, and not infinity
+    for found, needed in zip(fitted(1e308, alpha=1e307).coefs_, fitted(1.0, alpha=0.1).coefs_, strict=True):
+        np.testing.assert_allclose(found, needed, rtol=1e-9)
+    with refusal(ValueError, "sample_weight has a mean of", "must be a finite float64", "pass alpha=0"):
+        fitted(1e-310)
+
+
+@pytest.mark.parametrize("changed", [{"solver": "adam"}, {"momentum": 0.5}, {"learning_rate_init": 0.3}])
+def test_settings_of_the_solver_count_from_the_next_partial_fit_on(changed):
+    """An optimizer of another kind starts anew; one of the same kind keeps its state."""
+    settings = {"solver": "sgd", "shuffle": False, "random_state": 0, "batch_size": 150, "alpha": 0.0}
+    settings |= {"learning_rate_init": 0.1, "nesterovs_momentum": False, "hidden_layer_sizes": ()}
+    model = MLPRegressor(**settings).partial_fit(IRIS_X, IRIS_Y)
+    W, v = model.coefs_[0].copy(), None
+    for turn in range(2):  # the rest by hand, from v = gradient of the first step
+        residual = IRIS_X @ W + model.intercepts_[0] - IRIS_Y[:, None]
+        gradient = IRIS_X.T @ residual / 150
+        if turn == 0:
+            first = MLPRegressor(**settings | {"max_iter": 1})
+            at_first = first.fit(IRIS_X, IRIS_Y)
+            start = MLPRegressor(**settings | {"learning_rate_init": 1e-300, "max_iter": 1}).fit(IRIS_X, IRIS_Y)
+            v = (start.coefs_[0] - at_first.coefs_[0]) / 0.1
+            model.set_params(**changed)
+        model.partial_fit(IRIS_X, IRIS_Y)
+        if changed.get("solver") == "adam":  # its first step is the rate, by sign
+            if turn == 0:
+                np.testing.assert_allclose(W - model.coefs_[0], 0.1 * np.sign(gradient), rtol=1e-5)
+        else:
+            v = changed.get("momentum", 0.9) * v + gradient
+            step = changed.get("learning_rate_init", 0.1) * v
+            np.testing.assert_allclose(W - model.coefs_[0], step, rtol=1e-9)
+        W = model.coefs_[0].copy()
 
 
 def test_several_outputs_and_rates():
@@ -506,6 +555,7 @@ def attributes_of(model):
     left = None if optimizer is None else optimizer.snapshot()
     state = [network.owned, *([] if left is None else [left.state, left.keys])]
     lr = None if optimizer is None else (optimizer.lr, optimizer.steps_done, optimizer.l2_summed)
+    found["the range of the inputs"] = network.inputs
     return pickle.dumps([found, [array.copy() for array in state], network.step_keys, lr, model.predict(IRIS_X[:9])])
 
 
@@ -752,6 +802,8 @@ def test_pickles_and_copies_predict_the_same():
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(IRIS_X), model.predict_proba(IRIS_X))
     assert again.get_params() == model.get_params() and not hasattr(clone(model), "network_")
+    for kept in (again, again.to("cpu")):  # the range of the features, and that of rows far outside was warned
+        assert kept.network_.inputs == model.network_.inputs is not None and not kept.network_.has_warned
 
 
 def test_missing_extra_is_named():

@@ -213,7 +213,7 @@ def gelu_angle(Z):
 
 def case_gelu_gate(rng, n, batch):
     Z = draw(rng, n, batch)
-    return gelu_gate, {"Z": Z}, {"out": np.tanh(gelu_angle(Z))}
+    return gelu_gate, {"Z": Z}, {"out": 1 / (1 + np.exp(-2 * gelu_angle(Z)))}
 
 
 def case_gelu(rng, n, batch):
@@ -1033,7 +1033,7 @@ EXTREMES = {  # at -1e4 and 1e4: the value, and the slope
 @pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - {"log_softmax"}))
 def test_activations_at_extreme_inputs(name, dtype):
     Z, (value, slope) = np.array([[-1e4, 1e4]], dtype), EXTREMES[name]
-    with np.errstate(over="ignore" if name in ("sigmoid", "silu", "softplus") else "raise"):
+    with np.errstate(over="ignore" if name in ("sigmoid", "silu", "softplus", "gelu") else "raise"):
         np.testing.assert_allclose(activate(name, Z)[0][0], value, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(slope_of(name, Z, np.ones_like(Z))[0], slope, rtol=1e-6, atol=1e-6)
 
@@ -1051,6 +1051,15 @@ def test_softplus_does_not_cancel():
     Z = np.array([[-30, -80]], np.float32)
     np.testing.assert_allclose(activate("softplus", Z)[0], np.exp(Z.astype(float)), rtol=1e-5)
     np.testing.assert_allclose(slope_of("softplus", Z, np.ones_like(Z)), np.exp(Z.astype(float)), rtol=1e-5)
+
+
+def test_gelu_and_hard_sigmoid_do_not_cancel():
+    """Far left 1 + tanh would round to 0 where gelu does not, and near -3 Z / 6 + 1/2 has few right digits."""
+    Z = np.array([[-4.0, -6.0, -8.0]], np.float32)
+    angle = np.sqrt(2 / np.pi) * (Z + 0.044715 * Z.astype(float) ** 3)
+    np.testing.assert_allclose(activate("gelu", Z)[0], Z * np.exp(2 * angle) / (1 + np.exp(2 * angle)), rtol=1e-5)
+    Z = np.array([[-2.9999, -2.999]], np.float32)
+    np.testing.assert_allclose(activate("hard_sigmoid", Z)[0], (Z.astype(float) + 3) / 6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -65,6 +65,14 @@ def test_numerical_gradient_takes_whole_numbers_and_its_own_h():
     assert numerical_gradient(lambda a: float(a[0] ** 3), np.array([2]), h=0.5) == pytest.approx(12.25, abs=1e-12)
 
 
+def test_numerical_gradient_goes_by_the_step_that_rounding_leaves():
+    """At 1e10 the h of 1e-6 is 0.95e-6."""
+    slope = numerical_gradient(lambda a: float(3 * (a[0] - 1e10)), np.array([1e10]))
+    np.testing.assert_allclose(slope, [3.0], rtol=1e-12)
+    with refusal(ValueError, "h is 1e-06", "must change each x", "pass a larger h"):
+        numerical_gradient(lambda a: float(a[0]), np.array([1e20]))
+
+
 def test_numerical_gradient_agrees_with_the_networks():
     net, (X, Y, w) = network("sigmoid", "sigmoid_cross_entropy", 3), samples("sigmoid_cross_entropy", 3, 6)
 

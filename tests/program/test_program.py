@@ -494,7 +494,7 @@ def test_calls_of_a_step(network, n_calls):
         ("tanh", 1 + 3),
         ("softplus", 4 + 5),
         ("silu", 5 + 9),
-        ("gelu", 8 + 16),
+        ("gelu", 9 + 17),
         ("hard_sigmoid", 4 + 5),
         ("log_softmax", 6 + 4),
     ],

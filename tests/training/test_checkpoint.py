@@ -630,7 +630,10 @@ def test_a_state_comes_back_however_its_arrays_lie_in_memory(float64_cpu, tmp_pa
         assert file.get_slice("callbacks.0.spread").get_shape() == [5, 6]
 
 
-@pytest.mark.parametrize("value", [{1, 2}, np.array(["a"]), np.zeros(2, complex), np.zeros(2, np.longdouble), object()])
+NO_STATES = [{1, 2}, np.array(["a"]), np.zeros(2, complex), np.zeros(2, np.longdouble), object(), [{1: "one"}]]
+
+
+@pytest.mark.parametrize("value", NO_STATES)
 def test_a_state_that_no_file_has_is_refused_before_the_first_step(float64_cpu, tmp_path, value):
     network = Network([6, 3], backend=float64_cpu)
     before = network.owned.copy()
@@ -726,3 +729,16 @@ def test_a_state_of_another_type_is_refused_before_anything_is_changed(float64_c
         says(raised, "state of Own", "cannot be restored (KeyError", "start again without resume")
     if "weights" in state:
         says(raised, "weights are float64", "they must be finite numbers, float64", "start again without resume")
+
+
+@pytest.mark.parametrize("other", [{"scale": 1.0}, {"dtype": float}])
+def test_a_run_goes_on_in_the_units_of_its_samples(float64_cpu, tmp_path, other):
+    """The same bytes by another scale, or as floats, are other samples."""
+    path, bytes_of = tmp_path / "run.checkpoint", np.arange(48, dtype=np.uint8).reshape(6, 8)
+    labels, options = np.arange(8) % 3, {"batch_size": 4, "callbacks": [Checkpoint(path)]}
+    first = Dataset.from_labels(bytes_of, labels, scale=1 / 255)
+    xpnet.train(Network([6, 3], backend=float64_cpu), first, SGD(), epochs=1, **options)
+    second = Dataset.from_labels(bytes_of.astype(other.pop("dtype", np.uint8)), labels, **other)
+    found = "has scale 1;" if second.scale else "has scale None;"
+    with refusal(ValueError, "a run with scale 0.0039215", found, "leave resume out"):
+        xpnet.train(Network([6, 3], backend=float64_cpu), second, SGD(), epochs=2, resume=path, **options)

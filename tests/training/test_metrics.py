@@ -92,6 +92,12 @@ def test_r2_knows_a_constant_whose_mean_is_rounded(weights):
     assert metrics.r2(Y + 0.1, Y, weights) == 0.0 and metrics.r2(Y, Y, weights) == 1.0
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200, 1e307])
+def test_r2_does_not_depend_on_the_unit(unit):
+    Y, P = np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[1.0, 2.0, 3.0, 5.0]])
+    assert metrics.r2(unit * P, unit * Y) == pytest.approx(0.8, rel=1e-12)  # 1 - 1 / 5
+
+
 def test_r2_of_one_sample_is_nan_as_in_scikit_learn():
     with pytest.warns(UserWarning, match="not well-defined"):
         assert np.isnan(sk.r2_score([1.0], [2.0]))

@@ -49,6 +49,20 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("schedule", [schedule for schedule, _ in CASES], ids=str)
+@pytest.mark.parametrize(("real", "whole"), [(np.float64, np.int64), (np.float32, np.uint8)])
+def test_numbers_of_numpy_are_python_s(schedule, real, whole):
+    """As linspace and geomspace give them; JSON has them, and bytes do not wrap at step 300."""
+    given = {
+        name: whole(value) if isinstance(value, int) else real(value) if isinstance(value, float) else value
+        for name, value in vars(schedule).items()
+    }
+    made = type(schedule)(**given)
+    assert schedule_of(json.loads(json.dumps(made.to_spec()))) == made
+    np.testing.assert_allclose(made.values(0, 400), schedule.values(0, 400), rtol=1e-4 if real == np.float32 else 1e-15)
+    np.testing.assert_array_equal(made.values(300, 9), made.values(0, 400)[300:309])
+
+
 @pytest.mark.parametrize(("schedule", "closed"), CASES, ids=[str(schedule) for schedule, _ in CASES])
 def test_values_follow_the_closed_form(schedule, closed):
     expected = [closed(t) for t in range(30)]

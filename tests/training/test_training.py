@@ -768,3 +768,56 @@ def test_a_line_shows_the_run_where_somebody_sees_it(float64_cpu, monkeypatch, c
             assert line.startswith("epoch 3/3: 100%") and f"val_accuracy {history[-1]['val_accuracy']:.4f}" in line
             assert text.endswith("\n")  # it stays
     assert capsys.readouterr() == ("", "")
+
+
+class Fails(Callback):
+    """Fails in one of its methods."""
+
+    def __init__(self, method):
+        setattr(self, method, lambda *_: 1 / 0)
+
+
+def standing(network, optimizer):
+    """All that a training changes, copied; without a network, what the optimizer has of the one it trained."""
+    left = optimizer.snapshot()
+    arrays = [left.state, left.keys, network.owned, network.step_keys]
+    facts = [left.steps_done, left.network and left.network(), optimizer.lr, network.inputs]
+    return [None if array is None else array.tobytes() for array in arrays], facts
+
+
+@pytest.mark.parametrize("is_other", [False, True], ids=["the same network", "another network"])
+def test_what_fails_before_the_first_epoch_is_over_leaves_all_as_before(float64_cpu, tmp_path, is_other):
+    """The optimizer goes on with the network that it had, and the new samples have not been trained on."""
+    made = [Network([6, 5, 3], dropout=0.2, normalization="batch", backend=float64_cpu, seed=i) for i in range(2)]
+    optimizer, data, far = xpnet.Adam(ema=0.9), labelled(), Dataset(100 * labelled().X, labelled().Y)
+    xpnet.train(made[0], data, optimizer, epochs=2, batch_size=8)
+    averaged = optimizer.averaged(made[0]).flat.copy()
+    network, path = made[is_other], tmp_path / "run"
+    options = {"epochs": 2, "batch_size": 8}
+    fresh = Network([6, 5, 3], dropout=0.2, normalization="batch", backend=float64_cpu)
+    xpnet.train(fresh, data, xpnet.Adam(ema=0.9), **options, callbacks=[xpnet.Checkpoint(path)])
+    resume = {"resume": path, "dataset": data}
+    ways = {
+        **{method: {"callbacks": [Fails(method)]} for method in ("on_train_begin", "on_measured", "on_epoch_end")},
+        "on_pause": {"callbacks": [Fails("on_pause")]},
+        "a monitor": {"callbacks": [xpnet.KeepBest("val_f1")]},
+        "a folder": {"callbacks": [xpnet.HistoryFile(tmp_path / "none" / "history")]},
+        "a validation": {"validation": Dataset(np.full((6, 3), 1e300), np.eye(3))},
+        "on_resume": {"callbacks": [Fails("on_resume")], **resume},
+        "divergence": {"dataset": Dataset(1e300 * data.X, data.Y)},
+    }
+    before = standing(network, optimizer), standing(made[0], optimizer)
+    float32 = Network([6, 5, 3], dropout=0.2, normalization="batch")
+    for name, changed in ways.items():
+        trained = float32 if name == "a validation" else network
+        with warnings.catch_warnings(), pytest.raises((ArithmeticError, ValueError, OSError)):
+            warnings.simplefilter("ignore")
+            xpnet.train(trained, optimizer=optimizer, **{"dataset": far, **options, **changed})
+        assert (standing(network, optimizer), standing(made[0], optimizer)) == before, name
+        np.testing.assert_array_equal(optimizer.averaged(made[0]).flat, averaged)
+    begun = xpnet.epochs(network, far, optimizer, **options)
+    next(begun)
+    begun.close()
+    with pytest.raises(ValueError, match="BatchNorm"):
+        xpnet.step(network, optimizer, far.X[:, :1], far.Y[:, :1].astype(float))
+    assert (standing(network, optimizer), standing(made[0], optimizer)) == before

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.checks import check_number, check_option, check_whole
+from xpnet.checks import check_number, check_option, check_whole, within_one
 from xpnet.data.checks import PIECE, checked_labels
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def weights_by_class(
     per_class = np.ones(n_classes)
     if isinstance(class_weight, str):
         check_option("class_weight", class_weight, ("balanced", "or a dict or a list of weights"))
-        counts = np.bincount(labels, weights, n_classes)
+        counts = np.bincount(labels, None if weights is None else within_one(weights)[0], n_classes)
         present = counts > 0
         per_class[present] = counts.sum() / (present.sum() * counts[present])
     elif isinstance(class_weight, Mapping):

@@ -347,23 +347,26 @@ def mean_and_deviation(samples: NDArray[Any], factor: float = 1.0) -> tuple[NDAr
 
     The deviation divides by n_samples; that of a constant feature is exactly 0.
     """
-    lowest, highest = samples.min(axis=0), samples.max(axis=0)
+    lowest, highest = (extreme.astype(np.float64) for extreme in (samples.min(axis=0), samples.max(axis=0)))
+    # Divided by a power of 2, which is exact, so that neither sums nor squares leave the range of floats.
+    exponents = np.clip(np.frexp(np.maximum(abs(lowest), abs(highest)))[1], -1000, 1000)
+    scale = np.ldexp(1.0, -exponents)
     total = np.zeros(samples.shape[1])
-    for _, block in _float64_blocks(samples, factor):
+    for _, block in _float64_blocks(samples, factor * scale):
         total += block.sum(axis=0)
     # A sum rounds, so a constant is recognised by its extremes: otherwise 0.1 could get a deviation of 1e-17.
-    mean = np.where(lowest == highest, lowest.astype(np.float64) * factor, total / len(samples))
+    mean = np.where(lowest == highest, lowest * (factor * scale), total / len(samples))
     squares = np.zeros(samples.shape[1])
-    for _, block in _float64_blocks(samples, factor):
+    for _, block in _float64_blocks(samples, factor * scale):
         squares += np.square(block - mean).sum(axis=0)
-    return mean, np.sqrt(squares / len(samples))
+    return np.ldexp(mean, exponents), np.ldexp(np.sqrt(squares / len(samples)), exponents)
 
 
 def _standardized(dataset: Dataset, mean: NDArray[Any], deviation: NDArray[Any]) -> Dataset:
     dtype = np.float64 if dataset.samples.dtype == np.float64 else np.float32
     result = np.empty(dataset.samples.shape, dtype)
-    for rows, block in _float64_blocks(dataset.samples, _factor(dataset)):
-        result[rows] = (block - mean) / deviation
+    for rows, block in _float64_blocks(dataset.samples, 0.5 * _factor(dataset)):  # halves, whose difference is finite
+        result[rows] = (block - 0.5 * mean) / (0.5 * deviation)
     return Dataset(result.T, dataset.Y, dataset.weights)
 
 
@@ -371,8 +374,8 @@ def _factor(dataset: Dataset) -> float:
     return 1.0 if dataset.scale is None else dataset.scale
 
 
-def _float64_blocks(samples: NDArray[Any], factor: float) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield (rows, samples of these rows in float64, times factor) over all of them."""
+def _float64_blocks(samples: NDArray[Any], factor: float | NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield (rows, samples of these rows in float64, times factor, one or (n_features,)) over all of them."""
     step = max(1, PIECE // samples.shape[1])
     for start in range(0, len(samples), step):
         rows = slice(start, start + step)

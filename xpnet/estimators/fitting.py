@@ -16,12 +16,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 
 from xpnet.backend import Backend
-from xpnet.checks import by_their_mean
+from xpnet.checks import by_their_mean, mean_weight
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import feed_of
 from xpnet.estimators.data import dataset_of, dense, on_host
 from xpnet.estimators.inputs import picked_rows
-from xpnet.estimators.settings import make_optimizer
+from xpnet.estimators.settings import make_optimizer, solver_settings
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
@@ -45,9 +45,10 @@ def fit_epochs(
     settings: the estimator, whose network_ is trained.  held_out: X, y and weights to score after each epoch, or None.
     """
     network, n_samples = settings.network_, X.shape[0]
-    batch, mean_weight = _batch_size(settings, n_samples), _mean(weights)
+    batch, alpha = _batch_size(settings, n_samples), _alpha(settings, weights)
     n_steps = -(-n_samples // batch)
-    settings._optimizer = make_optimizer(settings, settings.max_iter * n_steps, mean_weight)
+    settings._optimizer = make_optimizer(settings, settings.max_iter * n_steps, alpha)
+    settings._optimizer_settings = solver_settings(settings)
     score = None if held_out is None else _scorer(settings, *held_out)
     rule = StopRule(settings, settings._optimizer, n_samples, score)
     watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
@@ -95,24 +96,18 @@ def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, r
     """Run one epoch over these samples step by step; the optimizer continues where it stopped."""
     network, backend, n_samples = settings.network_, settings.network_.backend, X.shape[0]
     batch = _batch_size(settings, n_samples)
-    before = settings._optimizer
-    if before is None or bool(before.l2_summed) != bool(settings.alpha):
-        settings._optimizer = make_optimizer(settings, settings.max_iter * -(-n_samples // batch), 1.0)
-        if before is not None:
-            settings._optimizer.restore(before.snapshot())
-            settings._optimizer.lr = before.schedule
-    optimizer = settings._optimizer
+    optimizer = _optimizer_that_goes_on(settings, settings.max_iter * -(-n_samples // batch))
     seed = settings.__dict__.setdefault("_step_seed", int(rng.randint(2**31 - 1)))  # of dropout's masks
     order, total = rng.permutation(n_samples) if settings.shuffle else np.arange(n_samples), 0.0
     for start in range(0, n_samples, batch):
         part = order[start : start + batch]
         rows, targets = dense(picked_rows(X, part, backend), backend), backend.to_device(Y[part])
         w = None if weights is None else by_their_mean(weights[part])
-        weight = float(len(part) if weights is None else weights[part].sum())
         penalised = 0.0
-        if settings.alpha and weight:
-            optimizer.l2_summed = settings.alpha * len(part) / weight
-            penalised = penalty(network, settings.alpha) / weight
+        if settings.alpha and (weights is None or weights[part].any()):
+            alpha = _alpha(settings, None if weights is None else weights[part])
+            optimizer.l2_summed = max(alpha, sys.float_info.min)  # of so little nothing is left, but it stays a slot
+            penalised = penalty(network, alpha) / len(part)
         w = None if w is None else backend.to_device(w)
         total += len(part) * (step(network, optimizer, rows.T, targets.T, w, seed=seed) + penalised)
     settings.n_iter_, settings.loss_ = 1, total / n_samples
@@ -136,8 +131,32 @@ def _batch_size(settings: Any, n_samples: int) -> int:
     return min(size, n_samples)
 
 
-def _mean(weights: np.ndarray | None) -> float:
-    return 1.0 if weights is None else float(weights.mean())
+def _optimizer_that_goes_on(settings: Any, n_steps: int) -> Optimizer:
+    """Return the optimizer of the calls before, or one of the settings as they are now, with its state if it fits."""
+    before, now = settings._optimizer, solver_settings(settings)
+    had = vars(settings).get("_optimizer_settings", now)  # estimators pickled by xpnet 0.1 do not tell
+    if before is None or now != had or bool(before.l2_summed) != bool(settings.alpha):
+        settings._optimizer = make_optimizer(settings, n_steps, settings.alpha)
+        if type(before) is type(settings._optimizer):
+            settings._optimizer.restore(before.snapshot())
+            if now == had:
+                settings._optimizer.lr = before.schedule
+    settings._optimizer_settings = now
+    optimizer: Optimizer = settings._optimizer
+    return optimizer
+
+
+def _alpha(settings: Any, weights: np.ndarray | None) -> float:
+    """Return alpha by the mean of the sample weights: scikit-learn divides its penalty by the sum of a batch's."""
+    if weights is None or not settings.alpha:
+        return float(settings.alpha)
+    mean, dtype = mean_weight(weights), settings.network_.backend.dtype
+    if settings.alpha > float(np.finfo(dtype).max) * mean:
+        raise ValueError(
+            f"sample_weight has a mean of {mean:g}, by which alpha, {settings.alpha:g}, is divided; the quotient must "
+            f"be a finite {dtype}: multiply all weights by one number, or pass alpha=0"
+        )
+    return float(settings.alpha / mean)
 
 
 def _scorer(settings: Any, X: Any, y: np.ndarray, sample_weight: Any) -> Callable[[], float]:
@@ -255,12 +274,12 @@ class Gradient:
     """The loss of all samples and its gradient as a function of theta, for an optimizer of SciPy's.
 
     One recorded Program, run once, or block by block where the samples are many; the gradient of the penalty
-    alpha / 2 * sum W^2 / n is added, n the sum of the sample weights.  mean_weight: of the samples.
+    alpha / 2 * sum W^2 / n is added, n the samples.
     """
 
-    def __init__(self, network: Network, dataset: Dataset, alpha: float, mean_weight: float) -> None:
+    def __init__(self, network: Network, dataset: Dataset, alpha: float) -> None:
         self._network, self._layout, self._backend = network, network.architecture.layout, network.backend
-        self._alpha = alpha / (dataset.n_samples * mean_weight)
+        self._alpha = alpha / dataset.n_samples
         n_block = max(1, LBFGS_BLOCK // (dataset.n_features * self._backend.dtype.itemsize))
         self._capacity = min(n_block, dataset.n_samples)
         self._feed = feed_of(dataset, self._backend, self._capacity)
@@ -310,7 +329,7 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.nda
     backend: Backend = network.backend
     start = backend.to_host(network.parameters.flat).astype(np.float64)
     options = {"maxfun": settings.max_fun, "maxiter": settings.max_iter, "gtol": settings.tol}
-    function = Gradient(network, dataset, settings.alpha, _mean(weights))
+    function = Gradient(network, dataset, _alpha(settings, weights))
     found = minimize(function, start, method="L-BFGS-B", jac=True, options=options)
     network.parameters.flat[...] = backend.to_device(found.x)
     if not math.isfinite(found.fun):

@@ -63,8 +63,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     engine: "auto", "replay" or "compiled", what runs the steps of fit, as in `xpnet.train`, by max_iter epochs.
     partial_fit, whose calls are few steps each, and "lbfgs" are always replayed.
     precision: "fp32", or "tf32" on a CUDA GPU, of the products of fit's steps, as in `xpnet.train`.
-    Two differences: with momentum, a rate that changes ("invscaling", "adaptive") also scales the steps already summed,
-    as in PyTorch, while scikit-learn's keep the rate of their time; and "adaptive" acts in fit, not in partial_fit.
+    Three differences: with momentum, a rate that changes ("invscaling", "adaptive") also scales the steps already
+    summed, as in PyTorch, while scikit-learn's keep the rate of their time; "adaptive" acts in fit, not in partial_fit;
+    and settings of the solver that were changed count from the next partial_fit on.
     Attributes as in scikit-learn; network_ is the `Network`.  loss_curve_ is the mean loss of each epoch with the
     penalty of alpha.  A pickle of an estimator on a GPU loads without one, on the CPU, with a warning.
     """
@@ -220,7 +221,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     loss: "squared_error", "poisson", "absolute_error", "huber", or a value such as Huber(delta=2.0) or a `CustomLoss`.
     The squared error of several outputs is their sum, also in loss_curve_; scikit-learn trains on the same gradient and
-    reports the mean over the outputs. scoring=None is R^2. All others: see `MLPClassifier`.
+    reports the mean over the outputs. The poisson loss is without the part that the targets alone decide, which
+    scikit-learn's has. scoring=None is R^2. All others: see `MLPClassifier`.
     """
 
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]

@@ -153,7 +153,7 @@ def make_network(
     architecture = make_architecture(settings, n_features, n_outputs, loss)
     network = Network(architecture.layers, loss=architecture.loss, **where)
     if rng is not None:
-        draw_uniform(network, _activations(settings.activation, len(architecture.dense) - 1), rng)
+        draw_uniform(network, _activations(settings.activation, max(len(architecture.dense) - 1, 1)), rng)
     return network
 
 
@@ -195,8 +195,8 @@ def draw_uniform(network: Network, activations: Sequence[Any], rng: np.random.Ra
     Source: Glorot and Bengio (2010), eq. 16; the biases, the order and the factor of a sigmoid are scikit-learn's.
     """
     theta, backend = network.parameters, network.backend
-    followed = [*activations, activations[-1] if activations else "relu"]
-    for W, b, name in zip(theta.weights, theta.biases, followed, strict=True):
+    followed = [*activations, activations[-1] if activations else "relu"]  # the last layer counts as the one before it
+    for W, b, name in zip(theta.weights, theta.biases, followed[-len(theta.weights) :], strict=True):
         n_out, n_in = W.shape
         bound = math.sqrt((2.0 if name == "sigmoid" else 6.0) / (n_in + n_out))
         W[...] = backend.to_device(rng.uniform(-bound, bound, (n_in, n_out)).T)
@@ -223,11 +223,16 @@ class ScikitAdam(Adam):
         return eps
 
 
-def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer:
+def solver_settings(settings: Any) -> tuple[Any, ...]:
+    """Return what the optimizer of a stochastic solver is made of, but for the penalty."""
+    rates = (settings.learning_rate_init, settings.schedule, settings.momentum, settings.nesterovs_momentum)
+    return (settings.solver, *rates, settings.beta_1, settings.beta_2, settings.epsilon, settings.weight_decay)
+
+
+def make_optimizer(settings: Any, n_steps: int, alpha: float) -> Optimizer:
     """Return the optimizer of a stochastic solver.
 
-    n_steps: of the whole training at most.  mean_weight: of the samples; scikit-learn's penalty is divided by the sum
-    of the batch's sample weights.
+    n_steps: of the whole training at most.  alpha: of the penalty, in the place of the setting.
     """
     solver, lr = settings.solver, settings.learning_rate_init
     if isinstance(settings.schedule, str):
@@ -246,4 +251,4 @@ def make_optimizer(settings: Any, n_steps: int, mean_weight: float) -> Optimizer
     if "beta1" in taken:  # as in scikit-learn, epsilon belongs to adam and its kin
         given |= {"beta1": settings.beta_1, "beta2": settings.beta_2, "eps": settings.epsilon}
     options = {name: value for name, value in given.items() if name in taken and value is not None}
-    return made(lr, l2_summed=settings.alpha / mean_weight, **options)
+    return made(lr, l2_summed=alpha, **options)

@@ -17,6 +17,7 @@ class Stored:
         backend = network.backend
         self.architecture, self.owned = network.architecture, backend.to_host(network.owned).copy()
         self.device, self.dtype = backend.device, backend.dtype
+        self.inputs, self.has_warned = network.inputs, network.has_warned
         self.optimizer: Any = None
         left = None if optimizer is None else optimizer.snapshot()
         if left is not None and left.state is not None:
@@ -29,6 +30,8 @@ class Stored:
         """Return the network on a backend, and the optimizer that continues with it, or None."""
         network = Network(self.architecture.layers, loss=self.architecture.loss, backend=backend)
         network.owned[...] = backend.to_device(self.owned)
+        network.inputs = getattr(self, "inputs", None)  # not in pickles of xpnet 0.1
+        network.has_warned = getattr(self, "has_warned", False)
         if self.optimizer is not None:
             self.optimizer.restore(Snapshot.unpacked(network, self.steps_done, self.state, self.keys))
         return network, self.optimizer

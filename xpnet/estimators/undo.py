@@ -22,15 +22,14 @@ def as_before_on_failure(estimator: Any, goes_on: bool) -> Iterator[None]:
     network: Network | None = before.get("network_") if goes_on else None
     optimizer: Optimizer | None = before.get("_optimizer") if goes_on else None
     owned, keys = (None, None) if network is None else (network.owned.copy(), network.step_keys)
-    settings, snapshot = ({}, None) if optimizer is None else (vars(optimizer).copy(), optimizer.snapshot())
+    inputs, backup = None if network is None else network.inputs, None if optimizer is None else optimizer.backup()
     try:
         yield
     except BaseException:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         if network is not None:
-            network.owned[...], network.step_keys = owned, keys
-        if optimizer is not None and snapshot is not None:
-            vars(optimizer).update(settings)
-            optimizer.restore(snapshot)
+            network.owned[...], network.step_keys, network.inputs = owned, keys, inputs
+        if optimizer is not None and backup is not None:
+            optimizer.put_back(backup)
         raise

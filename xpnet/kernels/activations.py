@@ -214,32 +214,32 @@ def silu_backward(xp: Any, Z: Array, dA: Array, out: Array, work: Array) -> None
 
 
 def gelu_gate(xp: Any, Z: Array, out: Array) -> None:
-    """T = tanh(sqrt(2 / pi) (Z + 0.044715 Z^3)): the smooth gate of gelu, from -1 to 1.
+    """S = sigmoid(2 sqrt(2 / pi) (Z + 0.044715 Z^3)): the smooth gate of gelu, from 0 to 1.
+
+    It is (1 + tanh(sqrt(2 / pi) (Z + 0.044715 Z^3))) / 2, which far below 0 would cancel.
 
     Z, out (n, batch): weighted input and gate, two arrays.
     Source: Hendrycks and Gimpel (2016), Gaussian Error Linear Units, section 2.
     """
     xp.multiply(Z, Z, out=out)
-    xp.multiply(out, GELU_ROOT * GELU_CUBE, out=out)
-    xp.add(out, GELU_ROOT, out=out)
+    xp.multiply(out, 2.0 * GELU_ROOT * GELU_CUBE, out=out)
+    xp.add(out, 2.0 * GELU_ROOT, out=out)
     xp.multiply(out, Z, out=out)
-    xp.tanh(out, out=out)
+    sigmoid(xp, out, out)
 
 
 def gelu(xp: Any, Z: Array, out: Array) -> None:
-    """A = Z (1 + T) / 2 with T of gelu_gate: the Gaussian error linear unit in its tanh form.
+    """A = Z S with S of gelu_gate: the Gaussian error linear unit in its tanh form.
 
     Z, out (n, batch): weighted input and activation, two arrays.
     Source: Hendrycks and Gimpel (2016), Gaussian Error Linear Units, section 2. The exact form needs erf.
     """
     gelu_gate(xp, Z, out)
-    xp.add(out, 1.0, out=out)
     xp.multiply(out, Z, out=out)
-    xp.multiply(out, 0.5, out=out)
 
 
 def gelu_backward(xp: Any, Z: Array, dA: Array, out: Array, work: Array, work2: Array) -> None:
-    """dZ = dA * (1 + T + (1 - T^2) Z sqrt(2 / pi) (1 + 3 * 0.044715 Z^2)) / 2: from the input.
+    """dZ = dA * S (1 + (1 - S) Z 2 sqrt(2 / pi) (1 + 3 * 0.044715 Z^2)): from the input.
 
     Z, dA, out (n, batch): weighted input, gradient by the activation, and gradient by the weighted input.
     work, work2 (n, batch): scratch.
@@ -247,26 +247,24 @@ def gelu_backward(xp: Any, Z: Array, dA: Array, out: Array, work: Array, work2: 
     """
     gelu_gate(xp, Z, out)
     xp.multiply(Z, Z, out=work)
-    xp.multiply(work, 3.0 * GELU_ROOT * GELU_CUBE, out=work)
-    xp.add(work, GELU_ROOT, out=work)
+    xp.multiply(work, 6.0 * GELU_ROOT * GELU_CUBE, out=work)
+    xp.add(work, 2.0 * GELU_ROOT, out=work)
     xp.multiply(work, Z, out=work)
-    xp.multiply(out, out, out=work2)
-    xp.subtract(1.0, work2, out=work2)
+    xp.subtract(1.0, out, out=work2)
     xp.multiply(work, work2, out=work)
-    xp.add(out, work, out=out)
-    xp.add(out, 1.0, out=out)
-    xp.multiply(out, 0.5, out=out)
+    xp.add(work, 1.0, out=work)
+    xp.multiply(out, work, out=out)
     xp.multiply(out, dA, out=out)
 
 
 def hard_sigmoid(xp: Any, Z: Array, out: Array) -> None:
-    """A = min(max(Z / 6 + 1/2, 0), 1): straight lines in place of the sigmoid, PyTorch's (Keras 2 had Z / 5).
+    """A = min(max((Z + 3) / 6, 0), 1): straight lines in place of the sigmoid, PyTorch's (Keras 2 had Z / 5).
 
     Z, out (n, batch): weighted input and activation; they may be the same array.
     Source: Howard et al. (2019), Searching for MobileNetV3, section 5.2: ReLU6(Z + 3) / 6.
     """
-    xp.multiply(Z, 1.0 / 6.0, out=out)
-    xp.add(out, 0.5, out=out)
+    xp.add(Z, 3.0, out=out)  # exact where it is small
+    xp.multiply(out, 1.0 / 6.0, out=out)
     xp.maximum(out, 0.0, out=out)
     xp.minimum(out, 1.0, out=out)
 

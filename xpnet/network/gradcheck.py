@@ -22,18 +22,22 @@ __all__ = ["check_gradients", "numerical_gradient"]
 def numerical_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, h: float = 1e-6) -> np.ndarray:
     """Return df/dx by central differences, (f(x + h) - f(x - h)) / 2h for each element; x, float64, is unchanged.
 
-    Source: Press et al., Numerical Recipes, eq. 5.7.7.
+    2h is the difference of the two x as they are rounded.  Raises ValueError where h is lost beside an x.
+    Source: Press et al., Numerical Recipes, eqs. 5.7.4 and 5.7.7.
     """
     x = np.array(x, dtype=np.float64)
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         kept = x[index]
-        x[index] = kept + h
+        ends = kept + h, kept - h
+        if ends[0] == ends[1]:
+            raise ValueError(f"h is {h:g}, which {kept:g} + h rounds away; it must change each x: pass a larger h")
+        x[index] = ends[0]
         above = float(f(x))
-        x[index] = kept - h
+        x[index] = ends[1]
         below = float(f(x))
         x[index] = kept
-        gradient[index] = (above - below) / (2.0 * h)
+        gradient[index] = (above - below) / (ends[0] - ends[1])
     return gradient
 
 

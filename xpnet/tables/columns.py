@@ -108,10 +108,11 @@ def fit_numbers(column: Any, present: np.ndarray, n_rows: int, cure: str) -> tup
     """
     from xpnet.data.dataset import mean_and_deviation  # on use: predicting from a table needs no Dataset
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        means, deviations = mean_and_deviation(present[:, None])
+    with np.errstate(over="ignore"):
+        width = present.max() - present.min()
+    means, deviations = mean_and_deviation(present[:, None])
     mean, deviation = float(means[0]), float(deviations[0]) * (len(present) / n_rows) ** 0.5
-    if not np.isfinite([mean, deviation]).all():
+    if not np.isfinite(width):
         raise ValueError(
             f"column {shown(column.name)} goes from {present.min():g} to {present.max():g}, too far for a mean "
             f"and a deviation; scale it, or {cure}"

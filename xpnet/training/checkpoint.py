@@ -232,6 +232,7 @@ def states_of(
         arrays |= {f"callbacks.{len(found)}.{name}": backend.to_host(value) for name, value in ours.items()}
         others = {name: value for name, value in state.items() if name not in ours}
         try:
+            _check_keys(others)
             found.append((type(callback).__name__, json.loads(json_text(others))))
         except (TypeError, ValueError) as error:
             raise TypeError(
@@ -239,6 +240,18 @@ def states_of(
                 "and dicts of them, or arrays of the network's backend by name: return these from state()"
             ) from None
     return found, arrays
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys that JSON would turn into texts."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no text")
+            _check_keys(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_keys(item)
 
 
 def _is_tensor(array: Any) -> bool:

@@ -64,12 +64,13 @@ class Runner:
             settings.threads,
         )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
-        network.inputs = input_range(dataset)
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
         self._leaves_out = settings.n_used < dataset.n_samples
         self._guard = Guard(network, optimizer)
+        network.inputs = input_range(dataset)
         fit = run_fingerprint(network, optimizer, dataset, settings)
         self._position = Position(network, optimizer, self.engine, callbacks, self._guard, self._rng, fit)
+        self._has_begun = False
         self.look_ahead(is_alone=False)
         self.begin(1)
 
@@ -82,6 +83,14 @@ class Runner:
         self._optimizer.attach(self._network, self.engine)
         self._guard.keep()
         self.progress = Progress(epoch, self._order_state())
+        if epoch > 1:
+            self._guard.accept()
+
+    def end(self) -> None:
+        """Copy the optimizer's state out of the engine; if no step was begun, all is as before."""
+        self._optimizer.detach()
+        if not self._has_begun:
+            self._guard.undo()
 
     def _order_state(self) -> Any:
         return None if self._rng is None else dict(self._rng.bit_generator.state)
@@ -108,6 +117,7 @@ class Runner:
                 orders.append(next(self.feed.parts(self._rng))[: self.settings.n_used])
                 begins.append(Progress(self.progress.epoch + i, self._order_state()))
             self._optimizer.attach(self._network, self.engine)
+            self._has_begun = True
             ran = self._lookahead.run(np.stack(orders), self._optimizer)
             seconds = time.perf_counter() - started
             self._lookahead.measured(n_epochs, seconds)
@@ -195,6 +205,7 @@ class Runner:
         count = -(-len(part) // batch)
         n_updates = -(-count // accumulate)
         optimizer.attach(self._network, self.engine)
+        self._has_begun = True
         rows_out = self.engine.run(part, optimizer.slot_rows(n_updates).repeat(min(accumulate, count), axis=0)[:count])
         optimizer.advance(n_updates)
         results = dict(zip(program.results, rows_out.T, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Guard:
     def __init__(self, network: Network, optimizer: Optimizer) -> None:
         self._network, self._optimizer = network, optimizer
         self.last_good, self.last_state = network.owned.copy(), optimizer.snapshot()
+        self._before: Any = (optimizer.backup(), network.inputs)
 
     def keep(self) -> None:
         """Take what the network holds now for good."""
@@ -36,6 +38,17 @@ class Guard:
         if isinstance(error, TrainingDiverged) or not self._is_finite():
             self._network.owned[...] = self.last_good
             self._optimizer.restore(self.last_state)
+            self.undo()
+
+    def undo(self) -> None:
+        """Until the first epoch is over, make the optimizer what it was before, perhaps of another network."""
+        if self._before is not None:
+            backup, self._network.inputs = self._before
+            self._optimizer.put_back(backup)
+
+    def accept(self) -> None:
+        """Take note that an epoch is over, or resumed, so that nothing is undone any more."""
+        self._before = None
 
     def check_losses(self, losses: np.ndarray, progress: Progress) -> None:
         """Remember the last finite loss, or raise TrainingDiverged naming the first step whose loss is not finite."""

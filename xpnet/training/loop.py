@@ -106,11 +106,6 @@ def _epochs(
 ) -> Iterator[Record]:
     program, settings, moment = prepared
     runner = Runner(network, optimizer, dataset, program, settings, options.callbacks)
-    held_out = options.validation
-    validator = None if held_out is None else Validator(network, held_out, options.metrics, runner.engine)
-    runner.look_ahead(options.is_alone, None if validator is None else validator.engine)
-    untrained = Evaluator(network, dataset, runner.feed)
-    senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
 
     def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
         measures = {} if validator is None else validator.evaluate(sums)
@@ -119,7 +114,12 @@ def _epochs(
 
     before = 0
     with ExitStack() as ending:
-        ending.callback(optimizer.detach)
+        ending.callback(runner.end)
+        held_out = options.validation
+        validator = None if held_out is None else Validator(network, held_out, options.metrics, runner.engine)
+        runner.look_ahead(options.is_alone, None if validator is None else validator.engine)
+        untrained = Evaluator(network, dataset, runner.feed)
+        senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
         for callback in options.callbacks:  # each learns of the end, even if another one fails at it
             ending.callback(callback.on_train_end, network)
         for callback in options.callbacks:

@@ -102,6 +102,9 @@ def r2(P: Array, Y: Array, weights: Array = None) -> float:
     P, Y, w = _checked(P, Y, _relative(weights))
     if Y.shape[1] < 2:
         return float("nan")
+    largest = np.maximum(abs(P).max(axis=1), abs(Y).max(axis=1))  # divided by a power of 2, so that squares are finite
+    scale = np.ldexp(1.0, -np.clip(np.frexp(largest)[1], -1000, 1000))[:, None]
+    P, Y = P * scale, Y * scale
     residual = (Y - P) ** 2 @ w
     total = (Y - (Y @ w / w.sum())[:, None]) ** 2 @ w
     scores = np.where(residual == 0.0, 1.0, 0.0)

@@ -161,6 +161,8 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
         del fingerprint["threads"]  # those that the run had, if it is compiled again
         _warn_of_threads(had.get("blas_threads"), fingerprint.pop("blas_threads"))
+        if "scale" not in had:  # of a file that xpnet 0.1 wrote
+            del fingerprint["scale"]
         if options.engine == "auto":  # another only on another device, where the bits differ anyway
             del fingerprint["engine"]
         check_resume(moment, options.epochs, fingerprint, options.callbacks)
@@ -225,6 +227,7 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "n_samples": dataset.n_samples,
         "sample weights": dataset.weights is not None,
         "mapped file": dataset.is_mapped,
+        "scale": None if dataset.scale is None else f"{dataset.scale:.17g}",
         "batch_size": settings.batch,
         "accumulate": settings.accumulate,
         "shuffle": settings.shuffle,

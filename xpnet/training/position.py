@@ -77,7 +77,7 @@ class Position:
                     "the checkpoint's random state belongs to another generator; start again without resume"
                 ) from None
         load_states(self.callbacks, moment, network.backend)
-        before, settings = network.owned.copy(), vars(optimizer).copy()
+        before = network.owned.copy()
         network.owned[...], guard.last_good[...], guard.last_state = owned, last_good, last_state
         optimizer.restore(now)
         optimizer.attach(network, self.engine)
@@ -88,6 +88,7 @@ class Position:
                 callback.on_resume(History(moment.history))
         except BaseException:  # all is as it was
             network.owned[...] = before
-            vars(optimizer).update(settings)
+            guard.undo()
             raise
+        guard.accept()
         return replace(moment.progress)

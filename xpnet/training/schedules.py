@@ -47,7 +47,15 @@ def _counted(first_step: int, n_steps: int) -> np.ndarray:
     return np.arange(first_step, first_step + n_steps, dtype=np.float64)
 
 
+def _make_plain(schedule: Schedule) -> None:
+    """Make NumPy's numbers among the values Python's, which JSON has and which do not wrap."""
+    for name, value in list(vars(schedule).items()):
+        if isinstance(value, np.generic):
+            object.__setattr__(schedule, name, value.item())
+
+
 def _check_lr(schedule: Schedule, lr: float) -> None:
+    _make_plain(schedule)
     name = type(schedule).__name__
     check_number("lr", lr, above=0, example=f"{name}(0.1{'' if isinstance(schedule, Constant) else ', ...'})")
 
@@ -133,6 +141,7 @@ class WarmUp(Schedule):
     warms_up: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         if not isinstance(self.after, Schedule):
             Constant(self.after)  # refuses what is no rate
         elif self.after.warms_up:

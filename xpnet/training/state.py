@@ -94,6 +94,14 @@ class OwnsState:
         """Restore a snapshot; the next engine that is attached continues from it."""
         self._snapshot = snapshot
 
+    def backup(self) -> dict[str, Any]:
+        """Return what `put_back` takes: copies of the state, and all else that may change."""
+        return vars(self) | {"_snapshot": self.snapshot()}
+
+    def put_back(self, backup: dict[str, Any]) -> None:
+        """Make the optimizer what it was at its `backup`."""
+        vars(self).update(backup)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle needs; the network comes along, so that the two are copied as a pair."""
         return vars(self) | {"_snapshot": self._snapshot.packed()}

@@ -22,10 +22,10 @@ def step(network: Network, optimizer: Optimizer, X: Any, Y: Any, weights: Any = 
     check_optimizer(optimizer)
     batch, weights = network.check_samples(X, Y, weights), network.relative(weights)
     weighted = weights is not None
-    network.inputs = None  # nobody has looked at them
     with network.engine(
         ("step", optimizer, weighted, batch, seed), lambda: network.training_program(batch, optimizer, weighted, seed)
     ) as engine:
+        network.inputs = None  # nobody has looked at these
         optimizer.attach(network, engine)
         if network.step_keys is not None:  # of another engine, if the last batch had another size
             engine.keys[...] = network.step_keys
