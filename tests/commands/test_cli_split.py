@@ -233,3 +233,156 @@ def test_hidden_sizes_stand_between_those_of_the_data(rows, table, capsys):
     assert "hidden" not in config("b")["options"] and config("b")["options"]["layers"] == [3, 2]
     assert main(["train", "--config", "b/config.json", "--hidden", "7", "--quiet", "--out", "c"]) == 0
     assert "layers" not in config("c")["options"] and config("c")["options"]["hidden"] == [7]
+
+
+# --- a training that diverges, or does not begin ---------------------------------------------------------------------
+
+# A step an epoch, of which the fifth or so diverges.
+WILD = ["--optimizer", "sgd", "--lr", "3", "--hidden", "8", "--dropout", "0", "--batch-size", "200", "--drop", "kind"]
+
+
+def wild(*options, out):
+    return main(["train", "t.csv", "--target", "price", *WILD, "--end-with", "last", *options, "--out", out])
+
+
+def model(run):
+    return Path(run, "model.safetensors").read_bytes()
+
+
+def test_a_training_that_diverges_begins_again_at_a_tenth_of_the_rate(table, capsys):
+    assert wild("--epochs", "12", out="run") == 0
+    out, err = capsys.readouterr()
+    (line,) = [line for line in err.splitlines() if "begins again" in line]
+    assert (
+        line.startswith("xpnet: the ") and "of epoch" in line and int(line.partition("of epoch ")[2].split()[0][0]) > 2
+    )
+    assert line.endswith("; it begins again at a tenth of the learning rate, 0.3")
+    assert "at a tenth of the rate 3, at which it diverged" in out.splitlines()[-1]
+    assert (config()["options"]["lr"], config()["diverged_at"]) == (pytest.approx(0.3), 3.0)
+    epochs = [record["epoch"] for record in json_lines(Path("run/history.jsonl").read_text(encoding="utf-8"))]
+    assert epochs == list(range(13))
+    assert main(["train", "--config", "run/config.json", "--json", "--quiet", "--out", "again"]) == 0
+    assert model("again") == model("run") and "diverged_at" not in json_lines(capsys.readouterr().out)[-1]
+
+    # Left in the first attempt, or in the second, it ends with the same bits.
+    assert wild("--epochs", "2", "--quiet", out="first") == 0
+    assert "diverged_at" not in config("first")
+    capsys.readouterr()
+    assert main(["train", "--resume", "first", "--epochs", "12", "--json", "--quiet"]) == 0
+    assert json_lines(capsys.readouterr().out)[-1]["diverged_at"] == 3.0
+    assert wild("--epochs", "9", "--quiet", out="second") == 0
+    assert main(["train", "--resume", "second", "--epochs", "12", "--quiet"]) == 0
+    assert model("first") == model("second") == model("run")
+    told = [config(run)["options"] for run in ("first", "second", "run")]
+    told[0].pop("device", None)  # which a resumed run keeps
+    assert told[0] == told[1] == told[2]
+
+
+def test_a_training_diverges_twice(table, capsys):
+    assert wild("--epochs", "30", "--lr", "30", out="run") == 1
+    *_, said, line = capsys.readouterr().err.splitlines()
+    assert "begins again" in said
+    assert "lower the learning rate (lr is 3), or limit the gradient with clip_norm" in line
+    assert main(["train", "--resume", "run", "--quiet"]) == 1
+    assert "begins again" not in capsys.readouterr().err
+
+
+def test_an_untrained_network_is_never_a_result_without_a_word(table, capsys):
+    assert train("--max-seconds", "1e-9", out="run") == 0
+    out, err = capsys.readouterr()
+    assert (
+        "xpnet: the run ended before its first step (budget of 1e-09 s): its network is untrained; allow it more" in err
+    )
+    assert train("--optimizer", "sgd", "--lr", "1e-30", "--seed", "1", out="b") == 0
+    out, err = capsys.readouterr()
+    assert "no epoch has a better val_loss" in err and "weights of epoch 0, untrained" in out
+    assert train("--epochs", "0", out="c") == 0  # as asked for
+    assert "untrained" not in capsys.readouterr().err
+
+
+# --- other files, and folds ------------------------------------------------------------------------------------------
+
+
+def test_other_tables_validate_and_test(table, capsys):
+    parts = {"t.csv": table[:60], "v.csv": table[60:90], "w.csv": table[90:]}
+    for name, rows_of in parts.items():
+        rows_of[["x", "price"]].to_csv(name, index=False)
+    argv = ["train", "t.csv", "--target", "price", "--validation", "v.csv", "--test", "w.csv", *QUICK]
+    assert main([*argv, "--json", "--out", "run"]) == 0
+    summary = json_lines(capsys.readouterr().out)[-1]
+    data = config()["data"]
+    assert (data["n_training"], data["n_validation"]) == (60, 30) and data["split"]["n_held_out"] == 0
+    assert main(["evaluate", "run", "--json"]) == 0
+    validation, test = json_lines(capsys.readouterr().out)
+    assert (validation["n"], test["n"]) == (30, 30)
+    for name, measured in (("v.csv", validation), ("w.csv", test)):
+        assert main(["evaluate", "run", name, "--json"]) == 0
+        (again,) = json_lines(capsys.readouterr().out)
+        assert again | {"part": ""} == measured | {"part": ""}
+    assert summary["test_r2"] == pytest.approx(test["r2"]) and summary["val_r2"] == pytest.approx(validation["r2"])
+    assert main(["train", "--config", "run/config.json", "--quiet", "--out", "again"]) == 0
+    assert model("again") == model("run")
+    Path("moved").mkdir()
+    for name in parts:
+        Path(name).rename(Path("moved", name))
+    assert main(["evaluate", "run", "--data-dir", "moved"]) == 0
+
+
+def test_folds_measure_each_row_once_by_a_network_that_has_not_seen_it(rows, capsys):
+    argv = ["train", "X.npy", "--labels", "classes.npy", *QUICK, "--validation", "0", "--folds", "3", "--json"]
+    assert main([*argv, "--out", "run"]) == 0
+    found = json_lines(capsys.readouterr().out)[0]
+    X, Y = np.load("X.npy").T, np.load("classes.npy")
+    dataset, order = xpnet.Dataset.from_labels(X, Y), np.random.default_rng(0).permutation(50)
+    dealt = [*order[order < 40], *order[order >= 40]]  # class by class
+    losses = []
+    for fold in range(3):
+        mask = np.isin(np.arange(50), dealt[fold::3])
+        network = xpnet.Network([3, 4, 2], backend=xpnet.select_backend("cpu"))
+        xpnet.train(network, dataset.subset(np.flatnonzero(~mask)), xpnet.SGD(0.1), epochs=2)
+        losses.append(xpnet.evaluate(network, dataset.subset(np.flatnonzero(mask)))["loss"])
+    assert found["folds"] == 3 and found["loss"]["values"] == pytest.approx(losses)
+    assert found["loss"]["mean"] == pytest.approx(np.mean(losses))
+    assert found["loss"]["deviation"] == pytest.approx(np.std(losses, ddof=1))
+    assert config()["folds"] == {name: value for name, value in found.items() if name != "folds"}
+    before = model("run")
+    assert main(["train", "--resume", "run", "--epochs", "2"]) == 0  # the folds are over
+    assert "fold" not in capsys.readouterr().out and model("run") == before
+
+
+def test_folds_of_a_table_are_told_in_words(table, capsys):
+    words = ["--folds", "3", "--split", "group", "patient"]
+    assert main(["train", "t.csv", "--target", "kind", "--drop", "price", *QUICK[:-1], *words, "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.partition(":")[0] for line in err.splitlines() if line.startswith("fold ")] == [
+        f"fold {number} of 3" for number in (1, 2, 3)
+    ]
+    assert out.startswith("3 folds: loss ") and " ± " in out.splitlines()[0] and "accuracy" in out.splitlines()[0]
+
+
+def test_a_fold_that_diverges_begins_again_too(table, capsys):
+    assert wild("--epochs", "12", "--folds", "2", "--quiet", "--json", out="run") == 0
+    found = json_lines(capsys.readouterr().out)[0]
+    assert all(np.isfinite(found["loss"]["values"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (
+            ["--split", "time", "day"],
+            ["--folds 3 takes rows from anywhere", "--split time day", "take --split shuffle"],
+        ),
+        (["--validation", "v.csv"], ["--folds 3 holds out", "v.csv is another table", "leave one of them out"]),
+        (["--folds", "121"], ["--folds 121", "need as many rows, and there are 120", "take fewer folds"]),
+        (["--folds", "100", "--split", "group", "patient"], ["as many groups, and there are 30", "take fewer folds"]),
+    ],
+)
+def test_folds_that_cannot_be(table, capsys, options, parts):
+    refused(capsys, ["train", "t.csv", "--target", "kind", "--folds", "3", *options], *parts, code=2)
+
+
+def test_folds_of_a_large_file(rows, capsys, monkeypatch):
+    monkeypatch.setattr("xpnet.commands.data.POOL_BYTES", 100)
+    argv = ["train", "X.npy", "--labels", "classes.npy", "--folds", "3"]
+    refused(capsys, argv, "--folds 3 takes samples from anywhere", "which is large", "leave --folds out", code=2)

@@ -65,10 +65,12 @@ def test_an_unknown_command_is_answered_with_the_nearest(capsys):
 
 
 def test_values_in_capitals_and_by_their_common_names(data):
-    argv = ["train", "X.npy", "--labels", "T.npy", "--layers", "3,1", "--epochs", "1", "--quiet", "--out", "run"]
-    assert main([*argv, "--metrics", "mae,MSE,R2", "--loss", "mse", "--optimizer", "Adam", "--device", "CPU"]) == 0
+    argv = ["train", "X.npy", "--labels", "T.npy", "--layers", "3,4,1", "--epochs", "1", "--quiet", "--out", "run"]
+    argv += ["--optimizer", "Adam", "--device", "CPU"]
+    assert main([*argv, "--metrics", "mae,MSE,R2,rmse", "--loss", "mse", "--activation", "ReLU"]) == 0
     record = xpnet.training.records.read_history("run/history.jsonl")[-1]
     assert {"val_mean_absolute_error", "val_mean_squared_error", "val_r2"} <= record.keys()
+    assert record["val_root_mean_squared_error"] == pytest.approx(record["val_mean_squared_error"] ** 0.5)
     assert xpnet.Network.load("run/model.safetensors").architecture.loss.name == "squared_error"
 
 

@@ -75,6 +75,7 @@ def test_errors_as_scikit_learn_has_them(n, tied, weighted):
         (metrics.r2, sk.r2_score),
         (metrics.mean_absolute_error, sk.mean_absolute_error),
         (metrics.mean_squared_error, sk.mean_squared_error),
+        (metrics.root_mean_squared_error, sk.root_mean_squared_error),
     ):
         assert agrees(ours(P, Y, w), theirs(Y.T, P.T, sample_weight=w)), ours
 

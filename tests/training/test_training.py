@@ -461,8 +461,16 @@ def test_divergence_names_the_very_step(float64_cpu):
         f"at step {len(losses)} of epoch 1",
         f"last finite: {losses[-2]:.6g}",
         "lower the learning rate (lr is 5)",
-        "scale the inputs",
+        "or limit the gradient with clip_norm",
     )
+    for scales, cure in (
+        ((100.0, 1.0), "or scale the inputs"),
+        ((1.0, 100.0), "or scale the targets"),
+        ((100.0, 100.0), "or scale the inputs and the targets"),
+    ):
+        with pytest.raises(TrainingDiverged) as error:
+            xpnet.train(fresh(), Dataset(X * scales[0], Y * scales[1]), SGD(5.0), epochs=1, batch_size=2)
+        assert str(error.value).endswith(cure)
 
 
 @pytest.mark.parametrize("lr", [1e39, 1e300])

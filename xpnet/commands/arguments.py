@@ -19,7 +19,13 @@ from xpnet.files import check_target
 
 # Common names of options, losses and metrics that have others here.
 FLAGS = {"learning-rate": "lr", "rate": "lr"}
-ALIASES = {"mae": "absolute_error", "mse": "squared_error", "bce": "sigmoid_cross_entropy", "auc": "roc_auc"}
+ALIASES = {
+    "mae": "absolute_error",
+    "mse": "squared_error",
+    "rmse": "root_mean_squared_error",
+    "bce": "sigmoid_cross_entropy",
+    "auc": "roc_auc",
+}
 _T = TypeVar("_T")
 LARGEST_DIGITS = 15  # of a whole number; more than any run or seed needs
 

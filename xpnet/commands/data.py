@@ -17,7 +17,7 @@ from xpnet.checks import check_option, shown
 from xpnet.commands.arguments import CommandParser, Several, UsageError, option
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
 from xpnet.commands.samples import Fitted, Samples, TableSamples
-from xpnet.commands.split_options import add_split, check_split, split_of
+from xpnet.commands.split_options import add_split, check_split, other_files, split_of
 from xpnet.commands.tables import OPTIONS, add_table, check_table, find_target, fit_table, naming
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
@@ -132,12 +132,26 @@ def check_data(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--data-dir goes with --dataset {' or '.join(FAMILY)}, not with {name}; leave it out")
 
 
-def load_data(arguments: argparse.Namespace) -> Data:
-    """Load the data that the options name, after `check_data`; raises UsageError if the options do not fit them.
+def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
+    """Hold out what the options say of samples, or name in other files; raises UsageError for what does not fit them.
 
     The split that was chosen, if none was named, becomes that of the options.
     """
-    data = hold_out(arguments, load_samples(arguments))
+    samples, is_asked = loaded.samples, arguments.split is not None
+    split = split_of(arguments, samples)
+    mask = mask_of(split, samples)
+    data, said = _divided(loaded, split, mask), list[Decision]()
+    if isinstance(samples, TableSamples):
+        said = [*samples.decisions, *said_of_rows(split, mask, samples.labels, samples.classes)]
+    elif samples.is_large and not is_asked and mask.any():
+        found, done = "it is large, and read in blocks", f"its last {mask.sum()} samples are held out"
+        said = [Decision(Path(samples.name).name, found, done, "--split", False)]
+    arguments.split = str(split)
+    return weighed(arguments, replace(data, said=said))
+
+
+def weighed(arguments: argparse.Namespace, data: Data) -> Data:
+    """Return the data with the weights that --class-weight asks for; raises UsageError where there are no classes."""
     if arguments.class_weight is None:
         return data
     if not data.training.is_classification:
@@ -150,7 +164,7 @@ def load_data(arguments: argparse.Namespace) -> Data:
 
 
 def load_samples(arguments: argparse.Namespace) -> Loaded:
-    """Load the samples that the options name, none of them held out."""
+    """Load the samples that the options name, after `check_data`, none of them held out."""
     name, kind = called(arguments.dataset), kind_of(arguments.dataset)
     data_dir = named_directory(name, arguments.data_dir) if name in FAMILY else None
     source = {
@@ -160,31 +174,13 @@ def load_samples(arguments: argparse.Namespace) -> Loaded:
     }
     if arguments.weights is not None:
         source["weights"] = absolute(arguments.weights)
-    for flag in ("validation", "test"):
-        path = getattr(arguments, flag)
-        if path is not None and is_table(path):
-            source[flag] = absolute(path)
+    source |= {flag: absolute(path) for flag, path in other_files(arguments).items()}
     if kind == TABLE:
         source |= {key: getattr(arguments, key) for key in OPTIONS}
         fitted, found = partial(fit_table, arguments), partial(find_target, arguments)
         return _read_rows(source, reading_of(arguments), (), arguments.dtype, fitted, found)
     is_whole = arguments.split is not None and kind_and_column(arguments.split)[0] != LAST
     return _read(source, data_dir, None if arguments.split is None else is_whole)
-
-
-def hold_out(arguments: argparse.Namespace, loaded: Loaded) -> Data:
-    """Hold out what the options say of the samples, or name in other files."""
-    samples, is_asked = loaded.samples, arguments.split is not None
-    split = split_of(arguments, samples)
-    mask = mask_of(split, samples)
-    data, said = _divided(loaded, split, mask), list[Decision]()
-    if isinstance(samples, TableSamples):
-        said = [*samples.decisions, *said_of_rows(split, mask, samples.labels, samples.classes)]
-    elif samples.is_large and not is_asked and mask.any():
-        found, done = "it is large, and read in blocks", f"its last {mask.sum()} samples are held out"
-        said = [Decision(Path(samples.name).name, found, done, "--split", False)]
-    arguments.split = str(split)
-    return replace(data, said=said)
 
 
 def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing | None, dtype: str) -> Data:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet import plots
 from xpnet.commands.arguments import UsageError, check_writable, positive, whole
-from xpnet.commands.data import add_data, check_data, load_data
+from xpnet.commands.data import add_data, check_data, load_data, load_samples
 from xpnet.commands.defaults import resolve
 from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--plot {error}") from None
         check_writable("--plot", arguments.plot)
     ax = None if arguments.plot is None else plots.new_axes()
-    data = load_data(arguments)
+    data = load_data(arguments, load_samples(arguments))
     network = make_network(arguments, data)
     search = find_lr(
         network,

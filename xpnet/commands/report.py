@@ -85,9 +85,17 @@ class Report(Callback):
         return [*cells, f"{record['seconds']:>7.2f}"]
 
     def summary(
-        self, validation: dict[str, Any] | None, test: dict[str, Any] | None, network: Network, run: str
+        self,
+        validation: dict[str, Any] | None,
+        test: dict[str, Any] | None,
+        network: Network,
+        run: str,
+        diverged_at: float | None = None,
     ) -> None:
-        """Print the summary of the run.  validation, test: as `evaluate` returns them, metrics included."""
+        """Print the summary of the run.
+
+        validation, test: as `evaluate` returns them, metrics included.  diverged_at: the rate of a first attempt.
+        """
         seconds = sum(record["seconds"] for record in self.records)
         steps = sum(record["steps"] for record in self.records)
         rate = steps / seconds if seconds else 0.0
@@ -106,6 +114,7 @@ class Report(Callback):
                 "backend": network.backend.name,
                 "device": network.backend.describe(),
                 "run": run,
+                **({} if diverged_at is None else {"diverged_at": diverged_at}),
                 **{
                     name: self.records[-1].get(name)
                     for name in ("engine", "threads", "precision", "stopped", "chosen_epoch")
@@ -116,8 +125,11 @@ class Report(Callback):
         last, parts = self.records[-1], []
         if "stopped" in last:
             parts.append(f"stopped in epoch {last['epoch']} ({last['stopped']})")
+        if diverged_at is not None:
+            parts.append(f"at a tenth of the rate {diverged_at:g}, at which it diverged")
         if "chosen_epoch" in last:
-            parts.append(f"weights of epoch {last['chosen_epoch']}")
+            untrained = ", untrained" if last["chosen_epoch"] == 0 < last["epoch"] else ""
+            parts.append(f"weights of epoch {last['chosen_epoch']}{untrained}")
         for part, measured in (("validation", validation), ("test", test)):
             if measured is not None:
                 parts += [f"{part} {told}" for told in _told(part, measured)]
@@ -129,7 +141,7 @@ class Report(Callback):
 
 def metrics_text(measured: dict[str, Any]) -> str:
     """Return the metrics asked for beside loss and accuracy, each after two spaces; "" for none."""
-    return "".join(f"  {name} {_figure(value)}" for name, value in _metrics(measured).items())
+    return "".join(f"  {name} {figure(value)}" for name, value in _metrics(measured).items())
 
 
 def say(text: str) -> None:
@@ -160,10 +172,10 @@ def _told(part: str, measured: dict[str, Any]) -> list[str]:
         told = [f"accuracy {measured['accuracy']:.4f} ({measured['correct']} of {measured['n']})"]
     else:
         told = [f"accuracy {measured['accuracy']:.4f}"]
-    return told + [f"{name} {_figure(value)}" for name, value in _metrics(measured).items()]
+    return told + [f"{name} {figure(value)}" for name, value in _metrics(measured).items()]
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     """Return a measure with four decimals, or four digits where that would be none."""
     return f"{value:.4f}" if value == 0.0 or not 0.0 < abs(value) < 0.01 else f"{value:.4g}"
 

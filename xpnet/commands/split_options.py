@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from xpnet.commands.arguments import CommandParser, UsageError, checked
+from xpnet.commands.arguments import CommandParser, UsageError, checked, whole
 from xpnet.commands.samples import Samples, TableSamples
 from xpnet.datasets.mnist import FAMILY
-from xpnet.tables.files import is_table
+from xpnet.tables.files import called, is_table
 from xpnet.tables.formats import TABLE, either, example, suffixes
 from xpnet.tables.splitting import (
     BY_COLUMN,
@@ -17,6 +17,7 @@ from xpnet.tables.splitting import (
     PART,
     SHUFFLE,
     STRATIFY,
+    TIME,
     Split,
     kind_and_column,
     usual_count,
@@ -26,7 +27,7 @@ VALIDATION = dict.fromkeys(FAMILY, 10_000)  # samples held out of these, the las
 
 
 def add_split(command: CommandParser, group: argparse._ActionsContainer) -> None:
-    """Add --validation, --test, --split and --folds."""
+    """Add --validation and --split."""
     command.two_words = {"--split": BY_COLUMN}
     table = example(TABLE, "V")
     group.add_argument(
@@ -36,7 +37,6 @@ def add_split(command: CommandParser, group: argparse._ActionsContainer) -> None
         help="training samples to hold out, 0 for none, or another table with the same columns "
         f"(default: 10000 of {' and '.join(FAMILY)}, {PART:g} of the others, more of few, none of less than {FEWEST})",
     )
-    group.add_argument("--test", metavar=example(TABLE, "T"), help="another table to measure at the end, of a table")
     group.add_argument(
         "--split",
         type=checked(_split),
@@ -48,25 +48,57 @@ def add_split(command: CommandParser, group: argparse._ActionsContainer) -> None
     )
 
 
+def add_judges(command: argparse.ArgumentParser) -> None:
+    """Add --test and --folds."""
+    group = command.add_argument_group("judgement", "of what is learnt, on other samples than those trained on")
+    group.add_argument(
+        "--test", metavar=example(TABLE, "T"), help="of a table: another one with the same columns, measured at the end"
+    )
+    group.add_argument(
+        "--folds",
+        type=whole(2),
+        metavar="K",
+        help="before the run, train K times without a Kth of the samples; print mean and spread of the scores on that",
+    )
+
+
 def check_split(arguments: argparse.Namespace) -> None:
     """Refuse options that do not fit the data by their kind; raises UsageError."""
+    files, formats = other_files(arguments), f"a {either(suffixes(TABLE))} file"
+    if getattr(arguments, "folds", None) is not None:
+        _check_folds(arguments)
     if is_table(arguments.dataset):
-        for flag in ("test",):
-            path = getattr(arguments, flag)
-            if path is not None and not is_table(path):
-                raise UsageError(f"--{flag} is {path}; it must be a table, a {either(suffixes(TABLE))} file; name one")
+        test = files.get("test")
+        if test is not None and not is_table(test):
+            raise UsageError(f"--test is {test}; it must be a table, {formats}; name one")
         return
-    for flag in ("validation", "test"):
-        path = getattr(arguments, flag)
-        if path is not None and (flag == "test" or is_table(path)):
-            raise UsageError(
-                f"--{flag} {path} goes with a table, a {either(suffixes(TABLE))} file, not with {arguments.dataset}; "
-                "leave it out"
-            )
+    for flag, path in files.items():
+        raise UsageError(f"--{flag} {path} goes with a table, {formats}, not with {arguments.dataset}; leave it out")
     if arguments.split is not None and (kind := kind_and_column(arguments.split)[0]) in BY_COLUMN:
         raise UsageError(
             f"--split {arguments.split} goes with a table, whose columns have names, and {arguments.dataset} has none; "
             f"take --split {SHUFFLE if kind == GROUP else LAST}"
+        )
+
+
+def other_files(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the files that the options name to validate and to test, by the names of the options."""
+    validation, test = arguments.validation, getattr(arguments, "test", None)
+    files = {"validation": validation if validation is not None and is_table(validation) else None, "test": test}
+    return {flag: path for flag, path in files.items() if path is not None}
+
+
+def _check_folds(arguments: argparse.Namespace) -> None:
+    text = f"--folds {arguments.folds}"
+    if arguments.split is not None and kind_and_column(arguments.split)[0] in (TIME, LAST):
+        raise UsageError(
+            f"{text} takes rows from anywhere, and --split {arguments.split} keeps their order; leave one out, or take "
+            f"--split {SHUFFLE}"
+        )
+    if arguments.validation is not None and is_table(arguments.validation):
+        raise UsageError(
+            f"{text} holds out the rows of {called(arguments.dataset)} in turn, and --validation "
+            f"{arguments.validation} is another table; leave one of them out"
         )
 
 
@@ -78,7 +110,7 @@ def may_validate(arguments: argparse.Namespace) -> bool:
 
 def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> Split:
     """Return the split that the options describe; raises UsageError where it does not fit the samples."""
-    n_held_out, labels = _count(arguments, samples), samples.labels
+    n_held_out, labels = count_of(arguments, samples.name, samples.n), samples.labels
     if arguments.split is not None:
         kind, column = kind_and_column(arguments.split)
         if kind == STRATIFY and labels is None:
@@ -92,9 +124,9 @@ def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> 
     return Split(SHUFFLE if labels is None else STRATIFY, n_held_out, arguments.seed)
 
 
-def _count(arguments: argparse.Namespace, samples: Samples | TableSamples) -> int:
-    """Return how many samples are to be held out; raises UsageError for a part that cannot be."""
-    text, n = arguments.validation, samples.n
+def count_of(arguments: argparse.Namespace, name: str, n: int) -> int:
+    """Return how many of n samples are to be held out; raises UsageError for a part that cannot be.  name: of all."""
+    text = arguments.validation
     if text is not None and is_table(text):
         return 0
     if text is None:
@@ -104,11 +136,9 @@ def _count(arguments: argparse.Namespace, samples: Samples | TableSamples) -> in
         wanted = float(text)
         count = round(wanted * n) if wanted < 1.0 else int(wanted)
         if wanted > 0.0 and count == 0:
-            raise UsageError(f"--validation {text} of {n} samples of {samples.name} is none; give more, or 0 for none")
+            raise UsageError(f"--validation {text} of {n} samples of {name} is none; give more, or 0 for none")
     if count >= n:
-        raise UsageError(
-            f"--validation {text}, which leaves none of the {n} samples of {samples.name} to train on; give fewer"
-        )
+        raise UsageError(f"--validation {text}, which leaves none of the {n} samples of {name} to train on; give fewer")
     return count
 
 

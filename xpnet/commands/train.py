@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +17,28 @@ from xpnet import plots
 from xpnet.backend import NO_CUPY, Backend
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
+from xpnet.commands.attempt import (
+    DIVERGED,
+    Attempt,
+    begin_again,
+    make_attempt,
+    may_try_again,
+    say_if_untrained,
+    trained,
+)
 from xpnet.commands.config_file import add_config, kept_options
-from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data
+from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data, load_samples
 from xpnet.commands.defaults import BEST, resolve, resolve_without_validation
-from xpnet.commands.loop_options import add_loop, best_by, check_stops, count_steps, count_updates, make_stops
-from xpnet.commands.network_options import add_network, check_network, make_network
+from xpnet.commands.folds import measure_folds, print_folds, summary_of
+from xpnet.commands.loop_options import add_loop, check_stops, count_updates
+from xpnet.commands.network_options import add_network, check_network
 from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
 from xpnet.commands.pictures import write_pictures
 from xpnet.commands.report import Report, say, warnings_said
-from xpnet.commands.resume import add_resume, keep_epochs, make_checkpoint, open_run, take_rate
+from xpnet.commands.resume import add_resume, open_run, take_rate
 from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
-from xpnet.commands.signals import Interruption, Terminated, signals_ignored
-from xpnet.commands.split_options import may_validate
-from xpnet.commands.table_results import InUnits, measured_on, metrics_for
+from xpnet.commands.split_options import add_judges, may_validate
+from xpnet.commands.table_results import measured_on
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision
@@ -39,14 +46,9 @@ from xpnet.network.network import Network
 from xpnet.tables.decisions import lines
 from xpnet.tables.files import called
 from xpnet.timing import machine
-from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
 from xpnet.training.evaluation import check_compatible, measure
-from xpnet.training.loop import epochs
+from xpnet.training.loop import TrainingDiverged
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
-from xpnet.training.optimizers import Optimizer
-from xpnet.training.options import batch_of
-from xpnet.training.placing import settle
-from xpnet.training.progress import ProgressBar
 
 SAID_OF_TABLES = ("validation has .* samples of class",)  # of which decisions tell, by the names of the classes
 LONG_RUN = 10**9  # stands for the number of updates until the data are known
@@ -59,6 +61,7 @@ def add_parser(commands: Any) -> None:
     )
     add_config(command)
     add_data(command)
+    add_judges(command)
     add_network(command)
     add_optimizer(command)
     add_schedule(command)
@@ -86,75 +89,42 @@ def run(arguments: argparse.Namespace) -> int:
     take_rate(arguments)
     resolve(arguments)
     _check_options(arguments)
-    data = load_data(arguments)
+    loaded = load_samples(arguments)
+    data = load_data(arguments, loaded)
     if data.validation is None:
         resolve_without_validation(arguments)
-    network = make_network(arguments, data)
-    n_updates = count_updates(arguments, network, data.training)
-    optimizer = make_optimizer(arguments, make_rate(arguments, default_rate(arguments), n_updates))
-    _settle(arguments, network, optimizer, data.training)
-    plateau = make_plateau(arguments, optimizer, data.validation is not None)
-    stops = make_stops(arguments, data.validation)
-    _check_loaded(arguments, network, data)
+    attempt = make_attempt(arguments, data)
+    _check_loaded(arguments, attempt.network, data)
     if arguments.plan:
-        _print_plan(arguments, network, optimizer, data)
-    with open_run(arguments, _config(arguments, network, optimizer, plateau, data)) as (run, resume):
+        _print_plan(arguments, attempt, data)
+
+    measured: dict[str, Any] = {}
+    if arguments.folds is not None and arguments.resume is None:
+        measured["folds"] = summary_of(measure_folds(arguments, loaded))
+        print_folds(arguments, measured["folds"])
+
+    def config_of(attempt: Attempt) -> dict[str, Any]:
+        return _config(arguments, attempt, data) | measured
+
+    with open_run(arguments, config_of(attempt)) as (run, resume):
         keep_preprocessing(run, data.table)
-        metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
-        report = Report(arguments.json, arguments.quiet, metrics, best_by(arguments, data.validation))
-        interruption = Interruption(run / runs.CHECKPOINT)
-        callbacks: list[Callback] = [
-            *_in_units(data, metrics),
-            *plateau,
-            *stops,
-            HistoryFile(run / runs.HISTORY),
-            report,
-            make_checkpoint(arguments, run),
-            interruption,
-        ]
-        if sys.stderr.isatty() and not arguments.quiet:
-            callbacks.insert(0, ProgressBar(sys.stderr))
         with warnings_said(() if data.table is None else SAID_OF_TABLES):
-            # A checkpoint that does not fit is refused here, before anything of the run is written over.
-            records = epochs(
-                network,
-                data.training,
-                optimizer,
-                epochs=arguments.epochs,
-                batch_size=arguments.batch_size,
-                seed=arguments.seed,
-                validation=data.validation,
-                callbacks=callbacks,
-                accumulate=arguments.accumulate,
-                metrics=metrics,
-                engine=arguments.engine,
-                precision=arguments.precision,
-                resume=resume,
-                is_alone=True,
-            )
-            keep_epochs(arguments, run)
-            model = run / runs.MODEL
-            ending = _model_saved_at_the_end(network, optimizer, model)
-            with _resume_told(arguments, run), interruption.listening(), ending:
-                if not arguments.quiet:
-                    _announce(arguments, network, optimizer, data, run)
-                for _ in records:
-                    pass
-        with _averaged(network, optimizer):
-            report.summary(*_measured(network, data, metrics), network, str(run))
+            try:
+                report = trained(
+                    arguments, data, attempt, run, resume, partial(_announce, arguments, attempt, data, run)
+                )
+            except TrainingDiverged as error:
+                if not may_try_again(arguments, data, run):
+                    raise
+                attempt = begin_again(arguments, data, run, error, config_of)
+                report = trained(arguments, data, attempt, run, None, lambda: None)
+        say_if_untrained(report, arguments)
+        with attempt.averaged():
+            diverged_at = runs.read_config(run).get(DIVERGED)
+            report.summary(*_measured(attempt, data), attempt.network, str(run), diverged_at)
             if arguments.plot:
-                _draw(arguments, report, network, data, run)
+                _draw(arguments, report, attempt.network, data, run)
     return 0
-
-
-def _settle(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, training: Dataset) -> None:
-    """Choose the device, if it is open, as the training will, before anything says which it is."""
-    if network.device_is_open:
-        batch = batch_of(arguments.batch_size, training.n_samples)
-        weighted = training.weights is not None
-        program = network.training_program(batch, optimizer, weighted, arguments.seed, arguments.accumulate)
-        n_steps = arguments.epochs * count_steps(arguments, network, training)
-        settle(network, optimizer, program, n_steps, arguments.engine, arguments.precision)
 
 
 def _draw(arguments: argparse.Namespace, report: Report, network: Network, data: Data, run: Path) -> None:
@@ -164,16 +134,6 @@ def _draw(arguments: argparse.Namespace, report: Report, network: Network, data:
             say(str(path))
         elif not arguments.quiet:
             print(path, flush=True)
-
-
-@contextmanager
-def _resume_told(arguments: argparse.Namespace, run: Path) -> Iterator[None]:
-    try:
-        yield
-    except (KeyboardInterrupt, Terminated):
-        if not arguments.quiet:
-            say(f"stopped; `xpnet train --resume {run}` continues from here")
-        raise
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -205,18 +165,11 @@ def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -
             raise UsageError(f"--metrics {','.join(arguments.metrics)}: {error}") from None
 
 
-def _in_units(data: Data, metrics: list[str]) -> list[Callback]:
-    """Return the callback that measures a table's regression, whose network works in standardised targets."""
-    if data.table is None or data.validation is None or data.table.target.task != "regression":
-        return []
-    return [InUnits(data.validation, data.table, metrics)]
-
-
-def _measured(network: Network, data: Data, metrics: list[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _measured(attempt: Attempt, data: Data) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the measures of validation and test set with the weights that were saved."""
 
     def measured(dataset: Dataset | None) -> dict[str, Any] | None:
-        return None if dataset is None else measured_on(network, dataset, metrics, data.table)
+        return None if dataset is None else measured_on(attempt.network, dataset, attempt.metrics, data.table)
 
     return measured(data.validation), measured(data.test)
 
@@ -227,7 +180,10 @@ def _described(backend: Backend) -> str:
     return backend.describe() if is_explained else replace(backend, reason="").describe()
 
 
-def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data, run: Path) -> None:
+def _announce(arguments: argparse.Namespace, attempt: Attempt, data: Data, run: Path) -> None:
+    network, optimizer = attempt.network, attempt.optimizer
+    if arguments.quiet:
+        return
     say(_described(network.backend))
     say(f"{network.architecture}, {network.architecture.layout.count:,} parameters, {optimizer}")
     counts = f"{data.training.n_samples} training, {data.n_validation} validation samples"
@@ -246,12 +202,12 @@ def _announce(arguments: argparse.Namespace, network: Network, optimizer: Optimi
         say("read and shuffled in blocks: their order and the samples of those held at a time, not a full shuffle")
 
 
-def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Optimizer, data: Data) -> None:
+def _print_plan(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> None:
     others = [] if data.test is None else [data.test]
     plan: list[MemoryItem] = memory_plan(
-        network,
+        attempt.network,
         data.training,
-        optimizer,
+        attempt.optimizer,
         batch_size=arguments.batch_size,
         validation=data.validation,
         others=others,
@@ -265,34 +221,8 @@ def _print_plan(arguments: argparse.Namespace, network: Network, optimizer: Opti
         print(describe_plan(plan), flush=True)
 
 
-@contextmanager
-def _averaged(network: Network, optimizer: Optimizer) -> Iterator[None]:
-    """Lend the network its averaged weights with --ema, if there has been an update to average."""
-    with ExitStack() as stack:
-        if optimizer.ema is not None and optimizer.steps_done > 0:
-            stack.enter_context(optimizer.averaging(network))
-        yield
-
-
-@contextmanager
-def _model_saved_at_the_end(network: Network, optimizer: Optimizer, path: Path) -> Iterator[None]:
-    """Save the weights reached so far as the model, whatever ends the training, a signal too.
-
-    But a run that was refused, or that diverged in its first epoch, leaves no untrained network for a model.
-    """
-    has_ended = False
-    try:
-        yield
-        has_ended = True
-    finally:
-        if has_ended or optimizer.steps_done > 0:
-            with signals_ignored(), _averaged(network, optimizer):
-                network.save(path)
-
-
-def _config(
-    arguments: argparse.Namespace, network: Network, optimizer: Optimizer, plateau: list[ReduceOnPlateau], data: Data
-) -> dict[str, Any]:
+def _config(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> dict[str, Any]:
+    network, optimizer = attempt.network, attempt.optimizer
     return {
         "xpnet": xpnet.__version__,
         "spec": network.to_spec(),
@@ -305,7 +235,8 @@ def _config(
         },
         "epochs": arguments.epochs,
         "batch_size": arguments.batch_size,
-        "optimizer": describe_optimizer(optimizer, default_rate(arguments)) | describe_schedule(optimizer, plateau),
+        "optimizer": describe_optimizer(optimizer, default_rate(arguments))
+        | describe_schedule(optimizer, attempt.plateau),
         "seed": arguments.seed,
         "options": kept_options(arguments, data.source),
         "backend": {

@@ -66,7 +66,7 @@ class Runner:
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
         self._leaves_out = settings.n_used < dataset.n_samples
-        self._guard = Guard(network, optimizer)
+        self._guard = Guard(network, optimizer, dataset)
         network.inputs = input_range(dataset)
         fit = run_fingerprint(network, optimizer, dataset, settings)
         self._position = Position(network, optimizer, self.engine, callbacks, self._guard, self._rng, fit)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.data.dataset import Dataset, mean_and_deviation
 from xpnet.network.network import Network
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Progress
+
+SCALED = 10.0  # the largest mean and deviation of inputs or targets that need no scaling
 
 
 class TrainingDiverged(ArithmeticError):
@@ -17,13 +20,13 @@ class TrainingDiverged(ArithmeticError):
 
 
 class Guard:
-    """Keeps the last good state of a network and its optimizer.
+    """Keeps the last good state of a network and its optimizer.  dataset: what is trained on, for the advice.
 
     last_good, last_state: the network's flat vector and the optimizer's snapshot at the beginning of the epoch.
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer) -> None:
-        self._network, self._optimizer = network, optimizer
+    def __init__(self, network: Network, optimizer: Optimizer, dataset: Dataset) -> None:
+        self._network, self._optimizer, self._dataset = network, optimizer, dataset
         self.last_good, self.last_state = network.owned.copy(), optimizer.snapshot()
         self._before: Any = (optimizer.backup(), network.inputs)
 
@@ -82,4 +85,20 @@ class Guard:
             return math.isfinite(float(owned.sum())) or bool(np.isfinite(self._network.backend.to_host(owned)).all())
 
     def _cure(self) -> str:
-        return f"lower the learning rate (lr is {self._optimizer.lr:g}), or scale the inputs"
+        unscaled = _unscaled(self._dataset)
+        cure = f"scale the {' and the '.join(unscaled)}" if unscaled else "limit the gradient with clip_norm"
+        return f"lower the learning rate (lr is {self._optimizer.lr:g}), or {cure}"
+
+
+def _unscaled(dataset: Dataset) -> list[str]:
+    """Return which of inputs and targets are far from means of 0 and deviations of 1; inputs in a file count as far."""
+    far = []
+    for name, rows, factor in (("inputs", dataset.samples, dataset.scale or 1.0), ("targets", dataset.targets, 1.0)):
+        if (name == "inputs" and dataset.is_mapped) or not isinstance(rows, np.ndarray):
+            far.append(name)
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            means, deviations = mean_and_deviation(rows, factor)
+        if not (np.abs(means) <= SCALED).all() or not (deviations <= SCALED).all():
+            far.append(name)
+    return far

@@ -126,6 +126,12 @@ def mean_squared_error(P: Array, Y: Array, weights: Array = None) -> float:
     return _mean(((P - Y) ** 2).mean(axis=0), w)
 
 
+def root_mean_squared_error(P: Array, Y: Array, weights: Array = None) -> float:
+    """Return the root of the mean of (P - Y)^2 over the samples, the mean over the outputs."""
+    P, Y, w = _checked(P, Y, _relative(weights))
+    return float(np.sqrt((P - Y) ** 2 @ w / w.sum()).mean())
+
+
 @dataclass(frozen=True)
 class Metric:
     """What `evaluate` takes by name.
@@ -149,6 +155,7 @@ METRICS = {
     "r2": Metric(r2),
     "mean_absolute_error": Metric(mean_absolute_error, lower_is_better=True),
     "mean_squared_error": Metric(mean_squared_error, lower_is_better=True),
+    "root_mean_squared_error": Metric(root_mean_squared_error, lower_is_better=True),
 }
 
 
