@@ -667,6 +667,26 @@ def test_no_class_is_missing_where_samples_are_held_out(classes):
         model.fit(X[: len(single)], single)
 
 
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "multiclass"])
+def test_probabilities_that_round_have_their_logarithms(kind):
+    """And of two classes both are as exact as they can be: 1 - p would be 0 where p rounds to 1."""
+    y = {"binary": IRIS_Y > 0, "multilabel": np.stack([IRIS_Y > 0, IRIS_Y > 1], 1).astype(int), "multiclass": IRIS_Y}
+    model = MLPClassifier((), max_iter=1).fit(IRIS_X.astype(np.float32), y[kind])
+    rows, slopes = np.zeros((5, 4), np.float32), 64 * np.linspace(1, -1, model.network_.architecture.n_outputs)
+    rows[:, 0] = [-1.5, -0.25, 0.125, 0.25, 1.5]
+    model.network_.parameters.flat[...] = 0
+    model.network_.parameters.weights[0][:, 0] = slopes
+    logits = rows[:, :1].astype(float) * slopes
+    if kind == "multiclass":
+        needed = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    else:
+        needed = -np.logaddexp(0, -np.hstack([-logits, logits]) if kind == "binary" else -logits)
+    atol = 2e-7 if kind == "multiclass" else 1e-37
+    np.testing.assert_allclose(model.predict_log_proba(rows), needed, rtol=1e-5, atol=atol)
+    is_normal = needed > -80  # the others are hardly numbers of float32
+    np.testing.assert_allclose(model.predict_proba(rows)[is_normal], np.exp(needed)[is_normal], rtol=1e-5)
+
+
 def test_a_score_that_is_no_number_is_no_gain():
     model = MLPClassifier(
         scoring=lambda *_: float("nan"), early_stopping=True, n_iter_no_change=3, random_state=0, max_iter=50

@@ -25,6 +25,7 @@ from xpnet.estimators.data import outputs_for_rows, side_of
 from xpnet.estimators.inputs import rows_to_predict
 from xpnet.estimators.settings import OUT_ACTIVATIONS, check_class_weight, loss_of_kind
 from xpnet.estimators.undo import as_before_on_failure
+from xpnet.kernels.activations import log_softmax, sigmoid, softplus
 from xpnet.network.losses import Loss
 from xpnet.training.metrics import r2
 
@@ -124,19 +125,31 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
-        check_is_fitted(self)
-        P = outputs_for_rows(self.network_, rows_to_predict(self, X), linked=True)
-        if P.shape[1] > 1 or self._is_multilabel:
-            return P
-        xp = np if side_of(P) == "cpu" else self.network_.backend.xp
-        return xp.concatenate([1.0 - P, P], axis=1)
+        if self._is_multiclass or self._is_multilabel:
+            check_is_fitted(self)
+            return outputs_for_rows(self.network_, rows_to_predict(self, X), linked=True)
+        xp, Z = self._log_odds(X)
+        with np.errstate(over="ignore"):  # exp(-Z) may be infinite, and the probability 0
+            sigmoid(xp, Z, Z)
+        return Z
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithm of `predict_proba`; minus infinity where a probability rounds to 0."""
-        P = self.predict_proba(X)
-        with np.errstate(divide="ignore"):
-            return np.log(P) if side_of(P) == "cpu" else self.network_.backend.xp.log(P)
+        """Return the logarithm of `predict_proba`, also where a probability rounds to 0 or 1."""
+        xp, Z = self._log_odds(X)
+        if self._is_multiclass:
+            log_softmax(xp, Z.T, Z.T, xp.empty(Z.T.shape, dtype=Z.dtype), xp.empty((1, len(Z)), dtype=Z.dtype))
+            return Z
+        softplus(xp, -Z, Z)  # log sigmoid(Z) = -log(1 + exp(-Z))
+        return -Z
+
+    def _log_odds(self, X: Any) -> tuple[Any, Any]:
+        """Return the array library of X, and what the link makes probabilities of, of two classes for each of them."""
+        check_is_fitted(self)
+        Z = outputs_for_rows(self.network_, rows_to_predict(self, X), linked=False)
+        xp = np if side_of(Z) == "cpu" else self.network_.backend.xp
+        is_binary = not (self._is_multiclass or self._is_multilabel)
+        return xp, xp.concatenate([-Z, Z], axis=1) if is_binary else Z
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
         check_classification_targets(y)
