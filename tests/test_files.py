@@ -230,10 +230,11 @@ def test_what_killed_processes_left_is_removed(run):
     assert not any(path.exists() for path in left) and all(path.exists() for path in others)
 
 
-def test_a_callback_removes_what_a_killed_process_left(tmp_path):
-    left = tmp_path / ".checkpoint.ffffffff"
+@pytest.mark.parametrize("name", ["checkpoint", "history"])
+def test_a_callback_removes_what_a_killed_process_left(tmp_path, name):
+    left = tmp_path / f".{name}.ffffffff"
     left.write_bytes(b"part")
-    WRITERS["checkpoint"](tmp_path / "checkpoint")
+    WRITERS[name](tmp_path / name)
     assert not left.exists()
     remove_leftovers(tmp_path / "nowhere" / "file")
 

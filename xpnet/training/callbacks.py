@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.files import check_target, write_atomically
+from xpnet.files import check_target, remove_leftovers, write_atomically
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import (
     VAL_ACCURACY,
@@ -113,6 +113,7 @@ class HistoryFile(Callback):
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
         check_target(self.path)
+        remove_leftovers(self.path)
         mend_last_line(self.path)
         self._start = self.path.stat().st_size if self.path.exists() else 0
 
