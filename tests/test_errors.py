@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from refusals import SAID, says, unsaid
 
 import xpnet
+from xpnet import __main__
 from xpnet.cli import main
 from xpnet.commands.wording import system_message
 from xpnet.program.calls import RecordingError
@@ -332,6 +334,22 @@ runpy.run_module("xpnet", run_name="__main__", alter_sys=True)
 def test_an_interrupt_while_importing_is_no_traceback(ctrl_c):
     done = subprocess.run([sys.executable, "-c", INTERRUPTS], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "xpnet: interrupted\n")
+
+
+@pytest.mark.parametrize(("code", "exits"), [(130, [130]), (143, [143]), (1, []), (0, [])])
+def test_a_process_that_was_stopped_waits_for_no_thread(monkeypatch, code, exits):
+    """Such as one in which LLVM compiles."""
+    left, end = [], threading.Event()
+    monkeypatch.setattr("xpnet.cli.main", lambda: code)
+    monkeypatch.setattr(os, "_exit", left.append)
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        assert __main__.main() == code
+    finally:
+        end.set()
+        thread.join()
+    assert left == exits
 
 
 def test_the_data_of_a_run_in_the_package_lie_nowhere_else(capsys):

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from types import FrameType
 
 INTERRUPTED = 130
@@ -17,7 +19,12 @@ def main() -> int:
 
     if is_ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return cli.main()
+    code = cli.main()
+    if code in (INTERRUPTED, cli.TERMINATED) and threading.active_count() > 1:
+        with suppress(OSError):  # of a reader that has gone
+            sys.stdout.flush()
+        os._exit(code)  # does not wait for a thread that compiles
+    return code
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -6,7 +6,11 @@ import ctypes
 import math
 import os
 import re
+import signal
+import subprocess
 import sys
+import threading
+import time
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -167,3 +171,47 @@ def test_llvmlite_missing_or_too_old(folder, monkeypatch):
     ):
         native.load(TRIPLE)
     assert not folder.exists()
+
+
+def test_ctrl_c_is_heard_while_llvm_compiles(ctrl_c, folder, monkeypatch):
+    """The compiler here is a call of C's that no signal ends: a mutex that is locked until long after the signal."""
+    posix, mutex, ends = ctypes.CDLL(None), ctypes.create_string_buffer(64), threading.Event()
+    posix.pthread_mutex_lock(mutex)
+
+    def compiles(text, processor):
+        posix.pthread_mutex_lock(mutex)
+        posix.pthread_mutex_unlock(mutex)
+        return b""
+
+    def from_outside():
+        time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+        ends.wait(10)
+        unheard.append(not ends.is_set())
+        posix.pthread_mutex_unlock(mutex)
+
+    unheard, thread = [], threading.Thread(target=from_outside)
+    monkeypatch.setattr(native, "_object_code", compiles)
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        native.load(TRIPLE)
+    ends.set()
+    thread.join()
+    assert unheard == [False] and not list(folder.glob("*.code"))
+
+
+ENDED = """
+import sys, threading
+from xpnet.engines.llvm import native
+
+def late():
+    threading.main_thread().join()
+    print(native.load(sys.argv[1]).source)
+
+threading.Thread(target=late).start()
+"""
+
+
+def test_a_thread_compiles_when_the_main_thread_has_ended(folder):
+    done = subprocess.run([sys.executable, "-c", ENDED, TRIPLE], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.stderr, done.returncode) == ("compiled\n", "", 0)

@@ -9,12 +9,17 @@ import hashlib
 import json
 import re
 import sys
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
+
+Code = TypeVar("Code", bytes, str)
 
 # The compiler's options; a part of the cache's key.
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
@@ -75,7 +80,7 @@ def load(text: str, name: str = "run", processor: Processor | None = None) -> Na
     if code is None and cache is None:  # LLVM leaks up to 1 MiB each time
         code = _kept_code(key, text, processor)
     if code is None:
-        code = _object_code(text, processor)
+        code = _by_a_thread(_object_code, text, processor)
         if cache is not None:
             cache.write(key, text, code)
     # JITLink keeps the sections of an object within reach of each other; for Windows' format it is incomplete.
@@ -89,10 +94,24 @@ def _object_code(text: str, processor: Processor) -> bytes:
     return bytes(machine.emit_object(module))
 
 
+def _by_a_thread(compiles: Callable[[str, Processor], Code], text: str, processor: Processor) -> Code:
+    """Return what `compiles` makes of a text in another thread: the main thread answers signals meanwhile.
+
+    After an interrupt that thread goes on to its end, for which a process waits before it ends.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which may have ended: then no executor works
+        return compiles(text, processor)
+    executor = ThreadPoolExecutor(1)
+    try:
+        return executor.submit(compiles, text, processor).result()
+    finally:
+        executor.shutdown(wait=False)
+
+
 @lru_cache(maxsize=32)
 def _kept_code(key: str, text: str, processor: Processor) -> bytes:
     """Return the object code of a text; the last ones are kept, by a key of all that decides them."""
-    return _object_code(text, processor)
+    return _by_a_thread(_object_code, text, processor)
 
 
 def optimised(text: str, processor: Processor) -> tuple[Any, Any]:
@@ -153,5 +172,9 @@ def _speed_level(text: str) -> int:
 
 def assembly(text: str) -> str:
     """Return the code that `load` makes of an LLVM module, in this machine's assembly language."""
-    module, machine = optimised(text, host())
+    return _by_a_thread(_assembly, text, host())
+
+
+def _assembly(text: str, processor: Processor) -> str:
+    module, machine = optimised(text, processor)
     return str(machine.emit_assembly(module))
