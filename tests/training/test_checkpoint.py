@@ -528,6 +528,29 @@ def test_a_checkpoint_is_written_every_so_many_steps_and_at_the_ends_of_epochs(f
     assert [(p.epoch, p.step) for p in written] == [(1, 0), (1, 5), (1, 10), (2, 0), (2, 2), (2, 7), (2, 12), (3, 0)]
 
 
+@pytest.mark.parametrize(
+    ("writing", "written"), [(0.1, [1, 2, 3, 4, 5, 6, 7, 8]), (0.5, [1, 5, 8]), (100.0, [1, 6, 8])]
+)
+def test_what_takes_long_to_write_is_written_less_often(float64_cpu, tmp_path, monkeypatch, writing, written):
+    """Seconds by a clock of the test's own; an epoch lasts 3 of them, or 20 times as long as writing."""
+    now, found = [100.0], []
+    monkeypatch.setattr("xpnet.training.checkpoint.time.monotonic", lambda: now[0])
+
+    class Clock(Callback):
+        def on_epoch_end(self, record, network):
+            now[0] += 3.0
+
+    def save(path, moment):
+        now[0] += writing
+        found.append(moment.progress.epoch)
+
+    monkeypatch.setattr("xpnet.training.checkpoint.save_checkpoint", save)
+    callbacks = [Clock(), Checkpoint(tmp_path / "c", seconds=15)]
+    network = Network([6, 3], backend=float64_cpu)
+    xpnet.train(network, labelled(20), SGD(), epochs=7, batch_size=20, callbacks=callbacks, progress=False)
+    assert found == written  # the moment after epoch 7 is the beginning of epoch 8
+
+
 def test_tensors_are_not_copied_to_be_written(tmp_path):
     class Uncopied(np.ndarray):
         def __deepcopy__(self, memo):

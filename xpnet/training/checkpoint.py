@@ -31,15 +31,17 @@ __all__ = ["Checkpoint"]
 
 FORMAT = 1
 NEEDED = {"train_loss", "steps", "seconds"}  # of a record
-EPOCH_SECONDS = 1.0  # the ends of shorter epochs share a checkpoint
+EPOCH_SECONDS = 1.0  # the ends of shorter epochs share a checkpoint,
+WRITING = 20  # and so do those of epochs shorter than that many times the last writing, of a long history, say
 
 
 class Checkpoint(Callback):
     """Keeps a file from which `train(..., resume=path)` continues exactly: to the same weights and records, bit by bit.
 
-    It is written at the beginning, every `seconds`, at the end of every epoch that lasted a second, and at the end of
-    the training; with `steps` after that many steps instead (with `accumulate`, at the end of the update) and at the
-    end of every epoch.  The previous file is replaced in one move; weights that are not finite are never written.
+    It is written at the beginning, every `seconds`, at the end of every epoch that lasted a second and 20 times as long
+    as writing took, and at the end of the training; with `steps` after that many steps instead (with `accumulate`, at
+    the end of the update) and at the end of every epoch.  The previous file is replaced in one move; weights that are
+    not finite are never written.
     """
 
     only_watches = True
@@ -54,7 +56,7 @@ class Checkpoint(Callback):
         check_target(self.path)
         remove_leftovers(self.path)
         self._n_steps, self._done, self._written, self._wait = n_steps, 0, -math.inf, self.seconds
-        self._next = self.steps
+        self._next, self._writing = self.steps, 0.0
 
     def steps_ahead(self) -> int | None:
         return None if self._next is None else self._next - self._done
@@ -65,7 +67,8 @@ class Checkpoint(Callback):
         return None
 
     def on_epoch_end(self, record: Record, network: Network) -> None:
-        self._wait = EPOCH_SECONDS if self.steps is None else 0.0
+        shared = max(EPOCH_SECONDS, min(self.seconds, WRITING * self._writing))
+        self._wait = shared if self.steps is None else 0.0
 
     def on_last_record(self, record: Record) -> None:
         self._written = -math.inf
@@ -73,9 +76,11 @@ class Checkpoint(Callback):
     def on_pause(self, moment: Callable[[], Moment]) -> None:
         if self._next is not None and self._done >= self._next:
             self._written = -math.inf
-        if time.monotonic() - self._written >= self._wait:
+        now = time.monotonic()
+        if now - self._written >= self._wait:
             save_checkpoint(self.path, moment())
             self._written = time.monotonic()
+            self._writing = self._written - now
         if self.steps is not None:
             self._next = (self._done // self.steps + 1) * self.steps
 
