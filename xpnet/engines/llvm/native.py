@@ -15,11 +15,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
-
-Code = TypeVar("Code", bytes, str)
 
 # The compiler's options; a part of the cache's key.
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
@@ -94,7 +92,7 @@ def _object_code(text: str, processor: Processor) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def _by_a_thread(compiles: Callable[[str, Processor], Code], text: str, processor: Processor) -> Code:
+def _by_a_thread(compiles: Callable[[str, Processor], Any], text: str, processor: Processor) -> Any:
     """Return what `compiles` makes of a text in another thread: the main thread answers signals meanwhile.
 
     After an interrupt that thread goes on to its end, for which a process waits before it ends.
@@ -111,7 +109,8 @@ def _by_a_thread(compiles: Callable[[str, Processor], Code], text: str, processo
 @lru_cache(maxsize=32)
 def _kept_code(key: str, text: str, processor: Processor) -> bytes:
     """Return the object code of a text; the last ones are kept, by a key of all that decides them."""
-    return _by_a_thread(_object_code, text, processor)
+    code: bytes = _by_a_thread(_object_code, text, processor)
+    return code
 
 
 def optimised(text: str, processor: Processor) -> tuple[Any, Any]:
@@ -172,7 +171,8 @@ def _speed_level(text: str) -> int:
 
 def assembly(text: str) -> str:
     """Return the code that `load` makes of an LLVM module, in this machine's assembly language."""
-    return _by_a_thread(_assembly, text, host())
+    printed: str = _by_a_thread(_assembly, text, host())
+    return printed
 
 
 def _assembly(text: str, processor: Processor) -> str:
