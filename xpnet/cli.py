@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import xpnet
@@ -20,7 +21,7 @@ from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
 from xpnet.commands.signals import Terminated
-from xpnet.commands.wording import system_message, wrapped
+from xpnet.commands.wording import plain, system_message, wrapped
 from xpnet.training.loop import TrainingDiverged
 
 EXAMPLES = (
@@ -75,7 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _drop_unwritable_stdout()
         return _fail(system_message(error), FAILURE)
-    except (ValueError, TypeError, ImportError, MemoryError, BackendUnavailable, TrainingDiverged) as error:
+    except MemoryError as error:
+        _drop_unwritable_stdout()
+        return _fail(f"too little memory is free ({error}); take fewer samples, smaller --layers or batches", FAILURE)
+    except (ValueError, TypeError, ImportError, BackendUnavailable, TrainingDiverged) as error:
         _drop_unwritable_stdout()
         return _fail(str(error) or type(error).__name__, FAILURE)
 
@@ -88,13 +92,9 @@ def _drop_unwritable_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _plain(message: str) -> str:
-    """Return a message in one line that does nothing to a terminal."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(message.split()))
-
-
 def _fail(message: str, code: int) -> int:
-    print(wrapped(f"xpnet: {_plain(message)}", sys.stderr), file=sys.stderr)
+    with suppress(OSError):  # the terminal has gone, or the disk is full: the exit code says it too
+        print(wrapped(f"xpnet: {plain(message)}", sys.stderr), file=sys.stderr, flush=True)
     return code
 
 

@@ -8,13 +8,16 @@ import itertools
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from xpnet.backend import DEVICES, check_device
-from xpnet.checks import NEAR, OutOfBounds, check_number, check_option
+from xpnet.checks import NEAR, OutOfBounds, check_number, check_option, one_line, shown
+from xpnet.commands.wording import plain, wrapped
 from xpnet.files import check_target
 
 # Common names of options, losses and metrics that have others here.
@@ -75,6 +78,8 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse as the base class does, and take the words that it leaves over."""
         args = None if args is None else self._joined(list(args))
+        for flag in (word.removesuffix("=--") for word in args or () if re.fullmatch("--[a-z0-9-]+=--", word)):
+            self.error(f"{flag} has no value but '--', which ends the options; give a value, or leave it out")
         found, rest = super().parse_known_args(args, namespace)
         stray = next((word for word in rest if word.startswith("--")), None)
         if stray is not None:
@@ -88,6 +93,17 @@ class CommandParser(argparse.ArgumentParser):
             if value in self.two_words.get(flag, ()):
                 args[place + 1 : place + 3] = [f"{value} {more}"]
         return args
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message in one plain line, and exit."""
+        super().error(plain(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help, usage or an error, in lines of the terminal; raises OSError if stdout cannot take it."""
+        file = file or sys.stderr
+        lines = [wrapped(line, file, " " * (len(line) - len(line.lstrip()) + 2)) for line in message.split("\n")]
+        with suppress(OSError) if file is sys.stderr else nullcontext():  # the exit code says it too
+            print("\n".join(lines), end="", file=file, flush=True)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a word that is none of the choices, such as an unknown command, and suggest the nearest."""
@@ -104,7 +120,7 @@ class CommandParser(argparse.ArgumentParser):
         near = [FLAGS[name]] if FLAGS.get(name) in known else [word for word in known if word.startswith(name)]
         near = near or difflib.get_close_matches(name, known, 1, NEAR)
         hint = f"did you mean --{near[0]}?" if near else f"{self.prog} --help lists them"
-        self.error(f"{flag} is none of the options of {self.prog}; {hint}")
+        self.error(f"{one_line(flag, 60)} is none of the options of {self.prog}; {hint}")
 
     def _with_word(self, found: Any, rest: list[str], args: Any) -> tuple[Any, list[str]]:
         """Take the first words of the rest for the option that they stand for."""
@@ -114,7 +130,7 @@ class CommandParser(argparse.ArgumentParser):
         words = list(itertools.takewhile(lambda word: word == "-" or not word.startswith("-"), rest))
         if words:
             if any(word == flag or word.startswith(f"{flag}=") for word in args or ()):
-                self.error(f"{rest[0]!r} stands for {flag}, which is given too; leave one of them out")
+                self.error(f"{shown(rest[0])} stands for {flag}, which is given too; leave one of them out")
             try:
                 action = next(action for action in self._actions if action.dest == self.word_for)
                 words = words if isinstance(action, Several) else words[:1]
@@ -125,7 +141,9 @@ class CommandParser(argparse.ArgumentParser):
         if self.word_needed and getattr(found, self.word_for) is None:
             self.error(f"the following arguments are required: a file, or {flag}; name the file to read")
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}; `{self.prog} --help` lists those that it has")
+            self.error(
+                f"unrecognized arguments: {one_line(' '.join(rest))}; `{self.prog} --help` lists those that it has"
+            )
         return found, rest
 
 
@@ -158,24 +176,23 @@ def checked(check: Callable[[str], _T]) -> Callable[[str], _T]:
     return convert
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:37]}...")
-
-
-def whole(at_least: int) -> Callable[[str], int]:
-    """Return a converter that takes a whole number of at least `at_least`."""
+def whole(at_least: int, at_most: int = 10**LARGEST_DIGITS - 1) -> Callable[[str], int]:
+    """Return a converter that takes a whole number of at least `at_least` and at most `at_most`."""
 
     def convert(text: str) -> int:
         if not (text.isascii() and text.isdigit()):
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number of at least {at_least}; write its digits, such as {max(at_least, 10)}"
+                f"{shown(text)} is not a whole number of at least {at_least}; "
+                f"write its digits, such as {max(at_least, 10)}"
             )
         if len(text.lstrip("0")) > LARGEST_DIGITS:
             raise argparse.ArgumentTypeError(
-                f"{_short(text)} is too large; give a whole number of at most {LARGEST_DIGITS} digits"
+                f"{shown(text)} is too large; give a whole number of at most {LARGEST_DIGITS} digits"
             )
+        if int(text) > at_most:
+            raise argparse.ArgumentTypeError(f"{int(text)} is too large; give a whole number of at most {at_most}")
         if int(text) < at_least:
-            raise argparse.ArgumentTypeError(f"{text!r} is too small; give a whole number of at least {at_least}")
+            raise argparse.ArgumentTypeError(f"{shown(text)} is too small; give a whole number of at least {at_least}")
         return int(text)
 
     return convert
@@ -188,10 +205,10 @@ def size_list(at_least: int, example: str) -> Callable[[str], list[int]]:
         parts = text.split(",")
         if any(re.fullmatch("[1-9][0-9]{10,}", part) for part in parts):
             raise argparse.ArgumentTypeError(
-                f"{_short(text)} has a size too large; write sizes of at most 10 digits as {example}"
+                f"{shown(text)} has a size too large; write sizes of at most 10 digits as {example}"
             )
         if len(parts) < at_least or not all(re.fullmatch("[1-9][0-9]{0,9}", part) for part in parts):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; write them as {example}")
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not a list of sizes; write them as {example}")
         return [int(part) for part in parts]
 
     return convert
@@ -214,7 +231,7 @@ def number(example: str, above: float = -math.inf) -> Callable[[str], float]:
             return check_number("the number", float(text), above=above, example=example)
         except ValueError:  # no number, or none such
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not a finite number{bound}; write one such as {example}"
+                f"{shown(text)} is not a finite number{bound}; write one such as {example}"
             ) from None
 
     return convert
@@ -226,7 +243,7 @@ def rates(text: str) -> list[float]:
         return [check_number("a rate", float(part), at_least=0, below=1, example="0.5") for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a rate from 0 to below 1; write one as 0.5, or several as 0.2,0.5"
+            f"{shown(text)} is not a rate from 0 to below 1; write one as 0.5, or several as 0.2,0.5"
         ) from None
 
 
@@ -257,7 +274,7 @@ def check_writable(flag: str, text: str) -> None:
     """Refuse a file that could not be written in the end, before anything is computed; raises UsageError or OSError."""
     folder = Path(text).parent
     if text == "" or Path(text).is_dir():
-        raise UsageError(f"{flag} is {text!r}, a folder; name a file")
+        raise UsageError(f"{flag} is {shown(text)}, a folder; name a file")
     check_target(text)
     if not folder.is_dir():
         raise FileNotFoundError(f"{flag} {text}: there is no folder {folder}; make it first")

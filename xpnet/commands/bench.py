@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from xpnet import plots
 from xpnet.backend import DTYPES
 from xpnet.commands.arguments import UsageError, add_device, check_writable, option, positive, size_list, whole
 from xpnet.commands.report import warnings_said
+from xpnet.commands.wording import table, width_of, wrapped
 from xpnet.engines.choice import check_engine
 from xpnet.engines.replay import Replay
 from xpnet.timing import grid
@@ -134,8 +135,9 @@ def _measure(arguments: argparse.Namespace, ax: Any) -> None:
         print(json.dumps(result, allow_nan=False), flush=True)
         return
     if not arguments.quiet:
-        print("\n".join(_table(result)))
-    print("\n".join(_crossover_lines(result)), flush=True)
+        print(_table(result))
+    for line in _crossover_lines(result):
+        print(wrapped(line, sys.stdout, "  "), flush=True)
 
 
 @contextmanager
@@ -154,17 +156,16 @@ def _progress(quiet: bool, total: int, devices: list[str]) -> Iterator[Any]:
         yield bar.update
 
 
-def _table(result: Result) -> Iterator[str]:
-    rates = f"{'samples/s':>11} {'GFLOP/s':>9} {'of limit':>8}"
-    yield f"{'batch':>7} {'width':>7}  device engine   {'step':>9}  {'quartiles':<22} {rates}"
+def _table(result: Result) -> str:
+    names = ["batch", "width", "device", "engine", "step", "quartiles", "samples/s", "GFLOP/s", "of limit"]
+    rows = [names]
     for point in result["points"]:
         low, high = point["spread"]
-        yield (
-            f"{point['batch']:>7} {point['width']:>7}  {point['device']:<6} {point['engine']:<8} "
-            f"{_time(point['seconds']):>9}  "
-            f"{_time(low) + ' to ' + _time(high):<22} {point['samples_per_second']:>11,.0f} "
-            f"{point['flops_per_second'] / 1e9:>9,.1f} {point['of_flops_limit']:>8.1%}"
-        )
+        cells = [str(point["batch"]), str(point["width"]), point["device"], point["engine"], _time(point["seconds"])]
+        cells += [f"{_time(low)} to {_time(high)}", f"{point['samples_per_second']:,.0f}"]
+        rows.append([*cells, f"{point['flops_per_second'] / 1e9:,.1f}", f"{point['of_flops_limit']:.1%}"])
+    first_out = [names.index(name) for name in ("quartiles", "engine", "of limit", "GFLOP/s", "samples/s")]
+    return table(rows, [2, 3, 5], first_out, width_of(sys.stdout))
 
 
 def _time(seconds: float) -> str:
@@ -204,8 +205,14 @@ def _compare(arguments: argparse.Namespace, ax: Any) -> None:
         return
     for letter, path, result in zip("ab", arguments.compare, (a, b), strict=True):
         engines = dict.fromkeys((grid.prepared(point), point["device"].upper()) for point in result["points"])
-        print(f"{letter}: {path}{''.join(f', {name} on the {device}' for name, device in engines if name)}")
-    print(f"{'batch':>7} {'width':>7}  {'devices':<18} {'a samples/s':>13} {'b samples/s':>13} {'b / a':>8}")
+        prepared = "".join(f", {name} on the {device}" for name, device in engines if name)
+        print(wrapped(f"{letter}: {path}{prepared}", sys.stdout, "  "))
+    print(_compared(rows), flush=True)
+
+
+def _compared(rows: Sequence[dict[str, Any]]) -> str:
+    names = ["batch", "width", "devices", "a samples/s", "b samples/s", "b / a"]
+    cells = [names]
     one_device = len({device for row in rows for device in row["devices"]}) == 1  # then it is also the best
     for row in rows:
         name = row["join"]
@@ -213,9 +220,9 @@ def _compare(arguments: argparse.Namespace, ax: Any) -> None:
             if one_device:
                 continue
             name = f"best: {row['devices'][0]}, {row['devices'][1]}"
-        rates = f"{row['a']:>13,.0f} {row['b']:>13,.0f} {row['ratio']:>8.3g}"
-        print(f"{row['batch']:>7} {row['width']:>7}  {name:<18} {rates}")
-    sys.stdout.flush()
+        rates = [f"{row['a']:,.0f}", f"{row['b']:,.0f}", f"{row['ratio']:.3g}"]
+        cells.append([str(row["batch"]), str(row["width"]), name, *rates])
+    return table(cells, [2], [names.index("a samples/s"), names.index("b samples/s")], width_of(sys.stdout))
 
 
 def _listed(sizes: list[int]) -> str:

@@ -37,6 +37,7 @@ SHOWN = {
     "cuda": "the text of a GPU's kernels",
 }
 ENDS = (784, 10)  # the sizes of a network of --hidden, as of the digits
+MOST_THREADS = 256  # that a plan is made for; more than a machine has
 BESIDE = ("command", "run", "parser", "model", "show", "threads", "device")  # what may stand beside a run
 
 
@@ -61,7 +62,10 @@ def add_parser(commands: Any) -> None:
     add_batch_size(group)
     add_accumulate(group)
     group.add_argument(
-        "--threads", type=whole(1), metavar="N", help="of the compiled step (default: as many as a run would take here)"
+        "--threads",
+        type=whole(1, MOST_THREADS),
+        metavar="N",
+        help="of the compiled step (default: as many as a run would take here)",
     )
     group = command.add_argument_group("output")
     group.add_argument(

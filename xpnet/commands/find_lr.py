@@ -20,6 +20,7 @@ from xpnet.training.lr_finder import RateSearch, find_lr
 from xpnet.training.records import json_line
 
 ROWS = 12  # of the table
+MOST_STEPS = 10**6  # whose rates and losses are kept; a hundred are enough
 
 
 def add_parser(commands: Any) -> None:
@@ -44,7 +45,9 @@ def add_parser(commands: Any) -> None:
     group.add_argument(
         "--lr-end", type=positive("10"), default=10.0, metavar="RATE", help="of the last step (default: %(default)s)"
     )
-    group.add_argument("--steps", type=whole(10), default=100, metavar="N", help="at most (default: %(default)s)")
+    group.add_argument(
+        "--steps", type=whole(10, MOST_STEPS), default=100, metavar="N", help="at most (default: %(default)s)"
+    )
     add_batch_size(group)
     group = command.add_argument_group("output")
     group.add_argument("--plot", metavar="FILE.png|FILE.svg", help="where a picture goes (extra: xpnet[plot])")

@@ -40,6 +40,7 @@ from xpnet.commands.schedule_options import add_schedule, describe_end, describe
 from xpnet.commands.split_options import add_judges, may_validate
 from xpnet.commands.table_results import measured_on
 from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
+from xpnet.commands.wording import width_of
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision
 from xpnet.network.network import Network
@@ -218,7 +219,7 @@ def _print_plan(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> 
         buffers = [{"name": item.name, "bytes": item.nbytes, "place": item.place} for item in plan]
         print(json.dumps({"plan": buffers, "sum": sum(item.nbytes for item in plan)}), flush=True)
     else:
-        print(describe_plan(plan), flush=True)
+        print(describe_plan(plan, width_of(sys.stdout)), flush=True)
 
 
 def _config(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import textwrap
+from collections.abc import Sequence
 from typing import IO
 
 _CURES = {
@@ -16,6 +17,7 @@ _CURES = {
     errno.EFBIG: "raise the limit of the size of files, or name another place",
     errno.EDQUOT: "free some space, or name another place",
 }
+LONGEST = 300  # signs of a word, such as a path
 _NO_RIGHT = "name a place that you may use"  # for all others: rights, read-only file systems, broken devices
 
 
@@ -26,6 +28,12 @@ def system_message(error: OSError) -> str:
     cause = error.strerror or os.strerror(error.errno)
     place = "" if error.filename is None else f"{error.filename}: "
     return f"{place}{cause}; {_CURES.get(error.errno, _NO_RIGHT)}"
+
+
+def plain(message: str) -> str:
+    """Return a message in one line that does nothing to a terminal; a very long word loses its middle."""
+    words = (word if len(word) <= LONGEST else f"{word[:100]}...{word[-100:]}" for word in message.split())
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(words))
 
 
 def width_of(file: IO[str]) -> int | None:
@@ -39,3 +47,19 @@ def wrapped(text: str, file: IO[str], indent: str = "") -> str:
     if width is None or len(text) <= width:
         return text
     return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def table(rows: Sequence[Sequence[str]], texts: Sequence[int], first_out: Sequence[int], width: int | None) -> str:
+    """Return rows of cells as lines with columns of equal width, two spaces between them.
+
+    texts: numbers of the columns that start at the left, as numbers do not.
+    first_out: numbers of the columns that a terminal of `width` columns loses until the lines fit, in that order.
+    """
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    kept = list(range(len(wide)))
+    for number in first_out:
+        if width is None or sum(wide[i] + 2 for i in kept) - 2 <= width:
+            break
+        kept.remove(number)
+    lines = ([f"{row[i]:<{wide[i]}}" if i in texts else f"{row[i]:>{wide[i]}}" for i in kept] for row in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)

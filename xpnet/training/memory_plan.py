@@ -76,15 +76,27 @@ def memory_plan(
     return [item for item in held if item.nbytes]
 
 
-def describe_plan(plan: list[MemoryItem]) -> str:
-    """Return the plan as a table, a line a buffer, and its sum."""
-    width = max(len(item.name) for item in plan)
-    lines = [f"{item.name:<{width}}  {_mebibytes(item.nbytes)}  {item.place:<6}  {item.note}".rstrip() for item in plan]
-    return "\n".join([*lines, f"{'sum':<{width}}  {_mebibytes(sum(item.nbytes for item in plan))}"])
+def describe_plan(plan: list[MemoryItem], width: int | None = None) -> str:
+    """Return the plan as a table, a line a buffer, and its sum.
+
+    width: columns of a terminal, where the notes, and then the places, are left out if the lines do not fit.
+    """
+    sizes = [_mebibytes(item.nbytes) for item in plan] + [_mebibytes(sum(item.nbytes for item in plan))]
+    names, digits = max(len(item.name) for item in plan), max(map(len, sizes))
+    starts = [f"{name:<{names}}  {size:>{digits}} MiB" for name, size in zip(_names(plan), sizes, strict=True)]
+    placed = [f"{start}  {item.place:<6}" for start, item in zip(starts, plan, strict=False)]
+    noted = [f"{start}  {item.note}".rstrip() for start, item in zip(placed, plan, strict=True)]
+    tables = ([*lines, starts[-1]] for lines in (noted, placed, starts[:-1]))
+    fitting = (lines for lines in tables if width is None or max(map(len, lines)) <= width)
+    return "\n".join(next(fitting, starts))
+
+
+def _names(plan: list[MemoryItem]) -> list[str]:
+    return [*(item.name for item in plan), "sum"]
 
 
 def _mebibytes(nbytes: int) -> str:
-    return f"{nbytes / 2**20:>12,.3f} MiB"
+    return f"{nbytes / 2**20:,.3f}"
 
 
 def _data(name: str, dataset: Dataset) -> list[MemoryItem]:
