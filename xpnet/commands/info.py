@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         "cpu": facts["cpu"],
         "memory": memory,
         "blas": facts["blas"],
-        "threads": f"{facts['cores']} cores, {usable_cores()} for this process; {facts['threads']}",
+        "threads": f"{_cores(facts['cores'])}, {usable_cores()} for this process; {facts['threads']}",
     }
     lines[Compiled.name] = f"{_llvmlite()}; {code_cache.describe()}"
     if facts["gpu"] is None:
@@ -61,6 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     for name, text in lines.items():
         print(wrapped(f"{name:<{INDENT - 1}} {_without_home(text)}", sys.stdout, " " * INDENT))
     return 0
+
+
+def _cores(n: int) -> str:
+    return f"{n} core{'s' * (n != 1)}"
 
 
 def _packages() -> list[str]:

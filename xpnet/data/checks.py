@@ -176,7 +176,7 @@ def check_range(name: str, base: NDArray[Any], dtype: np.dtype[Any]) -> None:
     if largest > float(np.finfo(dtype).max):
         raise ValueError(
             f"{name} holds a number of size {largest:g}, too large for {dtype}. Scale it, or compute in "
-            "float64, with dtype='float64'."
+            "float64, with dtype='float64' (--dtype float64)."
         )
 
 

@@ -189,8 +189,8 @@ def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
         n_samples = np.count_nonzero(validation.labels == missing[0])
         more = "" if missing.size == 1 else f", nor of {missing.size - 1} other classes there"
         warnings.warn(
-            f"validation has {n_samples} samples of class {missing[0]} and the data to train on have none of it{more}: "
-            "if they were sorted, shuffle them first, or take dataset.split(0.1, stratify=True)",
+            f"validation has {n_samples} sample{'s' * (n_samples != 1)} of class {missing[0]} and the data to train on "
+            f"have none of it{more}: if they were sorted, shuffle them first, or take dataset.split(0.1, stratify=True)",
             stacklevel=5,
         )
 

@@ -136,7 +136,7 @@ def describe() -> str:
     except OSError as error:
         return f"cache {folder} cannot be used: {error.strerror}"
     read_only = "" if os.access(folder, os.W_OK | os.X_OK) else ", cannot be written"
-    return f"cache {folder}: {files} files, {size / 2**20:.1f} MiB{read_only}"
+    return f"cache {folder}: {files} file{'s' * (files != 1)}, {size / 2**20:.1f} MiB{read_only}"
 
 
 def _folder() -> Path | None:
