@@ -176,7 +176,7 @@ def test_the_cpu_is_chosen_without_a_look_at_cupy(monkeypatch):
     assert backend.describe() == f"cpu (numpy {np.__version__}, float32): device is cpu"
 
 
-@pytest.mark.parametrize(("value", "reason"), [("cpu", "XPNET_DEVICE is cpu"), (" cpu ", "XPNET_DEVICE is cpu")])
+@pytest.mark.parametrize(("value", "reason"), [("cpu", "XPNET_DEVICE is cpu"), (" CPU ", "XPNET_DEVICE is cpu")])
 def test_the_environment_gives_the_default(monkeypatch, value, reason):
     monkeypatch.setenv("XPNET_DEVICE", value)
     monkeypatch.setitem(sys.modules, "cupy", cupy_like())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -18,9 +20,11 @@ from xpnet import plots
 from xpnet.cli import main
 from xpnet.commands import runs
 from xpnet.files import check_target, leftovers, parse_json, read_whole, remove_leftovers, write_atomically
+from xpnet.tables.files import open_array, read_table
 from xpnet.tables.writing import write_rows, write_table
 from xpnet.timing import grid
 from xpnet.training.callbacks import HistoryFile
+from xpnet.training.checkpoint import load_checkpoint
 
 CPU = xpnet.select_backend("cpu")
 ROWS = np.eye(2)
@@ -287,3 +291,19 @@ def test_json_is_bounded_in_depth_and_digits():
                 parse_json(text)
     with refusal(ValueError, "it has a number of 400 digits", "a number may have 40", "write it again"):
         parse_json("[" + "9" * 400 + "]")
+
+
+def test_what_the_system_forbids_is_not_called_a_damaged_file(tmp_path, monkeypatch):
+    """Libraries that read files call one that they may not open missing, or not whole."""
+    readers = {"m.safetensors": xpnet.Network.load, "c.safetensors": load_checkpoint, "X.npy": open_array}
+    readers["t.csv.gz"] = read_table
+    for name in readers:
+        (tmp_path / name).write_bytes(b"anything")
+
+    def refuse(path, *arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("xpnet.files.open", refuse, raising=False)  # a superuser's chmod would stop nobody
+    for name, read in readers.items():
+        with pytest.raises(PermissionError, match=f"Permission denied: '{re.escape(str(tmp_path / name))}'"):
+            read(tmp_path / name)

@@ -156,14 +156,14 @@ def asked_device(device: str | None) -> tuple[str, str]:
     """
     source = "device"
     if device is None:
-        device, source = os.environ.get("XPNET_DEVICE", "").strip() or "auto", "XPNET_DEVICE"
+        device, source = os.environ.get("XPNET_DEVICE", "").strip().lower() or "auto", "XPNET_DEVICE"
     return check_device(source, device), source
 
 
 def check_device(argument: str, found: object) -> str:
     """Return `found` if it is one of DEVICES, or a GPU by its number such as "cuda:1"; raises ValueError."""
     kind, _, number = str(found).partition(":")
-    if isinstance(found, str) and kind == "cuda" and number.isascii() and number.isdigit():
+    if isinstance(found, str) and kind == "cuda" and number.isascii() and number.isdigit() and len(number) < 10:
         return found
     return check_option(argument, found, DEVICES)
 

@@ -42,6 +42,12 @@ def check_regular(path: str | os.PathLike[str]) -> int:
     return found.st_size
 
 
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Raise the OSError of the system if a file cannot be opened, as libraries that read files tell it otherwise."""
+    with open(path, "rb"):
+        pass
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text from a file.
 

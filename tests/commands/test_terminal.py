@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 import sys
 
@@ -13,7 +15,7 @@ from test_grid import point, result
 
 from xpnet.cli import _parser, main
 from xpnet.commands import train
-from xpnet.commands.wording import table
+from xpnet.commands.wording import system_message, table
 from xpnet.timing import grid
 from xpnet.training.memory_plan import MemoryItem, describe_plan
 
@@ -182,3 +184,13 @@ def test_numbers_that_memory_cannot_hold_are_refused(capsys, parser):
     says(last, "argument --steps", "3000000000 is too large", "give a whole number of at most 1000000")
     last = refused(capsys, parser, "describe", "--threads", "999999999")
     says(last, "argument --threads", "999999999 is too large", "at most 256")
+
+
+def test_what_the_system_refuses_has_a_cure_of_its_own():
+    for number, cure in (
+        (errno.EMFILE, "limit of open files"),
+        (errno.ENAMETOOLONG, "shorter"),
+        (errno.ELOOP, "links"),
+    ):
+        says(system_message(OSError(number, os.strerror(number), "X.npy")), "X.npy: ", os.strerror(number), cure)
+    assert system_message(OSError(errno.EACCES, "Permission denied", "a")).endswith("; name a place that you may use")

@@ -16,6 +16,10 @@ _CURES = {
     errno.ENOSPC: "free some space, or name another place",
     errno.EFBIG: "raise the limit of the size of files, or name another place",
     errno.EDQUOT: "free some space, or name another place",
+    errno.EMFILE: "raise the limit of open files",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "its links lead to themselves; name a file",
+    errno.ENOMEM: "free some memory",
 }
 LONGEST = 300  # signs of a word, such as a path
 _NO_RIGHT = "name a place that you may use"  # for all others: rights, read-only file systems, broken devices

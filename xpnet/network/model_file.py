@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.checks import one_line, shown
-from xpnet.files import parse_json, tensor_bytes, write_atomically
+from xpnet.files import check_readable, parse_json, tensor_bytes, write_atomically
 from xpnet.network.architecture import Architecture
 from xpnet.network.inputs import InputRange
 
@@ -46,6 +46,7 @@ def load_model(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}; `Network.save` and `xpnet train` write one")
+    check_readable(path)
     try:
         with safe_open(path, framework="numpy") as file:
             architecture, inputs = _read_spec(path, file.metadata(), functions)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.checks import one_line, shown
-from xpnet.files import absolute
+from xpnet.files import absolute, check_readable
 from xpnet.tables.formats import READERS, ROWS, TABLE, Reader, check_installed, either, reader_of, suffix_of, suffixes
 from xpnet.tables.layout import tidy_names
 from xpnet.tables.sources import STDIN, source_of
@@ -209,6 +209,7 @@ def open_array(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; write one with {reader.saved_by.format('rows')}")
     check_installed(reader)
+    check_readable(path)
     save = reader.saved_by.format("X")
     try:
         array = reader.read(path)

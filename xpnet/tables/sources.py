@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from xpnet.checks import one_line, shown
-from xpnet.files import check_regular
+from xpnet.files import check_readable, check_regular
 
 STDIN = "-"
 BLOCK = 1 << 20  # bytes that are looked at in one go
@@ -91,6 +91,7 @@ def source_of(name: str) -> Source:
     if opened is None or path.is_dir():
         return Source(path)
     check_regular(path)
+    check_readable(path)
     try:
         return Source(path, opened(path))
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:

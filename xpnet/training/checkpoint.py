@@ -19,7 +19,15 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_path, check_whole, one_line, shown
-from xpnet.files import check_target, json_text, parse_json, remove_leftovers, tensor_bytes, write_atomically
+from xpnet.files import (
+    check_readable,
+    check_target,
+    json_text,
+    parse_json,
+    remove_leftovers,
+    tensor_bytes,
+    write_atomically,
+)
 from xpnet.training.callbacks import Callback
 from xpnet.training.optimizers import Snapshot
 from xpnet.training.records import Moment, Progress, Record, is_record
@@ -103,6 +111,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Moment:
             f"there is no checkpoint {path}; train with callbacks=[Checkpoint(path)], or leave resume out to start "
             "again"
         )
+    check_readable(path)
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("checkpoint")

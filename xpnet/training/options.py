@@ -186,11 +186,12 @@ def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
     trained = dataset.labels if dataset.weights is None else dataset.labels[dataset.weights > 0]
     missing = np.setdiff1d(validation.labels, trained)
     if missing.size:
-        n_samples = np.count_nonzero(validation.labels == missing[0])
+        n_samples = int(np.count_nonzero(validation.labels == missing[0]))
+        found = f"{n_samples} sample{'s' * (n_samples != 1)} of class {missing[0]}"
         more = "" if missing.size == 1 else f", nor of {missing.size - 1} other classes there"
         warnings.warn(
-            f"validation has {n_samples} sample{'s' * (n_samples != 1)} of class {missing[0]} and the data to train on "
-            f"have none of it{more}: if they were sorted, shuffle them first, or take dataset.split(0.1, stratify=True)",
+            f"validation has {found} and the data to train on have none of it{more}: if they were sorted, shuffle them "
+            "first, or take dataset.split(0.1, stratify=True)",
             stacklevel=5,
         )
 
