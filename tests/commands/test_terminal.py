@@ -14,7 +14,7 @@ from refusals import says
 from test_grid import point, result
 
 from xpnet.cli import _parser, main
-from xpnet.commands import train
+from xpnet.commands import attempt, train
 from xpnet.commands.wording import system_message, table
 from xpnet.timing import grid
 from xpnet.training.memory_plan import MemoryItem, describe_plan
@@ -63,7 +63,7 @@ def files(tmp_path, monkeypatch):
 def test_no_line_is_wider_than_the_terminal(files, on_terminal, monkeypatch, columns):
     points = [{**point(*p), "engine": "replay"} for p in LARGE]
     monkeypatch.setattr(grid, "measure", lambda *arguments, **options: {**result(), "points": points})
-    monkeypatch.setattr(train, "epochs", lambda *arguments, **options: sys.exit(7))
+    monkeypatch.setattr(attempt, "epochs", lambda *arguments, **options: sys.exit(7))
     plan = ["train", "X.npy", "--labels", "Y.npy", "--quiet", "--plan", "--out", f"run{columns}"]
     cases = [([], 2), (["--help"], 0), (["trian"], 2), (["train", "--learning-rate", "1"], 2), (["info", "--zzz"], 2)]
     cases += [(["train", "--lr", "x"], 2), (["bench"], 0), (["bench", "--compare", "a.json", "b.json"], 0), (plan, 7)]
@@ -139,7 +139,7 @@ def test_the_exit_code_stands_where_stderr_cannot_take_the_words(monkeypatch):
 
 
 def test_memory_that_is_too_small_is_told_in_the_words_of_options(files, monkeypatch, capsys):
-    def load(arguments):
+    def load(*arguments):
         raise MemoryError("Unable to allocate 22.4 GiB for an array")
 
     monkeypatch.setattr(train, "load_data", load)

@@ -86,10 +86,13 @@ class Runner:
         if epoch > 1:
             self._guard.accept()
 
-    def end(self) -> None:
-        """Copy the optimizer's state out of the engine; if no step was begun, all is as before."""
+    def end(self, failure: object, *details: object) -> None:
+        """Copy the optimizer's state out of the engine; after a failure before the first step all is as before.
+
+        failure: None, or the type of an exception, as for `__exit__`.
+        """
         self._optimizer.detach()
-        if not self._has_begun:
+        if failure is not None and not self._has_begun:
             self._guard.undo()
 
     def _order_state(self) -> Any:

@@ -114,7 +114,7 @@ def _epochs(
 
     before = 0
     with ExitStack() as ending:
-        ending.callback(runner.end)
+        ending.push(runner.end)
         held_out = options.validation
         validator = None if held_out is None else Validator(network, held_out, options.metrics, runner.engine)
         runner.look_ahead(options.is_alone, None if validator is None else validator.engine)
