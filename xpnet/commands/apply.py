@@ -16,12 +16,13 @@ from xpnet.commands.arguments import Several, UsageError, add_device, check_writ
 from xpnet.commands.data import load_again
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
-from xpnet.commands.report import metrics_text, warnings_said
+from xpnet.commands.report import metrics_text, say, warnings_said
 from xpnet.commands.table_results import measured_on, metrics_for, predictions
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
 from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
+from xpnet.tables.decisions import lines
 from xpnet.tables.files import called, each, expanded, is_table, open_rows, read_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.preprocessing import Preprocessing
@@ -115,9 +116,11 @@ def _parts(
     if arguments.input is not None and table is not None:
         frame = _raw_rows(arguments, table, config)
         with naming(called(arguments.input)):
-            return {
-                called([Path(name).name for name in each(arguments.input)]): table.dataset(frame, network.backend.dtype)
-            }
+            rows, left_out = table.target.known_in(frame)
+            for line in lines(left_out):
+                say(f"xpnet: {line}")
+            measured = table.dataset(rows, network.backend.dtype)
+        return {called([Path(name).name for name in each(arguments.input)]): measured}
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
     parts = {"validation": data.validation, "test": data.test}
     return parts if any(parts.values()) else {"training": data.training}

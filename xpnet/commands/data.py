@@ -18,13 +18,22 @@ from xpnet.commands.arguments import CommandParser, Several, UsageError, option
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
 from xpnet.commands.samples import Fitted, Samples, TableSamples
 from xpnet.commands.split_options import add_split, check_split, other_files, split_of
-from xpnet.commands.tables import OPTIONS, add_table, check_table, find_target, fit_table, naming
+from xpnet.commands.tables import (
+    OPTIONS,
+    add_table,
+    check_table,
+    find_target,
+    fit_table,
+    forced_texts,
+    kept_target,
+    naming,
+)
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import POOL_BYTES
 from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
-from xpnet.tables.decisions import Decision
+from xpnet.tables.decisions import Decision, refuse
 from xpnet.tables.files import (
     Names,
     absolute_names,
@@ -40,9 +49,10 @@ from xpnet.tables.files import (
     rows_reader,
 )
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
-from xpnet.tables.preprocessing import Preprocessing, Target
+from xpnet.tables.preprocessing import Preprocessing
 from xpnet.tables.splitting import LAST, STRATIFY, Split, held_out, kind_and_column, said_of_rows
 from xpnet.tables.table import Reading
+from xpnet.tables.target import Target
 
 SAMPLE = "mnist-sample"  # lies in the package, the others of NAMES in a folder
 NAMES = (SAMPLE, *FAMILY)
@@ -103,7 +113,9 @@ def add_data(command: CommandParser) -> None:
         help="of a file of rows: integers (n_samples,) are classes, anything else is rows of targets",
     )
     group.add_argument(
-        "--weights", metavar=example(ROWS, "W"), help="of a file of rows: a weight (n_samples,) for each"
+        "--weights",
+        metavar=f"COLUMN|{example(ROWS, 'W')}",
+        help="a weight for each row: a column of a table; of a file of rows another (n_samples,)",
     )
     group.add_argument(
         "--class-weight",
@@ -126,7 +138,7 @@ def check_data(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels {example(ROWS, 'Y')}")
     if not is_file and arguments.labels is not None:
         raise UsageError(f"--labels goes with {form}, {name} has its own labels; leave it out")
-    if not is_file and arguments.weights is not None:
+    if not is_file and not is_table(arguments.dataset) and arguments.weights is not None:
         raise UsageError(f"--weights goes with {form}, not with {name}; leave it out")
     if arguments.data_dir is not None and name not in FAMILY:
         raise UsageError(f"--data-dir goes with --dataset {' or '.join(FAMILY)}, not with {name}; leave it out")
@@ -142,7 +154,10 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
     mask = mask_of(split, samples)
     data, said = _divided(loaded, split, mask), list[Decision]()
     if isinstance(samples, TableSamples):
-        said = [*samples.decisions, *said_of_rows(split, mask, samples.labels, samples.classes)]
+        said = [*said_of_rows(split, mask, samples.labels, samples.classes)]
+        if arguments.strict and data.table is not None:
+            with naming(samples.name):
+                refuse([*data.table.decisions, *said])
     elif samples.is_large and not is_asked and mask.any():
         found, done = "it is large, and read in blocks", f"its last {mask.sum()} samples are held out"
         said = [Decision(Path(samples.name).name, found, done, "--split", False)]
@@ -173,12 +188,12 @@ def load_samples(arguments: argparse.Namespace) -> Loaded:
         "data_dir": None if data_dir is None else os.path.realpath(data_dir),
     }
     if arguments.weights is not None:
-        source["weights"] = absolute(arguments.weights)
+        source["weights"] = arguments.weights if kind == TABLE else absolute(arguments.weights)
     source |= {flag: absolute(path) for flag, path in other_files(arguments).items()}
     if kind == TABLE:
         source |= {key: getattr(arguments, key) for key in OPTIONS}
         fitted, found = partial(fit_table, arguments), partial(find_target, arguments)
-        return _read_rows(source, reading_of(arguments), (), arguments.dtype, fitted, found)
+        return _read_rows(source, reading_of(arguments), forced_texts(arguments), arguments.dtype, fitted, found)
     is_whole = arguments.split is not None and kind_and_column(arguments.split)[0] != LAST
     return _read(source, data_dir, None if arguments.split is None else is_whole)
 
@@ -213,7 +228,7 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
             table.text_columns,
             dtype,
             lambda frame, *known: kept,
-            lambda frame: (frame, kept.target, ()),
+            lambda frame: kept_target(kept, frame),
         )
     else:
         folder = named_directory(name, data_dir or data.get("data_dir")) if name in FAMILY else None
@@ -268,7 +283,7 @@ def _read_other(path: str, reading: Reading, table: Preprocessing, dtype: str) -
     other = Reading(decimal=reading.decimal, na_values=reading.na_values)
     frame = read_table(path, other, table.text_columns).frame
     with naming(path):
-        return table.dataset(frame, dtype)
+        return table.dataset(kept_target(table, frame)[0], dtype)
 
 
 def _read(source: dict[str, Any], data_dir: Path | None, is_whole: bool | None) -> Loaded:

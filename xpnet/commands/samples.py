@@ -11,8 +11,9 @@ import numpy as np
 from xpnet.commands.tables import naming
 from xpnet.data.dataset import Dataset
 from xpnet.tables.decisions import Decision
-from xpnet.tables.preprocessing import Preprocessing, Target
+from xpnet.tables.preprocessing import Preprocessing
 from xpnet.tables.splitting import Split, values_of
+from xpnet.tables.target import Target
 
 Fitted = Callable[[Any, Target, tuple[Decision, ...]], Preprocessing]
 
@@ -100,7 +101,9 @@ class TableSamples:
         """Return the rows of each mask (n,) as a Dataset, and the preprocessing, fitted on those of the first."""
         with naming(self.name):
             table = self.fitted(self.frame[masks[0]], self.target, self.decisions)
-            return [table.dataset(self.frame[mask], self.dtype) for mask in masks], table
+            first, *rest = masks
+            training = table.dataset(self.frame[first], self.dtype, is_training=True)
+            return [training, *(table.dataset(self.frame[mask], self.dtype) for mask in rest)], table
 
 
 def _indices(mask: np.ndarray) -> np.ndarray | slice:

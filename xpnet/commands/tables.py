@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+import csv
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xpnet.commands import runs
-from xpnet.commands.arguments import UsageError, option
+from xpnet.commands.arguments import Several, UsageError, option
 from xpnet.commands.reading_options import add_reading
 from xpnet.files import read_whole, write_atomically
 from xpnet.network.losses import LOSSES
-from xpnet.tables.decisions import Decision
+from xpnet.tables.columns import Category
+from xpnet.tables.decisions import Decision, lines
 from xpnet.tables.files import called, is_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
-from xpnet.tables.preprocessing import TASKS, Preprocessing, Target, fit, fit_target
+from xpnet.tables.options import IMPUTE, MEAN, MEDIAN, TASKS, ColumnOptions
+from xpnet.tables.preprocessing import Preprocessing, fit
+from xpnet.tables.stored import from_json, to_json
+from xpnet.tables.target import Target, fit_target, with_target
 
-OPTIONS = ("target", "task", "drop", "impute")
+COLUMNS = {
+    "drop": "leave these columns out",
+    "keep": "take these columns though they look like identifiers or free text",
+    "categorical": "take these columns as categories, also numbers",
+    "numeric": "take these columns as numbers; what is none is missing",
+    "date": "take these columns as dates or times",
+}
+OPTIONS = ("target", "task", *COLUMNS, "impute", "strict")
 
 
 def add_table(group: argparse._ActionsContainer) -> None:
@@ -33,19 +44,35 @@ def add_table(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--task", type=option("task", TASKS), metavar="NAME", help=f"{', '.join(TASKS)} (default: what the target is)"
     )
-    add_drop(group)
+    for flag, does in COLUMNS.items():
+        group.add_argument(
+            f"--{flag}",
+            type=str,
+            action=Several,
+            metavar="COLUMN[,COLUMN...]",
+            help=f"of a table: {does}; may be repeated",
+        )
     add_reading(group)
     group.add_argument(
         "--impute",
-        type=option("impute", ("mean",)),
-        metavar="mean",
-        help="fill in missing features by their mean over the training rows (default: they are refused)",
+        type=option("impute", IMPUTE),
+        metavar="NAME",
+        help=f"of a table: what stands for a missing value: the {MEDIAN}, with a feature that says so, or the {MEAN}, "
+        f"without (default: {MEDIAN})",
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        default=None,
+        help="of a table: refuse what would be changed or left out without having been asked for",
     )
 
 
 def add_drop(group: argparse._ActionsContainer) -> None:
     """Add --drop."""
-    group.add_argument("--drop", type=str, metavar="COLUMN[,COLUMN...]", help="of a table: leave these columns out")
+    group.add_argument(
+        "--drop", type=str, action=Several, metavar="COLUMN[,COLUMN...]", help="of a table: leave these columns out"
+    )
 
 
 def check_table(arguments: argparse.Namespace) -> None:
@@ -61,19 +88,32 @@ def check_table(arguments: argparse.Namespace) -> None:
         return
     if arguments.target is None:
         raise UsageError(f"{name} is a table and needs its target: add --target COLUMN")
-    for flag in ("labels", "weights"):
-        if getattr(arguments, flag) is not None:
-            raise UsageError(
-                f"--{flag} goes with --dataset {example(ROWS, 'X')}, and the table {name} has its columns; leave it out"
-            )
+    if arguments.labels is not None:
+        raise UsageError(
+            f"--labels goes with --dataset {example(ROWS, 'X')}, and the table {name} has its columns; leave it out"
+        )
+
+
+def column_options(arguments: argparse.Namespace, frame: Any) -> ColumnOptions:
+    """Return what is asked of the columns of a table.
+
+    The targets of a regression are standardised where the loss takes any number and the output can be any.
+    """
+    takes_any = arguments.loss is None or LOSSES[arguments.loss]().targets == "numbers"
+    return ColumnOptions(
+        **{flag: tuple(column_names(frame, getattr(arguments, flag))) for flag in COLUMNS},
+        task=arguments.task,
+        impute=arguments.impute or MEDIAN,
+        scale_target=takes_any and arguments.output == "identity",
+        weights=arguments.weights,
+    )
 
 
 def find_target(arguments: argparse.Namespace, frame: Any) -> tuple[Any, Target, tuple[Decision, ...]]:
     """Return the rows that have the target that the options name, what it is, and what was left out."""
     names = column_names(frame, arguments.target)
-    if not set(names) <= set(frame.columns):
-        fit(frame, names)  # says which is missing
-    return frame, fit_target(frame, names, arguments.task, False), ()
+    rows, left_out = with_target(frame, names, arguments.task)
+    return rows, fit_target(rows, names, ColumnOptions(task=arguments.task)), left_out
 
 
 def fit_table(
@@ -81,32 +121,41 @@ def fit_table(
 ) -> Preprocessing:
     """Learn the preprocessing that the options describe from the training rows.
 
-    target, decisions: as `find_target` returns them.
-
-    The targets of a regression are standardised where the loss takes any number and the output can be any.
+    target, decisions: as `find_target` returns them, the decisions with those of reading. A resumed run keeps its own.
     """
-    takes_any = arguments.loss is None or LOSSES[arguments.loss]().targets == "numbers"
-    made = fit(
-        frame,
-        column_names(frame, arguments.target),
-        column_names(frame, arguments.drop),
-        impute=arguments.impute is not None,
-        task=arguments.task,
-        scale_target=takes_any and arguments.output == "identity",
-    )
-    return replace(made, target=target) if target.classes else made
+    if (kept := kept_for(arguments, frame)) is not None:
+        return kept
+    return fit(frame, target, column_options(arguments, frame), decisions)
 
 
-def column_names(frame: Any, text: str | None) -> list[str]:
-    """Return the names in a list with commas, or one name that contains commas."""
-    if text is None:
-        return []
-    return [text] if text in frame.columns else [*dict.fromkeys(part.strip() for part in text.split(","))]
+def kept_target(table: Preprocessing, frame: Any) -> tuple[Any, Target, tuple[Decision, ...]]:
+    """Return what `find_target` returns, by a preprocessing that was kept."""
+    rows, left_out = table.target.known_in(frame)
+    return rows, table.target, left_out
 
 
-def without(frame: Any, text: str | None, path: str) -> Any:
+def forced_texts(arguments: argparse.Namespace) -> list[str]:
+    """Return the names, whole and in parts, of columns that are asked for as categories, to be read as text."""
+    given = arguments.categorical or ()
+    given = [given] if isinstance(given, str) else given
+    return [*given, *(part.strip() for text in given for part in text.split(","))]
+
+
+def column_names(frame: Any, given: str | Iterable[str] | None) -> list[str]:
+    """Return the names of columns in what was given: each a name, or a list with commas.
+
+    A name with a comma stands alone, or in double quotes in a list.
+    """
+    found = dict[str, None]()
+    for text in [given] if isinstance(given, str) else given or ():
+        parts = [text] if text in frame.columns else next(csv.reader([text], skipinitialspace=True), [])
+        found.update(dict.fromkeys(part.strip() for part in parts))
+    return [name for name in found if name]
+
+
+def without(frame: Any, given: str | Sequence[str] | None, path: str) -> Any:
     """Return the table without the columns that --drop names."""
-    names = column_names(frame, text)
+    names = column_names(frame, given)
     unknown = [name for name in names if name not in frame.columns]
     if unknown:
         raise UsageError(f"--drop names the column {unknown[0]!r}, which {path} does not have; leave it out")
@@ -124,18 +173,25 @@ def naming(path: str) -> Iterator[None]:
 
 def keep_preprocessing(run: Path, table: Preprocessing | None) -> None:
     """Write the preprocessing into a run's directory."""
-    if table is not None:
-        write_atomically(runs.inside(run, runs.TABLE), (table.to_json() + "\n").encode())
+    if table is not None and not (run / runs.TABLE).is_file():
+        write_atomically(runs.inside(run, runs.TABLE), (to_json(table) + "\n").encode())
 
 
-def check_preprocessing(run: Path, table: Preprocessing | None) -> None:
-    """Refuse to continue a run that keeps another preprocessing."""
-    path = run / runs.TABLE
-    if table is not None and path.exists() and read_preprocessing(run) != table:
+def kept_for(arguments: argparse.Namespace, frame: Any) -> Preprocessing | None:
+    """Return the preprocessing that a resumed run has kept, None for a new run.
+
+    Raises ValueError if it is not of these training rows.
+    """
+    resumed = getattr(arguments, "resume", None)
+    if resumed is None or not (path := Path(resumed) / runs.TABLE).is_file():
+        return None
+    table = read_preprocessing(Path(resumed))
+    if not table.is_of(frame):
         raise ValueError(
-            f"{path} is not what the table gives now, which has changed since {run} began; restore the "
+            f"{path} is not what the table gives now, which has changed since {resumed} began; restore the "
             "table, or train again without --resume"
         )
+    return table
 
 
 def read_preprocessing(run: Path) -> Preprocessing:
@@ -144,7 +200,7 @@ def read_preprocessing(run: Path) -> Preprocessing:
     if not path.is_file():
         raise FileNotFoundError(f"{run} was trained on a table and has no {runs.TABLE}; train again, or restore it")
     try:
-        return Preprocessing.from_json(read_whole(path).decode())
+        return from_json(read_whole(path).decode())
     except ValueError as error:
         raise ValueError(f"{path}: {error}; train again, or restore it") from None
 
@@ -168,10 +224,9 @@ def describe(table: Preprocessing) -> Iterator[str]:
     else:
         shown = ", ".join(map(str, target.classes[:10])) + (", ..." if len(target.classes) > 10 else "")
         yield f"task: {target.task}, {names} is {shown}"
-    n_categories = sum(column.n_features > 1 or hasattr(column, "categories") for column in table.columns)
+    n_categories = sum(isinstance(column, Category) for column in table.columns)
     yield (
         f"{len(table.columns)} columns, {len(table.columns) - n_categories} numeric and {n_categories} of "
         f"categories, give {table.n_features} features"
     )
-    if table.constant_columns:
-        yield f"constant in the training rows, so without effect: {', '.join(table.constant_columns)}"
+    yield from lines(table.decisions)

@@ -40,7 +40,7 @@ from xpnet.commands.resume import add_resume, open_run, take_rate
 from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
 from xpnet.commands.split_options import add_judges, may_validate
 from xpnet.commands.table_results import measured_on
-from xpnet.commands.tables import check_preprocessing, describe, keep_preprocessing
+from xpnet.commands.tables import describe, keep_preprocessing
 from xpnet.commands.wording import width_of
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision
@@ -155,8 +155,6 @@ def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -
     check_compatible(network, data.training, called(arguments.dataset))
     check_engine(arguments.engine, network.backend.device)
     check_precision(arguments.precision, arguments.engine, network.backend)
-    if arguments.resume is not None:
-        check_preprocessing(Path(arguments.resume), data.table)
     judge = data.validation if data.test is None else data.test
     if arguments.metrics and judge is None:
         raise UsageError("--metrics are measured on samples held out, and there are none; give some with --validation")

@@ -22,6 +22,7 @@ class Decision:
     done: what is done, such as "filled in by the median 3.5, with an indicator".
     option: what overrules it, such as "--drop age"; "" where nothing does.
     is_change: whether `--strict` refuses it; False for a mere choice, such as the task of a target.
+    detail: what holds for this column alone, such as how many values; columns may share all else.
     """
 
     column: str
@@ -29,13 +30,19 @@ class Decision:
     done: str
     option: str = ""
     is_change: bool = True
+    detail: str = ""
+
+    @property
+    def called(self) -> str:
+        """The column with its detail."""
+        return " ".join(filter(None, (self.column, self.detail and f"({self.detail})")))
 
 
 def lines(decisions: Iterable[Decision]) -> Iterator[str]:
     """Yield a line for each decision; columns that share one share the line, the first LISTED of them by name."""
     columns: dict[tuple[str, str, str], list[str]] = {}
     for decision in decisions:
-        columns.setdefault((decision.found, decision.done, decision.option), []).append(decision.column)
+        columns.setdefault((decision.found, decision.done, decision.option), []).append(decision.called)
     for (found, done, option), names in columns.items():
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         called = ", ".join(name for name in names[:LISTED] if name) + more
