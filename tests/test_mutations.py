@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mutations import mutated
+from tables.learning import learn
 
 import xpnet
 from xpnet import plots
@@ -23,7 +24,7 @@ from xpnet.commands.config_file import apply_config
 from xpnet.commands.data import load_again
 from xpnet.datasets.idx import read_idx
 from xpnet.tables.files import open_rows, read_table
-from xpnet.tables.preprocessing import Preprocessing, fit
+from xpnet.tables.stored import from_json, to_json
 from xpnet.timing import grid
 from xpnet.training.records import read_history
 
@@ -82,12 +83,13 @@ def _history(path):
 
 
 def _preprocessing(path):
-    Preprocessing.from_json(path.read_text(encoding="utf-8")).dataset(FRAME)
+    from_json(path.read_text(encoding="utf-8")).dataset(FRAME, is_training=True)
 
 
 def _table(path):
     frame = read_table(path, text_columns=["b"]).frame
-    fit(frame, ["y"], impute=True).dataset(frame)
+    table = learn(frame)
+    table.dataset(table.target.known_in(frame)[0], is_training=True)
 
 
 def _rows(path):
@@ -131,7 +133,7 @@ def whole(tmp_path_factory):
     record = {"train_loss": 2.5, "val_loss": 1.5, "val_accuracy": 0.5, "steps": 3, "seconds": 0.25, "engine": "replay"}
     lines = [json.dumps({"epoch": epoch, **record}) + "\n" for epoch in range(4)]
     (folder / "history.jsonl").write_text("".join(lines), encoding="utf-8")
-    (folder / "table.json").write_text(fit(FRAME, ["y"]).to_json(), encoding="utf-8")
+    (folder / "table.json").write_text(to_json(learn(FRAME)), encoding="utf-8")
     FRAME.to_csv(folder / "t.csv", index=False)
     FRAME.to_parquet(folder / "t.parquet", index=False)
     np.save(folder / "X.npy", np.ascontiguousarray(X.T))

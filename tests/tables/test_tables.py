@@ -263,15 +263,18 @@ SPOILED = [
         (lambda found, change=change: json.dumps(found | change(found)), part)
         for change, part in [
             (lambda found: {"format": 3}, "its format is 3; it must be 2 or 1"),
-            (lambda found: {"columns": []}, "names of its columns are missing or not text; each must be a text"),
+            (lambda found: {"columns": []}, "names of its columns are missing, give at least one"),
             (lambda found: {"columns": found["columns"] * 2}, "have the same name, give each its own name"),
-            (lambda found: {"columns": [NUMERIC | {"mean": "1"}]}, NO_NUMBERS),
-            (lambda found: {"columns": [NUMERIC | {"fill": None}]}, NO_NUMBERS),
+            (lambda found: {"columns": [NUMERIC | {"mean": "1"}]}, "mean of it is '1'; it must be float"),
+            (lambda found: {"columns": [NUMERIC | {"fill": None}]}, "fill of it is None; it must be float"),
             (lambda found: {"columns": [NUMERIC | {"deviation": -1.0}]}, NO_NUMBERS),
-            (lambda found: {"columns": [NUMERIC | {"deviation": float("nan")}]}, NO_NUMBERS),
+            (lambda found: {"columns": [NUMERIC | {"deviation": float("nan")}]}, "deviation of it is nan"),
             (lambda found: {"columns": [NUMERIC | {"kind": "list"}]}, "KeyError"),
             (lambda found: {"columns": [CATEGORY | {"categories": ["a"], "frequencies": []}]}, NO_NUMBERS),
-            (lambda found: {"columns": [CATEGORY | {"categories": [1], "frequencies": [1.0]}]}, NO_NUMBERS),
+            (
+                lambda found: {"columns": [CATEGORY | {"categories": [1], "frequencies": [1.0]}]},
+                "it must be tuple[str, ...]",
+            ),
             (lambda found: {"columns": [DATE | {"parts": ["hour"], "means": [1], "deviations": [0]}]}, NO_NUMBERS),
             (lambda found: {"columns": [DATE | {"parts": ["era"], "means": [1], "deviations": [1]}]}, NO_NUMBERS),
             (
@@ -280,11 +283,14 @@ SPOILED = [
             ),
             (
                 lambda found: {"target": found["target"] | {"deviations": [0.0]}},
-                "its target is not finite or not above 0; it must be a finite mean",
+                "its target is not above 0; it must be a deviation above 0",
             ),
-            (lambda found: {"target": found["target"] | {"names": []}}, "missing or not text"),
+            (lambda found: {"target": found["target"] | {"names": []}}, "names of its columns are missing"),
             (lambda found: {"impute": "mode"}, "impute is 'mode'"),
-            (lambda found: {"decisions": [{"column": 1, "found": "", "done": ""}]}, "its decisions are no texts, give"),
+            (
+                lambda found: {"decisions": [{"column": 1, "found": "", "done": ""}]},
+                "column of it is 1; it must be str",
+            ),
         ]
     ),
 ]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from xpnet.checks import check_option, one_line, shown
 from xpnet.files import parse_json
-from xpnet.tables.cells import NumberStyle
+from xpnet.tables.cells import LONGEST, NumberStyle
 from xpnet.tables.columns import Category, Numeric
 from xpnet.tables.dates import PARTS, Date
 from xpnet.tables.decisions import Decision
@@ -23,6 +24,19 @@ from xpnet.tables.target import Target
 
 FORMAT = 2
 _KINDS = {"numeric": Numeric, "category": Category, "date": Date}
+# How the annotations of fields are held against values.
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: type(value) is int and abs(value) < 2**63,
+    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value),
+    "Any": lambda value: isinstance(value, (str, int, float)),
+    "NumberStyle": is_dataclass,
+    "Decision": is_dataclass,
+    "Encoding": is_dataclass,
+    "Target": is_dataclass,
+}
 
 
 def to_json(table: Preprocessing) -> str:
@@ -93,12 +107,26 @@ def _column_of(found: dict[str, Any]) -> Encoding:
     return made
 
 
+def _check_types(made: Any) -> None:
+    """Refuse a dataclass with a field of another type than its annotation, in the dataclasses within it too."""
+    for field in fields(made):
+        value, kind = getattr(made, field.name), str(field.type)
+        items = value if isinstance(value, tuple) else (value,)
+        for item in items:
+            if is_dataclass(item):
+                _check_types(item)
+        is_right = _TYPES.get(kind.removeprefix("tuple[").removesuffix(", ...]"), lambda item: True)
+        if kind.startswith("tuple") != isinstance(value, tuple) or not all(map(is_right, items)):
+            raise ValueError(f"{field.name} of it is {shown(value)}; it must be {kind}")
+
+
 def _check(made: Preprocessing) -> None:
     """Refuse what `to_json` could not have written."""
+    _check_types(made)
     target, names = made.target, [column.name for column in made.columns]
     every = [*names, *target.names, *made.dropped]
-    if not names or not target.names or not all(isinstance(name, str) for name in every):
-        raise ValueError("the names of its columns are missing or not text; each must be a text")
+    if not names or not target.names:
+        raise ValueError("the names of its columns are missing, give at least one feature and one target")
     if len(set(every)) != len(every):
         raise ValueError("two of its columns have the same name, give each its own name")
     check_option("task", target.task, TASKS)
@@ -113,31 +141,17 @@ def _check(made: Preprocessing) -> None:
                 f"its column {shown(column.name)} has impossible numbers; it must have a finite mean and a "
                 "deviation of at least 0, or a finite frequency for each text"
             )
-    if not all(map(_is_number, target.means)) or not all(
-        _is_number(value) and value > 0 for value in target.deviations
-    ):
-        raise ValueError(
-            "the scale of its target is not finite or not above 0; it must be a finite mean and a deviation above 0"
-        )
-    if not all(isinstance(label, (str, int, float)) for label in target.classes):
-        raise ValueError("its classes are neither texts nor numbers, give one of these for each")
+    if not all(value > 0 for value in target.deviations):
+        raise ValueError("the scale of its target is not above 0; it must be a deviation above 0")
     if made.impute is not None:
         check_option("impute", made.impute, IMPUTE)
-    texts = [value for each in (*made.decisions, *target.decisions) for value in asdict(each).values()]
-    if not all(isinstance(text, (str, bool)) for text in texts):
-        raise ValueError("its decisions are no texts, give a text for each part")
 
 
 def _is_right(column: Encoding) -> bool:
+    """Whether the numbers of a column fit each other."""
     if isinstance(column, Numeric):
-        return all(map(_is_number, (column.mean, column.deviation, column.fill))) and column.deviation >= 0
+        return column.deviation >= 0 and column.style.decimal in (".", ",") and len(column.style.unit) <= LONGEST
     if isinstance(column, Category):
-        right = len(column.categories) == len(column.frequencies) > 0 and all(map(_is_number, column.frequencies))
-        return right and all(isinstance(category, str) for category in column.categories)
+        return len(column.categories) == len(column.frequencies) > 0
     right = len(column.parts) == len(column.means) == len(column.deviations) and set(column.parts) <= set(PARTS)
-    right = right and all(map(_is_number, (*column.means, *column.deviations, column.fill, column.origin)))
-    return right and all(value > 0 for value in column.deviations) and isinstance(column.format, str)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return right and all(value > 0 for value in column.deviations)
