@@ -228,8 +228,9 @@ def test_rows_are_read_one_by_one_only_where_they_may_be_short(read, monkeypatch
     read(b'a,b\n"1",2\n,4\n')
     read(b"a,b,c\n1,2,\n1,,\n,4,NA\n")
     read(b"a;b;c\n1;2;\n")
-    assert seen == []
     read(b'a,b\n"1",\n"x, y",4\n')
+    assert seen == []
+    read(b"a,b\n1,\n2\n")
     assert seen == [2]
 
 

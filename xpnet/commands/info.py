@@ -18,7 +18,7 @@ from xpnet.engines.llvm import code_cache
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.timing import machine
 
-PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "pooch", "matplotlib", "scikit-learn")
+PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "openpyxl", "pooch", "matplotlib", "scikit-learn")
 INDENT = 10
 
 

@@ -6,13 +6,13 @@ import argparse
 from dataclasses import asdict, replace
 from typing import Any
 
-from xpnet.checks import check_option, shown
-from xpnet.commands.arguments import Several, UsageError, checked, option
+from xpnet.checks import shown
+from xpnet.commands.arguments import Several, UsageError, checked
 from xpnet.tables.table import Reading
 
 OPTIONS = ("separator", "decimal", "encoding", "na_values")
 # What a shell does not pass on easily, by names.
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": " "}
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "blank": " "}
 KEPT = "reading"  # in the data section of a run's config.json
 
 
@@ -22,11 +22,11 @@ def add_reading(group: argparse._ActionsContainer) -> None:
         "--separator",
         type=checked(_separator),
         metavar="SIGN",
-        help=f"of a table as text: the sign between fields, or {', '.join(SEPARATORS)} (default: found out)",
+        help="of a table as text: the sign between fields, or comma, semicolon, tab, bar, blank (default: found out)",
     )
     group.add_argument(
         "--decimal",
-        type=option("decimal", (".", ",")),
+        type=checked(_decimal),
         metavar="SIGN",
         help="of a table as text: the sign before decimal places, . or a comma (default: found out)",
     )
@@ -94,21 +94,16 @@ def from_kept(data: dict[str, Any]) -> Reading:
 
 
 def _separator(text: str) -> str:
-    sign = SEPARATORS.get(text.lower(), "\t" if text == "\\t" else text)
-    if ((len(sign) == 1 and sign.isprintable()) or sign == "\t") and not (sign.isalnum() or sign in "\"'.-+_"):
-        return sign
-    raise ValueError(
-        f"the separator is {shown(text)}; it must be one sign, no letter, digit, quote or part of a number; "
-        f"write one such as ';', or {' or '.join(SEPARATORS)}"
-    )
+    sign = SEPARATORS.get(text.lower(), text)
+    Reading(separator=sign)  # refuses what is none
+    return sign
+
+
+def _decimal(text: str) -> str:
+    Reading(decimal=text)
+    return text
 
 
 def _encoding(text: str) -> str:
-    import codecs
-
-    try:
-        codecs.lookup(text)
-        b"".decode(text)
-    except (LookupError, ValueError):
-        return check_option("encoding", text, ("utf-8", "utf-16", "cp1252", "latin-1", "cp1250", "cp1251", "mac-roman"))
+    Reading(encoding=text)
     return text

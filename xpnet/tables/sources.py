@@ -74,10 +74,6 @@ class Source:
             while block := file.read(BLOCK):
                 yield block
 
-    def count(self, sign: bytes) -> int:
-        """Return how often one byte occurs."""
-        return sum(block.count(sign) for block in self.blocks())
-
 
 def source_of(name: str) -> Source:
     """Return the source of a file by its name; the content of stdin and of compressed files is read.

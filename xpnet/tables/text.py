@@ -11,7 +11,8 @@ from typing import Any
 
 from xpnet.checks import one_line
 from xpnet.tables.decisions import Decision
-from xpnet.tables.layout import BLANK, Layout, fields_of, find_layout, refuse_control, text_source
+from xpnet.tables.layout import BLANK, Layout, fields_of, find_layout, text_source
+from xpnet.tables.scanning import count_separators, outer_blanks
 from xpnet.tables.sources import Source
 from xpnet.tables.table import Reading, Table
 
@@ -48,10 +49,10 @@ def _not_decoded(source: Source, encoding: str, error: UnicodeDecodeError) -> st
 
 def _read(source: Source, reading: Reading, text_columns: Iterable[str]) -> Table:
     layout = find_layout(source, reading)
-    _refuse_zeros(source)
+    begins, has_outer_blanks = outer_blanks(source, layout.reading.separator or ",")
     texts = set(text_columns) & set(layout.names)
     try:
-        frame = _parsed(source, layout, texts)
+        frame = _parsed(source, layout, begins, texts)
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
@@ -62,16 +63,12 @@ def _read(source: Source, reading: Reading, text_columns: Iterable[str]) -> Tabl
         ) from None
     if not _has_whole_rows(source, layout, frame):
         _check_rows(source, layout)
-    for place, name in enumerate(layout.names):
-        column = frame.iloc[:, place]
-        if column.dtype.kind == "O" or column.dtype == "str":
-            stripped = _stripped(column, layout.reading, name in texts)
-            if stripped is not column:
-                frame.isetitem(place, stripped)
+    if has_outer_blanks:
+        _strip(frame, layout, texts)
     return Table(frame, layout.reading, layout.decisions)
 
 
-def _parsed(source: Source, layout: Layout, texts: set[str]) -> Any:
+def _parsed(source: Source, layout: Layout, begins_with_blanks: bool, texts: set[str]) -> Any:
     """Return the frame that pandas makes of the rows; raises ValueError where rows are longer than the header."""
     import pandas
 
@@ -79,6 +76,7 @@ def _parsed(source: Source, layout: Layout, texts: set[str]) -> Any:
         "names": list(layout.names),
         "sep": r"\s+" if layout.reading.separator == BLANK else layout.reading.separator,
         "dtype": dict.fromkeys(texts, str),
+        "skipinitialspace": begins_with_blanks,  # takes a third longer
     }
 
     def read(low_memory: bool) -> Any:
@@ -101,27 +99,28 @@ def _parsed(source: Source, layout: Layout, texts: set[str]) -> Any:
 
 
 def _options(reading: Reading) -> dict[str, Any]:
-    return {
-        "header": None,
-        "index_col": False,
-        "skipinitialspace": True,
-        "decimal": reading.decimal or ".",
-        "na_values": list(reading.na_values),
-    }
+    return {"header": None, "index_col": False, "decimal": reading.decimal or ".", "na_values": list(reading.na_values)}
+
+
+def _strip(frame: Any, layout: Layout, texts: set[str]) -> None:
+    """Take the blanks at both ends of all texts away."""
+    for place, dtype in enumerate(frame.dtypes):
+        if dtype.kind == "O" or dtype == "str":
+            column = frame.iloc[:, place]
+            stripped = _stripped(column, layout.reading, column.name in texts)
+            if stripped is not column:
+                frame.isetitem(place, stripped)
 
 
 def _stripped(column: Any, reading: Reading, is_text: bool) -> Any:
     """Return a column without the blanks at both ends of its texts, read by pandas once more if there are any."""
     import pandas
 
-    present = column.dropna()
-    if not all(isinstance(text, str) for text in present[:1]):
+    if all(text == text.strip() for text in column.unique() if isinstance(text, str)):
         return column
-    stripped = present.str.strip()
-    if bool((stripped == present).all()):
-        return column
+    stripped = column.fillna("").str.strip()
     fields = io.StringIO()
-    csv.writer(fields).writerows([text] for text in stripped.reindex(column.index).fillna(""))
+    csv.writer(fields).writerows([text] for text in stripped)
     fields.seek(0)
     read = pandas.read_csv(
         fields, names=[column.name], dtype=str if is_text else None, skip_blank_lines=False, **_options(reading)
@@ -130,27 +129,14 @@ def _stripped(column: Any, reading: Reading, is_text: bool) -> Any:
 
 
 def _has_whole_rows(source: Source, layout: Layout, frame: Any) -> bool:
-    """Whether no row is short, as far as can be told without reading the fields one by one.
+    """Whether no row is short, as far as separators tell.
 
     pandas fills a short row with missing values, so that its last one is missing.
     """
     if len(frame) == 0 or not frame.iloc[:, -1].isna().any():
         return True
-    separator = layout.reading.separator
-    if separator == BLANK or separator is None:
-        return False
-    n_needed = len(frame) * (layout.n_fields - 1) + layout.n_header - 1
-    return source.count(b'"') == 0 and source.count(separator.encode()) == n_needed
-
-
-def _refuse_zeros(source: Source) -> None:
-    """Refuse NUL, at which pandas would end a field."""
-    n_lines = 0
-    for block in source.blocks():
-        place = block.find(0)
-        if place >= 0:
-            refuse_control(source, n_lines + block.count(b"\n", 0, place) + 1, "\0")
-        n_lines += block.count(b"\n")
+    separator, n_needed = layout.reading.separator or ",", len(frame) * (layout.n_fields - 1) + layout.n_header - 1
+    return separator != BLANK and count_separators(source, separator) == n_needed
 
 
 def _check_rows(source: Source, layout: Layout) -> None:
