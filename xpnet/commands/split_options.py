@@ -130,7 +130,7 @@ def count_of(arguments: argparse.Namespace, name: str, n: int) -> int:
     if text is not None and is_table(text):
         return 0
     if text is None:
-        count = VALIDATION.get(arguments.dataset, usual_count(n))
+        count = VALIDATION.get(called(arguments.dataset), usual_count(n))
         text = str(count)
     else:
         wanted = float(text)

@@ -99,7 +99,7 @@ def source_of(name: str) -> Source:
 def _stdin() -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise ValueError(
-            "stdin is a terminal; a table must come out of another command; write: cat T.csv | xpnet ... -"
+            "stdin is a terminal; a table must come out of another command; write: cat T.csv | xpnet train -"
         )
     return sys.stdin.buffer.read()
 
