@@ -107,7 +107,7 @@ def words(*argv):
         (words("train", "--target-score", "-1", "--monitor", "val_loss"), "-1", "val_loss is at least 0", "above it"),
         (words("train", "--out", "/proc/x"), "/proc/x: No such file", "folder", "name another place"),
         (rows(FLOATS, "--loss", "poisson"), "has -1", "at least 0", "use loss='squared_error'"),
-        (rows(FLOATS, "--loss", "sigmoid_cross_entropy"), "has -1 to 1.69", "0 to 1", "loss='squared_error'"),
+        (rows(FLOATS, "--loss", "sigmoid_cross_entropy"), "has -1 to 2", "0 to 1", "loss='squared_error'"),
         (rows(FLOATS > 0), "Y.npy holds bool", "whole numbers for classes", "Y.astype(np.int64)"),
         (rows(np.full(40, -1)), "label -1", "whole numbers from 0", "save targets"),
         (rows(FLOATS * 1e300), "too large for float32", "Scale it", "dtype='float64'"),
