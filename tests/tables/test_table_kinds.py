@@ -11,8 +11,8 @@ from refusals import refusal
 from sklearn.preprocessing import StandardScaler
 from tables.learning import learn, said
 
-from xpnet.tables import cells, dates, layout
-from xpnet.tables.kinds import names_rows, words_of
+from xpnet.tables import cells, date_formats, dates, layout
+from xpnet.tables.names import names_rows, words_of
 
 N = 60
 COUNT = np.arange(N)
@@ -418,7 +418,7 @@ def test_columns_that_are_named_as_dates():
     ],
 )
 def test_formats_of_dates(text, formats):
-    assert dates.formats_of(text) == formats
+    assert date_formats.formats_of(text) == formats
 
 
 def test_options_about_columns_that_do_not_fit():

@@ -5,7 +5,6 @@ The rules stand here in the order in which they are tried. What was not asked fo
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,10 @@ from xpnet.checks import shown
 from xpnet.tables import cells, dates
 from xpnet.tables.cells import NumberStyle
 from xpnet.tables.columns import Category, Numeric, categories_of
+from xpnet.tables.date_formats import ISO
 from xpnet.tables.dates import Date
 from xpnet.tables.decisions import Decision
+from xpnet.tables.names import DATED, TIMES, is_nameless, names_rows, words_of
 from xpnet.tables.notes import example
 from xpnet.tables.options import MEAN, ColumnOptions
 
@@ -26,17 +27,6 @@ MAX_CLASSES = 1000
 FEWEST, LEAST, ROWS_A_CATEGORY, TINY = 2, 5, 50, 20
 COVERED = 0.1  # the share of rows that categories must have between them, else they are free text
 ROWS_TO_JUDGE = 5  # fewer do not show whether values are all different or rise by chance
-# Words of which an identifier's name consists, or in which it ends; and words that say that a rising number is time.
-_IDENTIFIERS = {
-    *("id", "ids", "index", "idx", "rowname", "rownames", "rowid", "rownumber", "row", "no", "nr", "num", "number"),
-    *("key", "uuid", "guid", "obs", "observation", "case", "caseid", "serial", "seq", "lfdnr", "unnamed"),
-}
-_ENDINGS = {"id", "ids", "idx", "index", "no", "nr", "num", "number", "key", "uuid", "guid"}
-_TIMES = {
-    *("year", "years", "yr", "month", "week", "day", "days", "date", "datum", "time", "t", "quarter", "hour", "age"),
-    *("period", "timestamp", "jahr", "zeit", "decade", "season"),
-}
-_DATED = {"date", "day", "datum", "timestamp", "time", "dt", "when", "ymd"}
 LEFT_OUT = "left out"
 Encoding = Numeric | Category | Date
 
@@ -81,22 +71,6 @@ def left_out(
     return Understood(None, (Decision(name, found, LEFT_OUT, option, detail=detail),), identifies)
 
 
-def is_nameless(name: str) -> bool:
-    """Whether a column has no name in its file."""
-    return not name.strip() or re.fullmatch(r"Unnamed: \d+", name) is not None
-
-
-def words_of(name: str) -> list[str]:
-    """Return the words of a name such as customer_id, CustomerID or "customer no.", in small letters."""
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-
-
-def names_rows(name: str) -> bool:
-    """Whether a column is named like an identifier."""
-    words = words_of(name)
-    return bool(words) and (words[-1] in _ENDINGS or _IDENTIFIERS.issuperset(words) or "".join(words) in _IDENTIFIERS)
-
-
 def _numbers(column: Any, place: int, options: ColumnOptions, kept: bool) -> Understood:
     """Return what a column of numbers is taken for."""
     name = str(column.name)
@@ -104,7 +78,7 @@ def _numbers(column: Any, place: int, options: ColumnOptions, kept: bool) -> Und
     present = values[np.isfinite(values)]
     said = list[Decision]()
     if not kept and len(present) and _is_whole(present) and column.dtype.kind != "b":
-        if not _DATED.isdisjoint(words_of(name)) and (found := _whole_dates(column, present, options)) is not None:
+        if not DATED.isdisjoint(words_of(name)) and (found := _whole_dates(column, present, options)) is not None:
             return found
         if (found := _running(name, column, values, place)) is not None:
             return found
@@ -158,7 +132,7 @@ def _running(name: str, column: Any, values: np.ndarray, place: int) -> Understo
         return None
     if names_rows(name) and len(np.unique(values)) == len(values):
         return left_out(name, "a number of its own for each row, named like an identifier", identifies=True)
-    is_first = place == 0 and _TIMES.isdisjoint(words_of(name))
+    is_first = place == 0 and TIMES.isdisjoint(words_of(name))
     if is_first and _is_running(column, values):
         return left_out(name, "whole numbers that rise from row to row in the first column", identifies=True)
     return None
@@ -279,7 +253,7 @@ def _asked_format(column: Any) -> tuple[str, str]:
     if kind == cells.TEXT:
         codes, texts = cells.different(column)
         found = dates.read_dates(texts, cells.counts_of(codes, len(texts)), is_forced=True)
-        return (dates.ISO, "") if found is None else (found.format, found.other)
+        return (ISO, "") if found is None else (found.format, found.other)
     if kind != cells.NUMBER:
         return dates.TYPED, ""
     values = cells.numbers(column)[0]
@@ -317,7 +291,7 @@ def _dated(
         return left_out(name, "one value only", "")
     said = list[Decision]()
     if not is_asked:
-        called = f"as {form}" if form not in (dates.TYPED, dates.ISO) else ""
+        called = f"as {form}" if form not in (dates.TYPED, ISO) else ""
         doubt = f", which could be {other} too" if other else ""
         done = f"taken as {', '.join(fitted.parts)}"
         said.append(Decision(name, "dates or times", done, "--categorical COLUMN", detail=called + doubt))

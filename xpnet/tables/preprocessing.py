@@ -23,7 +23,8 @@ from xpnet.checks import shown
 from xpnet.tables.columns import Category, Numeric, listed
 from xpnet.tables.dates import Date
 from xpnet.tables.decisions import Decision, lines
-from xpnet.tables.kinds import Encoding, Understood, is_nameless, understand
+from xpnet.tables.kinds import Encoding, Understood, understand
+from xpnet.tables.names import is_nameless
 from xpnet.tables.notes import GAPS, example
 from xpnet.tables.options import MEAN, MEDIAN, ColumnOptions, check_columns
 from xpnet.tables.plain import encode_plain, plain_numbers
