@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xpnet.tables.options import ColumnOptions
 from xpnet.tables.preprocessing import fit
-from xpnet.tables.target import fit_target, with_target
+from xpnet.tables.tasks import fit_target, with_target
 
 
 def learn(frame, target="y", training=None, **options):

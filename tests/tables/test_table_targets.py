@@ -9,7 +9,7 @@ from refusals import refusal
 from tables.learning import learn, said
 
 from xpnet.tables.options import ColumnOptions
-from xpnet.tables.target import fit_target, is_count, with_target
+from xpnet.tables.tasks import fit_target, is_count, with_target
 
 N = 60
 Z = np.random.default_rng(1).normal(size=N)

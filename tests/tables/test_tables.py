@@ -102,6 +102,7 @@ def test_gaps_are_medians_with_an_indicator_and_a_category_of_their_own(holes):
 def test_gaps_become_the_means_of_the_features_where_that_is_asked_for(holes):
     table = learn(holes, "price", training=40, impute="mean")
     expected = sklearn_features(holes[:40], holes, "mean")
+    refuse(table.decisions)  # is no change: it was asked for
     np.testing.assert_allclose(table.transform(holes).T, expected, rtol=1e-6, atol=1e-6)
 
 

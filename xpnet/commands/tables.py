@@ -21,7 +21,8 @@ from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.options import IMPUTE, MEAN, MEDIAN, TASKS, ColumnOptions
 from xpnet.tables.preprocessing import Preprocessing, fit
 from xpnet.tables.stored import from_json, to_json
-from xpnet.tables.target import Target, fit_target, with_target
+from xpnet.tables.target import Target
+from xpnet.tables.tasks import fit_target, with_target
 
 COLUMNS = {
     "drop": "leave these columns out",
@@ -103,7 +104,7 @@ def column_options(arguments: argparse.Namespace, frame: Any) -> ColumnOptions:
     return ColumnOptions(
         **{flag: tuple(column_names(frame, getattr(arguments, flag))) for flag in COLUMNS},
         task=arguments.task,
-        impute=arguments.impute or MEDIAN,
+        impute=arguments.impute,
         scale_target=takes_any and arguments.output == "identity",
         weights=arguments.weights,
     )

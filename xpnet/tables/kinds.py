@@ -102,7 +102,7 @@ def _numeric(
     missing = np.isnan(values)
     if (missing | infinite).all():
         return left_out(name, "no value in any row", "")
-    fitted = encoding.of_values(values, options.impute)
+    fitted = encoding.of_values(values, options.filler)
     if not np.isfinite([fitted.mean, fitted.deviation]).all():
         return left_out(name, "numbers too far apart for a mean and a deviation", "")
     if fitted.is_constant and not fitted.has_indicator:
@@ -121,8 +121,8 @@ def _numeric(
         said.append(Decision(name, "infinite numbers", "taken as missing", "", detail=example(column, infinite)))
     gaps = int(missing.sum()) - (0 if odd is None else int(odd.sum()))
     if gaps:
-        done = f"filled in by the {options.impute}" + ", with a feature that says so" * fitted.has_indicator
-        said.append(Decision(name, "missing values", done, "--drop COLUMN", detail=str(gaps)))
+        done = f"filled in by the {options.filler}" + ", with a feature that says so" * fitted.has_indicator
+        said.append(_gaps(name, "missing values", done, gaps, options))
     return Understood(fitted, tuple(said))
 
 
@@ -229,7 +229,7 @@ def _categories(
     counts = cells.counts_of(codes, len(texts))
     least = 1 if is_free or len(codes) < TINY else min(LEAST, max(FEWEST, len(codes) // ROWS_A_CATEGORY))
     n_missing = int((codes < 0).sum())
-    encoding = Category(name, has_missing=n_missing > 0 and options.impute != MEAN, is_text=is_text)
+    encoding = Category(name, has_missing=n_missing > 0 and options.filler != MEAN, is_text=is_text)
     made = categories_of(encoding, codes, texts, least, MAX_CLASSES if is_asked else MAX_CATEGORIES)
     n_covered = int(counts[counts >= max(FEWEST, least)].sum())
     if not is_asked and not kept and n_covered < COVERED * n_present:
@@ -243,7 +243,7 @@ def _categories(
         said.append(Decision(name, why, "taken together as other", "--drop COLUMN", detail=f"{n} of {len(texts)}"))
     if n_missing:
         done = "a category of their own" if made.has_missing else "filled in by the mean of all categories"
-        said.append(Decision(name, "missing categories", done, "--drop COLUMN", detail=str(n_missing)))
+        said.append(_gaps(name, "missing categories", done, n_missing, options))
     return Understood(made, tuple(said))
 
 
@@ -283,7 +283,7 @@ def _dated(
     form, other: their format, and another that fits.  when, odd: as `dates.moments` returns them.
     """
     name = str(column.name)
-    fitted = Date(name, form).of_moments(when, options.impute)
+    fitted = Date(name, form).of_moments(when, options.filler)
     n_missing = int(np.isnat(when).sum())
     if n_missing == len(column):
         return left_out(name, "no date in any row", "")
@@ -303,8 +303,13 @@ def _dated(
         )
     if n_missing > odd.sum():
         done = "filled in by the middle date" + ", with a feature that says so" * fitted.has_indicator
-        said.append(Decision(name, "missing dates", done, "--drop COLUMN", detail=str(n_missing - int(odd.sum()))))
+        said.append(_gaps(name, "missing dates", done, n_missing - int(odd.sum()), options))
     return Understood(fitted, tuple(said))
+
+
+def _gaps(name: str, found: str, done: str, n: int, options: ColumnOptions) -> Decision:
+    """Return what is done with missing values, which is no change where it was asked for."""
+    return Decision(name, found, done, "--drop COLUMN", options.impute is None, str(n))
 
 
 def _first(column: Any) -> str:

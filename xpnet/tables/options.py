@@ -20,7 +20,8 @@ class ColumnOptions:
     drop: columns to leave out.  keep: columns to take though they look like identifiers or free text.
     categorical, numeric, date: columns to take as such, whatever they look like.
     task: one of TASKS, None to infer it from the target.
-    impute: what stands for a missing value: MEDIAN, with a feature that says so, or MEAN, of each feature, without.
+    impute: what stands for a missing value: MEDIAN, with a feature that says so, or MEAN, of each feature, without;
+    None: MEDIAN, and said to be a change.
     scale_target: standardise the targets of a regression.  weights: the column with a weight for each row.
     """
 
@@ -30,15 +31,21 @@ class ColumnOptions:
     numeric: tuple[str, ...] = ()
     date: tuple[str, ...] = ()
     task: str | None = None
-    impute: str = MEDIAN
+    impute: str | None = None
     scale_target: bool = True
     weights: str | None = None
+
+    @property
+    def filler(self) -> str:
+        """What stands for a missing value, MEDIAN or MEAN."""
+        return self.impute or MEDIAN
 
     def check(self, frame: Any, target: Sequence[str]) -> None:
         """Refuse names that the table does not have, and those that are asked for two things; raises ValueError."""
         if self.task is not None:
             check_option("task", self.task, TASKS)
-        check_option("impute", self.impute, IMPUTE)
+        if self.impute is not None:
+            check_option("impute", self.impute, IMPUTE)
         uses = {
             "the target": target,
             "--drop": self.drop,

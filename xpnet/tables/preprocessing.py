@@ -177,7 +177,7 @@ def fit(
         tuple(each.encoding for _, each in found if each.encoding is not None),
         goal,
         (*options.drop, *(name for name, each in found if each.encoding is None)),
-        options.impute,
+        options.filler,
         options.weights,
         (*decisions, *target.decisions, *(decision for _, each in found for decision in each.decisions)),
     )
