@@ -83,13 +83,13 @@ def _history(path):
 
 
 def _preprocessing(path):
-    from_json(path.read_text(encoding="utf-8")).dataset(FRAME, is_training=True)
+    from_json(path.read_text(encoding="utf-8")).dataset(FRAME, noted=[])
 
 
 def _table(path):
     frame = read_table(path, text_columns=["b"]).frame
     table = learn(frame)
-    table.dataset(table.target.known_in(frame)[0], is_training=True)
+    table.dataset(table.target.known_in(frame)[0], noted=[])
 
 
 def _rows(path):

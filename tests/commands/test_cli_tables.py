@@ -207,6 +207,18 @@ def test_missing_values_are_imputed_where_they_were_in_training(table, capsys):
     assert len(pd.read_csv("p.csv").dropna()) == N
 
 
+def test_what_only_the_rows_held_out_have_is_said_and_not_allowed_if_strict(table, capsys):
+    frame = table[["size", "colour", "price"]].astype({"colour": object})
+    frame.loc[N - 1, "colour"], frame.loc[N - 2, "size"] = "purple", None
+    frame.to_csv("t.csv", index=False)
+    argv = ["train", "t.csv", "--target", "price", "--epochs", "1", "--split", "last", "--out", "run"]
+    refused(capsys, [*argv, "--strict"], "'colour' has values that are none of the categories", "'size' has missing")
+    assert main(argv) == 0
+    err = capsys.readouterr().err
+    assert "colour (1, 'purple' in row 400): values that are none of the categories known" in err
+    assert "size (1, in row 399): missing values: no training row has any" in err and "UserWarning" not in err
+
+
 def test_what_training_says_of_a_table(table, capsys):
     frame = table[["size", "colour", "price"]].assign(same=7)
     frame.to_csv("t.csv", index=False)

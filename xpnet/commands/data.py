@@ -154,7 +154,7 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
     mask = mask_of(split, samples)
     data, said = _divided(loaded, split, mask), list[Decision]()
     if isinstance(samples, TableSamples):
-        said = [*said_of_rows(split, mask, samples.labels, samples.classes)]
+        said = [*said_of_rows(split, mask, samples.labels, samples.classes), *data.said]
         if arguments.strict and data.table is not None:
             with naming(samples.name):
                 refuse([*data.table.decisions, *said])
@@ -271,19 +271,25 @@ def _divided(loaded: Loaded, split: Split, mask: np.ndarray) -> Data:
     """Hold out the samples of a mask, and read the files that are to validate and to test."""
     samples, source = loaded.samples, loaded.source
     files = {key: source[key] for key in ("validation", "test") if source.get(key) is not None}
-    (training, *rest), table = samples.cut([~mask, mask] if mask.any() else [~mask])
+    (training, *rest), table, noted = samples.cut([~mask, mask] if mask.any() else [~mask])
     parts = {"validation": rest[0] if rest else None, "test": loaded.test}
     if isinstance(samples, TableSamples) and table is not None:
-        parts |= {key: _read_other(path, from_kept(source), table, samples.dtype) for key, path in files.items()}
-    return Data(training, parts["validation"], parts["test"], source, split, table, loaded.labels_dtype)
+        for key, path in files.items():
+            parts[key] = _read_other(path, from_kept(source), table, samples.dtype, noted)
+    return Data(training, parts["validation"], parts["test"], source, split, table, loaded.labels_dtype, tuple(noted))
 
 
-def _read_other(path: str, reading: Reading, table: Preprocessing, dtype: str) -> Dataset:
-    """Read the rows of another file as those of the training were.  reading: of these."""
+def _read_other(path: str, reading: Reading, table: Preprocessing, dtype: str, noted: list[Decision]) -> Dataset:
+    """Read the rows of another file as those of the training were.
+
+    reading: of these.  noted: takes what is done with the others.
+    """
     other = Reading(decimal=reading.decimal, na_values=reading.na_values)
     frame = read_table(path, other, table.text_columns).frame
     with naming(path):
-        return table.dataset(kept_target(table, frame)[0], dtype)
+        rows, _, left_out = kept_target(table, frame)
+        noted += left_out
+        return table.dataset(rows, dtype, noted)
 
 
 def _read(source: dict[str, Any], data_dir: Path | None, is_whole: bool | None) -> Loaded:

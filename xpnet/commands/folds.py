@@ -117,6 +117,6 @@ def _data_of_folds(arguments: argparse.Namespace, loaded: Loaded) -> Iterator[Da
         training, validation = np.zeros((2, samples.n), bool)
         training[rest[~chosen]], validation[rest[chosen]] = True, True
         masks_of_fold = [training, fold, validation] if validation.any() else [training, fold]
-        (trained_on, test, *more), table = samples.cut(masks_of_fold)
+        (trained_on, test, *more), table, _ = samples.cut(masks_of_fold)
         data = Data(trained_on, more[0] if more else None, test, loaded.source, inner, table, loaded.labels_dtype)
         yield weighed(arguments, data)

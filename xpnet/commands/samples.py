@@ -50,9 +50,9 @@ class Samples:
         """Return the values of a split's column; there are no columns."""
         return None
 
-    def cut(self, masks: Sequence[np.ndarray]) -> tuple[list[Dataset], Preprocessing | None]:
+    def cut(self, masks: Sequence[np.ndarray]) -> tuple[list[Dataset], Preprocessing | None, list[Decision]]:
         """Return the samples of each mask (n,) as a Dataset; those of a range stay where they are."""
-        return [self.dataset if mask.all() else self.dataset.subset(_indices(mask)) for mask in masks], None
+        return [self.dataset if mask.all() else self.dataset.subset(_indices(mask)) for mask in masks], None, []
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,15 @@ class TableSamples:
         with naming(self.name):
             return values_of(split, self.frame)
 
-    def cut(self, masks: Sequence[np.ndarray]) -> tuple[list[Dataset], Preprocessing | None]:
-        """Return the rows of each mask (n,) as a Dataset, and the preprocessing, fitted on those of the first."""
+    def cut(self, masks: Sequence[np.ndarray]) -> tuple[list[Dataset], Preprocessing | None, list[Decision]]:
+        """Return the rows of each mask (n,) as a Dataset, and the preprocessing, fitted on those of the first.
+
+        Also what is done with the rows of the other masks, since the first have nothing like it.
+        """
         with naming(self.name):
-            table = self.fitted(self.frame[masks[0]], self.target, self.decisions)
-            first, *rest = masks
-            training = table.dataset(self.frame[first], self.dtype, is_training=True)
-            return [training, *(table.dataset(self.frame[mask], self.dtype) for mask in rest)], table
+            table, noted = self.fitted(self.frame[masks[0]], self.target, self.decisions), list[Decision]()
+            training = table.dataset(self.frame[masks[0]], self.dtype, [])
+            return [training, *(table.dataset(self.frame[mask], self.dtype, noted) for mask in masks[1:])], table, noted
 
 
 def _indices(mask: np.ndarray) -> np.ndarray | slice:

@@ -75,11 +75,7 @@ class Preprocessing:
         number. Raises ValueError if columns are missing.
         """
         X, noted = self.encode(frame, dtype)
-        said = list(lines(noted))
-        for line in said[:MOST_SAID]:
-            warnings.warn(line, UserWarning, stacklevel=2)
-        if len(said) > MOST_SAID:
-            warnings.warn(f"and {len(said) - MOST_SAID} more such columns", UserWarning, stacklevel=2)
+        _warn(noted)
         return X
 
     def encode(self, frame: Any, dtype: Any = np.float32) -> tuple[np.ndarray, list[Decision]]:
@@ -105,16 +101,20 @@ class Preprocessing:
             noted.append(Decision("", found, "ignored"))
         return base.T, noted
 
-    def dataset(self, frame: Any, dtype: Any = np.float32, *, is_training: bool = False) -> Dataset:
+    def dataset(self, frame: Any, dtype: Any = np.float32, noted: list[Decision] | None = None) -> Dataset:
         """Return raw rows with their targets, and weights if there are any, as a Dataset.
 
-        is_training: whether these are the rows that it was fitted on, of which nothing is new.
+        noted: takes what `transform` would warn of.
         Raises ValueError for missing columns, a missing target or unknown class, and weights that are none.
         """
         from xpnet.data.dataset import Dataset  # on use: predicting from a table needs none
 
         check_columns(frame, [*(column.name for column in self.columns), *self.target.names])
-        X, target = self.encode(frame, dtype)[0] if is_training else self.transform(frame, dtype), self.target
+        (X, found), target = self.encode(frame, dtype), self.target
+        if noted is None:
+            _warn(found)
+        else:
+            noted += found
         weights = self.weights_of(frame)
         if target.task == "regression":
             return Dataset(X, np.ascontiguousarray(target.standardised(frame).T, dtype).T, weights)
@@ -217,6 +217,15 @@ def _check_left(found: list[tuple[str, Understood]], target: Target, options: Co
         f"no column is left to learn from beside the target {names} ({why}); give other columns, or keep one with "
         "--keep COLUMN"
     )
+
+
+def _warn(noted: list[Decision]) -> None:
+    """Warn of what was done with rows, a line for each kind and column, MOST_SAID at most."""
+    said = list(lines(noted))
+    for line in said[:MOST_SAID]:
+        warnings.warn(line, UserWarning, stacklevel=3)
+    if len(said) > MOST_SAID:
+        warnings.warn(f"and {len(said) - MOST_SAID} more such columns", UserWarning, stacklevel=3)
 
 
 def _refuse(noted: list[Decision]) -> None:
