@@ -516,3 +516,63 @@ def test_a_preprocessing_of_another_model(trained, table, capsys):
         "5 and 3",
         "train again, or restore them",
     )
+
+
+# Options about columns
+
+
+COLUMNS = {"a": range(60), "b, c": [i * 1.5 for i in range(60)], "d": [1, 2, 3] * 20, "e": ["x", "y", "z"] * 20}
+
+
+@pytest.mark.parametrize(
+    ("options", "toml", "features"),
+    [
+        (["--drop", "a", "--drop", "b, c"], None, ["d", "e"]),
+        (["--drop", "a,d"], None, ["b, c", "e"]),
+        (["--drop", '"b, c",d', "--keep", "a"], None, ["a", "e"]),
+        ([], 'drop = ["a", "b, c"]', ["d", "e"]),
+        ([], 'drop = "a,d"', ["b, c", "e"]),
+        (["--drop", "d"], 'drop = ["a", "b, c"]\nkeep = ["a"]', ["a", "b, c", "e"]),  # the command line wins
+    ],
+)
+def test_names_of_columns_in_options(options, toml, features):
+    frame = pd.DataFrame(COLUMNS | {"y": np.random.default_rng(0).normal(size=60)})
+    frame.to_csv("t.csv", index=False)
+    if toml is not None:
+        Path("o.toml").write_text(toml, encoding="utf-8")
+        options = [*options, "--config", "o.toml"]
+    argv = ["train", "t.csv", "--target", "y", "--epochs", "1", "--quiet"]
+    assert main([*argv, *options, "--out", "run"]) == 0
+    table = json.loads(Path("run/table.json").read_text(encoding="utf-8"))
+    assert [column["name"] for column in table["columns"]] == features
+    assert main(["train", "--config", "run/config.json", "--quiet", "--out", "again"]) == 0
+    assert Path("again/table.json").read_text(encoding="utf-8") == Path("run/table.json").read_text(encoding="utf-8")
+
+
+def test_categories_that_are_asked_for_keep_their_leading_zeros(capsys):
+    frame = pd.DataFrame({"zip": ["01", "02", "10"] * 20, "y": np.random.default_rng(0).normal(size=60)})
+    frame.to_csv("t.csv", index=False)
+    argv = ["train", "t.csv", "--target", "y", "--epochs", "1", "--categorical", "zip", "--quiet", "--out", "run"]
+    assert main(argv) == 0
+    table = json.loads(Path("run/table.json").read_text(encoding="utf-8"))
+    assert table["columns"][0]["categories"] == ["01", "02", "10"]
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    assert "none of the categories" not in capsys.readouterr().err
+    refused(capsys, [*argv[:-1], "other", "--date", "zip"], "t.csv", "'zip' is named both for --date and for --categ")
+
+
+def test_weights_of_a_table_count_in_measures(table, capsys):
+    frame = table[["size", "garden", "price"]].assign(weight=np.arange(N) % 2)
+    frame.to_csv("t.csv", index=False)
+    argv = ["train", "t.csv", "--target", "price", "--epochs", "2", "--quiet", "--weights", "weight", "--out", "run"]
+    assert main([*argv, "--split", "last", "--dtype", "float64"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run", "t.csv", "--json"]) == 0
+    assert main(["evaluate", "run", "--json"]) == 0
+    whole, held_out = json_lines(capsys.readouterr().out)
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    errors = abs(pd.read_csv("p.csv")["price"] - frame["price"])
+    deviation = frame["price"][:-N_VALIDATION].std(ddof=0)
+    for measured, part in ((whole, slice(None)), (held_out, slice(-N_VALIDATION, None))):
+        loss = np.average(errors[part] ** 2, weights=frame["weight"][part]) / deviation**2 / 2
+        assert measured["loss"] == pytest.approx(loss, rel=1e-6)

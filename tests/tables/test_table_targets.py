@@ -91,6 +91,15 @@ def test_counts_are_told_from_codes_of_classes(values, is_one):
     assert other.target.task != table.target.task and other.decisions == ()
 
 
+def test_many_whole_numbers_of_which_some_are_rare_are_no_classes():
+    """Years at school, say, whose frequencies have two humps."""
+    values = np.repeat(np.arange(1, 13), [3, 9, 20, 30, 25, 20, 15, 60, 30, 25, 40, 10])
+    table = learn(framed(np.random.default_rng(3).permutation(values)))
+    assert table.target.task == "regression"
+    assert said(table)[0][2] == "taken as numbers, a regression, as some are rare"
+    assert learn(framed(values % 10)).target.task == "multiclass"
+
+
 def test_rows_without_target_are_left_out_and_counted():
     frame = framed([None, "?", np.inf, *range(57)])
     rows, decisions = with_target(frame, ["y"])

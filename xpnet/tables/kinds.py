@@ -25,7 +25,7 @@ MAX_CATEGORIES = 100  # of a feature; with --categorical as many as of a target
 MAX_CLASSES = 1000
 # Rows that a category needs: one in 50, but 2 to 5, or 1 in a table of fewer than 20 rows.
 FEWEST, LEAST, ROWS_A_CATEGORY, TINY = 2, 5, 50, 20
-COVERED = 0.1  # the share of rows that categories must have between them, else they are free text
+COVERED = 0.2  # the share of rows that categories must have between them, else they are free text
 ROWS_TO_JUDGE = 5  # fewer do not show whether values are all different or rise by chance
 LEFT_OUT = "left out"
 Encoding = Numeric | Category | Date

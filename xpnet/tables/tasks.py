@@ -16,7 +16,8 @@ from xpnet.tables.options import TASKS, ColumnOptions, check_columns
 from xpnet.tables.target import ANOTHER, Target, constant_message, rows_with
 
 LARGEST = 2**53  # whole numbers up to here are told apart in float64
-FEW = 20  # whole numbers with at most this many different values are classes
+FEW, MANY = 20, 10  # different whole numbers up to which they are classes; of more than MANY none may be rare
+RARE = 0.1  # of the rows of the largest class
 ROWS_A_CLASS = 5  # that whole numbers need on average to be classes, where there are more than three
 COUNTS_FROM = {0: 5, 1: 8}  # lowest value of a count: different values from which on it is one, if they thin out
 
@@ -111,6 +112,9 @@ def _inferred(column: Any, values: np.ndarray) -> tuple[str, list[Decision]]:
     found = f"whole numbers of {n} different values, {different[0]:.0f} to {different[-1]:.0f}"
     if is_count(different, counts):
         done = "taken as counts, a regression, as the larger ones are rarer"
+        return "regression", [Decision(name, found, done, "--task multiclass", False)]
+    if n > MANY and counts.min() < RARE * counts.max():
+        done = "taken as numbers, a regression, as some are rare"
         return "regression", [Decision(name, found, done, "--task multiclass", False)]
     return "multiclass", [Decision(name, found, "taken as classes", "--task regression", False)]
 
