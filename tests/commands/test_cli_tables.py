@@ -313,6 +313,8 @@ def test_classes_of_digits_and_categories_of_digits_stay_text(table):
         (["--drop", "a"], ["--drop goes with a table"]),
         (["--impute", "mean"], ["--impute goes with a table"]),
         (["--task", "binary"], ["--task goes with a table"]),
+        (["--weights", "w"], ["--weights goes with --dataset X.npy", "not with mnist-sample", "leave it out"]),
+        (["--strict"], ["--strict goes with a table"]),
         (
             ["t.csv", "--target", "y", "--labels", "Y.npy"],
             ["--labels goes with --dataset X.npy", "the table t.csv has its columns", "leave it out"],

@@ -336,7 +336,12 @@ def test_files_of_format_1_are_as_strict_as_they_were():
         with refusal(ValueError, part, "this run of before does not take", "correct these rows, or train again"):
             table.transform(rows.assign(**change))
     spoilt = json.dumps(FORMAT_1 | {"impute": "mean"})
-    with refusal(ValueError, "no preprocessing of this version", "impute is neither true nor false, give one of these"):
+    with refusal(
+        ValueError,
+        "no preprocessing of this version",
+        "impute is neither true nor false, give one of these",
+        "fit it again",
+    ):
         stored.from_json(spoilt)
 
 
