@@ -247,3 +247,13 @@ def test_as_pandas_reads_it(read):
     pd.testing.assert_frame_equal(
         read(content).frame.reset_index(drop=True), pd.read_csv(io.BytesIO(content)), check_exact=True
     )
+
+
+def test_none_is_a_category_and_missing_among_numbers(tmp_path):
+    path = tmp_path / "T.csv"
+    path.write_text("improved,n,both\nNone,1,None\nSome,None,a\nMarked,2.5,\n")
+    frame = read_table(path).frame
+    assert frame["improved"].tolist() == ["None", "Some", "Marked"]
+    assert frame["n"].dtype == float and frame["n"].fillna(-1).tolist() == [1, -1, 2.5]
+    assert frame["both"].isna().tolist() == [False, False, True]
+    assert read_table(path, Reading(na_values=("None",))).frame["improved"].isna().tolist() == [True, False, False]

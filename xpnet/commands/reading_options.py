@@ -9,6 +9,7 @@ from typing import Any
 from xpnet.checks import shown
 from xpnet.commands.arguments import Several, UsageError, checked
 from xpnet.tables.table import Reading
+from xpnet.tables.text import NONE
 
 OPTIONS = ("separator", "decimal", "encoding", "na_values")
 # What a shell does not pass on easily, by names.
@@ -41,7 +42,7 @@ def add_reading(group: argparse._ActionsContainer) -> None:
         type=lambda text: [part.strip() for part in text.split(",")],
         action=Several,
         metavar="TEXT[,TEXT...]",
-        help="of a table: what stands for a missing value too, beside an empty field, NA, NaN, None, null and the like",
+        help="of a table: what stands for a missing value too, beside an empty field, NA, NaN, null and the like",
     )
 
 
@@ -75,8 +76,10 @@ def to_kept(reading: Reading) -> dict[str, Any]:
 
 
 def from_kept(data: dict[str, Any]) -> Reading:
-    """Return the reading of a run by the data section of its config.json; runs of older versions have none."""
-    found = data.get(KEPT, {})
+    """Return the reading of a run by the data section of its config.json."""
+    if KEPT not in data:  # a run of an older version, for which None was missing
+        return Reading(na_values=(NONE,))
+    found = data[KEPT]
     names = [*Reading.__dataclass_fields__]
     if not isinstance(found, dict) or not set(found) <= set(names):
         raise ValueError(

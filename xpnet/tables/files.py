@@ -2,7 +2,7 @@
 
 A table as text is found out: separator, decimal sign and encoding. Its first line holds the names of the columns; a
 field with a separator or a line break stands in double quotes. A missing value is empty, or a word that pandas reads as
-one, such as NA, NaN, None and null. Blanks at both ends of a name or a value do not count, in any format.
+one, such as NA, NaN and null. Blanks at both ends of a name or a value do not count, in any format.
 """
 
 from __future__ import annotations

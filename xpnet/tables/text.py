@@ -16,6 +16,12 @@ from xpnet.tables.scanning import count_separators, outer_blanks
 from xpnet.tables.sources import Source
 from xpnet.tables.table import Reading, Table
 
+# What pandas takes for missing, but for "None", which often is a category: no medicine, no garage.
+MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"),
+)
+NONE = "None"  # missing among numbers
 OTHER_ENCODING = "cp1252"  # of Windows in the west, and of what is called Latin-1
 
 
@@ -65,6 +71,7 @@ def _read(source: Source, reading: Reading, text_columns: Iterable[str]) -> Tabl
         _check_rows(source, layout)
     if has_outer_blanks:
         _strip(frame, layout, texts)
+    _read_numbers_beside_none(frame, texts)
     return Table(frame, layout.reading, layout.decisions)
 
 
@@ -99,7 +106,22 @@ def _parsed(source: Source, layout: Layout, begins_with_blanks: bool, texts: set
 
 
 def _options(reading: Reading) -> dict[str, Any]:
-    return {"header": None, "index_col": False, "decimal": reading.decimal or ".", "na_values": list(reading.na_values)}
+    missing = {"na_values": [*MISSING, *reading.na_values], "keep_default_na": False}
+    return {"header": None, "index_col": False, "decimal": reading.decimal or ".", **missing}
+
+
+def _read_numbers_beside_none(frame: Any, texts: set[str]) -> None:
+    """Make numbers of the columns that hold nothing but numbers and None."""
+    import pandas
+
+    for place, dtype in enumerate(frame.dtypes):
+        column = frame.iloc[:, place]
+        if column.name in texts or not (dtype.kind == "O" or dtype == "str"):
+            continue
+        others = column[(column != NONE) & column.notna()]
+        values = pandas.to_numeric(others, errors="coerce") if (column == NONE).any() else None
+        if values is not None and values.notna().all():
+            frame.isetitem(place, values.reindex(column.index))
 
 
 def _strip(frame: Any, layout: Layout, texts: set[str]) -> None:
