@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from refusals import says
 
+from xpnet.cli import main
 from xpnet.commands import runs
 
 
@@ -184,3 +185,19 @@ def test_config_that_is_another_json(content):
     with pytest.raises(ValueError) as error:
         runs.read_config(run)
     says(error, str(run / "config.json"), "not the config of a run", "no data section", "train again, or restore it")
+
+
+def test_an_out_that_another_process_fills_meanwhile_is_refused(monkeypatch, capsys):
+    """Two commands find the same folder empty, and one has trained in it before the other gets the lock."""
+    create = runs.create_run
+
+    def create_and_wait(out, dataset):
+        path = create(out, dataset)
+        (path / "config.json").write_text("precious", encoding="utf-8")
+        return path
+
+    monkeypatch.setattr(runs, "create_run", create_and_wait)
+    argv = ["train", "--layers", "784,2,10", "--epochs", "1", "--device", "cpu", "--quiet", "--out", "out"]
+    assert main(argv) == 1
+    says(capsys.readouterr().err.strip(), "--out out", "not an empty directory", "name another one")
+    assert Path("out/config.json").read_text(encoding="utf-8") == "precious" and len(list(Path("out").iterdir())) == 1

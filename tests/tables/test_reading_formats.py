@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from refusals import refusal
+from refusals import refusal, says
 
+from xpnet.tables import formats, sources
 from xpnet.tables.files import absolute_names, called, expanded, read_table, stem_of
 from xpnet.tables.table import Reading
 
@@ -179,3 +185,44 @@ def test_names_of_several_files(parts, tmp_path):
     folder = str(tmp_path.resolve())
     assert absolute_names("-") == "-" and absolute_names("parts/") == f"{folder}/parts/"
     assert absolute_names(["a.csv", "b.csv"]) == [f"{folder}/a.csv", f"{folder}/b.csv"]
+
+
+# Small files of much
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip"])
+def test_a_file_that_unpacks_to_more_than_is_read_at_once_is_refused(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(sources, "AT_MOST", 12)
+    for content, is_read in ((b"a,b\n1,2\n3,4\n", True), (b"a,b\n1,2\n3,45\n", False)):
+        path = tmp_path / f"t{is_read}.csv.{suffix}"
+        if suffix == "zip":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("t.csv", content)
+        else:
+            path.write_bytes({"gz": gzip, "bz2": bz2, "xz": lzma}[suffix].compress(content))
+        if is_read:
+            assert read_table(path).frame["b"].tolist() == [2, 4]
+            continue
+        with refusal(ValueError, f"{path} unpacks to more than 12 bytes", "may unpack to as many", "unpack it"):
+            read_table(path)
+
+
+def test_a_workbook_that_unpacks_to_more_than_is_read_at_once_is_refused(tmp_path, monkeypatch):
+    FRAME.to_excel(tmp_path / "t.xlsx", index=False)
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as archive:
+        n_bytes = sum(len(archive.read(name)) for name in archive.namelist())
+    monkeypatch.setattr(formats, "AT_MOST", n_bytes)
+    assert len(read_table(tmp_path / "t.xlsx").frame) == len(FRAME)
+    monkeypatch.setattr(formats, "AT_MOST", n_bytes - 1)
+    with pytest.raises(ValueError, match=r"t\.xlsx") as error:
+        read_table(tmp_path / "t.xlsx")
+    says(error, f"it unpacks to {n_bytes} bytes", f"may unpack to {n_bytes - 1}", "save the sheet as CSV")
+
+
+def test_a_pipe_that_does_not_end_is_refused(monkeypatch):
+    monkeypatch.setattr(sources, "AT_MOST", 10)
+    monkeypatch.setattr(
+        sources.sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b"a,b\n1,2\n3,4\n"))
+    )
+    with refusal(ValueError, "stdin has more than 10 bytes", "may have as many", "write them to a file"):
+        read_table("-")

@@ -481,3 +481,12 @@ def test_callbacks_see_weighted_metrics_of_the_validation(weighted):
     if weighted:
         plain = Dataset.from_labels(dataset.X, dataset.labels, 3)
         assert xpnet.evaluate(network, plain, ("f1",))["f1"] != xpnet.evaluate(network, dataset, ("f1",))["f1"]
+
+
+def test_a_history_that_is_too_large_to_read_is_refused(tmp_path):
+    path = tmp_path / "history.jsonl"
+    with open(path, "wb") as file:
+        file.truncate(2**30 + 1)  # without blocks on the disk
+    with refusal(ValueError, f"{path} has 1073741825 bytes", "at most 1073741824", "name another file"):
+        train([HistoryFile(path)])
+    assert path.stat().st_size == 2**30 + 1

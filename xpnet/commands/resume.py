@@ -86,6 +86,7 @@ def open_run(arguments: argparse.Namespace, config: dict[str, Any]) -> Iterator[
     run = runs.create_run(arguments.out, stem_of(arguments.dataset)) if is_new else Path(arguments.resume)
     with runs.locked(run):
         if is_new:
+            runs.check_new(run)
             runs.write_config(run, config)
             (run / runs.HISTORY).touch()
         yield run, None if is_new else _moment(arguments, run)

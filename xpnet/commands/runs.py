@@ -26,10 +26,7 @@ def create_run(out: str | None, dataset: str) -> Path:
     """Make the directory of a new run: `out`, refused if it is not empty, or runs/<dataset>-<time>."""
     if out is not None:
         path = Path(out)
-        # A run that was killed while it wrote its first file has left this file's temporary one alone.
-        begun = {entry.name for entry in leftovers(path / CONFIG)}
-        if path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir())):
-            raise FileExistsError(f"--out {out} is not an empty directory; name another one, or remove it first")
+        check_new(path)
         path.mkdir(parents=True, exist_ok=True)
         return path
     stem = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -41,6 +38,14 @@ def create_run(out: str | None, dataset: str) -> Path:
             continue
         return path
     raise FileExistsError(f"runs/{stem} and 999 more exist already; name a directory with --out DIR")
+
+
+def check_new(path: Path) -> None:
+    """Refuse a directory for a new run that is not empty, as another process may have made it meanwhile."""
+    # A run that was killed while it wrote its first file has left this file's temporary one alone.
+    begun = {entry.name for entry in leftovers(path / CONFIG)}
+    if path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir())):
+        raise FileExistsError(f"--out {path} is not an empty directory; name another one, or remove it first")
 
 
 @contextmanager

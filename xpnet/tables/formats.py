@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from xpnet.checks import one_line, shown
+from xpnet.files import AT_MOST
 from xpnet.tables.decisions import Decision
 from xpnet.tables.sources import COMPRESSIONS, Source
 from xpnet.tables.table import Reading, Table
@@ -98,6 +100,10 @@ def _read_excel(source: Source, reading: Reading, text_columns: Iterable[str]) -
     sheets: list[str] = []
 
     def read() -> Any:
+        with zipfile.ZipFile(source.path) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+        if n_bytes > AT_MOST:
+            raise ValueError(f"it unpacks to {n_bytes} bytes; it may unpack to {AT_MOST}; save the sheet as CSV")
         with pandas.ExcelFile(source.path, engine="openpyxl") as book:
             sheets.extend(map(str, book.sheet_names))
             return pandas.read_excel(book, dtype=object, na_values=list(reading.na_values))  # cells have types

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from xpnet.checks import one_line, shown
-from xpnet.files import check_readable, check_regular
+from xpnet.files import AT_MOST, check_readable, check_regular
 
 STDIN = "-"
 BLOCK = 1 << 20  # bytes that are looked at in one go
@@ -101,12 +101,21 @@ def _stdin() -> bytes:
         raise ValueError(
             "stdin is a terminal; a table must come out of another command; write: cat T.csv | xpnet train -"
         )
-    return sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read(AT_MOST + 1)
+    if len(content) > AT_MOST:
+        raise ValueError(f"stdin has more than {AT_MOST} bytes; it may have as many; write them to a file, and name it")
+    return content
 
 
-def _unpacked(path: Path) -> bytes:
-    with bz2.open(path) as file:  # bz2.decompress has no error of its own for a file that is cut
-        return file.read()
+def _unpacked(path: Path, file: IO[bytes] | gzip.GzipFile) -> bytes:
+    """Return all that a compressed file holds; a small one may hold more than memory."""
+    with file:
+        content = file.read(AT_MOST + 1)
+    if len(content) > AT_MOST:
+        raise ValueError(
+            f"{path} unpacks to more than {AT_MOST} bytes; it may unpack to as many; unpack it, and name the file in it"
+        )
+    return content
 
 
 def _unzipped(path: Path) -> bytes:
@@ -120,14 +129,14 @@ def _unzipped(path: Path) -> bytes:
             found = f"{len(names)} files" + (f", {shown(names[0])} the first" if names else "")
             raise ValueError(f"{path} holds {found}; it must hold one table; unpack it, and name the table's file")
         try:
-            return archive.read(names[0])
+            return _unpacked(path, archive.open(names[0]))
         except RuntimeError as error:  # with a password
             raise ValueError(f"{path} cannot be unpacked ({one_line(error)}); it must be open; unpack it") from None
 
 
 COMPRESSIONS: dict[str, Callable[[Path], bytes]] = {
-    ".gz": lambda path: gzip.decompress(path.read_bytes()),
-    ".bz2": _unpacked,
-    ".xz": lambda path: lzma.decompress(path.read_bytes()),
+    ".gz": lambda path: _unpacked(path, gzip.open(path)),  # noqa: SIM115  closed by _unpacked
+    ".bz2": lambda path: _unpacked(path, bz2.open(path)),  # noqa: SIM115  closed by _unpacked
+    ".xz": lambda path: _unpacked(path, lzma.open(path)),  # noqa: SIM115  closed by _unpacked
     ".zip": _unzipped,
 }
