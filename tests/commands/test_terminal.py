@@ -15,6 +15,7 @@ from test_grid import point, result
 
 from xpnet.cli import _parser, main
 from xpnet.commands import attempt, train
+from xpnet.commands.report import say
 from xpnet.commands.wording import system_message, table
 from xpnet.timing import grid
 from xpnet.training.memory_plan import MemoryItem, describe_plan
@@ -194,3 +195,8 @@ def test_what_the_system_refuses_has_a_cure_of_its_own():
     ):
         says(system_message(OSError(number, os.strerror(number), "X.npy")), "X.npy: ", os.strerror(number), cure)
     assert system_message(OSError(errno.EACCES, "Permission denied", "a")).endswith("; name a place that you may use")
+
+
+def test_names_of_a_file_do_nothing_to_the_terminal_in_what_is_said(capsys):
+    say("a column \x1b[31m of\u2028the  file")
+    assert capsys.readouterr().err == "a column \\x1b[31m of\\u2028the  file\n"

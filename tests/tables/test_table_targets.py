@@ -176,7 +176,7 @@ def test_another_task_than_the_inferred_one():
         ([1, 2] * 30, {"task": "sorting"}, ["task is 'sorting'"]),
         ([1, 2] * 30, {"target": "z"}, ["there is no column 'z'", "the columns are", "x, y"]),
         ([1, 2] * 30, {"target": "Y"}, ["no column 'Y'", "did you mean 'y'?"]),
-        ([1, 2] * 30, {"target": ["y", "y"]}, ["a target is named twice", "y, y", "name each once"]),
+        ([1, 2] * 30, {"target": ["y", "y"]}, ["a target is named twice", "'y', 'y'", "name each once"]),
         (["a", "b"] * 30, {"target": ["x", "y"]}, ["'y' is text", "one target of classes alone"]),
         (
             [1, 2] * 30,
@@ -197,7 +197,7 @@ def test_targets_that_cannot_be(values, options, parts):
 
 def test_no_row_has_all_targets():
     frame = framed([1.5, None] * 30, v=[None, 1.5] * 30)
-    with refusal(ValueError, "no row has all of the targets y, v", "name fewer", "or fill them in"):
+    with refusal(ValueError, "no row has all of the targets 'y', 'v'", "name fewer", "or fill them in"):
         with_target(frame, ["y", "v"])
 
 
@@ -219,3 +219,10 @@ def test_cells_of_a_target_that_are_no_numbers():
         "remove these rows, or fill them in",
     ):
         table.dataset(frame)
+
+
+def test_names_of_a_file_are_quoted_in_part_and_do_nothing_to_a_terminal():
+    frame = pd.DataFrame(np.ones((2, 3)), columns=["a", "b\x1b[31m", "y" + "x" * 5000])
+    with pytest.raises(ValueError, match="is no column 'y'") as error:
+        with_target(frame, ["y"])
+    assert str(error.value).isprintable() and len(str(error.value)) < 400

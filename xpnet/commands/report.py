@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from xpnet.commands.wording import width_of, wrapped
+from xpnet.commands.wording import printable, width_of, wrapped
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
 from xpnet.training.records import TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS, VALIDATION, History, Record, json_line, sign_of
@@ -146,7 +146,7 @@ def metrics_text(measured: dict[str, Any]) -> str:
 
 def say(text: str) -> None:
     """Print a line of progress to stderr."""
-    print(wrapped(text, sys.stderr, "  "), file=sys.stderr, flush=True)
+    print(wrapped(printable(text), sys.stderr, "  "), file=sys.stderr, flush=True)
 
 
 @contextmanager

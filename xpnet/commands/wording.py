@@ -37,7 +37,12 @@ def system_message(error: OSError) -> str:
 def plain(message: str) -> str:
     """Return a message in one line that does nothing to a terminal; a very long word loses its middle."""
     words = (word if len(word) <= LONGEST else f"{word[:100]}...{word[-100:]}" for word in message.split())
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(words))
+    return printable(" ".join(words))
+
+
+def printable(text: str) -> str:
+    """Return a text whose signs do nothing to a terminal, though they may come out of a file."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def width_of(file: IO[str]) -> int | None:

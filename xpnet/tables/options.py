@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xpnet.checks import check_option, shown
+from xpnet.checks import check_option, one_line, shown
 
 TASKS = ("regression", "binary", "multiclass")
 MEDIAN, MEAN = "median", "mean"  # of the training rows, with a feature that says so, and without
@@ -77,11 +77,11 @@ def check_columns(frame: Any, names: Iterable[str]) -> None:
     if not absent:
         return
     hints = [_nearest(name, present) for name in absent[:5]]
-    hint = " or ".join(map(repr, filter(None, hints)))
+    hint = " or ".join(map(shown, filter(None, hints)))
     hint = f", did you mean {hint}?" if hint else ";"
     called = "is no column" if len(absent) == 1 else "are no columns"
     which = ", ".join(map(shown, absent[:20])) + (f" and {len(absent) - 20} more" if len(absent) > 20 else "")
-    listed = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
+    listed = ", ".join(one_line(name, 60) for name in present[:20]) + (", ..." if len(present) > 20 else "")
     raise ValueError(f"there {called} {which}{hint} the columns are {listed}")
 
 

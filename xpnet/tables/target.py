@@ -148,7 +148,7 @@ def rows_with(
         said += _left_out(frame[name], style, missing, infinite)
         kept &= ~(missing | infinite)
     if not kept.any():
-        raise ValueError(f"no row has all of the targets {', '.join(names)}; name fewer, or fill them in")
+        raise ValueError(f"no row has all of the targets {', '.join(map(shown, names))}; name fewer, or fill them in")
     return (frame if kept.all() else frame[kept]), tuple(said)
 
 

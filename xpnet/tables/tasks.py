@@ -30,7 +30,7 @@ def with_target(frame: Any, names: Sequence[str], task: str | None = None) -> tu
     """
     check_columns(frame, names)
     if len(set(names)) < len(names):
-        raise ValueError(f"a target is named twice among {', '.join(names)}; name each once")
+        raise ValueError(f"a target is named twice among {', '.join(map(shown, names))}; name each once")
     return rows_with(frame, names, [_style_of(frame[name], task) for name in names])
 
 
