@@ -1,10 +1,10 @@
 """Public tables that Python packages ship, as the files that a user would have.
 
 `python benchmarks/public_tables.py FOLDER` writes each table whose package is installed, 20 spoilt rows of it for a
-prediction, and `index.jsonl`, which the other scripts read. None of the data lies in this repository. The list,
-`public_tables.csv`, was made before any score was seen. It names a package, a file within it, the target, and a form
-for the few tables that are written in another one than they are shipped in. A seed divides the list into two halves:
-defaults may be tuned on the first, the other one is shown.
+prediction, the table as a plain CSV file, and `index.jsonl`, which the other scripts read. None of the data lies in
+this repository. The list, `public_tables.csv`, was made before any score was seen. It names a package, a file within
+it, the target, its kind, and a form for the few tables that are written in another one than they are shipped in. A
+seed divides the list into two halves: defaults may be tuned on the first, the other one is shown.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ SUFFIXES = dict.fromkeys(("", "semicolon", "tab", "utf16", "cp1252"), ".csv") | 
 
 @dataclass(frozen=True)
 class PublicTable:
-    """A table of the list.  half: "tuning" or "shown"."""
+    """A table of the list.  task: "classes" or "number" (counts too).  half: "tuning" or "shown"."""
 
     package: str
     file: str
     target: str
+    task: str
     form: str
     half: str
 
@@ -74,8 +75,11 @@ def export(table: PublicTable, folder: Path) -> dict[str, Any] | None:
         form = _form_of_rows(root / table.file)
     rows = folder / f"{_stem(table.file)}-rows{SUFFIXES.get(form, '.' + form)}"
     _write(_spoilt(frame, table.target, table.name), rows, form)
-    facts = {"name": table.name, "half": table.half, "target": table.target, "n_rows": len(frame)}
-    return facts | {"n_columns": frame.shape[1], "file": str(path), "rows": str(rows)}
+    plain = folder / f"{_stem(table.file)}-plain.csv"
+    _write(frame, plain, "")
+    facts = {"name": table.name, "half": table.half, "target": table.target, "task": table.task}
+    facts |= {"n_rows": len(frame), "n_columns": frame.shape[1]}
+    return facts | {"file": str(path), "rows": str(rows), "plain": str(plain)}
 
 
 def _root(table: PublicTable) -> Path | None:
