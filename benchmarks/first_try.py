@@ -16,6 +16,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import time
@@ -86,11 +87,19 @@ def _trained(folder: Path, said: str, told: str) -> dict[str, Any]:
     summary = said.strip().splitlines()[-1]
     return {
         "summary": summary.split(" -> ")[0],
+        "score": _score(summary),
         "epochs": records[-1]["epoch"],
         "chosen": records[-1].get("chosen_epoch", records[-1]["epoch"]),
         "n_decisions": len(preprocessing.get("decisions", ())),
         "n_warnings": told.count("warning:"),
     }
+
+
+def _score(summary: str) -> str:
+    """Return the accuracy or R2 that a summary tells, such as "accuracy 0.9333"; else the loss."""
+    measures = dict(re.findall(r"validation (\w+) (-?[0-9.]+)", summary))
+    name = next((name for name in ("accuracy", "r2", "loss") if name in measures), None)
+    return "no validation" if name is None else f"{name} {measures[name]}"
 
 
 def _predicted(facts: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
@@ -114,7 +123,7 @@ def line(result: dict[str, Any]) -> str:
         return f"{found}  train {result['train']}: {result['train_failure']}"
     trained = f"{found}  {result['n_decisions']:2} decisions, epoch {result['chosen']} of {result['epochs']}"
     failure = f"  predict {result['predict']}: {result['predict_failure']}" if result["predict"] else ""
-    return f"{trained}, {result['summary'].split(',')[0]}{failure}"
+    return f"{trained}, {result['score']}{failure}"
 
 
 def main(arguments: list[str] | None = None) -> int:
