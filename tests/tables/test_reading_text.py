@@ -155,6 +155,12 @@ def test_compressed_tables(tmp_path, read, suffix, packed):
         read(packed(content)[:-20], name=f"t.tsv.{suffix}")
 
 
+def test_an_archive_of_a_text_needs_no_second_suffix(tmp_path):
+    with zipfile.ZipFile(tmp_path / "T.ZIP", "w") as archive:
+        archive.writestr("t.csv", ROWS.format("\t", "."))
+    assert values(read_table(tmp_path / "T.ZIP")) == VALUES
+
+
 @pytest.mark.parametrize("names", [[], ["a.csv", "b.csv"]])
 def test_an_archive_must_hold_one_table(tmp_path, names):
     with zipfile.ZipFile(tmp_path / "t.csv.zip", "w") as archive:

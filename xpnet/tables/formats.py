@@ -178,6 +178,7 @@ READERS = {
     ".csv": replace(_CSV, write=_write_csv),
     ".tsv": _CSV,
     ".txt": _CSV,
+    ".zip": replace(_CSV, may_be_compressed=False),  # of one file of text, whatever its name
     ".parquet": Reader(
         TABLE, "Parquet", _read_parquet, "DataFrame.to_parquet(path)", _write_parquet, ("pandas", "pyarrow")
     ),
