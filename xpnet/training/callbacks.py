@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.files import check_target, read_whole, remove_leftovers, write_atomically
+from xpnet.files import check_target, remove_leftovers, write_atomically
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import (
     VAL_ACCURACY,
