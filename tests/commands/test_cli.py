@@ -394,11 +394,11 @@ def one_thread(monkeypatch):
 
 @pytest.mark.full
 def test_defaults_end_at_an_accuracy_one_would_show(one_thread):
-    """What the README states: 0.918 on validation, 0.951 on test; other BLAS libraries round otherwise."""
+    """What the README states: 0.918 on validation, 0.945 on test; other BLAS libraries round otherwise."""
     done = subprocess.run([*COMMAND, "train", "--json", "--quiet"], stdout=subprocess.PIPE, text=True, timeout=300)
     summary = json_lines(done.stdout)[-1]
     assert summary["val_accuracy"] == pytest.approx(0.918, abs=0.012)
-    assert summary["test_accuracy"] == pytest.approx(0.951, abs=0.012)
+    assert summary["test_accuracy"] == pytest.approx(0.945, abs=0.012)
 
 
 @pytest.mark.full

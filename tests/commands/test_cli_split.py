@@ -220,6 +220,15 @@ def test_defaults_go_by_the_kind_of_data(table, rows, capsys):
     refused(capsys, ["train", "t.csv", *few], *parts, code=2)
 
 
+def test_a_file_of_options_names_columns_and_sizes(table, capsys):
+    lines = ['dataset = "t.csv"', 'target = "kind"', 'split = "group patient"', "hidden = [5, 4]", "epochs = 1"]
+    Path("run.toml").write_text("\n".join([*lines, "folds = 2", 'end-with = "last"']), encoding="utf-8")
+    assert main(["train", "--config", "run.toml", "--quiet", "--out", "run"]) == 0
+    told = config()
+    assert told["data"]["split"]["column"] == "patient" and told["options"]["hidden"] == [5, 4]
+    assert capsys.readouterr().out.startswith("2 folds: loss ")
+
+
 def test_hidden_sizes_stand_between_those_of_the_data(rows, table, capsys):
     argv = ["X.npy", "--labels", "classes.npy", "--hidden", "5,4"]
     assert main(["train", *argv, "--epochs", "1", "--quiet", "--out", "run"]) == 0

@@ -152,7 +152,7 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
     samples, is_asked = loaded.samples, arguments.split is not None
     split = split_of(arguments, samples)
     mask = mask_of(split, samples)
-    data, said = _divided(loaded, split, mask), list[Decision]()
+    data, said = _divided(loaded, split, mask), said_of_rows(split, mask, samples.labels, samples.classes)
     if isinstance(samples, TableSamples):
         said = [*said_of_rows(split, mask, samples.labels, samples.classes), *data.said]
         if arguments.strict and data.table is not None:
@@ -160,7 +160,7 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
                 refuse([*data.table.decisions, *said])
     elif samples.is_large and not is_asked and mask.any():
         found, done = "it is large, and read in blocks", f"its last {mask.sum()} samples are held out"
-        said = [Decision(Path(samples.name).name, found, done, "--split", False)]
+        said.append(Decision(Path(samples.name).name, found, done, "--split", False))
     arguments.split = str(split)
     return weighed(arguments, replace(data, said=said))
 

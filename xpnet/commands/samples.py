@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Samples:
         """Number of samples."""
         return self.dataset.n_samples
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray | None:
         """The class (n,) of each sample, None where the targets are no classes."""
         return self.dataset.labels if self.dataset.is_classification else None
@@ -79,7 +80,7 @@ class TableSamples:
         """Number of rows."""
         return len(self.frame)
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray | None:
         """The class (n,) of each row, None for a regression."""
         if self.target.task == "regression":

@@ -52,7 +52,7 @@ from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import TrainingDiverged
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 
-SAID_OF_TABLES = ("validation has .* samples of class",)  # of which decisions tell, by the names of the classes
+SAID_ALREADY = ("validation has .* samples of class",)  # by decisions, with the names of the classes
 LONG_RUN = 10**9  # stands for the number of updates until the data are known
 
 
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with open_run(arguments, config_of(attempt)) as (run, resume):
         keep_preprocessing(run, data.table)
-        with warnings_said(() if data.table is None else SAID_OF_TABLES):
+        with warnings_said(SAID_ALREADY):
             try:
                 report = trained(
                     arguments, data, attempt, run, resume, partial(_announce, arguments, attempt, data, run)
