@@ -102,6 +102,16 @@ def test_a_split_run_repeats_and_resumes_to_the_same_bits(table, capsys, options
     assert Path("short/model.safetensors").read_bytes() == before
 
 
+def test_the_groups_are_no_feature_unless_they_are_asked_for(table, capsys):
+    argv = ["train", "t.csv", "--target", "kind", "--drop", "price,day", "--split", "group", "patient", *QUICK[:-1]]
+    for more, names_of_columns in (([], ["x"]), (["--keep", "patient"], ["x", "patient"])):
+        assert main([*argv, *more, "--out", f"run{len(more)}"]) == 0
+        told = json.loads(Path(f"run{len(more)}/table.json").read_text(encoding="utf-8"))
+        assert [column["name"] for column in told["columns"]] == names_of_columns
+        is_said = "patient: the groups of --split: no feature (--keep COLUMN)" in capsys.readouterr().err
+        assert is_said == (not more)
+
+
 def test_a_table_that_has_grown_no_longer_tells_the_rows_held_out(table, capsys):
     assert train() == 0
     pd.concat([table, table]).to_csv("t.csv", index=False)
@@ -335,6 +345,23 @@ def test_other_tables_validate_and_test(table, capsys):
     for name in parts:
         Path(name).rename(Path("moved", name))
     assert main(["evaluate", "run", "--data-dir", "moved"]) == 0
+
+
+def test_rows_of_other_tables_that_cannot_be_measured(table, capsys):
+    table[["x", "kind"]].to_csv("t.csv", index=False)
+    other = table[["x", "kind"]].copy()
+    other.loc[3, "kind"] = None
+    other.to_csv("v.csv", index=False)
+    argv = ["train", "t.csv", "--target", "kind", "--validation", "v.csv", *QUICK[:-1], "--out"]
+    assert main([*argv, "run"]) == 0
+    assert "v.csv" in capsys.readouterr().err and config()["data"]["n_validation"] == N - 1
+    other.loc[3, "kind"] = "z"
+    other.to_csv("v.csv", index=False)
+    refused(capsys, [*argv, "b"], "v.csv: column 'kind' has the class 'z' in row 4", "which no training row has")
+    other.drop(columns="x").to_csv("v.csv", index=False)
+    refused(capsys, [*argv, "c"], "v.csv: there is no column 'x'")
+    refused(capsys, [*argv[:5], "none.csv", "--out", "d"], "there is no file", "none.csv")
+    assert not Path("b").exists() and not Path("c").exists()
 
 
 def test_folds_measure_each_row_once_by_a_network_that_has_not_seen_it(rows, capsys):

@@ -71,7 +71,9 @@ def test_columns_of_groups_and_times():
     assert values_of(Split("time", 1, column="n"), frame).tolist() == [3, 1, 2, 5, 4]
     frame["d"] = ["2024-03-02", "2023-12-31 12:00", "2024-01-01", "never", None]
     times = values_of(Split("time", 1, column="d"), frame)
-    assert times[:3].tolist() == [61.5 * 86400, 0.0, 43200.0] and np.isnan(times[3:]).all()
+    assert ((times[:3] - times[1]) / 1e6).tolist() == [61.5 * 86400, 0.0, 43200.0] and np.isnan(times[3:]).all()
+    frame["e"] = ["02.03.2024", "31.12.2023", "01.01.2024", "05.01.2024", None]  # the day first
+    assert np.argsort(values_of(Split("time", 1, column="e"), frame)).tolist() == [1, 2, 3, 0, 4]
     assert values_of(Split("shuffle", 1), frame) is None
     with refusal(ValueError, "'g' holds no times", "'b' in row 1", "name another column"):
         values_of(Split("time", 1, column="g"), frame)

@@ -152,9 +152,9 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
     samples, is_asked = loaded.samples, arguments.split is not None
     split = split_of(arguments, samples)
     mask = mask_of(split, samples)
-    data, said = _divided(loaded, split, mask), said_of_rows(split, mask, samples.labels, samples.classes)
+    data = _divided(loaded, split, mask)
+    said = [*data.said, *said_of_rows(split, mask, samples.labels, samples.classes)]
     if isinstance(samples, TableSamples):
-        said = [*said_of_rows(split, mask, samples.labels, samples.classes), *data.said]
         if arguments.strict and data.table is not None:
             with naming(samples.name):
                 refuse([*data.table.decisions, *said])
@@ -215,7 +215,8 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     elif table is None and data.get("labels") is None:
         raise ValueError(f"the config of the run has no labels for {name}; train again, or restore it")
     elif data_dir is not None:  # the files have moved, under their names
-        moved = {key: _moved(data[key], data_dir) for key in _FILES if data.get(key) is not None}
+        files = [key for key in _FILES if key != "weights" or table is None]  # of a table they are a column
+        moved = {key: _moved(data[key], data_dir) for key in files if data.get(key) is not None}
         data, data_dir = {**data, **moved}, None
     n_validation = data.get("n_validation", 0)
     spec = data.get("split")  # runs of before have none, and held out the last samples
@@ -288,8 +289,11 @@ def _read_other(path: str, reading: Reading, table: Preprocessing, dtype: str, n
     frame = read_table(path, other, table.text_columns).frame
     with naming(path):
         rows, _, left_out = kept_target(table, frame)
-        noted += left_out
-        return table.dataset(rows, dtype, noted)
+        own = list(left_out)
+        dataset = table.dataset(rows, dtype, own)
+    name = Path(path).name
+    noted += [replace(each, column=f"{name}: {each.column}" if each.column else name) for each in own]
+    return dataset
 
 
 def _read(source: dict[str, Any], data_dir: Path | None, is_whole: bool | None) -> Loaded:

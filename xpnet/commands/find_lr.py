@@ -15,7 +15,7 @@ from xpnet.commands.defaults import resolve
 from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
-from xpnet.commands.report import say
+from xpnet.commands.report import say, warnings_said
 from xpnet.training.lr_finder import RateSearch, find_lr
 from xpnet.training.records import json_line
 
@@ -57,6 +57,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    with warnings_said():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     resolve(arguments)
     check_data(arguments)
     check_network(arguments)

@@ -35,12 +35,14 @@ def measure_folds(arguments: argparse.Namespace, loaded: Loaded) -> Measured:
     Raises UsageError for folds that these data cannot have.
     """
     found: Measured = {}
-    for number, data in enumerate(_data_of_folds(arguments, loaded), 1):
+    data_of_folds = _data_of_folds(arguments, loaded)
+    for number in range(1, arguments.folds + 1):
         own = argparse.Namespace(**vars(arguments))
-        if data.validation is None:
-            resolve_without_validation(own)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the run itself will say them
+            data = next(data_of_folds)
+            if data.validation is None:
+                resolve_without_validation(own)
             measured = _measure(own, data)
         for name, value in measured.items():
             found.setdefault(name, []).append(value)

@@ -12,7 +12,7 @@ from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import add_device, option
 from xpnet.commands.data import Data, load_again
 from xpnet.commands.pictures import write_pictures
-from xpnet.commands.report import say
+from xpnet.commands.report import say, warnings_said
 from xpnet.commands.tables import preprocessing_of
 from xpnet.network.network import Network
 from xpnet.tables.preprocessing import Preprocessing
@@ -67,7 +67,8 @@ def _data(
 ) -> Data | None:
     """Return the data of the run, None with a word where they are gone: its curves and network need none."""
     try:
-        return load_again(config["data"], arguments.data_dir, table, dtype)
+        with warnings_said():
+            return load_again(config["data"], arguments.data_dir, table, dtype)
     except FileNotFoundError as error:
         if arguments.data_dir is not None:
             raise

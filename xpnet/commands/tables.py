@@ -20,6 +20,7 @@ from xpnet.tables.files import called, is_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.options import IMPUTE, MEAN, MEDIAN, TASKS, ColumnOptions
 from xpnet.tables.preprocessing import Preprocessing, fit
+from xpnet.tables.splitting import GROUP, kind_and_column
 from xpnet.tables.stored import from_json, to_json
 from xpnet.tables.target import Target
 from xpnet.tables.tasks import fit_target, with_target
@@ -101,8 +102,9 @@ def column_options(arguments: argparse.Namespace, frame: Any) -> ColumnOptions:
     The targets of a regression are standardised where the loss takes any number and the output can be any.
     """
     takes_any = arguments.loss is None or LOSSES[arguments.loss]().targets == "numbers"
+    named = {flag: tuple(column_names(frame, getattr(arguments, flag))) for flag in COLUMNS}
     return ColumnOptions(
-        **{flag: tuple(column_names(frame, getattr(arguments, flag))) for flag in COLUMNS},
+        **named | {"drop": (*named["drop"], *_groups(arguments, frame))},
         task=arguments.task,
         impute=arguments.impute,
         scale_target=takes_any and arguments.output == "identity",
@@ -126,7 +128,19 @@ def fit_table(
     """
     if (kept := kept_for(arguments, frame)) is not None:
         return kept
-    return fit(frame, target, column_options(arguments, frame), decisions)
+    left_out = [
+        Decision(name, "the groups of --split", "no feature", "--keep COLUMN", False)
+        for name in _groups(arguments, frame)
+    ]
+    return fit(frame, target, column_options(arguments, frame), (*decisions, *left_out))
+
+
+def _groups(arguments: argparse.Namespace, frame: Any) -> list[str]:
+    """Return the column that the rows are split by in groups, unless it is asked for as a feature or set aside."""
+    kind, column = (None, None) if arguments.split is None else kind_and_column(arguments.split)
+    flags = (*COLUMNS, "target", "weights")
+    named = [name for flag in flags for name in column_names(frame, getattr(arguments, flag))]
+    return [column] if kind == GROUP and column is not None and column not in named else []
 
 
 def kept_target(table: Preprocessing, frame: Any) -> tuple[Any, Target, tuple[Decision, ...]]:

@@ -88,6 +88,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; refuses what is wrong for any data before anything is loaded."""
+    with warnings_said(SAID_ALREADY):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     take_rate(arguments)
     resolve(arguments)
     _check_options(arguments)
@@ -110,16 +115,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     with open_run(arguments, config_of(attempt)) as (run, resume):
         keep_preprocessing(run, data.table)
-        with warnings_said(SAID_ALREADY):
-            try:
-                report = trained(
-                    arguments, data, attempt, run, resume, partial(_announce, arguments, attempt, data, run)
-                )
-            except TrainingDiverged as error:
-                if not may_try_again(arguments, data, run):
-                    raise
-                attempt = begin_again(arguments, data, run, error, config_of)
-                report = trained(arguments, data, attempt, run, None, lambda: None)
+        try:
+            report = trained(arguments, data, attempt, run, resume, partial(_announce, arguments, attempt, data, run))
+        except TrainingDiverged as error:
+            if not may_try_again(arguments, data, run):
+                raise
+            attempt = begin_again(arguments, data, run, error, config_of)
+            report = trained(arguments, data, attempt, run, None, lambda: None)
         say_if_untrained(report, arguments)
         with attempt.averaged():
             diverged_at = runs.read_config(run).get(DIVERGED)

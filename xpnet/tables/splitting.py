@@ -13,6 +13,8 @@ import numpy as np
 
 from xpnet.checks import check_option, shown
 from xpnet.data.classes import stratified
+from xpnet.tables import cells
+from xpnet.tables.dates import TYPED, moments
 from xpnet.tables.decisions import LISTED, Decision
 
 SHUFFLE, STRATIFY, GROUP, TIME, LAST = "shuffle", "stratify", "group", "time", "last"
@@ -135,7 +137,8 @@ def folds(
 def values_of(split: Split, frame: Any) -> np.ndarray | None:
     """Return the groups' numbers or the times (n_rows,) of a table; None for a split that needs neither.
 
-    Rows without a group are one group; a time that cannot be read is NaN. Raises ValueError for a missing column.
+    Rows without a group are one group; times are in microseconds, NaN where they cannot be read.
+    Raises ValueError for a missing column, or one without times.
     """
     import pandas
 
@@ -146,16 +149,15 @@ def values_of(split: Split, frame: Any) -> np.ndarray | None:
     column = frame[split.column]
     if split.kind == GROUP:
         return np.asarray(pandas.factorize(column, use_na_sentinel=False)[0])
-    if pandas.api.types.is_numeric_dtype(column.dtype):
-        return np.asarray(column.astype(np.float64))
-    times = pandas.to_datetime(column, format="mixed", errors="coerce", utc=True)
-    if times.isna().all():
+    if cells.kind_of(column) == cells.NUMBER:
+        return cells.numbers(column)[0]
+    times, _ = moments(column, TYPED)
+    if np.isnat(times).all():
         raise ValueError(
             f"column {shown(split.column)} holds no times, such as {shown(str(column.iloc[0]))} in row "
             f"{column.index[0]}; a split by time needs dates or numbers; name another column"
         )
-    seconds = (times - times.min()).dt.total_seconds()
-    return np.asarray(seconds, np.float64)
+    return np.where(np.isnat(times), np.nan, times.astype(np.int64).astype(np.float64))
 
 
 def said_of_rows(split: Split, mask: np.ndarray, labels: np.ndarray | None, names: Sequence[Any]) -> list[Decision]:
