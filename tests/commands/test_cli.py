@@ -498,7 +498,7 @@ def test_unknown_value_names_the_nearest(capsys, option, value, nearest):
         ("--seed", ["-1", "0x10"], "whole number of at least 0"),
         ("--lr", ["0", "-0.1", "nan", "inf", "fast"], "finite number above 0"),
         ("--layers", ["784", "784,,10", "784-10", "", "784,ten", "784,0,10", "784,-5,10"], "784,100,200,10"),
-        ("--validation", ["-5", "-0.1", "nan", "inf", "1.5", "ten", ""], "number of samples nor a fraction"),
+        ("--validation", ["-5", "-0.1", "nan", "inf", "1.5", "ten", ""], "write one such as 1000 or 0.1"),
     ],
 )
 def test_number_that_cannot_be(capsys, option, values, needed):
@@ -1041,6 +1041,27 @@ def test_config_that_holds_nonsense(run, capsys, section, key, value):
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     parts = ["has 5000 samples", "the run had 9500", "name the run's data with --data-dir"] if value == 5000 else []
     refused(capsys, ["evaluate", run], key, *parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (
+            {"split": None, "n_validation": 5000},
+            ["n_validation of the run is 5000", "leaves none of the 5000 samples", "restore config.json, or name"],
+        ),
+        (
+            {"split": {"kind": "last"}},
+            ["split is {'kind': 'last'}", "must be null, or hold", "train again, or restore"],
+        ),
+        ({"test": 5}, ["config.json: test is 5", "must be null or a path", "train again, or restore it"]),
+    ],
+)
+def test_config_with_a_split_that_cannot_be(run, capsys, change, parts):
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["data"] |= change
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(capsys, ["evaluate", run], *parts)
 
 
 @pytest.mark.parametrize("section", [None, [], "cpu", {}])

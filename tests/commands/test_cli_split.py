@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,11 @@ def test_what_is_said_of_a_class_on_one_side_and_of_few_rows(table, capsys):
 @pytest.mark.parametrize(
     ("options", "code", "parts"),
     [
-        (["--split", "stratify", "--target", "price"], 2, ["--split stratify needs classes", "take --split shuffle"]),
+        (
+            ["--split", "stratify", "--target", "price"],
+            2,
+            ["--split stratify needs", "are numbers", "take --split shuffle"],
+        ),
         (["--split", "group", "doctor"], 1, ["t.csv: the column of --split group is 'doctor'", "choose one of"]),
         (["--split", "time", "kind"], 1, ["'kind' holds no times", "needs dates or numbers", "name another column"]),
         (["--test", "T.npy"], 2, ["--test is T.npy", "it must be a table", "name one"]),
@@ -236,7 +241,7 @@ def test_a_file_of_options_names_columns_and_sizes(table, capsys):
     assert main(["train", "--config", "run.toml", "--quiet", "--out", "run"]) == 0
     told = config()
     assert told["data"]["split"]["column"] == "patient" and told["options"]["hidden"] == [5, 4]
-    assert capsys.readouterr().out.startswith("2 folds: loss ")
+    assert capsys.readouterr().out.startswith("2 folds, mean (deviation): loss ")
 
 
 def test_hidden_sizes_stand_between_those_of_the_data(rows, table, capsys):
@@ -393,7 +398,9 @@ def test_folds_of_a_table_are_told_in_words(table, capsys):
     assert [line.partition(":")[0] for line in err.splitlines() if line.startswith("fold ")] == [
         f"fold {number} of 3" for number in (1, 2, 3)
     ]
-    assert out.startswith("3 folds: loss ") and " ± " in out.splitlines()[0] and "accuracy" in out.splitlines()[0]
+    number = r"\d+\.\d{4}"
+    expected = rf"3 folds, mean \(deviation\): loss {number} \({number}\), accuracy {number} \({number}\)"
+    assert re.fullmatch(expected, out.splitlines()[0])
 
 
 def test_a_fold_that_diverges_begins_again_too(table, capsys):

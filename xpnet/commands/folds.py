@@ -70,8 +70,8 @@ def print_folds(arguments: argparse.Namespace, summary: dict[str, dict[str, Any]
     parts = []
     for name, each in summary.items():
         mean, deviation = (math.nan if value is None else value for value in (each["mean"], each["deviation"]))
-        parts.append(f"{name} {figure(mean)} ± {figure(deviation)}")
-    print(f"{arguments.folds} folds: {', '.join(parts)} (mean ± deviation)", flush=True)
+        parts.append(f"{name} {figure(mean)} ({figure(deviation)})")
+    print(f"{arguments.folds} folds, mean (deviation): {', '.join(parts)}", flush=True)
 
 
 def _measure(arguments: argparse.Namespace, data: Data) -> dict[str, float]:
