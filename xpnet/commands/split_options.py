@@ -73,11 +73,13 @@ def check_split(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--test is {test}; it must be a table, {formats}; name one")
         return
     for flag, path in files.items():
-        raise UsageError(f"--{flag} {path} goes with a table, {formats}, not with {arguments.dataset}; leave it out")
+        raise UsageError(
+            f"--{flag} {path} goes with a table, {formats}, not with {called(arguments.dataset)}; leave it out"
+        )
     if arguments.split is not None and (kind := kind_and_column(arguments.split)[0]) in BY_COLUMN:
         raise UsageError(
-            f"--split {arguments.split} goes with a table, whose columns have names, and {arguments.dataset} has none; "
-            f"take --split {SHUFFLE if kind == GROUP else LAST}"
+            f"--split {arguments.split} goes with a table, whose columns have names, and {called(arguments.dataset)} has "
+            f"none; take --split {SHUFFLE if kind == GROUP else LAST}"
         )
 
 
