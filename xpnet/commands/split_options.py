@@ -78,8 +78,8 @@ def check_split(arguments: argparse.Namespace) -> None:
         )
     if arguments.split is not None and (kind := kind_and_column(arguments.split)[0]) in BY_COLUMN:
         raise UsageError(
-            f"--split {arguments.split} goes with a table, whose columns have names, and {called(arguments.dataset)} has "
-            f"none; take --split {SHUFFLE if kind == GROUP else LAST}"
+            f"--split {arguments.split} goes with a table, whose columns have names, and {called(arguments.dataset)} "
+            f"has none; take --split {SHUFFLE if kind == GROUP else LAST}"
         )
 
 
