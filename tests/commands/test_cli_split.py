@@ -90,7 +90,14 @@ def test_the_rows_held_out_are_those_of_the_rule(table, capsys, options, target,
         assert again["loss"] == pytest.approx(measured["loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize("options", [[], ["--split", "group", "patient"], ["--split", "time", "day"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--split", "group", "patient"],
+        pytest.param([], marks=pytest.mark.full),
+        pytest.param(["--split", "time", "day"], marks=pytest.mark.full),
+    ],
+)
 def test_a_split_run_repeats_and_resumes_to_the_same_bits(table, capsys, options):
     assert train(*options) == 0
     before = Path("run/model.safetensors").read_bytes()
