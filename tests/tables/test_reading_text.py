@@ -175,10 +175,10 @@ def test_an_archive_with_a_password_is_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "t.csv.zip", "w") as archive:
         archive.writestr("t.csv", b"a\n1\n")
 
-    def read(self, name):
+    def open_one(self, name):
         raise RuntimeError("File 't.csv' is encrypted, password required for extraction")
 
-    monkeypatch.setattr(zipfile.ZipFile, "read", read)
+    monkeypatch.setattr(zipfile.ZipFile, "open", open_one)
     with refusal(ValueError, "t.csv.zip cannot be unpacked", "it must be open", "unpack it"):
         read_table(tmp_path / "t.csv.zip")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.checks import check_number, check_path, check_whole
-from xpnet.files import check_target, remove_leftovers, write_atomically
+from xpnet.files import check_target, read_whole, remove_leftovers, write_atomically
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import (
     VAL_ACCURACY,
@@ -118,7 +118,7 @@ class HistoryFile(Callback):
         self._start = self.path.stat().st_size if self.path.exists() else 0
 
     def on_resume(self, history: History) -> None:
-        before = self.path.read_bytes()[: self._start] if self._start and self.path.exists() else b""
+        before = read_whole(self.path)[: self._start] if self._start and self.path.exists() else b""
         self._start = len(before)
         write_atomically(self.path, before + "".join(json_line(record) + "\n" for record in history).encode())
 
