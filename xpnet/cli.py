@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(system_message(error), FAILURE)
     except MemoryError as error:
         _drop_unwritable_stdout()
-        return _fail(f"too little memory is free ({error}); take fewer samples, smaller --layers or batches", FAILURE)
+        found = f" ({error})" if str(error) else ""
+        return _fail(f"too little memory is free{found}; take fewer samples, smaller --layers or batches", FAILURE)
     except (ValueError, TypeError, ImportError, BackendUnavailable, TrainingDiverged) as error:
         _drop_unwritable_stdout()
         return _fail(str(error) or type(error).__name__, FAILURE)

@@ -102,7 +102,7 @@ def json_line(record: Record) -> str:
 
 def mend_last_line(path: Path) -> None:
     """End the file with a newline: complete a whole last record, remove a torn one."""
-    content = path.read_bytes() if path.is_file() else b""
+    content = read_whole(path) if path.is_file() else b""
     start = content.rfind(b"\n") + 1
     if start == len(content):
         return
