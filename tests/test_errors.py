@@ -244,6 +244,13 @@ def test_find_lr_on_a_flat_loss(capsys):
     says(capsys.readouterr().err.strip(), "no suggestion", "did not fall beyond its noise", "raise --lr-end")
 
 
+def test_commands_take_no_message_of_the_library_apart():
+    """What they need of an error or a warning is a field or a class of it, not a pattern in its words."""
+    for path in (CHECKOUT / "xpnet" / "commands").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"str\(\w+\)\.|\{error\}\.|filterwarnings|(error|failure|warning)\.args", text), path
+
+
 def test_the_best_epoch_is_marked(capsys):
     assert main([*SMALL, "--epochs", "4", "--lr", "3"]) == 0
     _, *table, summary = capsys.readouterr().out.splitlines()

@@ -46,8 +46,11 @@ class OutOfBounds(ValueError):
         return f"{self.argument} is {self.found}; it must be a finite {self.needed}, such as {self.example}"
 
 
-def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
-    """Return `found` if it is one of `choices`; raises a ValueError that lists them and suggests the nearest."""
+def check_option(argument: str, found: object, choices: Iterable[str], beside: str = "") -> str:
+    """Return `found` if it is one of `choices`; raises a ValueError that lists them and suggests the nearest.
+
+    beside: what else could be given, for the message, such as ", or name a file".
+    """
     choices = tuple(choices)
     if isinstance(found, str) and found in choices:
         return found
@@ -57,7 +60,7 @@ def check_option(argument: str, found: object, choices: Iterable[str]) -> str:
     near = begun or difflib.get_close_matches(text, choices, 1, NEAR)
     near = ["cuda"] if text == "gpu" and "cuda" in choices else near
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{argument} is {shown(found)}, choose one of {', '.join(map(repr, choices))}{hint}")
+    raise ValueError(f"{argument} is {shown(found)}, choose one of {', '.join(map(repr, choices))}{beside}{hint}")
 
 
 def check_path(argument: str, found: Any, example: str) -> str | os.PathLike[str]:

@@ -154,8 +154,7 @@ def begin_again(
         attempt = make_attempt(arguments, data)
     except UsageError:
         raise error from None
-    cause = str(error).rpartition("; ")[0]
-    say(f"xpnet: {cause}; it begins again at a tenth of the learning rate, {arguments.lr:g}")
+    say(f"xpnet: {error.cause}; it begins again at a tenth of the learning rate, {arguments.lr:g}")
     # In this order, so that a run that is killed meanwhile resumes at one rate or at the other.
     (run / runs.CHECKPOINT).unlink(missing_ok=True)
     (run / runs.MODEL).unlink(missing_ok=True)

@@ -398,8 +398,7 @@ def _dataset(text: str) -> str | list[str]:
     try:
         if text not in NAMES and kind_of(expanded(text)) is not None:
             return expanded(text)
-        return check_option("dataset", text, NAMES)
-    except ValueError as error:
         files = f"a file of rows ({either(suffixes(ROWS))}) or a table ({either(suffixes(TABLE))})"
-        found, hint, near = str(error).partition("; did you mean")
-        raise argparse.ArgumentTypeError(f"{found}, or name {files}{hint}{near}") from None
+        return check_option("dataset", text, NAMES, f", or name {files}")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -150,12 +150,12 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def warnings_said(but: Sequence[str] = ()) -> Iterator[None]:
-    """Print the library's warnings as lines, without the place in its source.  but: how those begin that are not."""
+def warnings_said(but: Sequence[type[Warning]] = ()) -> Iterator[None]:
+    """Print the library's warnings as lines, without the place in its source.  but: those that are not printed."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        for beginning in but:
-            warnings.filterwarnings("ignore", beginning, UserWarning)
+        for category in but:
+            warnings.simplefilter("ignore", category)
         warnings.showwarning = lambda message, *place: say(f"xpnet: {message}")
         yield
 

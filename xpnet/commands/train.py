@@ -51,8 +51,9 @@ from xpnet.timing import machine
 from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import TrainingDiverged
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
+from xpnet.training.options import ClassNotTrained
 
-SAID_ALREADY = ("validation has .* samples of class",)  # by decisions, with the names of the classes
+SAID_ALREADY = (ClassNotTrained,)  # by decisions, with the names of the classes
 LONG_RUN = 10**9  # stands for the number of updates until the data are known
 
 

@@ -16,7 +16,17 @@ SCALED = 10.0  # the largest mean and deviation of inputs or targets that need n
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before."""
+    """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before.
+
+    cause, cure: the parts of the message, what was found and what may help.
+    """
+
+    def __init__(self, cause: str, cure: str = "") -> None:
+        super().__init__(cause, cure)
+        self.cause, self.cure = cause, cure
+
+    def __str__(self) -> str:
+        return f"{self.cause}; {self.cure}" if self.cure else self.cause
 
 
 class Guard:
@@ -64,7 +74,8 @@ class Guard:
         before = "none in this epoch" if last is None else f"{last:.6g}"
         raise TrainingDiverged(
             f"the loss is {losses[first]} at step {progress.step + first + 1} of epoch "
-            f"{progress.epoch} (last finite: {before}); {self._cure()}"
+            f"{progress.epoch} (last finite: {before})",
+            self._cure(),
         )
 
     def check_weights(self, progress: Progress) -> None:
@@ -76,7 +87,7 @@ class Guard:
         """Return the error that tells of weights that are not finite."""
         before = "" if progress.last_finite is None else f" (last finite loss: {progress.last_finite:.6g})"
         return TrainingDiverged(
-            f"the weights are not finite after step {progress.step} of epoch {progress.epoch}{before}; {self._cure()}"
+            f"the weights are not finite after step {progress.step} of epoch {progress.epoch}{before}", self._cure()
         )
 
     def _is_finite(self) -> bool:

@@ -28,6 +28,10 @@ from xpnet.training.schedules import Constant, Schedule
 ALL, DEFAULT_BATCH = "all", 32  # of batch_size
 
 
+class ClassNotTrained(UserWarning):
+    """The validation has a class of which the data to train on have no sample."""
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """The keywords of `xpnet.train`, whose docstring explains each.
@@ -192,6 +196,7 @@ def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
         warnings.warn(
             f"validation has {found} and the data to train on have none of it{more}: if they were sorted, shuffle them "
             "first, or take dataset.split(0.1, stratify=True)",
+            ClassNotTrained,
             stacklevel=5,
         )
 
