@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from refusals import says
+from tables.learning import learn
 
 import xpnet
 from xpnet.backend import NO_CUPY, Backend
 from xpnet.cli import main
+from xpnet.commands.tables import describe
 from xpnet.commands.train import _described
 from xpnet.timing import machine
 
@@ -151,3 +154,8 @@ def test_one_of_a_kind_is_no_plural(data, capsys):
         file.write("a,y\n" + "".join(f"{i},{'no' if i % 2 else 'yes'}\n" for i in range(20)))
     assert main(["train", "t.csv", "--target", "y", "--layers", "3,2", "--device", "cpu"]) == 2
     assert "t.csv has 1 feature and 1 output; begin and end with these" in capsys.readouterr().err
+    frame = pd.DataFrame({"a": np.arange(20) ** 2, "y": np.resize(["no", "yes"], 20)})
+    assert "1 column, 1 numeric and 0 of categories, give 1 feature" in list(describe(learn(frame)))
+    frame = frame.assign(b=frame["y"], day=pd.date_range("2024-03-01", periods=20))
+    told = next(line for line in describe(learn(frame)) if "columns" in line)
+    assert told.startswith("3 columns, 1 numeric, 1 of categories and 1 of dates, give ")

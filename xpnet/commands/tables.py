@@ -15,6 +15,7 @@ from xpnet.commands.reading_options import add_reading
 from xpnet.files import read_whole, write_atomically
 from xpnet.network.losses import LOSSES
 from xpnet.tables.columns import Category
+from xpnet.tables.dates import Date
 from xpnet.tables.decisions import Decision, lines
 from xpnet.tables.files import called, is_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
@@ -239,9 +240,13 @@ def describe(table: Preprocessing) -> Iterator[str]:
     else:
         shown = ", ".join(map(str, target.classes[:10])) + (", ..." if len(target.classes) > 10 else "")
         yield f"task: {target.task}, {names} is {shown}"
-    n_categories = sum(isinstance(column, Category) for column in table.columns)
+    n, n_categories, n_dates = (
+        sum(isinstance(column, kind) for column in table.columns) for kind in (object, Category, Date)
+    )
+    parts = [f"{n - n_categories - n_dates} numeric", f"{n_categories} of categories"]
+    parts += [f"{n_dates} of dates"] * (n_dates > 0)
     yield (
-        f"{len(table.columns)} columns, {len(table.columns) - n_categories} numeric and {n_categories} of "
-        f"categories, give {table.n_features} features"
+        f"{n} column{'s' * (n != 1)}, {', '.join(parts[:-1])} and {parts[-1]}, give {table.n_features} "
+        f"feature{'s' * (table.n_features != 1)}"
     )
     yield from lines(table.decisions)
