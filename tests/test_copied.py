@@ -8,11 +8,16 @@ import inspect
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+from tables.learning import learn
 
 import xpnet
 from xpnet import Dataset, Network
 from xpnet.engines.choice import make_engine
+from xpnet.tables.options import ColumnOptions
+from xpnet.tables.splitting import Split
+from xpnet.tables.table import Reading
 
 try:
     import cloudpickle  # which joblib 1.6 depends on
@@ -95,7 +100,7 @@ def instances():
         "SigmoidCrossEntropy": xpnet.SigmoidCrossEntropy(),
         "SoftmaxCrossEntropy": xpnet.SoftmaxCrossEntropy(0.1),
         "StopAtScore": xpnet.StopAtScore(0.9),
-        "TrainingDiverged": xpnet.TrainingDiverged("far"),
+        "TrainingDiverged": xpnet.TrainingDiverged("far", "go back"),
     }
     for name in xpnet.__all__:
         kind = getattr(xpnet, name)
@@ -112,7 +117,39 @@ def instances():
         "an architecture": network.architecture,
         "weights": network.parameters.weights,
         "a plateau of a used optimizer": xpnet.ReduceOnPlateau(xpnet.SGD()),
+        **xpnet.metrics.METRICS,
     }
+
+
+def of_tables():
+    """What understands the columns of a table, and what is known of a table and of its split."""
+    n = np.arange(12)
+    frame = pd.DataFrame({"a": n * 1.5, "b": np.resize(["x", "y"], 12), "t": pd.date_range("2024-01-31", periods=12)})
+    frame["y"] = np.where(n % 3, "no", "yes")
+    table = learn(frame)
+    return [table, table.target, *table.columns, Reading(separator=";"), Split("shuffle", 3, 7), ColumnOptions()]
+
+
+def test_what_is_known_of_a_table_is_copied_every_way():
+    made = of_tables()
+    assert {type(value).__name__ for value in made} >= {"Preprocessing", "Target", "Numeric", "Category", "Date"}
+    for value in made:
+        for way, copied in WAYS.items():
+            assert copied(value) == value, way
+
+
+@each_way
+def test_callbacks_that_have_watched_watch_on_as_copies(way, tmp_path):
+    """Each keeps what it has seen, and still says that it only watches."""
+    network = trained()[0]
+    kept = [xpnet.KeepBest(), xpnet.EarlyStopping(3), xpnet.Budget(steps=99), xpnet.ReduceOnPlateau(xpnet.SGD())]
+    kept += [xpnet.Checkpoint(tmp_path / "c"), xpnet.HistoryFile(tmp_path / "h"), xpnet.StopAtScore(2.0, "val_loss")]
+    xpnet.train(network, data(), xpnet.SGD(), epochs=2, batch_size=8, validation=data(), callbacks=kept)
+    for callback in kept:
+        found = WAYS[way](callback)
+        assert found.only_watches == callback.only_watches == (not isinstance(callback, xpnet.ReduceOnPlateau))
+        states = [each.state() | {"spent": 0} for each in (found, copy.deepcopy(callback))]  # a clock goes on
+        assert pickle.dumps(states[0]) == pickle.dumps(states[1])
 
 
 def test_every_public_object_is_copied_every_way():

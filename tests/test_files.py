@@ -91,6 +91,20 @@ def test_a_file_that_is_replaced_hands_on_its_mode_and_hard_links_keep_the_old(t
     assert sorted(os.listdir(tmp_path)) == sorted([name, "other", "link"]) and os.listdir(link.parent) == [name]
 
 
+def test_nothing_else_opens_a_file_to_write():
+    """So that the writers above are all; the cache of compiled code has rules and tests of its own."""
+    opens = re.compile(r"""\b(open|fdopen)\([^)]*["'][rwax]?[bt]?[wax+]|os\.open\(|write_(text|bytes)\(|mkstemp\(""")
+    package, own = Path(xpnet.__file__).parent, {"files.py", "engines/llvm/code_cache.py"}
+    found = {path.relative_to(package).as_posix(): path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    found = {name: [line for line in text.splitlines() if opens.search(line)] for name, text in found.items()}
+    others = {name: lines for name, lines in found.items() if lines and name not in own}
+    assert all("devnull" in line for line in others.pop("cli.py"))
+    assert [line.strip() for line in others.pop("training/callbacks.py")] == [
+        'with open(self.path, "a", encoding="utf-8") as file:'
+    ]
+    assert all("O_RDONLY" in line for line in others.pop("commands/runs.py")) and not others
+
+
 @pytest.mark.parametrize("name", REPLACING)
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, name, monkeypatch):
     path = tmp_path / name

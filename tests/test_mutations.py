@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from argparse import Namespace
 from unittest.mock import MagicMock
@@ -22,9 +23,10 @@ from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.data import load_again
+from xpnet.commands.tables import read_preprocessing
 from xpnet.datasets.idx import read_idx
 from xpnet.tables.files import open_rows, read_table
-from xpnet.tables.stored import from_json, to_json
+from xpnet.tables.stored import to_json
 from xpnet.timing import grid
 from xpnet.training.records import read_history
 
@@ -83,7 +85,7 @@ def _history(path):
 
 
 def _preprocessing(path):
-    from_json(path.read_text(encoding="utf-8")).dataset(FRAME, noted=[])
+    read_preprocessing(path.parent).dataset(FRAME, noted=[])
 
 
 def _table(path):
@@ -184,3 +186,19 @@ def test_a_file_that_is_almost_right_is_read_or_refused(whole, tmp_path, name, s
         except Exception as error:
             raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
     assert refused > len(seeds) / 10
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_regular_file_is_refused(tmp_path, name):
+    """None is read, and none is waited for: a FIFO has no writer, a device has no end."""
+    path = tmp_path / name
+    for make, remove in (
+        (os.mkfifo, os.unlink),
+        (lambda path: os.symlink("/dev/zero", path), os.unlink),
+        (lambda path: os.symlink(path.name, path), os.unlink),
+        (os.mkdir, os.rmdir),
+        (lambda path: None, lambda path: None),
+    ):
+        make(path)
+        assert check(READERS[name], path)
+        remove(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpnet import plots
-from xpnet.cli import main
+from xpnet.cli import _parser, main
 
 PLACE, ESCAPED = "é\udcff", r"\xe9\udcff"  # a letter beyond ASCII, and a byte that is no letter
 DATA = ["X.npy", "--labels", "Y.npy", "--layers", "3,2", "--device", "cpu"]
@@ -42,6 +42,7 @@ def test_every_command_prints_paths_that_stdout_cannot_encode(ascii_main):
     code, out, err = ascii_main("train", *DATA, "--epochs", "1", "--out", PLACE)
     assert code == 0, err
     assert f"-> {ESCAPED}" in out and f"-> {ESCAPED}" in err
+    done, commands = set(), set(next(part.choices for part in _parser()._actions if part.choices))
     bench = ["--widths", "32", "--batches", "32", "--repeats", "1", "--seconds", "0.001", "--features", "4"]
     for argv, told in (
         (["train", "--resume", PLACE, "--epochs", "2"], f"-> {ESCAPED}"),
@@ -57,5 +58,22 @@ def test_every_command_prints_paths_that_stdout_cannot_encode(ascii_main):
     ):
         code, out, err = ascii_main(*argv)
         assert told in out, (argv, code, out, err)
+        done.add(argv[0])
+    assert done == commands
     code, out, err = ascii_main("evaluate", f"{PLACE}/nowhere")
     assert code == 1 and f"xpnet: {ESCAPED}/nowhere is not a run directory" in err
+
+
+@pytest.mark.full
+def test_names_of_a_table_that_stdout_cannot_encode(ascii_main):
+    rows = "".join(f"{i},{'äb'[i % 2]}\n" for i in range(40))
+    Path("t.csv").write_text(f"é,ü\n{rows}", encoding="utf-8")
+    train = ["train", "t.csv", "--device", "cpu", "--epochs", "1"]
+    code, _, err = ascii_main(*train, "--target", "ü", "--folds", "2", "--plan", "--out", "run")
+    assert code == 0 and r"'\xfc' is b, \xe4" in err and r"\xe9" in err
+    code, out, err = ascii_main("evaluate", "run", "t.csv")
+    assert code == 0 and "accuracy" in out, err
+    code, out, _ = ascii_main("predict", "run", "t.csv", "--out", "p.csv")
+    assert code == 0 and "ä" in Path("p.csv").read_text(encoding="utf-8")
+    code, _, err = ascii_main(*train, "--target", "ö", "--out", "no")
+    assert code != 0 and r"there is no column '\xf6'; the columns are \xe9, \xfc" in err

@@ -168,6 +168,25 @@ def test_alpha_by_weights_of_any_size(way):
         fitted(1e-310)
 
 
+def test_weights_of_a_batch_that_are_small_or_zero():
+    """Weights that float32 has no numbers for count by their size beside each other; without weight nothing moves."""
+    settings = {"hidden_layer_sizes": (5,), "solver": "sgd", "random_state": 0, "shuffle": False, "alpha": 0.1}
+    weights, X = np.random.default_rng(0).uniform(0.5, 1.0, len(IRIS_X)), IRIS_X.astype(np.float32)
+    tiny, plain = (
+        MLPClassifier(**settings | {"alpha": 0.0}).partial_fit(X, IRIS_Y, size * weights, classes=[0, 1, 2])
+        for size in (1e-60, 1.0)
+    )
+    np.testing.assert_allclose(tiny.predict_proba(X), plain.predict_proba(X), rtol=1e-5)
+    later = np.where(np.arange(150) < 50, 0.0, weights)  # the first of three batches has no weight
+    whole, rest = (
+        MLPClassifier(**settings, batch_size=50).partial_fit(IRIS_X[part], IRIS_Y[part], later[part], classes=[0, 1, 2])
+        for part in (slice(0, 150), slice(50, 150))
+    )
+    for found, needed in zip(whole.coefs_, rest.coefs_, strict=True):
+        np.testing.assert_allclose(found, needed, rtol=1e-12)
+    assert whole.loss_ == pytest.approx(rest.loss_ * 2 / 3)
+
+
 @pytest.mark.parametrize("changed", [{"solver": "adam"}, {"momentum": 0.5}, {"learning_rate_init": 0.3}])
 def test_settings_of_the_solver_count_from_the_next_partial_fit_on(changed):
     """An optimizer of another kind starts anew; one of the same kind keeps its state."""

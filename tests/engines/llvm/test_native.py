@@ -97,7 +97,11 @@ def test_broken_code_is_compiled_anew(folder, damage):
 
 def test_without_a_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XPNET_CACHE", "")
+    made, compiles = [], native._object_code
+    monkeypatch.setattr(native, "_object_code", lambda *given: made.append(given) or compiles(*given))
+    native._kept_code.cache_clear()
     assert [native.load(TRIPLE).source for _ in range(2)] == ["compiled", "compiled"]
+    assert len(made) == 1  # LLVM leaks memory each time
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "open"))
