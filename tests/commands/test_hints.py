@@ -156,6 +156,6 @@ def test_one_of_a_kind_is_no_plural(data, capsys):
     assert "t.csv has 1 feature and 1 output; begin and end with these" in capsys.readouterr().err
     frame = pd.DataFrame({"a": np.arange(20) ** 2, "y": np.resize(["no", "yes"], 20)})
     assert "1 column, 1 numeric and 0 of categories, give 1 feature" in list(describe(learn(frame)))
-    frame = frame.assign(b=frame["y"], day=pd.date_range("2024-03-01", periods=20))
+    frame = frame.assign(b=np.resize(["red", "green", "blue"], 20), day=pd.date_range("2024-03-01", periods=20))
     told = next(line for line in describe(learn(frame)) if "columns" in line)
     assert told.startswith("3 columns, 1 numeric, 1 of categories and 1 of dates, give ")
