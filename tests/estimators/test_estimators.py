@@ -723,6 +723,14 @@ def test_early_stopping_sees_the_validation():
     assert model.validation_scores_[-1] >= 0.6 > max([0.0, *model.validation_scores_[:-1]])
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int16, np.float32, "<U5"])
+def test_classes_have_the_type_of_the_targets(dtype):
+    y = (IRIS_Y > 0).astype(dtype)
+    model = MLPClassifier((3,), max_iter=1, random_state=0).fit(IRIS_X, y)
+    assert model.classes_.dtype == model.predict(IRIS_X).dtype == y.dtype
+    np.testing.assert_array_equal(model.classes_, np.unique(y))
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_no_class_is_made_of_nan():
     model = MLPClassifier(max_iter=2, random_state=0, dtype="float32").fit(IRIS_X, IRIS_Y)
