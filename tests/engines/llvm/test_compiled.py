@@ -558,7 +558,7 @@ import xpnet
 from xpnet.engines.llvm import native
 
 compiled, made = native.optimised, []
-native.optimised = lambda *given: made.append(given) or compiled(*given)
+native.optimised = lambda *given: made.append(given[0]) or compiled(*given)
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -571,11 +571,13 @@ for seed in range(int(sys.argv[1])):
     network = xpnet.Network([6, 5, 2], dropout=0.2, backend=xpnet.select_backend("cpu"))
     history = xpnet.train(network, data, xpnet.SGD(), epochs=1, batch_size=16, seed=seed, engine="compiled")
     losses.add(history[-1]["train_loss"])
+    if seed == 0:
+        first = made.copy()
     if seed == 4:
         gc.collect()
         begun = resident()
 gc.collect()
-print(len(made), len(losses), resident() - begun)
+print(len(made) - len(set(first)), len(losses), resident() - begun)
 """
 
 
@@ -587,6 +589,6 @@ def test_a_thousand_trainings_with_other_seeds_compile_once_and_leave_nothing(tm
     done = subprocess.run(
         [sys.executable, "-c", MANY, "1000"], env=environment, capture_output=True, text=True, check=True, timeout=600
     )
-    n_compiled, n_losses, grown = map(int, done.stdout.split())
-    assert n_compiled == 1 and n_losses > 900
+    n_more, n_losses, grown = map(int, done.stdout.split())
+    assert n_more == 0 and n_losses > 900  # the step and what calls it for epochs are compiled by the first training
     assert grown < 5 * 2**20
