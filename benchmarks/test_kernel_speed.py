@@ -288,7 +288,7 @@ KERNELS = {
         {"Z": "m"},
         {"A": "m"},
         {},
-        lambda v: {"A": _gate(v["Z"])},
+        lambda v: {"A": (1.0 + _gate(v["Z"])) / 2},
     ),
     "gelu": (
         lambda xp, b: gelu(xp, b["Z"], b["A"]),
