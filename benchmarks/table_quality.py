@@ -37,6 +37,7 @@ from xpnet.cli import main as xpnet
 XPNET, PEERS = "xpnet", ("mlp", "boosting", "linear")
 LEVEL = 0.01  # difference of means up to which two models are level
 TEST = 0.2  # part of the rows
+DATE = r"^\d{4}[-/]\d|^\d\d?[-/]\d\d?[-/]\d{4}"  # the beginning of a date
 MOST_LEVELS = 50  # of a category; the rest is one
 
 Scored = dict[str, Any]  # "score" and "seconds" of a model in one split, or "failure"
@@ -120,10 +121,10 @@ def features(training: Any, test: Any, target: str) -> tuple[Any, Any, list[str]
             made[name] = column.astype(float)
             continue
         text = column.astype(str).where(column.notna())
-        dates = pd.to_datetime(text, errors="coerce", format="mixed", utc=True)
-        if dates.notna().sum() == text.notna().sum():
-            days = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds() / 86400
-            made |= {name: days, f"{name} month": dates.dt.month, f"{name} weekday": dates.dt.weekday}
+        if text.dropna().str.contains(DATE).all():
+            dates = pd.to_datetime(text, errors="coerce", format="mixed", utc=True).dt.as_unit("s")
+            days = (dates - dates.min()).dt.total_seconds() / 86400
+            made |= {name: days, f"{name} month": dates.dt.month, f"{name} weekday": dates.dt.dayofweek}
         elif text.nunique() <= max(20, len(text) / 2):
             made[name] = text
             categories.append(name)
@@ -141,9 +142,12 @@ def by_peer(name: str, training: Any, test: Any, target: str, task: str) -> Scor
     model = _model(name, task, categories, [column for column in X if column not in categories])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that were not enough, and of categories unseen
-        model.fit(X, y)
-        seconds = time.perf_counter() - began
-        return {"score": score(task, model.predict(X_test), test[target]), "seconds": seconds}
+        try:
+            model.fit(X, y)
+            seconds = time.perf_counter() - began
+            return {"score": score(task, model.predict(X_test), test[target]), "seconds": seconds}
+        except ValueError as error:  # such as a category that is text in one row and a number in another
+            return {"failure": str(error)}
 
 
 def _model(name: str, task: str, categories: list[str], numbers: list[str]) -> Any:
