@@ -322,7 +322,12 @@ def _read_rows(
     read = read_table(names, reading, text_columns)
     with naming(called(names)):
         frame, target, left_out = find(read.frame)
-    samples = TableSamples(called(names), frame, target, fitted, dtype, (*read.decisions, *left_out))
+    decimal, decisions = read.reading.decimal or ".", (*read.decisions, *left_out)
+
+    def fitted_to(*given: Any) -> Preprocessing:
+        return fitted(*given).with_decimal(decimal)
+
+    samples = TableSamples(called(names), frame, target.with_decimal(decimal), fitted_to, dtype, decisions)
     return Loaded(samples, source | to_kept(read.reading))
 
 

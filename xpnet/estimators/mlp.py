@@ -125,8 +125,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
+        check_is_fitted(self)
         if self._is_multiclass or self._is_multilabel:
-            check_is_fitted(self)
             return outputs_for_rows(self.network_, rows_to_predict(self, X), linked=True)
         xp, Z = self._log_odds(X)
         with np.errstate(over="ignore"):  # exp(-Z) may be infinite, and the probability 0

@@ -6,7 +6,7 @@ A column is a pandas Series. Work on texts is done once for each different text,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ BOOLEANS = {"no": 0.0, "n": 0.0, "false": 0.0, "f": 0.0, "yes": 1.0, "y": 1.0, "
 # Texts that stand for a missing number, and are no category beside numbers.
 MARKERS = (
     *("?", "-", "--", "---", ".", "..", "*", "na", "n/a", "n.a.", "#n/a"),
-    *("nil", "none", "null", "missing", "unknown"),
+    *("nil", "none", "null", "missing", "unknown", "k.a.", "k. a.", "s/d", "n.d.", "n/d"),
 )
 LONGEST = 40  # characters of a number
 _CURRENCY = r"[$€£¥₹]|US\$|USD|EUR|GBP|CHF"
@@ -42,6 +42,10 @@ class NumberStyle:
     unit: str = ""
     is_boolean: bool = False
     is_plain: bool = True
+
+    def of_file(self, decimal: str) -> NumberStyle:
+        """Return the style for texts among the numbers of other files, which have that decimal sign too."""
+        return replace(self, decimal=decimal) if self.is_plain else self
 
 
 PLAIN = NumberStyle()
@@ -150,7 +154,9 @@ def parsed(texts: Any, style: NumberStyle) -> np.ndarray:
         return np.asarray(texts.str.lower().map(BOOLEANS).to_numpy(np.float64, na_value=np.nan))
     values = np.full(len(texts), np.nan)
     short = (texts.str.len() <= LONGEST).to_numpy(bool, na_value=False)
-    is_plain = short if style.decimal == "." else short & ~texts.str.contains(".", regex=False).to_numpy(bool)
+    is_plain = short
+    if style.decimal != ".":  # a point that cannot part thousands is a decimal sign all the same
+        is_plain = short & texts.str.fullmatch(r"[-+]?(\d*\.(\d{1,2}|\d{4,})|[^.]*)").to_numpy(bool, na_value=False)
     # A text that ends in no digit is not tried, since a failure is slow.
     is_plain = is_plain & texts.str.slice(-1).isin(list("0123456789.fF")).to_numpy(bool)
     values[is_plain] = pandas.to_numeric(texts[is_plain].to_numpy(object), errors="coerce")

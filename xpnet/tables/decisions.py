@@ -53,8 +53,12 @@ def refuse(decisions: Iterable[Decision]) -> None:
     """Refuse all decisions that change the data, in one message; raises ValueError."""
     changes = [decision for decision in decisions if decision.is_change]
     if changes:
-        found = "; ".join(f"{shown(each.column)} has {each.found}" if each.column else each.found for each in changes)
+        found = "; ".join(
+            (f"{shown(each.column)} has {each.found}" if each.column else each.found)
+            + (f" ({each.option})" if each.option else "")
+            for each in changes
+        )
         raise ValueError(
             f"--strict allows no change of the data, and {len(changes)} would be needed: {found}; mend the file, "
-            "or leave --strict out"
+            "take the options in brackets, or leave --strict out"
         )

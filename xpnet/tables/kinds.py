@@ -5,7 +5,7 @@ The rules stand here in the order in which they are tried. What was not asked fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -175,7 +175,13 @@ def _texts(column: Any, options: ColumnOptions, kept: bool) -> Understood:
     if found is not None:
         when = np.append(found.when, np.datetime64("NaT", "us"))[codes]
         return _dated(column, found.format, found.other, when, np.isnat(when) & (codes >= 0), options)
-    return _categories(column, codes, texts, options, is_text=True, kept=kept)
+    made = _categories(column, codes, texts, options, is_text=True, kept=kept)
+    mostly = None if is_category or made.encoding is None else cells.number_style(texts, counts, is_forced=True)
+    if mostly is None or name in options.categorical or np.isfinite(mostly[1]).sum() < len(texts) / 2:
+        return made
+    other = shown(texts[np.isnan(mostly[1])].iloc[0])
+    said = Decision(name, "numbers beside texts", "taken as categories", "--numeric COLUMN", False, f"such as {other}")
+    return replace(made, decisions=(said, *made.decisions))
 
 
 def _read(texts: Any, counts: np.ndarray, is_asked: bool) -> tuple[NumberStyle, np.ndarray] | None:

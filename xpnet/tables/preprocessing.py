@@ -68,6 +68,14 @@ class Preprocessing:
         """Columns that held one value only in the training rows."""
         return [column.name for column in self.columns if column.is_constant]
 
+    def with_decimal(self, sign: str) -> Preprocessing:
+        """Return that of a file with that decimal sign, so that a text among numbers of other rows is read with it."""
+        columns = (
+            replace(each, style=each.style.of_file(sign)) if isinstance(each, Numeric) else each
+            for each in self.columns
+        )
+        return replace(self, columns=tuple(columns), target=self.target.with_decimal(sign))
+
     def transform(self, frame: Any, dtype: Any = np.float32) -> np.ndarray:
         """Return X (n_features, n) of raw rows, each sample contiguous; ignores the target and the columns left out.
 

@@ -57,6 +57,10 @@ class Target:
             return list(self.names)
         return [name for name, style in zip(self.names, self.styles, strict=False) if not style.is_plain]
 
+    def with_decimal(self, sign: str) -> Target:
+        """Return the target of a file with that decimal sign, so that texts among numbers are read with it."""
+        return replace(self, styles=tuple(style.of_file(sign) for style in self.styles))
+
     def known_in(self, frame: Any) -> tuple[Any, tuple[Decision, ...]]:
         """Return the rows that have a target in every column, and what was left out; raises ValueError if none has."""
         check_columns(frame, self.names)
