@@ -353,6 +353,11 @@ def test_other_tables_validate_and_test(table, capsys):
     assert summary["test_r2"] == pytest.approx(test["r2"]) and summary["val_r2"] == pytest.approx(validation["r2"])
     assert main(["train", "--config", "run/config.json", "--quiet", "--out", "again"]) == 0
     assert model("again") == model("run")
+    capsys.readouterr()
+    assert main([*argv[:4], "--validation", "0", "--test", "w.csv", *QUICK, "--json", "--out", "alone"]) == 0
+    summary = json_lines(capsys.readouterr().out)[-1]
+    assert main(["evaluate", "alone", "--json"]) == 0
+    assert summary["test_r2"] == pytest.approx(json_lines(capsys.readouterr().out)[-1]["r2"])
     Path("moved").mkdir()
     for name in parts:
         Path(name).rename(Path("moved", name))

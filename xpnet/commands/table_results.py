@@ -76,4 +76,4 @@ def _in_units(network: Network, dataset: Dataset, table: Preprocessing, metrics:
     P, Y = (table.target.in_units(rows) for rows in (outputs_of(network, dataset.X, network.predict), dataset.Y))
     if not np.isfinite(P).all():
         return dict.fromkeys(metrics, float("nan"))
-    return {name: METRICS[name].function(P, Y) for name in metrics}
+    return {name: METRICS[name].function(P, Y, dataset.weights) for name in metrics}

@@ -39,7 +39,7 @@ from xpnet.commands.report import Report, say, warnings_said
 from xpnet.commands.resume import add_resume, open_run, take_rate
 from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
 from xpnet.commands.split_options import add_judges, may_validate
-from xpnet.commands.table_results import measured_on
+from xpnet.commands.table_results import measured_on, metrics_for
 from xpnet.commands.tables import describe, keep_preprocessing
 from xpnet.commands.wording import width_of
 from xpnet.data.dataset import Dataset
@@ -126,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
         say_if_untrained(report, arguments)
         with attempt.averaged():
             diverged_at = runs.read_config(run).get(DIVERGED)
-            report.summary(*_measured(attempt, data), attempt.network, str(run), diverged_at)
+            report.summary(*_measured(arguments, attempt.network, data), attempt.network, str(run), diverged_at)
             if arguments.plot:
                 _draw(arguments, report, attempt.network, data, run)
     return 0
@@ -168,11 +168,14 @@ def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -
             raise UsageError(f"--metrics {','.join(arguments.metrics)}: {error}") from None
 
 
-def _measured(attempt: Attempt, data: Data) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _measured(
+    arguments: argparse.Namespace, network: Network, data: Data
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the measures of validation and test set with the weights that were saved."""
+    metrics = metrics_for(arguments.metrics, data.table)
 
     def measured(dataset: Dataset | None) -> dict[str, Any] | None:
-        return None if dataset is None else measured_on(attempt.network, dataset, attempt.metrics, data.table)
+        return None if dataset is None else measured_on(network, dataset, metrics, data.table)
 
     return measured(data.validation), measured(data.test)
 
