@@ -573,8 +573,30 @@ def test_weights_of_a_table_count_in_measures(table, capsys):
     assert main(["evaluate", "run", "--json"]) == 0
     whole, held_out = json_lines(capsys.readouterr().out)
     assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
-    errors = abs(pd.read_csv("p.csv")["price"] - frame["price"])
+    predicted = pd.read_csv("p.csv")["price"]
+    errors = abs(predicted - frame["price"])
     deviation = frame["price"][:-N_VALIDATION].std(ddof=0)
     for measured, part in ((whole, slice(None)), (held_out, slice(-N_VALIDATION, None))):
-        loss = np.average(errors[part] ** 2, weights=frame["weight"][part]) / deviation**2 / 2
+        weights = frame["weight"][part]
+        loss = np.average(errors[part] ** 2, weights=weights) / deviation**2 / 2
         assert measured["loss"] == pytest.approx(loss, rel=1e-6)
+        assert measured["mean_absolute_error"] == pytest.approx(np.average(errors[part], weights=weights), rel=1e-6)
+        r2 = r2_score(frame["price"][part], predicted[part], sample_weight=weights)
+        assert measured["r2"] == pytest.approx(r2, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_run_on_dates_written_as_numbers_is_evaluated_as_it_was_trained(table, capsys, name):
+    days = pd.Series(pd.date_range("2023-01-01", periods=N).strftime("%Y%m%d").astype(float)).sample(frac=1)
+    frame = table[["size", "price"]].assign(date=days.to_numpy())
+    frame.loc[7, "date"] = np.nan
+    (frame.to_csv if name.endswith("csv") else frame.to_parquet)(name, index=False)
+    argv = ["train", name, "--target", "price", "--epochs", "2", "--out", "run", "--json"]
+    assert main(argv) == 0
+    trained = json_lines(capsys.readouterr().out)[-1]
+    frame.to_csv("new.csv", index=False)
+    assert main(["evaluate", "run", "--json"]) == 0
+    (measured,) = json_lines(capsys.readouterr().out)
+    assert measured["r2"] == trained["val_r2"]
+    assert main(["predict", "run", "new.csv", "--out", "p.csv"]) == 0
+    assert "no dates" not in capsys.readouterr().err

@@ -47,6 +47,7 @@ def standardised(values):
         ([b"a"] * N, "values that are neither numbers nor text, such as b'a'", ""),
         ([1 + 2j] * N, "values that are neither numbers nor text", ""),
         ([1.5e308, -1.5e308] * 30, "numbers too far apart", ""),
+        ([np.inf, None] * 30, "no finite value in any row", ""),
     ],
 )
 def test_what_says_nothing_is_left_out(values, found, detail):
@@ -85,6 +86,15 @@ def test_running_numbers_are_left_out_only_if_they_are_named_so_or_first(name, p
     found = [each for each in said(table) if each[0] == name]
     assert [word is not None and word in each[1] for each in found] == [True] * (word is not None)
     assert learn(frame, keep=(name,)).n_features == 2
+
+
+def test_running_numbers_as_text_are_left_out_by_the_same_rule():
+    texts = [f"{i:03d}" for i in COUNT]
+    table = learn(pd.DataFrame({"n": texts, "z": Z, "m": texts, "y": Z}))
+    assert [column.name for column in table.columns] == ["z", "m"]
+    assert table.decisions[0].found == "whole numbers that rise from row to row in the first column"
+    dressed = learn(pd.DataFrame({"n": [f"{i} kg" for i in COUNT], "z": Z, "y": Z}))
+    assert [column.name for column in dressed.columns] == ["n", "z"]
 
 
 def test_a_running_number_is_better_than_no_feature():
@@ -148,9 +158,21 @@ def test_numbers_as_text_are_read(text, values):
     ("texts", "style", "expected"),
     [
         (
-            ["1,234.5", "$ 1 000", "-$5", "+ 3 %", ".5e-3", "1e5", "1'000", "(7)", "€3"],
+            [
+                "1,234.5",
+                "$ 1 000",
+                "-$5",
+                "+ 3 %",
+                ".5e-3",
+                "1e5",
+                "1'000",
+                "(7)",
+                "€3",
+                "\u22125.5",
+                "$\u22121e\u22122",
+            ],
             cells.NumberStyle(),
-            [1234.5, 1000, -5, 0.03, 0.0005, 1e5, 1000, -7, 3],
+            [1234.5, 1000, -5, 0.03, 0.0005, 1e5, 1000, -7, 3, -5.5, -0.01],
         ),
         (["1.234,5", "1 000", "1,234", "5 %"], cells.NumberStyle(","), [1234.5, 1000, 1.234, 0.05]),
         (
@@ -242,6 +264,15 @@ def test_numbers_as_categories_and_categories_as_numbers():
     X, ((_, found, _, detail),) = understood(["a", "b", "3", "4"] * 15, numeric=("x",))
     np.testing.assert_array_equal(X[:, 1], COUNT % 4 < 2)
     assert found == "cells that are no numbers" and detail == "30, such as 'a' in row 1"
+
+
+@pytest.mark.parametrize("learnt", [["1.0", "2.0", None], ["1", "2", None], [1.0, 2.0, None], ["1.00", "2", "x"]])
+def test_whole_numbers_with_and_without_a_point_are_one_category(learnt):
+    table = learn(pd.DataFrame({"z": Z, "x": learnt * 20, "y": Z}), categorical=("x",))
+    for values in (["1", "2", "1.5"], ["1.0", "2.00", "1.5"], [1.0, 2.0, 1.5]):
+        X, noted = table.encode(pd.DataFrame({"x": values, "z": 0}))
+        np.testing.assert_array_equal(X[1:3, :2], np.eye(2))
+        assert [note.detail for note in noted] == [f"1, {values[2]!r} in row 2"]
 
 
 def test_free_text_that_is_kept_is_categories():
@@ -366,6 +397,29 @@ def test_missing_and_odd_dates_are_the_middle_one_with_an_indicator():
         ("cells that are no dates", "taken as missing", "1, 'soon' in row 10"),
         ("missing dates", "filled in by the middle date, with a feature that says so", "1"),
     ]
+
+
+def test_one_date_or_none_says_whether_there_is_one():
+    X, ((_, _, done, _), _) = understood(["2024-01-01", None] * 30)
+    np.testing.assert_array_equal(X, (COUNT % 2)[:, None])
+    assert done == "taken as given or missing, as all are the same"
+
+
+@pytest.mark.parametrize("odd", [None, "?"])
+def test_dates_as_whole_numbers_are_read_however_they_are_written(odd):
+    whole = WHOLE.dt.strftime("%Y%m%d").astype(int)
+    texts = whole.astype(str).where(COUNT != 3, odd)
+    for values in (texts, texts.where(COUNT == 3, texts + ".0"), whole.astype(float).where(COUNT != 3)):
+        frame = pd.DataFrame({"date": values, "z": Z, "y": Z})
+        table = learn(frame)
+        X, noted = table.encode(frame, np.float64)
+        filled = WHOLE.where(COUNT != 3, WHOLE.drop(3).sort_values().iloc[(N - 2) // 2])
+        np.testing.assert_allclose(X.T[:, :-2], date_features(filled, NO_HOUR), atol=1e-9)
+        assert all(note.detail == "1, '?' in row 3" for note in noted)
+        for again in (whole, whole.astype(float), whole.astype(str), whole.astype(str) + ".0"):
+            found, noted = table.encode(pd.DataFrame({"date": again, "z": Z}), np.float64)
+            np.testing.assert_array_equal(np.delete(found, 3, axis=1), np.delete(X, 3, axis=1))
+            assert noted == []
 
 
 def test_dates_that_fit_two_ways_are_said():

@@ -154,6 +154,7 @@ def test_another_task_than_the_inferred_one():
         ([3.5] * N, {"task": "regression"}, ["target 'y' is 3.5 in all 60 rows"]),
         (["a"] * N, {}, ["target 'y' is 'a'"]),
         ([None] * N, {}, ["target 'y' has no value in any row", "fill it in", "or name another --target"]),
+        ([np.inf, -np.inf, None] * 20, {}, ["target 'y' has no finite value in any row", "or name another --target"]),
         ([f"w{i}" for i in range(N)], {}, ["60 different texts in 60 rows", "classes that repeat", "name another --t"]),
         (
             pd.date_range("2024-01-01", periods=N),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xpnet.checks import one_line
 from xpnet.commands import runs
 from xpnet.commands.arguments import Several, UsageError, option
 from xpnet.commands.reading_options import add_reading
@@ -33,6 +34,7 @@ COLUMNS = {
     "numeric": "take these columns as numbers; what is none is missing",
     "date": "take these columns as dates or times",
 }
+LONGEST_CLASS = 60  # characters of a class that is told
 OPTIONS = ("target", "task", *COLUMNS, "impute", "strict")
 
 
@@ -238,8 +240,9 @@ def describe(table: Preprocessing) -> Iterator[str]:
         )
         yield f"task: regression of {names}{scaled}"
     else:
-        shown = ", ".join(map(str, target.classes[:10])) + (", ..." if len(target.classes) > 10 else "")
-        yield f"task: {target.task}, {names} is {shown}"
+        classes = [one_line(label, LONGEST_CLASS) for label in target.classes[:10]]
+        more = ", ..." if len(target.classes) > 10 else ""
+        yield f"task: {target.task}, {names} is {', '.join(classes)}{more}"
     n, n_categories, n_dates = (
         sum(isinstance(column, kind) for column in table.columns) for kind in (object, Category, Date)
     )

@@ -27,6 +27,7 @@ MARKERS = (
 LONGEST = 40  # characters of a number
 _CURRENCY = r"[$€£¥₹]|US\$|USD|EUR|GBP|CHF"
 _SPACES = " '’_\u00a0\u2009\u202f"  # that separate thousands, whatever the decimal sign
+_MINUS = "\u2212"  # the sign of typesetters
 SAMPLE = 200  # different texts that say whether it is worth looking at all
 
 
@@ -97,6 +98,11 @@ def _texts_of(values: Any) -> Any:
 
 def _text_of(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def without_point(texts: Any) -> Any:
+    """Return texts in which whole numbers have no point: 1 for 1.0."""
+    return texts.str.replace(r"^([-+]?\d+)\.0+$", r"\1", regex=True)
 
 
 def counts_of(codes: np.ndarray, n_texts: int) -> np.ndarray:
@@ -174,15 +180,15 @@ def _styled(texts: Any, style: NumberStyle) -> np.ndarray:
     point = re.escape(style.decimal)
     unit = rf"|{re.escape(style.unit)}" if style.unit else ""
     pattern = (
-        rf"[-+(]? ?(?:{_CURRENCY})? ?[-+]?(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)?(?:{point}\d*)?(?:[eE][-+]?\d+)?"
-        rf" ?(?:%|{_CURRENCY}{unit})?\)?"
+        rf"[-+{_MINUS}(]? ?(?:{_CURRENCY})? ?[-+{_MINUS}]?(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)?(?:{point}\d*)?"
+        rf"(?:[eE][-+{_MINUS}]?\d+)? ?(?:%|{_CURRENCY}{unit})?\)?"
     )
     is_number = texts.str.fullmatch(pattern).to_numpy(bool, na_value=False)
     cleaned = texts.where(is_number, "")
     if style.unit:
         cleaned = cleaned.str.removesuffix(style.unit)
     cleaned = cleaned.str.replace(_CURRENCY, "", regex=True).str.replace(rf"[{_SPACES}%+)]|{group}", "", regex=True)
-    cleaned = cleaned.str.replace("(", "-", regex=False).str.replace(style.decimal, ".", regex=False)
+    cleaned = cleaned.str.replace(rf"[({_MINUS}]", "-", regex=True).str.replace(style.decimal, ".", regex=False)
     values = pandas.to_numeric(cleaned.to_numpy(object), errors="coerce").astype(np.float64)
     share = texts.str.endswith("%").to_numpy(bool, na_value=False)
     return np.where(is_number, np.where(share, values / 100.0, values), np.nan)

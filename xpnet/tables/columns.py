@@ -144,7 +144,13 @@ class Category:
         import pandas
 
         codes, texts = cells.different(column)
-        found = pandas.Index(self.categories, dtype=object).get_indexer(texts.to_numpy(object))
+        known = pandas.Index(self.categories, dtype=object)
+        found = known.get_indexer(texts.to_numpy(object))
+        if (found < 0).any():  # 1.0 is 1: a column with gaps may write whole numbers with a point
+            whole = pandas.Index(cells.without_point(pandas.Series(self.categories, dtype="string")), dtype=object)
+            if whole.is_unique:
+                other = whole.get_indexer(cells.without_point(texts).to_numpy(object))
+                found = np.where(found < 0, other, found)
         return np.append(np.where(found < 0, -2, found), -1)[codes]
 
 

@@ -18,6 +18,7 @@ from xpnet.tables.notes import gaps_noted, odd_noted
 from xpnet.tables.options import MEAN
 
 TYPED, SECONDS = "", "seconds"  # formats of what is no text: dates by their type, and seconds since 1970
+WHOLE = ("%Y%m%d", "%Y")  # of whole numbers, which a column with gaps may write with a point, as 20240131.0
 DAY = 86_400_000_000  # microseconds
 _SLIPS = 0.05  # the share of texts that may be no dates
 PARTS = ("year", "month", "day", "weekday", "hour", "elapsed")
@@ -165,6 +166,8 @@ def parsed(texts: Any, format: str) -> np.ndarray:
     import pandas
 
     short = texts.where(texts.str.len() <= LONGEST)
+    if format in WHOLE:
+        short = short.str.replace(r"\.0+$", "", regex=True)
     if format == QUARTER:
         found = short.str.extract(r"^(\d{4})[- /]?[Qq]([1-4])$")
         short, format = found[0] + "-" + ((found[1].astype("Int64") - 1) * 3 + 1).astype("string"), "%Y-%m"

@@ -61,7 +61,7 @@ def understand(column: Any, place: int, options: ColumnOptions) -> Understood:
         return _dates(column, dates.TYPED, "", options)
     if kind == cells.NUMBER:
         return _numbers(column, place, options, kept)
-    return _texts(column, options, kept)
+    return _texts(column, place, options, kept)
 
 
 def left_out(
@@ -78,7 +78,7 @@ def _numbers(column: Any, place: int, options: ColumnOptions, kept: bool) -> Und
     present = values[np.isfinite(values)]
     said = list[Decision]()
     if not kept and len(present) and _is_whole(present) and column.dtype.kind != "b":
-        if not DATED.isdisjoint(words_of(name)) and (found := _whole_dates(column, present, options)) is not None:
+        if (found := _whole_dates(column, values, options)) is not None:
             return found
         if (found := _running(name, column, values, place)) is not None:
             return found
@@ -101,7 +101,7 @@ def _numeric(
     infinite = np.isinf(values)
     missing = np.isnan(values)
     if (missing | infinite).all():
-        return left_out(name, "no value in any row", "")
+        return left_out(name, "no finite value in any row" if infinite.any() else "no value in any row", "")
     fitted = encoding.of_values(values, options.filler)
     if not np.isfinite([fitted.mean, fitted.deviation]).all():
         return left_out(name, "numbers too far apart for a mean and a deviation", "")
@@ -151,15 +151,20 @@ def _is_running(column: Any, values: np.ndarray) -> bool:
     return bool(spread < 2 * len(values) and len(np.unique(values)) == len(values))
 
 
-def _whole_dates(column: Any, present: np.ndarray, options: ColumnOptions) -> Understood | None:
-    """Return dates that are written as whole numbers, such as 20240131."""
-    if not ((present >= 18000101) & (present < 22000101)).all():
+def _whole_dates(column: Any, values: np.ndarray, options: ColumnOptions) -> Understood | None:
+    """Return dates that are written as whole numbers, such as 20240131, in a column that is named like dates.
+
+    values (n,): its numbers, NaN where it has none.
+    """
+    given = np.isfinite(values)
+    present = values[given]
+    if DATED.isdisjoint(words_of(str(column.name))) or not ((present >= 18000101) & (present < 22000101)).all():
         return None
     _, odd = dates.moments(column, "%Y%m%d")
-    return None if odd.any() else _dates(column, "%Y%m%d", "", options)
+    return None if odd[given].any() or not given.any() else _dates(column, "%Y%m%d", "", options)
 
 
-def _texts(column: Any, options: ColumnOptions, kept: bool) -> Understood:
+def _texts(column: Any, place: int, options: ColumnOptions, kept: bool) -> Understood:
     """Return what a column of texts is taken for."""
     name = str(column.name)
     codes, texts = cells.different(column)
@@ -170,7 +175,7 @@ def _texts(column: Any, options: ColumnOptions, kept: bool) -> Understood:
     counts = cells.counts_of(codes, len(texts))
     read = None if is_category and not is_asked else _read(texts, counts, is_asked)
     if read is not None:
-        return _numbers_as_text(column, codes, texts, *read, options, is_asked or kept)
+        return _numbers_as_text(column, place, codes, texts, *read, options, is_asked or kept)
     found = None if is_category else dates.read_dates(texts, counts)
     if found is not None:
         when = np.append(found.when, np.datetime64("NaT", "us"))[codes]
@@ -192,6 +197,7 @@ def _read(texts: Any, counts: np.ndarray, is_asked: bool) -> tuple[NumberStyle, 
 
 def _numbers_as_text(
     column: Any,
+    place: int,
     codes: np.ndarray,
     texts: Any,
     style: NumberStyle,
@@ -201,12 +207,16 @@ def _numbers_as_text(
 ) -> Understood:
     name = str(column.name)
     values = np.append(read, np.nan)[codes]
-    if not is_asked and not style.is_boolean and (found := _running(name, column, values, -1)) is not None:
-        return found
+    dressed = _dressed(texts, read)
+    if not is_asked and not style.is_boolean:
+        found = _whole_dates(column, values, options) if dressed is None else None
+        found = found or _running(name, column, values, place if dressed is None else -1)
+        if found is not None:
+            return found
     said = list[Decision]()
     if style.is_boolean:
         said.append(Decision(name, "two words for yes and no", "taken as 1 and 0", "--categorical COLUMN", False))
-    elif not is_asked and (dressed := _dressed(texts, read)) is not None:
+    elif not is_asked and dressed is not None:
         said.append(Decision(name, "numbers as text", "read as numbers", "--categorical COLUMN", detail=dressed))
     return _numeric(column, values, np.isnan(values) & (codes >= 0), Numeric(name, style=style), options, said)
 
@@ -299,7 +309,7 @@ def _dated(
     if not is_asked:
         called = f"as {form}" if form not in (dates.TYPED, ISO) else ""
         doubt = f", which could be {other} too" if other else ""
-        done = f"taken as {', '.join(fitted.parts)}"
+        done = f"taken as {', '.join(fitted.parts) or 'given or missing, as all are the same'}"
         said.append(Decision(name, "dates or times", done, "--categorical COLUMN", detail=called + doubt))
     if odd.any():
         said.append(

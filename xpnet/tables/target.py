@@ -148,7 +148,8 @@ def rows_with(
     for name, style in zip(names, styles, strict=True):
         missing, infinite = _absent(frame[name], style)
         if (missing | infinite).all():
-            raise ValueError(f"the target {shown(name)} has no value in any row; fill it in, or {ANOTHER}")
+            kind = "finite value" if infinite.any() else "value"
+            raise ValueError(f"the target {shown(name)} has no {kind} in any row; fill it in, or {ANOTHER}")
         said += _left_out(frame[name], style, missing, infinite)
         kept &= ~(missing | infinite)
     if not kept.any():
