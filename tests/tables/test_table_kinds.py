@@ -195,6 +195,13 @@ def test_words_for_yes_and_no_are_1_and_0(words):
     assert [each[2] for each in decisions] == ["taken as 1 and 0"] * (words[0] is not True)
 
 
+def test_booleans_beside_an_odd_cell_are_read_as_they_were_learnt():
+    table = learn(pd.DataFrame({"x": [True, False, False] * 20, "y": Z}))
+    X, noted = table.encode(pd.DataFrame({"x": ["True", "FALSE", "no", "maybe", "f"]}), np.float64)
+    np.testing.assert_allclose(X[0], standardised([1, 0, 0] * 20)[[0, 1, 1, 1, 1], 0])
+    assert [note.detail for note in noted] == ["2, such as 'maybe' in row 3"]
+
+
 def test_booleans_are_read_in_other_words_too():
     table = learn(pd.DataFrame({"x": ["yes", "no", "no"] * 20, "y": Z}))
     X = table.transform(pd.DataFrame({"x": ["YES", "true", "N", "f"]}), np.float64)
@@ -337,7 +344,7 @@ NO_HOUR = ("year", "month", "day", "weekday", "elapsed")
     ("values", "when", "parts", "format"),
     [
         (DAYS, DAYS, PARTS, ""),
-        (DAYS.dt.tz_localize("Asia/Tokyo"), DAYS, PARTS, ""),
+        (DAYS.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo"), DAYS, PARTS, ""),
         (DAYS.dt.strftime("%Y-%m-%dT%H:%M:%S"), DAYS, PARTS, "ISO8601"),
         (DAYS.dt.strftime("%Y-%m-%d %H:%M"), DAYS, PARTS, "ISO8601"),
         (DAYS.dt.strftime("%d/%m/%Y %H:%M"), DAYS, PARTS, "%d/%m/%Y %H:%M"),
@@ -426,6 +433,15 @@ def test_dates_that_fit_two_ways_are_said():
     values = [f"{i % 12 + 1:02}/{i // 12 + 1:02}/2020" for i in COUNT]
     _, ((_, _, _, detail),) = understood(values)
     assert detail == "as %m/%d/%Y, which could be %d/%m/%Y too"
+
+
+def test_moments_in_a_zone_are_read_in_utc_whether_typed_or_texts():
+    local = pd.Series(pd.date_range("2024-01-01", periods=N, freq="37h", tz="Europe/Berlin"))
+    frame = pd.DataFrame({"z": Z, "x": local, "y": Z})
+    expected = date_features(local.dt.tz_convert("UTC").dt.tz_localize(None), PARTS)
+    for values in (local, local.astype(str), local.astype(object)):
+        X = learn(frame.assign(x=values)).encode(frame.assign(x=local.astype(str)), np.float64)[0]
+        np.testing.assert_allclose(X.T[:, 1:], expected, atol=1e-9)
 
 
 def test_dates_of_other_types_and_gaps_in_new_rows():

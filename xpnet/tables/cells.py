@@ -50,6 +50,7 @@ class NumberStyle:
 
 
 PLAIN = NumberStyle()
+BOOLEAN = NumberStyle(is_boolean=True, is_plain=False)
 
 
 def kind_of(column: Any) -> str:
@@ -123,7 +124,10 @@ def numbers(column: Any, style: NumberStyle = PLAIN) -> tuple[np.ndarray, np.nda
     if kind != TEXT:
         return np.full(len(column), np.nan), ~missing
     codes, texts = different(column)
-    values = np.append(parsed(texts, style), np.nan)[codes]
+    read = parsed(texts, style)
+    if style.is_plain:  # booleans became texts beside an odd cell
+        read = np.where(np.isnan(read), parsed(texts.where(texts.str.len() > 1), BOOLEAN), read)
+    values = np.append(read, np.nan)[codes]
     is_odd = np.append(~texts.str.lower().isin(MARKERS).to_numpy(bool), False)[codes]
     return values, np.isnan(values) & is_odd
 
@@ -198,7 +202,7 @@ def boolean_style(texts: Any) -> NumberStyle | None:
     """Return the style of words such as yes and no, None if any text is none of these."""
     if not 0 < len(texts) <= 8 or not set(texts.str.lower()) <= BOOLEANS.keys():
         return None
-    return NumberStyle(is_boolean=True, is_plain=False)
+    return BOOLEAN
 
 
 def number_style(texts: Any, counts: np.ndarray, is_forced: bool = False) -> tuple[NumberStyle, np.ndarray] | None:

@@ -146,7 +146,7 @@ def _typed(column: Any) -> np.ndarray:
     elif column.dtype.kind == "O" and not pandas.api.types.is_datetime64_any_dtype(column.dtype):
         column = _from_objects(column.astype(object))
     if getattr(column.dt, "tz", None) is not None:
-        column = column.dt.tz_localize(None)
+        column = column.dt.tz_convert(None)  # in UTC, as texts with zones are
     return np.asarray(column.to_numpy("M8[us]", na_value=np.datetime64("NaT", "us")))
 
 
