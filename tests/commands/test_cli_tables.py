@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from test_cli import json_lines, names, refused, refused_by_parser, surroundings  # noqa: F401  a fixture that runs by itself
 
 from xpnet.cli import main
+from xpnet.commands.tables import read_preprocessing
 
 N, N_VALIDATION = 400, 40
 SHORT = ["--epochs", "3", "--layers", "6,16,{}", "--quiet", "--split", "last", "--dropout", "0", "--end-with", "last"]
@@ -195,8 +196,8 @@ def test_missing_values_are_imputed_where_they_were_in_training(table, capsys):
         capsys,
         [*argv, "--strict"],
         "t.csv: --strict allows no change of the data, and 2 would be needed",
-        "'size' has missing values; 'colour' has missing categories",
-        "mend the file, or leave --strict out",
+        "'size' has missing values (--drop COLUMN); 'colour' has missing categories",
+        "mend the file, take the options in brackets, or leave --strict out",
     )
     assert names(".") == ["t.csv"]
     assert main(argv) == 0
@@ -212,10 +213,11 @@ def test_what_only_the_rows_held_out_have_is_said_and_not_allowed_if_strict(tabl
     frame.loc[N - 1, "colour"], frame.loc[N - 2, "size"] = "purple", None
     frame.to_csv("t.csv", index=False)
     argv = ["train", "t.csv", "--target", "price", "--epochs", "1", "--split", "last", "--out", "run"]
-    refused(capsys, [*argv, "--strict"], "'colour' has values that are none of the categories", "'size' has missing")
+    rare = "'colour' has categories that are rare in training or unknown"
+    refused(capsys, [*argv, "--strict"], rare, "'size' has missing")
     assert main(argv) == 0
     err = capsys.readouterr().err
-    assert "colour (1, 'purple' in row 400): values that are none of the categories known" in err
+    assert "colour (1, 'purple' in row 400): categories that are rare in training or unknown" in err
     assert "size (1, in row 399): missing values: no training row has any" in err and "UserWarning" not in err
 
 
@@ -419,7 +421,7 @@ def test_rows_with_gaps_and_other_columns_are_predicted_with_a_word(trained, cap
     assert main(["predict", "run", "new.csv", "--out", "p.csv"]) == 0
     err = capsys.readouterr().err
     assert "size ('big' in row 1): cells that are no numbers: taken as missing" in err.replace("(1, ", "(")
-    assert "colour (1, 'purple' in row 1): values that are none of the categories known" in err
+    assert "colour (1, 'purple' in row 1): categories that are rare in training or unknown" in err
     assert "rooms (1, in row 1): missing values: no training row has any: taken as" in err
     assert "1 column that no training row has: 'new': ignored" in err
     training = trained[:-N_VALIDATION]
@@ -559,7 +561,7 @@ def test_categories_that_are_asked_for_keep_their_leading_zeros(capsys):
     table = json.loads(Path("run/table.json").read_text(encoding="utf-8"))
     assert table["columns"][0]["categories"] == ["01", "02", "10"]
     assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
-    assert "none of the categories" not in capsys.readouterr().err
+    assert "rare in training or unknown" not in capsys.readouterr().err
     refused(capsys, [*argv[:-1], "other", "--date", "zip"], "t.csv", "'zip' is named both for --date and for --categ")
 
 
@@ -600,3 +602,19 @@ def test_a_run_on_dates_written_as_numbers_is_evaluated_as_it_was_trained(table,
     assert measured["r2"] == trained["val_r2"]
     assert main(["predict", "run", "new.csv", "--out", "p.csv"]) == 0
     assert "no dates" not in capsys.readouterr().err
+
+
+def test_a_text_among_numbers_is_read_with_the_decimal_sign_of_the_run(tmp_path, monkeypatch, capsys):
+    """pandas reads a column with one odd cell as text: the others keep the comma of the file."""
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"{i * 3 % 50},{i % 10}", f"{i * 2 % 50},5") for i in range(60)]
+    Path("t.csv").write_text("a;b;y\n" + "".join(f"{a};{b};{i}\n" for i, (a, b) in enumerate(rows)), "utf-8")
+    assert main(["train", "t.csv", "--target", "y", "--epochs", "1", "--quiet", "--out", "run"]) == 0
+    table = read_preprocessing(Path("run"))
+    cells = ["71,5", "1.071,5", "k.A.", "x", "8.25"]
+    frame = pd.DataFrame({"a": cells, "b": [1.5] * len(cells)})
+    column = table.columns[0]
+    found = table.transform(frame, np.float64)[0] * column.deviation + column.mean
+    median = np.median([float(a.replace(",", ".")) for a, _ in rows])
+    np.testing.assert_allclose(found[[0, 1, 4]], [71.5, 1071.5, 8.25], rtol=1e-12)
+    assert abs(found[2] - median) < 10 and found[2] == found[3]

@@ -169,7 +169,7 @@ def test_unknown_categories_are_other_and_counted(frame):
     table = learn(rows)
     X, words = noted(table, pd.DataFrame({"x": ["b", "new", "c", "a"]}))
     np.testing.assert_array_equal(X.T, [[0, 1, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]])
-    assert words == ["x (2, such as 'new' in row 1): values that are none of the categories known: taken as other"]
+    assert words == ["x (2, such as 'new' in row 1): categories that are rare in training or unknown: taken as other"]
     assert said(table) == [("x", "categories of fewer than 5 rows", "taken together as other", "5 of 7")]
     table = learn(rows[:290])
     X, words = noted(table, pd.DataFrame({"x": ["b", "new"]}))
@@ -329,7 +329,7 @@ def test_files_of_format_1_are_as_strict_as_they_were():
     for change, part in (
         ({"size": [None, 1.0]}, "column 'size' has missing values (1, in row 0)"),
         ({"colour": [None, "red"]}, "column 'colour' has missing values"),
-        ({"colour": "green"}, "column 'colour' has values that are none of the categories known (2, such as 'green'"),
+        ({"colour": "green"}, "has categories that are rare in training or unknown (2, such as 'green'"),
         ({"size": "big"}, "column 'size' has cells that are no numbers (2, such as 'big' in row 0)"),
         ({"size": np.inf}, "column 'size' has numbers that are infinite"),
     ):
@@ -369,7 +369,7 @@ def test_columns_that_share_a_decision_share_its_line():
         ValueError,
         "--strict allows no change of the data, and 7 would be needed",
         "'c0' has gaps",
-        "mend the file, or leave --strict out",
+        "mend the file, take the options in brackets, or leave --strict out",
     ):
         refuse([*some, Decision("y", "two values", "taken as classes", is_change=False)])
 

@@ -18,7 +18,7 @@ from xpnet.tables.decisions import Decision
 from xpnet.tables.notes import example, gaps_noted, infinite_noted, odd_noted
 from xpnet.tables.options import MEAN
 
-UNKNOWN = "values that are none of the categories known"
+UNKNOWN = "categories that are rare in training or unknown"
 
 
 @dataclass(frozen=True)
