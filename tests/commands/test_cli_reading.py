@@ -198,3 +198,14 @@ def test_bad_tables_leave_no_run(capsys):
         refused(capsys, ["train", *argv, "--target", "y"], *parts)
     refused_by_parser(capsys, ["train", "a.csv", "mnst", "--target", "y"], "dataset is 'mnst'", "did you mean 'mnist'?")
     assert "runs" not in names(".")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_a_run_on_any_encoding_is_evaluated_and_resumed(frame, capsys, encoding):
+    frame.to_csv("t.csv", index=False, encoding=encoding)
+    train("t.csv", "--json")
+    trained = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main(["evaluate", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["r2"] == trained["val_r2"]
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert len(predicted("run", "t.csv")) == len(frame)

@@ -154,11 +154,18 @@ def test_what_is_said_of_a_class_on_one_side_and_of_few_rows(table, capsys):
             ["--split stratify needs", "are numbers", "take --split shuffle"],
         ),
         (["--split", "group", "doctor"], 1, ["t.csv: the column of --split group is 'doctor'", "choose one of"]),
+        (["--split", "group", "one"], 1, ["t.csv: column 'one' has one group only", "needs two", "split by shuffle"]),
+        (
+            ["--split", "group", "two", "--folds", "2"],
+            2,
+            ["--folds 2: of the rows beside a fold column 'two' has one group only", "or leave --folds out"],
+        ),
         (["--split", "time", "kind"], 1, ["'kind' holds no times", "needs dates or numbers", "name another column"]),
         (["--test", "T.npy"], 2, ["--test is T.npy", "it must be a table", "name one"]),
     ],
 )
 def test_splits_that_the_table_cannot_have(table, capsys, options, code, parts):
+    table.assign(one=1, two=np.arange(N) % 2).to_csv("t.csv", index=False)
     refused(capsys, ["train", "t.csv", "--target", "kind", *options], *parts, code=code)
 
 

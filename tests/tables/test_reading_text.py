@@ -121,7 +121,9 @@ def test_a_decimal_sign_may_be_given(read):
     ],
 )
 def test_encodings_are_found_out_and_said(read, encoding, mark, found):
-    table = read(mark + ROWS.format(";", ",").encode(encoding))
+    content = mark + ROWS.format(";", ",").encode(encoding)
+    table = read(content)
+    assert values(table) == values(read(content, table.reading)) == values(read(content, Reading(encoding=found)))
     assert values(table) == VALUES
     said = [f"a text that is not UTF-8: read as {found} (--encoding NAME)"] if found else []
     assert list(lines(table.decisions))[: len(said)] == said and len(table.decisions) == 2 + len(said)

@@ -62,6 +62,8 @@ def test_the_latest_rows_are_held_out_and_one_time_is_on_one_side():
     assert np.flatnonzero(held_out(Split("time", 4, column="t"), 10, values=times)).tolist() == [0, 3, 4, 6]
     with refusal(ValueError, "'t' has one time only", "needs two", "split by shuffle"):
         held_out(Split("time", 1, column="t"), 3, values=np.array([1, 1, np.nan]))
+    with refusal(ValueError, "'t' has no time", "needs two", "split by shuffle"):
+        held_out(Split("time", 1, column="t"), 3, values=np.full(3, np.nan))
 
 
 def test_columns_of_groups_and_times():
@@ -75,6 +77,10 @@ def test_columns_of_groups_and_times():
     frame["e"] = ["02.03.2024", "31.12.2023", "01.01.2024", "05.01.2024", None]  # the day first
     assert np.argsort(values_of(Split("time", 1, column="e"), frame)).tolist() == [1, 2, 3, 0, 4]
     assert values_of(Split("shuffle", 1), frame) is None
+    frame["f"] = ["1,000", "7", "12", "?", None]
+    np.testing.assert_array_equal(values_of(Split("time", 1, column="f"), frame), [1000, 7, 12, np.nan, np.nan])
+    frame["f"] = np.nan
+    assert np.isnan(values_of(Split("time", 1, column="f"), frame)).all()
     with refusal(ValueError, "'g' holds no times", "'b' in row 1", "name another column"):
         values_of(Split("time", 1, column="g"), frame)
     with refusal(ValueError, "the column of --split group is 'h'", "choose one of 'g', 'n', 'd'"):
@@ -122,6 +128,9 @@ def test_what_is_said_of_few_rows_and_of_classes_on_one_side():
     (line,) = lines(said_of_rows(Split("shuffle", 0), np.zeros(3, bool), None, []))
     assert line == "3 rows: all are trained on, and no score tells what the model is worth"
     assert said_of_rows(Split("shuffle", 0), np.zeros(300, bool), None, []) == []
+    times, mask = np.where(np.arange(100) % 10, np.arange(100.0), np.nan), np.arange(100) > 90
+    (line,) = lines(said_of_rows(Split("time", 9, column="day"), mask, None, [], times))
+    assert line == "day (10): rows whose time is not known: trained on, none held out"
 
 
 def test_a_split_as_text_and_as_json():

@@ -6,6 +6,7 @@ import argparse
 import glob
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -151,9 +152,10 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
     """
     samples, is_asked = loaded.samples, arguments.split is not None
     split = split_of(arguments, samples)
-    mask = mask_of(split, samples)
+    values = samples.values(split)
+    mask = mask_of(split, samples, values)
     data = _divided(loaded, split, mask)
-    said = [*data.said, *said_of_rows(split, mask, samples.labels, samples.classes)]
+    said = [*data.said, *said_of_rows(split, mask, samples.labels, samples.classes, values)]
     if isinstance(samples, TableSamples):
         if arguments.strict and data.table is not None:
             with naming(samples.name):
@@ -246,7 +248,7 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
             f"{loaded.samples.name} has {n} samples and the run had {had} (n_training and n_validation), so that those "
             "held out cannot be told; restore both, or name the run's data with --data-dir"
         )
-    return _divided(loaded, split, mask_of(split, loaded.samples))
+    return _divided(loaded, split, mask_of(split, loaded.samples, loaded.samples.values(split)))
 
 
 @dataclass(frozen=True)
@@ -262,10 +264,11 @@ class Loaded:
     labels_dtype: np.dtype[Any] | None = None
 
 
-def mask_of(split: Split, samples: Samples | TableSamples) -> np.ndarray:
-    """Return the mask (n,) of the samples that a split holds out."""
+def mask_of(split: Split, samples: Samples | TableSamples, values: np.ndarray | None) -> np.ndarray:
+    """Return the mask (n,) of the samples that a split holds out.  values (n,): those of its column."""
     labels = samples.labels if split.kind == STRATIFY else None
-    return held_out(split, samples.n, labels, samples.values(split))
+    with naming(samples.name) if samples.is_table else nullcontext():
+        return held_out(split, samples.n, labels, values)
 
 
 def _divided(loaded: Loaded, split: Split, mask: np.ndarray) -> Data:

@@ -115,7 +115,12 @@ def _data_of_folds(arguments: argparse.Namespace, loaded: Loaded) -> Iterator[Da
         rest = np.flatnonzero(~fold)
         inner = replace(split, n_held_out=count_of(arguments, samples.name, len(rest)))
         parts = [None if each is None else each[rest] for each in (labels, values)]
-        chosen = held_out(inner, len(rest), *parts)
+        try:
+            chosen = held_out(inner, len(rest), *parts)
+        except ValueError as error:
+            raise UsageError(
+                f"--folds {arguments.folds}: of the rows beside a fold {error}; or leave --folds out"
+            ) from None
         training, validation = np.zeros((2, samples.n), bool)
         training[rest[~chosen]], validation[rest[chosen]] = True, True
         masks_of_fold = [training, fold, validation] if validation.any() else [training, fold]

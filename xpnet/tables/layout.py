@@ -58,8 +58,9 @@ def text_source(source: Source, reading: Reading) -> tuple[Source, Reading]:
     for magic, suffix in MAGIC.items():
         if head.startswith(magic):
             raise ValueError(f"{source} is a binary file of the kind {suffix}, and no text; give it such a name")
+    asked = None if reading.encoding is None else codecs.lookup(reading.encoding).name
     for mark, encoding in MARKS:
-        if head.startswith(mark) and reading.encoding is None:
+        if head.startswith(mark) and asked in (None, encoding):
             source, reading = replace(source, start=len(mark)), replace(reading, encoding=encoding)
     n_zeros = (head[::2].count(0), head[1::2].count(0))
     if reading.encoding is None and max(n_zeros) > 0.3 * len(head) / 2:

@@ -152,7 +152,9 @@ def values_of(split: Split, frame: Any) -> np.ndarray | None:
     if cells.kind_of(column) == cells.NUMBER:
         return cells.numbers(column)[0]
     times, _ = moments(column, TYPED)
-    if np.isnat(times).all():
+    if np.isnat(times).all() and (numbers := _numbers_as_text(column)) is not None:
+        return numbers
+    if np.isnat(times).all() and column.notna().any():
         raise ValueError(
             f"column {shown(split.column)} holds no times, such as {shown(str(column.iloc[0]))} in row "
             f"{column.index[0]}; a split by time needs dates or numbers; name another column"
@@ -160,11 +162,21 @@ def values_of(split: Split, frame: Any) -> np.ndarray | None:
     return np.where(np.isnat(times), np.nan, times.astype(np.int64).astype(np.float64))
 
 
-def said_of_rows(split: Split, mask: np.ndarray, labels: np.ndarray | None, names: Sequence[Any]) -> list[Decision]:
-    """Return what must be said of a split of rows: too few of them, and classes on one side only.
+def _numbers_as_text(column: Any) -> np.ndarray | None:
+    if cells.kind_of(column) != cells.TEXT:
+        return None
+    codes, texts = cells.different(column)
+    read = cells.number_style(texts, cells.counts_of(codes, len(texts))) if len(texts) else None
+    return None if read is None else np.append(read[1], np.nan)[codes]
+
+
+def said_of_rows(
+    split: Split, mask: np.ndarray, labels: np.ndarray | None, names: Sequence[Any], values: np.ndarray | None = None
+) -> list[Decision]:
+    """Return what must be said of a split of rows: too few of them, rows without a time, classes on one side only.
 
     mask (n_rows,): of the rows held out.  labels (n_rows,): the classes, None if there are none.
-    names: of the classes, by number.
+    names: of the classes, by number.  values (n_rows,): as `values_of` returns them.
     """
     n_rows, n_held = len(mask), int(mask.sum())
     found = list[Decision]()
@@ -174,6 +186,9 @@ def said_of_rows(split: Split, mask: np.ndarray, labels: np.ndarray | None, name
     elif n_rows <= FEW and n_held:
         done = f"a score on the {n_held} held out is mostly chance"
         found.append(Decision("", f"{n_rows} rows", done, "--folds 5 measures on all", False))
+    if split.kind == TIME and values is not None and n_held and (n_unknown := int(np.isnan(values).sum())):
+        rows = f"rows whose {split.kind} is not known"
+        found.append(Decision(str(split.column), rows, "trained on, none held out", "", False, str(n_unknown)))
     if labels is None or n_held == 0:
         return found
     for side, called in ((~mask, "to train on"), (mask, "held out")):
@@ -232,8 +247,9 @@ def _latest(split: Split, times: np.ndarray) -> np.ndarray:
     known = np.sort(times[~np.isnan(times)])
     borders = np.unique(known)[1:]  # the first time held out, so that earlier ones are left
     if len(borders) == 0:
+        found = "one time only" if len(known) else "no time"
         raise ValueError(
-            f"column {shown(split.column)} has one time only, and a split by time needs two; name another column, or "
+            f"column {shown(split.column)} has {found}, and a split by time needs two; name another column, or "
             "split by shuffle"
         )
     counts = len(known) - np.searchsorted(known, borders)
