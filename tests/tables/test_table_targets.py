@@ -227,3 +227,12 @@ def test_names_of_a_file_are_quoted_in_part_and_do_nothing_to_a_terminal():
     with pytest.raises(ValueError, match="is no column 'y'") as error:
         with_target(frame, ["y"])
     assert str(error.value).isprintable() and len(str(error.value)) < 400
+
+
+def test_other_rows_whose_target_is_no_number_are_refused_by_their_cells():
+    frame = pd.DataFrame({"x": Z, "y": Z})
+    target = learn(frame).target
+    with refusal(
+        ValueError, "'y' has no number in any row (60, such as 'txt' in row 0)", "fill it in", "another --target"
+    ):
+        target.known_in(frame.assign(y="txt"))

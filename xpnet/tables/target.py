@@ -148,8 +148,10 @@ def rows_with(
     for name, style in zip(names, styles, strict=True):
         missing, infinite = _absent(frame[name], style)
         if (missing | infinite).all():
-            kind = "finite value" if infinite.any() else "value"
-            raise ValueError(f"the target {shown(name)} has no {kind} in any row; fill it in, or {ANOTHER}")
+            odd = np.zeros(len(missing), bool) if style is None else cells.numbers(frame[name], style)[1]
+            found = f"number in any row ({example(frame[name], odd)})" if odd.any() else "value in any row"
+            found = f"finite {found}" if infinite.any() else found
+            raise ValueError(f"the target {shown(name)} has no {found}; fill it in, or {ANOTHER}")
         said += _left_out(frame[name], style, missing, infinite)
         kept &= ~(missing | infinite)
     if not kept.any():
