@@ -24,7 +24,7 @@ from refusals import says
 import xpnet
 from xpnet.cli import main
 from xpnet.commands import signals
-from xpnet.engines.llvm import blas, code_cache, engine, run
+from xpnet.engines.llvm import blas, calling, code_cache, engine, run
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.replay import Replay
 from xpnet.files import write_atomically
@@ -79,7 +79,7 @@ def test_two_threads_offer_the_processor_to_each_other(system, float64_cpu, monk
     """At once, so that they do it many times: macOS has the C library's call, elsewhere Python's is called."""
     offers = []
     monkeypatch.setattr(run, "SPINS", 0)
-    monkeypatch.setattr(engine, "time", SimpleNamespace(sleep=offers.append))
+    monkeypatch.setattr(calling, "time", SimpleNamespace(sleep=offers.append))
     feature = FEATURES["dropout, batch normalization, Adam"]
     expected, found = (run_steps(feature, float64_cpu, 8, 210, make) for make in (Replay, partial(Compiled, threads=2)))
     for one, other in zip(expected, found, strict=True):
