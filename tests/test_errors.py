@@ -283,6 +283,7 @@ def on_terminal(argv, columns, **more):
     return child.wait(300), b"".join(parts).decode()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("columns", [40, pytest.param(80, marks=pytest.mark.full)])
 def test_a_terminal_is_not_overrun(columns):
     code, text = on_terminal([*SMALL], columns, NO_COLOR="1")

@@ -38,7 +38,7 @@ FRAME = pd.DataFrame(
     {"a": [1.5, 2, 3, 4, 5, 6] * 2, "b": list("xyxyxy") * 2, "c": [1, 0] * 6, "y": [0.5, 1, 2, 3, 4, 5] * 2}
 )
 FRAME = FRAME.set_index(pd.RangeIndex(1, 13))
-N, MANY = 120, 2500  # mutations of each file, by default and in full
+N, MANY = 50, 2500  # mutations of each file, by default and in full
 
 
 def _network():

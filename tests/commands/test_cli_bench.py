@@ -112,6 +112,7 @@ def test_without_a_gpu_it_says_why_in_one_line(capsys, monkeypatch):
     refused(capsys, [*TINY, "--device", "cuda"], "CuPy is not installed")
 
 
+@pytest.mark.full
 def test_two_devices_make_a_crossover(capsys, two_devices, monkeypatch):
     assert main([*TINY, "--out", "x.json"]) == 0
     out, err = capsys.readouterr()

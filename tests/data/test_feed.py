@@ -215,6 +215,7 @@ print(history[-1]["steps"], history[-1]["train_loss"] < history[0]["train_loss"]
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA limits memory on Linux alone")
 def test_a_file_four_times_the_memory_limit_trains(tmp_path):
     limit = 120 << 20  # `ulimit -d`: private memory, not maps of files

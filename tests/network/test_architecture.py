@@ -265,6 +265,7 @@ def test_bad_specs_are_value_errors(spec, parts):
     says(raised, *parts)
 
 
+@pytest.mark.full
 def test_a_long_chain_is_settled_in_one_pass():
     """A hostile model file may hold a hundred thousand layers without initialisers."""
     layers = tuple(Dense(1, 1) for _ in range(20_000))

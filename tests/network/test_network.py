@@ -351,6 +351,7 @@ def kept_engines():
     return sum(isinstance(item, Replay) for item in gc.get_objects())
 
 
+@pytest.mark.full
 def test_a_thousand_calls_keep_no_more_engines(float64_cpu):
     network = Network([3, 2], backend=float64_cpu)
     before = kept_engines()
@@ -361,6 +362,7 @@ def test_a_thousand_calls_keep_no_more_engines(float64_cpu):
     assert network.predict(inputs[0]).shape == (2, 1)
 
 
+@pytest.mark.full
 def test_many_different_sizes_keep_a_bounded_number_of_engines(float64_cpu):
     network = Network([3, 2], backend=float64_cpu)
     before = kept_engines()

@@ -27,6 +27,7 @@ class Watched(nbclient.NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
+@pytest.mark.full
 def test_in_a_notebook_one_picture_grows_with_the_epochs():
     cells = [CELL.replace("EPOCHS", "3").replace("EVERY", ""), CELL.replace("EPOCHS", "5").replace("EVERY", "every=4")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])

@@ -69,14 +69,14 @@ def same(first, second):
     ("make", "options"),
     [
         (lambda: Momentum(0.1), {}),
-        (lambda: Momentum(0.1), {"validation": labelled(20, 9)}),
-        (lambda: Momentum(0.1), {"batch_size": "all", "shuffle": False}),
+        pytest.param(lambda: Momentum(0.1), {"validation": labelled(20, 9)}, marks=pytest.mark.full),
+        pytest.param(lambda: Momentum(0.1), {"batch_size": "all", "shuffle": False}, marks=pytest.mark.full),
         (lambda: Adam(0.01, ema=0.9, clip_norm=1.0, l2_summed=0.1), {"accumulate": 2, "validation": labelled(20, 9)}),
         (
             lambda: Adam(xpnet.schedules.Cosine(0.01, 100)),
             {"network": {"dropout": 0.2, "normalization": "batch"}, "validation": labelled(20, 9)},
         ),
-        (lambda: Adam(0.01), {"validation": labelled(20, 9), "metrics": ("f1",)}),
+        pytest.param(lambda: Adam(0.01), {"validation": labelled(20, 9), "metrics": ("f1",)}, marks=pytest.mark.full),
         (lambda: Adam(0.05), {"validation": labelled(20, 9), "callbacks": (EarlyStopping(3),)}),
         (lambda: Adam(0.01), {"dataset": labelled(weights=np.arange(1, N + 1)), "callbacks": (Budget(steps=100),)}),
     ],

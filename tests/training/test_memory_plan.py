@@ -41,6 +41,7 @@ print(sum(item.nbytes for item in plan), peak() - before)
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read in /proc")
 def test_the_sum_is_within_ten_percent_of_the_growth_of_peak_memory():
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread more has a buffer of its own

@@ -340,6 +340,7 @@ def test_a_run_may_have_nothing_to_gather(pair):
     assert found[0][2].tolist() == [2.0] * 5
 
 
+@pytest.mark.full
 @pytest.mark.in_turn(normalization=[None, "batch", "layer"], dtype=list(TOLERANCES))
 def test_long_columns_and_rows(normalization, dtype):
     """More workers than a block has, and sums shared out: over 1500 samples, 300 features, and all of the losses."""
