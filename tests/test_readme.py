@@ -31,8 +31,11 @@ def file_names(folder):
     np.save(folder / "big.npy", rng.random((60, 784), dtype=np.float32))
     np.save(folder / "y.npy", labels)
     rows = [f"{rng.random():.3f},{'ab'[i % 2]},{i + rng.random():.2f}" for i in range(40)]
-    for name in ("data.csv", "test.csv"):
+    for name in ("data.csv", "test.csv", "kept-back.csv"):
         (folder / name).write_text("\n".join(["size,kind,price", *rows]) + "\n", encoding="utf-8")
+    visits = [f"p{i // 3},Ann {i},{i % 4},{i % 7},{'ab'[i % 5 > 2]}" for i in range(60)]
+    header = 'patient,"name, first",ward,days,outcome'
+    (folder / "visits.csv").write_text("\n".join([header, *visits]) + "\n", encoding="utf-8")
     (folder / "new.csv").write_text("kind,size\na,0.5\nb,0.25\n", encoding="utf-8")
     (folder / "run.toml").write_text("batch-size = 32\nlayers = [784, 30, 10]\njson = true\n", encoding="utf-8")
     write_idx_folder(folder / "DIR", 10_100, 20)  # 10,000 are held out
