@@ -46,6 +46,7 @@ pytest.importorskip("llvmlite")
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
 DTYPES = tuple(TOLERANCES)
+BY_SIZE = ("Adam", "AdamW", "NAdam", "RMSProp", "AdaGrad", "Lion")  # optimizers that divide by the gradient's own size
 
 
 def agree(expected, found, dtype, n_steps=3):
@@ -108,7 +109,12 @@ def test_features_together(row, quick):
 @pytest.mark.parametrize("part", range(16))
 def test_pairs_of_features_in_full(part):
     for row in pairwise(**FACTORS)[part::16]:
-        compare(dict(zip(FACTORS, row, strict=True)))
+        factors = dict(zip(FACTORS, row, strict=True))
+        if factors["loss"] == "hinge" and factors["optimizer"] in BY_SIZE:
+            # Hinge's gradients are sums of +x and -x, which may cancel but for rounding, some 1e-9 in float32; divided
+            # by their own size + 1e-8 that is a step.
+            factors["dtype"] = "float64"
+        compare(factors)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
