@@ -448,3 +448,12 @@ def test_folds_of_a_large_file(rows, capsys, monkeypatch):
     monkeypatch.setattr("xpnet.commands.data.POOL_BYTES", 100)
     argv = ["train", "X.npy", "--labels", "classes.npy", "--folds", "3"]
     refused(capsys, argv, "--folds 3 takes samples from anywhere", "which is large", "leave --folds out", code=2)
+
+
+def test_groups_that_no_fold_leaves_to_split_are_refused(tmp_path, capsys):
+    path = tmp_path / "g.csv"
+    path.write_text("g,x,y\n" + "".join(f"{'ab'[i % 2]},{i},{i * 1.5}\n" for i in range(24)), encoding="utf-8")
+    argv = ["train", str(path), "--target", "y", "--split", "group g", "--folds", "2"]
+    refused(
+        capsys, argv, "--folds 2: of the rows beside a fold", "one group only", "needs two", "leave --folds out", code=2
+    )

@@ -116,9 +116,7 @@ class Memory:
         """
         self.backend.check_here()
         order = self._check_order(order)
-        n_steps, n_slots = -(-len(order) // self.program.capacity), len(self.program.slots)
-        if rows_in.shape != (n_steps, n_slots):
-            raise ValueError(f"rows_in is {rows_in.shape}; it must be ({n_steps}, {n_slots}), steps by slots")
+        n_slots = self._check_rows(rows_in.shape, len(order))
         with np.errstate(over="ignore"):  # a rate beyond float32 becomes infinite, and so the loss
             rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
         if self.backend.device == "cpu":
@@ -134,13 +132,18 @@ class Memory:
     def check_epochs(self, orders: np.ndarray, rows_in: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Check the indices and slot rows of epochs, on the CPU: orders (n_epochs, n), rows_in an epoch as `upload`."""
         n_epochs, n = orders.shape
-        needed = (n_epochs, -(-n // self.program.capacity), len(self.program.slots))
-        if rows_in.shape != needed:
-            raise ValueError(f"rows_in is {rows_in.shape}; it must be {needed}, epochs by steps by slots")
+        self._check_rows(rows_in.shape[1:], n)
         orders = self._check_order(orders.reshape(-1)).reshape(n_epochs, n)
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
         return orders, rows if rows.size else None
+
+    def _check_rows(self, shape: tuple[int, ...], n: int) -> int:
+        """Refuse slot rows of another shape than n samples need; returns the number of slots."""
+        n_steps, n_slots = -(-n // self.program.capacity), len(self.program.slots)
+        if shape != (n_steps, n_slots):
+            raise ValueError(f"rows_in is {shape}; it must be ({n_steps}, {n_slots}), steps by slots")
+        return n_slots
 
     def check_data(self) -> None:
         """Refuse data that generated code would misread: it expects C order and one of two types."""

@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -98,12 +99,12 @@ def _read_excel(source: Source, reading: Reading, text_columns: Iterable[str]) -
     import pandas
 
     sheets: list[str] = []
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(source.path) as archive:
+        n_bytes = sum(part.file_size for part in archive.infolist())
+        if n_bytes > AT_MOST:
+            raise ValueError(f"{source} unpacks to {n_bytes} bytes; it may unpack to {AT_MOST}; save the sheet as CSV")
 
     def read() -> Any:
-        with zipfile.ZipFile(source.path) as archive:
-            n_bytes = sum(part.file_size for part in archive.infolist())
-        if n_bytes > AT_MOST:
-            raise ValueError(f"it unpacks to {n_bytes} bytes; it may unpack to {AT_MOST}; save the sheet as CSV")
         with pandas.ExcelFile(source.path, engine="openpyxl") as book:
             sheets.extend(map(str, book.sheet_names))
             return pandas.read_excel(book, dtype=object, na_values=list(reading.na_values))  # cells have types
