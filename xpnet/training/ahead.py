@@ -50,10 +50,7 @@ class Lookahead:
     def run(self, orders: np.ndarray, optimizer: Optimizer) -> EpochsRun:
         """Run an epoch for each row of the orders (n_epochs, n)."""
         assert self.engine is not None
-        settings, n_epochs = self._settings, len(orders)
-        count, accumulate = settings.n_steps, settings.accumulate
-        rows = optimizer.slot_rows(n_epochs * settings.n_updates).reshape(n_epochs, settings.n_updates, -1)
-        return self.engine.run(orders, rows.repeat(min(accumulate, count), axis=1)[:, :count])
+        return self.engine.run(orders, slots_of(optimizer, self._n_steps, self._settings.accumulate, len(orders)))
 
     def measured(self, n_epochs: int, seconds: float) -> None:
         """Take the seconds that the last epochs lasted."""
@@ -63,33 +60,64 @@ class Lookahead:
         """Return how many of the epochs left the next call runs; 1 for one by itself, in chunks."""
         if self.engine is None:
             return 1
-        limits = (callback.steps_ahead() for callback in self._callbacks)
-        allowed = [limit // self._n_steps for limit in limits if limit is not None]
         by_time = int(CALL_SECONDS / max(self._seconds, 1e-9))
-        return max(1, min([n_left, GROWTH * self._before, by_time, self._most, *allowed]))
+        allowed = steps_allowed(self._callbacks, n_left * self._n_steps) // self._n_steps
+        return max(1, min(GROWTH * self._before, by_time, self._most, allowed))
+
+
+def steps_allowed(callbacks: Sequence[Callback], most: int) -> int:
+    """Return how many steps may be run before the callbacks are asked again, at most `most`."""
+    limits = (callback.steps_ahead() for callback in callbacks)
+    return min([most, *(limit for limit in limits if limit is not None)])
+
+
+def slots_of(optimizer: Optimizer, n_steps: int, accumulate: int, n_epochs: int = 1) -> np.ndarray:
+    """Return the slots (n_epochs, n_steps, n_slots) of the next steps; those of one update share theirs.
+
+    An update takes `accumulate` steps; the last one of an epoch may take fewer.
+    """
+    n_updates = -(-n_steps // accumulate)
+    rows = optimizer.slot_rows(n_epochs * n_updates).reshape(n_epochs, n_updates, -1)
+    return rows.repeat(min(accumulate, n_steps), axis=1)[:, :n_steps]
+
+
+class StepResults:
+    """What steps returned: (..., n_steps) of each name.
+
+    samples (n_steps,): of each step, of which the last one may have fewer.  losses, weights: sums over these samples.
+    means: losses divided by weights.
+    """
+
+    def __init__(self, rows: np.ndarray, names: Sequence[str], batch: int, n: int) -> None:
+        """rows (..., n_steps, n_results): of the engine.  batch: samples of a full step.  n: of all steps."""
+        self.by_name = {name: rows[..., i] for i, name in enumerate(names)}
+        self.samples = np.full(rows.shape[-2], float(batch))
+        self.samples[-1] = n - (len(self.samples) - 1) * batch
+        self.losses = self.by_name["loss"]
+        self.weights = self.by_name.get("weight", np.broadcast_to(self.samples, self.losses.shape))
+        self.means = self.losses / self.weights
+
+    def told(self, *epoch: int) -> dict[str, np.ndarray]:
+        """Return what callbacks are told of the steps, (n_steps,) of each name.  epoch: its place, if there are any."""
+        more = {name: values[epoch] for name, values in self.by_name.items() if name not in ("loss", "weight")}
+        return {"loss": self.means[epoch], "samples": self.samples, **more}
 
 
 class Totals:
-    """The losses of several epochs.
+    """The losses of several epochs.  steps: their results.
 
-    results: name -> (n_epochs, n_steps).  samples (n_steps,): of each step.  means (n_epochs, n_steps): of each step.
     are_finite (n_epochs,): whether all losses and weights are.
     """
 
     def __init__(self, ran: EpochsRun, names: Sequence[str], settings: Settings) -> None:
-        self._settings = settings
-        self.results = {name: ran.results[..., i] for i, name in enumerate(names)}
-        self.samples = np.full(settings.n_steps, float(settings.batch))
-        self.samples[-1] = settings.n_used - (settings.n_steps - 1) * settings.batch
-        losses = self.results["loss"]
-        weights = self.results.get("weight", np.broadcast_to(self.samples, losses.shape))
-        self.means = losses / weights
-        self.are_finite = np.isfinite(self.means).all(axis=1) & np.isfinite(ran.owned).all(axis=1)
+        self.steps = StepResults(ran.results, names, settings.batch, settings.n_used)
+        self.are_finite = np.isfinite(self.steps.means).all(axis=1) & np.isfinite(ran.owned).all(axis=1)
         # From left to right, as if the steps were run in chunks.
-        self._losses, self._weights = (np.add.accumulate(part, axis=1)[:, -1].tolist() for part in (losses, weights))
-        self._last = self.means[:, -1].tolist()
+        sums = (self.steps.losses, self.steps.weights)
+        self._losses, self._weights = (np.add.accumulate(part, axis=1)[:, -1].tolist() for part in sums)
+        self._last = self.steps.means[:, -1].tolist()
 
     def progress(self, i: int, begun: Progress, n_samples: int) -> Progress:
         """Return the progress at the end of epoch i.  begun: at its beginning.  n_samples: of its order."""
         sums = self._losses[i], self._weights[i], self._last[i]
-        return Progress(begun.epoch, begun.order, self._settings.n_steps, n_samples, *sums, begun.seconds)
+        return Progress(begun.epoch, begun.order, len(self.steps.samples), n_samples, *sums, begun.seconds)

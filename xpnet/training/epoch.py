@@ -16,7 +16,7 @@ from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
 from xpnet.program.calls import Program
-from xpnet.training.ahead import Lookahead, Totals
+from xpnet.training.ahead import CALL_SECONDS, GROWTH, Lookahead, StepResults, Totals, slots_of, steps_allowed
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import input_range
 from xpnet.training.guard import Guard
@@ -24,8 +24,6 @@ from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, run_fingerprint
 from xpnet.training.position import Position
 from xpnet.training.records import Moment, Progress, Record
-
-CHUNK_SECONDS = 0.2  # between two looks at the clock, the losses and Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -143,13 +141,11 @@ class Runner:
                 guard.keep()
             self._optimizer.advance(settings.n_updates)
             if not totals.are_finite[i]:
-                guard.check_losses(totals.means[i], replace(begun))
+                guard.check_losses(totals.steps.means[i], replace(begun))
                 raise guard.diverged(done)
             for array, copies in arrays:
                 array[...] = copies[i]
-            self._tell_steps(
-                {name: values[i] for name, values in totals.results.items()}, totals.means[i], totals.samples
-            )
+            self._tell(totals.steps.told(i))
             reason = self._reason(done, done.loss / done.weight)
             self.progress = begins[i + 1]
             yield EpochDone(done, reason, None if ran.measured is None else ran.measured[i])
@@ -188,43 +184,36 @@ class Runner:
                     return reason
                 self.pause(history)
                 started = time.perf_counter()
-                # The first chunk also binds the Program, so its time says little: grow by 8 at most.
-                fitting = (progress.step - step) * CHUNK_SECONDS / max(now - chunk_started, 1e-9)
-                size = accumulate * max(1, int(min(8 * size, fitting)) // accumulate)
+                # The first chunk also binds the Program, so its time says little: grow by GROWTH at most.
+                fitting = (progress.step - step) * CALL_SECONDS / max(now - chunk_started, 1e-9)
+                size = accumulate * max(1, int(min(GROWTH * size, fitting)) // accumulate)
             progress.samples = first + n_samples
         return None
 
     def _chunk_size(self, size: int) -> int:
         """Return the steps of the next chunk: `size`, or as many as callbacks allow, in whole updates."""
         accumulate = self.engine.program.accumulate
-        limits = (callback.steps_ahead() for callback in self._callbacks)
-        steps = min([size, *(limit for limit in limits if limit is not None)])
-        return accumulate * max(1, -(-steps // accumulate))
+        return accumulate * max(1, -(-steps_allowed(self._callbacks, size) // accumulate))
 
     def _run_chunk(self, part: np.ndarray) -> float:
         """Run the steps over these samples and add up their losses; returns the mean loss."""
         progress, program, optimizer = self.progress, self.engine.program, self._optimizer
         batch, accumulate = program.capacity, program.accumulate
         count = -(-len(part) // batch)
-        n_updates = -(-count // accumulate)
         optimizer.attach(self._network, self.engine)
         self._has_begun = True
-        rows_out = self.engine.run(part, optimizer.slot_rows(n_updates).repeat(min(accumulate, count), axis=0)[:count])
-        optimizer.advance(n_updates)
-        results = dict(zip(program.results, rows_out.T, strict=True))
-        n_samples = np.full(count, float(batch))
-        n_samples[-1] = len(part) - (count - 1) * batch
-        losses, weights = results["loss"], results.get("weight", n_samples)
-        self._guard.check_losses(losses / weights, progress)
-        progress.loss, progress.weight = _add_up(progress.loss, losses), _add_up(progress.weight, weights)
+        rows_out = self.engine.run(part, slots_of(optimizer, count, accumulate)[0])
+        optimizer.advance(-(-count // accumulate))
+        steps = StepResults(rows_out, program.results, batch, len(part))
+        self._guard.check_losses(steps.means, progress)
+        progress.loss, progress.weight = _add_up(progress.loss, steps.losses), _add_up(progress.weight, steps.weights)
         progress.step += count
-        self._tell_steps(results, losses / weights, n_samples)
-        return float(losses.sum() / weights.sum())
+        self._tell(steps.told())
+        return float(steps.losses.sum() / steps.weights.sum())
 
-    def _tell_steps(self, results: Mapping[str, np.ndarray], means: np.ndarray, n_samples: np.ndarray) -> None:
-        told = {name: values for name, values in results.items() if name not in ("loss", "weight")}
+    def _tell(self, results: Mapping[str, np.ndarray]) -> None:
         for callback in self._callbacks:
-            callback.on_steps({"loss": means, "samples": n_samples, **told})
+            callback.on_steps({**results})
 
     def _reason(self, progress: Progress, mean: float) -> str | None:
         """Return why a callback ends the training here, or None.  mean: loss of the steps since the last call."""
