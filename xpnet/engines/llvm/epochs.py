@@ -6,13 +6,14 @@ weights, so that afterwards every epoch can be looked at as if nothing had been 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from xpnet.engines.engine import EpochsRun
 from xpnet.engines.llvm.blas import Gemm
-from xpnet.engines.llvm.calling import Calling
+from xpnet.engines.llvm.calling import Calling, Function
 from xpnet.engines.llvm.native import Native, load
 from xpnet.engines.llvm.run import FLAG
 from xpnet.engines.llvm.sequence import call_entries, copy_entries, interleaved, sequence_text
@@ -46,9 +47,16 @@ class Epochs:
         self._engine, self._measuring = engine, measuring
         engines = [engine] if measuring is None else [engine, measuring]
         self._calling = Calling(engine.threads, engine.gemm if any(each.calls_blas for each in engines) else None)
-        self._native = load(sequence_text(engine.threads))
-        self._call = self._calling.function(self._native.address)
         self._flags = np.zeros(FLAG * engine.threads, np.int64)
+
+    @cached_property
+    def _native(self) -> Native:
+        """The code that calls the engines in turn; a run of few epochs needs none."""
+        return load(sequence_text(self._engine.threads))
+
+    @cached_property
+    def _call(self) -> Function:
+        return self._calling.function(self._native.address)
 
     def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
         """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
