@@ -131,8 +131,7 @@ class Target:
         _refuse_missing(column, ~np.isfinite(values) & ~odd)
         if odd.any():
             raise ValueError(
-                f"column {shown(column.name)} has cells that are no numbers ({example(column, odd)}); the target must "
-                "be known: remove these rows, or fill them in"
+                f"column {shown(column.name)} has cells that are no numbers ({example(column, odd)}); {REMOVE_ROWS}"
             )
         return values
 
