@@ -131,6 +131,13 @@ def trained(
     return report
 
 
+def lower_rate(arguments: argparse.Namespace) -> float:
+    """Set the rate for another attempt after a divergence, and return the one of before."""
+    before = default_rate(arguments)
+    arguments.lr = before * LOWER
+    return before
+
+
 def may_try_again(arguments: argparse.Namespace, data: Data, run: Path) -> bool:
     """Whether a training that diverged is tried again: of a table, once, from the rate that it began with."""
     is_changed = arguments.new_lr is not None  # by --lr beside --resume
@@ -148,8 +155,7 @@ def begin_again(
 
     config_of: returns the config of the run.  Raises the error where the options do not allow a lower rate.
     """
-    before = default_rate(arguments)
-    arguments.lr = before * LOWER
+    before = lower_rate(arguments)
     try:
         attempt = make_attempt(arguments, data)
     except UsageError:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from xpnet.commands.arguments import UsageError
-from xpnet.commands.attempt import LOWER, make_attempt
+from xpnet.commands.attempt import lower_rate, make_attempt
 from xpnet.commands.data import Data, Loaded, weighed
 from xpnet.commands.defaults import resolve_without_validation
-from xpnet.commands.optimizer_options import default_rate
 from xpnet.commands.report import figure, say
 from xpnet.commands.split_options import count_of
 from xpnet.commands.table_results import measured_on, metrics_for
@@ -86,7 +85,7 @@ def _measure(arguments: argparse.Namespace, data: Data) -> dict[str, float]:
         except TrainingDiverged:
             if is_last:
                 raise
-            arguments.lr = default_rate(arguments) * LOWER
+            lower_rate(arguments)
     with attempt.averaged():
         metrics = metrics_for(arguments.metrics, data.table)
         measured = measured_on(attempt.network, data.test, metrics, data.table)
