@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from refusals import refusal
 
 import xpnet
-from xpnet import plots
+from xpnet import files, plots
 from xpnet.cli import main
 from xpnet.commands import runs
 from xpnet.files import check_target, leftovers, parse_json, read_whole, remove_leftovers, write_atomically
@@ -246,6 +247,38 @@ def test_what_killed_processes_left_is_removed(run):
     assert [path.name for path in leftovers(run / runs.MODEL)] == [".model.safetensors.0123abcd"]
     assert main(["train", "--resume", "run", "--epochs", "2", "--quiet"]) == 0
     assert not any(path.exists() for path in left) and all(path.exists() for path in others)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_one_writes_now_is_not(tmp_path):
+    path, left = tmp_path / "model", tmp_path / ".model.0123abcd"
+    left.write_bytes(b"part")
+    with open(left, "ab") as now:
+        assert files.lock(now.fileno())
+        write_atomically(path, b"whole")
+        assert left.exists()
+    write_atomically(path, b"whole")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_writer_does_not_lose_its_file_to_one_that_removes_leftovers(tmp_path):
+    path, written = tmp_path / "model", threading.Event()
+
+    def remove():
+        while not written.is_set():
+            remove_leftovers(path)
+
+    others = [threading.Thread(target=remove) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        for i in range(100):
+            write_atomically(path, b"%d" % i)
+            assert path.read_bytes() == b"%d" % i
+    finally:
+        written.set()
+        for other in others:
+            other.join()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "history"])

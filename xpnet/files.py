@@ -22,6 +22,7 @@ KINDS = {
     stat.S_IFDIR: "a folder",
 }
 _STDOUT = 1
+_IS_WINDOWS = os.name == "nt"
 _DIGITS = 40  # of a whole number in JSON; the state of a random generator has 39
 _DEPTH = 50  # of JSON
 
@@ -110,20 +111,24 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             file.write(content)
         return
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    remove_leftovers(path)
+    temporary = None
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        handle = os.open(temporary, flags, 0o666 if before is None else 0o600)
+        temporary, handle = _temporary(path, 0o666 if before is None else 0o600)
         with os.fdopen(handle, "wb") as file:
             if before is not None:
                 _hand_on(before, temporary)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.fsync(handle)
+            if not _IS_WINDOWS:  # where no open file is renamed; here the lock lasts until it is
+                os.replace(temporary, path)
+        if _IS_WINDOWS:
+            os.replace(temporary, path)
     except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
             # Name the requested file, not the temporary one.
             raise type(error)(error.errno, error.strerror, str(path)) from None
@@ -135,15 +140,57 @@ def leftovers(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(os.path.realpath(path))
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
     with suppress(OSError):
-        return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+        entries = [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+        return [entry for entry in entries if stat.S_ISREG(entry.lstat().st_mode)]
     return []
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that killed processes left beside `path`; no other process may write it now."""
+    """Remove the temporary files that killed processes left beside `path`, not what a process writes now.
+
+    Where a file system has no locks they stay.
+    """
     for entry in leftovers(path):
         with suppress(OSError):
-            entry.unlink()
+            if _IS_WINDOWS:  # it keeps what a process has open
+                entry.unlink()
+                continue
+            handle = os.open(entry, os.O_WRONLY)
+            try:
+                if lock(handle):
+                    entry.unlink()
+            finally:
+                os.close(handle)
+
+
+def lock(handle: int) -> bool | None:
+    """Lock an open file or folder until it is closed; the system ends the lock with its process.
+
+    Return whether it could: False if another process has locked it, None where there are no locks, as on Windows.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    locks: Any = fcntl  # on Windows type checkers find nothing in it
+    try:
+        locks.flock(handle, locks.LOCK_EX | locks.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _temporary(path: Path, mode: int) -> tuple[Path, int]:
+    """Make a file beside `path`, and lock it so that no other process takes it for a leftover."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+        handle = os.open(temporary, flags, mode)
+        if lock(handle) is not False and temporary.exists():
+            return temporary, handle
+        os.close(handle)  # another process took it for one before it was locked, and removes it
 
 
 def _hand_on(before: os.stat_result, temporary: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.checks import shown
-from xpnet.files import leftovers, parse_json, read_whole, remove_leftovers, write_atomically
+from xpnet.files import leftovers, lock, parse_json, read_whole, remove_leftovers, write_atomically
 
 CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
 TABLE = "table.json"
@@ -52,24 +52,15 @@ def check_new(path: Path) -> None:
 def locked(run: Path) -> Iterator[None]:
     """Keep other processes from training in a run's directory, and remove what killed ones left in it.
 
-    The system ends the lock with its process. There is none on Windows, and where a file system has no locks.
+    There is no lock on Windows, and where a file system has none.
     """
-    try:
-        import fcntl
-    except ImportError:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folder
         yield
         return
-    locks: Any = fcntl  # on Windows type checkers find nothing in it
     handle = os.open(run, os.O_RDONLY)
     try:
-        try:
-            locks.flock(handle, locks.LOCK_EX | locks.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(
-                f"{run} is trained by another process; one may at a time; wait until that ends, or stop it"
-            ) from None
-        except OSError:
-            pass
+        if lock(handle) is False:
+            raise OSError(f"{run} is trained by another process; one may at a time; wait until that ends, or stop it")
         for name in FILES:
             remove_leftovers(inside(run, name))
         yield

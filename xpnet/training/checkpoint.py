@@ -19,15 +19,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_number, check_path, check_whole, one_line, shown
-from xpnet.files import (
-    check_readable,
-    check_target,
-    json_text,
-    parse_json,
-    remove_leftovers,
-    tensor_bytes,
-    write_atomically,
-)
+from xpnet.files import check_readable, check_target, json_text, parse_json, tensor_bytes, write_atomically
 from xpnet.training.callbacks import Callback
 from xpnet.training.optimizers import Snapshot
 from xpnet.training.records import Moment, Progress, Record, is_record
@@ -62,7 +54,6 @@ class Checkpoint(Callback):
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
         check_target(self.path)
-        remove_leftovers(self.path)
         self._n_steps, self._done, self._written, self._wait = n_steps, 0, -math.inf, self.seconds
         self._next, self._writing = self.steps, 0.0
 
