@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from xpnet.commands.data import load_again
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
 from xpnet.commands.report import metrics_text, say, warnings_said
-from xpnet.commands.table_results import measured_on, metrics_for, predictions
+from xpnet.commands.table_results import measured_on, metrics_for, predictions, warn_of_columns
 from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
+from xpnet.commands.wording import wrapped
 from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
@@ -105,7 +108,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         accuracy = ""
         if "accuracy" in measured:
             accuracy = f"  accuracy {measured['accuracy']:.4f}  ({measured['correct']} of {measured['n']})"
-        print(f"{part:<10}  loss {measured['loss']:.4f}{accuracy}{metrics_text(measured)}")
+        print(wrapped(f"{part:<10}  loss {measured['loss']:.4f}{accuracy}{metrics_text(measured)}", sys.stdout, "  "))
     return 0
 
 
@@ -114,16 +117,27 @@ def _parts(
 ) -> dict[str, Dataset | None]:
     """Return the data that a run is measured on, by name."""
     if arguments.input is not None and table is not None:
+        if any(_is_same(name, config["data"]["dataset"]) for name in each(arguments.input)):
+            say(
+                f"xpnet: {called(arguments.input)} is what the run was trained on, so this is no score on new rows; "
+                f"`xpnet evaluate {arguments.directory}` measures the rows that were held out"
+            )
         frame = _raw_rows(arguments, table, config)
         with naming(called(arguments.input)):
             rows, left_out = table.target.known_in(frame)
             for line in lines(left_out):
                 say(f"xpnet: {line}")
             measured = table.dataset(rows, network.backend.dtype)
+        warn_of_columns(network, measured.X, table, rows)
         return {called([Path(name).name for name in each(arguments.input)]): measured}
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
     parts = {"validation": data.validation, "test": data.test}
     return parts if any(parts.values()) else {"training": data.training}
+
+
+def _is_same(name: str, others: str | Sequence[str]) -> bool:
+    """Whether a file is one of others, whatever links lead to it."""
+    return os.path.realpath(name) in map(os.path.realpath, each(others))
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -134,7 +148,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     out, run = Path(arguments.out), Path(arguments.directory)
-    if os.path.realpath(out) in map(os.path.realpath, each(arguments.input)):
+    if arguments.input is not None and _is_same(arguments.out, arguments.input):
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     config = runs.read_config(run)
     table = preprocessing_of(run, config)
@@ -149,6 +163,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         frame = _raw_rows(arguments, table, config)
         with naming(called(arguments.input)):
             X = table.transform(frame, network.backend.dtype)
+        warn_of_columns(network, X, table, frame)
         write_table(out, predictions(network, X, table, arguments.labels))
         print(f"{_counted(len(frame))} -> {out}")
         return 0

@@ -155,7 +155,8 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
     values = samples.values(split)
     mask = mask_of(split, samples, values)
     data = _divided(loaded, split, mask)
-    said = [*data.said, *said_of_rows(split, mask, samples.labels, samples.classes, values)]
+    has_folds = getattr(arguments, "folds", None) is not None
+    said = [*data.said, *said_of_rows(split, mask, samples.labels, samples.classes, values, has_folds)]
     if isinstance(samples, TableSamples):
         if arguments.strict and data.table is not None:
             with naming(samples.name):

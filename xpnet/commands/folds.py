@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from xpnet.commands.defaults import resolve_without_validation
 from xpnet.commands.report import figure, say
 from xpnet.commands.split_options import count_of
 from xpnet.commands.table_results import measured_on, metrics_for
+from xpnet.commands.wording import wrapped
 from xpnet.tables.splitting import LAST, SHUFFLE, STRATIFY, Split, folds, held_out, kind_and_column
 from xpnet.training.loop import TrainingDiverged
 from xpnet.training.records import json_line
@@ -70,7 +72,7 @@ def print_folds(arguments: argparse.Namespace, summary: dict[str, dict[str, Any]
     for name, each in summary.items():
         mean, deviation = (math.nan if value is None else value for value in (each["mean"], each["deviation"]))
         parts.append(f"{name} {figure(mean)} ({figure(deviation)})")
-    print(f"{arguments.folds} folds, mean (deviation): {', '.join(parts)}", flush=True)
+    print(wrapped(f"{arguments.folds} folds, mean (deviation): {', '.join(parts)}", sys.stdout, "  "), flush=True)
 
 
 def _measure(arguments: argparse.Namespace, data: Data) -> dict[str, float]:

@@ -187,5 +187,8 @@ def _engine(record: Record) -> str:
 
 
 def _loss_cell(loss: float, width: int) -> str:
-    is_plain = loss == 0.0 or 1e-4 <= abs(loss) < 1000
-    return f"{loss:>{width}.4f}" if is_plain else f"{loss:>{width}.1e}"
+    """Return a loss with four decimals, or as many as there is room for."""
+    room = width - len(f"{loss:.0f}")
+    if loss == 0.0 or (1e-4 <= abs(loss) < math.inf and room >= 0):
+        return f"{loss:>{width}.{min(4, max(room - 1, 0))}f}"
+    return f"{loss:>{width}.1e}"

@@ -108,6 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     measured: dict[str, Any] = {}
     if arguments.folds is not None and arguments.resume is None:
+        _announce_data(arguments, data)
         measured["folds"] = summary_of(measure_folds(arguments, loaded))
         print_folds(arguments, measured["folds"])
 
@@ -197,6 +198,16 @@ def _announce(arguments: argparse.Namespace, attempt: Attempt, data: Data, run: 
     end = describe_end(arguments, optimizer, count_updates(arguments, network, data.training))
     if end is not None:
         say(end)
+    if arguments.folds is None or arguments.resume is not None:  # before the folds otherwise
+        _announce_data(arguments, data)
+    if data.training.is_mapped:
+        say("read and shuffled in blocks: their order and the samples of those held at a time, not a full shuffle")
+
+
+def _announce_data(arguments: argparse.Namespace, data: Data) -> None:
+    """Say what was decided about the data."""
+    if arguments.quiet:
+        return
     for line in lines(data.said):
         say(line)
     labels = describe_labels(data)
@@ -204,8 +215,6 @@ def _announce(arguments: argparse.Namespace, attempt: Attempt, data: Data, run: 
         say(labels)
     for line in () if data.table is None else describe(data.table):
         say(line)
-    if data.training.is_mapped:
-        say("read and shuffled in blocks: their order and the samples of those held at a time, not a full shuffle")
 
 
 def _print_plan(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> None:

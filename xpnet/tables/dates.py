@@ -69,6 +69,8 @@ class Date:
         varying = np.flatnonzero(deviations > 0)
         if [PARTS[i] for i in varying] == ["hour", "elapsed"]:  # of one day: the same twice
             varying = varying[:1]
+        if PARTS.index("day") not in varying and made.origin != present[-1]:
+            varying = varying[varying != PARTS.index("weekday")]  # of months: that of their first day says nothing
         return replace(
             made,
             parts=tuple(PARTS[i] for i in varying),

@@ -171,12 +171,18 @@ def _numbers_as_text(column: Any) -> np.ndarray | None:
 
 
 def said_of_rows(
-    split: Split, mask: np.ndarray, labels: np.ndarray | None, names: Sequence[Any], values: np.ndarray | None = None
+    split: Split,
+    mask: np.ndarray,
+    labels: np.ndarray | None,
+    names: Sequence[Any],
+    values: np.ndarray | None = None,
+    has_folds: bool = False,
 ) -> list[Decision]:
     """Return what must be said of a split of rows: too few of them, rows without a time, classes on one side only.
 
     mask (n_rows,): of the rows held out.  labels (n_rows,): the classes, None if there are none.
     names: of the classes, by number.  values (n_rows,): as `values_of` returns them.
+    has_folds: whether all rows are measured in folds beside it.
     """
     n_rows, n_held = len(mask), int(mask.sum())
     found = list[Decision]()
@@ -185,7 +191,8 @@ def said_of_rows(
         found.append(Decision("", rows, "all are trained on, and no score tells what the model is worth", "", False))
     elif n_rows <= FEW and n_held:
         done = f"a score on the {n_held} held out is mostly chance"
-        found.append(Decision("", f"{n_rows} rows", done, "--folds 5 measures on all", False))
+        option = "" if has_folds else "--folds 5 measures on all"
+        found.append(Decision("", f"{n_rows} rows", done, option, False))
     if split.kind == TIME and values is not None and n_held and (n_unknown := int(np.isnan(values).sum())):
         rows = f"rows whose {split.kind} is not known"
         found.append(Decision(str(split.column), rows, "trained on, none held out", "", False, str(n_unknown)))
