@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from test_cli import json_lines, names, refused, refused_by_parser, surroundings  # noqa: F401  a fixture that runs by itself
 
 from xpnet.cli import main
-from xpnet.commands.tables import read_preprocessing
+from xpnet.tables.model import read_preprocessing
 
 N, N_VALIDATION = 400, 40
 SHORT = ["--epochs", "3", "--layers", "6,16,{}", "--quiet", "--split", "last", "--dropout", "0", "--end-with", "last"]

@@ -7,10 +7,10 @@ import pytest
 from scipy import sparse
 
 from xpnet import Dataset, Network, select_backend
-from xpnet.commands.table_results import outputs_of
 from xpnet.data.feed import feed_of
 from xpnet.estimators.data import outputs_for_rows
 from xpnet.network.blocks import BATCH, predict_in_blocks, predicted_blocks
+from xpnet.tables.model import outputs_of
 from xpnet.training.evaluation import outputs
 
 CPU = select_backend("cpu")

@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import DTYPES, asked_device
-from xpnet.checks import check_option
+from xpnet.backend import asked_device
 from xpnet.commands import runs
-from xpnet.commands.arguments import Several, UsageError, add_device, check_writable, checked
+from xpnet.commands.arguments import Several, UsageError, add_device, check_writable, checked, number
 from xpnet.commands.data import load_again
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
 from xpnet.commands.report import metrics_text, say, warnings_said
-from xpnet.commands.table_results import measured_on, metrics_for, predictions, warn_of_columns
-from xpnet.commands.tables import add_drop, naming, preprocessing_of, without
+from xpnet.commands.table_results import measured_on, metrics_for
+from xpnet.commands.tables import add_drop, column_names, naming, preprocessing_of, without
 from xpnet.commands.wording import wrapped
 from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
@@ -28,9 +27,13 @@ from xpnet.network.network import Network
 from xpnet.tables.decisions import lines
 from xpnet.tables.files import called, each, expanded, is_table, open_rows, read_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
+from xpnet.tables.model import TableModel, check_fit, dtype_of
+from xpnet.tables.options import check_columns
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.tables.writing import check_written, write_rows, write_table, written_suffixes
+from xpnet.tables.writing import STDOUT, check_written, write_rows, write_table, written_suffixes
 from xpnet.training.records import json_line
+
+OF_TABLES = ("proba", "threshold", "keep")  # options of predict
 
 
 def add_parsers(commands: Any) -> None:
@@ -79,9 +82,24 @@ def add_parsers(commands: Any) -> None:
         "--out",
         required=True,
         metavar="|".join(f"Y{suffix}" for suffix in dict.fromkeys([*for_rows, *for_tables])),
-        help=f"where the rows of predictions go: {either(for_rows)}, for a table {either(for_tables)}",
+        help=f"where the rows of predictions go: {either(for_rows)}, for a table {either(for_tables)}, or - for stdout",
     )
-    command.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
+    what.add_argument("--proba", action="store_true", help="of a table: write the probability of each class alone")
+    command.add_argument(
+        "--threshold",
+        type=number("0.5", above=0),
+        metavar="P",
+        help="of a table with two classes: the probability from which on a row is of the second (default: 0.5)",
+    )
+    command.add_argument(
+        "--keep",
+        type=str,
+        action=Several,
+        metavar="COLUMN[,COLUMN...]",
+        help="of a table: write these columns of the rows too, an identifier say",
+    )
     add_device(command)
     command.set_defaults(run=run_predict)
 
@@ -128,7 +146,7 @@ def _parts(
             for line in lines(left_out):
                 say(f"xpnet: {line}")
             measured = table.dataset(rows, network.backend.dtype)
-        warn_of_columns(network, measured.X, table, rows)
+        TableModel(network, table).warn_of_columns(measured.X, rows)
         return {called([Path(name).name for name in each(arguments.input)]): measured}
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
     parts = {"validation": data.validation, "test": data.test}
@@ -148,7 +166,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     out, run = Path(arguments.out), Path(arguments.directory)
-    if arguments.input is not None and _is_same(arguments.out, arguments.input):
+    if str(out) != STDOUT and _is_same(arguments.out, arguments.input):
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     config = runs.read_config(run)
     table = preprocessing_of(run, config)
@@ -156,21 +174,37 @@ def _predict(arguments: argparse.Namespace) -> int:
         check_written(out, ROWS if table is None else TABLE)
     except ValueError as error:
         raise UsageError(f"--out {error}") from None
-    check_writable("--out", arguments.out)
+    if str(out) != STDOUT:
+        check_writable("--out", arguments.out)
     network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     _check_table(arguments, network, table)
     if table is not None:
         frame = _raw_rows(arguments, table, config)
         with naming(called(arguments.input)):
-            X = table.transform(frame, network.backend.dtype)
-        warn_of_columns(network, X, table, frame)
-        write_table(out, predictions(network, X, table, arguments.labels))
-        print(f"{_counted(len(frame))} -> {out}")
+            columns = _columns(arguments, TableModel(network, table), frame)
+        write_table(out, columns)
+        say_written(len(frame), out)
         return 0
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
     write_rows(out, results, ["label"] if arguments.labels else [f"output_{i}" for i in range(results.shape[1])])
-    print(f"{_counted(len(results))} -> {out}")
+    say_written(len(results), out)
     return 0
+
+
+def _columns(arguments: argparse.Namespace, model: TableModel, frame: Any) -> dict[str, Any]:
+    """Return the columns that predict writes of a table: those to keep, the target, and what each class is given."""
+    target = model.preprocessing.target
+    kept = column_names(frame, arguments.keep)
+    check_columns(frame, kept)
+    twice = [name for name in kept if name in target.names]
+    if twice:
+        raise ValueError(f"--keep {twice[0]} is what is predicted; rename that column, or leave it out")
+    X = model.encode(frame)
+    columns = {name: frame[name].to_numpy() for name in kept}
+    if arguments.proba:
+        return columns | model.probabilities(X)
+    columns |= model.values(X, arguments.threshold)
+    return columns if arguments.labels or target.task == "regression" else columns | model.scores(X)
 
 
 def _check_table(arguments: argparse.Namespace, network: Network, table: Preprocessing | None) -> None:
@@ -189,17 +223,15 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
                 f"{arguments.input} out, or say where they lie now with --data-dir"
             )
         check_stray(arguments, "a run on other data")
+        for flag in OF_TABLES:
+            if getattr(arguments, flag, None) not in (None, False):
+                raise UsageError(f"--{flag} goes with a run on a table, and {run} was not trained on one; leave it out")
         return
     if not is_input and arguments.drop is not None:
         raise UsageError("--drop goes with the table of rows to measure; name one, or leave it out")
     if not is_input:
         check_stray(arguments, "the run's own data, which are read as they were")
-    sizes = (network.architecture.n_inputs, network.architecture.n_outputs)
-    if sizes != (table.n_features, table.target.n_outputs):
-        raise ValueError(
-            f"{Path(run) / runs.TABLE} gives {table.n_features} features and {table.target.n_outputs} "
-            f"outputs, the model has {sizes[0]} and {sizes[1]}; train again, or restore them"
-        )
+    check_fit(Path(run) / runs.TABLE, network, table)
 
 
 def _raw_rows(arguments: argparse.Namespace, table: Preprocessing, config: dict[str, Any]) -> Any:
@@ -232,13 +264,16 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
     return np.ascontiguousarray(found.reshape(-1, len(rows)).T)
 
 
-def _counted(n: int) -> str:
-    return f"{n} prediction{'s' * (n != 1)}"
+def say_written(n: int, out: Path) -> None:
+    """Say how many predictions were written and where, on stderr if they went to stdout."""
+    told = f"{n} prediction{'s' * (n != 1)} -> "
+    if str(out) == STDOUT:
+        say(f"{told}stdout")
+    else:
+        print(f"{told}{out}")
 
 
 def place_of(arguments: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
     """Return the device asked for now and the float type of the run, as `Network.load` takes them."""
     asked_device(arguments.device)  # refuses what the environment says before the file is read
-    stored = config.get("backend")
-    dtype = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"
-    return {"device": arguments.device, "dtype": check_option("dtype of the run", dtype, DTYPES)}
+    return {"device": arguments.device, "dtype": dtype_of(config)}

@@ -13,17 +13,18 @@ from xpnet.checks import one_line
 from xpnet.commands import runs
 from xpnet.commands.arguments import Several, UsageError, option
 from xpnet.commands.reading_options import add_reading
-from xpnet.files import read_whole, write_atomically
+from xpnet.files import write_atomically
 from xpnet.network.losses import LOSSES
 from xpnet.tables.columns import Category
 from xpnet.tables.dates import Date
 from xpnet.tables.decisions import Decision, lines
 from xpnet.tables.files import called, is_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
+from xpnet.tables.model import read_preprocessing
 from xpnet.tables.options import IMPUTE, MEAN, MEDIAN, TASKS, ColumnOptions
 from xpnet.tables.preprocessing import Preprocessing, fit
 from xpnet.tables.splitting import GROUP, kind_and_column
-from xpnet.tables.stored import from_json, to_json
+from xpnet.tables.stored import to_json
 from xpnet.tables.target import Target
 from xpnet.tables.tasks import fit_target, with_target
 
@@ -210,17 +211,6 @@ def kept_for(arguments: argparse.Namespace, frame: Any) -> Preprocessing | None:
             "table, or train again without --resume"
         )
     return table
-
-
-def read_preprocessing(run: Path) -> Preprocessing:
-    """Read the preprocessing of a run that was trained on a table."""
-    path = run / runs.TABLE
-    if not path.is_file():
-        raise FileNotFoundError(f"{run} was trained on a table and has no {runs.TABLE}; train again, or restore it")
-    try:
-        return from_json(read_whole(path).decode())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; train again, or restore it") from None
 
 
 def preprocessing_of(run: Path, config: dict[str, Any]) -> Preprocessing | None:

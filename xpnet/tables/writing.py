@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from xpnet.files import write_atomically
 from xpnet.tables.formats import READERS, ROWS, ROWS_AS_TEXT, TABLE, check_installed, either, suffix_of, suffixes
 
+STDOUT = "-"
+
 
 def written_suffixes(kind: str) -> list[str]:
     """Return the suffixes to which predictions for a kind of files may be written."""
@@ -21,8 +24,11 @@ def written_suffixes(kind: str) -> list[str]:
 
 
 def check_written(path: str | os.PathLike[str], kind: str) -> str:
-    """Return the suffix of a file to write predictions to; raises ValueError for one that is not written."""
-    suffix = suffix_of(path)
+    """Return the suffix of a file to write predictions to; raises ValueError for one that is not written.
+
+    The standard output takes CSV.
+    """
+    suffix = ROWS_AS_TEXT if str(path) == STDOUT else suffix_of(path)
     if suffix is None or suffix not in written_suffixes(kind):
         raise ValueError(f"{path} ends in {Path(path).suffix!r}; name a {either(written_suffixes(kind))} file")
     return suffix
@@ -36,7 +42,7 @@ def write_table(path: str | os.PathLike[str], columns: dict[str, Any]) -> None:
 
     assert reader.write is not None
     reader.write(pandas.DataFrame(columns), content)
-    write_atomically(path, content.getvalue())
+    _write(path, content.getvalue())
 
 
 def write_rows(path: str | os.PathLike[str], rows: np.ndarray, names: Sequence[str]) -> None:
@@ -51,4 +57,12 @@ def write_rows(path: str | os.PathLike[str], rows: np.ndarray, names: Sequence[s
         content.writelines(f"{line}\n".encode() for line in (",".join(names), *lines))
     elif write is not None:
         write(rows, content)
-    write_atomically(path, content.getvalue())
+    _write(path, content.getvalue())
+
+
+def _write(path: str | os.PathLike[str], content: bytes) -> None:
+    if str(path) == STDOUT:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    else:
+        write_atomically(path, content)

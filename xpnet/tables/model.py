@@ -1,0 +1,189 @@
+"""A network that was trained on a table, and the table's preprocessing: raw rows in, predictions in its terms out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import DTYPES
+from xpnet.checks import check_number, check_option, check_path, shown
+from xpnet.files import parse_json, read_whole
+from xpnet.network.blocks import predict_in_blocks
+from xpnet.network.network import Network
+from xpnet.tables.decisions import LISTED
+from xpnet.tables.preprocessing import Preprocessing
+from xpnet.tables.stored import from_json
+
+__all__ = ["TableModel", "load"]
+
+CONFIG, MODEL, TABLE = "config.json", "model.safetensors", "table.json"  # of a run on a table
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """Predicts the target of raw rows: frames of pandas or polars, with the columns of the training rows in any order.
+
+    Gaps, unknown categories and other columns are taken and warned of. A frame of predictions is of the same library,
+    of pandas with the same index.
+    """
+
+    network: Network
+    preprocessing: Preprocessing
+
+    def predict(self, frame: Any, threshold: float | None = None) -> Any:
+        """Return a frame (n, n_targets): values in the target's units, or the class of each row.
+
+        threshold: of two classes, the probability from which on a row is of the second, instead of where the loss cuts.
+        Raises ValueError for missing columns.
+        """
+        return _like(frame, lambda rows: self.values(self.encode(rows), threshold))
+
+    def predict_proba(self, frame: Any) -> Any:
+        """Return a frame (n, n_classes) of probabilities, a column a class; raises ValueError where there are none."""
+        return _like(frame, lambda rows: self.probabilities(self.encode(rows)))
+
+    def values(self, X: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
+        """Return what `predict` does, columns by name, of encoded rows X (n_features, n)."""
+        target = self.preprocessing.target
+        if threshold is not None:
+            second = self._second(check_number("threshold", threshold, above=0, below=1, example="0.5"), X)
+            return {target.names[0]: np.array(target.classes)[second.astype(np.intp)]}
+        network = self.network
+        if target.task == "regression":
+            return dict(zip(target.names, target.in_units(outputs_of(network, X, network.predict)), strict=True))
+        return {target.names[0]: np.array(target.classes)[outputs_of(network, X, network.classify)]}
+
+    def probabilities(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what `predict_proba` does, columns by name, of encoded rows X (n_features, n)."""
+        target, loss = self.preprocessing.target, self.network.architecture.loss
+        if target.task == "regression":
+            raise ValueError(f"{', '.join(target.names)} is a regression, which has no probabilities; take predict")
+        if loss.link is None:
+            raise ValueError(f"the loss {loss.name} has outputs and no probabilities; train with a cross-entropy")
+        return self.scores(X)
+
+    def scores(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the probability of each class, or the outputs where the loss has no link to probabilities."""
+        target, has_link = self.preprocessing.target, self.network.architecture.loss.link is not None
+        P = outputs_of(self.network, X, self.network.predict)
+        if target.task == "binary" and has_link:
+            P = np.stack([1.0 - P[0], P[0]])
+        called = "probability" if has_link else "output"
+        return {f"{called}_{label}": p for label, p in zip(target.classes[-len(P) :], P, strict=True)}
+
+    def encode(self, frame: Any) -> np.ndarray:
+        """Return X (n_features, n) of raw rows, after warning of values far outside those of the training rows."""
+        X = self.preprocessing.transform(frame, self.network.backend.dtype)
+        self.warn_of_columns(X, frame)
+        return X
+
+    def warn_of_columns(self, X: np.ndarray, frame: Any) -> None:
+        """Warn of columns with values far outside those of the training rows, where the network would name features.
+
+        X (n_features, n): of the rows of the frame.
+        """
+        known = self.network.inputs
+        if X.size == 0 or known is None or not known.is_far(float(X.min()), float(X.max())):
+            return
+        self.network.has_warned = True
+        end, told = 0, list[str]()
+        for column in self.preprocessing.columns:
+            features, end = X[end : end + column.n_features], end + column.n_features
+            if features.size and known.is_far(float(features.min()), float(features.max())):
+                cells, place = frame[column.name], int(np.abs(features).max(axis=0).argmax())
+                told.append(
+                    f"{shown(column.name)} (such as {shown(str(cells.iloc[place]))} in row {cells.index[place]})"
+                )
+        more = f" and {len(told) - LISTED} more" if len(told) > LISTED else ""
+        warnings.warn(
+            f"values of {', '.join(told[:LISTED])}{more} are far outside those of the training rows; predictions for "
+            "them are guesses; check their units",
+            stacklevel=4,
+        )
+
+    def _second(self, threshold: float, X: np.ndarray) -> np.ndarray:
+        """Return which rows (n,) are of the second class."""
+        target = self.preprocessing.target
+        if target.task != "binary":
+            raise ValueError(f"a threshold goes with two classes, and the task is {target.task}; leave it out")
+        _, second = self.probabilities(X).values()
+        return np.asarray(second >= threshold)
+
+
+def outputs_of(network: Network, X: np.ndarray, infer: Callable[[Any], Any]) -> np.ndarray:
+    """Return what `network.predict` or `classify` gives, (..., n), for X (n_features, n), which is on the host."""
+    return predict_in_blocks(network.backend, infer, X.T, network.backend.to_device)
+
+
+def load(run: str | os.PathLike[str], device: str | None = None) -> TableModel:
+    """Return the model of a run that `xpnet train` left of a table.
+
+    run: its directory.  device: as for a network.  Raises FileNotFoundError, or ValueError for a run on other data.
+    """
+    folder = Path(check_path("run", run, 'xpnet.load("runs/houses")'))
+    if not (folder / TABLE).is_file():
+        of_rows = (folder / MODEL).is_file()
+        cure = f'xpnet.Network.load("{folder / MODEL}") loads its network' if of_rows else "`xpnet train` makes one"
+        raise FileNotFoundError(f"{folder} is no run on a table, it has no {TABLE}; {cure}")
+    table = read_preprocessing(folder)
+    network = Network.load(folder / MODEL, device=device, dtype=dtype_of(_read_config(folder / CONFIG)))
+    check_fit(folder / TABLE, network, table)
+    return TableModel(network, table)
+
+
+def read_preprocessing(run: Path) -> Preprocessing:
+    """Read the preprocessing of a run that was trained on a table."""
+    path = run / TABLE
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} was trained on a table and has no {TABLE}; train again, or restore it")
+    try:
+        return from_json(read_whole(path).decode())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; train again, or restore it") from None
+
+
+def check_fit(path: Path, network: Network, table: Preprocessing) -> None:
+    """Refuse a preprocessing that is not this network's.  path: of its file."""
+    sizes = (network.architecture.n_inputs, network.architecture.n_outputs)
+    if sizes != (table.n_features, table.target.n_outputs):
+        raise ValueError(
+            f"{path} gives {table.n_features} features and {table.target.n_outputs} "
+            f"outputs, the model has {sizes[0]} and {sizes[1]}; train again, or restore them"
+        )
+
+
+def dtype_of(config: dict[str, Any]) -> str:
+    """Return the float type of a run by its config.json, that of files which do not name it."""
+    stored = config.get("backend")
+    found = stored.get("dtype", "float32") if isinstance(stored, dict) else "float32"
+    return check_option("dtype of the run", found, DTYPES)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(read_whole(path))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise ValueError(f"{path} is not JSON; train again, or restore it") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _like(frame: Any, columns_of: Callable[[Any], dict[str, np.ndarray]]) -> Any:
+    """Return the columns found for a frame as a frame of its library."""
+    import pandas
+
+    if isinstance(frame, pandas.DataFrame):
+        return pandas.DataFrame(columns_of(frame), index=frame.index)
+    if type(frame).__module__.split(".")[0] != "polars" or not hasattr(frame, "to_pandas"):
+        raise TypeError(
+            f"the rows are a {type(frame).__name__}; they must be a DataFrame of pandas or polars: "
+            "pandas.DataFrame(rows)"
+        )
+    return type(frame)(columns_of(frame.to_pandas()))
