@@ -381,10 +381,10 @@ TIMES = pd.Series(pd.to_datetime([f"1970-01-01 {i % 24:02}:{i:02}" for i in COUN
 @pytest.mark.parametrize(
     ("values", "when", "parts"),
     [
-        (MONTHS.dt.strftime("%Y-%m"), MONTHS, ("year", "month", "weekday", "elapsed")),
-        (MONTHS.dt.strftime("%b-%Y"), MONTHS, ("year", "month", "weekday", "elapsed")),
-        (MONTHS.dt.strftime("%m/%Y"), MONTHS, ("year", "month", "weekday", "elapsed")),
-        ([f"{1980 + i // 4}-Q{i % 4 + 1}" for i in COUNT], QUARTERS, ("year", "month", "weekday", "elapsed")),
+        (MONTHS.dt.strftime("%Y-%m"), MONTHS, ("year", "month", "elapsed")),
+        (MONTHS.dt.strftime("%b-%Y"), MONTHS, ("year", "month", "elapsed")),
+        (MONTHS.dt.strftime("%m/%Y"), MONTHS, ("year", "month", "elapsed")),
+        ([f"{1980 + i // 4}-Q{i % 4 + 1}" for i in COUNT], QUARTERS, ("year", "month", "elapsed")),
         (TIMES.dt.strftime("%H:%M"), TIMES, ("hour",)),
         (TIMES.dt.time, TIMES, ("hour",)),
     ],
@@ -466,7 +466,7 @@ def test_columns_that_are_named_as_dates():
         (seconds, DAYS, PARTS),
         ([second * 1000 for second in seconds], DAYS, PARTS),
         (WHOLE.dt.strftime("%Y%m%d").astype(int), WHOLE, NO_HOUR),
-        (COUNT + 1950, pd.Series(pd.to_datetime([f"{i + 1950}-01-01" for i in COUNT])), ("year", "weekday", "elapsed")),
+        (COUNT + 1950, pd.Series(pd.to_datetime([f"{i + 1950}-01-01" for i in COUNT])), ("year", "elapsed")),
     ):
         X, decisions = understood(values, date=("x",))
         np.testing.assert_allclose(X, date_features(when, parts), atol=1e-9)

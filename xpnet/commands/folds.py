@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -29,10 +29,11 @@ COUNTS = ("n", "correct")  # of what `evaluate` returns, no measures
 Measured = dict[str, list[float]]
 
 
-def measure_folds(arguments: argparse.Namespace, loaded: Loaded) -> Measured:
+def measure_folds(arguments: argparse.Namespace, loaded: Loaded, announce: Callable[[], None]) -> Measured:
     """Train as the options say on all folds but one, measure that one, and so for each; returns the measures by name.
 
     Of the rows to train on some are held out as in the run itself, so that a fold has no say in its own training.
+    announce: says what was decided about the data, when the first fold is there.
     Raises UsageError for folds that these data cannot have.
     """
     found: Measured = {}
@@ -42,6 +43,8 @@ def measure_folds(arguments: argparse.Namespace, loaded: Loaded) -> Measured:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the run itself will say them
             data = next(data_of_folds)
+            if number == 1:
+                announce()
             if data.validation is None:
                 resolve_without_validation(own)
             measured = _measure(own, data)

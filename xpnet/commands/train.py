@@ -108,8 +108,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     measured: dict[str, Any] = {}
     if arguments.folds is not None and arguments.resume is None:
-        _announce_data(arguments, data)
-        measured["folds"] = summary_of(measure_folds(arguments, loaded))
+        announce = partial(_announce_data, arguments, data)
+        measured["folds"] = summary_of(measure_folds(arguments, loaded, announce))
         print_folds(arguments, measured["folds"])
 
     def config_of(attempt: Attempt) -> dict[str, Any]:
