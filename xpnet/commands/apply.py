@@ -18,9 +18,10 @@ from xpnet.commands.data import load_again
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
 from xpnet.commands.report import metrics_text, say, warnings_said
+from xpnet.commands.table_report import importance_of, lines_of, report_of
 from xpnet.commands.table_results import measured_on, metrics_for
 from xpnet.commands.tables import add_drop, column_names, naming, preprocessing_of, without
-from xpnet.commands.wording import wrapped
+from xpnet.commands.wording import width_of, wrapped
 from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
@@ -57,6 +58,11 @@ def add_parsers(commands: Any) -> None:
     add_reading(command)
     command.add_argument("--data-dir", help="where the data lie now (default: where they were)")
     add_metrics(command)
+    command.add_argument(
+        "--importance",
+        action="store_true",
+        help="of a table: by how much accuracy or R2 falls when a column's values are dealt to other rows",
+    )
     command.add_argument("--json", action="store_true", help="one JSON line a part")
     add_device(command)
     command.set_defaults(run=run_evaluate)
@@ -116,24 +122,32 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     table = preprocessing_of(run, config)
     _check_table(arguments, network, table)
-    for part, dataset in _parts(arguments, config, network, table).items():
+    if arguments.importance and table is None:
+        raise UsageError(f"--importance goes with a run on a table, and {run} was not trained on one; leave it out")
+    parts, training = _parts(arguments, config, network, table)
+    for part, dataset in parts.items():
         if dataset is None:
             continue
         measured = measured_on(network, dataset, metrics_for(arguments.metrics, table), table)
+        report = {} if table is None else report_of(network, dataset, table, training)
+        if arguments.importance and table is not None:
+            report["importance"] = importance_of(network, dataset, table)
         if arguments.json:
-            print(json_line({"part": part, **measured}), flush=True)
+            print(json_line({"part": part, **measured, **report}), flush=True)
             continue
         accuracy = ""
         if "accuracy" in measured:
             accuracy = f"  accuracy {measured['accuracy']:.4f}  ({measured['correct']} of {measured['n']})"
         print(wrapped(f"{part:<10}  loss {measured['loss']:.4f}{accuracy}{metrics_text(measured)}", sys.stdout, "  "))
+        for line in lines_of(report, width_of(sys.stdout)):
+            print(line)
     return 0
 
 
 def _parts(
     arguments: argparse.Namespace, config: dict[str, Any], network: Network, table: Preprocessing | None
-) -> dict[str, Dataset | None]:
-    """Return the data that a run is measured on, by name."""
+) -> tuple[dict[str, Dataset | None], Dataset | None]:
+    """Return the data that a run is measured on, by name, and what it was trained on, None with others."""
     if arguments.input is not None and table is not None:
         if any(_is_same(name, config["data"]["dataset"]) for name in each(arguments.input)):
             say(
@@ -147,10 +161,10 @@ def _parts(
                 say(f"xpnet: {line}")
             measured = table.dataset(rows, network.backend.dtype)
         TableModel(network, table).warn_of_columns(measured.X, rows)
-        return {called([Path(name).name for name in each(arguments.input)]): measured}
+        return {called([Path(name).name for name in each(arguments.input)]): measured}, None
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
     parts = {"validation": data.validation, "test": data.test}
-    return parts if any(parts.values()) else {"training": data.training}
+    return parts if any(parts.values()) else {"training": data.training}, data.training
 
 
 def _is_same(name: str, others: str | Sequence[str]) -> bool:

@@ -39,6 +39,7 @@ from xpnet.commands.report import Report, say, warnings_said
 from xpnet.commands.resume import add_resume, open_run, take_rate
 from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
 from xpnet.commands.split_options import add_judges, may_validate
+from xpnet.commands.table_report import lines_of, report_of
 from xpnet.commands.table_results import measured_on, metrics_for
 from xpnet.commands.tables import describe, keep_preprocessing
 from xpnet.commands.wording import width_of
@@ -128,9 +129,19 @@ def _run(arguments: argparse.Namespace) -> int:
         with attempt.averaged():
             diverged_at = runs.read_config(run).get(DIVERGED)
             report.summary(*_measured(arguments, attempt.network, data), attempt.network, str(run), diverged_at)
+            _print_report(arguments, attempt.network, data)
             if arguments.plot:
                 _draw(arguments, report, attempt.network, data, run)
     return 0
+
+
+def _print_report(arguments: argparse.Namespace, network: Network, data: Data) -> None:
+    """Print what `xpnet evaluate` tells of a table's model, on the test set or else on the rows held out."""
+    judge = data.validation if data.test is None else data.test
+    if data.table is None or judge is None or arguments.quiet or arguments.json:
+        return
+    for line in lines_of(report_of(network, judge, data.table, data.training), width_of(sys.stdout)):
+        print(line, flush=True)
 
 
 def _draw(arguments: argparse.Namespace, report: Report, network: Network, data: Data, run: Path) -> None:
