@@ -128,8 +128,8 @@ def _run(arguments: argparse.Namespace) -> int:
         say_if_untrained(report, arguments)
         with attempt.averaged():
             diverged_at = runs.read_config(run).get(DIVERGED)
-            report.summary(*_measured(arguments, attempt.network, data), attempt.network, str(run), diverged_at)
             _print_report(arguments, attempt.network, data)
+            report.summary(*_measured(arguments, attempt.network, data), attempt.network, str(run), diverged_at)
             if arguments.plot:
                 _draw(arguments, report, attempt.network, data, run)
     return 0
