@@ -123,4 +123,9 @@ def test_importance_goes_with_a_table(capsys):
     assert main(["train", "--epochs", "1", "--layers", "784,2,10", "--out", "run", "--quiet", "--device", "cpu"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "run", "--importance", "--device", "cpu"]) == 2
-    says(capsys.readouterr().err.strip(), "--importance goes with a run on a table", "was not trained on one", "leave it out")
+    says(
+        capsys.readouterr().err.strip(),
+        "--importance goes with a run on a table",
+        "was not trained on one",
+        "leave it out",
+    )
