@@ -17,7 +17,8 @@ from xpnet import plots
 from xpnet.cli import main
 
 OF_ALL = ["activation-relu", "loss", "network"]
-OF_CLASSES = [*OF_ALL, "confusion", "scores"]
+CURVES = ["roc", "precision-recall", "calibration"]
+OF_CLASSES = [*OF_ALL, "confusion", "scores", *CURVES]
 OF_IMAGES = [*OF_CLASSES, "digits", "mistakes", "weights"]
 OF_THE_PLANE = [*OF_CLASSES, "misclassified", "regions", "samples"]
 
@@ -112,11 +113,11 @@ def test_what_does_not_apply_is_left_out(titles):
     X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     options = ["--layers", "4,3,1", "--loss", "squared_error", "--validation", "0", "--plot"]
     train_on_rows(X, X[:, :1] * 1.5, *options)
-    assert set(titles) == set(OF_ALL)  # numbers are no classes, and nothing was validated
+    assert set(titles) == {*OF_ALL, "predicted", "residuals"}  # numbers are no classes, and nothing was validated
     titles.clear()
     shutil.rmtree("run")
     train_on_rows(X, (X[:, 0] > 0).astype(int), "--layers", "4,3,2", "--validation", "0", "--plot")
-    assert set(titles) == {*OF_ALL, "confusion"}
+    assert set(titles) == {*OF_ALL, "confusion", *CURVES}
     assert titles["confusion"].startswith("training set: accuracy")
 
 

@@ -7,13 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from xpnet import plots
 from xpnet.commands.data import Data
 from xpnet.commands.runs import inside
 from xpnet.data.dataset import Dataset
 from xpnet.network.layers import Activation
 from xpnet.network.network import Network
+from xpnet.tables.preprocessing import Preprocessing
+from xpnet.training.evaluation import outputs
 from xpnet.training.records import Record
+
+MOST_OUTPUTS = 4  # of a regression that are drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +48,7 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
         return
     part, dataset = _judge(data)
     if not dataset.is_classification:
+        yield from _of_numbers(part, network, dataset, data.table)
         return
     names = None if data.table is None else [str(label) for label in data.table.target.classes]
     for name, ax in _classified(network, dataset, names):
@@ -54,6 +61,17 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
 def _classified(network: Network, dataset: Dataset, names: Sequence[str] | None) -> Iterator[tuple[str, Axes]]:
     """Yield the pictures of a classifier.  names: of the classes, where they are known."""
     yield "confusion", plots.confusion_matrix(network, dataset, names=names)
+    loss = network.architecture.loss
+    P = outputs(network, dataset, network.predict)
+    if (
+        (loss.link is not None or loss.targets != "numbers")
+        and len(set(dataset.labels.tolist())) > 1
+        and np.isfinite(P).all()
+    ):
+        curves = {"roc": plots.roc_curve, "precision-recall": plots.precision_recall_curve}
+        curves |= {"calibration": plots.calibration_curve} if loss.link is not None else {}
+        for name, curve in curves.items():
+            yield name, curve(P, dataset.Y, names=names, weights=dataset.weights)
     if dataset.n_features == 2:
         yield "samples", plots.scatter(dataset, names=names)
         yield "regions", plots.decision_regions(network, dataset, names=names)
@@ -61,6 +79,24 @@ def _classified(network: Network, dataset: Dataset, names: Sequence[str] | None)
     if _holds_images(dataset):
         yield "digits", plots.digits(network, dataset)
         yield "mistakes", plots.worst_mistakes(network, dataset)
+
+
+def _of_numbers(
+    part: str, network: Network, dataset: Dataset, table: Preprocessing | None
+) -> Iterator[tuple[str, Axes]]:
+    """Yield the pictures of a regression, for each of its first outputs, a table's in units and by name."""
+    P, Y = outputs(network, dataset, network.predict), dataset.Y
+    names = [f"output {i}" for i in range(len(Y))]
+    if table is not None:
+        P, Y, names = table.target.in_units(P), table.target.in_units(Y), list(table.target.names)
+    if not np.isfinite(P).all():
+        return
+    for i, name in enumerate(names[:MOST_OUTPUTS]):
+        number = f"-{i + 1}" if len(names) > 1 else ""
+        for called, draw in (("predicted", plots.predicted_against_true), ("residuals", plots.residuals)):
+            ax = draw(P[i], Y[i], name=name)
+            ax.set_title(f"{part}: {ax.get_title()}")
+            yield f"{called}{number}", ax
 
 
 def _judge(data: Data) -> tuple[str, Dataset]:

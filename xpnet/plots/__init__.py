@@ -13,12 +13,20 @@ from xpnet.plots.figures import SUFFIXES, check_suffix, new_axes, save
 from xpnet.plots.images import confusion_matrix, digits, first_layer_weights, worst_mistakes
 from xpnet.plots.live import LiveCurve
 from xpnet.plots.planes import decision_regions, misclassified, scatter
+from xpnet.plots.predictions import (
+    calibration_curve,
+    precision_recall_curve,
+    predicted_against_true,
+    residuals,
+    roc_curve,
+)
 from xpnet.plots.speed import comparison, samples_per_second
 
 __all__ = [
     "SUFFIXES",
     "LiveCurve",
     "activation",
+    "calibration_curve",
     "check_suffix",
     "comparison",
     "confusion_matrix",
@@ -29,7 +37,11 @@ __all__ = [
     "misclassified",
     "network_graph",
     "new_axes",
+    "precision_recall_curve",
+    "predicted_against_true",
     "rate_search",
+    "residuals",
+    "roc_curve",
     "samples_per_second",
     "save",
     "scatter",

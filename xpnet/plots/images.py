@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COUNTED = 20  # classes that are few enough for a number in each cell
+_NAMED = 50  # and for names beside the rows and columns
 _COLUMNS = 10  # images beside each other, at most
 _WITHIN = 0.995  # of the weights are within the ends of the colours
 _TEXT_ROOM, _GAP = 0.36, 0.12  # above an image, of its longer side; beside it, of its width
@@ -55,9 +56,11 @@ def confusion_matrix(
                 fontsize="small",
                 color="white" if share[row, column] > 0.5 else "black",
             )
+    if len(counts) <= _NAMED:
         slanted: dict[str, Any] = {"rotation": 45.0, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 3 else {}))
-        ax.set_yticks(range(len(labels)), labels)
+        size = min(10.0, 200.0 / len(labels))
+        ax.set_xticks(range(len(labels)), labels, fontsize=size, **(slanted if max(map(len, labels)) > 3 else {}))
+        ax.set_yticks(range(len(labels)), labels, fontsize=size)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
     ax.set_title(f"accuracy {np.trace(counts) / counts.sum():.4f} on {dataset.n_samples:,} samples")
