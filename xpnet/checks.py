@@ -46,6 +46,11 @@ class OutOfBounds(ValueError):
         return f"{self.argument} is {self.found}; it must be a finite {self.needed}, such as {self.example}"
 
 
+def is_built_in(kind: type) -> bool:
+    """Whether a class is xpnet's own."""
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def check_option(argument: str, found: object, choices: Iterable[str], beside: str = "") -> str:
     """Return `found` if it is one of `choices`; raises a ValueError that lists them and suggests the nearest.
 

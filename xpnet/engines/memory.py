@@ -56,7 +56,6 @@ class Memory:
         self.bytes_uploaded = 0
         self.floats = backend.zeros(program.n_floats - program.n_owned + extra_floats)
         self.uints = backend.zeros(program.n_uints, np.uint32)
-        self._programs = BySize[Program](program.capacity)
         self._arrays: dict[Any, Any] = {}
         for constant in program.constants:
             self._fill(constant)
@@ -76,8 +75,8 @@ class Memory:
         return self.program.gathers if self.data else ()
 
     def at(self, batch: int) -> Program:
-        """Return the Program for that batch size, recorded once."""
-        return self._programs.get(batch, self.program.at)
+        """Return the Program for that batch size."""
+        return self.program.at(batch)
 
     def set_slots(self, row: np.ndarray) -> None:
         """Fill the slots (n_slots,)."""

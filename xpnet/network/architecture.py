@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from xpnet.checks import check_option, shown
+from xpnet.checks import check_option, is_built_in, shown
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.custom import CustomActivation, CustomLoss
 from xpnet.network.dropout import Dropout
@@ -149,6 +149,14 @@ class Architecture:
             "loss": self.loss.to_spec(),
             "layers": [layer.to_spec() for layer in self.layers],
         }
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether all layers, functions and the loss are xpnet's, whose kernels never change."""
+        functions = [layer.function for layer in self.layers if isinstance(layer, Activation)]
+        own = (CustomActivation, CustomLoss)
+        parts = (*self.layers, self.loss, *functions)
+        return all(is_built_in(type(part)) and not isinstance(part, own) for part in parts if part is not None)
 
     @property
     def dense(self) -> tuple[tuple[int, Dense], ...]:

@@ -47,8 +47,8 @@ evaluation and prediction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +63,10 @@ from xpnet.program.calls import Buffer, Program
 from xpnet.program.recorder import Recorder, record
 
 
+_MOST_KEPT = 64  # Programs recorded last
+_How = tuple[int, tuple[str, ...], tuple[str, ...], int]  # batch, slots, results, batches per update
+
+
 class RecordsUpdate(Protocol):
     """The part of an optimizer that a Program needs: names of slots and results, and the calls of its update."""
 
@@ -74,6 +78,11 @@ class RecordsUpdate(Protocol):
     @property
     def results(self) -> tuple[str, ...]:
         """Names of what the host reads after each update."""
+        ...
+
+    @property
+    def alike(self) -> RecordsUpdate | None:
+        """What records the same update, equal to that of optimizers with equal options; None if others may change."""
         ...
 
     def record(
@@ -109,20 +118,45 @@ def training_program(
     the optimizer's update.
     Raises ValueError if a layer needs a larger batch, also for a smaller one (`Program.at`).
     """
-    layout = architecture.layout
-
-    build = partial(
-        _step, architecture=architecture, optimizer=optimizer, weighted=weighted, seed=seed, n_accumulated=n_accumulated
+    slots, told = ((), ()) if optimizer is None else (optimizer.slots, optimizer.results)
+    results = ("loss", *(["weight"] if weighted else []), *told)
+    alike = None if optimizer is None else optimizer.alike
+    is_random = any(layer.is_random for layer in architecture.layers)
+    make = _recorded if optimizer is not None and alike is None else _program
+    return make(
+        _step,
+        (batch, slots, results, n_accumulated),
+        architecture,
+        optimizer=alike or optimizer,
+        weighted=weighted,
+        seed=seed if is_random else 0,
+        n_accumulated=n_accumulated,
     )
+
+
+def _program(build: Callable[..., None], how: _How, architecture: Architecture, **options: Any) -> Program:
+    """Return the Program that `build(recorder, architecture, **options)` records, kept if it was recorded lately.
+
+    Nothing of a Program changes, so that networks of equal architectures share it. A user's kernels may change.
+    """
+    make = _kept if architecture.is_built_in else _recorded
+    return make(build, how, architecture, **options)
+
+
+def _recorded(build: Callable[..., None], how: _How, architecture: Architecture, **options: Any) -> Program:
+    layout, (batch, slots, results, accumulated) = architecture.layout, how
     return record(
-        build,
+        partial(build, architecture=architecture, **options),
         batch=batch,
         n_parameters=layout.size,
         n_statistics=layout.n_statistics,
-        slots=optimizer.slots if optimizer is not None else (),
-        results=("loss", *(["weight"] if weighted else []), *(optimizer.results if optimizer is not None else ())),
-        accumulate=n_accumulated,
+        slots=slots,
+        results=results,
+        accumulate=accumulated,
     )
+
+
+_kept = lru_cache(maxsize=_MOST_KEPT)(_recorded)
 
 
 def _step(
@@ -175,12 +209,11 @@ def evaluation_program(
     seed: None for the forward pass of predictions; a number for that of a training step with that seed.
     """
 
-    build = partial(_evaluation, architecture=architecture, weighted=weighted, with_accuracy=with_accuracy, seed=seed)
     results = ["loss"] + ["weight"] * weighted + ["correct"] * with_accuracy
     results += ["correct_weight"] * (weighted and with_accuracy)
-    layout = architecture.layout
-    return record(
-        build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics, results=tuple(results)
+    how = batch, (), tuple(results), 1
+    return _program(
+        _evaluation, how, architecture, weighted=weighted, with_accuracy=with_accuracy, seed=seed
     )
 
 
@@ -201,9 +234,7 @@ def inference_program(architecture: Architecture, batch: int, kind: str, seed: i
     seed: as for `evaluation_program`.
     """
 
-    build = partial(_inference, architecture=architecture, kind=kind, seed=seed)
-    layout = architecture.layout
-    return record(build, batch=batch, n_parameters=layout.size, n_statistics=layout.n_statistics)
+    return _program(_inference, (batch, (), (), 1), architecture, kind=kind, seed=seed)
 
 
 def _inference(recorder: Recorder, architecture: Architecture, kind: str, seed: int | None) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from xpnet.program.calls import (
@@ -27,6 +27,7 @@ from xpnet.program.calls import (
     aligned,
 )
 
+_KEPT_BATCH_SIZES = 64  # besides the full batch: predictions come in many sizes
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">", "matmul": "@"}
 
 
@@ -47,12 +48,12 @@ def record(
     n_parameters, n_statistics: lengths of theta and of the running statistics.  The others: see `Program`.
     """
 
-    return _Recording(build, batch, n_parameters, n_statistics, slots, results, accumulate)(batch)
+    return _Recording(build, batch, n_parameters, n_statistics, slots, results, accumulate).record(batch)
 
 
 @dataclass(frozen=True)
 class _Recording:
-    """What `record` was given; called, it records the Program for a number of samples."""
+    """What `record` was given."""
 
     build: Callable[[Recorder], None]
     capacity: int
@@ -62,11 +63,17 @@ class _Recording:
     results: tuple[str, ...]
     accumulate: int
 
-    def __call__(self, batch: int) -> Program:
+    def record(self, batch: int) -> Program:
+        """Record the Program for a number of samples."""
         recorder = self._recorder(batch, None)
         if any(recorder.state_sizes.values()):
             recorder = self._recorder(batch, recorder.state_sizes)
-        return recorder.finish(self, self.accumulate)
+        return recorder.finish(self.recorded, self.accumulate)
+
+    @cached_property
+    def recorded(self) -> Callable[[int], Program]:
+        """As `record`; the Programs asked for last are kept."""
+        return lru_cache(maxsize=_KEPT_BATCH_SIZES)(self.record)
 
     def _recorder(self, batch: int, sizes: Mapping[str, int] | None) -> Recorder:
         recorder = Recorder(batch, self.capacity, self.n_parameters, self.n_statistics, self.slots, self.results, sizes)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from xpnet.checks import check_number
+from xpnet.checks import check_number, is_built_in
 from xpnet.kernels import updates
 from xpnet.network.parameters import Parameters
 from xpnet.program.calls import Buffer
@@ -121,6 +121,39 @@ class Update:
         return [self.recorder.scalar_in(flat, name, i) for i, name in enumerate(names)]
 
 
+@dataclass(frozen=True)
+class Recording:
+    """What decides the recorded update of an optimizer: its type and its options, without rate and state."""
+
+    kind: type[Optimizer]
+    options: tuple[tuple[str, Any], ...]
+
+    @property
+    def alike(self) -> Recording:
+        """Itself."""
+        return self
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """See `Optimizer.slots`."""
+        return self._optimizer.slots
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """See `Optimizer.results`."""
+        return self._optimizer.results
+
+    def record(self, *given: Any) -> None:
+        """Record the update; see `Optimizer.record`."""
+        self._optimizer.record(*given)
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        made = object.__new__(self.kind)
+        vars(made).update(self.options)
+        return made
+
+
 class Optimizer(OwnsState, ABC):
     """Base of all optimizers; every one takes these options by keyword.
 
@@ -200,6 +233,14 @@ class Optimizer(OwnsState, ABC):
     def results(self) -> tuple[str, ...]:
         """Names of what an update tells: the penalty of `l2_summed`, of the weights before it."""
         return ("penalty",) if self.l2_summed else ()
+
+    @property
+    def alike(self) -> Recording | None:
+        """What records the same update, equal for equal types and options; None for a type of the user's."""
+        if not is_built_in(type(self)):
+            return None
+        options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return Recording(type(self), tuple((options | {"l2_summed": float(self.l2_summed > 0)}).items()))
 
     def record(
         self,

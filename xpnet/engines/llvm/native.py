@@ -23,6 +23,7 @@ from xpnet.engines.llvm.code_cache import MAGIC, open_cache
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
 _PASSES = {"loop_interleaving": True, "loop_unrolling": True, "loop_vectorization": True, "slp_vectorization": True}
 _LONG_TEXT = 80_000  # characters, without comments
+_KEPT = 32  # functions, used last, in memory
 _COMMENT = re.compile(r"^ *;.*\n", re.MULTILINE)
 _LLVM = 20  # of llvmlite 0.45; older ones lack opaque pointers
 
@@ -70,7 +71,7 @@ def load(text: str, name: str = "run", processor: Processor | None = None) -> Na
     missing `name` or a symbol that the process lacks.
     """
     start = time.perf_counter()
-    llvm, processor = _llvm(), processor or host()
+    processor = processor or host()
     key = _key(text, processor)
     cache = open_cache()
     code = None if cache is None else cache.read(key)
@@ -81,10 +82,17 @@ def load(text: str, name: str = "run", processor: Processor | None = None) -> Na
         code = _by_a_thread(_object_code, text, processor)
         if cache is not None:
             cache.write(key, text, code)
+    linked = _linked(code, name)
+    return Native(linked[0][name], source, time.perf_counter() - start, linked)
+
+
+@lru_cache(maxsize=_KEPT)
+def _linked(code: bytes, name: str) -> tuple[Any, Any]:
+    """Return a library with that function, which several engines may run, and what keeps it."""
     # JITLink keeps the sections of an object within reach of each other; for Windows' format it is incomplete.
-    jit = llvm.create_lljit_compiler(use_jit_link=sys.platform != "win32")
-    library = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name).link(jit, "xpnet")
-    return Native(library[name], source, time.perf_counter() - start, (library, jit))
+    jit = _llvm().create_lljit_compiler(use_jit_link=sys.platform != "win32")
+    builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(name)
+    return builder.link(jit, "xpnet"), jit
 
 
 def _object_code(text: str, processor: Processor) -> bytes:
@@ -106,7 +114,7 @@ def _by_a_thread(compiles: Callable[[str, Processor], Any], text: str, processor
         executor.shutdown(wait=False)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=_KEPT)
 def _kept_code(key: str, text: str, processor: Processor) -> bytes:
     """Return the object code of a text; the last ones are kept, by a key of all that decides them."""
     code: bytes = _by_a_thread(_object_code, text, processor)

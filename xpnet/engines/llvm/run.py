@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ TABLE = (
     "pause",
     "gemm",
 )
+_MOST_KEPT = 32  # texts printed last
 FLAG = 8  # 8-byte elements from one thread's flag to the next: a cache line
 LINE_BYTES = 64
 AHEAD_BYTES = 30_000  # of samples prefetched while others are gathered
@@ -75,12 +77,20 @@ def program_text(
     dtype: np.float32 or np.float64.  scales: name of gathered data -> factor if it is uint8, else None; empty without
     data.
     threads: the number that run it together.  library: a product to call where it is faster.
+    The texts printed last are kept.
     Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """
-    found = launches(program, share=False)
+    return _printed(program, np.dtype(dtype), tuple(scales.items()), threads, library)
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _printed(
+    program: Program, dtype: np.dtype[Any], named: tuple[tuple[str, float | None], ...], threads: int, library: Any
+) -> ProgramText:
+    scales, found = dict(named), launches(program, share=False)
     sizes, least_flops = Sizes(program, found), library.least_flops if library else None
     plan = make_plan(program, found, sizes, threads=threads, library_flops=least_flops, has_data=bool(scales))
-    step = StepPrinter(plan, np.dtype(dtype), sizes, library)
+    step = StepPrinter(plan, dtype, sizes, library)
     parts = [step.function(name) for name in ("step", "update")[: 1 + (program.accumulate > 1)]]
     parts.append(_Run(step, scales).function())
     if threads > 1:
