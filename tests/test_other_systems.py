@@ -128,7 +128,7 @@ def test_on_windows_numpys_product_is_found_by_the_names_of_files(tmp_path, monk
     monkeypatch.setattr(np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
     monkeypatch.setattr(sys, "platform", "win32")
     assert len(blas._numpy_libraries()) == 1
-    found = blas.numpy_gemm("float64")
+    found = blas.numpy_gemm("float64", blas._numpy_libraries())
     assert (found and found.address) == (before and before.address)
 
 

@@ -33,6 +33,7 @@ from xpnet.training.schedules import InverseScaling
 from xpnet.training.step import step
 
 AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn
+FEW_EPOCHS = 4  # that may be run by one call though the first of them may end the training
 LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes
 SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that falls this low ends the training
 
@@ -196,9 +197,17 @@ class StopRule(Callback):
 
     def __init__(self, settings: Any, optimizer: Optimizer, n_samples: int, score: Callable[[], float] | None) -> None:
         self._settings, self._optimizer, self._score = settings, optimizer, score
-        self._n_samples, self._count, self._total = n_samples, 0, 0.0
+        self._n_samples, self._count, self._total, self._n_steps = n_samples, 0, 0.0, 1
         self._best: Any = None
         self.only_watches = settings.solver == "adam" or settings.learning_rate == "constant"
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        self._n_steps = n_steps
+
+    def steps_ahead(self) -> int | None:
+        """Return the steps before the rule may end the training, or near that those of a few epochs, run in vain."""
+        most = self._settings.n_iter_no_change
+        return None if most == math.inf else self._n_steps * max(most + 1 - self._count, FEW_EPOCHS)
 
     def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
         self._total += float(results["samples"] @ (results["loss"] + results.get("penalty", 0.0)))

@@ -62,7 +62,6 @@ from xpnet.network.parameters import ArrayPlace, random_generator
 from xpnet.program.calls import Buffer, Program
 from xpnet.program.recorder import Recorder, record
 
-
 _MOST_KEPT = 64  # Programs recorded last
 _How = tuple[int, tuple[str, ...], tuple[str, ...], int]  # batch, slots, results, batches per update
 
@@ -212,9 +211,7 @@ def evaluation_program(
     results = ["loss"] + ["weight"] * weighted + ["correct"] * with_accuracy
     results += ["correct_weight"] * (weighted and with_accuracy)
     how = batch, (), tuple(results), 1
-    return _program(
-        _evaluation, how, architecture, weighted=weighted, with_accuracy=with_accuracy, seed=seed
-    )
+    return _program(_evaluation, how, architecture, weighted=weighted, with_accuracy=with_accuracy, seed=seed)
 
 
 def _evaluation(

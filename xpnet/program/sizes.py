@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from xpnet.program.calls import Call, Operand, Program, RecordingError
 from xpnet.program.grouping import Launch, direction, leader, workers_of
+
+_MOST_KEPT = 64  # answers for other batch sizes
 
 
 class Sizes:
@@ -15,6 +18,7 @@ class Sizes:
         self._program = program
         self._groups = [group for launch in found for group in launch.groups]
         self._other: Program | None = None
+        self._fits = lru_cache(maxsize=_MOST_KEPT)(self._fit)
         if program.capacity > 1:
             try:
                 self._other = program.at(program.capacity - 1)
@@ -41,7 +45,7 @@ class Sizes:
 
     def hold_for(self, other: Program) -> bool:
         """Return whether this holds at another batch size; a custom kernel may read the batch length."""
-        return other.batch == self._program.batch or self._fit(other)
+        return other.batch == self._program.batch or self._fits(other)
 
     def _fit(self, other: Program) -> bool:
         if self._other is None or not _same_words(self._program, other) or not _same_words(self._other, other):

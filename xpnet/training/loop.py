@@ -110,9 +110,9 @@ def _epochs(
     def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
         measures = {} if validator is None else validator.evaluate(sums)
         record = {"epoch": epoch, "train_loss": loss, **_named(measures), "steps": steps, "seconds": seconds}
-        return record | {"bytes_uploaded": _bytes(senders) - before, **run_facts(network, runner.engine)}
+        return record | {"bytes_uploaded": _bytes(senders) - before, **facts}
 
-    before = 0
+    before, facts = 0, run_facts(network, runner.engine)
     with ExitStack() as ending:
         ending.push(runner.end)
         held_out = options.validation

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,16 @@ def numpy_gemm(dtype: Any, libraries: Sequence[Any] | None = None) -> Gemm | Non
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype is {dtype}, a product of BLAS takes float32 or float64; give one of these")
-    for library, (before, behind) in product(_numpy_libraries() if libraries is None else libraries, _AFFIXES):
+    return _own_gemm(dtype) if libraries is None else _gemm_of(libraries, dtype)
+
+
+@cache
+def _own_gemm(dtype: np.dtype[Any]) -> Gemm | None:
+    return _gemm_of(_numpy_libraries(), dtype)
+
+
+def _gemm_of(libraries: Sequence[Any], dtype: np.dtype[Any]) -> Gemm | None:
+    for library, (before, behind) in product(libraries, _AFFIXES):
         names = (
             f"{before}cblas_{'s' if dtype == np.float32 else 'd'}gemm{behind}",
             *(f"{before}openblas_{name}{behind}" for name in ("get_config", "get_num_threads", "set_num_threads")),

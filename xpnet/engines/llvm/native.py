@@ -165,8 +165,8 @@ def _key(text: str, processor: Processor) -> str:
     import llvmlite
 
     versions = llvmlite.__version__, llvmlite.binding.llvm_version_info
-    parts = MAGIC.decode(), text, versions, astuple(processor), _MACHINE, _PASSES, _speed_level(text)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    parts = MAGIC.decode(), versions, astuple(processor), _MACHINE, _PASSES, _speed_level(text)
+    return hashlib.sha256(f"{json.dumps(parts)}\n{text}".encode()).hexdigest()
 
 
 def _speed_level(text: str) -> int:
@@ -174,7 +174,7 @@ def _speed_level(text: str) -> int:
 
     On two cores of an AMD EPYC their steps are as fast; steps of the smallest network would be 13 % slower.
     """
-    return 1 if len(_COMMENT.sub("", text)) > _LONG_TEXT else 3
+    return 1 if len(text) > _LONG_TEXT and len(_COMMENT.sub("", text)) > _LONG_TEXT else 3
 
 
 def assembly(text: str) -> str:
