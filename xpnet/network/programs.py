@@ -155,7 +155,9 @@ def _recorded(build: Callable[..., None], how: _How, architecture: Architecture,
     )
 
 
-_kept = lru_cache(maxsize=_MOST_KEPT)(_recorded)
+@lru_cache(maxsize=_MOST_KEPT)
+def _kept(build: Callable[..., None], how: _How, architecture: Architecture, **options: Any) -> Program:
+    return _recorded(build, how, architecture, **options)
 
 
 def _step(
