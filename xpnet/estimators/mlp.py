@@ -167,8 +167,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was fitted with "
                 f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
             )
-        Y = self._binarizer.transform(y)
-        return np.asarray(Y.toarray() if hasattr(Y, "toarray") else Y)
+        if self._is_multilabel:
+            Y = self._binarizer.transform(y)
+            return np.asarray(Y.toarray() if hasattr(Y, "toarray") else Y)
+        codes = np.searchsorted(self.classes_, y)[:, None]  # all are among them
+        return (codes == np.arange(len(self.classes_))).astype(np.int64) if self._is_multiclass else codes
 
     def _weighted(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
         if self.class_weight is None:

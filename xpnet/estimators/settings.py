@@ -105,8 +105,14 @@ def check_settings(settings: Any) -> None:
             f"schedule is {settings.schedule!r} and learning_rate {settings.learning_rate!r}, and both "
             "set the rate; leave learning_rate='constant'"
         )
+    if settings.weight_decay is not None:
+        _check_decays(settings)
+
+
+def _check_decays(settings: Any) -> None:
+    """Refuse a weight decay of a solver that has none."""
     decays = [solver for solver in OPTIMIZERS if "weight_decay" in parameters_of(solver)]
-    if settings.weight_decay is not None and settings.solver not in decays:
+    if settings.solver not in decays:
         raise ValueError(
             f"weight_decay is {settings.weight_decay} and solver {settings.solver!r} has none; use "
             f"solver={' or '.join(map(repr, decays))}, or alpha for a penalty in the loss"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
@@ -55,6 +55,12 @@ class Processor:
 
 def host() -> Processor:
     """Return this machine's processor. Raises ImportError without llvmlite."""
+    _llvm()
+    return _found_host()
+
+
+@cache
+def _found_host() -> Processor:
     llvm = _llvm()
     return Processor(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
 
