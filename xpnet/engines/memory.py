@@ -70,6 +70,11 @@ class Memory:
         return int(self.floats.nbytes + self.uints.nbytes)
 
     @property
+    def n_samples(self) -> int:
+        """Number of samples of the data."""
+        return min(len(source) for source, _ in self.data.values())
+
+    @property
     def gathers(self) -> tuple[tuple[str, Buffer], ...]:
         """The Program's gathers; empty without data."""
         return self.program.gathers if self.data else ()

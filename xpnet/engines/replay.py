@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.engines.engine import Engine
+from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.numpy_calls import NumpyCalls
 from xpnet.program.calls import Buffer, Call, Operand, Program
@@ -25,7 +25,7 @@ Phases = dict[str, list[Callable[[], Any]]]
 
 
 @contextmanager
-def _quiet_and_small(itemsize: int) -> Iterator[None]:
+def quiet_and_small(itemsize: int) -> Iterator[None]:
     """Silence warnings, since a loss that is not finite shows; keep iterators small, so that a step allocates none."""
     with np.errstate(all="ignore"):  # restores the buffer size too
         np.setbufsize(_ITERATOR_BYTES // itemsize)
@@ -90,33 +90,48 @@ class Replay(Engine):
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""
-        memory, program = self.memory, self.program
+        memory = self.memory
         device_order, rows = memory.upload(order, rows_in)
-        capacity, n_steps = program.capacity, len(rows_in)
-        rows_out = memory.backend.xp.empty((n_steps, len(program.results)), dtype=memory.backend.dtype)
+        rows_out = memory.backend.xp.empty((len(rows_in), len(self.program.results)), dtype=memory.backend.dtype)
         # Most learning rates are constant: then one copy suffices.
-        same_slots = rows is not None and bool((rows_in == rows_in[:1]).all())
-        with _quiet_and_small(memory.backend.dtype.itemsize):
-            for t in range(n_steps):
-                samples = device_order[t * capacity : (t + 1) * capacity]
-                if t == 0 or t == n_steps - 1:  # the first and the last step may be short
-                    step = self.at(len(samples))
-                if rows is not None and (t == 0 or not same_slots):
-                    memory.slots[...] = rows[t]
-                for gather in step.gathers:
-                    gather(samples)
-                for call in step.calls:
-                    call()
-                if step.update and program.has_update(t, n_steps):
-                    for call in step.update:
-                        call()
-                rows_out[t] = memory.results
+        same_slots = bool((rows_in == rows_in[:1]).all())
+        with quiet_and_small(memory.backend.dtype.itemsize):
+            self.take_steps(device_order, rows, rows_out, same_slots)
         return memory.backend.to_host(rows_out).astype(np.float64)
+
+    def take_steps(self, order: Any, rows: Any, rows_out: Any, same_slots: bool) -> None:
+        """Run the steps of `run` on arrays of the device, inside `quiet_and_small`.
+
+        rows (n_steps, n_slots), or None without slots.  rows_out (n_steps, n_results): is filled.
+        same_slots: whether all rows are equal.
+        """
+        memory, program, n_steps = self.memory, self.program, len(rows_out)
+        capacity, slots, results = program.capacity, memory.slots, memory.results
+        for t in range(n_steps):
+            samples = order[t * capacity : (t + 1) * capacity]
+            if t == 0 or t == n_steps - 1:  # the first and the last step may be short
+                step = self.at(len(samples))
+            if rows is not None and (t == 0 or not same_slots):
+                slots[...] = rows[t]
+            for gather in step.gathers:
+                gather(samples)
+            for call in step.calls:
+                call()
+            if step.update and program.has_update(t, n_steps):
+                for call in step.update:
+                    call()
+            rows_out[t] = results
+
+    def epochs(self, n: int, measuring: Engine | None = None) -> ReplayedEpochs | None:
+        """See `Engine.epochs`; on a GPU each epoch is run by itself."""
+        if self.memory.backend.device != "cpu":
+            return None
+        return ReplayedEpochs(self, measuring)
 
     def execute(self, batch: int, *phases: str) -> None:
         """See `Engine.execute`."""
         step = self.at(batch)
-        with _quiet_and_small(self.memory.backend.dtype.itemsize):
+        with quiet_and_small(self.memory.backend.dtype.itemsize):
             for phase in phases or step.phases:
                 for call in step.phases[phase]:
                     call()
@@ -158,3 +173,32 @@ class Replay(Engine):
                 multiply(staging, factor, out=out)
 
         return gather_scaled
+
+
+class ReplayedEpochs:
+    """Runs epochs of an engine on the CPU, each followed by a measurement with another one, if there is one."""
+
+    def __init__(self, engine: Replay, measuring: Engine | None) -> None:
+        self._engine, self._measuring = engine, measuring
+
+    def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
+        """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
+        engine, measuring, memory, n_epochs = self._engine, self._measuring, self._engine.memory, len(orders)
+        orders, rows = memory.check_epochs(orders, rows_in)
+        rows_out = np.empty((*rows_in.shape[:2], len(engine.program.results)), memory.backend.dtype)
+        same_slots = (rows_in == rows_in[:, :1]).all(axis=(1, 2)).tolist()
+        sources = memory.owned, memory.state, memory.keys
+        kept = [np.empty((n_epochs, array.size), array.dtype) for array in sources]
+        measured, order, no_slots = [], np.empty(0, np.int64), np.empty((0, 0))
+        if measuring is not None:
+            order = np.arange(measuring.memory.n_samples)
+            no_slots = np.empty((-(-len(order) // measuring.program.capacity), 0))
+        with quiet_and_small(memory.backend.dtype.itemsize):
+            for i in range(n_epochs):
+                engine.take_steps(orders[i], None if rows is None else rows[i], rows_out[i], same_slots[i])
+                for array, copies in zip(sources, kept, strict=True):
+                    copies[i] = array
+                if measuring is not None:
+                    measured.append(measuring.run(order, no_slots))
+        sums = np.stack(measured) if measured else None
+        return EpochsRun(rows_out.astype(np.float64), kept[0], kept[1], kept[2], sums)

@@ -111,7 +111,7 @@ class Compiled(Engine):
     @property
     def n_samples(self) -> int:
         """Number of samples of the data that the engine gathers from."""
-        return min(len(source) for source, _ in self.memory.data.values())
+        return self.memory.n_samples
 
     def rows_out(self, n_epochs: int, n: int) -> np.ndarray:
         """Return the array (n_epochs, n_steps, n_results) for the results of epochs of n samples."""
