@@ -4,6 +4,7 @@
     python benchmarks/table_quality.py FOLDER --out RESULTS.jsonl
     python benchmarks/table_quality.py --table RESULTS.jsonl
 
+`--models` leaves models out, and `--table` joins the files of several calls. Tables that --out has are not done again.
 Each split shuffles the rows that have a target, by class where there are classes, and keeps a fifth as test. xpnet gets
 the training rows as a CSV file and predicts on the test rows. The others get numbers with medians in gaps, scaled, and
 one-hot categories, except HistGradientBoosting, which takes gaps and categories as they are; targets that are numbers
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,12 @@ def _model(name: str, task: str, categories: list[str], numbers: list[str]) -> A
     return pipeline if task == "classes" else TransformedTargetRegressor(pipeline, transformer=StandardScaler())
 
 
-def compared(facts: dict[str, Any], n_splits: int, most_rows: int, options: list[str]) -> dict[str, Any]:
-    """Score all models on the splits of one table.
+def compared(
+    facts: dict[str, Any], names: list[str], n_splits: int, most_rows: int, options: list[str]
+) -> dict[str, Any]:
+    """Score models on the splits of one table.
 
-    facts: the table's line of the index.  most_rows: of which a larger table keeps a random part.
+    facts: the table's line of the index.  names: of the models.  most_rows: a larger table keeps a random part.
     """
     import pandas as pd
 
@@ -192,12 +195,42 @@ def compared(facts: dict[str, Any], n_splits: int, most_rows: int, options: list
         frame = frame.sample(most_rows, random_state=0)
     target = next(column for column in frame if column.strip() == facts["target"])
     task = facts["task"]
-    models: dict[str, list[Scored]] = {name: [] for name in (XPNET, *PEERS)}
+    models: dict[str, list[Scored]] = {name: [] for name in names}
     for training, test in splits(frame, target, task, n_splits):
-        models[XPNET].append(by_xpnet(training, test, target, task, options))
-        for name in PEERS:
-            models[name].append(by_peer(name, training, test, target, task))
+        for name, scored in models.items():
+            is_peer = name != XPNET
+            scored.append(
+                by_peer(name, training, test, target, task)
+                if is_peer
+                else by_xpnet(training, test, target, task, options)
+            )
     return {key: facts[key] for key in ("name", "half", "task")} | {"n_rows": len(frame), "models": models}
+
+
+def joined(paths: Iterable[Path | None]) -> list[dict[str, Any]]:
+    """Return the results in files, those of one table as one; only tables on which every model of any was scored."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for text in path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else ():
+            result = json.loads(text)
+            known = found.setdefault(result["name"], result)
+            known["models"] |= result["models"]
+    names = {name for result in found.values() for name in result["models"]}
+    return [result for result in found.values() if set(result["models"]) == names]
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    """Return a Markdown table: the mean score of each model on each table, and xpnet's verdict against each peer."""
+    rows = [
+        f"| table | rows | score | {' | '.join((XPNET, *PEERS))} | behind |",
+        "| --- | ---: | --- |" + " ---: |" * 4 + " --- |",
+    ]
+    for result in sorted(results, key=lambda result: result["n_rows"]):
+        cells = [f"{scores(result, name).mean():.3f}" for name in (XPNET, *PEERS)]
+        behind = ", ".join(peer for peer in PEERS if verdict(result, peer) == "behind")
+        measure = "accuracy" if result["task"] == "classes" else "R2"
+        rows.append(f"| {result['name']} | {result['n_rows']:,} | {measure} | {' | '.join(cells)} | {behind} |")
+    return "\n".join([*rows, ""])
 
 
 def scores(result: dict[str, Any], name: str) -> Any:
@@ -261,7 +294,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Compare the models, or print the summary of an earlier comparison."""
     parser = argparse.ArgumentParser(description="compare xpnet's defaults with scikit-learn's models on public tables")
     parser.add_argument("folder", type=Path, nargs="?", help="what public_tables.py wrote")
-    parser.add_argument("--table", type=Path, metavar="RESULTS.jsonl", help="print the summary of what --out wrote")
+    parser.add_argument(
+        "--table", type=Path, nargs="+", metavar="RESULTS.jsonl", help="print the table of what --out wrote"
+    )
+    parser.add_argument(
+        "--models", default=",".join((XPNET, *PEERS)), metavar="NAME,...", help="(default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="a line of JSON a table, as soon as it is compared")
     parser.add_argument("--half", choices=["tuning", "shown", "both"], default="shown", help="(default: %(default)s)")
     parser.add_argument("--splits", type=int, default=5, help="(default: %(default)s)")
@@ -270,21 +308,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--options", default="", help='of `xpnet train`, such as "--lr 0.01"; without, its defaults')
     options = parser.parse_args(arguments)
     if options.table is not None:
-        lines = options.table.read_text(encoding="utf-8").splitlines()
-        print(summary([json.loads(text) for text in lines]))
+        results = joined(options.table)
+        print(markdown(results))
+        print(summary(results))
         return 0
     if options.folder is None:
         parser.error("a FOLDER of tables is needed, or --table")
     os.environ.setdefault("XPNET_CACHE", "")
     results = []
-    for facts in map(json.loads, (options.folder / "index.jsonl").read_text(encoding="utf-8").splitlines()):
-        if options.only in facts["name"] and options.half in (facts["half"], "both"):
-            results.append(compared(facts, options.splits, options.rows, shlex.split(options.options)))
+    names, done = options.models.split(","), {result["name"] for result in joined([options.out])}
+    index = map(json.loads, (options.folder / "index.jsonl").read_text(encoding="utf-8").splitlines())
+    for facts in sorted(index, key=lambda facts: min(facts["n_rows"], options.rows)):
+        if options.only in facts["name"] and options.half in (facts["half"], "both") and facts["name"] not in done:
+            results.append(compared(facts, names, options.splits, options.rows, shlex.split(options.options)))
             print(line(results[-1]), flush=True)
             if options.out is not None:
                 with options.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(results[-1]) + "\n")
-    print(summary(results))
+    if set(names) == {XPNET, *PEERS}:
+        print(summary(results))
     return 0
 
 

@@ -234,7 +234,7 @@ def test_a_run_is_repeated_by_its_config(here, capsys, run):
     for config in configs:
         del config["versions"], config["xpnet"]
     added, expected_config = configs[0], configs[1]
-    for name, value in {"precision": "fp32", "split": "last", "dropout": [0.0], "patience": 0}.items():
+    for name, value in {"precision": "fp32", "split": "last", "dropout": [0.0], "patience": 0, "ensemble": 1}.items():
         expected_config["options"].setdefault(name, value)  # what options that came later did then
     ends_with = "best" if expected_config["options"]["patience"] else "last"
     expected_config["options"]["end-with"] = ends_with

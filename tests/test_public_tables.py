@@ -65,6 +65,17 @@ def test_what_failed_counts_as_the_worst():
     assert "2 failed" in table_quality.line(result)
 
 
+def test_files_of_some_models_each_are_joined(tmp_path):
+    of_xpnet, of_peers = (tmp_path / f"{name}.jsonl" for name in ("xpnet", "peers"))
+    result = _result("a", "classes", xpnet=[0.9, 0.9])
+    of_xpnet.write_text(json.dumps(result) + "\n" + json.dumps(result | {"name": "b"}), encoding="utf-8")
+    peers = _result("a", "classes", mlp=[0.8, 0.8], boosting=[0.9, 0.9], linear=[0.95, 0.95])
+    of_peers.write_text(json.dumps(peers | {"n_rows": 1234}), encoding="utf-8")
+    (joined,) = table_quality.joined([of_xpnet, of_peers])  # b was not scored by all
+    row = "| a | 1,234 | accuracy | 0.900 | 0.800 | 0.900 | 0.950 | linear |"
+    assert row in table_quality.markdown([joined | {"n_rows": 1234}])
+
+
 def test_one_class_is_one_however_it_is_written():
     assert table_quality.score("classes", ["1.0", "true", " A"], [1, True, "a"]) == 1
     assert table_quality.score("number", ["1", "2", "inf"], [1.0, 2.0, 3.0]) == -1
@@ -80,5 +91,5 @@ def test_a_table_of_scikit_learn_trains_and_predicts(tmp_path):
     (tmp_path / "index.jsonl").write_text(json.dumps(facts) + "\n", encoding="utf-8")
     result = first_try.tried(facts, 60.0)
     assert (result["train"], result["predict"]) == (0, 0)
-    compared = table_quality.compared(facts, 2, 1000, ["--epochs", "2"])
+    compared = table_quality.compared(facts, ["xpnet", *table_quality.PEERS], 2, 1000, ["--epochs", "2"])
     assert all("score" in scored for of_model in compared["models"].values() for scored in of_model)

@@ -234,7 +234,7 @@ def test_defaults_go_by_the_kind_of_data(table, rows, capsys):
     assert main(["train", "t.csv", "--target", "price", "--max-steps", "1", "--quiet", "--out", "a"]) == 0
     assert main(["train", "X.npy", "--labels", "classes.npy", "--max-steps", "1", "--quiet", "--out", "b"]) == 0
     told = [{name: config(run)["options"].get(name) for name in wanted} for run in ("a", "b")]
-    assert told[0] == dict(zip(wanted, ("adam", 300, 20, [64, 32], [0.1], "best"), strict=True))
+    assert told[0] == dict(zip(wanted, ("adam", 300, 50, [64, 32], [0.1], "best"), strict=True))
     assert told[1] == dict(zip(wanted, ("sgd", 20, 0, [100, 200], None, "best"), strict=True))
     sizes = [[layer["n_out"] for layer in config(run)["spec"]["layers"] if "n_out" in layer] for run in ("a", "b")]
     assert sizes == [[64, 32, 1], [100, 200, 2]]

@@ -13,9 +13,10 @@ from typing import Any
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.data import Data
+from xpnet.commands.defaults import default_rate
 from xpnet.commands.loop_options import best_by, count_steps, count_updates, make_stops
 from xpnet.commands.network_options import make_network
-from xpnet.commands.optimizer_options import default_rate, make_optimizer
+from xpnet.commands.optimizer_options import make_optimizer
 from xpnet.commands.report import Report, say
 from xpnet.commands.resume import keep_epochs, make_checkpoint
 from xpnet.commands.schedule_options import make_plateau, make_rate
@@ -124,7 +125,7 @@ def trained(
     # A checkpoint that does not fit is refused here, before anything of the run is written over.
     records = attempt.records(arguments, data, callbacks=callbacks, resume=resume)
     keep_epochs(arguments, run)
-    with _resume_told(arguments, run), interruption.listening(), _model_saved_at_the_end(attempt, run / runs.MODEL):
+    with resume_told(arguments, run), interruption.listening(), _model_saved_at_the_end(attempt, run / runs.MODEL):
         announce()
         for _ in records:
             pass
@@ -178,7 +179,8 @@ def say_if_untrained(report: Report, arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _resume_told(arguments: argparse.Namespace, run: Path) -> Iterator[None]:
+def resume_told(arguments: argparse.Namespace, run: Path) -> Iterator[None]:
+    """Say how a run goes on that is stopped meanwhile."""
     try:
         yield
     except (KeyboardInterrupt, Terminated):

@@ -13,10 +13,10 @@ from xpnet.commands import runs
 from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import UsageError, name_list, whole
 from xpnet.commands.config_file import apply_config
-from xpnet.commands.defaults import resolve
+from xpnet.commands.defaults import default_rate, resolve
 from xpnet.commands.loop_options import add_accumulate, add_batch_size
 from xpnet.commands.network_options import NETWORK, add_network, check_network, network_of, sizes_between
-from xpnet.commands.optimizer_options import add_optimizer, default_rate, make_optimizer
+from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
 from xpnet.engines.cuda.text import cuda_source
 from xpnet.engines.llvm.engine import text_for, threads_for
 from xpnet.engines.llvm.native import assembly

@@ -16,6 +16,7 @@ from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import lower_rate, make_attempt
 from xpnet.commands.data import Data, Loaded, weighed
 from xpnet.commands.defaults import resolve_without_validation
+from xpnet.commands.ensemble import with_others
 from xpnet.commands.report import figure, say
 from xpnet.commands.split_options import count_of
 from xpnet.commands.table_results import measured_on, metrics_for
@@ -92,8 +93,9 @@ def _measure(arguments: argparse.Namespace, data: Data) -> dict[str, float]:
                 raise
             lower_rate(arguments)
     with attempt.averaged():
+        network = with_others(argparse.Namespace(**vars(arguments) | {"quiet": True}), data, attempt.network).network
         metrics = metrics_for(arguments.metrics, data.table)
-        measured = measured_on(attempt.network, data.test, metrics, data.table)
+        measured = measured_on(network, data.test, metrics, data.table)
     return {name: value for name, value in measured.items() if name not in COUNTS}
 
 

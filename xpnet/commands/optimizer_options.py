@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from xpnet.commands.arguments import UsageError, in_flags, number, option, positive, refuse_stray
-from xpnet.commands.defaults import told
+from xpnet.commands.defaults import RATES_OF_TABLES, told
 from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
 from xpnet.training.schedules import Schedule
 from xpnet.training.update import Options
@@ -26,7 +26,8 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
         help=f"{', '.join(OPTIMIZERS)} {told('optimizer')}",
     )
     if with_rate:
-        group.add_argument("--lr", type=positive("0.1"), metavar="RATE", help=f"learning rate {_told('lr')}")
+        of_tables = "".join(f"; {rate:g} of {name} on a table" for name, rate in RATES_OF_TABLES.items())
+        group.add_argument("--lr", type=positive("0.1"), metavar="RATE", help=f"learning rate {_told('lr')}{of_tables}")
     for flag in RULE:
         group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.9"), metavar="X", help=_told(flag))
     group = command.add_argument_group("regularisation", "biases are left out of l1 and l2")
@@ -44,11 +45,6 @@ def add_optimizer(command: argparse.ArgumentParser, with_rate: bool = True) -> N
         ),
     ):
         group.add_argument(f"--{flag.replace('_', '-')}", type=number("0.001"), metavar="X", help=text)
-
-
-def default_rate(arguments: argparse.Namespace) -> float:
-    """The learning rate asked for, or the optimizer's own."""
-    return parameters_of(arguments.optimizer)["lr"] if arguments.lr is None else arguments.lr
 
 
 def make_optimizer(arguments: argparse.Namespace, lr: float | Schedule) -> Optimizer:

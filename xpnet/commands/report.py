@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from xpnet.backend import Backend
 from xpnet.commands.wording import printable, width_of, wrapped
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
@@ -88,13 +89,15 @@ class Report(Callback):
         self,
         validation: dict[str, Any] | None,
         test: dict[str, Any] | None,
-        network: Network,
+        backend: Backend,
         run: str,
         diverged_at: float | None = None,
+        ensemble: str = "",
     ) -> None:
         """Print the summary of the run.
 
         validation, test: as `evaluate` returns them, metrics included.  diverged_at: the rate of a first attempt.
+        ensemble: what the model is the mean of, if it is one.
         """
         seconds = sum(record["seconds"] for record in self.records)
         steps = sum(record["steps"] for record in self.records)
@@ -111,10 +114,11 @@ class Report(Callback):
                 TRAIN_LOSS: self.records[-1][TRAIN_LOSS],
                 "seconds": seconds,
                 "steps_per_second": rate,
-                "backend": network.backend.name,
-                "device": network.backend.describe(),
+                "backend": backend.name,
+                "device": backend.describe(),
                 "run": run,
                 **({} if diverged_at is None else {"diverged_at": diverged_at}),
+                **({"ensemble": ensemble} if ensemble else {}),
                 **{
                     name: self.records[-1].get(name)
                     for name in ("engine", "threads", "precision", "stopped", "chosen_epoch")
@@ -130,6 +134,7 @@ class Report(Callback):
         if "chosen_epoch" in last:
             untrained = ", untrained" if last["chosen_epoch"] == 0 < last["epoch"] else ""
             parts.append(f"weights of epoch {last['chosen_epoch']}{untrained}")
+        parts += [ensemble] if ensemble else []
         for part, measured in (("validation", validation), ("test", test)):
             if measured is not None:
                 parts += [f"{part} {told}" for told in _told(part, measured)]

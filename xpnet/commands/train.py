@@ -24,16 +24,18 @@ from xpnet.commands.attempt import (
     begin_again,
     make_attempt,
     may_try_again,
+    resume_told,
     say_if_untrained,
     trained,
 )
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data, load_samples
-from xpnet.commands.defaults import BEST, resolve, resolve_without_validation
+from xpnet.commands.defaults import BEST, default_rate, resolve, resolve_by_size, resolve_without_validation
+from xpnet.commands.ensemble import add_ensemble, check_ensemble, with_others
 from xpnet.commands.folds import measure_folds, print_folds, summary_of
 from xpnet.commands.loop_options import add_loop, check_stops, count_updates
 from xpnet.commands.network_options import add_network, check_network
-from xpnet.commands.optimizer_options import add_optimizer, default_rate, describe_optimizer, make_optimizer
+from xpnet.commands.optimizer_options import add_optimizer, describe_optimizer, make_optimizer
 from xpnet.commands.pictures import write_pictures
 from xpnet.commands.report import Report, say, warnings_said
 from xpnet.commands.resume import add_resume, open_run, take_rate
@@ -70,6 +72,7 @@ def add_parser(commands: Any) -> None:
     add_optimizer(command)
     add_schedule(command)
     add_loop(command)
+    add_ensemble(command.add_argument_group("ensemble"))
     group = command.add_argument_group("output")
     group.add_argument(
         "--plan",
@@ -102,6 +105,8 @@ def _run(arguments: argparse.Namespace) -> int:
     data = load_data(arguments, loaded)
     if data.validation is None:
         resolve_without_validation(arguments)
+    if data.table is not None:
+        data = replace(data, said=[*data.said, *resolve_by_size(arguments, data.training.n_samples)])
     attempt = make_attempt(arguments, data)
     _check_loaded(arguments, attempt.network, data)
     if arguments.plan:
@@ -127,11 +132,16 @@ def _run(arguments: argparse.Namespace) -> int:
             report = trained(arguments, data, attempt, run, None, lambda: None)
         say_if_untrained(report, arguments)
         with attempt.averaged():
+            with resume_told(arguments, run):
+                ensemble = with_others(arguments, data, attempt.network)
+            if ensemble.network is not attempt.network:
+                ensemble.network.save(run / runs.MODEL)
             diverged_at = runs.read_config(run).get(DIVERGED)
-            _print_report(arguments, attempt.network, data)
-            report.summary(*_measured(arguments, attempt.network, data), attempt.network, str(run), diverged_at)
+            _print_report(arguments, ensemble.network, data)
+            judged = _measured(arguments, ensemble.network, data)
+            report.summary(*judged, attempt.network.backend, str(run), diverged_at, str(ensemble))
             if arguments.plot:
-                _draw(arguments, report, attempt.network, data, run)
+                _draw(arguments, report, ensemble.network, data, run)
     return 0
 
 
@@ -157,6 +167,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     check_data(arguments)
     check_network(arguments)
     check_stops(arguments)
+    check_ensemble(arguments)
     check_engine(arguments.engine, "cpu")  # the device is known later
     lr = make_rate(arguments, default_rate(arguments), LONG_RUN if arguments.epochs else 0)
     optimizer = make_optimizer(arguments, lr)
