@@ -356,7 +356,7 @@ def test_other_tables_validate_and_test(table, capsys):
     for name, measured in (("v.csv", validation), ("w.csv", test)):
         assert main(["evaluate", "run", name, "--json"]) == 0
         (again,) = json_lines(capsys.readouterr().out)
-        networks = [each.pop("targets")["price"]["network"] for each in (again, measured)]
+        networks = [each.pop("report")["targets"]["price"]["network"] for each in (again, measured)]
         assert networks[0] == networks[1] and again | {"part": ""} == measured | {"part": ""}
     assert summary["test_r2"] == pytest.approx(test["r2"]) and summary["val_r2"] == pytest.approx(validation["r2"])
     assert main(["train", "--config", "run/config.json", "--quiet", "--out", "again"]) == 0

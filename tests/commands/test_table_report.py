@@ -41,7 +41,7 @@ def run(frame, target, capsys, *more):
     assert main(argv) == 0
     told = capsys.readouterr().out
     assert main(["evaluate", "run", "--json", "--importance", "--device", "cpu"]) == 0
-    return told, json.loads(capsys.readouterr().out)
+    return told, json.loads(capsys.readouterr().out)["report"]
 
 
 @pytest.mark.parametrize("weights", [[], ["--weights", "weight"]])

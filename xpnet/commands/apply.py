@@ -133,7 +133,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if arguments.importance and table is not None:
             report["importance"] = importance_of(network, dataset, table)
         if arguments.json:
-            print(json_line({"part": part, **measured, **report}), flush=True)
+            told = {"report": report} if report else {}
+            print(json_line({"part": part, **measured, **told}), flush=True)
             continue
         accuracy = ""
         if "accuracy" in measured:
