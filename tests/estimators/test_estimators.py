@@ -30,8 +30,14 @@ from sklearn.preprocessing import StandardScaler, scale
 
 import xpnet
 from xpnet import MLPClassifier, MLPRegressor, from_sklearn
+from xpnet.engines.llvm import native
+from xpnet.engines.llvm.epochs import Epochs
+from xpnet.engines.llvm.step import StepPrinter
+from xpnet.engines.replay import ReplayedEpochs
 from xpnet.estimators import base
 from xpnet.estimators.inputs import split
+from xpnet.program.recorder import Recorder
+from xpnet.training import ahead
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -1040,3 +1046,39 @@ def test_a_pickle_names_its_version_and_a_newer_one_is_said(monkeypatch):
     )
     np.testing.assert_array_equal(found.predict(IRIS_X), model.predict(IRIS_X))
     assert not hasattr(found, "_xpnet_version")
+
+
+# --- what a fit costs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["replay", "compiled"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_fit_takes_few_calls_of_the_engine_and_runs_few_epochs_in_vain(engine, early_stopping, monkeypatch):
+    """The loss gains in all epochs but the last, so that the rule ends the training soon after a call begins."""
+    monkeypatch.setattr(ahead, "CALL_SECONDS", 1e9)  # on a busy machine too
+    calls = []
+    for kind in (ReplayedEpochs, Epochs):
+        run = kind.run
+        monkeypatch.setattr(kind, "run", lambda *given, run=run: calls.append(len(given[1])) or run(*given))
+    settings = {"hidden_layer_sizes": 5, "engine": engine, "early_stopping": early_stopping, "random_state": 0}
+    settings |= {"max_iter": 400, "n_iter_no_change": 20, "tol": 0.002}
+    found = MLPClassifier(**settings).fit(IRIS_X, IRIS_Y)
+    assert found.n_iter_ <= 1 + sum(calls) < found.n_iter_ + 4 and len(calls) < 5 + found.n_iter_ / 8
+    n_calls = len(calls)
+    alone = MLPClassifier(**settings, callbacks=[xpnet.Callback()]).fit(IRIS_X, IRIS_Y)  # which may change the network
+    assert found.n_iter_ < 400 and len(calls) == n_calls
+    assert found.loss_curve_ == alone.loss_curve_ and found.validation_scores_ == alone.validation_scores_
+    np.testing.assert_array_equal(found.network_.owned, alone.network_.owned)
+
+
+def test_a_second_fit_of_that_shape_records_prints_and_links_nothing(monkeypatch):
+    made = []
+    for kind, name in ((Recorder, "finish"), (StepPrinter, "function")):
+        call = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda *given, call=call: made.append(1) or call(*given))
+    settings = {"hidden_layer_sizes": 6, "engine": "compiled", "max_iter": 3, "batch_size": 32}
+    first = MLPClassifier(**settings, random_state=0).fit(IRIS_X, IRIS_Y)
+    n_made, n_linked = len(made), native._linked.cache_info().misses
+    again = MLPClassifier(**settings, random_state=0, alpha=0.1).fit(IRIS_X, IRIS_Y)  # a slot
+    assert n_made > 0 and (len(made), native._linked.cache_info().misses) == (n_made, n_linked)
+    assert first.loss_curve_ != again.loss_curve_

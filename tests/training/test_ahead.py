@@ -7,8 +7,10 @@ import pytest
 from refusals import says
 
 import xpnet
+import xpnet.training.ahead as ahead_of
 from xpnet import Adam, Callback, Dataset, EarlyStopping, Momentum, Network, TrainingDiverged
 from xpnet.engines.llvm import epochs as native_epochs
+from xpnet.engines.replay import ReplayedEpochs
 from xpnet.training.callbacks import Budget, ReduceOnPlateau
 from xpnet.training.checkpoint import Checkpoint
 
@@ -35,6 +37,14 @@ def calls(monkeypatch):
         return run(self, orders, rows_in)
 
     monkeypatch.setattr(native_epochs.Epochs, "run", counting)
+    return counted
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """Counts the epochs of each call that replays several."""
+    counted, run = [], ReplayedEpochs.run
+    monkeypatch.setattr(ReplayedEpochs, "run", lambda *given: counted.append(len(given[1])) or run(*given))
     return counted
 
 
@@ -88,6 +98,23 @@ def test_epochs_ahead_of_their_records_have_the_same_bits(calls, make, options):
     n_calls = len(calls)
     same(first, trained(make, False, **options))
     assert len(calls) == n_calls  # a callback that may change the network has each epoch by itself
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulate": 2, "validation": labelled(20, 9), "metrics": ("f1",)},
+        {"network": {"dropout": 0.2, "normalization": "batch"}, "dataset": labelled(weights=np.arange(1, N + 1))},
+    ],
+    ids=["accumulated, validated", "normalised, weighted"],
+)
+def test_replayed_epochs_ahead_have_the_same_bits(replayed, monkeypatch, options):
+    monkeypatch.setattr(ahead_of, "CALL_SECONDS", 1e9)  # on a busy machine too
+    options |= {"engine": "replay", "epochs": 12}
+    first = trained(lambda: Adam(xpnet.schedules.Cosine(0.01, 30)), True, **options)
+    assert replayed == [8, 3]  # after the first, by which the time is known
+    same(first, trained(lambda: Adam(xpnet.schedules.Cosine(0.01, 30)), False, **options))
+    assert len(replayed) == 2
 
 
 @pytest.mark.parametrize("threads", [1, 2])
