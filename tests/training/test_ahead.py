@@ -213,3 +213,11 @@ def test_a_budget_of_seconds_keeps_the_weights_of_its_last_record():
     history, seen, network, _ = trained(lambda: Momentum(0.01), True, epochs=10**6, callbacks=[Budget(seconds=0.3)])
     assert history[-1]["stopped"] == "budget of 0.3 s" and len(history) < 10**5
     np.testing.assert_array_equal(network.owned, seen[-1])
+
+
+def test_few_epochs_are_run_in_vain_before_an_early_stop(replayed, monkeypatch):
+    monkeypatch.setattr(ahead_of, "CALL_SECONDS", 1e9)  # of which as many would fit into a call
+    stops = EarlyStopping(5, "train_loss", min_delta=0.005)
+    history, *_ = trained(lambda: Adam(0.01), True, engine="replay", epochs=400, callbacks=[stops])
+    n_epochs = history[-1]["epoch"]
+    assert "stopped" in history[-1] and n_epochs > 8 and n_epochs <= 1 + sum(replayed) < n_epochs + 4

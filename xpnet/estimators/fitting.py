@@ -25,7 +25,7 @@ from xpnet.estimators.settings import make_optimizer, solver_settings
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
-from xpnet.training.callbacks import Callback
+from xpnet.training.callbacks import Callback, steps_before_end
 from xpnet.training.loop import TrainingDiverged, train
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Record
@@ -33,7 +33,6 @@ from xpnet.training.schedules import InverseScaling
 from xpnet.training.step import step
 
 AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn
-FEW_EPOCHS = 4  # that may be run by one call though the first of them may end the training
 LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes
 SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that falls this low ends the training
 
@@ -205,9 +204,9 @@ class StopRule(Callback):
         self._n_steps = n_steps
 
     def steps_ahead(self) -> int | None:
-        """Return the steps before the rule may end the training, or near that those of a few epochs, run in vain."""
+        """Return the steps before the rule may end the training, so that few are run in vain."""
         most = self._settings.n_iter_no_change
-        return None if most == math.inf else self._n_steps * max(most + 1 - self._count, FEW_EPOCHS)
+        return None if most == math.inf else steps_before_end(int(most) + 1 - self._count, self._n_steps)
 
     def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
         self._total += float(results["samples"] @ (results["loss"] + results.get("penalty", 0.0)))

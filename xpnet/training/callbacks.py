@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "Callback", "EarlyStopping", "HistoryFile", "KeepBest", "ReduceOnPlateau", "StopAtScore"]
 
 
+FEW_EPOCHS = 4  # that may be run by one call though the first of them may end the training
 LEAST_SECONDS = 0.01  # that a budget lets pass between two looks at the clock
 
 
@@ -268,7 +269,21 @@ class EarlyStopping(KeepBest):
 
     def __init__(self, patience: int = 10, monitor: str = VAL_LOSS, min_delta: float = 0.0) -> None:
         self.patience = check_whole("patience", patience, at_least=1)
+        self._n_steps = self._n_bad = 0
         super().__init__(monitor, min_delta)
+
+    def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
+        super().on_train_begin(network, n_epochs, n_steps)
+        self._n_steps, self._n_bad = n_steps, 0
+
+    def steps_ahead(self) -> int:
+        """Return the steps before patience may end the training, so that few are run in vain."""
+        return steps_before_end(self.patience - self._n_bad, self._n_steps)
+
+    def on_measured(self, record: Record, network: Network) -> str | None:
+        reason = super().on_measured(record, network)
+        self._n_bad = record["epoch"] - self._epoch
+        return reason
 
     def _not_better(self, record: Record) -> str | None:
         is_over = record["epoch"] - self._epoch >= self.patience
@@ -343,6 +358,14 @@ class Budget(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._spent, self._done = _real(state["spent"]), check_whole("done", state["done"], at_least=0)
+
+
+def steps_before_end(n_epochs: int, n_steps: int) -> int:
+    """Return how many steps to run ahead where the training may end after `n_epochs`: those of a few at least.
+
+    n_steps: an epoch.
+    """
+    return n_steps * max(n_epochs, FEW_EPOCHS)
 
 
 def report(callbacks: Sequence[Callback], record: Record, reason: str | None, network: Network, n_epochs: int) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
@@ -55,12 +55,6 @@ class Processor:
 
 def host() -> Processor:
     """Return this machine's processor. Raises ImportError without llvmlite."""
-    _llvm()
-    return _found_host()
-
-
-@cache
-def _found_host() -> Processor:
     llvm = _llvm()
     return Processor(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
 
@@ -180,7 +174,12 @@ def _speed_level(text: str) -> int:
 
     On two cores of an AMD EPYC their steps are as fast; steps of the smallest network would be 13 % slower.
     """
-    return 1 if len(text) > _LONG_TEXT and len(_COMMENT.sub("", text)) > _LONG_TEXT else 3
+    return 1 if _is_long(text) else 3
+
+
+@lru_cache(maxsize=_KEPT)
+def _is_long(text: str) -> bool:
+    return len(_COMMENT.sub("", text)) > _LONG_TEXT
 
 
 def assembly(text: str) -> str:
