@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from refusals import says
 import xpnet
 from xpnet.cli import main
 from xpnet.commands import signals
-from xpnet.engines.llvm import blas, calling, code_cache, engine, run
+from xpnet.engines.llvm import blas, code_cache, engine, waiting
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.replay import Replay
 from xpnet.files import write_atomically
@@ -77,14 +78,17 @@ LOADED = ctypes.CDLL
 
 def test_two_threads_offer_the_processor_to_each_other(system, float64_cpu, monkeypatch, quick):
     """At once, so that they do it many times: macOS has the C library's call, elsewhere Python's is called."""
-    offers = []
-    monkeypatch.setattr(run, "SPINS", 0)
-    monkeypatch.setattr(calling, "time", SimpleNamespace(sleep=offers.append))
+    offers, before = [], set(threading.enumerate())
+    monkeypatch.setattr(waiting, "SPINS", 0)
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=offers.append))
     feature = FEATURES["dropout, batch normalization, Adam"]
     expected, found = (run_steps(feature, float64_cpu, 8, 210, make) for make in (Replay, partial(Compiled, threads=2)))
     for one, other in zip(expected, found, strict=True):
         assert_allclose(other, one, rtol=1e-9, atol=1e-9)
     assert set(offers) == ({0} if system == "win32" else set())
+    for thread in set(threading.enumerate()) - before:  # none is left to offer it for ever
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_the_number_of_cores_is_not_guessed(system, float64_cpu):

@@ -334,7 +334,7 @@ import threading
 import numpy as np, xpnet
 from xpnet.engines import choice as engines
 
-engines.threads_for = lambda program, backend: 2
+engines.threads_for = lambda program, backend: 3
 rng, start, started = np.random.default_rng(0), threading.Thread.start, []
 
 def interrupted(thread):

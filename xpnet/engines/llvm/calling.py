@@ -1,83 +1,125 @@
-"""Call machine code on one thread or on several that work together."""
+"""Call machine code on one thread or on several that work together.
+
+The other threads are Python's, but wait within machine code, without the GIL: a call wakes them in microseconds, and
+between calls they sleep. They start at the first call and end with the object that calls.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
-import time
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from xpnet.engines.llvm.blas import Gemm
+from xpnet.engines.llvm.native import Native, load
+from xpnet.engines.llvm.sequence import END, call_entries, sequence_text
+from xpnet.engines.llvm.waiting import new_flags, pause_function
 
 Function = Callable[[int, int], None]
+
+
+def function_at(address: int) -> Function:
+    """Return the function of a table and a thread's number at an address; the GIL is released during its calls."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
 
 
 class Calling:
     """Calls functions of a table and a thread's number.
 
     threads: that run a function together.  gemm: NumPy's product, if a function calls it; None otherwise.
-    pause: address of a C function that yields the processor.
     """
 
     def __init__(self, threads: int, gemm: Gemm | None) -> None:
-        self.threads, self._gemm, self._pause = threads, gemm, _sched_yield()
-        self.pause = int(ctypes.cast(self._pause, ctypes.c_void_p).value or 0)
+        self.threads, self._gemm = threads, gemm
+        self._workers: Workers | None = None
 
-    def function(self, address: int) -> Function:
-        """Return the function at an address; the GIL is released during its calls."""
-        return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
+    @cached_property
+    def native(self) -> Native:
+        """The code that runs a list of functions; one thread needs none to run a single one."""
+        return load(sequence_text(self.threads))
 
-    def run(self, function: Function, table: np.ndarray) -> None:
-        """Run a function on all threads; an interrupt is raised after they have ended."""
-        address = table.ctypes.data
+    def run(self, address: int, table: np.ndarray) -> None:
+        """Run the function at an address on all threads."""
         if self.threads == 1:
-            function(address, 0)
-            return
-        # A thread that began alone would wait for the others for ever, so all begin or none. Not a barrier: a broken
-        # one may still let the last thread through.
-        gate, are_there = threading.Event(), [False]
+            function_at(address)(table.ctypes.data, 0)
+        else:
+            self.run_list(call_entries(address, table[None], self.threads))
 
-        def work(i: int) -> None:
-            gate.wait()
-            if are_there[0]:
-                function(address, i)
-
-        workers = [threading.Thread(target=work, args=(i,)) for i in range(self.threads)]
-        with self._gemm.one_thread() if self._gemm is not None else nullcontext():
-            try:
-                for worker in workers:
-                    worker.start()
-                are_there[0] = True
-            finally:
-                gate.set()
-                _join(workers)
+    def run_list(self, entries: np.ndarray) -> None:
+        """Run a list (n, ENTRY) of functions and copies; an interrupt is raised after its end."""
+        if self._workers is None or self._workers.process != os.getpid():  # a forked child has no threads but one
+            self._workers = Workers(self.threads, self.native)
+        workers = self._workers
+        with self._gemm.one_thread() if self._gemm is not None and self.threads > 1 else nullcontext():
+            workers.run(entries)
+        if not workers.can_sleep:
+            workers.end()
+            self._workers = None
 
 
-def _join(workers: list[threading.Thread]) -> None:
-    """Wait until the threads have ended, whatever interrupts arrive; then raise the last interrupt."""
-    interrupt: KeyboardInterrupt | None = None
-    for worker in workers:
-        while worker.is_alive():
-            try:
-                worker.join()
-            except KeyboardInterrupt as error:
-                interrupt = error
-    if interrupt is not None:
-        raise interrupt
+class Workers:
+    """The threads beside the calling one, which wait for lists; they end with this object.
+
+    threads: of all, the calling one included.  native: of `sequence_text(threads)`.
+    process: to which they belong.  can_sleep: whether they sleep while they wait.
+    """
+
+    def __init__(self, threads: int, native: Native) -> None:
+        self.process, flags = os.getpid(), new_flags(threads)
+        self.can_sleep = bool(flags[2])
+        pause = pause_function(flags)
+        self._call = function_at(native.address)
+        places = flags.ctypes.data, ctypes.cast(pause, ctypes.c_void_p).value or 0
+        self._head = np.array([0, 0, *places], np.int64)
+        shared = _Shared(self._call, self._head, (flags, pause, native))
+        self.end = weakref.finalize(self, _end, shared, self.process)
+        _start(shared, threads)
+
+    def run(self, entries: np.ndarray) -> None:
+        """Run a list of functions and copies on all threads."""
+        self._head[:2] = len(entries), entries.ctypes.data
+        self._call(self._head.ctypes.data, 0)
 
 
-def _sched_yield() -> Any:
-    """Return a C function that yields the processor: the system's sched_yield, or else Python's."""
+@dataclass
+class _Shared:
+    """What the threads share: the code, the head of the list, what else the code reads, and whether all have begun."""
 
-    def offer() -> int:
-        time.sleep(0)
-        return 0
+    call: Function
+    head: np.ndarray
+    used: tuple[Any, ...]
+    are_there: bool = False
 
+
+def _start(shared: _Shared, threads: int) -> None:
+    """Start all threads or none: one that began alone would wait for the others for ever."""
+    gate = threading.Event()  # not a barrier: a broken one may still let the last thread through
+
+    def work(number: int) -> None:
+        gate.wait()
+        if shared.are_there:
+            shared.call(shared.head.ctypes.data, number)
+
+    workers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(1, threads)]
     try:
-        return ctypes.CDLL(None).sched_yield
-    except (AttributeError, OSError, TypeError):  # not a POSIX system
-        return ctypes.CFUNCTYPE(ctypes.c_int)(offer)
+        for worker in workers:
+            worker.start()
+        shared.are_there = True
+    finally:
+        gate.set()
+
+
+def _end(shared: _Shared, process: int) -> None:
+    """Let the threads end, in the process that they belong to: a forked child has none of them."""
+    if shared.are_there and process == os.getpid():
+        shared.are_there = False
+        shared.head[0] = END
+        shared.call(shared.head.ctypes.data, 0)

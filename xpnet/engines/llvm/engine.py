@@ -7,6 +7,7 @@ differently.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +21,9 @@ from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.engines.llvm.calling import Calling
 from xpnet.engines.llvm.epochs import Epochs
 from xpnet.engines.llvm.native import load
-from xpnet.engines.llvm.run import FLAG, TABLE, ProgramText, program_text
+from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
+from xpnet.engines.llvm.waiting import new_flags, pause_function
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
@@ -73,11 +75,11 @@ class Compiled(Engine):
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self.native = load(self._text.text)
-        self._flags = np.zeros(FLAG * threads, np.int64)
+        self._flags = new_flags(threads)
+        self._pause = pause_function(self._flags)
         self._numbers = BySize[np.ndarray | None](program.capacity)
         # BLAS's threads are of the whole process, so that they are left alone where no product of it is called.
         self._calling = Calling(threads, self.gemm if self.calls_blas else None)
-        self._call = self._calling.function(self.native.address)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; a last step whose length the text does not support is replayed."""
@@ -98,7 +100,7 @@ class Compiled(Engine):
         """Run these steps. continues: whether more steps follow, so that the last one need not update."""
         order, rows_in = self.memory.upload(order, rows_in)
         rows_out = self.rows_out(1, len(order))
-        self._calling.run(self._call, self.tables(order[None], rows_in, rows_out, continues)[0])
+        self._calling.run(self.native.address, self.tables(order[None], rows_in, rows_out, continues)[0])
         return rows_out[0].astype(np.float64)
 
     def epochs(self, n: int, measuring: Engine | None = None) -> Epochs | None:
@@ -141,7 +143,7 @@ class Compiled(Engine):
             "n_samples": n,
             "continues": int(continues),
             "flags": self._flags,
-            "pause": self._calling.pause,
+            "pause": ctypes.cast(self._pause, ctypes.c_void_p).value or 0,
             "gemm": self.gemm.address if self.gemm else 0,
         }
         values = [table[name] for name in TABLE] + [memory.data[name][0] for name, _ in memory.gathers]

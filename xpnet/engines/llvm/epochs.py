@@ -6,17 +6,15 @@ weights, so that afterwards every epoch can be looked at as if nothing had been 
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from xpnet.engines.engine import EpochsRun
 from xpnet.engines.llvm.blas import Gemm
-from xpnet.engines.llvm.calling import Calling, Function
-from xpnet.engines.llvm.native import Native, load
-from xpnet.engines.llvm.run import FLAG
-from xpnet.engines.llvm.sequence import call_entries, copy_entries, interleaved, sequence_text
+from xpnet.engines.llvm.calling import Calling
+from xpnet.engines.llvm.native import Native
+from xpnet.engines.llvm.sequence import call_entries, copy_entries, interleaved
 from xpnet.engines.memory import Memory
 
 
@@ -47,16 +45,6 @@ class Epochs:
         self._engine, self._measuring = engine, measuring
         engines = [engine] if measuring is None else [engine, measuring]
         self._calling = Calling(engine.threads, engine.gemm if any(each.calls_blas for each in engines) else None)
-        self._flags = np.zeros(FLAG * engine.threads, np.int64)
-
-    @cached_property
-    def _native(self) -> Native:
-        """The code that calls the engines in turn; a run of few epochs needs none."""
-        return load(sequence_text(self._engine.threads))
-
-    @cached_property
-    def _call(self) -> Function:
-        return self._calling.function(self._native.address)
 
     def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
         """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
@@ -74,6 +62,6 @@ class Epochs:
             measured = measuring.rows_out(n_epochs, measuring.n_samples)
             their_tables = measuring.tables(order, None, measured)
             parts.append(call_entries(measuring.native.address, their_tables, measuring.threads))
-        self._calling.run(self._call, interleaved(parts, self._flags, self._calling.pause))
+        self._calling.run_list(interleaved(parts))
         rows_of = None if measured is None else measured.astype(np.float64)
         return EpochsRun(out.astype(np.float64), kept[0], kept[1], kept[2], rows_of)

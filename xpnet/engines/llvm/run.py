@@ -18,6 +18,7 @@ from xpnet.engines.llvm.plan import Plan, make_plan
 from xpnet.engines.llvm.products import VECTOR_BYTES
 from xpnet.engines.llvm.step import Library, StepPrinter
 from xpnet.engines.llvm.text import Function, literal
+from xpnet.engines.llvm.waiting import wait_text
 from xpnet.engines.llvm.words import MATHEMATICS
 from xpnet.program.calls import Buffer, Program
 from xpnet.program.grouping import launches
@@ -40,10 +41,8 @@ TABLE = (
     "gemm",
 )
 _MOST_KEPT = 32  # texts printed last
-FLAG = 8  # 8-byte elements from one thread's flag to the next: a cache line
 LINE_BYTES = 64
 AHEAD_BYTES = 30_000  # of samples prefetched while others are gathered
-SPINS = 2000  # looks at another thread's flag before yielding the processor
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,6 @@ def _printed(
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
     parts += [*step.tables, _declared(step.real), definitions(words, dtype), *step.metadata.lines, ""]
     return ProgramText("\n".join(parts), plan, sizes, tuple(step.numbers))
-
-
-def wait_text(threads: int) -> str:
-    """Print the function `wait`, in which each of these threads waits until all have come."""
-    return _WAIT.format(threads=threads, flag=FLAG, spins=SPINS)
 
 
 class _Run:
@@ -206,40 +200,3 @@ def _declared(real: str) -> str:
             "",
         ]
     )
-
-
-# A thread counts up its flag, and looks at the others' until they have come as far.
-_WAIT = """\
-define internal void @wait(ptr %flags, i64 %thread, ptr %pause) noinline nounwind {{
-entry:
-  %place = mul nsw i64 %thread, {flag}
-  %mine = getelementptr inbounds i64, ptr %flags, i64 %place
-  %before = load i64, ptr %mine
-  %now = add i64 %before, 1
-  store atomic i64 %now, ptr %mine release, align 8
-  br label %others
-others:
-  %other = phi i64 [ 0, %entry ], [ %next, %come ]
-  %its_place = mul nsw i64 %other, {flag}
-  %its = getelementptr inbounds i64, ptr %flags, i64 %its_place
-  br label %look
-look:
-  %looks = phi i64 [ 0, %others ], [ %more, %again ], [ 0, %offer ]
-  %stands = load atomic i64, ptr %its acquire, align 8
-  %is_behind = icmp slt i64 %stands, %now
-  br i1 %is_behind, label %again, label %come
-again:
-  %more = add i64 %looks, 1
-  %is_long = icmp sgt i64 %more, {spins}
-  br i1 %is_long, label %offer, label %look
-offer:
-  %ignored = call i32 %pause()
-  br label %look
-come:
-  %next = add i64 %other, 1
-  %are_more = icmp slt i64 %next, {threads}
-  br i1 %are_more, label %others, label %over
-over:
-  ret void
-}}
-"""

@@ -1,7 +1,7 @@
 """Run compiled functions and copies one after another by one call, so that nothing between them is left to Python.
 
-A list of 8-byte integers says what to run: HEAD numbers, then ENTRY numbers an entry. An entry is a function with its
-table, as `xpnet.engines.llvm.run` prints it, or a copy.
+A list of 8-byte integers says what to run, ENTRY numbers an entry. An entry is a function with its table, as
+`xpnet.engines.llvm.run` prints it, or a copy. The first thread runs one list; the others then wait for the next one.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xpnet.engines.llvm.run import wait_text
+from xpnet.engines.llvm.waiting import wait_text
 
-HEAD = 3  # entries, address of the threads' flags, address of the function that yields the processor
+HEAD = 4  # number of entries (END: no list will follow), their address, those of the threads' flags and `pause`
+END = -1
 ENTRY = 4  # address of the function (0: a copy), of its table, its threads (a copy: 4-byte words), a copy's target
 
 
 def sequence_text(threads: int) -> str:
-    """Print the function `run(list, thread)` for that number of threads, which wait for each other after each entry."""
+    """Print the function `run(head, thread)` for that number of threads, which wait for each other after each entry.
+
+    The first thread returns at the end of the list, the others at END.
+    """
     waits = "call void @wait(ptr %flags, i64 %thread, ptr %pause)" if threads > 1 else ""
-    return _SEQUENCE.format(wait=waits, head=HEAD, entry=ENTRY) + (wait_text(threads) if threads > 1 else "")
+    return _SEQUENCE.format(wait=waits, entry=ENTRY) + (wait_text(threads) if threads > 1 else "")
 
 
 def call_entries(function: int, tables: np.ndarray, threads: int) -> np.ndarray:
@@ -38,28 +42,32 @@ def copy_entries(source: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return entries
 
 
-def interleaved(parts: Sequence[np.ndarray], flags: np.ndarray, pause: int) -> np.ndarray:
-    """Return the list that runs the first entry of each part, then the second of each, and so on."""
-    entries = np.stack(parts, axis=1).reshape(-1)
-    return np.concatenate([np.array([len(entries) // ENTRY, flags.ctypes.data, pause], np.int64), entries])
+def interleaved(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the list (n, ENTRY) that runs the first entry of each part, then the second of each, and so on."""
+    return np.stack(parts, axis=1).reshape(-1, ENTRY)
 
 
 _SEQUENCE = """\
-define void @run(ptr %list, i64 %thread) nounwind "no-builtins" {{
+define void @run(ptr %head, i64 %thread) nounwind "no-builtins" {{
 entry:
-  %n = load i64, ptr %list
-  %flags_at = getelementptr inbounds i64, ptr %list, i64 1
+  %list_at = getelementptr inbounds i64, ptr %head, i64 1
+  %flags_at = getelementptr inbounds i64, ptr %head, i64 2
   %flags = load ptr, ptr %flags_at
-  %pause_at = getelementptr inbounds i64, ptr %list, i64 2
+  %pause_at = getelementptr inbounds i64, ptr %head, i64 3
   %pause = load ptr, ptr %pause_at
-  br label %next
+  br label %start
+start:
+  {wait}
+  %n = load i64, ptr %head
+  %list = load ptr, ptr %list_at
+  %is_end = icmp slt i64 %n, 0
+  br i1 %is_end, label %over, label %next
 next:
-  %i = phi i64 [ 0, %entry ], [ %following, %come ]
+  %i = phi i64 [ 0, %start ], [ %following, %come ]
   %is_left = icmp slt i64 %i, %n
-  br i1 %is_left, label %begin, label %over
+  br i1 %is_left, label %begin, label %done
 begin:
-  %offset = mul nsw i64 %i, {entry}
-  %place = add nsw i64 %offset, {head}
+  %place = mul nsw i64 %i, {entry}
   %function_at = getelementptr inbounds i64, ptr %list, i64 %place
   %function = load ptr, ptr %function_at
   %table_at = getelementptr inbounds i64, ptr %function_at, i64 1
@@ -94,6 +102,9 @@ come:
   {wait}
   %following = add nsw i64 %i, 1
   br label %next
+done:
+  %returns = icmp eq i64 %thread, 0
+  br i1 %returns, label %over, label %start
 over:
   ret void
 }}
