@@ -25,7 +25,8 @@ from refusals import says
 import xpnet
 from xpnet.cli import main
 from xpnet.commands import signals
-from xpnet.engines.llvm import blas, code_cache, engine, waiting
+from xpnet.engines import blas
+from xpnet.engines.llvm import code_cache, engine, waiting
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.replay import Replay
 from xpnet.files import write_atomically

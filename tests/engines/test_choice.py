@@ -19,8 +19,8 @@ from xpnet import SGD, Adam, Budget, Callback, Checkpoint, Dataset, Network, Tra
 from xpnet.backend import Backend
 from xpnet.data import feed
 from xpnet.engines import choice as engines
+from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.choice import blas_threads, choose_engine, engine_facts, make_engine, threads_of
-from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.program.recorder import record
 from xpnet.training.checkpoint import load_checkpoint
 
@@ -439,7 +439,7 @@ def test_blas_is_left_alone_where_no_product_of_it_is_called(float64_cpu, monkey
     def touched(self):
         raise AssertionError
 
-    monkeypatch.setattr("xpnet.engines.llvm.blas.Gemm.one_thread", touched)
+    monkeypatch.setattr("xpnet.engines.blas.Gemm.one_thread", touched)
     monkeypatch.setattr(engines, "threads_for", lambda program, backend: 2)
     assert trained(float64_cpu, engine="compiled")[1][-1]["threads"] == 2
 

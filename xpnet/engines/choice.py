@@ -11,10 +11,10 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_option
+from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.launching import COMPUTE_TYPES
 from xpnet.engines.engine import Engine
-from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.engines.llvm.engine import Compiled, threads_for
 from xpnet.engines.llvm.native import check_llvm
 from xpnet.engines.llvm.units import CannotPrint

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.engines.llvm.blas import Gemm
+from xpnet.engines.blas import Gemm
 from xpnet.engines.llvm.native import Native, load
 from xpnet.engines.llvm.sequence import END, call_entries, sequence_text
 from xpnet.engines.llvm.waiting import new_flags, pause_function

@@ -16,8 +16,8 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.cores import usable_cores
+from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.engine import Engine
-from xpnet.engines.llvm.blas import numpy_gemm
 from xpnet.engines.llvm.calling import Calling
 from xpnet.engines.llvm.epochs import Epochs
 from xpnet.engines.llvm.native import load

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from xpnet.engines.blas import Gemm
 from xpnet.engines.engine import EpochsRun
-from xpnet.engines.llvm.blas import Gemm
 from xpnet.engines.llvm.calling import Calling
 from xpnet.engines.llvm.native import Native
 from xpnet.engines.llvm.sequence import call_entries, copy_entries, interleaved

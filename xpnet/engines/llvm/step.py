@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.engines.llvm.blas import NO_TRANS, ROW_MAJOR, TRANS
+from xpnet.engines.blas import NO_TRANS, ROW_MAJOR, TRANS
 from xpnet.engines.llvm.loops import LoopPrinter, Values
 from xpnet.engines.llvm.plan import Plan
 from xpnet.engines.llvm.products import Factor, Product, write_product

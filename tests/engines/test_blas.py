@@ -15,8 +15,8 @@ from numpy.lib.stride_tricks import as_strided
 from refusals import refusal
 from threadpoolctl import threadpool_info
 
-from xpnet.engines.llvm import blas
-from xpnet.engines.llvm.blas import COLUMN_MAJOR, NO_TRANS, ROW_MAJOR, TRANS, numpy_gemm
+from xpnet.engines import blas
+from xpnet.engines.blas import COLUMN_MAJOR, NO_TRANS, ROW_MAJOR, TRANS, numpy_gemm
 
 REALS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
 INTEGERS = {32: ctypes.c_int32, 64: ctypes.c_int64}
