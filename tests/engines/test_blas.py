@@ -82,13 +82,13 @@ def test_one_thread_and_back():
     try:
         gemm.set_threads(2)
         assert (gemm.threads(), numpy_threads()) == (2, 2)
-        with gemm.one_thread():
+        with gemm.on_threads(1):
             assert (gemm.threads(), numpy_threads(), gemm.own_threads()) == (1, 1, 2)
-            with gemm.one_thread():
+            with gemm.on_threads(1):
                 pass
             assert numpy_threads() == 1
         assert numpy_threads() == gemm.own_threads() == 2
-        with pytest.raises(KeyError), gemm.one_thread():
+        with pytest.raises(KeyError), gemm.on_threads(1):
             raise KeyError
         assert numpy_threads() == 2
     finally:
@@ -105,7 +105,7 @@ def test_a_forked_child_has_the_threads_of_before_and_a_free_lock():
             os._exit(0 if check() else 1)
         return os.waitpid(child, 0)[1] == 0
 
-    with gemm.one_thread():
+    with gemm.on_threads(1):
         assert number == [1] and in_child(lambda: number == [2] and blas._INSIDE.count == 0)
     assert number == [2]
     with blas._INSIDE.lock:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, nullcontext
 
 import fakecupy
 import numpy as np
@@ -18,9 +19,11 @@ import xpnet
 from xpnet import SGD, Adam, Budget, Callback, Checkpoint, Dataset, Network, TrainingDiverged
 from xpnet.backend import Backend
 from xpnet.data import feed
+from xpnet.engines import blas
 from xpnet.engines import choice as engines
 from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.choice import blas_threads, choose_engine, engine_facts, make_engine, threads_of
+from xpnet.engines.llvm import thread_choice
 from xpnet.program.recorder import record
 from xpnet.training.checkpoint import load_checkpoint
 
@@ -332,9 +335,10 @@ def test_ctrl_c_is_heard_between_chunks(ctrl_c, float64_cpu):
 INTERRUPTED = """
 import threading
 import numpy as np, xpnet
+from xpnet.engines import blas
 from xpnet.engines import choice as engines
 
-engines.threads_for = lambda program, backend: 3
+engines.threads_for = lambda *counts: 3
 rng, start, started = np.random.default_rng(0), threading.Thread.start, []
 
 def interrupted(thread):
@@ -423,25 +427,118 @@ def test_on_another_device_auto_chooses_anew(fake_gpu, tmp_path, cheap):
 def test_the_threads_of_a_run_do_not_depend_on_others_beside_it(float64_cpu, monkeypatch):
     """Another compiled run may have limited BLAS to one thread meanwhile."""
     gemm = numpy_gemm(float64_cpu.dtype)
-    program = Network([300, 300, 10], backend=float64_cpu).training_program(32, SGD(), False)
+    program = Network([784, 300, 10], backend=float64_cpu).training_program(64, SGD(), False)
     before = gemm.threads()
+    monkeypatch.setattr(thread_choice, "usable_cores", lambda: 2)
     try:
         gemm.set_threads(2)
-        alone = threads_of("compiled", program, float64_cpu), blas_threads(float64_cpu)
-        with gemm.one_thread():
-            assert (threads_of("compiled", program, float64_cpu), blas_threads(float64_cpu)) == alone
-        assert alone[1] == 2 and threads_of("replay", program, float64_cpu) is None
+        alone = threads_of("compiled", program, float64_cpu, 100), blas_threads(program, float64_cpu)
+        with gemm.on_threads(1):
+            beside = threads_of("compiled", program, float64_cpu, 100), blas_threads(program, float64_cpu)
+        assert beside == alone == (2, 2) and threads_of("replay", program, float64_cpu, 100) is None
     finally:
         gemm.set_threads(before)
 
 
-def test_blas_is_left_alone_where_no_product_of_it_is_called(float64_cpu, monkeypatch):
-    def touched(self):
-        raise AssertionError
+@pytest.mark.parametrize(
+    ("sizes", "batch", "threads"),
+    [
+        ([784, 100, 10], 32, [1, 2, 2]),  # for 1, 8 and 100 steps a call
+        ([784, 100, 200, 10], 128, [2, 2, 2]),
+        ([64, 100, 10], 200, [1, 1, 1]),  # what the threads would read of each other takes longer than they gain
+        ([20, 64, 64, 2], 256, [1, 1, 1]),
+        ([1024, 2048, 2048, 10], 64, [1, 1, 1]),  # NumPy's products use both cores
+    ],
+)
+def test_two_threads_run_a_step_that_gains_by_it(monkeypatch, sizes, batch, threads):
+    backend = xpnet.select_backend("cpu", "float32")
+    program = Network(sizes, backend=backend).training_program(batch, SGD(), False)
+    gemm = numpy_gemm(backend.dtype)
+    before = gemm.threads()
+    try:
+        gemm.set_threads(2)
+        for cores, expected in ((2, threads), (1, [1, 1, 1])):  # one core is what a container's quota may leave
+            monkeypatch.setattr(thread_choice, "usable_cores", lambda cores=cores: cores)
+            assert [threads_of("compiled", program, backend, steps) for steps in (1, 8, 100)] == expected
+        gemm.set_threads(1)
+        monkeypatch.setattr(thread_choice, "usable_cores", lambda: 2)
+        assert threads_of("compiled", program, backend, 100) == 1
+    finally:
+        gemm.set_threads(before)
 
-    monkeypatch.setattr("xpnet.engines.blas.Gemm.one_thread", touched)
-    monkeypatch.setattr(engines, "threads_for", lambda program, backend: 2)
+
+def test_the_steps_of_a_call_decide_on_threads(float64_cpu, monkeypatch):
+    """Epochs by themselves are calls of their own; those that nobody looks at are run ahead."""
+
+    class Looks(Callback):
+        pass
+
+    asked = []
+    monkeypatch.setattr(engines, "threads_for", lambda program, backend, steps: asked.append(steps) or 1)
+    for callbacks in ([], [Looks()]):
+        trained(float64_cpu, engine="compiled", epochs=3, callbacks=callbacks)
+    assert asked == [15, 5]
+
+
+@pytest.mark.parametrize(("sizes", "threads"), [([784, 100, 10], 1), ([784, 500, 10], 2)])
+@pytest.mark.parametrize("engine", ["replay", "compiled"])
+def test_threads_of_blas_follow_the_largest_product(monkeypatch, sizes, threads, engine):
+    """Of 5 and of 25 million operations."""
+    rng, found = np.random.default_rng(0), []
+    dataset = Dataset.from_labels(rng.random((784, 64), dtype=np.float32), rng.integers(0, 10, 64), 10)
+    network = Network(sizes, backend=xpnet.select_backend("cpu", "float32"), seed=1)
+    gemm = numpy_gemm(network.backend.dtype)
+    before = gemm.threads()
+    products_on = blas.products_on
+    monkeypatch.setattr(engines, "threads_for", lambda *counts: 1)
+
+    @contextmanager
+    def within(gemm, n):
+        with products_on(gemm, n):
+            found.append(None if gemm is None else gemm.threads())
+            yield
+
+    monkeypatch.setattr("xpnet.engines.replay.products_on", within)
+    monkeypatch.setattr("xpnet.engines.llvm.calling.products_on", within)
+    try:
+        gemm.set_threads(2)
+        for options, expected in (({}, threads), ({"threads": 1}, 1), ({"threads": 2}, 2)):
+            found.clear()
+            xpnet.train(network, dataset, SGD(), epochs=1, batch_size=32, engine=engine, **options)
+            calls_blas = engine == "replay" or (threads == 2 and not options)
+            assert found[1] in ((expected,) if calls_blas else (expected, None))  # [0]: of the untrained network
+            assert gemm.threads() == 2
+    finally:
+        gemm.set_threads(before)
+
+
+def test_threads_that_a_user_asks_for(float64_cpu, fake_gpu, tmp_path, monkeypatch):
+    assert trained(float64_cpu, engine="compiled", threads=3)[1].column("threads") == [3] * 3
+    assert killed(float64_cpu, tmp_path / "c", engine="compiled", threads=3) == "compiled"
+    whole = bits(trained(float64_cpu, engine="compiled", threads=3))
+    assert bits(trained(float64_cpu, resume=tmp_path / "c")) == whole
+    assert bits(trained(float64_cpu, resume=tmp_path / "c", threads=3)) == whole
+    with refusal(ValueError, "belongs to a run with threads 3", "this one has threads 2", "pass what that run had"):
+        trained(float64_cpu, resume=tmp_path / "c", threads=2)
+    for threads in (0, -1, 2.0, "2", True):
+        with pytest.raises((TypeError, ValueError), match="threads is"):
+            trained(float64_cpu, threads=threads)
+    with refusal(ValueError, "threads is 257", "it must be 256 at most", "threads="):
+        trained(float64_cpu, threads=257)
+    with refusal(ValueError, "threads is 2", "the steps run on the cuda by cuda", "needed is the CPU", "leave threads"):
+        trained(fake_gpu, threads=2)
+    monkeypatch.setattr(engines, "numpy_gemm", lambda dtype: None)
+    assert trained(float64_cpu, engine="compiled", threads=2)[1][-1]["threads"] == 2
+    with refusal(ValueError, "threads is 2 and replay", "whose library is not OpenBLAS", "set its threads", "compiled"):
+        trained(float64_cpu, engine="replay", threads=2)
+
+
+def test_blas_is_left_alone_where_no_product_of_it_is_called(float64_cpu, monkeypatch):
+    limited = []
+    monkeypatch.setattr("xpnet.engines.llvm.calling.products_on", lambda *asked: limited.append(asked) or nullcontext())
+    monkeypatch.setattr(engines, "threads_for", lambda *counts: 2)
     assert trained(float64_cpu, engine="compiled")[1][-1]["threads"] == 2
+    assert set(limited) == {(None, 1)}
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
@@ -449,10 +546,10 @@ def test_a_run_goes_on_with_the_threads_that_it_had(float64_cpu, tmp_path, monke
     path = tmp_path / "c"
     # Sums over long rows, which two threads add up in parts.
     options = {"engine": "compiled", "batch_size": 23, "dataset": labelled(400), "epochs": 3}
-    monkeypatch.setattr(engines, "threads_for", lambda program, backend: first)
+    monkeypatch.setattr(engines, "threads_for", lambda *counts: first)
     assert killed(float64_cpu, path, **options) == "compiled"
     whole = bits(trained(float64_cpu, **options))
-    monkeypatch.setattr(engines, "threads_for", lambda program, backend: then)
+    monkeypatch.setattr(engines, "threads_for", lambda *counts: then)
     assert trained(float64_cpu, **options)[1][-1]["threads"] == then
     for asked in ("auto", "compiled"):
         assert bits(trained(float64_cpu, **options | {"engine": asked}, resume=path)) == whole
@@ -461,9 +558,9 @@ def test_a_run_goes_on_with_the_threads_that_it_had(float64_cpu, tmp_path, monke
 
 def test_another_number_of_blas_threads_is_said(float64_cpu, tmp_path, monkeypatch):
     path = tmp_path / "c"
-    monkeypatch.setattr("xpnet.training.options.blas_threads", lambda backend: 2)
+    monkeypatch.setattr("xpnet.training.options.blas_threads", lambda *counts: 2)
     killed(float64_cpu, path, engine="replay")
-    monkeypatch.setattr("xpnet.training.options.blas_threads", lambda backend: 1)
+    monkeypatch.setattr("xpnet.training.options.blas_threads", lambda *counts: 1)
     with pytest.warns(UserWarning, match="threads of BLAS") as found:
         trained(float64_cpu, resume=path)
     says(found[0].message, "had 2 threads of BLAS", "there are 1 now", "set OPENBLAS_NUM_THREADS=2")

@@ -121,7 +121,7 @@ def test_replayed_epochs_ahead_have_the_same_bits(replayed, monkeypatch, options
 def test_threads_wait_for_each_other_between_epochs(calls, monkeypatch, threads):
     from xpnet.engines import choice
 
-    monkeypatch.setattr(choice, "threads_for", lambda program, backend: threads)
+    monkeypatch.setattr(choice, "threads_for", lambda *counts: threads)
     options = {"validation": labelled(50, 9), "epochs": 12}
     first, second = (trained(lambda: Adam(0.01), ahead, **options) for ahead in (True, False))
     assert max(calls) > 1 and {record["threads"] for record in first[0]} == {threads}

@@ -63,6 +63,7 @@ class Attempt:
             metrics=self.metrics,
             engine=arguments.engine,
             precision=arguments.precision,
+            threads=arguments.threads,
             is_alone=True,
             **more,
         )

@@ -17,9 +17,11 @@ from xpnet.commands.defaults import default_rate, resolve
 from xpnet.commands.loop_options import add_accumulate, add_batch_size
 from xpnet.commands.network_options import NETWORK, add_network, check_network, network_of, sizes_between
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
+from xpnet.engines.choice import MOST_THREADS
 from xpnet.engines.cuda.text import cuda_source
-from xpnet.engines.llvm.engine import text_for, threads_for
+from xpnet.engines.llvm.engine import text_for
 from xpnet.engines.llvm.native import assembly
+from xpnet.engines.llvm.thread_choice import MANY, threads_for
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
 from xpnet.program.grouping import describe as describe_launches
@@ -37,7 +39,6 @@ SHOWN = {
     "cuda": "the text of a GPU's kernels",
 }
 ENDS = (784, 10)  # the sizes of a network of --hidden, as of the digits
-MOST_THREADS = 256  # that a plan is made for; more than a machine has
 BESIDE = ("command", "run", "parser", "model", "show", "threads", "device")  # what may stand beside a run
 
 
@@ -137,7 +138,7 @@ def _text(name: str, program: Program, backend: Backend, scales: dict[str, float
     if name == "cuda":
         types = {name: backend.dtype if scale is None else np.dtype(np.uint8) for name, scale in scales.items()}
         return cuda_source(program, backend.dtype, types).text.rstrip()
-    compiled = text_for(program, backend, scales, threads or threads_for(program, backend))
+    compiled = text_for(program, backend, scales, threads or threads_for(program, backend, MANY))
     if name == "plan":
         return compiled.plan.describe()
     return (compiled.text if name == "llvm" else assembly(compiled.text)).rstrip()

@@ -9,7 +9,7 @@ from xpnet.commands.arguments import UsageError, in_flags, name_list, number, op
 from xpnet.commands.defaults import BEST, LAST, told
 from xpnet.commands.split_options import may_validate
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import AUTO, ENGINES, FULL, PRECISIONS, engine_names
+from xpnet.engines.choice import AUTO, ENGINES, FULL, MOST_THREADS, PRECISIONS, engine_names
 from xpnet.network.layer import left_out
 from xpnet.network.network import Network
 from xpnet.tables.files import called
@@ -42,6 +42,12 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of the products of the steps: fp32, or on a CUDA GPU tf32, which leaves float32 numbers 10 bits of "
         "mantissa, for tensor cores (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads",
+        type=whole(1, MOST_THREADS),
+        metavar="N",
+        help="of the CPU that run a step (default: as many as pay for its size and the length of the run)",
     )
     add_metrics(group)
     group.add_argument(

@@ -46,7 +46,7 @@ from xpnet.commands.table_results import measured_on, metrics_for
 from xpnet.commands.tables import describe, keep_preprocessing
 from xpnet.commands.wording import width_of
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import AUTO, check_engine, check_precision
+from xpnet.engines.choice import AUTO, check_engine, check_precision, check_threads
 from xpnet.network.network import Network
 from xpnet.tables.decisions import lines
 from xpnet.tables.files import called
@@ -181,6 +181,7 @@ def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -
     check_compatible(network, data.training, called(arguments.dataset))
     check_engine(arguments.engine, network.backend.device)
     check_precision(arguments.precision, arguments.engine, network.backend)
+    check_threads(arguments.threads, arguments.engine, network.backend)
     judge = data.validation if data.test is None else data.test
     if arguments.metrics and judge is None:
         raise UsageError("--metrics are measured on samples held out, and there are none; give some with --validation")

@@ -28,7 +28,7 @@ _AFFIXES = (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", ""))
 
 @dataclass
 class _Inside:
-    """The open blocks of `Gemm.one_thread`, the number of threads before the first, and what sets that number."""
+    """The open blocks of `Gemm.on_threads`, the number of threads before the first, and what sets that number."""
 
     count: int = 0
     before: int = 1
@@ -67,7 +67,7 @@ class Gemm:
         return self._get_threads()
 
     def own_threads(self) -> int:
-        """Return the number of threads outside of `one_thread`, whoever is within it now."""
+        """Return the number of threads outside of `on_threads`, whoever is within it now."""
         with _INSIDE.lock:
             return _INSIDE.before if _INSIDE.count else self.threads()
 
@@ -76,17 +76,17 @@ class Gemm:
         self._set_threads(n)
 
     @contextmanager
-    def one_thread(self) -> Iterator[None]:
-        """Run products on one thread within the block, and restore the previous number after it.
+    def on_threads(self, n: int) -> Iterator[None]:
+        """Run products on n threads within the block, and restore the previous number after it.
 
-        The number applies to the process: when several Python threads are in such blocks, the first one sets it and the
-        last one restores it.
+        The number applies to the process: when several Python threads are in such blocks, the least one holds, and the
+        last to leave restores the number before the first.
         """
         with _INSIDE.lock:
             _INSIDE.count += 1
             if _INSIDE.count == 1:
                 _INSIDE.before, _INSIDE.set_threads = self.threads(), self.set_threads
-                self.set_threads(1)
+            self.set_threads(n if _INSIDE.count == 1 else min(n, self.threads()))
         try:
             yield
         finally:
@@ -94,6 +94,16 @@ class Gemm:
                 _INSIDE.count = max(_INSIDE.count - 1, 0)  # 0 already in a child that was forked within
                 if not _INSIDE.count:
                     self.set_threads(_INSIDE.before)
+
+
+@contextmanager
+def products_on(gemm: Gemm | None, threads: int | None) -> Iterator[None]:
+    """Run NumPy's products on so many threads within the block; None leaves them as they are."""
+    if gemm is None or threads is None or threads == gemm.threads():
+        yield
+    else:
+        with gemm.on_threads(threads):
+            yield
 
 
 def numpy_gemm(dtype: Any, libraries: Sequence[Any] | None = None) -> Gemm | None:
@@ -105,15 +115,15 @@ def numpy_gemm(dtype: Any, libraries: Sequence[Any] | None = None) -> Gemm | Non
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype is {dtype}, a product of BLAS takes float32 or float64; give one of these")
-    return _own_gemm(dtype) if libraries is None else _gemm_of(libraries, dtype)
+    return _of_numpy(dtype) if libraries is None else _found(dtype, libraries)
 
 
 @cache
-def _own_gemm(dtype: np.dtype[Any]) -> Gemm | None:
-    return _gemm_of(_numpy_libraries(), dtype)
+def _of_numpy(dtype: np.dtype) -> Gemm | None:
+    return _found(dtype, _numpy_libraries())  # looked for and tried once, which takes half a millisecond
 
 
-def _gemm_of(libraries: Sequence[Any], dtype: np.dtype[Any]) -> Gemm | None:
+def _found(dtype: np.dtype, libraries: Sequence[Any]) -> Gemm | None:
     for library, (before, behind) in product(libraries, _AFFIXES):
         names = (
             f"{before}cblas_{'s' if dtype == np.float32 else 'd'}gemm{behind}",

@@ -11,17 +11,20 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.checks import check_option
+from xpnet.cores import usable_cores
 from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.launching import COMPUTE_TYPES
 from xpnet.engines.engine import Engine
-from xpnet.engines.llvm.engine import Compiled, threads_for
+from xpnet.engines.llvm.engine import LEAST_FLOPS, Compiled
 from xpnet.engines.llvm.native import check_llvm
+from xpnet.engines.llvm.thread_choice import MANY, threads_for
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
 AUTO = "auto"
+MOST_THREADS = 256  # that run a step together; more than a machine has
 FULL = "fp32"  # the precision that every engine has: products of numbers as they are
 PRECISIONS = tuple(COMPUTE_TYPES)
 
@@ -41,7 +44,8 @@ class EngineKind:
     devices: those that it runs on.  about: its description in the help.
     check: raises ImportError if a library that it needs is not installed.
     repays(program, n_steps): whether a run repays its preparation; None for an engine without preparation.
-    threads(program, backend): how many run a step together; None for an engine without threads of its own.
+    threads(program, backend, steps): how many run a step together, by the steps of a call; None for an engine without
+        threads of its own.
     is_asked_for: whether the user can name it.
     precisions: of its products, in float32; with more than FULL, `make` takes the argument precision.
     """
@@ -52,14 +56,16 @@ class EngineKind:
     about: str
     check: Callable[[], object] = lambda: None
     repays: Callable[[Program, int], bool] | None = None
-    threads: Callable[[Program, Backend], int] | None = None
+    threads: Callable[[Program, Backend, int], int] | None = None
     is_asked_for: bool = True
     precisions: tuple[str, ...] = (FULL,)
 
 
-def _compiled(program: Program, backend: Backend, owned: Any, data: Any, threads: int | None = None) -> Engine:
+def _compiled(
+    program: Program, backend: Backend, owned: Any, data: Any, threads: int | None = None, **more: Any
+) -> Engine:
     try:
-        return Compiled(program, backend, owned, data, threads or threads_for(program, backend))
+        return Compiled(program, backend, owned, data, threads or threads_for(program, backend, MANY), **more)
     except RuntimeError as error:  # possible on untried systems: see the README's limits
         raise CannotPrint(f"LLVM has {' '.join(str(error).split())}") from error
 
@@ -84,7 +90,7 @@ ENGINES: dict[str, EngineKind] = {
             "runs machine code made for this network (on a CPU; extra: xpnet[jit])",
             check=check_llvm,
             repays=_compiling_repays,
-            threads=lambda program, backend: threads_for(program, backend),
+            threads=lambda program, backend, steps: threads_for(program, backend, steps),
         ),
         EngineKind(Cuda.name, Cuda, ("cuda",), "runs generated GPU kernels", is_asked_for=False, precisions=PRECISIONS),
     )
@@ -113,21 +119,56 @@ def check_engine(engine: str, device: str) -> str:
     return engine
 
 
-def threads_of(engine: str, program: Program, backend: Backend, found: Any = None) -> int | None:
+def threads_of(engine: str, program: Program, backend: Backend, steps: int, asked: Any = None) -> int | None:
     """Return the threads that run a step together, None if the engine has none of its own.
 
-    found: those of the run to resume, which sums then round alike with.
+    steps: of a call of the engine.
+    asked: by the user, or those of the run to resume, which sums then round alike with; ignored if no such number.
     """
     count = ENGINES[engine].threads
     if count is None:
         return None
-    return found if found in (1, 2) else count(program, backend)
+    is_number = isinstance(asked, int) and 1 <= asked <= MOST_THREADS
+    return asked if is_number else count(program, backend, steps)
 
 
-def blas_threads(backend: Backend) -> int | None:
-    """Return the threads of NumPy's products, whose sums round by them; None where that is not known."""
+def blas_threads(program: Program, backend: Backend, found: Any = None) -> int | None:
+    """Return the threads of NumPy's products in a run, whose sums round by them; None where that is not known.
+
+    Where no product of a step is large enough for more, it is one: the others stay awake while they wait for work, so
+    that on a busy machine each product takes the time of a turn of another process.
+    found: those of the run to resume.
+    """
     gemm = numpy_gemm(backend.dtype) if backend.device == "cpu" else None
-    return None if gemm is None else gemm.own_threads()
+    if gemm is None:
+        return None
+    own = gemm.own_threads()
+    if isinstance(found, int):
+        return min(max(found, 1), own)
+    is_large = any(call.word == "matmul" and call.flops >= LEAST_FLOPS for call in program.calls)
+    return own if is_large else 1
+
+
+def check_threads(threads: int | None, engine: str, backend: Backend) -> int | None:
+    """Return the number of threads that a user asked for, if the engine, of that name or "auto", can have it.
+
+    Raises ValueError for a GPU, and where NumPy's products do not tell how they take a number.
+    """
+    if threads is None:
+        return None
+    if threads > MOST_THREADS:
+        raise ValueError(f"threads is {threads}; it must be {MOST_THREADS} at most: threads={usable_cores()}")
+    if backend.device != "cpu":
+        raise ValueError(
+            f"threads is {threads} and the steps run on the {backend.device} by {engine}; "
+            "needed is the CPU: leave threads out, or take device='cpu'"
+        )
+    if engine != AUTO and ENGINES[engine].threads is None and numpy_gemm(backend.dtype) is None:
+        raise ValueError(
+            f"threads is {threads} and {engine} computes by NumPy's products, whose library is not OpenBLAS; "
+            "set its threads by a variable such as OMP_NUM_THREADS, or take engine='compiled'"
+        )
+    return threads
 
 
 def check_precision(precision: str, engine: str, backend: Backend) -> str:
@@ -183,21 +224,24 @@ def make_engine(
     engine: str = "",
     precision: str = FULL,
     threads: int | None = None,
+    blas_threads: int | None = None,
 ) -> Engine:
     """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: a name from `choose_engine`; "" for the engine without preparation, which runs single steps, measures and
     predictions.  precision: of the products, checked by `check_precision`.  threads: from `threads_of`.
+    blas_threads: from the function of that name; None for as many as NumPy's products have.
     A Program that cannot be compiled is replayed, with a warning: a custom kernel may contain calls that no printer
     supports, and LLVM may refuse a text on an untried system.
     """
     row = ENGINES[engine or unprepared(backend.device)]
+    given = {"precision": None if precision == FULL else precision, "threads": threads, "blas_threads": blas_threads}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
-        options: dict[str, Any] = {} if precision == FULL else {"precision": precision}
-        return row.make(program, backend, owned, data, **options | ({} if threads is None else {"threads": threads}))
+        return row.make(program, backend, owned, data, **options)
     except CannotPrint as reason:
         warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
-        return Replay(program, backend, owned, data)
+        return Replay(program, backend, owned, data, blas_threads=blas_threads)
 
 
 def unprepared(device: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.engines.blas import numpy_gemm, products_on
 from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.numpy_calls import NumpyCalls
@@ -70,6 +71,7 @@ class Replay(Engine):
     """Runs a Program on one backend by calling its list; the arguments are those of `Memory`.
 
     memory: that of another engine, which lacks code for some calls; None for a new one.
+    blas_threads: of NumPy's products during `run`; None for as many as they have.
     """
 
     name = "replay"
@@ -82,11 +84,14 @@ class Replay(Engine):
         data: Mapping[str, tuple[Any, float | None]] | None = None,
         *,
         memory: Memory | None = None,
+        blas_threads: int | None = None,
     ) -> None:
         self.memory = Memory(program, backend, owned, data) if memory is None else memory
         self._steps = BySize[BoundStep](program.capacity)
         self._numpy = NumpyCalls(program, self.memory.array) if backend.xp is np else None
         self._staging: dict[str, Any] = {}
+        self._gemm = None if blas_threads is None else numpy_gemm(backend.dtype)
+        self._blas_threads = blas_threads
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""
@@ -94,13 +99,19 @@ class Replay(Engine):
         device_order, rows = memory.upload(order, rows_in)
         rows_out = memory.backend.xp.empty((len(rows_in), len(self.program.results)), dtype=memory.backend.dtype)
         # Most learning rates are constant: then one copy suffices.
-        same_slots = bool((rows_in == rows_in[:1]).all())
-        with quiet_and_small(memory.backend.dtype.itemsize):
+        same_slots = rows is not None and bool((rows_in == rows_in[:1]).all())
+        with self.settled():
             self.take_steps(device_order, rows, rows_out, same_slots)
         return memory.backend.to_host(rows_out).astype(np.float64)
 
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Run the calls of NumPy without warnings, on small buffers and on the threads of BLAS that suit the products."""
+        with quiet_and_small(self.memory.backend.dtype.itemsize), products_on(self._gemm, self._blas_threads):
+            yield
+
     def take_steps(self, order: Any, rows: Any, rows_out: Any, same_slots: bool) -> None:
-        """Run the steps of `run` on arrays of the device, inside `quiet_and_small`.
+        """Run the steps of `run` on arrays of the device, inside `settled`.
 
         rows (n_steps, n_slots), or None without slots.  rows_out (n_steps, n_results): is filled.
         same_slots: whether all rows are equal.
@@ -193,7 +204,7 @@ class ReplayedEpochs:
         if measuring is not None:
             order = np.arange(measuring.memory.n_samples)
             no_slots = np.empty((-(-len(order) // measuring.program.capacity), 0))
-        with quiet_and_small(memory.backend.dtype.itemsize):
+        with engine.settled():
             for i in range(n_epochs):
                 engine.take_steps(orders[i], None if rows is None else rows[i], rows_out[i], same_slots[i])
                 for array, copies in zip(sources, kept, strict=True):

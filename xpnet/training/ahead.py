@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 25  # of orders and copies of the weights
 class Lookahead:
     """Decides how many epochs the next call of the engine runs.
 
-    is_alone: whether nobody but the callbacks sees the network between two epochs.
+    is_unwatched: whether nobody needs the network between two epochs; see `TrainOptions`.
     measuring: the engine that measures after each epoch, None to leave that to Python.
     engine: what runs several epochs, None where each is run by itself.
     """
@@ -36,11 +36,11 @@ class Lookahead:
         feed: Feed,
         settings: Settings,
         callbacks: Sequence[Callback],
-        is_alone: bool,
+        is_unwatched: bool,
         measuring: Engine | None = None,
     ) -> None:
         n, memory = settings.n_used, engine.memory
-        may_look = is_alone and isinstance(feed, Whole) and all(callback.only_watches for callback in callbacks)
+        may_look = is_unwatched and isinstance(feed, Whole)
         self.engine = engine.epochs(n, measuring) if may_look else None
         self._callbacks, self._settings, self._n_steps = callbacks, settings, settings.n_steps
         copied = memory.owned.nbytes + memory.state.nbytes + memory.keys.nbytes

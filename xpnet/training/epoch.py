@@ -60,6 +60,7 @@ class Runner:
             settings.engine,
             settings.precision,
             settings.threads,
+            settings.blas_threads,
         )
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
@@ -69,12 +70,12 @@ class Runner:
         fit = run_fingerprint(network, optimizer, dataset, settings)
         self._position = Position(network, optimizer, self.engine, callbacks, self._guard, self._rng, fit)
         self._has_begun = False
-        self.look_ahead(is_alone=False)
+        self.look_ahead(is_unwatched=False)
         self.begin(1)
 
-    def look_ahead(self, is_alone: bool, measuring: Engine | None = None) -> None:
+    def look_ahead(self, is_unwatched: bool, measuring: Engine | None = None) -> None:
         """Decide whether several epochs may be run by one call; see `Lookahead`."""
-        self._lookahead = Lookahead(self.engine, self.feed, self.settings, self._callbacks, is_alone, measuring)
+        self._lookahead = Lookahead(self.engine, self.feed, self.settings, self._callbacks, is_unwatched, measuring)
 
     def begin(self, epoch: int) -> None:
         """Begin an epoch; what the network holds now becomes its last good state."""

@@ -13,7 +13,7 @@ import numpy as np
 from xpnet.checks import check_option
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, Whole, feed_of
-from xpnet.engines.choice import make_engine
+from xpnet.engines.choice import blas_threads, make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.blocks import BATCH, predict_in_blocks
 from xpnet.network.inference import warn_of_inputs
@@ -53,16 +53,22 @@ class Evaluator:
     """Evaluates one data set repeatedly.
 
     like: the engine of a training, whose kind measures too if it needs preparation; None for one without.
+    threads: of NumPy's products, None for as many as pay.
     """
 
-    def __init__(self, network: Network, dataset: Dataset, feed: Feed, like: Engine | None = None) -> None:
+    def __init__(
+        self, network: Network, dataset: Dataset, feed: Feed, like: Engine | None = None, threads: int | None = None
+    ) -> None:
         with_accuracy = dataset.is_classification
         batch = min(BATCH, dataset.n_samples)
         program = evaluation_program(network.architecture, batch, "weights" in feed.sources, with_accuracy)
         # Threads are those of an engine that is prepared for a Program.
-        threads = getattr(like, "threads", None)
-        name = "" if like is None or threads is None else like.name
-        self.engine = make_engine(program, network.backend, network.owned, feed.sources, name, threads=threads)
+        together = getattr(like, "threads", None)
+        name, backend = "" if like is None or together is None else like.name, network.backend
+        by_blas = blas_threads(program, backend) if threads is None else threads
+        self.engine = make_engine(
+            program, backend, network.owned, feed.sources, name, threads=together, blas_threads=by_blas
+        )
         self._feed = feed
 
     @property
@@ -91,15 +97,23 @@ class Evaluator:
 
 
 class Validator:
-    """Measures loss, accuracy where it applies and metrics of one data set repeatedly.  like: see `Evaluator`."""
+    """Measures loss, accuracy where it applies and metrics of one data set repeatedly.
+
+    like, threads: see `Evaluator`.
+    """
 
     def __init__(
-        self, network: Network, dataset: Dataset, metrics: Iterable[str] = (), like: Engine | None = None
+        self,
+        network: Network,
+        dataset: Dataset,
+        metrics: Iterable[str] = (),
+        like: Engine | None = None,
+        threads: int | None = None,
     ) -> None:
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
         warn_of_inputs(network, lambda: input_range(dataset))
         self._feed = feed_of(dataset, network.backend, BATCH)
-        self._evaluator = Evaluator(network, dataset, self._feed, like)
+        self._evaluator = Evaluator(network, dataset, self._feed, like, threads)
 
     @property
     def bytes_uploaded(self) -> int:

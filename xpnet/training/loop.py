@@ -48,6 +48,7 @@ def train(
     metrics: Iterable[str] = (),
     engine: str = "auto",
     precision: str = "fp32",
+    threads: int | None = None,
     resume: str | os.PathLike[str] | Moment | None = None,
     keep_best: bool = True,
     progress: bool | None = None,
@@ -62,6 +63,7 @@ def train(
     engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, extra
     `jit`), whose sums round differently; "auto" compiles if the run is long enough to repay it.
     precision: "fp32", or "tf32" for products on a GPU's tensor cores, of float32 numbers with 10 bits of mantissa.
+    threads: of the CPU that run a step, those of NumPy's products included; None for as many as pay for its size.
     resume: a file that the callback `Checkpoint` wrote, or what `load_checkpoint` read. With equal data and arguments
     the run continues to the same bits; only epochs may differ, and "auto" is the engine that the run had.
     keep_best: with a validation, and without a callback that keeps weights or stops at a score, the network ends with
@@ -81,7 +83,19 @@ def train(
     """
     moment = moment_of(resume)
     options = TrainOptions(
-        epochs, batch_size, shuffle, seed, validation, callbacks, accumulate, metrics, engine, precision, moment, True
+        epochs,
+        batch_size,
+        shuffle,
+        seed,
+        validation,
+        callbacks,
+        accumulate,
+        metrics,
+        engine,
+        precision,
+        threads,
+        moment,
+        True,
     )
     callbacks = (*options.callbacks, *best_of(options, keep_best), *progress_of(progress))
     return History(_checked(network, dataset, optimizer, replace(options, callbacks=callbacks)))
@@ -116,9 +130,10 @@ def _epochs(
     with ExitStack() as ending:
         ending.push(runner.end)
         held_out = options.validation
-        validator = None if held_out is None else Validator(network, held_out, options.metrics, runner.engine)
-        runner.look_ahead(options.is_alone, None if validator is None else validator.engine)
-        untrained = Evaluator(network, dataset, runner.feed)
+        like = runner.engine, options.threads
+        validator = None if held_out is None else Validator(network, held_out, options.metrics, *like)
+        runner.look_ahead(options.is_unwatched, None if validator is None else validator.engine)
+        untrained = Evaluator(network, dataset, runner.feed, None, options.threads)
         senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
         for callback in options.callbacks:  # each learns of the end, even if another one fails at it
             ending.callback(callback.on_train_end, network)

@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.checks import check_number, check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, feed_of
-from xpnet.engines.choice import make_engine
+from xpnet.engines.choice import blas_threads, make_engine
 from xpnet.engines.engine import Engine
 from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
@@ -70,7 +70,8 @@ def find_lr(
     lrs = lr_start * (lr_end / lr_start) ** (np.arange(n_steps) / (n_steps - 1))
     feed, owned = feed_of(dataset, network.backend, batch), network.owned
     program = network.training_program(batch, optimizer, "weights" in feed.sources, seed)
-    engine = make_engine(program, network.backend, owned, feed.sources)  # with a fresh state
+    by_blas = blas_threads(program, network.backend)
+    engine = make_engine(program, network.backend, owned, feed.sources, blas_threads=by_blas)  # with a fresh state
     kept = owned.copy()
     try:
         raw, losses = _ramp(engine, optimizer, _chunks(feed, batch, random_generator(seed, 1)), lrs, smoothing)

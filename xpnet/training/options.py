@@ -11,9 +11,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xpnet.backend import Backend
 from xpnet.checks import check_option, check_whole
 from xpnet.data.dataset import Dataset
-from xpnet.engines.choice import FULL, blas_threads, check_precision, choose_engine, engine_to_resume, threads_of
+from xpnet.engines.choice import (
+    FULL,
+    blas_threads,
+    check_precision,
+    check_threads,
+    choose_engine,
+    engine_to_resume,
+    threads_of,
+)
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
 from xpnet.program.calls import Program
@@ -49,6 +58,7 @@ class TrainOptions:
     metrics: Iterable[str] = ()
     engine: str = "auto"
     precision: str = FULL
+    threads: int | None = None
     resume: str | os.PathLike[str] | Moment | None = None
     is_alone: bool = False
 
@@ -70,10 +80,16 @@ class TrainOptions:
             "accumulate": check_whole("accumulate", self.accumulate, at_least=1),
             "metrics": metrics,
             "seed": check_whole("seed", self.seed, at_least=0),
+            "threads": None if self.threads is None else check_whole("threads", self.threads, at_least=1),
         }
         check_batch_size(self.batch_size)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def is_unwatched(self) -> bool:
+        """Whether nobody needs the network between two epochs: neither the caller nor a callback."""
+        return self.is_alone and all(callback.only_watches for callback in self.callbacks)
 
 
 def best_of(options: TrainOptions, keep_best: bool) -> list[Callback]:
@@ -107,7 +123,7 @@ class Settings:
     """How an epoch takes the samples.
 
     batch: samples a step.  accumulate: steps an update.  n_used: samples an epoch.  engine: the name of the engine.
-    precision: of the products of the steps.  threads: of a compiled step.
+    precision: of the products of the steps.  threads: of a compiled step.  blas_threads: of NumPy's products.
     """
 
     batch: int
@@ -118,6 +134,7 @@ class Settings:
     engine: str
     precision: str
     threads: int | None = None
+    blas_threads: int | None = None
 
     @property
     def n_steps(self) -> int:
@@ -159,18 +176,36 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     engine = choose_engine(asked, program, network.backend, n_steps)
     precision = check_precision(options.precision, engine, network.backend)
     had: dict[str, Any] = {} if moment is None else moment.fit
-    threads = threads_of(engine, program, network.backend, had.get("threads") if had.get("engine") == engine else None)
-    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision, threads)
+    steps = n_steps if options.is_unwatched and not dataset.is_mapped else -(-n_used // batch)
+    threads = _threads(options, engine, program, network.backend, steps, had)
+    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision, *threads)
     if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
-        del fingerprint["threads"]  # those that the run had, if it is compiled again
-        _warn_of_threads(had.get("blas_threads"), fingerprint.pop("blas_threads"))
+        now = fingerprint.pop("blas_threads")
+        if settings.threads in (None, 1):  # several threads of a step have a product each
+            _warn_of_threads(had.get("blas_threads"), now)
+        if options.threads is None or had.get("threads") is None:  # those that the run had, if it is compiled again
+            del fingerprint["threads"]
         if "scale" not in had:  # of a file that xpnet 0.1 wrote
             del fingerprint["scale"]
         if options.engine == "auto":  # another only on another device, where the bits differ anyway
             del fingerprint["engine"]
         check_resume(moment, options.epochs, fingerprint, options.callbacks)
     return program, settings, moment
+
+
+def _threads(
+    options: TrainOptions, engine: str, program: Program, backend: Backend, steps: int, had: dict[str, Any]
+) -> tuple[int | None, int | None]:
+    """Return the threads of a compiled step and those of NumPy's products: asked for, of the run to resume, or chosen.
+
+    steps: of a call of the engine.  had: what the run to resume said of itself, empty without one.
+    """
+    asked = check_threads(options.threads, engine, backend)
+    found = had.get("threads") if had.get("engine") == engine else None
+    threads = threads_of(engine, program, backend, steps, found if asked is None else asked)
+    by_blas = blas_threads(program, backend, had.get("blas_threads")) if asked is None else asked
+    return threads, by_blas if threads in (None, 1) else 1
 
 
 def _warn_of_threads(found: Any, now: int | None) -> None:
@@ -241,7 +276,7 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "engine": settings.engine,
         "precision": settings.precision,
         "threads": settings.threads,
-        "blas_threads": blas_threads(network.backend),
+        "blas_threads": settings.blas_threads,
         "optimizer": _described(optimizer),
         "initial lr": f"{optimizer.lr}" if constant else _described(optimizer.schedule),
     }

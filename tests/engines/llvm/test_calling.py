@@ -137,7 +137,7 @@ def of_this_process():
 
 @pytest.mark.full
 def test_a_thousand_fits_leave_no_thread_and_no_descriptor(monkeypatch):
-    monkeypatch.setattr(choice, "threads_for", lambda *arguments: 2)
+    monkeypatch.setattr(choice, "threads_for", lambda *counts: 2)
     rng = np.random.default_rng(0)
     dataset = xpnet.Dataset.from_labels(rng.random((6, 40)), rng.integers(0, 3, 40), 3)
     before = 0, 0

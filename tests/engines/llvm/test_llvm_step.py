@@ -333,7 +333,7 @@ def test_what_cannot_be_printed_is_said(float64_cpu, monkeypatch):
         part = recorder.flat_in(recorder.theta, "part", 0, recorder.batch)
         recorder.xp.add(part, 1.0, out=part)
 
-    monkeypatch.setattr(choice, "threads_for", lambda program, backend: 2)
+    monkeypatch.setattr(choice, "threads_for", lambda *counts: 2)
     said = {
         of_uint32: ("U = U + 4", "has a number that depends on the batch length"),
         of_columns: ("C = A @ B", "has as many features as the batch has samples"),

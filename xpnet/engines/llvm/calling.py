@@ -11,14 +11,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from xpnet.engines.blas import Gemm
+from xpnet.engines.blas import Gemm, products_on
 from xpnet.engines.llvm.native import Native, load
 from xpnet.engines.llvm.sequence import END, call_entries, sequence_text
 from xpnet.engines.llvm.waiting import new_flags, pause_function
@@ -35,10 +34,12 @@ class Calling:
     """Calls functions of a table and a thread's number.
 
     threads: that run a function together.  gemm: NumPy's product, if a function calls it; None otherwise.
+    blas_threads: of such a product where one thread runs the function; None for as many as NumPy's has.
     """
 
-    def __init__(self, threads: int, gemm: Gemm | None) -> None:
+    def __init__(self, threads: int, gemm: Gemm | None, blas_threads: int | None = None) -> None:
         self.threads, self._gemm = threads, gemm
+        self._blas_threads = blas_threads if threads == 1 else 1
         self._workers: Workers | None = None
 
     @cached_property
@@ -49,7 +50,8 @@ class Calling:
     def run(self, address: int, table: np.ndarray) -> None:
         """Run the function at an address on all threads."""
         if self.threads == 1:
-            function_at(address)(table.ctypes.data, 0)
+            with products_on(self._gemm, self._blas_threads):
+                function_at(address)(table.ctypes.data, 0)
         else:
             self.run_list(call_entries(address, table[None], self.threads))
 
@@ -58,7 +60,7 @@ class Calling:
         if self._workers is None or self._workers.process != os.getpid():  # a forked child has no threads but one
             self._workers = Workers(self.threads, self.native)
         workers = self._workers
-        with self._gemm.one_thread() if self._gemm is not None and self.threads > 1 else nullcontext():
+        with products_on(self._gemm, self._blas_threads):
             workers.run(entries)
         if not workers.can_sleep:
             workers.end()

@@ -8,14 +8,12 @@ differently.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.cores import usable_cores
 from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.calling import Calling
@@ -29,19 +27,8 @@ from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
 
 # Floating-point operations of a product beyond which NumPy's product on up to two threads is faster than compiled code
-# on one thread, and than compiled code on two. Both, and the next, were measured on two cores of an AMD EPYC.
+# on one thread, and than compiled code on two. Both were measured on two cores of an AMD EPYC.
 LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
-TWO_THREADS = (4e6, 2e8)  # FLOPs of a step between which two threads pay; beyond, NumPy's products use both
-
-
-def threads_for(program: Program, backend: Backend) -> int:
-    """Return the number of threads that should run a step: two where they pay and have cores."""
-    least, most = TWO_THREADS
-    pays = least <= sum(call.flops for call in program.calls) <= most
-    if not pays or not hasattr(os, "sched_getaffinity") or usable_cores() < 2:
-        return 1
-    gemm = numpy_gemm(backend.dtype)
-    return 1 if gemm is None or gemm.own_threads() < 2 else 2  # a user who limits BLAS to one thread wants one
 
 
 def text_for(program: Program, backend: Backend, scales: Mapping[str, float | None], threads: int) -> ProgramText:
@@ -55,6 +42,7 @@ class Compiled(Engine):
     """Runs a Program on the CPU as machine code; `execute` is replayed on the same memory.
 
     The arguments are those of `Memory`.  threads: the number that run a step together.
+    blas_threads: of NumPy's products that one thread calls; None for as many as they have.
     Raises ImportError without llvmlite: pip install 'xpnet[jit]'.
     """
 
@@ -67,8 +55,9 @@ class Compiled(Engine):
         owned: Any,
         data: Mapping[str, tuple[Any, float | None]] | None = None,
         threads: int = 1,
+        blas_threads: int | None = None,
     ) -> None:
-        self.threads, self.gemm = threads, numpy_gemm(backend.dtype)
+        self.threads, self.blas_threads, self.gemm = threads, blas_threads, numpy_gemm(backend.dtype)
         self._text = text_for(program, backend, {name: scale for name, (_, scale) in (data or {}).items()}, threads)
         self.calls_blas = "call void %gemm(" in self._text.text
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
@@ -79,7 +68,7 @@ class Compiled(Engine):
         self._pause = pause_function(self._flags)
         self._numbers = BySize[np.ndarray | None](program.capacity)
         # BLAS's threads are of the whole process, so that they are left alone where no product of it is called.
-        self._calling = Calling(threads, self.gemm if self.calls_blas else None)
+        self._calling = Calling(threads, self.gemm if self.calls_blas else None, blas_threads)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; a last step whose length the text does not support is replayed."""

@@ -24,6 +24,7 @@ class Steps(Protocol):
     memory: Memory
     native: Native
     threads: int
+    blas_threads: int | None
     gemm: Gemm | None
     calls_blas: bool
 
@@ -44,7 +45,8 @@ class Epochs:
     def __init__(self, engine: Steps, measuring: Steps | None) -> None:
         self._engine, self._measuring = engine, measuring
         engines = [engine] if measuring is None else [engine, measuring]
-        self._calling = Calling(engine.threads, engine.gemm if any(each.calls_blas for each in engines) else None)
+        gemm = engine.gemm if any(each.calls_blas for each in engines) else None
+        self._calling = Calling(engine.threads, gemm, engine.blas_threads)
 
     def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
         """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
