@@ -60,10 +60,15 @@ def becomes(expected, found):
     return found() == expected
 
 
-def states():
-    """The states of this process's threads, by number: S is asleep."""
-    folders = Path("/proc/self/task").iterdir()
-    return {int(path.name): (path / "stat").read_text().rpartition(")")[2].split()[0] for path in folders}
+def beside(before):
+    """The threads of steps that have started since."""
+    return {thread for thread in set(threading.enumerate()) - before if thread.daemon}
+
+
+def state_of(thread):
+    """The state of a thread: S is asleep."""
+    said = Path(f"/proc/self/task/{thread.native_id}/stat").read_text(encoding="ascii")
+    return said.rpartition(")")[2].split()[0]
 
 
 @pytest.mark.skipif(not new_flags(2)[2], reason="nothing can sleep within machine code: each call has its own threads")
@@ -71,7 +76,7 @@ def test_threads_start_once_and_end_with_what_calls():
     counting, before, found = Counting(3), set(threading.enumerate()), []
     for n in range(1, 6):
         assert counting.run() == [n, n, n]
-        found.append({thread for thread in set(threading.enumerate()) - before if thread.daemon})
+        found.append(beside(before))
     assert len(found[0]) == 2 and found == found[:1] * 5
     del counting
     assert becomes(set(), lambda: found[0] & set(threading.enumerate()))
@@ -79,12 +84,11 @@ def test_threads_start_once_and_end_with_what_calls():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_threads_sleep_between_calls():
-    before = set(states())
-    counting = Counting(2)
+    before, counting = set(threading.enumerate()), Counting(2)
     counting.run()
-    (worker,) = set(states()) - before
-    assert becomes("S", lambda: states()[worker])
-    assert counting.run() == [2, 2] and becomes("S", lambda: states()[worker])
+    (worker,) = beside(before)
+    assert becomes("S", lambda: state_of(worker))
+    assert counting.run() == [2, 2] and becomes("S", lambda: state_of(worker))
 
 
 def test_a_wait_that_is_long_wakes_whoever_sleeps(monkeypatch):
