@@ -21,15 +21,19 @@ class BySize(Generic[T]):
     def __init__(self, full: int) -> None:
         self._full = full
         self._made: dict[int, T] = {}
+        self._last: tuple[int, T] | None = None
 
     def get(self, batch: int, make: Callable[[int], T]) -> T:
         """Return the value for that batch size; `make(batch)` makes it where it is missing."""
+        if self._last is not None and self._last[0] == batch:
+            return self._last[1]
         found = self._made.pop(batch, None)
         if found is None:
             if len(self._made) > _KEPT_BATCH_SIZES:
                 del self._made[next(size for size in self._made if size != self._full)]
             found = make(batch)
         self._made[batch] = found  # behind all others: the first is the one to go
+        self._last = batch, found
         return found
 
 
@@ -56,6 +60,7 @@ class Memory:
         self.bytes_uploaded = 0
         self.floats = backend.zeros(program.n_floats - program.n_owned + extra_floats)
         self.uints = backend.zeros(program.n_uints, np.uint32)
+        self._views = BySize[dict[str, Any]](program.capacity)
         self._arrays: dict[Any, Any] = {}
         for constant in program.constants:
             self._fill(constant)
@@ -96,9 +101,14 @@ class Memory:
 
     def view(self, name: str, batch: int) -> Any:
         """Return the buffer of that name, at a batch size, in the shape of the math."""
-        buffer = self.at(batch).buffers[name]
-        array = self._slice(buffer.kind, buffer.offset, buffer.size)
-        return array.reshape(buffer.shape[::-1]).T if buffer.flipped else array.reshape(buffer.shape)
+        views = self._views.get(batch, lambda batch: {})
+        found = views.get(name)
+        if found is None:
+            buffer = self.at(batch).buffers[name]
+            array = self._slice(buffer.kind, buffer.offset, buffer.size)
+            found = array.reshape(buffer.shape[::-1]).T if buffer.flipped else array.reshape(buffer.shape)
+            views[name] = found
+        return found
 
     def array(self, operand: Operand) -> Any:
         """Return an operand's array, always the same object: CuPy copies another one that overlaps `out`."""

@@ -5,11 +5,11 @@ It serves NumPy and CuPy. A step allocates nothing, transfers nothing and comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,15 +22,29 @@ from xpnet.program.calls import Buffer, Call, Operand, Program
 
 _ITERATOR_BYTES = 2048  # buffer of NumPy's iterators where operands broadcast; by default 8192 elements
 
+_T = TypeVar("_T")
 Phases = dict[str, list[Callable[[], Any]]]
 
 
-@contextmanager
-def quiet_and_small(itemsize: int) -> Iterator[None]:
-    """Silence warnings, since a loss that is not finite shows; keep iterators small, so that a step allocates none."""
-    with np.errstate(all="ignore"):  # restores the buffer size too
+def _quiet_and_small(itemsize: int) -> Context:
+    """Return a context in which NumPy gives no warnings, since a loss that is not finite shows, and iterators are small.
+
+    With small iterators a step allocates none. To enter it costs a tenth of setting both anew.
+    """
+
+    def set_both() -> None:
+        np.seterr(all="ignore")
         np.setbufsize(_ITERATOR_BYTES // itemsize)
-        yield
+
+    context = Context()
+    context.run(set_both)
+    return context
+
+
+def _run_calls(*lists: Iterable[Callable[[], Any]]) -> None:
+    for calls in lists:
+        for call in calls:
+            call()
 
 
 @dataclass(frozen=True)
@@ -92,23 +106,25 @@ class Replay(Engine):
         self._staging: dict[str, Any] = {}
         self._gemm = None if blas_threads is None else numpy_gemm(backend.dtype)
         self._blas_threads = blas_threads
+        self._context = _quiet_and_small(backend.dtype.itemsize)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""
+        return self.settled(self._run, order, rows_in)
+
+    def _run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         memory = self.memory
         device_order, rows = memory.upload(order, rows_in)
         rows_out = memory.backend.xp.empty((len(rows_in), len(self.program.results)), dtype=memory.backend.dtype)
         # Most learning rates are constant: then one copy suffices.
         same_slots = rows is not None and bool((rows_in == rows_in[:1]).all())
-        with self.settled():
-            self.take_steps(device_order, rows, rows_out, same_slots)
+        self.take_steps(device_order, rows, rows_out, same_slots)
         return memory.backend.to_host(rows_out).astype(np.float64)
 
-    @contextmanager
-    def settled(self) -> Iterator[None]:
-        """Run the calls of NumPy without warnings, on small buffers and on the threads of BLAS that suit the products."""
-        with quiet_and_small(self.memory.backend.dtype.itemsize), products_on(self._gemm, self._blas_threads):
-            yield
+    def settled(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Call a function whose calls of NumPy give no warnings, with threads of BLAS that suit the products."""
+        with products_on(self._gemm, self._blas_threads):
+            return self._context.run(function, *arguments)
 
     def take_steps(self, order: Any, rows: Any, rows_out: Any, same_slots: bool) -> None:
         """Run the steps of `run` on arrays of the device, inside `settled`.
@@ -142,10 +158,8 @@ class Replay(Engine):
     def execute(self, batch: int, *phases: str) -> None:
         """See `Engine.execute`."""
         step = self.at(batch)
-        with quiet_and_small(self.memory.backend.dtype.itemsize):
-            for phase in phases or step.phases:
-                for call in step.phases[phase]:
-                    call()
+        lists = [step.phases[phase] for phase in phases] if phases else (step.calls, step.update)
+        self._context.run(_run_calls, *lists)
 
     def at(self, batch: int) -> BoundStep:
         """Return the step for that batch size, bound once."""
@@ -204,12 +218,15 @@ class ReplayedEpochs:
         if measuring is not None:
             order = np.arange(measuring.memory.n_samples)
             no_slots = np.empty((-(-len(order) // measuring.program.capacity), 0))
-        with engine.settled():
+
+        def run_all() -> None:
             for i in range(n_epochs):
                 engine.take_steps(orders[i], None if rows is None else rows[i], rows_out[i], same_slots[i])
                 for array, copies in zip(sources, kept, strict=True):
                     copies[i] = array
                 if measuring is not None:
                     measured.append(measuring.run(order, no_slots))
+
+        engine.settled(run_all)
         sums = np.stack(measured) if measured else None
         return EpochsRun(rows_out.astype(np.float64), kept[0], kept[1], kept[2], sums)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -173,12 +174,12 @@ class Architecture:
             (layer.statistic_shapes() for layer in self.layers),
         )
 
-    @property
+    @cached_property
     def n_inputs(self) -> int:
         """Number of features that the first layer takes."""
         return self.dense[0][1].n_in
 
-    @property
+    @cached_property
     def n_outputs(self) -> int:
         """Number of outputs of the last layer."""
         n_outputs = self.n_inputs

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -19,13 +18,15 @@ class IdleEngines:
     def __init__(self) -> None:
         self._idle: list[tuple[Any, Engine]] = []
 
-    @contextmanager
-    def lend(self, key: Any, make: Callable[[], Engine]) -> Iterator[Engine]:
-        """Lend an engine kept under `key`, or a new one, and keep it afterwards."""
-        engine = self._take(key) or make()
-        yield engine
+    def lend(self, key: Any, make: Callable[[], Engine]) -> Loan:
+        """Lend an engine kept under `key`, or a new one, for a `with` block, and keep it after one that succeeds."""
+        return Loan(self, key, make)
+
+    def keep(self, key: Any, engine: Engine, is_new: bool) -> None:
+        """Keep an engine for the next user.  is_new: whether it was kept never before."""
         self._idle.append((key, engine))
-        self._trim()
+        if is_new:  # those that come back were kept before, so that no others need to go
+            self._trim()
 
     def _trim(self) -> None:
         """Let the engines go that were not used for longest: all but 64 of 64 MiB, or 8 of whatever size."""
@@ -34,8 +35,9 @@ class IdleEngines:
             fitting = sum(total <= _MOST_BYTES for total in accumulate(sizes))
             del self._idle[: -max(_KEPT, min(fitting, _MOST))]
 
-    def _take(self, key: Any) -> Engine | None:
-        for entry in tuple(self._idle):
+    def take(self, key: Any) -> Engine | None:
+        """Return an engine kept under `key`, None without one; whoever takes it gives it back by `keep`."""
+        for entry in reversed(tuple(self._idle)):
             if entry[0] == key:
                 try:
                     self._idle.remove(entry)
@@ -43,3 +45,22 @@ class IdleEngines:
                     continue
                 return entry[1]
         return None
+
+
+class Loan:
+    """An engine for a `with` block; a generator would take a small prediction as long as some of its products."""
+
+    __slots__ = ("_engine", "_idle", "_is_new", "_key", "_make")
+
+    def __init__(self, idle: IdleEngines, key: Any, make: Callable[[], Engine]) -> None:
+        self._idle, self._key, self._make = idle, key, make
+
+    def __enter__(self) -> Engine:
+        kept = self._idle.take(self._key)
+        self._is_new = kept is None
+        self._engine = self._make() if kept is None else kept
+        return self._engine
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self._idle.keep(self._key, self._engine, self._is_new)

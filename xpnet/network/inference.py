@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from xpnet.network.parameters import Parameters
 from xpnet.network.programs import evaluation_program, inference_program, training_program
 
 Array = Any
+_ONLY = ("output0",)  # of a Program with one output
 Network = Any  # of `xpnet.network.network`, which imports this
 
 
@@ -30,18 +31,26 @@ def infer(network: Network, kind: str, X: Array, training: bool = False) -> list
     if network.backend.device == "cpu":  # a GPU would wait
         warn_of_inputs(network, lambda: InputRange(float(X.min()), float(X.max())))
     capacity, seed = (n_samples, 0) if training else (_capacity(n_samples), None)
-    names = [f"output{i}" for i in range(len(network.layers) if kind == "activations" else 1)]
+    names = [f"output{i}" for i in range(len(network.layers))] if kind == "activations" else _ONLY
     with network.engine(
         (kind, capacity, seed), lambda: inference_program(network.architecture, capacity, kind, seed)
     ) as engine:
+        if n_samples <= capacity:
+            return [found.T.copy().T for found in _outputs(engine, names, X)]
         sizes = [engine.program.buffers[name].shape[0] for name in names]
         results = [network.backend.xp.empty((n_samples, size), dtype=network.backend.dtype).T for size in sizes]
-        for part, size in _chunks(n_samples, capacity):
-            engine.feed(size, X=X[:, part])
-            engine.execute(size)
-            for name, result in zip(names, results, strict=True):
-                result[:, part] = engine.read(name, size)
+        for part, _ in _chunks(n_samples, capacity):
+            for result, found in zip(results, _outputs(engine, names, X[:, part]), strict=True):
+                result[:, part] = found
     return results
+
+
+def _outputs(engine: Engine, names: Sequence[str], X: Array) -> list[Array]:
+    """Return the engine's buffers of these names for the samples X: views, valid until the next step."""
+    n = X.shape[1]
+    engine.feed(n, X=X)
+    engine.execute(n)
+    return [engine.read(name, n) for name in names]
 
 
 def mean_loss(network: Network, X: Array, Y: Array, weights: Array | None, training: bool) -> float:

@@ -54,7 +54,7 @@ def check_samples(
 ) -> int:
     """Refuse arrays of the wrong library, dtype or shape; return the number of samples."""
     _check_array(backend, "X", X, architecture.n_inputs)
-    n_samples = int(X.shape[1])
+    n_samples: int = X.shape[1]
     if Y is not None:
         _check_array(backend, "Y", Y, architecture.n_outputs)
         if Y.shape[1] != n_samples:
@@ -97,11 +97,12 @@ def _check_side(backend: Backend, name: str, array: Array) -> None:
 
 
 def _check_array(backend: Backend, name: str, array: Array, n_rows: int) -> None:
-    _check_side(backend, name, array)
-    shape = tuple(array.shape)
+    if type(array) is not np.ndarray or array.dtype != backend.dtype or backend.xp is not np:
+        _check_side(backend, name, array)
+    shape = array.shape
     if len(shape) == 2 and shape[0] == n_rows and shape[1] > 0:
         return
-    raise ValueError(_shape_message(name, shape, n_rows))
+    raise ValueError(_shape_message(name, tuple(shape), n_rows))
 
 
 def _shape_message(name: str, shape: tuple[int, ...], n_rows: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from xpnet.backend import Backend, asked_device, select_backend
 from xpnet.checks import by_their_mean, check_path
 from xpnet.cores import memory
 from xpnet.engines.choice import make_engine
-from xpnet.engines.engine import Engine
 from xpnet.engines.placing import place
 from xpnet.network.architecture import Architecture, Function
-from xpnet.network.idle_engines import IdleEngines
+from xpnet.network.idle_engines import IdleEngines, Loan
 from xpnet.network.inference import feed_samples as feed_samples
 from xpnet.network.inference import infer, is_dataset, mean_gradient, mean_loss, of_dataset
 from xpnet.network.inputs import InputRange, check_samples
@@ -193,7 +191,7 @@ class Network:
     def __repr__(self) -> str:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
 
-    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> AbstractContextManager[Engine]:
+    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Loan:
         """Lend an engine for a Program, kept under `key` for the next call, to one user at a time."""
         return self._idle.lend(key, lambda: make_engine(build(), self.backend, self.owned))
 
