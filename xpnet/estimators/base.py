@@ -151,7 +151,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return a prediction for each row of X, on the side that X came from; text labels always on the host."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self._predicted(rows_to_predict(self, X))
 
     def _score(self, metric: Callable[..., float], X: Any, y: Any, sample_weight: Any) -> float:
@@ -161,6 +161,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         arrays = (y, self.predict(X), sample_weight)
         y, predicted, weights = (on_host(array, self.network_.backend) for array in arrays)
         return float(metric(y, predicted, sample_weight=weights))
+
+    def _check_fitted(self) -> None:
+        """Raise NotFittedError before fit; scikit-learn's check takes longer than to predict a row."""
+        if "network_" not in vars(self):
+            check_is_fitted(self)
 
     # What each of the two defines
 

@@ -115,7 +115,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def decision_function(self, X: Any) -> Any:
         """Return the last layer's outputs before the link, above 0 for yes: (n_samples, n_classes), or (n_samples,)
         of two classes, on the side of X."""
-        check_is_fitted(self)
+        self._check_fitted()
         outputs = (
             outputs_for_rows(self.network_, rows_to_predict(self, X), linked=False)
             - self.network_.architecture.loss.threshold
@@ -125,7 +125,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (n_samples, n_classes), or of each label, on the side of X."""
-        check_is_fitted(self)
+        self._check_fitted()
         if self._is_multiclass or self._is_multilabel:
             return outputs_for_rows(self.network_, rows_to_predict(self, X), linked=True)
         xp, Z = self._log_odds(X)
@@ -145,7 +145,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def _log_odds(self, X: Any) -> tuple[Any, Any]:
         """Return the array library of X, and what the link makes probabilities of, of two classes for each of them."""
-        check_is_fitted(self)
+        self._check_fitted()
         Z = outputs_for_rows(self.network_, rows_to_predict(self, X), linked=False)
         xp = np if side_of(Z) == "cpu" else self.network_.backend.xp
         is_binary = not (self._is_multiclass or self._is_multilabel)
