@@ -17,7 +17,8 @@ from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.launching import COMPUTE_TYPES
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import LEAST_FLOPS, Compiled
-from xpnet.engines.llvm.native import check_llvm
+from xpnet.engines.llvm.forward import ForwardCode, forward_text
+from xpnet.engines.llvm.native import check_llvm, is_cached
 from xpnet.engines.llvm.thread_choice import MANY, threads_for
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
@@ -80,9 +81,26 @@ def repays(n_calls: int, flops: float, n_steps: int, n_epochs: int, n_programs: 
 
     n_calls, flops: of a step.  n_programs: that are compiled, of about as many calls.
     """
-    per_step = GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
-    gained = n_steps * per_step + n_epochs * GAIN_SECONDS[2]
-    return gained > n_programs * (COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls)
+    gained = n_steps * _gain(n_calls, flops) + n_epochs * GAIN_SECONDS[2]
+    return gained > n_programs * _cost(n_calls)
+
+
+def compiling_gain(program: Program) -> float:
+    """Return the seconds that a compiled step gains, by its counts of calls and FLOPs."""
+    return _gain(len(program.calls), sum(call.flops for call in program.calls))
+
+
+def compiling_cost(program: Program) -> float:
+    """Return the seconds that compiling takes, by the count of calls."""
+    return _cost(len(program.calls))
+
+
+def _gain(n_calls: int, flops: float) -> float:
+    return GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
+
+
+def _cost(n_calls: int) -> float:
+    return COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
 
 
 # Engines by name. Of those that run on a device and repay their preparation, "auto" takes the last.
@@ -252,6 +270,20 @@ def make_engine(
     except CannotPrint as reason:
         warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
         return Replay(program, backend, owned, data, blas_threads=blas_threads)
+
+
+def forward_code(program: Program, backend: Backend, only_cached: bool) -> ForwardCode | None:
+    """Return the machine code of an `inference_program` with one output; None where there can be none.
+
+    only_cached: whether to compile nothing, and to return None if the code cache does not hold the code.
+    """
+    if not _is_installed(ENGINES[Compiled.name]):
+        return None
+    try:
+        text = forward_text(program, backend)
+        return None if only_cached and not is_cached(text.text) else ForwardCode.of(program, backend, text)
+    except (CannotPrint, RuntimeError):  # as for `make_engine`
+        return None
 
 
 def unprepared(device: str) -> str:

@@ -100,8 +100,9 @@ def outputs_for_rows(network: Network, X: Array, linked: bool) -> Array:
         parts = [backend.to_host(part) for part in parts]
     outputs = parts[0] if len(parts) == 1 else (np if on_cpu else backend.xp).concatenate(parts)
     if on_cpu and np.isnan(np.minimum.reduce(outputs, None)):  # NaN would be read as the first class
+        row = int(np.isnan(outputs).any(axis=1).argmax())
         raise ValueError(
-            f"the network's output for row {int(np.isnan(outputs).any(axis=1).argmax())} of X is NaN: its features are too "
+            f"the network's output for row {row} of X is NaN: its features are too "
             f"large for {backend.dtype}, or the training diverged; scale the features as those of the "
             "training, or fit again with a lower learning_rate_init"
         )

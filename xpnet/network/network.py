@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from xpnet.backend import Backend, asked_device, select_backend
 from xpnet.checks import by_their_mean, check_path
 from xpnet.cores import memory
 from xpnet.engines.choice import make_engine
+from xpnet.engines.engine import Engine
 from xpnet.engines.placing import place
 from xpnet.network.architecture import Architecture, Function
+from xpnet.network.forwards import Forwards
 from xpnet.network.idle_engines import IdleEngines, Loan
 from xpnet.network.inference import feed_samples as feed_samples
 from xpnet.network.inference import infer, is_dataset, mean_gradient, mean_loss, of_dataset
@@ -26,7 +29,7 @@ from xpnet.network.layer import Layer
 from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
 from xpnet.network.parameters import Layout, Parameters, random_generator
-from xpnet.network.programs import RecordsUpdate, training_program
+from xpnet.network.programs import RecordsUpdate, inference_program, training_program
 from xpnet.program.calls import Program
 
 __all__ = ["Network"]
@@ -52,6 +55,7 @@ class Network:
     parameters: the `Parameters`, weights and biases as one flat vector with views.
     statistics: running means and variances by name, such as "layers.1.running_mean" (n, 1); {} if there are none.
     inputs: the range of the features that it was trained on last, None before.  has_warned: of rows far outside.
+    forwards: the machine code of its predictions, once that repays.
     owned: the parameters followed by the statistics.  device_is_open: whether `train` may move the network.
     Raises ValueError for sizes, names or combinations that cannot work.
     """
@@ -180,7 +184,7 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle needs: no views and no engines, arrays on the host."""
-        made = ("parameters", "statistics", "_idle")
+        made = ("parameters", "statistics", "_idle", "forwards")
         return {name: value for name, value in vars(self).items() if name not in made} | _on_host(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -191,7 +195,7 @@ class Network:
     def __repr__(self) -> str:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
 
-    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Loan:
+    def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Loan[Engine]:
         """Lend an engine for a Program, kept under `key` for the next call, to one user at a time."""
         return self._idle.lend(key, lambda: make_engine(build(), self.backend, self.owned))
 
@@ -236,6 +240,7 @@ class Network:
         self.statistics = _statistics(layout, self.owned)
         self.step_keys = None  # the dropout keys after the last `xpnet.step`
         self._idle = IdleEngines()
+        self.forwards = Forwards(self.backend, self.owned, self._idle, partial(_inference, self.architecture))
 
 
 def _check_size(architecture: Architecture, itemsize: int) -> None:
@@ -298,6 +303,10 @@ def _fill(network: Network, values: Iterable[tuple[str, np.ndarray]]) -> None:
         arrays[name][...] = value
     if not on_cpu:
         network.owned[...] = network.backend.to_device(host)
+
+
+def _inference(architecture: Architecture, kind: str, capacity: int) -> Program:
+    return inference_program(architecture, capacity, kind)
 
 
 def _statistics(layout: Layout, owned: Array) -> dict[str, Array]:

@@ -250,7 +250,7 @@ def _inference(recorder: Recorder, architecture: Architecture, kind: str, seed: 
             )
             wanted = [P]
     for i, buffer in enumerate(wanted):
-        recorder.rename(buffer, f"output{i}")
+        recorder.output(buffer, f"output{i}")
 
 
 def _arrays(recorder: Recorder, architecture: Architecture) -> list[dict[str, Any]]:

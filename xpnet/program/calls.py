@@ -155,6 +155,7 @@ class Program:
     constants: buffers that the engine fills once, before the first step.
     slots: names of the 1-element buffers that the host writes before each step, such as the learning rate.
     results: names of those that it reads after each step, such as the loss.
+    outputs: names of the batch matrices that are read after each step, such as predictions.
     buffers: by name.  n_owned: length of the network's part, theta and statistics, which begins the float arena.
     n_state, n_keys: lengths of the parts that persist between steps: behind the owned floats, and first in the uint32s.
     n_floats, n_uints: length of the two arenas.
@@ -168,6 +169,7 @@ class Program:
     constants: tuple[Constant, ...]
     slots: tuple[str, ...]
     results: tuple[str, ...]
+    outputs: tuple[str, ...]
     buffers: dict[str, Buffer]
     n_owned: int
     n_state: int

@@ -57,13 +57,13 @@ def describe(program: Program) -> str:
 def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
     """Return whether a buffer is read after a call, in this step or the next, before it is overwritten.
 
-    The engine reads what outlives the step: the network's part, the state and the results.
+    The engine reads what outlives the step: the network's part, the state, the results and the outputs.
     """
     outlives = [
         Place("float", 0, program.n_owned),
         Place("float", program.state_offset, program.n_state),
         Place("uint32", 0, program.n_keys),
-        *(program.buffers[name].place for name in program.results),
+        *(program.buffers[name].place for name in (*program.results, *program.outputs)),
     ]
     place = buffer.place
     if any(place.overlaps(other) for other in outlives):

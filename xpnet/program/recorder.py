@@ -98,6 +98,7 @@ class Recorder:
         self.xp = _Namespace(self)
         self._calls: list[Call] = []
         self._gathers: list[tuple[str, Buffer]] = []
+        self._outputs: list[str] = []
         self._constants: list[Constant] = []
         self._buffers: dict[str, Buffer] = {}
         self._ends = {"float": 0, "uint32": 0}
@@ -182,6 +183,10 @@ class Recorder:
         """Fill `buffer` with the step's samples of the data called `name`, before the first call."""
         self._gathers.append((name, buffer))
 
+    def output(self, buffer: Buffer, name: str) -> None:
+        """Have a batch matrix read after each step, under this name."""
+        self._outputs.append(self.rename(buffer, name).name)
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Assign the calls made inside to that phase."""
@@ -201,6 +206,7 @@ class Recorder:
             constants=tuple(self._constants),
             slots=self._slots,
             results=self._results,
+            outputs=tuple(self._outputs),
             buffers=self._buffers,
             n_owned=self._n_owned,
             n_state=self.state_sizes["float"],

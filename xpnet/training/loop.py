@@ -128,6 +128,7 @@ def _epochs(
 
     before, facts = 0, run_facts(network, runner.engine)
     with ExitStack() as ending:
+        ending.enter_context(network.forwards.replayed())
         ending.push(runner.end)
         held_out = options.validation
         like = runner.engine, options.threads

@@ -24,7 +24,8 @@ from xpnet.program.calls import Buffer, Program
 from xpnet.program.grouping import launches
 from xpnet.program.sizes import Sizes
 
-# The order of the table of `run`: addresses and 8-byte integers; the data of each gather follow.
+# The order of the table of `run`: addresses and 8-byte integers; the data of each gather follow, and the arrays that
+# the outputs are copied to.
 TABLE = (
     "T",
     "M",
@@ -70,28 +71,35 @@ def program_text(
     *,
     threads: int = 1,
     library: Library | None = None,
+    copies_outputs: bool = False,
 ) -> ProgramText:
     """Print a Program.
 
     dtype: np.float32 or np.float64.  scales: name of gathered data -> factor if it is uint8, else None; empty without
     data.
     threads: the number that run it together.  library: a product to call where it is faster.
+    copies_outputs: whether the Program's outputs are copied out, sample behind sample; on one thread.
     The texts printed last are kept.
     Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """
-    return _printed(program, np.dtype(dtype), tuple(scales.items()), threads, library)
+    return _printed(program, np.dtype(dtype), tuple(scales.items()), threads, library, copies_outputs)
 
 
 @lru_cache(maxsize=_MOST_KEPT)
 def _printed(
-    program: Program, dtype: np.dtype[Any], named: tuple[tuple[str, float | None], ...], threads: int, library: Any
+    program: Program,
+    dtype: np.dtype[Any],
+    named: tuple[tuple[str, float | None], ...],
+    threads: int,
+    library: Any,
+    copies_outputs: bool,
 ) -> ProgramText:
     scales, found = dict(named), launches(program, share=False)
     sizes, least_flops = Sizes(program, found), library.least_flops if library else None
     plan = make_plan(program, found, sizes, threads=threads, library_flops=least_flops, has_data=bool(scales))
     step = StepPrinter(plan, dtype, sizes, library)
     parts = [step.function(name) for name in ("step", "update")[: 1 + (program.accumulate > 1)]]
-    parts.append(_Run(step, scales).function())
+    parts.append(_Run(step, scales, program.outputs if copies_outputs else ()).function())
     if threads > 1:
         parts.append(wait_text(threads))
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
@@ -102,7 +110,8 @@ def _printed(
 class _Run:
     """Prints the function `run`."""
 
-    def __init__(self, step: StepPrinter, scales: Mapping[str, float | None]) -> None:
+    def __init__(self, step: StepPrinter, scales: Mapping[str, float | None], outputs: tuple[str, ...]) -> None:
+        self._outputs = [step.plan.program.buffers[name] for name in outputs]
         self._step, self._scales, self._program = step, scales, step.plan.program
         self._real, self._type = step.real, step.dtype
 
@@ -114,7 +123,11 @@ class _Run:
             f.do(f"%{name} = load {kind}, ptr {f.element('i64', '%table', i)}")
         n_steps = f.let(f"udiv i64 {f.calculated('add', '%n_samples', capacity - 1)}, {capacity}")
         gathers = program.gathers if self._scales else ()  # without data, samples are fed
-        sources = [f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}") for i in range(len(gathers))]
+        arrays = [
+            f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}")
+            for i in range(len(gathers) + len(self._outputs))
+        ]
+        sources, targets = arrays[: len(gathers)], arrays[len(gathers) :]
         with f.loop(0, n_steps) as t:
             done = f.calculated("mul", t.index, capacity)
             left = f.let(f"sub i64 %n_samples, {done}")
@@ -136,7 +149,19 @@ class _Run:
                 with f.when(f.let(f"or i1 {due[0]}, {due[1]}")):
                     f.do(f"call void @update({passed})")
             self._copy(f, "rows_out", program.results, t.index, into_memory=False)
-        return f.text("run", ("ptr %table", "i64 %thread"), linkage="")
+            for target, buffer in zip(targets, self._outputs, strict=True):
+                self._copy_out(f, buffer, target, done, m)
+        # Else LLVM would replace the copy of outputs by a call of the C library's.
+        notes = 'nounwind "no-builtins"' if self._outputs else "nounwind"
+        return f.text("run", ("ptr %table", "i64 %thread"), linkage="", notes=notes)
+
+    def _copy_out(self, f: Function, buffer: Buffer, target: str, done: str, m: str) -> None:
+        """Print the copy of a step's samples from a buffer behind those that are done."""
+        base, n = self._step.base(f, buffer), buffer.shape[0]
+        behind = f.element(self._real, target, f.calculated("mul", done, n))
+        with f.loop(0, f.calculated("mul", m, n)) as i:
+            addresses = f.element(self._real, base, i.index), f.element(self._real, behind, i.index)
+            self._move(f, *addresses, 1, None)
 
     def _copy(self, f: Function, rows: str, names: tuple[str, ...], step: str, into_memory: bool) -> None:
         """Print, for the first thread, the copy of a row of slots into memory, or of results out of it."""

@@ -1,0 +1,120 @@
+"""Predictions by machine code: the forward pass of many samples by one call, in blocks that stay in cache.
+
+A `ForwardCode` is what threads can share, a `Forward` what each of them needs for itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.engines.llvm.blas import Gemm, numpy_gemm
+from xpnet.engines.llvm.calling import Calling, Function
+from xpnet.engines.llvm.engine import LEAST_FLOPS
+from xpnet.engines.llvm.native import Native, load
+from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
+from xpnet.engines.llvm.step import Library
+from xpnet.engines.llvm.units import CannotPrint
+from xpnet.engines.memory import Memory
+from xpnet.program.calls import Program
+
+CALL_SAMPLES = 1 << 14  # of a call at most, so that Ctrl-C is not kept waiting
+BLOCK_LEAST_FLOPS = 2e5  # of a product of a block beyond which NumPy's is faster than compiled code
+
+
+def forward_text(program: Program, backend: Backend) -> ProgramText:
+    """Return the text of an `inference_program` for this machine. Raises CannotPrint for an unsupported one."""
+    gemm = numpy_gemm(backend.dtype)
+    # Of one sample, NumPy's product takes longer than compiled code.
+    least_flops = LEAST_FLOPS if program.capacity == 1 else BLOCK_LEAST_FLOPS
+    library = None if gemm is None else Library(gemm.integer_bits, least_flops)
+    text = program_text(program, backend.dtype, {"X": None}, library=library, copies_outputs=True)
+    if text.numbers or (program.capacity > 1 and text.sizes.is_fixed):
+        raise CannotPrint("the forward pass depends on the number of samples")
+    return text
+
+
+@dataclass(frozen=True)
+class ForwardCode:
+    """The machine code of a forward pass.
+
+    program: an `inference_program` with one output.  gemm: NumPy's product, None if it is not found.
+    calls_blas: whether the code calls it.  flops: of one sample.
+    """
+
+    program: Program
+    extra_floats: int
+    native: Native
+    gemm: Gemm | None
+    calls_blas: bool
+    function: Function
+    flops: float
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of a sample."""
+        return self.program.buffers[self.program.outputs[0]].shape[0]
+
+    @classmethod
+    def of(cls, program: Program, backend: Backend, text: ProgramText) -> ForwardCode:
+        """Return the code of a text from `forward_text`, from the cache or compiled."""
+        gemm, native = numpy_gemm(backend.dtype), load(text.text)
+        calls_blas = "call void %gemm(" in text.text
+        function, flops = Calling(1, None).function(native.address), sum(call.flops for call in program.calls)
+        return cls(program, text.extra_floats, native, gemm, calls_blas, function, flops / program.capacity)
+
+
+class Forward:
+    """Runs a `ForwardCode` for one user at a time, with the weights as they are.
+
+    owned: the network's flat vector.
+    """
+
+    def __init__(self, code: ForwardCode, backend: Backend, owned: Any) -> None:
+        program, dtype = code.program, backend.dtype
+        self.memory = Memory(program, backend, owned, None, code.extra_floats)
+        self._function, self._gemm = code.function, code.gemm if code.calls_blas else None
+        self._code = code  # keeps the machine code in memory
+        self._samples = np.empty((program.capacity, program.gathers[0][1].shape[0]), dtype)
+        self._results = np.empty((program.capacity, code.n_outputs), dtype)
+        self._order = np.arange(1 if program.capacity == 1 else CALL_SAMPLES)
+        arrays = {"T": owned, "M": self.memory.floats, "U": self.memory.uints, "order": self._order}
+        table = {name: array.ctypes.data for name, array in arrays.items()}
+        table["gemm"] = 0 if code.gemm is None else code.gemm.address
+        ends = [self._samples.ctypes.data, self._results.ctypes.data]
+        self._few = np.array([table.get(name, 0) for name in TABLE] + ends, np.int64)
+        self._many = self._few.copy()
+        self._few_address, self._many_address = self._few.ctypes.data, self._many.ctypes.data
+
+    def few(self, rows: np.ndarray) -> np.ndarray:
+        """Return the results (n, n_outputs) of rows (n, n_inputs), no more than the code's block."""
+        n = len(rows)
+        self._samples[:n] = rows
+        self._few[_N_SAMPLES] = n
+        if self._gemm is None:
+            self._function(self._few_address, 0)
+        else:
+            with self._alone():
+                self._function(self._few_address, 0)
+        return self._results[:n].copy()
+
+    def many(self, rows: np.ndarray, results: np.ndarray) -> None:
+        """Write the results (n, n_outputs), C-contiguous, of any number of rows (n, n_inputs)."""
+        table = self._many
+        with self._alone():
+            for start in range(0, len(rows), CALL_SAMPLES):
+                part = np.require(rows[start : start + CALL_SAMPLES], None, ["C", "A"])
+                table[_N_SAMPLES], table[_SAMPLES] = len(part), part.ctypes.data
+                table[_RESULTS] = results[start:].ctypes.data
+                self._function(self._many_address, 0)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep BLAS from sharing the small products of a block among its threads."""
+        return nullcontext() if self._gemm is None or self._gemm.threads() == 1 else self._gemm.one_thread()
+
+
+_N_SAMPLES, _SAMPLES, _RESULTS = TABLE.index("n_samples"), len(TABLE), len(TABLE) + 1
