@@ -48,10 +48,10 @@ class Forwards:
             return None
         return self._run(key, loss.code, X.T).T
 
-    def replays(self, kind: str, n_samples: int, program: Program) -> None:
-        """Count a prediction of a kind that this Program replays, and compile the next ones when that is due."""
+    def replays(self, kind: str, n_samples: int, program: Program) -> bool:
+        """Count a prediction of a kind that this Program replays; return False if it has become due to be compiled."""
         if self._n_trainings or self._backend.device != "cpu":
-            return
+            return True
         key = kind, 1 if n_samples == 1 else BLOCK_SAMPLES
         loss = self._losses.get(key)
         if loss is None:
@@ -65,6 +65,7 @@ class Forwards:
                     loss.end(code, is_last=is_repaid)
             finally:
                 self._compiling.release()
+        return loss.code is None
 
     @contextmanager
     def replayed(self) -> Iterator[None]:

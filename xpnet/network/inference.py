@@ -39,8 +39,8 @@ def infer(network: Network, kind: str, X: Array, training: bool = False) -> list
     with network.engine(
         (kind, capacity, seed), lambda: inference_program(network.architecture, capacity, kind, seed)
     ) as engine:
-        if kind != "activations":
-            network.forwards.replays(kind, n_samples, engine.program)
+        if kind != "activations" and not network.forwards.replays(kind, n_samples, engine.program):
+            return infer(network, kind, X)
         if n_samples <= capacity:
             return [found.T.copy().T for found in _outputs(engine, names, X)]
         sizes = [engine.program.buffers[name].shape[0] for name in names]
