@@ -111,9 +111,7 @@ def test_threads_share_code_and_no_memory(at_once, monkeypatch):
     wrong = []
 
     def predicts(n):
-        for _ in range(30):
-            if not np.array_equal(network.predict(X[:, :n]), expected[:, :n]):
-                wrong.append(n)
+        wrong.extend(n for _ in range(30) if not np.array_equal(network.predict(X[:, :n]), expected[:, :n]))
 
     threads = [threading.Thread(target=predicts, args=(n,)) for n in (1100, 512, 256)]
     for thread in threads:

@@ -27,7 +27,7 @@ Phases = dict[str, list[Callable[[], Any]]]
 
 
 def _quiet_and_small(itemsize: int) -> Context:
-    """Return a context in which NumPy gives no warnings, since a loss that is not finite shows, and iterators are small.
+    """Return a context in which NumPy is quiet, since a loss that is not finite shows, and its iterators are small.
 
     With small iterators a step allocates none. To enter it costs a tenth of setting both anew.
     """

@@ -5,15 +5,15 @@ A `ForwardCode` is what threads can share, a `Forward` what each of them needs f
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.engines.llvm.blas import Gemm, numpy_gemm
-from xpnet.engines.llvm.calling import Calling, Function
+from xpnet.engines.blas import Gemm, numpy_gemm, products_on
+from xpnet.engines.llvm.calling import Function, function_at
 from xpnet.engines.llvm.engine import LEAST_FLOPS
 from xpnet.engines.llvm.native import Native, load
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
@@ -64,7 +64,7 @@ class ForwardCode:
         """Return the code of a text from `forward_text`, from the cache or compiled."""
         gemm, native = numpy_gemm(backend.dtype), load(text.text)
         calls_blas = "call void %gemm(" in text.text
-        function, flops = Calling(1, None).function(native.address), sum(call.flops for call in program.calls)
+        function, flops = function_at(native.address), sum(call.flops for call in program.calls)
         return cls(program, text.extra_floats, native, gemm, calls_blas, function, flops / program.capacity)
 
 
@@ -114,7 +114,7 @@ class Forward:
 
     def _alone(self) -> AbstractContextManager[None]:
         """Keep BLAS from sharing the small products of a block among its threads."""
-        return nullcontext() if self._gemm is None or self._gemm.threads() == 1 else self._gemm.one_thread()
+        return products_on(self._gemm, 1)
 
 
 _N_SAMPLES, _SAMPLES, _RESULTS = TABLE.index("n_samples"), len(TABLE), len(TABLE) + 1
