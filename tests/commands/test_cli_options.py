@@ -379,6 +379,7 @@ def test_what_the_parser_refuses(capsys):
         (["--metrics", "f1,roc"], ["'roc'", "did you mean 'roc_auc'?"]),
         (["--class-weight", "equal"], ["'balanced'"]),
         (["--accumulate", "0"], ["whole number of at least 1"]),
+        (["--threads", "0"], ["whole number of at least 1"]),
         (["--init", "hee"], ["did you mean 'he'?"]),
         (["--precision", "tf23"], ["'fp32', 'tf32'", "did you mean 'tf32'?"]),
         (["--engine", "compile"], ["'auto', 'replay', 'compiled'", "did you mean 'compiled'?"]),
