@@ -84,9 +84,11 @@ def test_one_thread_and_back():
         assert (gemm.threads(), numpy_threads()) == (2, 2)
         with gemm.on_threads(1):
             assert (gemm.threads(), numpy_threads(), gemm.own_threads()) == (1, 1, 2)
-            with gemm.on_threads(1):
-                pass
+            with blas.products_on(gemm, 1):  # holds also when the other ends first
+                assert blas._INSIDE.count == 2
             assert numpy_threads() == 1
+        with blas.products_on(gemm, 2), blas.products_on(gemm, None), blas.products_on(None, 1):
+            assert blas._INSIDE.count == 0 and numpy_threads() == 2
         assert numpy_threads() == gemm.own_threads() == 2
         with pytest.raises(KeyError), gemm.on_threads(1):
             raise KeyError

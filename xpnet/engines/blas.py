@@ -99,7 +99,7 @@ class Gemm:
 @contextmanager
 def products_on(gemm: Gemm | None, threads: int | None) -> Iterator[None]:
     """Run NumPy's products on so many threads within the block; None leaves them as they are."""
-    if gemm is None or threads is None or threads == gemm.threads():
+    if gemm is None or threads is None or threads == gemm.own_threads():  # not of a block that another may end first
         yield
     else:
         with gemm.on_threads(threads):
