@@ -45,8 +45,9 @@ class Epochs:
     def __init__(self, engine: Steps, measuring: Steps | None) -> None:
         self._engine, self._measuring = engine, measuring
         engines = [engine] if measuring is None else [engine, measuring]
-        gemm = engine.gemm if any(each.calls_blas for each in engines) else None
-        self._calling = Calling(engine.threads, gemm, engine.blas_threads)
+        calls = [each for each in engines if each.calls_blas][:1]  # two that call it do so on as many threads
+        gemm, blas_threads = (calls[0].gemm, calls[0].blas_threads) if calls else (None, None)
+        self._calling = Calling(engine.threads, gemm, blas_threads)
 
     def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
         """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
