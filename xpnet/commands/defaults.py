@@ -26,7 +26,7 @@ OF_TABLES: dict[str, Any] = {
 }
 RATES_OF_TABLES = {"adam": 0.003}  # by optimizer, in place of its own
 LEAST_STEPS = {"epochs": 1000, "patience": 200}  # of a table: where its epochs have few steps, it takes more of them
-MOST_ROWS = 3000  # of a table that is trained by several networks
+MOST_ROWS = 2000  # of a table that is trained by several networks
 OF_OTHERS: dict[str, Any] = {
     "optimizer": "sgd",
     "epochs": 20,
