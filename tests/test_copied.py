@@ -8,6 +8,7 @@ import inspect
 import pickle
 
 import numpy as np
+import pandas
 import pandas as pd
 import pytest
 from tables.learning import learn
@@ -16,8 +17,10 @@ import xpnet
 from xpnet import Dataset, Network
 from xpnet.engines.choice import make_engine
 from xpnet.tables.options import ColumnOptions
+from xpnet.tables.preprocessing import fit
 from xpnet.tables.splitting import Split
 from xpnet.tables.table import Reading
+from xpnet.tables.tasks import fit_target
 
 try:
     import cloudpickle  # which joblib 1.6 depends on
@@ -63,6 +66,12 @@ def trained(epochs=2):
     return network, optimizer
 
 
+def table_model():
+    frame = pandas.DataFrame({"size": [1.0, 2.0, 4.0], "price": [3.0, 1.0, 2.0]})
+    table = fit(frame, fit_target(frame, ["price"], ColumnOptions()))
+    return xpnet.TableModel(Network([1, 1], loss="squared_error", device="cpu"), table)
+
+
 def instances():
     """An instance of each public class that has any, by the class's name."""
     network, optimizer = trained()
@@ -99,6 +108,7 @@ def instances():
         "ReduceOnPlateau": xpnet.ReduceOnPlateau(xpnet.SGD()),
         "SigmoidCrossEntropy": xpnet.SigmoidCrossEntropy(),
         "SoftmaxCrossEntropy": xpnet.SoftmaxCrossEntropy(0.1),
+        "TableModel": table_model(),
         "StopAtScore": xpnet.StopAtScore(0.9),
         "TrainingDiverged": xpnet.TrainingDiverged("far", "go back"),
     }

@@ -234,7 +234,7 @@ def test_type_checkers_see_every_public_name_where_it_is():
     for home, names in homes.items():
         assert sorted(importlib.import_module(f"xpnet.{home}").__all__) == sorted(names.split()), home
     assert {"__version__", *xpnet._HOME, *xpnet._MODULES} == set(dir(xpnet))
-    extras = set(xpnet._EXTRAS["estimators"].split())  # not for `import *`, scikit-learn may be missing
+    extras = set(" ".join(xpnet._EXTRAS.values()).split())  # not for `import *`, scikit-learn or pandas may be missing
     assert set(xpnet._HOME) - set(xpnet.__all__) == extras and all(inspect.getdoc(getattr(xpnet, e)) for e in extras)
     assert xpnet.datasets.load_mnist and xpnet.functional.forward and xpnet.metrics.accuracy and xpnet.plots
     with refusal(AttributeError, "module 'xpnet'", "no attribute 'nothing'", "take one of dir(xpnet)"):

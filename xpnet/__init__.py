@@ -49,7 +49,6 @@ _HOMES = {
     "network.losses": "Huber SigmoidCrossEntropy SoftmaxCrossEntropy",
     "network.network": "Network",
     "network.normalization": "BatchNorm LayerNorm",
-    "tables.model": "TableModel load",
     "training.callbacks": "Budget Callback EarlyStopping HistoryFile KeepBest ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",
     "training.evaluation": "evaluate",
@@ -61,7 +60,8 @@ _HOMES = {
     "training.schedules": "Constant Cosine Exponential InverseScaling OneCycle Schedule Step WarmUp",
 }
 _EXTRAS = {
-    "estimators": "MLPClassifier MLPRegressor from_sklearn"
+    "estimators": "MLPClassifier MLPRegressor from_sklearn",
+    "tables.model": "TableModel load",
 }  # need an extra: `from xpnet import *` leaves them out
 _MODULES = {  # to be used as xpnet.datasets.load_mnist
     "datasets": "datasets",

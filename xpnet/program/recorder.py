@@ -71,14 +71,27 @@ class _Recording:
         return recorder.finish(self.recorded, self.accumulate)
 
     @cached_property
-    def recorded(self) -> Callable[[int], Program]:
+    def recorded(self) -> _Recorded:
         """As `record`; the Programs asked for last are kept."""
-        return lru_cache(maxsize=_KEPT_BATCH_SIZES)(self.record)
+        return _Recorded(self)
 
     def _recorder(self, batch: int, sizes: Mapping[str, int] | None) -> Recorder:
         recorder = Recorder(batch, self.capacity, self.n_parameters, self.n_statistics, self.slots, self.results, sizes)
         self.build(recorder)
         return recorder
+
+
+class _Recorded:
+    """Records what is asked for and keeps it; a copy or a pickle keeps nothing."""
+
+    def __init__(self, recording: _Recording) -> None:
+        self._recording, self._kept = recording, lru_cache(maxsize=_KEPT_BATCH_SIZES)(recording.record)
+
+    def __call__(self, batch: int) -> Program:
+        return self._kept(batch)
+
+    def __reduce__(self) -> tuple[type[_Recorded], tuple[_Recording]]:
+        return _Recorded, (self._recording,)
 
 
 class Recorder:
