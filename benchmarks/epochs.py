@@ -1,0 +1,278 @@
+"""`python -m benchmarks.epochs`: what an epoch costs in whole trainings by public calls, here and in other systems.
+
+Each system trains the same network on the same number of samples, shuffled anew each epoch, and returns the mean
+loss of each. The time of an epoch is marginal: that of a long training less that of a short one, so that start-up and
+compiling drop out. Systems take turns. Needs benchmarks/peers/requirements.txt; what is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet.files import write_atomically
+from xpnet.timing.machine import facts
+
+Work = tuple[tuple[int, ...], int, int]  # sizes, samples, batch
+Train = Callable[[int], Any]  # of so many epochs
+
+WORKS: list[Work] = [
+    ((784, 15, 10), 50, 50),
+    ((2, 9, 6, 1), 750, 32),
+    ((4, 100, 3), 150, 32),
+    ((13, 100, 3), 142, 142),
+    ((64, 100, 10), 1437, 200),
+    ((20, 64, 64, 1), 10000, 256),
+    ((784, 100, 200, 10), 4500, 32),
+]
+LR = 0.01
+SHORT = 4  # epochs of a short training
+
+
+def drawn(n: int, seed: int) -> list[Work]:
+    """Return n works whose sizes, samples and batches are drawn."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(n):
+        hidden = [int(2 ** rng.uniform(2, 8)) for _ in range(rng.integers(1, 4))]
+        sizes = (int(2 ** rng.uniform(1, 8)), *hidden, int(rng.choice([1, 3, 10])))
+        samples = int(100 * 200 ** rng.random())
+        found.append((sizes, samples, int(min(samples, rng.choice([16, 32, 64, 128, 200])))))
+    return found
+
+
+def data_of(work: Work) -> tuple[np.ndarray, np.ndarray]:
+    """Return X (n, n_inputs) in float32, and labels (n,), or targets (n, 1) of one output."""
+    sizes, n, _ = work
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, sizes[0]), dtype=np.float32)
+    return X, (rng.standard_normal((n, 1), dtype=np.float32) if sizes[-1] == 1 else rng.integers(0, sizes[-1], n))
+
+
+def ours(engine: str) -> Callable[[Work], Train]:
+    """Return what makes a training by `xpnet.train`."""
+
+    def make(work: Work) -> Train:
+        sizes, _, batch = work
+        X, y = data_of(work)
+        is_number = sizes[-1] == 1
+        dataset = xpnet.Dataset(X.T, y.T) if is_number else xpnet.Dataset.from_labels(X.T, y, sizes[-1])
+        loss = "squared_error" if is_number else "softmax_cross_entropy"
+
+        def train(n_epochs: int) -> Any:
+            network = xpnet.Network(list(sizes), activation="relu", loss=loss, device="cpu")
+            options: dict[str, Any] = {"epochs": n_epochs, "batch_size": batch, "engine": engine, "progress": False}
+            return xpnet.train(network, dataset, xpnet.SGD(lr=LR), **options)
+
+        return train
+
+    return make
+
+
+def sklearn(work: Work) -> Train:
+    """Return a training by scikit-learn's MLP, with plain SGD."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    sizes, _, batch = work
+    X, y = data_of(work)
+    kind = MLPRegressor if sizes[-1] == 1 else MLPClassifier
+
+    def train(n_epochs: int) -> Any:
+        options: dict[str, Any] = {
+            "solver": "sgd",
+            "momentum": 0.0,
+            "alpha": 0.0,
+            "tol": 0.0,
+            "n_iter_no_change": 10**9,
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = kind(
+                hidden_layer_sizes=sizes[1:-1], batch_size=batch, learning_rate_init=LR, max_iter=n_epochs, **options
+            )
+            return model.fit(X, y.ravel()).loss_curve_
+
+    return train
+
+
+def torch(work: Work) -> Train:
+    """Return a training by PyTorch, eager, on tensors that are gathered by a shuffled order."""
+    import torch
+
+    sizes, n, batch = work
+    X, y = map(torch.from_numpy, data_of(work))
+    loss_of = torch.nn.functional.mse_loss if sizes[-1] == 1 else torch.nn.functional.cross_entropy
+
+    def train(n_epochs: int) -> Any:
+        layers: list[Any] = []
+        for n_in, n_out in pairwise(sizes):
+            layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
+        model = torch.nn.Sequential(*layers[:-1])
+        optimizer, losses = torch.optim.SGD(model.parameters(), lr=LR), []
+        for _ in range(n_epochs):
+            total = torch.zeros(())
+            for samples in torch.randperm(n).split(batch):
+                optimizer.zero_grad()
+                loss = loss_of(model(X[samples]), y[samples])
+                loss.backward()
+                optimizer.step()
+                total += loss.detach() * len(samples)
+            losses.append(float(total) / n)
+        return losses
+
+    return train
+
+
+def jax(many: bool) -> Callable[[Work], Train]:
+    """Return what makes a training by JAX: a jitted scan over the steps of an epoch, or with `many` over all epochs."""
+
+    def make(work: Work) -> Train:
+        import jax
+        import jax.numpy as jnp
+
+        sizes, n, batch = work
+        X, y = map(jnp.asarray, data_of(work))
+        n_full = n // batch * batch
+
+        def loss(layers: Any, x: Any, t: Any) -> Any:
+            for i, (W, b) in enumerate(layers):
+                x = x @ W + b
+                x = x if i == len(layers) - 1 else jax.nn.relu(x)
+            if sizes[-1] == 1:
+                return 0.5 * jnp.mean(jnp.sum((x - t) ** 2, axis=1))
+            return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(x), t[:, None], axis=1))
+
+        def step(layers: Any, samples: Any) -> Any:
+            value, slopes = jax.value_and_grad(loss)(layers, X[samples], y[samples])
+            return jax.tree.map(lambda parameter, slope: parameter - LR * slope, layers, slopes), value * len(samples)
+
+        def epoch(layers: Any, order: Any) -> Any:
+            layers, values = jax.lax.scan(step, layers, order[:n_full].reshape(-1, batch))
+            total = jnp.sum(values)
+            if n_full < n:
+                layers, value = step(layers, order[n_full:])
+                total += value
+            return layers, total / n
+
+        one, all_of_them = (
+            jax.jit(epoch, donate_argnums=0),
+            jax.jit(lambda layers, orders: jax.lax.scan(epoch, layers, orders)),
+        )
+
+        def train(n_epochs: int) -> Any:
+            rng = np.random.default_rng(0)
+            layers = [
+                (jnp.asarray(rng.standard_normal((a, b)) / math.sqrt(a), jnp.float32), jnp.zeros(b, jnp.float32))
+                for a, b in pairwise(sizes)
+            ]
+            if many:
+                orders = np.stack([rng.permutation(n) for _ in range(n_epochs)]).astype(np.int32)
+                return np.asarray(all_of_them(layers, orders)[1])
+            losses = []
+            for _ in range(n_epochs):
+                layers, value = one(layers, rng.permutation(n).astype(np.int32))
+                losses.append(float(value))
+            return losses
+
+        return train
+
+    return make
+
+
+SYSTEMS: dict[str, Callable[[Work], Train]] = {
+    "compiled": ours("compiled"),
+    "replay": ours("replay"),
+    "auto": ours("auto"),
+    "jax an epoch": jax(False),
+    "jax all epochs": jax(True),
+    "scikit-learn": sklearn,
+    "torch": torch,
+}
+OWN = ("compiled", "replay", "auto")
+
+
+def measure(work: Work, names: list[str], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Return the microseconds of an epoch, a number a round, by system; the systems take turns."""
+    trains: dict[str, tuple[Train, int]] = {}
+    for name in names:
+        try:
+            train = SYSTEMS[name](work)
+        except ImportError:
+            continue
+        train(SHORT)  # compiles
+        once = max(_timed(train, SHORT) / SHORT, 1e-6)
+        n = min(SHORT + math.ceil(seconds / once), 20000)
+        train(n)
+        n = min(SHORT + math.ceil(seconds / max(_timed(train, n) / n, 1e-6)), 20000)
+        train(n)  # of this length, which some compile anew
+        trains[name] = train, n
+    found: dict[str, list[float]] = {name: [] for name in trains}
+    for _ in range(rounds):
+        for name, (train, n) in trains.items():
+            found[name].append(1e6 * (_timed(train, n) - _timed(train, SHORT)) / (n - SHORT))
+    return found
+
+
+def _timed(train: Train, n_epochs: int) -> float:
+    began = time.perf_counter()
+    train(n_epochs)
+    return time.perf_counter() - began
+
+
+def table(results: dict[str, dict[str, list[float]]]) -> str:
+    """Return the medians in Markdown with their quartiles, and the best peer's by the best of ours."""
+    names = list(dict.fromkeys(name for each in results.values() for name in each))
+    rows = [["work (samples, batch)", *names, "best peer / best of ours"], ["---", *["---:"] * (len(names) + 1)]]
+    for called, each in results.items():
+        cells = []
+        for name in names:
+            low, middle, high = np.percentile(each[name], [25, 50, 75]) if name in each else [math.nan] * 3
+            cells.append(f"{middle:,.0f} ({low:,.0f} to {high:,.0f})")
+        medians = {name: float(np.median(values)) for name, values in each.items()}
+        peers = [value for name, value in medians.items() if name not in OWN]
+        ratio = min(peers) / min(medians[name] for name in OWN if name in medians) if peers else math.nan
+        rows.append([called, *cells, f"{ratio:.2f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main() -> int:
+    """Measure what the command line says and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.epochs")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.15, help="of a training, about")
+    parser.add_argument("--random", type=int, default=0, help="works to draw beside those of the list")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="separated by commas")
+    parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")
+    options = parser.parse_args()
+    names = options.systems.split(",")
+    results = {}
+    for work in [*WORKS, *drawn(options.random, options.seed)]:
+        called = f"{'-'.join(map(str, work[0]))} ({work[1]}, {work[2]})"
+        results[called] = measure(work, names, options.rounds, options.seconds)
+        print(
+            called,
+            {name: round(float(np.median(values)), 1) for name, values in results[called].items()},
+            file=sys.stderr,
+        )
+        if options.out is not None:
+            text = json.dumps({"machine": facts(xpnet.__version__), "microseconds": results}, indent=1) + "\n"
+            write_atomically(options.out, text.encode())
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
