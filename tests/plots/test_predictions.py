@@ -7,6 +7,7 @@ import pytest
 from refusals import refusal
 from sklearn import metrics
 
+import xpnet
 from xpnet import plots
 
 RNG = np.random.default_rng(0)
@@ -55,3 +56,12 @@ def test_predictions_and_residuals_of_numbers():
 def test_of_one_class_there_is_no_curve():
     with refusal(ValueError, "Y has samples of one class only", "a curve needs two", "give samples of several classes"):
         plots.roc_curve(P[:1], np.ones((1, 200)))
+
+
+def test_inputs_and_outputs_of_a_graph_have_names():
+    network = xpnet.Network([14, 3, 2], device="cpu")
+    texts = [
+        text.get_text().strip()
+        for text in plots.network_graph(network, most=5, inputs=list("abcdefghijklmn"), outputs=["no", "yes"]).texts
+    ]
+    assert [text for text in texts if text not in ("", "1")] == ["a", "b", "m", "n", "no", "yes"]

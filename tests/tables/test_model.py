@@ -9,6 +9,8 @@ from refusals import refusal, says
 
 import xpnet
 from xpnet.cli import main
+from xpnet.tables.columns import Category, Numeric
+from xpnet.tables.dates import Date
 
 TABLES = {"price": ["size", "rooms"], "sold": ["size", "colour"], "kind": ["size", "colour"]}
 SHORT = ["--epochs", "2", "--hidden", "4", "--quiet", "--engine", "replay", "--device", "cpu"]
@@ -124,3 +126,14 @@ def test_a_loss_without_probabilities(folder, new, monkeypatch, capsys):
     new.assign(kind="?").to_csv("kinds.csv", index=False)
     assert main(["predict", "hinge", "kinds.csv", "--out", "y.csv", "--keep", "kind", "--device", "cpu"]) == 1
     assert "--keep kind is what is predicted; rename that column, or leave it out" in capsys.readouterr().err
+
+
+def test_names_of_features_and_outputs_are_those_of_the_table(folder, new):
+    for target, outputs in (("price", ["price"]), ("sold", ["yes"]), ("kind", ["flat", "house", "villa"])):
+        table = xpnet.load(folder / target, device="cpu").preprocessing
+        expected = ["size", "rooms"] if target == "price" else ["size", "colour green", "colour red"]
+        assert table.feature_names == expected and table.target.output_names == outputs
+    column = Date("day", "%Y-%m-%d", ("year", "month"), (0.0, 0.0), (1.0, 1.0), has_indicator=True)
+    assert column.feature_names == ["day year", "day month", "day missing"]
+    assert Category("c", ("a",), (1.0,), True, True).feature_names == ["c a", "c other", "c missing"]
+    assert Numeric("x", has_indicator=True).feature_names == ["x", "x missing"]

@@ -16,7 +16,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.network.layers import Activation
 from xpnet.network.network import Network
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.training.evaluation import outputs
+from xpnet.training.evaluation import outputs as outputs_of
 from xpnet.training.records import Record
 
 MOST_OUTPUTS = 4  # of a regression that are drawn
@@ -40,7 +40,9 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
     yield "loss", plots.loss_curve(history)
     if plots.score_names(history):
         yield "scores", plots.score_curve(history)
-    yield "network", plots.network_graph(network)
+    table = None if data is None else data.table
+    inputs, outputs = (None, None) if table is None else (table.feature_names, table.target.output_names)
+    yield "network", plots.network_graph(network, inputs=inputs, outputs=outputs)
     for layer in dict.fromkeys(layer for layer in network.layers if isinstance(layer, Activation)):
         if "row" not in layer.scratch:  # such as log_softmax, which has no curve
             yield f"activation-{layer.name}", plots.activation(layer.name)
@@ -51,18 +53,20 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
         yield from _of_numbers(part, network, dataset, data.table)
         return
     names = None if data.table is None else [str(label) for label in data.table.target.classes]
-    for name, ax in _classified(network, dataset, names):
+    for name, ax in _classified(network, dataset, names, inputs):
         ax.set_title(f"{part}: {title}" if (title := ax.get_title()) else part)
         yield name, ax
     if _holds_images(dataset):
         yield "weights", plots.first_layer_weights(network)
 
 
-def _classified(network: Network, dataset: Dataset, names: Sequence[str] | None) -> Iterator[tuple[str, Axes]]:
-    """Yield the pictures of a classifier.  names: of the classes, where they are known."""
+def _classified(
+    network: Network, dataset: Dataset, names: Sequence[str] | None, inputs: Sequence[str] | None
+) -> Iterator[tuple[str, Axes]]:
+    """Yield the pictures of a classifier.  names, inputs: of the classes and the features, where they are known."""
     yield "confusion", plots.confusion_matrix(network, dataset, names=names)
     loss = network.architecture.loss
-    P = outputs(network, dataset, network.predict)
+    P = outputs_of(network, dataset, network.predict)
     if (
         (loss.link is not None or loss.targets != "numbers")
         and len(set(dataset.labels.tolist())) > 1
@@ -73,9 +77,10 @@ def _classified(network: Network, dataset: Dataset, names: Sequence[str] | None)
         for name, curve in curves.items():
             yield name, curve(P, dataset.Y, names=names, weights=dataset.weights)
     if dataset.n_features == 2:
-        yield "samples", plots.scatter(dataset, names=names)
-        yield "regions", plots.decision_regions(network, dataset, names=names)
-        yield "misclassified", plots.misclassified(network, dataset)
+        axes = None if inputs is None else [f"{name} (standardised)" for name in inputs]
+        yield "samples", plots.scatter(dataset, names=names, feature_names=axes)
+        yield "regions", plots.decision_regions(network, dataset, names=names, feature_names=axes)
+        yield "misclassified", plots.misclassified(network, dataset, feature_names=axes)
     if _holds_images(dataset):
         yield "digits", plots.digits(network, dataset)
         yield "mistakes", plots.worst_mistakes(network, dataset)
@@ -85,7 +90,7 @@ def _of_numbers(
     part: str, network: Network, dataset: Dataset, table: Preprocessing | None
 ) -> Iterator[tuple[str, Axes]]:
     """Yield the pictures of a regression, for each of its first outputs, a table's in units and by name."""
-    P, Y = outputs(network, dataset, network.predict), dataset.Y
+    P, Y = outputs_of(network, dataset, network.predict), dataset.Y
     names = [f"output {i}" for i in range(len(Y))]
     if table is not None:
         P, Y, names = table.target.in_units(P), table.target.in_units(Y), list(table.target.names)

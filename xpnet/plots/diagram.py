@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xpnet.checks import check_whole
+from xpnet.checks import check_whole, one_line
 from xpnet.network.layers import Activation, Dense
 from xpnet.network.network import Network
 from xpnet.plots.figures import BLUE, GREY, VERMILION, legend_beside, new_axes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _THINNEST, _THICKEST = 0.3, 5.0  # lines, in points
 _UNIT_SIZE = 170.0
 _ARROW = 0.28  # length, in distances of layers
+_NAME_ROOM, _LONGEST = 0.25, 18  # beside the units, in parts of the width; letters of a name
 _SPACIOUS = 6  # columns that leave room for captions of the usual size
 
 
@@ -42,12 +43,20 @@ class _Column:
         return cls(n, units, np.delete(places, above), float(places[above]))
 
 
-def network_graph(network: Network, ax: Axes | None = None, *, most: int = 11) -> Axes:
+def network_graph(
+    network: Network,
+    ax: Axes | None = None,
+    *,
+    most: int = 11,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Axes:
     """Draw a network, trained or not, from its inputs on the left to its outputs on the right.
 
     A line is a weight, or from a circle marked 1 a bias: blue above 0 and vermilion below, as wide as it is large
     beside the largest drawn. Other layers stand by name under the dense layer that they follow.
     most: units of a layer that are drawn; of a wider one those in the middle are left out, their place dotted.
+    inputs, outputs: names of all of them, None for none.
     Raises ImportError without matplotlib where ax is None, ValueError for `most` below 3.
     """
     most = check_whole("most", most, at_least=3)
@@ -59,11 +68,14 @@ def network_graph(network: Network, ax: Axes | None = None, *, most: int = 11) -
     _draw_units(ax, columns)
     _draw_biases(ax, network, top)
     _draw_arrows(ax, columns)
+    _write_names(ax, columns[0], inputs, -_ARROW, "right")
+    _write_names(ax, columns[-1], outputs, len(columns) - 1 + _ARROW, "left")
     ax.set_xticks(range(len(columns)), _captions(network, columns))  # as ticks, so that room is made for them
     ax.tick_params(length=0.0, labelsize=min(10.0, 10.0 * _SPACIOUS / len(columns)))
     ax.yaxis.set_visible(False)
     ax.set_frame_on(False)
-    ax.set_xlim(-_ARROW - 0.2, len(columns) - 1 + _ARROW + 0.2)
+    room = [0.2 if names is None else _NAME_ROOM * len(columns) for names in (inputs, outputs)]
+    ax.set_xlim(-_ARROW - room[0], len(columns) - 1 + _ARROW + room[1])
     ax.set_ylim(0.5 - top, top + 0.5)
     return ax
 
@@ -129,6 +141,14 @@ def _draw_arrows(ax: Axes, columns: Sequence[_Column]) -> None:
     for start, end in ends:
         style = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1.2, "shrinkA": 0.0, "shrinkB": 0.0}
         ax.annotate("", xy=end, xytext=start, arrowprops=style)
+
+
+def _write_names(ax: Axes, column: _Column, names: Sequence[str] | None, x: float, side: str) -> None:
+    """Write the names of units that are drawn beside their arrows."""
+    if names is None:
+        return
+    for unit, y in zip(column.units, column.heights, strict=True):
+        ax.text(x, y, f" {one_line(names[unit], _LONGEST)} ", ha=side, va="center", fontsize="small")
 
 
 def _captions(network: Network, columns: Sequence[_Column]) -> list[str]:

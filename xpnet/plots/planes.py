@@ -27,12 +27,13 @@ def scatter(
     *,
     features: tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
     n: int = 2000,
 ) -> Axes:
     """Draw a labelled data set in the plane of two features, a colour and a marker for each class.
 
     features: of the horizontal and the vertical axis, by index; they may be left out where there are just two.
-    names: of the classes.  n: the most samples to draw, evenly spaced over the set.
+    names: of the classes.  feature_names: of all features.  n: the most samples to draw, evenly spaced over the set.
     Raises ValueError for features that are not there or not two, or a data set without classes.
     """
     across, up = _two(dataset, features)
@@ -51,7 +52,7 @@ def scatter(
             marker=MARKERS[label % len(MARKERS)],
             label=f"{name} ({of_class.sum():,})",
         )
-    return _finished(ax, across, up)
+    return _finished(ax, across, up, feature_names)
 
 
 def decision_regions(
@@ -61,12 +62,13 @@ def decision_regions(
     *,
     features: tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
     n: int = 2000,
 ) -> Axes:
     """Draw which class a network gives to each point of a plane, the samples on it, and a ring round the wrong ones.
 
     The other features, where there are more than two, are held at their mean over the samples drawn; a ring is judged
-    by the sample's own.  features, names, n: as for `scatter`.
+    by the sample's own.  features, names, feature_names, n: as for `scatter`.
     Raises ValueError as `scatter` does, or for a data set that the network cannot take.
     """
     check_compatible(network, dataset, "the data set")
@@ -93,7 +95,7 @@ def decision_regions(
     )
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
-    return _finished(ax, across, up)
+    return _finished(ax, across, up, feature_names)
 
 
 def misclassified(
@@ -102,11 +104,12 @@ def misclassified(
     ax: Axes | None = None,
     *,
     features: tuple[int, int] | None = None,
+    feature_names: Sequence[str] | None = None,
     n: int = 2000,
 ) -> Axes:
     """Draw the samples in the plane of two features, blue dots where the network is right, vermilion crosses where not.
 
-    features, n: as for `scatter`.
+    features, feature_names, n: as for `scatter`.
     Raises ValueError as `decision_regions` does.
     """
     check_compatible(network, dataset, "the data set")
@@ -121,7 +124,7 @@ def misclassified(
     for chosen, name, style in styles:
         part = f"{name} ({chosen.sum():,}, {chosen.mean():.1%})"
         ax.scatter(X[across, chosen], X[up, chosen], label=part, **style)
-    return _finished(ax, across, up)
+    return _finished(ax, across, up, feature_names)
 
 
 def class_names(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
@@ -207,8 +210,8 @@ def _draw_regions(ax: Axes, x: np.ndarray, y: np.ndarray, regions: np.ndarray, n
             ax.contour(x, y, inside.astype(np.float64), levels=[0.5], colors="black", linewidths=0.8)
 
 
-def _finished(ax: Axes, across: int, up: int) -> Axes:
-    ax.set_xlabel(f"feature {across}")
-    ax.set_ylabel(f"feature {up}")
+def _finished(ax: Axes, across: int, up: int, names: Sequence[str] | None) -> Axes:
+    ax.set_xlabel(f"feature {across}" if names is None else names[across])
+    ax.set_ylabel(f"feature {up}" if names is None else names[up])
     legend_beside(ax)
     return ax

@@ -42,6 +42,11 @@ class Numeric:
         return 1 + self.has_indicator
 
     @property
+    def feature_names(self) -> list[str]:
+        """What its features are called."""
+        return [self.name, *([f"{self.name} missing"] if self.has_indicator else [])]
+
+    @property
     def is_constant(self) -> bool:
         """Whether the training rows held one value only."""
         return self.deviation == 0.0
@@ -101,6 +106,12 @@ class Category:
     def n_features(self) -> int:
         """One for each category, for the others, and for a missing value, as far as training rows had them."""
         return len(self.categories) + self.has_other + self.has_missing
+
+    @property
+    def feature_names(self) -> list[str]:
+        """What its features are called."""
+        others = ["other"] * self.has_other + ["missing"] * self.has_missing
+        return [f"{self.name} {each}" for each in (*self.categories, *others)]
 
     @property
     def is_constant(self) -> bool:

@@ -47,6 +47,11 @@ class Date:
         return len(self.parts) + self.has_indicator
 
     @property
+    def feature_names(self) -> list[str]:
+        """What its features are called."""
+        return [f"{self.name} {part}" for part in (*self.parts, *["missing"] * self.has_indicator)]
+
+    @property
     def is_constant(self) -> bool:
         """Whether the training rows held one moment only."""
         return not self.parts

@@ -59,6 +59,11 @@ class Preprocessing:
         return sum(column.n_features for column in self.columns)
 
     @property
+    def feature_names(self) -> list[str]:
+        """What the features are called: their columns, with category or part."""
+        return [name for column in self.columns for name in column.feature_names]
+
+    @property
     def text_columns(self) -> list[str]:
         """Columns to read as text, whatever they look like in another file."""
         return [*(column.name for column in self.columns if _is_text(column)), *self.target.text_columns]

@@ -46,6 +46,13 @@ class Target:
         return {"regression": len(self.names), "binary": 1, "multiclass": len(self.classes)}[self.task]
 
     @property
+    def output_names(self) -> list[str]:
+        """What the outputs are of: the columns, or the classes, of two the second."""
+        return (
+            list(self.names) if self.task == "regression" else [str(label) for label in self.classes[-self.n_outputs :]]
+        )
+
+    @property
     def is_text(self) -> bool:
         """Whether the classes are texts."""
         return any(isinstance(label, str) for label in self.classes)
