@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +84,9 @@ def test_a_threshold_moves_rows_from_one_class_to_the_other(folder, new, capfd):
 
 def test_values_far_outside_are_told_by_column_and_row(folder, new, capfd):
     far = new[["size", "colour"]].assign(size=[*new["size"][:4], 99999.0, *new["size"][5:]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xpnet.load(folder / "kind", device="cpu").predict(far.assign(size=250.0))  # 4 deviations from the mean
     with pytest.warns(UserWarning, match="far outside") as found:
         xpnet.load(folder / "kind", device="cpu").predict(far)
     assert len(found) == 1
@@ -94,12 +99,14 @@ def test_values_far_outside_are_told_by_column_and_row(folder, new, capfd):
 @pytest.mark.filterwarnings("ignore:.* that no training row has")
 def test_refusals(folder, new, capsys):
     price, kind = (xpnet.load(folder / name, device="cpu") for name in ("price", "kind"))
-    with refusal(ValueError, "price is a regression", "has no probabilities", "take predict"):
+    with refusal(ValueError, "price is a regression", "has no probabilities", "take its values"):
         price.predict_proba(new)
     with refusal(ValueError, "a threshold goes with two classes", "the task is multiclass", "leave it out"):
         kind.predict(new, threshold=0.5)
     with refusal(TypeError, "the rows are a list", "a DataFrame of pandas or polars", "pandas.DataFrame(rows)"):
         kind.predict([[1, 2]])
+    with refusal(ValueError, "the frame has no rows", "it must have one at least", "give others"):
+        kind.predict(new.iloc[:0])
     with refusal(FileNotFoundError, "is no run on a table", "it has no table.json", "`xpnet train` makes one"):
         xpnet.load(folder / "nowhere")
     argv = ["predict", "kind", "new.csv", "--device", "cpu", "--out", "y.csv"]
@@ -107,6 +114,7 @@ def test_refusals(folder, new, capsys):
         (["--keep", "ide"], "there is no column 'ide'"),
         (["--threshold", "0"], "0"),
         (["--proba", "--labels"], "not allowed with"),
+        (["--proba", "--threshold", "0.7"], "--threshold decides between classes, and --proba writes none; leave one"),
     ):
         try:
             assert main([*argv, *more]) != 0
@@ -123,9 +131,10 @@ def test_a_loss_without_probabilities(folder, new, monkeypatch, capsys):
     with refusal(ValueError, "the loss hinge has outputs and no probabilities", "train with a cross-entropy"):
         xpnet.load("hinge", device="cpu").predict_proba(new)
     assert main(["predict", "hinge", "new.csv", "--out", "-", "--keep", "kind", "--device", "cpu"]) == 1
+    assert "there is no column 'kind'" in capsys.readouterr().err
     new.assign(kind="?").to_csv("kinds.csv", index=False)
-    assert main(["predict", "hinge", "kinds.csv", "--out", "y.csv", "--keep", "kind", "--device", "cpu"]) == 1
-    assert "--keep kind is what is predicted; rename that column, or leave it out" in capsys.readouterr().err
+    assert main(["predict", "hinge", "kinds.csv", "--out", "y.csv", "--keep", "kind", "--device", "cpu"]) == 0
+    assert list(pd.read_csv("y.csv"))[:3] == ["kind", "predicted_kind", "output_flat"]
 
 
 def test_names_of_features_and_outputs_are_those_of_the_table(folder, new):

@@ -183,6 +183,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     out, run = Path(arguments.out), Path(arguments.directory)
     if str(out) != STDOUT and _is_same(arguments.out, arguments.input):
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
+    if arguments.proba and arguments.threshold is not None:
+        raise UsageError("--threshold decides between classes, and --proba writes none; leave one of them out")
     config = runs.read_config(run)
     table = preprocessing_of(run, config)
     try:
@@ -211,14 +213,12 @@ def _columns(arguments: argparse.Namespace, model: TableModel, frame: Any) -> di
     target = model.preprocessing.target
     kept = column_names(frame, arguments.keep)
     check_columns(frame, kept)
-    twice = [name for name in kept if name in target.names]
-    if twice:
-        raise ValueError(f"--keep {twice[0]} is what is predicted; rename that column, or leave it out")
     X = model.encode(frame)
     columns = {name: frame[name].to_numpy() for name in kept}
     if arguments.proba:
         return columns | model.probabilities(X)
-    columns |= model.values(X, arguments.threshold)
+    values = model.values(X, arguments.threshold)
+    columns |= {f"predicted_{name}" if name in kept else name: each for name, each in values.items()}
     return columns if arguments.labels or target.task == "regression" else columns | model.scores(X)
 
 

@@ -38,8 +38,12 @@ class Ensemble:
     def __str__(self) -> str:
         if self.n_networks == 1 and not self.linear:
             return ""
-        linear = f", {self.linear:.0%} of it a linear model" if self.linear else ""
-        return f"mean of {self.n_networks} network{'s' * (self.n_networks > 1)}{linear}"
+        networks = f"the mean of {self.n_networks} networks" if self.n_networks > 1 else "a network"
+        if self.linear == 1.0:
+            return f"the model is a linear one, better on the rows held out than {networks}"
+        if self.linear:
+            return f"the model is {1 - self.linear:.0%} {networks} and {self.linear:.0%} a linear one"
+        return f"the model is {networks}"
 
 
 def add_ensemble(group: argparse._ActionsContainer) -> None:

@@ -133,7 +133,8 @@ class Report(Callback):
             parts.append(f"at a tenth of the rate {diverged_at:g}, at which it diverged")
         if "chosen_epoch" in last:
             untrained = ", untrained" if last["chosen_epoch"] == 0 < last["epoch"] else ""
-            parts.append(f"weights of epoch {last['chosen_epoch']}{untrained}")
+            of_first = "network 1 has the " if ensemble else ""
+            parts.append(f"{of_first}weights of epoch {last['chosen_epoch']}{untrained}")
         parts += [ensemble] if ensemble else []
         for part, measured in (("validation", validation), ("test", test)):
             if measured is not None:

@@ -31,8 +31,8 @@ def report_of(network: Network, dataset: Dataset, table: Preprocessing, training
     """Return the report of a network on a data set, ready for JSON.
 
     training: the rows that it was trained on, which the simpler models learn from; None where they are not at hand.
-    A regression has the errors of the network, of the mean and of a linear model by target; classes have precision,
-    recall and f1 by class, the confusion matrix, and accuracies of the most frequent class and a linear model.
+    A regression has the errors of the network, of the mean and of least squares by target; classes have precision,
+    recall and f1 by class, the confusion matrix, and accuracies of the most frequent class and of least squares.
     """
     known = dataset if training is None else training
     simple = None if training is None else _linear(training, dataset.X)
@@ -44,7 +44,7 @@ def report_of(network: Network, dataset: Dataset, table: Preprocessing, training
     found = _classes(P, dataset, table.target.classes, threshold_of(network))
     found["always"] = _always(known, dataset, table.target.classes)
     if simple is not None:
-        found["linear"] = {"accuracy": metrics.accuracy(simple, dataset.Y, dataset.weights)}
+        found["least_squares"] = {"accuracy": metrics.accuracy(simple, dataset.Y, dataset.weights)}
     if network.architecture.loss.link is not None:
         found["calibration_error"] = _calibration_error(outputs_of(network, dataset.X, network.predict), dataset)
     return found
@@ -81,14 +81,19 @@ def lines_of(report: dict[str, Any], width: int | None) -> Iterator[str]:
     if "classes" in report:
         yield _class_table(report, width)
         told = [f"always {shown(report['always']['class'])}: accuracy {figure(report['always']['accuracy'])}"]
-        told += [f"a linear model: {figure(report['linear']['accuracy'])}"] if "linear" in report else []
+        if "least_squares" in report:
+            told.append(f"least squares on the classes: {figure(report['least_squares']['accuracy'])}")
         if "calibration_error" in report:
-            told.append(f"probabilities are off by {figure(report['calibration_error'])} in the mean")
+            off = figure(report["calibration_error"])
+            told.append(f"the probability of the predicted class is off by {off} in the mean")
         yield ", ".join(told)
     if "importance" in report:
         falls = list(report["importance"].items())
         rows = [["column", f"{'R2' if 'targets' in report else 'accuracy'} falls by", "deviation"]]
-        rows += [[one_line(name, LONGEST), *map(figure, fall.values())] for name, fall in falls[:MOST_COLUMNS]]
+        rows += [
+            [one_line(name, LONGEST), *(f"{value:.4f}" for value in fall.values())]
+            for name, fall in falls[:MOST_COLUMNS]
+        ]
         yield as_table(rows, (0,), (2,), width)
         if len(falls) > MOST_COLUMNS:
             yield f"and {len(falls) - MOST_COLUMNS} more columns, which count less"
@@ -103,7 +108,7 @@ def _targets(
         "the mean alone": np.broadcast_to(means[:, None], Y.shape),
     }
     if simple is not None:
-        models["a linear model"] = target.in_units(simple)
+        models["least squares"] = target.in_units(simple)
     finite = {called: P for called, P in models.items() if np.isfinite(P).all()}
     for i, name in enumerate(target.names):
         yield name, {called: _errors(P[i : i + 1], Y[i : i + 1], dataset.weights) for called, P in finite.items()}
@@ -177,7 +182,7 @@ def _class_table(report: dict[str, Any], width: int | None) -> str:
     classes = list(report["classes"].items())
     told = list(range(len(classes)))
     if len(classes) > MOST_CLASSES:
-        told = sorted(told, key=lambda i: classes[i][1]["f1"])[:MOST_CLASSES]
+        told = sorted(sorted(told, key=lambda i: -classes[i][1]["rows"])[:MOST_CLASSES])
     names = [one_line(name, LONGEST) for name, _ in classes]
     as_columns = names if len(classes) <= MOST_CLASSES else []
     rows = [["class", "precision", "recall", "f1", "rows", *(f"-> {name}" for name in as_columns)]]
@@ -186,7 +191,7 @@ def _class_table(report: dict[str, Any], width: int | None) -> str:
         cells = [_count(count) for count in report["confusion"][i]] if as_columns else []
         rows.append([names[i], *map(figure, shares), _count(n), *cells])
     if len(classes) > MOST_CLASSES:
-        rows.append([f"and {len(classes) - MOST_CLASSES} more, which are predicted better", "", "", "", ""])
+        rows.append([f"and {len(classes) - MOST_CLASSES} more, of fewer rows", "", "", "", ""])
     return as_table(rows, (0,), range(len(rows[0]) - 1, 4, -1), width)
 
 

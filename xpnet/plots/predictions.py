@@ -84,11 +84,10 @@ def calibration_curve(
         held, given, true = (np.bincount(places, each, _BINS) for each in (w, w * p, w * y))
         some = held > 0
         line = _style(number)
-        ax.plot(given[some] / held[some], true[some] / held[some], color=line["color"], linewidth=1.0, label=name)
+        ends = given[some] / held[some], true[some] / held[some]
+        ax.plot(*ends, color=line["color"], marker=line["marker"], markersize=3.0, linewidth=1.0, label=name)
         sizes = 15 + 200 * held[some] / held.sum()
-        ax.scatter(
-            given[some] / held[some], true[some] / held[some], s=sizes, color=line["color"], marker=line["marker"]
-        )
+        ax.scatter(*ends, s=sizes, color=line["color"], marker=line["marker"])
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as often as said")
     ax.set_xlabel("probability given to the class")
     ax.set_ylabel("share of the samples that are of it")

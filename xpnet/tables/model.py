@@ -23,9 +23,10 @@ from xpnet.tables.stored import from_json
 __all__ = ["TableModel", "load"]
 
 CONFIG, MODEL, TABLE = "config.json", "model.safetensors", "table.json"  # of a run on a table
+FAR = 2.0  # times the largest feature in training
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TableModel:
     """Predicts the target of raw rows: frames of pandas or polars, with the columns of the training rows in any order.
 
@@ -35,6 +36,12 @@ class TableModel:
 
     network: Network
     preprocessing: Preprocessing
+
+    def __repr__(self) -> str:
+        table = self.preprocessing
+        return (
+            f"TableModel({', '.join(table.target.names)} of {len(table.columns)} columns; {self.network.architecture})"
+        )
 
     def predict(self, frame: Any, threshold: float | None = None) -> Any:
         """Return a frame (n, n_targets): values in the target's units, or the class of each row.
@@ -63,7 +70,7 @@ class TableModel:
         """Return what `predict_proba` does, columns by name, of encoded rows X (n_features, n)."""
         target, loss = self.preprocessing.target, self.network.architecture.loss
         if target.task == "regression":
-            raise ValueError(f"{', '.join(target.names)} is a regression, which has no probabilities; take predict")
+            raise ValueError(f"{', '.join(target.names)} is a regression, which has no probabilities; take its values")
         if loss.link is None:
             raise ValueError(f"the loss {loss.name} has outputs and no probabilities; train with a cross-entropy")
         return self.scores(X)
@@ -86,20 +93,24 @@ class TableModel:
     def warn_of_columns(self, X: np.ndarray, frame: Any) -> None:
         """Warn of columns with values far outside those of the training rows, where the network would name features.
 
-        X (n_features, n): of the rows of the frame.
+        X (n_features, n): of the rows of the frame. Far is twice as far from the mean, in standard deviations, as any
+        value of any column in training.
         """
         known = self.network.inputs
-        if X.size == 0 or known is None or not known.is_far(float(X.min()), float(X.max())):
+        if X.size == 0 or known is None:
             return
-        self.network.has_warned = True
+        bound = FAR * max(abs(known.low), abs(known.high))
         end, told = 0, list[str]()
         for column in self.preprocessing.columns:
             features, end = X[end : end + column.n_features], end + column.n_features
-            if features.size and known.is_far(float(features.min()), float(features.max())):
+            if features.size and np.abs(features).max() > bound:
                 cells, place = frame[column.name], int(np.abs(features).max(axis=0).argmax())
                 told.append(
                     f"{shown(column.name)} (such as {shown(str(cells.iloc[place]))} in row {cells.index[place]})"
                 )
+        if not told:
+            return
+        self.network.has_warned = True
         more = f" and {len(told) - LISTED} more" if len(told) > LISTED else ""
         warnings.warn(
             f"values of {', '.join(told[:LISTED])}{more} are far outside those of the training rows; predictions for "
@@ -179,6 +190,8 @@ def _like(frame: Any, columns_of: Callable[[Any], dict[str, np.ndarray]]) -> Any
     """Return the columns found for a frame as a frame of its library."""
     import pandas
 
+    if hasattr(frame, "columns") and len(frame) == 0:
+        raise ValueError("the frame has no rows to predict; it must have one at least; give others")
     if isinstance(frame, pandas.DataFrame):
         return pandas.DataFrame(columns_of(frame), index=frame.index)
     if type(frame).__module__.split(".")[0] != "polars" or not hasattr(frame, "to_pandas"):
