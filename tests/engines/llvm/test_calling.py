@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -97,6 +98,31 @@ def test_a_wait_that_is_long_wakes_whoever_sleeps(monkeypatch):
     counting = Counting(2)
     for n in range(1, 300):
         assert counting.run() == [n, n]
+
+
+@pytest.mark.skipif(not new_flags(2)[2], reason="nothing can sleep within machine code: each call has its own threads")
+def test_an_end_amid_a_list_leaves_the_threads_to_it():
+    """As at the exit of an interpreter while a daemon thread trains: a second first thread may wait for ever."""
+    counting, begun, may_end = Counting(2), threading.Event(), threading.Event()
+
+    def hold(table, thread):
+        if thread == 0:
+            begun.set()
+            may_end.wait(PATIENCE)
+
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(hold)
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    holding = threading.Thread(target=counting.calling.run, args=(address, np.zeros(1, np.int64)), daemon=True)
+    holding.start()
+    assert begun.wait(PATIENCE)
+    _, end, given, _ = counting.calling._workers.end.peek()
+    end(*given)
+    may_end.set()
+    holding.join(PATIENCE / 10)
+    following = threading.Thread(target=counting.run, daemon=True)
+    following.start()
+    following.join(PATIENCE / 10)
+    assert not following.is_alive() and counting.counts.tolist() == [1, 1]
 
 
 def test_the_flags_of_two_threads_share_no_cache_line():

@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -82,23 +82,29 @@ class Workers:
         places = flags.ctypes.data, ctypes.cast(pause, ctypes.c_void_p).value or 0
         self._head = np.array([0, 0, *places], np.int64)
         shared = _Shared(self._call, self._head, (flags, pause, native))
+        self._running = shared.running
         self.end = weakref.finalize(self, _end, shared, self.process)
         _start(shared, threads)
 
     def run(self, entries: np.ndarray) -> None:
         """Run a list of functions and copies on all threads."""
-        self._head[:2] = len(entries), entries.ctypes.data
-        self._call(self._head.ctypes.data, 0)
+        with self._running:
+            self._head[:2] = len(entries), entries.ctypes.data
+            self._call(self._head.ctypes.data, 0)
 
 
 @dataclass
 class _Shared:
-    """What the threads share: the code, the head of the list, what else the code reads, and whether all have begun."""
+    """What the threads share.
+
+    head: of the list.  used: what else the code reads.  are_there: whether all have begun.  running: held in a list.
+    """
 
     call: Function
     head: np.ndarray
     used: tuple[Any, ...]
     are_there: bool = False
+    running: threading.Lock = field(default_factory=threading.Lock)
 
 
 def _start(shared: _Shared, threads: int) -> None:
@@ -120,8 +126,12 @@ def _start(shared: _Shared, threads: int) -> None:
 
 
 def _end(shared: _Shared, process: int) -> None:
-    """Let the threads end, in the process that they belong to: a forked child has none of them."""
-    if shared.are_there and process == os.getpid():
+    """Let the threads end, in the process that they belong to: a forked child has none of them.
+
+    If a daemon thread is in a list while the interpreter exits, its threads end with the process: a second first
+    thread would wait for ever. The lock is kept, so that no list begins after the end.
+    """
+    if shared.are_there and process == os.getpid() and shared.running.acquire(blocking=False):
         shared.are_there = False
         shared.head[0] = END
         shared.call(shared.head.ctypes.data, 0)
