@@ -105,6 +105,9 @@ def test_refusals(folder, new, capsys):
         kind.predict(new, threshold=0.5)
     with refusal(TypeError, "the rows are a list", "a DataFrame of pandas or polars", "pandas.DataFrame(rows)"):
         kind.predict([[1, 2]])
+    series = type("Series", (), {"__module__": "polars.series", "to_pandas": lambda self: new["size"]})()
+    with refusal(TypeError, "the rows are a Series", "a DataFrame of pandas or polars", "pandas.DataFrame(rows)"):
+        kind.predict(series)
     with refusal(ValueError, "the frame has no rows", "it must have one at least", "give others"):
         kind.predict(new.iloc[:0])
     with refusal(FileNotFoundError, "is no run on a table", "it has no table.json", "`xpnet train` makes one"):

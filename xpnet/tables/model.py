@@ -194,7 +194,8 @@ def _like(frame: Any, columns_of: Callable[[Any], dict[str, np.ndarray]]) -> Any
         raise ValueError("the frame has no rows to predict; it must have one at least; give others")
     if isinstance(frame, pandas.DataFrame):
         return pandas.DataFrame(columns_of(frame), index=frame.index)
-    if type(frame).__module__.split(".")[0] != "polars" or not hasattr(frame, "to_pandas"):
+    is_polars = type(frame).__module__.split(".")[0] == "polars"
+    if not is_polars or not hasattr(frame, "columns") or not hasattr(frame, "to_pandas"):
         raise TypeError(
             f"the rows are a {type(frame).__name__}; they must be a DataFrame of pandas or polars: "
             "pandas.DataFrame(rows)"
