@@ -51,6 +51,8 @@ def test_frames_are_predicted_as_the_command_does(folder, new, capfd):
         rows = new.set_index("id", drop=False)[::-1]  # another order of rows and columns, and an index
         found = model.predict(rows)
         assert list(found.index) == list(rows["id"]) and list(found) == [target]
+        spaced = rows.rename(columns=lambda name: f" {name} ")
+        assert model.predict(spaced).equals(found)
         assert main(["predict", target, "new.csv", "--out", "-", "--keep", "id", "--device", "cpu"]) == 0
         out, err = capfd.readouterr()
         assert "7 predictions -> stdout" in err

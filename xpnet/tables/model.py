@@ -86,6 +86,7 @@ class TableModel:
 
     def encode(self, frame: Any) -> np.ndarray:
         """Return X (n_features, n) of raw rows, after warning of values far outside those of the training rows."""
+        frame = frame.rename(columns=lambda name: name.strip() if isinstance(name, str) else name)  # as files are read
         X = self.preprocessing.transform(frame, self.network.backend.dtype)
         self.warn_of_columns(X, frame)
         return X
