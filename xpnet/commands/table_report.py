@@ -21,7 +21,6 @@ from xpnet.training.evaluation import threshold_of
 MOST_CLASSES = 10  # that a report tells of
 MOST_COLUMNS = 20  # whose importance is told
 LONGEST = 24  # letters of a name
-BINS = 10  # of probabilities
 REPEATS = 5  # of a column's permutation
 CHEAP = 2e9  # multiplications of a linear model
 ERRORS = {"RMSE": metrics.root_mean_squared_error, "MAE": metrics.mean_absolute_error, "R2": metrics.r2}
@@ -56,15 +55,15 @@ def importance_of(network: Network, dataset: Dataset, table: Preprocessing, seed
     The score is accuracy, of a regression R2; of REPEATS permutations. The largest fall comes first.
     Source: Breiman (2001), Random forests, section 10, on whole columns.
     """
-    rng, X = np.random.default_rng(seed), dataset.X
+    rng, X, mixed = np.random.default_rng(seed), dataset.X, dataset.X.copy()
     whole, end, found = _score(network, dataset, X, table), 0, {}
     for column in table.columns:
         features, end = slice(end, end + column.n_features), end + column.n_features
         falls = []
         for _ in range(REPEATS):
-            mixed = X.copy()
             mixed[features] = X[features][:, rng.permutation(X.shape[1])]
             falls.append(whole - _score(network, dataset, mixed, table))
+        mixed[features] = X[features]
         found[column.name] = {"mean": float(np.mean(falls)), "deviation": float(np.std(falls, ddof=1))}
     return dict(sorted(found.items(), key=lambda item: -item[1]["mean"]))
 
@@ -120,17 +119,9 @@ def _errors(P: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> dict[st
 
 def _classes(P: np.ndarray, dataset: Dataset, names: tuple[Any, ...], threshold: float) -> dict[str, Any]:
     counts = metrics.confusion_matrix(P, dataset.Y, dataset.weights, threshold=threshold)
-    right, predicted, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
-
-    def ratio(part: np.ndarray, of: np.ndarray) -> list[float]:
-        return np.divide(part, of, out=np.zeros_like(part), where=of > 0).tolist()
-
-    columns = (ratio(right, predicted), ratio(right, true), ratio(2 * right, predicted + true), true.tolist())
-    measures = ("precision", "recall", "f1", "rows")
-    classes = {
-        str(name): dict(zip(measures, each, strict=True))
-        for name, each in zip(names, zip(*columns, strict=True), strict=True)
-    }
+    columns = metrics.by_class(P, dataset.Y, dataset.weights, threshold=threshold) | {"rows": counts.sum(axis=1)}
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    classes = {str(name): dict(zip(columns, row, strict=True)) for name, row in zip(names, rows, strict=True)}
     return {"classes": classes, "confusion": counts.tolist()}
 
 
@@ -147,16 +138,10 @@ def _shares(dataset: Dataset) -> np.ndarray:
 
 
 def _calibration_error(P: np.ndarray, dataset: Dataset) -> float:
-    """Return the mean distance between the probability of the predicted class and how often it is right, by bins.
-
-    Source: Guo et al. (2017), On calibration of modern neural networks, equation 3.
-    """
+    """Return the mean distance between the probability of the predicted class and how often it is right, by tenths."""
     P, Y = (np.vstack([1 - rows, rows]) if len(rows) == 1 else rows for rows in (P, dataset.Y))
-    chosen, weights = P.argmax(axis=0), np.ones(P.shape[1]) if dataset.weights is None else dataset.weights
-    surest, is_right = P.max(axis=0), Y.argmax(axis=0) == chosen
-    places = np.minimum((surest * BINS).astype(np.intp), BINS - 1)
-    gaps = np.bincount(places, weights * (surest - is_right), BINS)
-    return float(np.abs(gaps).sum() / weights.sum())
+    held, said, right = metrics.calibration(P.max(axis=0), Y.argmax(axis=0) == P.argmax(axis=0), dataset.weights)
+    return float(np.abs(said - right).sum() / held.sum())
 
 
 def _linear(training: Dataset, X: np.ndarray) -> np.ndarray | None:

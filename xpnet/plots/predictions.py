@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LONGEST = 30  # letters of a name
-_BINS = 10  # of probabilities
 _MOST = 10  # classes that are drawn, the most frequent ones
 
 
@@ -79,9 +78,7 @@ def calibration_curve(
     """
     ax = new_axes() if ax is None else ax
     for number, (name, p, y) in enumerate(_each_class(P, Y, names)):
-        w = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
-        places = np.minimum((p * _BINS).astype(np.intp), _BINS - 1)
-        held, given, true = (np.bincount(places, each, _BINS) for each in (w, w * p, w * y))
+        held, given, true = metrics.calibration(p, y, weights)
         some = held > 0
         line = _style(number)
         ends = given[some] / held[some], true[some] / held[some]

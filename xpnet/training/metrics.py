@@ -76,22 +76,36 @@ def precision(
     average: "binary" (class 1; the default of one output), "macro" (mean over the classes; the default of several),
     "micro" (all samples together) or "weighted" (mean weighted by the classes' weights in Y).
     """
-    right, predicted, true = _counts(P, Y, weights, threshold)
-    return _averaged(right, predicted, true, average or _default(P))
+    return _averaged("precision", P, Y, weights, average, threshold)
 
 
 def recall(
     P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5
 ) -> float:
     """Return the share of a class's samples that are predicted as it, 0 if it has none.  average: see `precision`."""
-    right, _, true = _counts(P, Y, weights, threshold)
-    return _averaged(right, true, true, average or _default(P))
+    return _averaged("recall", P, Y, weights, average, threshold)
 
 
 def f1(P: Array, Y: Array, weights: Array = None, *, average: str | None = None, threshold: float | str = 0.5) -> float:
     """Return the harmonic mean of precision and recall, 0 where both are.  average: see `precision`."""
-    right, predicted, true = _counts(P, Y, weights, threshold)
-    return _averaged(2.0 * right, predicted + true, true, average or _default(P))
+    return _averaged("f1", P, Y, weights, average, threshold)
+
+
+def by_class(P: Array, Y: Array, weights: Array = None, *, threshold: float | str = 0.5) -> dict[str, np.ndarray]:
+    """Return precision, recall and f1 of each class (n_classes,), by these names."""
+    counts = _counts(P, Y, weights, threshold)
+    return {name: _ratio(*parts(*counts)) for name, parts in _PARTS.items()}
+
+
+def calibration(p: Array, y: Array, weights: Array = None) -> np.ndarray:
+    """Return by tenths of the probability (3, 10): the weight of the samples, of what is said, and of what is true.
+
+    p, y (n_samples,): probabilities that something is true, and 1 where it is, else 0.
+    Source: Guo et al. (2017), On calibration of modern neural networks, equation 3.
+    """
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
+    places = np.minimum((p * _TENTHS).astype(np.intp), _TENTHS - 1)
+    return np.stack([np.bincount(places, each, _TENTHS) for each in (w, w * p, w * y)])
 
 
 def r2(P: Array, Y: Array, weights: Array = None) -> float:
@@ -223,12 +237,28 @@ def _default(P: Array) -> str:
     return "binary" if len(P) == 1 else "macro"
 
 
-def _averaged(part: np.ndarray, whole: np.ndarray, true: np.ndarray, average: str) -> float:
-    """Return part / whole (0 where whole is 0) averaged over the classes."""
+# Part and whole of a share, from the weights of samples that are right as a class, predicted as it, and of it.
+_PARTS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "precision": lambda right, predicted, true: (right, predicted),
+    "recall": lambda right, predicted, true: (right, true),
+    "f1": lambda right, predicted, true: (2.0 * right, predicted + true),
+}
+_TENTHS = 10
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole, 0 where whole is 0."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0.0)
+
+
+def _averaged(name: str, P: Array, Y: Array, weights: Array, average: str | None, threshold: float | str) -> float:
+    """Return a share of _PARTS averaged over the classes."""
+    counts, average = _counts(P, Y, weights, threshold), average or _default(P)
+    (part, whole), true = _PARTS[name](*counts), counts[2]
     check_option("average", average, AVERAGES)
     if average == "micro":
         part, whole = part.sum(keepdims=True), whole.sum(keepdims=True)
-    scores = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0.0)
+    scores = _ratio(part, whole)
     if average == "binary":
         if len(scores) != 2:
             raise ValueError(
