@@ -31,10 +31,10 @@ from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.model import TableModel, check_fit, dtype_of
 from xpnet.tables.options import check_columns
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.tables.writing import STDOUT, check_written, write_rows, write_table, written_suffixes
+from xpnet.tables.writing import check_written, is_stdout, write_rows, write_table, written_suffixes
 from xpnet.training.records import json_line
 
-OF_TABLES = ("proba", "threshold", "keep")  # options of predict
+OF_TABLES = ("importance", "proba", "threshold", "keep")  # options of either command
 
 
 def add_parsers(commands: Any) -> None:
@@ -122,15 +122,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     table = preprocessing_of(run, config)
     _check_table(arguments, network, table)
-    if arguments.importance and table is None:
-        raise UsageError(f"--importance goes with a run on a table, and {run} was not trained on one; leave it out")
     parts, training = _parts(arguments, config, network, table)
     for part, dataset in parts.items():
         if dataset is None:
             continue
         measured = measured_on(network, dataset, metrics_for(arguments.metrics, table), table)
         report = {} if table is None else report_of(network, dataset, table, training)
-        if arguments.importance and table is not None:
+        if table is not None and arguments.importance:
             report["importance"] = importance_of(network, dataset, table)
         if arguments.json:
             told = {"report": report} if report else {}
@@ -181,7 +179,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     out, run = Path(arguments.out), Path(arguments.directory)
-    if str(out) != STDOUT and _is_same(arguments.out, arguments.input):
+    if not is_stdout(out) and _is_same(arguments.out, arguments.input):
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
     if arguments.proba and arguments.threshold is not None:
         raise UsageError("--threshold decides between classes, and --proba writes none; leave one of them out")
@@ -191,7 +189,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         check_written(out, ROWS if table is None else TABLE)
     except ValueError as error:
         raise UsageError(f"--out {error}") from None
-    if str(out) != STDOUT:
+    if not is_stdout(out):
         check_writable("--out", arguments.out)
     network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     _check_table(arguments, network, table)
@@ -200,11 +198,11 @@ def _predict(arguments: argparse.Namespace) -> int:
         with naming(called(arguments.input)):
             columns = _columns(arguments, TableModel(network, table), frame)
         write_table(out, columns)
-        say_written(len(frame), out)
+        _say_written(len(frame), out)
         return 0
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
     write_rows(out, results, ["label"] if arguments.labels else [f"output_{i}" for i in range(results.shape[1])])
-    say_written(len(results), out)
+    _say_written(len(results), out)
     return 0
 
 
@@ -279,10 +277,10 @@ def _predictions(network: Network, path: Path, scale: float | None, as_labels: b
     return np.ascontiguousarray(found.reshape(-1, len(rows)).T)
 
 
-def say_written(n: int, out: Path) -> None:
+def _say_written(n: int, out: Path) -> None:
     """Say how many predictions were written and where, on stderr if they went to stdout."""
     told = f"{n} prediction{'s' * (n != 1)} -> "
-    if str(out) == STDOUT:
+    if is_stdout(out):
         say(f"{told}stdout")
     else:
         print(f"{told}{out}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.commands.arguments import UsageError, whole
-from xpnet.commands.attempt import Attempt, make_attempt
+from xpnet.commands.attempt import make_attempt
 from xpnet.commands.data import Data
 from xpnet.commands.defaults import MOST_ROWS, OF_ONE_NETWORK, default_rate, told
 from xpnet.commands.report import say
@@ -99,7 +99,7 @@ def _trained(arguments: argparse.Namespace, data: Data, called: str, stack: Exit
     if arguments.monitor is None:
         attempt = replace(attempt, metrics=[])  # nobody looks at them
     try:
-        record = _last(attempt, arguments, data)
+        *_, record = attempt.records(arguments, data, callbacks=attempt.watchers(data))
     except TrainingDiverged:
         say(f"xpnet: {called} diverged and is left out")
         return []
@@ -108,11 +108,6 @@ def _trained(arguments: argparse.Namespace, data: Data, called: str, stack: Exit
         say(f"{called}: weights of epoch {chosen} of {record['epoch']}")
     stack.enter_context(attempt.averaged())
     return [attempt.network]
-
-
-def _last(attempt: Attempt, arguments: argparse.Namespace, data: Data) -> dict[str, Any]:
-    *_, record = attempt.records(arguments, data, callbacks=attempt.watchers(data))
-    return record
 
 
 def _may_be_linear(arguments: argparse.Namespace, data: Data) -> bool:

@@ -16,13 +16,13 @@ from xpnet.data.dataset import Dataset
 from xpnet.network.layers import Activation
 from xpnet.network.network import Network
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.training.evaluation import outputs as outputs_of
+from xpnet.training.evaluation import outputs
 from xpnet.training.records import Record
-
-MOST_OUTPUTS = 4  # of a regression that are drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+MOST_OUTPUTS = 4  # of a regression that are drawn
 
 
 def write_pictures(
@@ -41,8 +41,8 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
     if plots.score_names(history):
         yield "scores", plots.score_curve(history)
     table = None if data is None else data.table
-    inputs, outputs = (None, None) if table is None else (table.feature_names, table.target.output_names)
-    yield "network", plots.network_graph(network, inputs=inputs, outputs=outputs)
+    features, targets = (None, None) if table is None else (table.feature_names, table.target.output_names)
+    yield "network", plots.network_graph(network, inputs=features, outputs=targets)
     for layer in dict.fromkeys(layer for layer in network.layers if isinstance(layer, Activation)):
         if "row" not in layer.scratch:  # such as log_softmax, which has no curve
             yield f"activation-{layer.name}", plots.activation(layer.name)
@@ -53,7 +53,7 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
         yield from _of_numbers(part, network, dataset, data.table)
         return
     names = None if data.table is None else [str(label) for label in data.table.target.classes]
-    for name, ax in _classified(network, dataset, names, inputs):
+    for name, ax in _classified(network, dataset, names, features):
         ax.set_title(f"{part}: {title}" if (title := ax.get_title()) else part)
         yield name, ax
     if _holds_images(dataset):
@@ -66,7 +66,7 @@ def _classified(
     """Yield the pictures of a classifier.  names, inputs: of the classes and the features, where they are known."""
     yield "confusion", plots.confusion_matrix(network, dataset, names=names)
     loss = network.architecture.loss
-    P = outputs_of(network, dataset, network.predict)
+    P = outputs(network, dataset, network.predict)
     if (
         (loss.link is not None or loss.targets != "numbers")
         and len(set(dataset.labels.tolist())) > 1
@@ -90,7 +90,7 @@ def _of_numbers(
     part: str, network: Network, dataset: Dataset, table: Preprocessing | None
 ) -> Iterator[tuple[str, Axes]]:
     """Yield the pictures of a regression, for each of its first outputs, a table's in units and by name."""
-    P, Y = outputs_of(network, dataset, network.predict), dataset.Y
+    P, Y = outputs(network, dataset, network.predict), dataset.Y
     names = [f"output {i}" for i in range(len(Y))]
     if table is not None:
         P, Y, names = table.target.in_units(P), table.target.in_units(Y), list(table.target.names)

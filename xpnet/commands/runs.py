@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.checks import shown
-from xpnet.files import leftovers, lock, parse_json, read_whole, remove_leftovers, write_atomically
+from xpnet.files import leftovers, lock, remove_leftovers, write_atomically
+from xpnet.tables.model import CONFIG as CONFIG
+from xpnet.tables.model import MODEL as MODEL
+from xpnet.tables.model import TABLE as TABLE
+from xpnet.tables.model import read_json
 
-CONFIG, HISTORY, MODEL, CHECKPOINT = "config.json", "history.jsonl", "model.safetensors", "checkpoint.safetensors"
-TABLE = "table.json"
+HISTORY, CHECKPOINT = "history.jsonl", "checkpoint.safetensors"
 FILES = (CONFIG, HISTORY, MODEL, CHECKPOINT, TABLE)
 
 
@@ -88,10 +91,7 @@ def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(run) / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{run} is not a run directory, it has no {CONFIG}; `xpnet train` makes one")
-    try:
-        config = parse_json(read_whole(path))
-    except ValueError:
-        raise ValueError(f"{path} is not JSON; train again, or restore it") from None
+    config = read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
         raise ValueError(f"{path} is not the config of a run, it has no data section; train again, or restore it")
     data = config["data"]

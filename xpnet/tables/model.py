@@ -144,7 +144,7 @@ def load(run: str | os.PathLike[str], device: str | None = None) -> TableModel:
         cure = f'xpnet.Network.load("{folder / MODEL}") loads its network' if of_rows else "`xpnet train` makes one"
         raise FileNotFoundError(f"{folder} is no run on a table, it has no {TABLE}; {cure}")
     table = read_preprocessing(folder)
-    network = Network.load(folder / MODEL, device=device, dtype=dtype_of(_read_config(folder / CONFIG)))
+    network = Network.load(folder / MODEL, device=device, dtype=dtype_of(_config_of(folder)))
     check_fit(folder / TABLE, network, table)
     return TableModel(network, table)
 
@@ -177,13 +177,16 @@ def dtype_of(config: dict[str, Any]) -> str:
     return check_option("dtype of the run", found, DTYPES)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
+    """Return the value in a run's file of JSON; raises ValueError for what is none."""
     try:
-        found = parse_json(read_whole(path))
-    except FileNotFoundError:
-        return {}
+        return parse_json(read_whole(path))
     except ValueError:
         raise ValueError(f"{path} is not JSON; train again, or restore it") from None
+
+
+def _config_of(run: Path) -> dict[str, Any]:
+    found = read_json(run / CONFIG) if (run / CONFIG).exists() else {}
     return found if isinstance(found, dict) else {}
 
 

@@ -14,7 +14,10 @@ import numpy as np
 from xpnet.files import write_atomically
 from xpnet.tables.formats import READERS, ROWS, ROWS_AS_TEXT, TABLE, check_installed, either, suffix_of, suffixes
 
-STDOUT = "-"
+
+def is_stdout(path: str | os.PathLike[str]) -> bool:
+    """Whether a name stands for the standard output."""
+    return os.fspath(path) == "-"
 
 
 def written_suffixes(kind: str) -> list[str]:
@@ -28,7 +31,7 @@ def check_written(path: str | os.PathLike[str], kind: str) -> str:
 
     The standard output takes CSV.
     """
-    suffix = ROWS_AS_TEXT if str(path) == STDOUT else suffix_of(path)
+    suffix = ROWS_AS_TEXT if is_stdout(path) else suffix_of(path)
     if suffix is None or suffix not in written_suffixes(kind):
         raise ValueError(f"{path} ends in {Path(path).suffix!r}; name a {either(written_suffixes(kind))} file")
     return suffix
@@ -61,7 +64,7 @@ def write_rows(path: str | os.PathLike[str], rows: np.ndarray, names: Sequence[s
 
 
 def _write(path: str | os.PathLike[str], content: bytes) -> None:
-    if str(path) == STDOUT:
+    if is_stdout(path):
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
     else:
