@@ -33,7 +33,6 @@ from refusals import SAID, unsaid
 from xpnet.backend import Backend, BackendUnavailable, select_backend
 
 DRIVER = executing_cuda.active()  # before anything imports CuPy
-LEFT = pytest.StashKey[list[str]]()  # the messages that a whole run has not asserted
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU", "") not in ("", "0")
 
 
@@ -233,15 +232,16 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a whole run that passed, but in which no test held some message to found, needed and fix."""
+    """Fail a whole run that passed, but in which no test held some message to found, needed and fix.
+
+    Each is an error in the list and in the closing line.
+    """
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["said"] = sorted(SAID)
     elif session.exitstatus == 0 and _is_whole(session.config) and (left := unsaid(SAID)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        session.config.stash[LEFT] = left
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if LEFT in config.stash:
-        terminalreporter.section("messages that no test holds to found, needed and fix by refusals.says")
-        terminalreporter.line("\n".join(config.stash[LEFT]))
+        terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        for message in left:
+            place = "xpnet/" + ":".join(message.split(":")[:2])
+            told = f"no test holds this message to found, needed and fix by refusals.says: {message}"
+            terminal._add_stats("error", [pytest.TestReport(place, (place, None, message), {}, "failed", told, "call")])

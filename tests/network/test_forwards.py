@@ -192,6 +192,17 @@ def test_without_a_compiler_or_with_calls_that_cannot_be_printed_all_is_replayed
             assert [loss.code for loss in network.forwards._losses.values()] == [None]
 
 
+def test_an_activation_that_asks_for_the_number_of_samples_is_replayed(at_once):
+    def forward(xp, Z, out):
+        xp.multiply(Z, 1.0 / Z.shape[1], out=out)
+
+    share = xpnet.CustomActivation("share", forward, lambda xp, A, dA, out: xp.multiply(dA, 1.0 / A.shape[1], out=out))
+    network, X = Network([5, 3, 2], activation=share, loss="squared_error", device="cpu"), np.ones((5, 7), np.float32)
+    np.testing.assert_allclose(network.predict(X), reference(network, X), rtol=1e-6)
+    np.testing.assert_allclose(network.predict(X), reference(network, X), rtol=1e-6)
+    assert [loss.code for loss in network.forwards._losses.values()] == [None]
+
+
 def python_calls(function):
     """Return how many Python functions a call enters."""
     entered = []

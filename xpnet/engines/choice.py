@@ -281,7 +281,9 @@ def forward_code(program: Program, backend: Backend, only_cached: bool) -> Forwa
         return None
     try:
         text = forward_text(program, backend)
-        return None if only_cached and not is_cached(text.text) else ForwardCode.of(program, backend, text)
+        if text is None or (only_cached and not is_cached(text.text)):
+            return None
+        return ForwardCode.of(program, backend, text)
     except (CannotPrint, RuntimeError):  # as for `make_engine`
         return None
 

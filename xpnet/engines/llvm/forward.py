@@ -18,7 +18,6 @@ from xpnet.engines.llvm.engine import LEAST_FLOPS
 from xpnet.engines.llvm.native import Native, load
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
-from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.memory import Memory
 from xpnet.program.calls import Program
 
@@ -26,16 +25,18 @@ CALL_SAMPLES = 1 << 14  # of a call at most, so that Ctrl-C is not kept waiting
 BLOCK_LEAST_FLOPS = 6e5  # of a product of a block of 256 samples beyond which NumPy's is faster than compiled code
 
 
-def forward_text(program: Program, backend: Backend) -> ProgramText:
-    """Return the text of an `inference_program` for this machine. Raises CannotPrint for an unsupported one."""
+def forward_text(program: Program, backend: Backend) -> ProgramText | None:
+    """Return the text of an `inference_program` for this machine; None if its calls depend on the number of samples.
+
+    Raises CannotPrint for unsupported calls, which only custom kernels contain.
+    """
     gemm = numpy_gemm(backend.dtype)
     # Of one sample, NumPy's product takes longer than compiled code.
     least_flops = LEAST_FLOPS if program.capacity == 1 else BLOCK_LEAST_FLOPS
     library = None if gemm is None else Library(gemm.integer_bits, least_flops)
     text = program_text(program, backend.dtype, {"X": None}, library=library, copies_outputs=True)
-    if text.numbers or (program.capacity > 1 and text.sizes.is_fixed):
-        raise CannotPrint("the forward pass depends on the number of samples")
-    return text
+    depends = text.numbers or (program.capacity > 1 and text.sizes.is_fixed)
+    return None if depends else text
 
 
 @dataclass(frozen=True)
