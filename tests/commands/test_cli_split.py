@@ -436,7 +436,7 @@ def test_a_fold_that_diverges_begins_again_too(table, capsys):
             ["--split", "time", "day"],
             ["--folds 3 takes rows from anywhere", "--split time day", "take --split shuffle"],
         ),
-        (["--validation", "v.csv"], ["--folds 3 holds out", "v.csv is another table", "leave one of them out"]),
+        (["--validation", "v.csv"], ["--folds 3 holds out", "v.csv holds others", "leave one of them out"]),
         (["--folds", "121"], ["--folds 121", "need as many rows, and there are 120", "take fewer folds"]),
         (["--folds", "100", "--split", "group", "patient"], ["as many groups, and there are 30", "take fewer folds"]),
     ],

@@ -15,6 +15,7 @@ from xpnet.backend import asked_device
 from xpnet.commands import runs
 from xpnet.commands.arguments import Several, UsageError, add_device, check_writable, checked, number
 from xpnet.commands.data import load_again
+from xpnet.commands.image_data import check_images_for, format_of, predict_images, read_other_images
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
 from xpnet.commands.report import metrics_text, say, warnings_said
@@ -26,7 +27,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.tables.decisions import lines
-from xpnet.tables.files import called, each, expanded, is_table, open_rows, read_table
+from xpnet.tables.files import called, each, expanded, is_images, is_table, open_rows, read_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.model import TableModel, check_fit, dtype_of
 from xpnet.tables.options import check_columns
@@ -121,6 +122,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     config = runs.read_config(run)
     network = Network.load(run / runs.MODEL, **place_of(arguments, config))
     table = preprocessing_of(run, config)
+    check_images_for(arguments, config["data"])
     _check_table(arguments, network, table)
     parts, training = _parts(arguments, config, network, table)
     for part, dataset in parts.items():
@@ -161,6 +163,9 @@ def _parts(
             measured = table.dataset(rows, network.backend.dtype)
         TableModel(network, table).warn_of_columns(measured.X, rows)
         return {called([Path(name).name for name in each(arguments.input)]): measured}, None
+    if arguments.input is not None:
+        folder = called(arguments.input)
+        return {Path(folder).name: read_other_images(folder, format_of(config["data"]["images"]))}, None
     data = load_again(config["data"], arguments.data_dir, table, str(network.backend.dtype))
     parts = {"validation": data.validation, "test": data.test}
     return parts if any(parts.values()) else {"training": data.training}, data.training
@@ -186,12 +191,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     config = runs.read_config(run)
     table = preprocessing_of(run, config)
     try:
-        check_written(out, ROWS if table is None else TABLE)
+        check_written(out, ROWS if table is None and not is_images(arguments.input) else TABLE)
     except ValueError as error:
         raise UsageError(f"--out {error}") from None
     if not is_stdout(out):
         check_writable("--out", arguments.out)
     network = Network.load(run / runs.MODEL, **place_of(arguments, config))
+    check_images_for(arguments, config["data"])
     _check_table(arguments, network, table)
     if table is not None:
         frame = _raw_rows(arguments, table, config)
@@ -199,6 +205,11 @@ def _predict(arguments: argparse.Namespace) -> int:
             columns = _columns(arguments, TableModel(network, table), frame)
         write_table(out, columns)
         _say_written(len(frame), out)
+        return 0
+    if is_images(arguments.input):
+        found = predict_images(network, arguments.input, config["data"], arguments.labels)
+        write_table(out, found)
+        _say_written(len(found["file"]), out)
         return 0
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
     write_rows(out, results, ["label"] if arguments.labels else [f"output_{i}" for i in range(results.shape[1])])
@@ -230,7 +241,7 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
                 f"{run} was not trained on a table, and {given} goes with one; "
                 f"give a {either(suffixes(ROWS))} file of rows, or a run on a table"
             )
-        if is_input and arguments.command == "evaluate":
+        if is_input and arguments.command == "evaluate" and not is_images(arguments.input):
             raise UsageError(
                 f"{run} was not trained on a table, and is measured on its own data; leave "
                 f"{arguments.input} out, or say where they lie now with --data-dir"

@@ -28,6 +28,7 @@ NOT_KEPT = (
     "plot",
     "reading",
     "defaulted",
+    "images",
 )
 
 

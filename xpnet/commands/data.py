@@ -16,6 +16,7 @@ import numpy as np
 
 from xpnet.checks import check_option, shown
 from xpnet.commands.arguments import CommandParser, Several, UsageError, option
+from xpnet.commands.image_data import FORM, add_images, check_images, kept_of, read_images, read_other_images
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
 from xpnet.commands.samples import Fitted, Samples, TableSamples
 from xpnet.commands.split_options import add_split, check_split, other_files, split_of
@@ -32,6 +33,7 @@ from xpnet.commands.tables import (
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import POOL_BYTES
+from xpnet.datasets.images import ImageFormat
 from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
 from xpnet.tables.decisions import Decision, refuse
@@ -49,7 +51,7 @@ from xpnet.tables.files import (
     read_table,
     rows_reader,
 )
-from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
+from xpnet.tables.formats import IMAGES, ROWS, TABLE, either, example, suffixes
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.tables.splitting import LAST, STRATIFY, Split, held_out, kind_and_column, said_of_rows
 from xpnet.tables.table import Reading
@@ -66,7 +68,8 @@ _FILES = ("dataset", "labels", "weights", "validation", "test")
 class Data:
     """The data that a run trains on and is judged by; `source` finds them again and goes into config.json.
 
-    table: the preprocessing of a table.  labels_dtype: of a file of labels, whose type says whether they are classes.
+    table: the preprocessing of a table.  images: the format of images.
+    labels_dtype: of a file of labels, whose type says whether they are classes.
     split: the rule by which samples are held out.  said: what was decided about the data without having been asked.
     """
 
@@ -77,6 +80,7 @@ class Data:
     split: Split
     table: Preprocessing | None = None
     labels_dtype: np.dtype[Any] | None = None
+    images: ImageFormat | None = None
     said: Sequence[Decision] = ()
 
     @property
@@ -103,8 +107,8 @@ def add_data(command: CommandParser) -> None:
         action=Several,
         default=SAMPLE,
         metavar=f"NAME|{example(TABLE, 'T')}|{example(ROWS, 'X')}",
-        help=f"DATA: {', '.join(NAMES)}, a table ({either(suffixes(TABLE))}, needs --target), or a file of rows "
-        f"(n_samples, n_features) ({either(suffixes(ROWS))}), which may be larger than memory; "
+        help=f"DATA: {', '.join(NAMES)}, a table ({either(suffixes(TABLE))}, needs --target), a file of rows "
+        f"(n_samples, n_features) ({either(suffixes(ROWS))}), which may be larger than memory, or {FORM}; "
         "tables may be several with the same columns, a folder of them, or - for stdin (default: %(default)s)",
     )
     add_table(group)
@@ -125,12 +129,14 @@ def add_data(command: CommandParser) -> None:
         help="weigh the training samples so that all classes count alike",
     )
     group.add_argument("--data-dir", help="folder with the four IDX files (default: $XPNET_DATA, else download)")
+    add_images(group)
     add_split(command, group)
 
 
 def check_data(arguments: argparse.Namespace) -> None:
     """Refuse options that do not fit each other, whatever the data hold; raises UsageError."""
     check_table(arguments)
+    check_images(arguments)
     check_split(arguments)
     if not is_table(arguments.dataset):
         check_stray(arguments, arguments.dataset)
@@ -197,6 +203,8 @@ def load_samples(arguments: argparse.Namespace) -> Loaded:
         source |= {key: getattr(arguments, key) for key in OPTIONS}
         fitted, found = partial(fit_table, arguments), partial(find_target, arguments)
         return _read_rows(source, reading_of(arguments), forced_texts(arguments), arguments.dtype, fitted, found)
+    if kind == IMAGES:
+        return _read_images(source, arguments.image_size)
     is_whole = arguments.split is not None and kind_and_column(arguments.split)[0] != LAST
     return _read(source, data_dir, None if arguments.split is None else is_whole)
 
@@ -207,15 +215,16 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     data_dir: where they lie now, if elsewhere.  table, dtype: the preprocessing and float type of a run on a table.
     """
     name = data.get("dataset")
-    if table is None and not (isinstance(name, str) and is_rows(name)):
+    is_of_images = data.get("images") is not None
+    if table is None and not is_of_images and not (isinstance(name, str) and is_rows(name)):
         check_option("dataset of the run", name, NAMES)
         if data_dir is not None and name == SAMPLE:
             raise UsageError(f"--data-dir is {data_dir} and the run's data, {name}, lie in the package; leave it out")
-    elif table is not None and not (_are_texts(name) and name):
+    elif (table is not None or is_of_images) and not (_are_texts(name) and name):
         raise ValueError(
             f"the config of the run has the data {shown(name)}; it must be a path, or a list of paths; restore it"
         )
-    elif table is None and data.get("labels") is None:
+    elif table is None and not is_of_images and data.get("labels") is None:
         raise ValueError(f"the config of the run has no labels for {name}; train again, or restore it")
     elif data_dir is not None:  # the files have moved, under their names
         files = [key for key in _FILES if key != "weights" or table is None]  # of a table they are a column
@@ -234,6 +243,8 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
             lambda frame, *known: kept,
             lambda frame: kept_target(kept, frame),
         )
+    elif is_of_images:
+        loaded = _read_images(data)
     else:
         folder = named_directory(name, data_dir or data.get("data_dir")) if name in FAMILY else None
         loaded = _read(data, folder, split.kind != LAST)
@@ -256,13 +267,16 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
 class Loaded:
     """Samples that have been read: those to divide, and a test set of their own.
 
-    source: what finds them again.  labels_dtype: of a file of labels.
+    source: what finds them again.  labels_dtype: of a file of labels.  images: the format of images.
+    said: what was decided about the data.
     """
 
     samples: Samples | TableSamples
     source: dict[str, Any]
     test: Dataset | None = None
     labels_dtype: np.dtype[Any] | None = None
+    images: ImageFormat | None = None
+    said: Sequence[Decision] = ()
 
 
 def mask_of(split: Split, samples: Samples | TableSamples, values: np.ndarray | None) -> np.ndarray:
@@ -281,7 +295,20 @@ def _divided(loaded: Loaded, split: Split, mask: np.ndarray) -> Data:
     if isinstance(samples, TableSamples) and table is not None:
         for key, path in files.items():
             parts[key] = _read_other(path, from_kept(source), table, samples.dtype, noted)
-    return Data(training, parts["validation"], parts["test"], source, split, table, loaded.labels_dtype, tuple(noted))
+    elif loaded.images is not None:
+        parts |= {key: read_other_images(path, loaded.images) for key, path in files.items()}
+    said = (*loaded.said, *noted)
+    return Data(
+        training,
+        parts["validation"],
+        parts["test"],
+        source,
+        split,
+        table=table,
+        labels_dtype=loaded.labels_dtype,
+        images=loaded.images,
+        said=said,
+    )
 
 
 def _read_other(path: str, reading: Reading, table: Preprocessing, dtype: str, noted: list[Decision]) -> Dataset:
@@ -311,6 +338,14 @@ def _read(source: dict[str, Any], data_dir: Path | None, is_whole: bool | None) 
         return Loaded(Samples(name, training), source, test)
     dataset, dtype = _read_files(Path(name), Path(source["labels"]), source.get("weights"), is_whole)
     return Loaded(Samples(name, dataset, dataset.is_mapped and is_whole is None), source, labels_dtype=dtype)
+
+
+def _read_images(source: dict[str, Any], side: int | None = None) -> Loaded:
+    """Read a folder of images.  side: pixels asked for; a run has kept the format of its images."""
+    folder = source["dataset"]
+    dataset, form, said = read_images(folder, side, source.get("images"))
+    samples = Samples(called(folder), dataset, names=form.classes)
+    return Loaded(samples, source | {"images": kept_of(form)}, images=form, said=said)
 
 
 def _read_rows(

@@ -13,6 +13,7 @@ from xpnet import plots
 from xpnet.commands.data import Data
 from xpnet.commands.runs import inside
 from xpnet.data.dataset import Dataset
+from xpnet.datasets.images import ImageFormat
 from xpnet.network.layers import Activation
 from xpnet.network.network import Network
 from xpnet.tables.preprocessing import Preprocessing
@@ -52,16 +53,21 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
     if not dataset.is_classification:
         yield from _of_numbers(part, network, dataset, data.table)
         return
-    names = None if data.table is None else [str(label) for label in data.table.target.classes]
-    for name, ax in _classified(network, dataset, names, features):
+    classes = data.table.target.classes if data.table is not None else data.images.classes if data.images else None
+    names = None if classes is None else [str(label) for label in classes]
+    for name, ax in _classified(network, dataset, names, features, data.images):
         ax.set_title(f"{part}: {title}" if (title := ax.get_title()) else part)
         yield name, ax
-    if _holds_images(dataset):
+    if _holds_images(dataset, data.images):
         yield "weights", plots.first_layer_weights(network)
 
 
 def _classified(
-    network: Network, dataset: Dataset, names: Sequence[str] | None, inputs: Sequence[str] | None
+    network: Network,
+    dataset: Dataset,
+    names: Sequence[str] | None,
+    inputs: Sequence[str] | None,
+    images: ImageFormat | None,
 ) -> Iterator[tuple[str, Axes]]:
     """Yield the pictures of a classifier.  names, inputs: of the classes and the features, where they are known."""
     yield "confusion", plots.confusion_matrix(network, dataset, names=names)
@@ -81,7 +87,7 @@ def _classified(
         yield "samples", plots.scatter(dataset, names=names, feature_names=axes)
         yield "regions", plots.decision_regions(network, dataset, names=names, feature_names=axes)
         yield "misclassified", plots.misclassified(network, dataset, feature_names=axes)
-    if _holds_images(dataset):
+    if _holds_images(dataset, images):
         yield "digits", plots.digits(network, dataset)
         yield "mistakes", plots.worst_mistakes(network, dataset)
 
@@ -111,6 +117,8 @@ def _judge(data: Data) -> tuple[str, Dataset]:
     return ("training set", data.training) if data.validation is None else ("validation set", data.validation)
 
 
-def _holds_images(dataset: Dataset) -> bool:
-    """Whether the samples are bytes that make a square: pixels."""
+def _holds_images(dataset: Dataset, images: ImageFormat | None) -> bool:
+    """Whether the samples are grey images that are square: of a folder, or bytes that make a square."""
+    if images is not None:
+        return images.height == images.width > 1 and images.channels == 1
     return dataset.scale is not None and math.isqrt(dataset.n_features) ** 2 == dataset.n_features > 1

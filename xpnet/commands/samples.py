@@ -24,11 +24,13 @@ class Samples:
     """The samples of a data set.
 
     name: of the data.  dataset: all of them.  is_large: whether they are left in their file, to be read in blocks.
+    names: of the classes, None if these are numbers.
     """
 
     name: str
     dataset: Dataset
     is_large: bool = False
+    names: Sequence[str] | None = None
 
     is_table = False
 
@@ -45,7 +47,7 @@ class Samples:
     @property
     def classes(self) -> Sequence[Any]:
         """The names of the classes, by number."""
-        return range(max(2, self.dataset.n_outputs))
+        return range(max(2, self.dataset.n_outputs)) if self.names is None else self.names
 
     def values(self, split: Split) -> np.ndarray | None:
         """Return the values of a split's column; there are no columns."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from xpnet.commands.arguments import CommandParser, UsageError, checked, whole
+from xpnet.commands.image_data import FORM
 from xpnet.commands.samples import Samples, TableSamples
 from xpnet.datasets.mnist import FAMILY
-from xpnet.tables.files import called, is_table
+from xpnet.tables.files import called, is_images, is_table
 from xpnet.tables.formats import TABLE, either, example, suffixes
 from xpnet.tables.splitting import (
     BY_COLUMN,
@@ -33,8 +35,9 @@ def add_split(command: CommandParser, group: argparse._ActionsContainer) -> None
     group.add_argument(
         "--validation",
         type=_part,
-        metavar=f"N|FRACTION|{table}",
-        help="training samples to hold out, 0 for none, or another table with the same columns "
+        metavar=f"N|FRACTION|{table}|FOLDER",
+        help="training samples to hold out, 0 for none, another table with the same columns, or of images "
+        "another folder with the same classes "
         f"(default: 10000 of {' and '.join(FAMILY)}, {PART:g} of the others, more of few, none of less than {FEWEST})",
     )
     group.add_argument(
@@ -52,7 +55,11 @@ def add_judges(command: argparse.ArgumentParser) -> None:
     """Add --test and --folds."""
     group = command.add_argument_group("judgement", "of what is learnt, on other samples than those trained on")
     group.add_argument(
-        "--test", metavar=example(TABLE, "T"), help="of a table: another one with the same columns, measured at the end"
+        "--test",
+        type=checked(_other),
+        metavar=f"{example(TABLE, 'T')}|FOLDER",
+        help="of a table: another one with the same columns, measured at the end; of images: a folder with the same "
+        "classes",
     )
     group.add_argument(
         "--folds",
@@ -72,6 +79,11 @@ def check_split(arguments: argparse.Namespace) -> None:
         if test is not None and not is_table(test):
             raise UsageError(f"--test is {test}; it must be a table, {formats}; name one")
         return
+    if is_images(arguments.dataset):
+        for flag, path in files.items():
+            if not is_images(path):
+                raise UsageError(f"--{flag} is {path}; it must be {FORM}, as --dataset is; name one")
+        files = {}
     for flag, path in files.items():
         raise UsageError(
             f"--{flag} {path} goes with a table, {formats}, not with {called(arguments.dataset)}; leave it out"
@@ -86,7 +98,7 @@ def check_split(arguments: argparse.Namespace) -> None:
 def other_files(arguments: argparse.Namespace) -> dict[str, str]:
     """Return the files that the options name to validate and to test, by the names of the options."""
     validation, test = arguments.validation, getattr(arguments, "test", None)
-    files = {"validation": validation if validation is not None and is_table(validation) else None, "test": test}
+    files = {"validation": validation if validation is not None and _is_other(validation) else None, "test": test}
     return {flag: path for flag, path in files.items() if path is not None}
 
 
@@ -97,17 +109,17 @@ def _check_folds(arguments: argparse.Namespace) -> None:
             f"{text} takes rows from anywhere, and --split {arguments.split} keeps their order; leave one out, or take "
             f"--split {SHUFFLE}"
         )
-    if arguments.validation is not None and is_table(arguments.validation):
+    if arguments.validation is not None and _is_other(arguments.validation):
         raise UsageError(
             f"{text} holds out the rows of {called(arguments.dataset)} in turn, and --validation "
-            f"{arguments.validation} is another table; leave one of them out"
+            f"{arguments.validation} holds others; leave one of them out"
         )
 
 
 def may_validate(arguments: argparse.Namespace) -> bool:
     """Whether the options leave room for a validation."""
     text = arguments.validation
-    return text is None or is_table(text) or float(text) > 0
+    return text is None or _is_other(text) or float(text) > 0
 
 
 def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> Split:
@@ -121,7 +133,8 @@ def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> 
                 f"{SHUFFLE}"
             )
         return Split(kind, n_held_out, arguments.seed, column)
-    if samples.is_large or not (samples.is_table or arguments.labels is not None):
+    has_order = not (samples.is_table or is_images(arguments.dataset) or arguments.labels is not None)
+    if samples.is_large or has_order:
         return Split(LAST, n_held_out, arguments.seed)
     return Split(SHUFFLE if labels is None else STRATIFY, n_held_out, arguments.seed)
 
@@ -129,7 +142,7 @@ def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> 
 def count_of(arguments: argparse.Namespace, name: str, n: int) -> int:
     """Return how many of n samples are to be held out; raises UsageError for a part that cannot be.  name: of all."""
     text = arguments.validation
-    if text is not None and is_table(text):
+    if text is not None and _is_other(text):
         return 0
     if text is None:
         count = VALIDATION.get(called(arguments.dataset), usual_count(n))
@@ -149,8 +162,19 @@ def _split(text: str) -> str:
     return kind if column is None else f"{kind} {column}"
 
 
+def _other(text: str) -> str:
+    """Return the name of other samples, that of a folder with a slash at its end."""
+    return os.path.join(text, "") if os.path.isdir(text) else text
+
+
+def _is_other(text: str) -> bool:
+    """Whether a text is the name of other samples, and no number of these."""
+    return is_table(text) or is_images(text)
+
+
 def _part(text: str) -> str:
-    if is_table(text):
+    text = _other(text)
+    if _is_other(text):
         return text
     try:
         value = float(text)
@@ -158,7 +182,7 @@ def _part(text: str) -> str:
         value = -1.0
     if not (0.0 <= value < 1.0 or (value >= 1.0 and value.is_integer())):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a number of samples nor a fraction below 1, nor a table; write one such as 1000 or "
-            "0.1"
+            f"{text!r} is neither a number of samples nor a fraction below 1, nor a table or a folder of images; write "
+            "one such as 1000 or 0.1"
         )
     return text

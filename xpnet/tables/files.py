@@ -18,8 +18,20 @@ from typing import Any
 import numpy as np
 
 from xpnet.checks import one_line, shown
+from xpnet.datasets.images import holds_images, is_image
 from xpnet.files import absolute, check_readable
-from xpnet.tables.formats import READERS, ROWS, TABLE, Reader, check_installed, either, reader_of, suffix_of, suffixes
+from xpnet.tables.formats import (
+    IMAGES,
+    READERS,
+    ROWS,
+    TABLE,
+    Reader,
+    check_installed,
+    either,
+    reader_of,
+    suffix_of,
+    suffixes,
+)
 from xpnet.tables.layout import tidy_names
 from xpnet.tables.sources import STDIN, source_of
 from xpnet.tables.table import Reading, Table
@@ -73,11 +85,14 @@ def absolute_names(names: Names) -> str | list[str]:
 
 
 def kind_of(names: Names) -> str | None:
-    """Return TABLE or ROWS by a file's name, None for a name without a suffix of READERS.
+    """Return TABLE, ROWS or IMAGES by a file's name, None for a name without a suffix that is known.
 
-    Several files, a folder, which ends in a slash, and stdin are tables.
+    Several files, a folder, which ends in a slash, and stdin are tables, but for images, and for a folder that holds
+    images and no table.
     """
     name, *more = each(names)
+    if is_image(name) or (name.endswith(FOLDER_ENDS) and not _holds_tables(name) and holds_images(name)):
+        return IMAGES
     if more or name == STDIN or name.endswith(FOLDER_ENDS):
         return TABLE
     reader = reader_of(name)
@@ -87,6 +102,11 @@ def kind_of(names: Names) -> str | None:
 def is_table(names: Names) -> bool:
     """Whether a file's name is that of a table."""
     return kind_of(names) == TABLE
+
+
+def is_images(names: Names) -> bool:
+    """Whether a name is that of an image, or of a folder of images."""
+    return kind_of(names) == IMAGES
 
 
 def is_rows(names: Names) -> bool:
@@ -124,14 +144,22 @@ def _paths(name: str) -> list[str]:
     """Return the file, or the tables in a folder, or the folder itself if parts of a Parquet file lie deeper in it."""
     if name == STDIN or not Path(name).is_dir():
         return [name]
-    with os.scandir(name) as entries:
-        found = sorted(entry.path for entry in entries if not entry.name.startswith((".", "_")) and entry.is_file())
-    tables = [path for path in found if is_table(path)]
+    tables = _tables_in(name)
     if not tables and next(Path(name).rglob("*.parquet"), None) is not None:
         return [name]
     if not tables:
         raise ValueError(f"{name} holds no table; it must hold {either(suffixes(TABLE))} files; name another folder")
     return tables
+
+
+def _tables_in(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        found = sorted(entry.path for entry in entries if not entry.name.startswith((".", "_")) and entry.is_file())
+    return [path for path in found if (reader := reader_of(path)) is not None and reader.kind == TABLE]
+
+
+def _holds_tables(name: str) -> bool:
+    return os.path.isdir(name) and bool(_tables_in(name))
 
 
 def _read_one(name: str, reading: Reading, text_columns: Iterable[str]) -> Table:

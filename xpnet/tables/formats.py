@@ -25,7 +25,7 @@ from xpnet.tables.sources import COMPRESSIONS, Source
 from xpnet.tables.table import Reading, Table
 from xpnet.tables.text import read_text
 
-TABLE, ROWS = "table", "rows"
+TABLE, ROWS, IMAGES = "table", "rows", "images"
 ROWS_AS_TEXT = ".csv"  # plain rows are also written as CSV, by NumPy alone
 
 
