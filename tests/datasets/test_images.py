@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from refusals import refusal, says
 
+from xpnet.data.image_files import holds_images
 from xpnet.datasets import load_images, load_mnist_sample
-from xpnet.datasets.images import ImageFolder, ImageFormat, as_mnist, check_pillow, holds_images
+from xpnet.datasets.images import ImageFolder, ImageFormat, as_mnist, check_pillow
 
 RNG = np.random.default_rng(0)
 GREY, COLOURS = RNG.integers(256, size=(5, 3), dtype=np.uint8), RNG.integers(256, size=(4, 4, 3), dtype=np.uint8)

@@ -215,7 +215,13 @@ def test_reading_a_table_loads_next_to_nothing_of_the_rest(tmp_path, code):
     )
     assert done.returncode == 0, done.stderr
     others = [name for name in done.stdout.split() if not name.startswith("xpnet.tables")]
-    assert "xpnet" in others and set(others) <= {"xpnet", "xpnet.checks", "xpnet.files"}
+    assert "xpnet" in others and set(others) <= {
+        "xpnet",
+        "xpnet.checks",
+        "xpnet.files",
+        "xpnet.data",
+        "xpnet.data.image_files",
+    }
 
 
 def test_text_that_is_not_utf8_in_parquet_is_refused_when_it_is_read(tmp_path):

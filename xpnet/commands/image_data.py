@@ -14,7 +14,8 @@ from xpnet.checks import shown
 from xpnet.commands.arguments import UsageError, whole
 from xpnet.commands.report import say
 from xpnet.data.dataset import Dataset
-from xpnet.datasets.images import ImageFolder, ImageFormat, as_mnist, check_pillow, images_in, said_of
+from xpnet.data.image_files import images_in
+from xpnet.datasets.images import ImageFolder, ImageFormat, as_mnist, check_pillow, said_of
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.specs import from_spec, values_of

@@ -18,9 +18,9 @@ import numpy as np
 from xpnet.checks import check_path, check_whole, one_line, shown
 from xpnet.cores import usable_cores
 from xpnet.data.dataset import Dataset
+from xpnet.data.image_files import entries_of, images_in
 from xpnet.files import check_regular
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 LARGEST = 64 * 64  # pixels of images that are taken as they are, if all have one size
 SIDE = 32  # pixels of a side that others are resized to
 N_NAMED = 3  # files that a message names
@@ -103,7 +103,7 @@ class ImageFolder:
         """
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"there is no folder {folder}; name one that holds a folder of images a class")
-        found = {entry.name: images_in(entry.path) for entry in _entries(folder) if entry.is_dir()}
+        found = {entry.name: images_in(entry.path) for entry in entries_of(folder) if entry.is_dir()}
         found = {name: paths for name, paths in found.items() if paths}
         known = tuple(found) if classes is None else tuple(classes)
         if len(known) < 2:
@@ -172,30 +172,6 @@ def said_of(failures: dict[str, str]) -> str:
     return f"{n} file{'s are' if n > 1 else ' is'} unreadable and left out, such as {first}" if n > 1 else first
 
 
-def is_image(name: str | os.PathLike[str]) -> bool:
-    """Whether a file's name is that of an image."""
-    return os.fspath(name).lower().endswith(SUFFIXES)
-
-
-def holds_images(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder, or one in it, holds an image."""
-    entries = _entries(folder) if os.path.isdir(folder) else []
-    if any(is_image(entry.name) for entry in entries):
-        return True
-    return any(is_image(inner.name) for entry in entries if entry.is_dir() for inner in _entries(entry.path))
-
-
-def images_in(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the images in a folder and in those within, by their names."""
-    found = []
-    for entry in _entries(folder):
-        if entry.is_dir():
-            found += images_in(entry.path)
-        elif is_image(entry.name):
-            found.append(entry.path)
-    return found
-
-
 def check_pillow() -> None:
     """Raise ImportError if Pillow is not installed."""
     try:
@@ -240,11 +216,6 @@ def _in_box(pixels: np.ndarray, box: int) -> np.ndarray:
     whole = np.zeros((28, 28), np.uint8)
     whole[top : top + height, left : left + width] = figure.round()
     return whole
-
-
-def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
 def _header(path: str) -> tuple[tuple[int, int], bool] | None:

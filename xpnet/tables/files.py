@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.checks import one_line, shown
-from xpnet.datasets.images import holds_images, is_image
+from xpnet.data.image_files import holds_images, is_image
 from xpnet.files import absolute, check_readable
 from xpnet.tables.formats import (
     IMAGES,

@@ -1,0 +1,37 @@
+"""Files of images, by their names alone."""
+
+from __future__ import annotations
+
+import os
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+
+
+def is_image(name: str | os.PathLike[str]) -> bool:
+    """Whether a file's name is that of an image."""
+    return os.fspath(name).lower().endswith(SUFFIXES)
+
+
+def holds_images(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder, or one in it, holds an image."""
+    entries = entries_of(folder) if os.path.isdir(folder) else []
+    if any(is_image(entry.name) for entry in entries):
+        return True
+    return any(is_image(inner.name) for entry in entries if entry.is_dir() for inner in entries_of(entry.path))
+
+
+def images_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the images in a folder and in those within, by their names; links to folders are left out."""
+    found = []
+    for entry in entries_of(folder):
+        if entry.is_dir(follow_symlinks=False):  # a link may lead back
+            found += images_in(entry.path)
+        elif is_image(entry.name):
+            found.append(entry.path)
+    return found
+
+
+def entries_of(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder by name, without hidden ones."""
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
