@@ -455,16 +455,22 @@ def test_find_lr_says_what_the_library_finds(folder, capsys):
     out, err = capsys.readouterr()
     (found,) = json_lines(out)
     network = xpnet.Network([4, 6, 3], dropout=0.1, backend=xpnet.select_backend("cpu"), seed=3)
-    training, _ = parts(folder)
-    search = xpnet.find_lr(network, training, xpnet.Adam(l2=0.01), lr_end=1.0, n_steps=60, batch_size=8, seed=3)
-    assert found == {"suggestion": search.suggestion, "lrs": search.lrs.tolist(), "losses": search.losses.tolist()}
+    training, validation = parts(folder)
+    options = {"lr_end": 1.0, "n_steps": 60, "batch_size": 8, "seed": 3, "validation": validation}
+    search = xpnet.find_lr(network, training, xpnet.Adam(l2=0.01), **options)
+    trials = [{"lr": rate, "val_loss": loss} for rate, loss in search.trials.items()]
+    curve = {"lrs": search.lrs.tolist(), "losses": search.losses.tolist(), "trials": trials}
+    alike = None if search.alike is None else list(search.alike)
+    assert found == {"suggestion": search.suggestion, **curve, "alike": alike}
     assert err == "" and Path("rates.png").read_bytes().startswith(b"\x89PNG")
     assert main(argv) == 0
     header, *rows, last = capsys.readouterr().out.splitlines()
-    assert header.split() == ["lr", "loss"] and len(rows) == 12
+    rows, tried = rows[:12], rows[12:]
+    assert header.split() == ["lr", "loss"] and tried[0].split() == ["tried", "val_loss"]
+    assert [float(line.split()[0]) for line in tried[1:]] == pytest.approx(list(search.trials), rel=1e-2)
     assert [float(cell) for cell in rows[0].split()] == pytest.approx([search.lrs[0], search.losses[0]], rel=1e-2)
     assert [float(cell) for cell in rows[-1].split()] == pytest.approx([search.lrs[-1], search.losses[-1]], rel=1e-2)
-    assert last == f"suggestion: --lr {search.suggestion:.2g}"
+    assert last.startswith(f"suggestion: --lr {search.suggestion:.2g}")
 
 
 def test_find_lr_without_a_suggestion(folder, capsys):

@@ -16,7 +16,7 @@ from xpnet.commands.loop_options import add_batch_size
 from xpnet.commands.network_options import add_network, check_network, make_network
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
 from xpnet.commands.report import say, warnings_said
-from xpnet.training.lr_finder import RateSearch, find_lr
+from xpnet.training.lr_finder import ALIKE, RateSearch, find_lr
 from xpnet.training.records import json_line
 
 ROWS = 12  # of the table
@@ -88,14 +88,14 @@ def _run(arguments: argparse.Namespace) -> int:
         n_steps=arguments.steps,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
+        validation=data.validation,
     )
     if ax is not None:
         plots.save(plots.rate_search(search, ax), arguments.plot)
     if arguments.json:
-        print(
-            json_line({"suggestion": search.suggestion, "lrs": search.lrs.tolist(), "losses": search.losses.tolist()}),
-            flush=True,
-        )
+        found = {"suggestion": search.suggestion, "lrs": search.lrs.tolist(), "losses": search.losses.tolist()}
+        trials = [{"lr": rate, "val_loss": loss} for rate, loss in search.trials.items()]
+        print(json_line(found | {"trials": trials, "alike": search.alike}), flush=True)
     else:
         print("\n".join(_table(search)), flush=True)
     if search.suggestion is None:
@@ -105,6 +105,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _why_none(search: RateSearch, n_steps: int) -> str:
+    if search.trials:
+        return "every short training diverged; give features and targets that are scaled, or another network"
     if len(search.losses) < n_steps:
         return f"the loss diverged after {len(search.losses)} steps; lower --lr-start, or give more --steps"
     return (
@@ -118,5 +120,18 @@ def _table(search: RateSearch) -> Iterator[str]:
     yield f"{'lr':>9}  {'loss':>10}"
     for i in np.unique(np.linspace(0, len(search.lrs) - 1, ROWS).round().astype(int)) if len(search.lrs) else ():
         yield f"{search.lrs[i]:>9.2e}  {search.losses[i]:>10.4f}"
+    if search.trials:
+        yield f"{'tried':>9}  {'val_loss':>10}"
+        for rate, loss in search.trials.items():
+            yield f"{rate:>9.2e}  {loss:>10.4f}"
     if search.suggestion is not None:
-        yield f"suggestion: --lr {search.suggestion:.2g}"
+        yield f"suggestion: --lr {search.suggestion:.2g}{_alike(search)}"
+
+
+def _alike(search: RateSearch) -> str:
+    """Say which rates do as well, and where none stands out."""
+    low, high = search.alike or (None, None)
+    if low is None or high is None or low == high:
+        return ""
+    found = f"{low:.2g} to {high:.2g} are within {ALIKE:.0%} of its validation loss"
+    return f" ({'none stands out: ' * (high > 9.0 * low)}{found})"

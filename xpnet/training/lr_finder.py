@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from xpnet.network.parameters import random_generator
 from xpnet.training.evaluation import check_compatible
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import check_optimizer
+from xpnet.training.rate_trials import rate_trials
 
 __all__ = ["RateSearch", "find_lr"]
 
 CHUNK_STEPS = 10  # between two looks at the loss
+ALIKE = 0.05  # of the lowest validation loss: rates whose losses differ by no more are alike
 BELOW = 5.0  # the rate of the lowest loss, by the suggestion: of 59 tables, 39 then are within 5 times the best rate
 
 
@@ -31,12 +34,24 @@ class RateSearch:
 
     lrs, losses: the rate and the smoothed loss of each step made.
     suggestion: a fifth of the rate at which the loss was lowest, None if too few steps were made before it ran away, or
-    if it never fell by more than its noise.
+    if it never fell by more than its noise. With a validation set, the best of the rates tried from there on.
+    trials: with a validation set, its lowest loss in short trainings at each of these rates.
     """
 
     lrs: np.ndarray
     losses: np.ndarray
     suggestion: float | None
+    trials: Mapping[float, float] = field(default_factory=dict)
+
+    @property
+    def alike(self) -> tuple[float, float] | None:
+        """The lowest and the highest rate of the trials whose losses are within 5 % of the lowest; None without any.
+
+        Where they are 10 times apart, no rate stands out.
+        """
+        lowest = min(self.trials.values(), default=math.inf)
+        rates = [rate for rate, loss in self.trials.items() if loss <= lowest + ALIKE * abs(lowest)]
+        return (min(rates), max(rates)) if math.isfinite(lowest) else None
 
 
 def find_lr(
@@ -50,11 +65,14 @@ def find_lr(
     batch_size: int = 32,
     smoothing: float = 0.98,
     seed: int = 0,
+    validation: Dataset | None = None,
 ) -> RateSearch:
     """Train for up to `n_steps` with a rate that grows exponentially from lr_start to lr_end; return the losses seen.
 
     The steps are replayed: they are too few to repay compiling.
     The optimizer starts fresh; its rate, its state and the network's weights are restored afterwards.
+    validation: a Dataset that judges short trainings (twice 600 steps) at the rate found and at those beside it, a root
+        of ten apart, for as long as its loss falls; the best is suggested.
     smoothing: decay of the average of the losses, corrected for its start.  It stops once the smoothed loss is above
     4 times the lowest, or not finite.
     Source: Smith (2017), section 3.3, with fastai's limits and a rule like its "minimum": a fifth, there a tenth, of
@@ -63,6 +81,8 @@ def find_lr(
     """
     check_compatible(network, dataset, "dataset")
     check_optimizer(optimizer)
+    if validation is not None:
+        check_compatible(network, validation, "validation")
     lr_start = check_number("lr_start", lr_start, above=0, example="find_lr(..., lr_start=1e-7)")
     lr_end = check_number("lr_end", lr_end, above=lr_start, example="find_lr(..., lr_start=1e-7, lr_end=10)")
     n_steps = check_whole("n_steps", n_steps, at_least=10)
@@ -79,7 +99,12 @@ def find_lr(
     finally:
         owned[...] = kept
     lrs = lrs[: len(losses)]
-    return RateSearch(lrs, losses, _suggested(lrs, raw, n_steps // 10))
+    suggestion = _suggested(lrs, raw, n_steps // 10)
+    if validation is None or suggestion is None:
+        return RateSearch(lrs, losses, suggestion)
+    trials = rate_trials(network, dataset, optimizer, validation, suggestion, batch, seed)
+    best = min(trials, key=trials.__getitem__)
+    return RateSearch(lrs, losses, best if math.isfinite(trials[best]) else None, trials)
 
 
 def _chunks(feed: Feed, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
