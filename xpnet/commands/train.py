@@ -6,6 +6,8 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +33,7 @@ from xpnet.commands.attempt import (
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data, load_samples
 from xpnet.commands.defaults import BEST, default_rate, resolve, resolve_by_size, resolve_without_validation
-from xpnet.commands.ensemble import add_ensemble, check_ensemble, with_others
+from xpnet.commands.ensemble import Ensemble, add_ensemble, check_ensemble, with_others
 from xpnet.commands.folds import measure_folds, print_folds, summary_of
 from xpnet.commands.loop_options import add_loop, check_stops, count_updates
 from xpnet.commands.network_options import add_network, check_network
@@ -55,6 +57,7 @@ from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import TrainingDiverged
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
 from xpnet.training.options import ClassNotTrained
+from xpnet.training.records import Moment
 
 SAID_ALREADY = (ClassNotTrained,)  # by decisions, with the names of the classes
 LONG_RUN = 10**9  # stands for the number of updates until the data are known
@@ -100,49 +103,69 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     take_rate(arguments)
     resolve(arguments)
-    _check_options(arguments)
+    check_options(arguments)
     loaded = load_samples(arguments)
-    data = load_data(arguments, loaded)
-    if data.validation is None:
-        resolve_without_validation(arguments)
-    if data.table is not None:
-        data = replace(data, said=[*data.said, *resolve_by_size(arguments, data.training.n_samples)])
+    data = resolve_for(arguments, load_data(arguments, loaded))
     attempt = make_attempt(arguments, data)
-    _check_loaded(arguments, attempt.network, data)
+    check_loaded(arguments, attempt.network, data)
     if arguments.plan:
         _print_plan(arguments, attempt, data)
 
     measured: dict[str, Any] = {}
     if arguments.folds is not None and arguments.resume is None:
-        announce = partial(_announce_data, arguments, data)
+        announce = partial(announce_data, arguments, data)
         measured["folds"] = summary_of(measure_folds(arguments, loaded, announce))
         print_folds(arguments, measured["folds"])
 
     def config_of(attempt: Attempt) -> dict[str, Any]:
-        return _config(arguments, attempt, data) | measured
+        return config_of_run(arguments, attempt, data) | measured
 
     with open_run(arguments, config_of(attempt)) as (run, resume):
-        keep_preprocessing(run, data.table)
-        try:
-            report = trained(arguments, data, attempt, run, resume, partial(_announce, arguments, attempt, data, run))
-        except TrainingDiverged as error:
-            if not may_try_again(arguments, data, run):
-                raise
-            attempt = begin_again(arguments, data, run, error, config_of)
-            report = trained(arguments, data, attempt, run, None, lambda: None)
-        say_if_untrained(report, arguments)
-        with attempt.averaged():
-            with resume_told(arguments, run):
-                ensemble = with_others(arguments, data, attempt.network)
-            if ensemble.network is not attempt.network:
-                ensemble.network.save(run / runs.MODEL)
-            diverged_at = runs.read_config(run).get(DIVERGED)
-            _print_report(arguments, ensemble.network, data)
-            judged = _measured(arguments, ensemble.network, data)
-            report.summary(*judged, attempt.network.backend, str(run), diverged_at, str(ensemble))
-            if arguments.plot:
-                _draw(arguments, report, ensemble.network, data, run)
+        announce = partial(_announce, arguments, attempt, data, run)
+        with trained_into(run, arguments, data, attempt, config_of, resume, announce) as (report, ensemble):
+            print_outcome(arguments, data, report, ensemble, run)
     return 0
+
+
+@contextmanager
+def trained_into(
+    run: Path,
+    arguments: argparse.Namespace,
+    data: Data,
+    attempt: Attempt,
+    config_of: Callable[[Attempt], dict[str, Any]],
+    resume: Moment | None = None,
+    announce: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Report, Ensemble]]:
+    """Train in a run's directory, which has its config, save the model there, and lend the report and the model.
+
+    config_of: returns the config of the run.  resume, announce: as for `trained`.
+    """
+    keep_preprocessing(run, data.table)
+    try:
+        report = trained(arguments, data, attempt, run, resume, announce)
+    except TrainingDiverged as error:
+        if not may_try_again(arguments, data, run):
+            raise
+        attempt = begin_again(arguments, data, run, error, config_of)
+        report = trained(arguments, data, attempt, run, None, lambda: None)
+    say_if_untrained(report, arguments)
+    with attempt.averaged():
+        with resume_told(arguments, run):
+            ensemble = with_others(arguments, data, attempt.network)
+        if ensemble.network is not attempt.network:
+            ensemble.network.save(run / runs.MODEL)
+        yield report, ensemble
+
+
+def print_outcome(arguments: argparse.Namespace, data: Data, report: Report, ensemble: Ensemble, run: Path) -> None:
+    """Print how good the model of a run is, and draw its pictures if they are asked for."""
+    diverged_at = runs.read_config(run).get(DIVERGED)
+    _print_report(arguments, ensemble.network, data)
+    judged = _measured(arguments, ensemble.network, data)
+    report.summary(*judged, ensemble.network.backend, str(run), diverged_at, str(ensemble))
+    if arguments.plot:
+        _draw(arguments, report, ensemble.network, data, run)
 
 
 def _print_report(arguments: argparse.Namespace, network: Network, data: Data) -> None:
@@ -163,7 +186,17 @@ def _draw(arguments: argparse.Namespace, report: Report, network: Network, data:
             print(path, flush=True)
 
 
-def _check_options(arguments: argparse.Namespace) -> None:
+def resolve_for(arguments: argparse.Namespace, data: Data) -> Data:
+    """Set the defaults again that depend on the data; returns these with what is said of it."""
+    if data.validation is None:
+        resolve_without_validation(arguments)
+    if data.table is None:
+        return data
+    return replace(data, said=[*data.said, *resolve_by_size(arguments, data.training.n_samples)])
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that are wrong for any data; raises UsageError."""
     check_data(arguments)
     check_network(arguments)
     check_stops(arguments)
@@ -176,7 +209,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         plots.new_axes()  # refuses a missing matplotlib now, not when all epochs are over
 
 
-def _check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -> None:
+def check_loaded(arguments: argparse.Namespace, network: Network, data: Data) -> None:
     """Refuse what these data do not allow, metrics too, before the first epoch and not after the last."""
     check_compatible(network, data.training, called(arguments.dataset))
     check_engine(arguments.engine, network.backend.device)
@@ -222,12 +255,12 @@ def _announce(arguments: argparse.Namespace, attempt: Attempt, data: Data, run: 
     if end is not None:
         say(end)
     if arguments.folds is None or arguments.resume is not None:  # before the folds otherwise
-        _announce_data(arguments, data)
+        announce_data(arguments, data)
     if data.training.is_mapped:
         say("read and shuffled in blocks: their order and the samples of those held at a time, not a full shuffle")
 
 
-def _announce_data(arguments: argparse.Namespace, data: Data) -> None:
+def announce_data(arguments: argparse.Namespace, data: Data) -> None:
     """Say what was decided about the data."""
     if arguments.quiet:
         return
@@ -259,7 +292,8 @@ def _print_plan(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> 
         print(describe_plan(plan, width_of(sys.stdout)), flush=True)
 
 
-def _config(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> dict[str, Any]:
+def config_of_run(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> dict[str, Any]:
+    """Return the config of a run, ready for JSON."""
     network, optimizer = attempt.network, attempt.optimizer
     return {
         "xpnet": xpnet.__version__,
