@@ -6,6 +6,7 @@ import argparse
 import difflib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,27 @@ def apply_config(
     given: the options of the command line, of which one may stand in the place of one in the file.
     Raises FileNotFoundError, or UsageError for a file or a key that it cannot take.
     """
+    command.set_defaults(**converted(command, _read(path), str(path), all_known=all_known, given=given))
+
+
+def converted(
+    command: argparse.ArgumentParser,
+    options: Mapping[str, Any],
+    source: str,
+    *,
+    all_known: bool = True,
+    given: argparse.Namespace | None = None,
+) -> dict[str, Any]:
+    """Return the attributes of a command's options by their long names, as if they had been typed.
+
+    source: where they are written, for messages.  all_known, given: as for `apply_config`.
+    Raises UsageError for an option that the command does not have, or a value that it cannot take.
+    """
     actions = {action.option_strings[-1].removeprefix("--"): action for action in command._actions}
     for key in ("help", "config", "resume"):
         actions.pop(key, None)
     values: dict[str, Any] = {}
-    for written, value in _read(path).items():
+    for written, value in options.items():
         key = written.replace("_", "-")
         if getattr(given, IN_PLACE_OF.get(key, ""), None) is not None:
             continue
@@ -66,15 +83,15 @@ def apply_config(
             near = difflib.get_close_matches(key, actions, 1, NEAR)
             hint = f"did you mean {near[0]!r}?" if near else "leave it out"
             raise UsageError(
-                f"{path} has {shown(written)}, which is none of the options of {command.prog} --help; {hint}"
+                f"{source} has {shown(written)}, which is none of the options of {command.prog} --help; {hint}"
             )
         if actions[key].dest in values:
-            raise UsageError(f"{path} says {key} twice, with - and with _; leave one of them out")
+            raise UsageError(f"{source} says {key} twice, with - and with _; leave one of them out")
         try:
             values[actions[key].dest] = _converted(actions[key], value)
         except argparse.ArgumentTypeError as error:
-            raise UsageError(f"{path}: {key}: {error}") from None
-    command.set_defaults(**values)
+            raise UsageError(f"{source}: {key}: {error}") from None
+    return values
 
 
 def kept_options(arguments: argparse.Namespace, data: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from xpnet.training.metrics import METRICS
 from xpnet.training.options import batch_of
 from xpnet.training.records import TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS, VALIDATION, loss_to_watch, lower_is_better
 
+BATCH_SIZE = 32
 MONITORED = {"end_with": VAL_LOSS, "target_score": VAL_ACCURACY}  # what each looks at without --monitor
 
 
@@ -172,7 +173,7 @@ def _monitors(arguments: argparse.Namespace) -> list[str]:
 def add_batch_size(command: argparse._ActionsContainer) -> None:
     """Add --batch-size."""
     command.add_argument(
-        "--batch-size", type=whole(1), default=32, metavar="N", help="samples a step (default: %(default)s)"
+        "--batch-size", type=whole(1), default=BATCH_SIZE, metavar="N", help=f"samples a step (default: {BATCH_SIZE})"
     )
 
 

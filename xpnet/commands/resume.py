@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -54,22 +54,23 @@ def add_resume(group: argparse._ActionsContainer) -> None:
     )
 
 
-def apply_run(arguments: argparse.Namespace) -> None:
+def apply_run(
+    arguments: argparse.Namespace, name: str = runs.CONFIG, allowed: Sequence[str] = ALLOWED, verb: str = "train"
+) -> None:
     """Make the options of the run in arguments.resume the command's defaults.
 
+    name: of the file that has them.  allowed: options that may stand beside --resume.  verb: of the command.
     Raises FileNotFoundError or ValueError if it is no run, UsageError for options that cannot stand beside --resume.
     """
     command, run = arguments.parser, Path(arguments.resume)
-    config = runs.read_config(run)
+    config = runs.read_config(run, name, verb)
     defaults = vars(command.parse_args([]))
     given = sorted(vars(arguments).items())
-    stray = [name for name, value in given if name not in ALLOWED and value != defaults[name]]
+    stray = [flag for flag, value in given if flag not in allowed and value != defaults[flag]]
     if stray:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in stray)
-        raise UsageError(
-            f"--resume takes all from {run / runs.CONFIG}; leave {flags} out, or train again without --resume"
-        )
-    apply_config(command, run / runs.CONFIG)
+        flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in stray)
+        raise UsageError(f"--resume takes all from {run / name}; leave {flags} out, or {verb} again without --resume")
+    apply_config(command, run / name)
     backend = config.get("backend")
     device = backend.get("device") if isinstance(backend, dict) else None
     if device in DEVICES:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,13 @@ def create_run(out: str | None, dataset: str) -> Path:
     raise FileExistsError(f"runs/{stem} and 999 more exist already; name a directory with --out DIR")
 
 
-def check_new(path: Path) -> None:
-    """Refuse a directory for a new run that is not empty, as another process may have made it meanwhile."""
+def check_new(path: Path, but: Sequence[str] = ()) -> None:
+    """Refuse a directory for a new run that is not empty, as another process may have made it meanwhile.
+
+    but: names of files that may be there.
+    """
     # A run that was killed while it wrote its first file has left this file's temporary one alone.
-    begun = {entry.name for entry in leftovers(path / CONFIG)}
+    begun = {*but, *(entry.name for entry in leftovers(path / CONFIG))}
     if path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir())):
         raise FileExistsError(f"--out {path} is not an empty directory; name another one, or remove it first")
 
@@ -81,16 +84,19 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def write_config(run: Path, config: dict[str, Any]) -> None:
-    """Write config.json whole or not at all."""
-    write_atomically(inside(run, CONFIG), (json.dumps(config, indent=2) + "\n").encode())
+def write_config(run: Path, config: dict[str, Any], name: str = CONFIG) -> None:
+    """Write config.json, or another file of this kind, whole or not at all."""
+    write_atomically(inside(run, name), (json.dumps(config, indent=2) + "\n").encode())
 
 
-def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the config of a run; raises FileNotFoundError or ValueError if `run` is not one."""
-    path = Path(run) / CONFIG
+def read_config(run: str | os.PathLike[str], name: str = CONFIG, command: str = "train") -> dict[str, Any]:
+    """Read the config of a run; raises FileNotFoundError or ValueError if `run` is not one.
+
+    name: of the file.  command: that makes it.
+    """
+    path = Path(run) / name
     if not path.is_file():
-        raise FileNotFoundError(f"{run} is not a run directory, it has no {CONFIG}; `xpnet train` makes one")
+        raise FileNotFoundError(f"{run} is not a run directory, it has no {name}; `xpnet {command}` makes one")
     config = read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("data"), dict):
         raise ValueError(f"{path} is not the config of a run, it has no data section; train again, or restore it")

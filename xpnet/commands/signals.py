@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from xpnet.network.network import Network
@@ -31,18 +32,9 @@ class Interruption(Callback):
         self._trains, self._asked = False, False
         self._error: type[BaseException] = Terminated
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle the signals meanwhile; ignored ones stay ignored, except SIGTERM."""
-        handlers = {number: signal.getsignal(number) for number in _signals()}
-        for number, handler in handlers.items():
-            if number == signal.SIGTERM or handler not in (signal.SIG_IGN, None):
-                signal.signal(number, self._receive)
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+    def listening(self) -> AbstractContextManager[None]:
+        """Handle the signals meanwhile."""
+        return handled_by(self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._error = KeyboardInterrupt if number == signal.SIGINT else Terminated
@@ -66,6 +58,23 @@ class Interruption(Callback):
 
 
 @contextmanager
+def handled_by(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals that end a process meanwhile; ignored ones stay ignored, except SIGTERM.
+
+    Python hands signals to the main thread alone: in another one nothing is done.
+    """
+    handlers = {number: signal.getsignal(number) for number in _signals()}
+    for number, handler in handlers.items():
+        if number == signal.SIGTERM or handler not in (signal.SIG_IGN, None):
+            signal.signal(number, receive)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def signals_ignored() -> Iterator[None]:
     """Ignore signals while something must be written."""
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _signals()}
@@ -77,6 +86,11 @@ def signals_ignored() -> Iterator[None]:
 
 
 def _signals() -> list[signal.Signals]:
-    """Return the signals of Ctrl-C, termination, and a closing terminal or connection: SIGHUP, on Windows SIGBREAK."""
+    """Return the signals of Ctrl-C, termination, and a closing terminal or connection: SIGHUP, on Windows SIGBREAK.
+
+    None in a thread beside the main one, which may not handle any.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return []
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     return [getattr(signal, name) for name in names if hasattr(signal, name)]

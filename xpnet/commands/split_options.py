@@ -51,8 +51,8 @@ def add_split(command: CommandParser, group: argparse._ActionsContainer) -> None
     )
 
 
-def add_judges(command: argparse.ArgumentParser) -> None:
-    """Add --test and --folds."""
+def add_judges(command: argparse.ArgumentParser, with_folds: bool = True) -> None:
+    """Add --test and --folds.  with_folds: the latter too."""
     group = command.add_argument_group("judgement", "of what is learnt, on other samples than those trained on")
     group.add_argument(
         "--test",
@@ -61,6 +61,8 @@ def add_judges(command: argparse.ArgumentParser) -> None:
         help="of a table: another one with the same columns, measured at the end; of images: a folder with the same "
         "classes",
     )
+    if not with_folds:
+        return
     group.add_argument(
         "--folds",
         type=whole(2),
