@@ -39,9 +39,9 @@ PACKAGES = (
         "datasets",
         "tables",
     ),
-    *("training", "functional", "estimators", "timing", "plots", "commands", "cli", "__main__", "examples"),
+    *("training", "functional", "estimators", "timing", "plots", "commands", "tuning", "cli", "__main__", "examples"),
 )
-SPEAK = ("commands", "cli", "examples")  # they print, and may import xpnet as a user does
+SPEAK = ("commands", "tuning", "cli", "examples")  # they print, and may import xpnet as a user does
 
 
 def module_name(path):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.training.records import *
     from xpnet.training.schedules import *
     from xpnet.training.step import *
+    from xpnet.tuning.tune import *
 
 __version__ = "0.2.0"
 
@@ -62,6 +63,7 @@ _HOMES = {
 _EXTRAS = {
     "estimators": "MLPClassifier MLPRegressor from_sklearn",
     "tables.model": "TableModel load",
+    "tuning.tune": "Tuned tune",
 }  # need an extra: `from xpnet import *` leaves them out
 _MODULES = {  # to be used as xpnet.datasets.load_mnist
     "datasets": "datasets",

@@ -23,11 +23,13 @@ from xpnet.commands.resume import apply_run
 from xpnet.commands.signals import Terminated
 from xpnet.commands.wording import plain, system_message, wrapped
 from xpnet.training.loop import TrainingDiverged
+from xpnet.tuning import command as tune
 
 EXAMPLES = (
     ("xpnet train", "on the digits inside the package"),
     ("xpnet train --dataset mnist --epochs 25", "on MNIST (extra: xpnet[download])"),
     ("xpnet train data.csv --target price", "on a table (extra: xpnet[data])"),
+    ("xpnet tune data.csv --target price", "search its options (extra: xpnet[tune])"),
     ("xpnet train --config RUN/config.json", "repeat a run"),
     ("xpnet train --resume RUN", "continue a run that was stopped"),
     ("xpnet find-lr --optimizer adam", "an initial learning rate"),
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             apply_config(arguments.parser, Path(arguments.config), given=arguments)
             arguments = parser.parse_args(argv)
         if getattr(arguments, "resume", None) is not None:
-            apply_run(arguments)
+            (tune.apply_search if arguments.command == "tune" else apply_run)(arguments)
             arguments = parser.parse_args(argv)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -122,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="command", metavar="COMMAND", title="commands", description="xpnet COMMAND --help lists its options"
     )
     train.add_parser(commands)
+    tune.add_parser(commands)
     find_lr.add_parser(commands)
     apply.add_parsers(commands)
     plot.add_parser(commands)

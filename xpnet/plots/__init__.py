@@ -20,6 +20,7 @@ from xpnet.plots.predictions import (
     residuals,
     roc_curve,
 )
+from xpnet.plots.search import trial_values
 from xpnet.plots.speed import comparison, samples_per_second
 
 __all__ = [
@@ -47,5 +48,6 @@ __all__ = [
     "scatter",
     "score_curve",
     "score_names",
+    "trial_values",
     "worst_mistakes",
 ]

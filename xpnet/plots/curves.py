@@ -46,7 +46,7 @@ def loss_curve(history: Sequence[Record], ax: Axes | None = None, *, log: bool =
     values = np.concatenate([_column(history, name) for name in names])
     values = values[np.isfinite(values)]
     if log and values.size and values.min() > 0.0:
-        _scale_log(ax, values.max() / values.min())
+        scale_log(ax, values.max() / values.min())
     ax.set_ylabel("loss")
     return ax
 
@@ -187,7 +187,7 @@ def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) ->
     ax.legend()
 
 
-def _scale_log(ax: Axes, ratio: float) -> None:
+def scale_log(ax: Axes, ratio: float) -> None:
     """Make the vertical axis logarithmic, with labels also where the values span less than a power of ten."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
