@@ -3,6 +3,7 @@
     python benchmarks/public_tables.py FOLDER
     python benchmarks/table_quality.py FOLDER --out RESULTS.jsonl
     python benchmarks/table_quality.py --table RESULTS.jsonl
+    python benchmarks/table_quality.py FOLDER --models xpnet,tuned --draw 8 --splits 3
 
 `--models` leaves models out, and `--table` joins the files of several calls. Tables that --out has are not done again.
 Each split shuffles the rows that have a target, by class where there are classes, and keeps a fifth as test. xpnet gets
@@ -35,7 +36,8 @@ if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 from xpnet.cli import main as xpnet
 
-XPNET, PEERS = "xpnet", ("mlp", "boosting", "linear")
+XPNET, TUNED, PEERS = "xpnet", "tuned", ("mlp", "boosting", "linear")
+DRAWN = (300, 5000)  # rows of tables of which --draw takes some
 LEVEL = 0.01  # difference of means up to which two models are level
 TEST = 0.2  # part of the rows
 DATE = r"^\d{4}[-/]\d|^\d\d?[-/]\d\d?[-/]\d{4}"  # the beginning of a date
@@ -74,15 +76,15 @@ def _label(value: Any) -> str:
     return str(value).strip().lower()
 
 
-def by_xpnet(training: Any, test: Any, target: str, task: str, options: list[str]) -> Scored:
-    """Train xpnet by its command and predict by it; the time is that of the training, reading and saving included."""
+def by_xpnet(training: Any, test: Any, target: str, task: str, options: list[str], command: str = "train") -> Scored:
+    """Train xpnet by a command and predict by it; the time is that of the command, reading and saving included."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         training.to_csv("training.csv", index=False)
         test.drop(columns=[target]).to_csv("test.csv", index=False)
         began = time.perf_counter()
-        code, told = _called(["train", "training.csv", "--target", target, *options])
+        code, told = _called([command, "training.csv", "--target", target, *options])
         seconds = time.perf_counter() - began
         if code:
             return {"failure": told}
@@ -198,11 +200,10 @@ def compared(
     models: dict[str, list[Scored]] = {name: [] for name in names}
     for training, test in splits(frame, target, task, n_splits):
         for name, scored in models.items():
-            is_peer = name != XPNET
             scored.append(
                 by_peer(name, training, test, target, task)
-                if is_peer
-                else by_xpnet(training, test, target, task, options)
+                if name in PEERS
+                else by_xpnet(training, test, target, task, options, "tune" if name == TUNED else "train")
             )
     return {key: facts[key] for key in ("name", "half", "task")} | {"n_rows": len(frame), "models": models}
 
@@ -298,12 +299,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--table", type=Path, nargs="+", metavar="RESULTS.jsonl", help="print the table of what --out wrote"
     )
     parser.add_argument(
-        "--models", default=",".join((XPNET, *PEERS)), metavar="NAME,...", help="(default: %(default)s)"
+        "--models",
+        default=",".join((XPNET, *PEERS)),
+        metavar="NAME,...",
+        help=f"(default: %(default)s); {TUNED} is `xpnet tune`",
     )
     parser.add_argument("--out", type=Path, help="a line of JSON a table, as soon as it is compared")
     parser.add_argument("--half", choices=["tuning", "shown", "both"], default="shown", help="(default: %(default)s)")
     parser.add_argument("--splits", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--rows", type=int, default=10_000, help="of which a larger table keeps a part (%(default)s)")
+    low, high = DRAWN
+    drawn = f"of the tables of {low} to {high} rows N that a seed draws"
+    parser.add_argument("--draw", type=int, metavar="N", help=drawn)
     parser.add_argument("--only", default="", help="tables whose name has this text")
     parser.add_argument("--options", default="", help='of `xpnet train`, such as "--lr 0.01"; without, its defaults')
     options = parser.parse_args(arguments)
@@ -317,7 +324,12 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("XPNET_CACHE", "")
     results = []
     names, done = options.models.split(","), {result["name"] for result in joined([options.out])}
-    index = map(json.loads, (options.folder / "index.jsonl").read_text(encoding="utf-8").splitlines())
+    index = [json.loads(text) for text in (options.folder / "index.jsonl").read_text(encoding="utf-8").splitlines()]
+    if options.draw is not None:
+        fitting = [
+            facts for facts in index if low <= facts["n_rows"] <= high and options.half in (facts["half"], "both")
+        ]
+        index = [fitting[i] for i in np.random.default_rng(0).permutation(len(fitting))[: options.draw]]
     for facts in sorted(index, key=lambda facts: min(facts["n_rows"], options.rows)):
         if options.only in facts["name"] and options.half in (facts["half"], "both") and facts["name"] not in done:
             results.append(compared(facts, names, options.splits, options.rows, shlex.split(options.options)))
