@@ -39,7 +39,8 @@ PACKAGES = (
         "datasets",
         "tables",
     ),
-    *("training", "functional", "estimators", "timing", "plots", "commands", "tuning", "cli", "__main__", "examples"),
+    *("training", "functional", "recipe", "estimators", "timing", "plots", "commands", "tuning", "cli"),
+    *("__main__", "examples"),
 )
 SPEAK = ("commands", "tuning", "cli", "examples")  # they print, and may import xpnet as a user does
 

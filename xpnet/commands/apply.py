@@ -20,14 +20,14 @@ from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
 from xpnet.commands.report import metrics_text, say, warnings_said
 from xpnet.commands.table_report import importance_of, lines_of, report_of
-from xpnet.commands.table_results import measured_on, metrics_for
-from xpnet.commands.tables import add_drop, column_names, naming, preprocessing_of, without
+from xpnet.commands.tables import add_drop, column_names, preprocessing_of, without
 from xpnet.commands.wording import width_of, wrapped
 from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
+from xpnet.recipe.units import measured_on, metrics_for
 from xpnet.tables.decisions import lines
-from xpnet.tables.files import called, each, expanded, is_images, is_table, open_rows, read_table
+from xpnet.tables.files import called, each, expanded, is_images, is_table, naming, open_rows, read_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.model import TableModel, check_fit, dtype_of
 from xpnet.tables.options import check_columns

@@ -12,7 +12,6 @@ from typing import Any
 
 from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
-from xpnet.commands.data import Data
 from xpnet.commands.defaults import default_rate
 from xpnet.commands.loop_options import best_by, count_steps, count_updates, make_stops
 from xpnet.commands.network_options import make_network
@@ -21,9 +20,10 @@ from xpnet.commands.report import Report, say
 from xpnet.commands.resume import keep_epochs, make_checkpoint
 from xpnet.commands.schedule_options import make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, signals_ignored
-from xpnet.commands.table_results import InUnits, metrics_for
 from xpnet.files import write_atomically
 from xpnet.network.network import Network
+from xpnet.recipe.samples import Data
+from xpnet.recipe.units import InUnits, metrics_for
 from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
 from xpnet.training.loop import TrainingDiverged, epochs
 from xpnet.training.optimizers import Optimizer

@@ -18,24 +18,16 @@ from xpnet.checks import check_option, shown
 from xpnet.commands.arguments import CommandParser, Several, UsageError, option
 from xpnet.commands.image_data import FORM, add_images, check_images, kept_of, read_images, read_other_images
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
-from xpnet.commands.samples import Fitted, Samples, TableSamples
+from xpnet.commands.samples import Samples
 from xpnet.commands.split_options import add_split, check_split, other_files, split_of
-from xpnet.commands.tables import (
-    OPTIONS,
-    add_table,
-    check_table,
-    find_target,
-    fit_table,
-    forced_texts,
-    kept_target,
-    naming,
-)
+from xpnet.commands.tables import OPTIONS, add_table, check_table, find_target, fit_table, forced_texts, kept_target
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import POOL_BYTES
 from xpnet.datasets.images import ImageFormat
 from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
+from xpnet.recipe.samples import Data, Fitted, TableSamples
 from xpnet.tables.decisions import Decision, refuse
 from xpnet.tables.files import (
     Names,
@@ -46,6 +38,7 @@ from xpnet.tables.files import (
     is_rows,
     is_table,
     kind_of,
+    naming,
     open_array,
     open_rows,
     read_table,
@@ -59,42 +52,8 @@ from xpnet.tables.target import Target
 
 SAMPLE = "mnist-sample"  # lies in the package, the others of NAMES in a folder
 NAMES = (SAMPLE, *FAMILY)
-LOSS_OF_TASK = {"regression": "squared_error", "binary": "sigmoid_cross_entropy", "multiclass": "softmax_cross_entropy"}
 AS_CLASSES = "Y.astype(np.int64)"  # what to save so that labels are classes
 _FILES = ("dataset", "labels", "weights", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Data:
-    """The data that a run trains on and is judged by; `source` finds them again and goes into config.json.
-
-    table: the preprocessing of a table.  images: the format of images.
-    labels_dtype: of a file of labels, whose type says whether they are classes.
-    split: the rule by which samples are held out.  said: what was decided about the data without having been asked.
-    """
-
-    training: Dataset
-    validation: Dataset | None
-    test: Dataset | None
-    source: dict[str, Any]
-    split: Split
-    table: Preprocessing | None = None
-    labels_dtype: np.dtype[Any] | None = None
-    images: ImageFormat | None = None
-    said: Sequence[Decision] = ()
-
-    @property
-    def n_validation(self) -> int:
-        """Number of samples held out."""
-        return 0 if self.validation is None else self.validation.n_samples
-
-    @property
-    def default_loss(self) -> str:
-        """The loss that suits the targets."""
-        if self.table is not None:
-            return LOSS_OF_TASK[self.table.target.task]
-        has_classes = self.training.is_classification and self.training.n_outputs > 1
-        return "softmax_cross_entropy" if has_classes else "squared_error"
 
 
 def add_data(command: CommandParser) -> None:

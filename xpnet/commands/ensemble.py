@@ -12,11 +12,11 @@ import numpy as np
 
 from xpnet.commands.arguments import UsageError, whole
 from xpnet.commands.attempt import make_attempt
-from xpnet.commands.data import Data
 from xpnet.commands.defaults import MOST_ROWS, OF_ONE_NETWORK, default_rate, told
 from xpnet.commands.report import say
 from xpnet.network.ensemble import deep_linear, mean_network
 from xpnet.network.network import Network
+from xpnet.recipe.samples import Data
 from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import TrainingDiverged
 

@@ -14,13 +14,14 @@ import numpy as np
 
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import lower_rate, make_attempt
-from xpnet.commands.data import Data, Loaded, weighed
+from xpnet.commands.data import Loaded, weighed
 from xpnet.commands.defaults import resolve_without_validation
 from xpnet.commands.ensemble import with_others
 from xpnet.commands.report import figure, say
 from xpnet.commands.split_options import count_of
-from xpnet.commands.table_results import measured_on, metrics_for
 from xpnet.commands.wording import wrapped
+from xpnet.recipe.samples import Data
+from xpnet.recipe.units import measured_on, metrics_for
 from xpnet.tables.splitting import LAST, SHUFFLE, STRATIFY, Split, folds, held_out, kind_and_column
 from xpnet.training.loop import TrainingDiverged
 from xpnet.training.records import json_line

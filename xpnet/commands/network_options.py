@@ -18,13 +18,13 @@ from xpnet.commands.arguments import (
     size_list,
     whole,
 )
-from xpnet.commands.data import Data
 from xpnet.commands.defaults import told
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.architecture import NORMALIZATIONS, Architecture
 from xpnet.network.losses import LOSSES, Loss
 from xpnet.network.network import Network
 from xpnet.network.parameters import WEIGHT_INITIALISERS
+from xpnet.recipe.samples import Data
 from xpnet.specs import defaults_of
 from xpnet.tables.files import called
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xpnet import plots
-from xpnet.commands.data import Data
 from xpnet.commands.runs import inside
 from xpnet.data.dataset import Dataset
 from xpnet.datasets.images import ImageFormat
 from xpnet.network.layers import Activation
 from xpnet.network.network import Network
+from xpnet.recipe.samples import Data
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.evaluation import outputs
 from xpnet.training.records import Record

@@ -10,11 +10,12 @@ from xpnet import plots
 from xpnet.commands import runs
 from xpnet.commands.apply import place_of
 from xpnet.commands.arguments import add_device, option
-from xpnet.commands.data import Data, load_again
+from xpnet.commands.data import load_again
 from xpnet.commands.pictures import write_pictures
 from xpnet.commands.report import say, warnings_said
 from xpnet.commands.tables import preprocessing_of
 from xpnet.network.network import Network
+from xpnet.recipe.samples import Data
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.training.records import History, read_history
 

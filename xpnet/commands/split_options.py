@@ -7,8 +7,9 @@ import os
 
 from xpnet.commands.arguments import CommandParser, UsageError, checked, whole
 from xpnet.commands.image_data import FORM
-from xpnet.commands.samples import Samples, TableSamples
+from xpnet.commands.samples import Samples
 from xpnet.datasets.mnist import FAMILY
+from xpnet.recipe.samples import TableSamples
 from xpnet.tables.files import called, is_images, is_table
 from xpnet.tables.formats import TABLE, either, example, suffixes
 from xpnet.tables.splitting import (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +178,6 @@ def without(frame: Any, given: str | Sequence[str] | None, path: str) -> Any:
     if unknown:
         raise UsageError(f"--drop names the column {unknown[0]!r}, which {path} does not have; leave it out")
     return frame.drop(columns=names)
-
-
-@contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Begin every refusal of what a table holds with the name of its file."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def keep_preprocessing(run: Path, table: Preprocessing | None) -> None:

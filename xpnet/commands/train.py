@@ -31,7 +31,7 @@ from xpnet.commands.attempt import (
     trained,
 )
 from xpnet.commands.config_file import add_config, kept_options
-from xpnet.commands.data import Data, add_data, check_data, describe_labels, load_data, load_samples
+from xpnet.commands.data import add_data, check_data, describe_labels, load_data, load_samples
 from xpnet.commands.defaults import BEST, default_rate, resolve, resolve_by_size, resolve_without_validation
 from xpnet.commands.ensemble import Ensemble, add_ensemble, check_ensemble, with_others
 from xpnet.commands.folds import measure_folds, print_folds, summary_of
@@ -44,12 +44,13 @@ from xpnet.commands.resume import add_resume, open_run, take_rate
 from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
 from xpnet.commands.split_options import add_judges, may_validate
 from xpnet.commands.table_report import lines_of, report_of
-from xpnet.commands.table_results import measured_on, metrics_for
 from xpnet.commands.tables import describe, keep_preprocessing
 from xpnet.commands.wording import width_of
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision, check_threads
 from xpnet.network.network import Network
+from xpnet.recipe.samples import Data
+from xpnet.recipe.units import measured_on, metrics_for
 from xpnet.tables.decisions import lines
 from xpnet.tables.files import called
 from xpnet.timing import machine

@@ -10,7 +10,8 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def called(names: Names) -> str:
     """Return what messages call a table of one file, or of several."""
     first, *more = each(names)
     return ("stdin" if first == STDIN else first) + (f" and {len(more)} more" if more else "")
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Begin every refusal of what a table holds with the name of its file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def stem_of(names: Names) -> str:

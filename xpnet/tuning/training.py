@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import make_attempt
-from xpnet.commands.data import Data, load_data, load_samples
+from xpnet.commands.data import load_data, load_samples
 from xpnet.commands.defaults import BEST, default_rate, resolve
 from xpnet.commands.loop_options import BATCH_SIZE, best_by
 from xpnet.commands.train import check_loaded, check_options, resolve_for
