@@ -1,12 +1,11 @@
-"""One training as the options describe it; for a table a second one, at a tenth of the rate, if the first diverges."""
+"""The training of a run as the options describe it, and a second one if a table's first diverges."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +20,18 @@ from xpnet.commands.resume import keep_epochs, make_checkpoint
 from xpnet.commands.schedule_options import make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, signals_ignored
 from xpnet.files import write_atomically
-from xpnet.network.network import Network
+from xpnet.recipe.attempt import LOWER, Attempt
 from xpnet.recipe.samples import Data
-from xpnet.recipe.units import InUnits, metrics_for
-from xpnet.training.callbacks import Callback, HistoryFile, ReduceOnPlateau
-from xpnet.training.loop import TrainingDiverged, epochs
-from xpnet.training.optimizers import Optimizer
+from xpnet.recipe.units import metrics_for
+from xpnet.training.callbacks import Callback, HistoryFile
+from xpnet.training.loop import TrainingDiverged
 from xpnet.training.options import batch_of
 from xpnet.training.placing import settle
 from xpnet.training.progress import ProgressBar
 from xpnet.training.records import Moment
 
-LOWER = 0.1  # the second rate, in parts of the first
 DIVERGED = "diverged_at"  # in config.json, the rate of a first attempt
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A network that is not yet trained, and what trains it.
-
-    plateau, stops: callbacks that see its records.  metrics: measured on the samples held out.
-    """
-
-    network: Network
-    optimizer: Optimizer
-    plateau: list[ReduceOnPlateau]
-    stops: list[Callback]
-    metrics: list[str]
-
-    def records(self, arguments: argparse.Namespace, data: Data, **more: Any) -> Iterator[dict[str, Any]]:
-        """Return the records of its epochs, as they are over.  more: keywords of `xpnet.training.loop.epochs`."""
-        return epochs(
-            self.network,
-            data.training,
-            self.optimizer,
-            epochs=arguments.epochs,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
-            validation=data.validation,
-            accumulate=arguments.accumulate,
-            metrics=self.metrics,
-            engine=arguments.engine,
-            precision=arguments.precision,
-            threads=arguments.threads,
-            is_alone=True,
-            **more,
-        )
-
-    def watchers(self, data: Data) -> list[Callback]:
-        """Return the callbacks that see each record first: measures of a regression in its units, and what ends it."""
-        is_regression = data.table is not None and data.table.target.task == "regression"
-        if data.table is None or data.validation is None or not is_regression:
-            return [*self.plateau, *self.stops]
-        return [InUnits(data.validation, data.table, self.metrics), *self.plateau, *self.stops]
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Lend the network its averaged weights with --ema, if there has been an update to average."""
-        with ExitStack() as stack:
-            if self.optimizer.ema is not None and self.optimizer.steps_done > 0:
-                stack.enter_context(self.optimizer.averaging(self.network))
-            yield
+OF_LOOP = ("epochs", "batch_size", "seed", "accumulate", "engine", "precision", "threads")  # options of its keywords
 
 
 def make_attempt(arguments: argparse.Namespace, data: Data) -> Attempt:
@@ -97,7 +47,8 @@ def make_attempt(arguments: argparse.Namespace, data: Data) -> Attempt:
         settle(network, optimizer, program, n_steps, arguments.engine, arguments.precision)
     plateau = make_plateau(arguments, optimizer, data.validation is not None)
     metrics = metrics_for(arguments.metrics, data.table) if data.validation is not None else []
-    return Attempt(network, optimizer, plateau, make_stops(arguments, data.validation), metrics)
+    options = {name: getattr(arguments, name) for name in OF_LOOP}
+    return Attempt(network, optimizer, options, plateau, make_stops(arguments, data.validation), metrics)
 
 
 def trained(
@@ -124,7 +75,7 @@ def trained(
     if sys.stderr.isatty() and not arguments.quiet:
         callbacks.insert(0, ProgressBar(sys.stderr))
     # A checkpoint that does not fit is refused here, before anything of the run is written over.
-    records = attempt.records(arguments, data, callbacks=callbacks, resume=resume)
+    records = attempt.records(data, callbacks=callbacks, resume=resume)
     keep_epochs(arguments, run)
     with resume_told(arguments, run), interruption.listening(), _model_saved_at_the_end(attempt, run / runs.MODEL):
         announce()

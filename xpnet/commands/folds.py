@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import lower_rate, make_attempt
 from xpnet.commands.data import Loaded, weighed
 from xpnet.commands.defaults import resolve_without_validation
-from xpnet.commands.ensemble import with_others
+from xpnet.commands.ensemble import train_others
 from xpnet.commands.report import figure, say
 from xpnet.commands.split_options import count_of
 from xpnet.commands.wording import wrapped
+from xpnet.recipe.attempt import attempt_that_ends
 from xpnet.recipe.samples import Data
 from xpnet.recipe.units import measured_on, metrics_for
 from xpnet.tables.splitting import LAST, SHUFFLE, STRATIFY, Split, folds, held_out, kind_and_column
-from xpnet.training.loop import TrainingDiverged
 from xpnet.training.records import json_line
 
 COUNTS = ("n", "correct")  # of what `evaluate` returns, no measures
@@ -83,18 +84,9 @@ def print_folds(arguments: argparse.Namespace, summary: dict[str, dict[str, Any]
 def _measure(arguments: argparse.Namespace, data: Data) -> dict[str, float]:
     """Train on a fold's training rows and return the measures of the fold, which is the test set."""
     assert data.test is not None
-    for is_last in (data.table is None, True):
-        attempt = make_attempt(arguments, data)
-        try:
-            for _ in attempt.records(arguments, data, callbacks=attempt.watchers(data)):
-                pass
-            break
-        except TrainingDiverged:
-            if is_last:
-                raise
-            lower_rate(arguments)
+    attempt = attempt_that_ends(partial(make_attempt, arguments, data), partial(lower_rate, arguments), data)
     with attempt.averaged():
-        network = with_others(argparse.Namespace(**vars(arguments) | {"quiet": True}), data, attempt.network).network
+        network = train_others(argparse.Namespace(**vars(arguments) | {"quiet": True}), data, attempt.network).network
         metrics = metrics_for(arguments.metrics, data.table)
         measured = measured_on(network, data.test, metrics, data.table)
     return {name: value for name, value in measured.items() if name not in COUNTS}

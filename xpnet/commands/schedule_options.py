@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import MISSING
 from inspect import signature
 from typing import Any, get_type_hints
@@ -133,7 +134,7 @@ def describe_end(arguments: argparse.Namespace, optimizer: Optimizer, n_updates:
     )
 
 
-def describe_schedule(optimizer: Optimizer, plateau: list[ReduceOnPlateau]) -> dict[str, Any]:
+def describe_schedule(optimizer: Optimizer, plateau: Sequence[ReduceOnPlateau]) -> dict[str, Any]:
     """{"schedule": ...} with all its numbers, JSON-ready; {} for a constant rate."""
     if plateau:
         parameters = {parameter: getattr(plateau[0], parameter) for parameter in PLATEAU.values()}

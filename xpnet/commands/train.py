@@ -22,7 +22,6 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import (
     DIVERGED,
-    Attempt,
     begin_again,
     make_attempt,
     may_try_again,
@@ -33,7 +32,7 @@ from xpnet.commands.attempt import (
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import add_data, check_data, describe_labels, load_data, load_samples
 from xpnet.commands.defaults import BEST, default_rate, resolve, resolve_by_size, resolve_without_validation
-from xpnet.commands.ensemble import Ensemble, add_ensemble, check_ensemble, with_others
+from xpnet.commands.ensemble import add_ensemble, check_ensemble, train_others
 from xpnet.commands.folds import measure_folds, print_folds, summary_of
 from xpnet.commands.loop_options import add_loop, check_stops, count_updates
 from xpnet.commands.network_options import add_network, check_network
@@ -49,6 +48,8 @@ from xpnet.commands.wording import width_of
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision, check_threads
 from xpnet.network.network import Network
+from xpnet.recipe.attempt import Attempt
+from xpnet.recipe.ensemble import Ensemble
 from xpnet.recipe.samples import Data
 from xpnet.recipe.units import measured_on, metrics_for
 from xpnet.tables.decisions import lines
@@ -153,7 +154,7 @@ def trained_into(
     say_if_untrained(report, arguments)
     with attempt.averaged():
         with resume_told(arguments, run):
-            ensemble = with_others(arguments, data, attempt.network)
+            ensemble = train_others(arguments, data, attempt.network)
         if ensemble.network is not attempt.network:
             ensemble.network.save(run / runs.MODEL)
         yield report, ensemble

@@ -19,8 +19,8 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import make_attempt
 from xpnet.commands.config_file import kept_options
-from xpnet.commands.data import Data
-from xpnet.commands.ensemble import Ensemble
+from xpnet.recipe.samples import Data
+from xpnet.recipe.ensemble import Ensemble
 from xpnet.commands.loop_options import best_by
 from xpnet.commands.report import Report
 from xpnet.commands.train import config_of_run, resolve_for, trained_into
