@@ -14,7 +14,8 @@ from test_cli import json_lines, refused, surroundings  # noqa: F401  a fixture 
 
 import xpnet
 from xpnet.cli import main
-from xpnet.commands.defaults import MOST_ROWS, of_before, resolve_by_size
+from xpnet.commands.defaults import of_before, resolve_by_size
+from xpnet.recipe.defaults import MOST_ROWS
 from xpnet.tables.decisions import lines
 
 CPU = xpnet.select_backend("cpu")

@@ -8,10 +8,11 @@ from typing import Any
 
 from xpnet.commands.arguments import UsageError, whole
 from xpnet.commands.attempt import make_attempt
-from xpnet.commands.defaults import MOST_ROWS, OF_ONE_NETWORK, default_rate, told
+from xpnet.commands.defaults import default_rate, told
 from xpnet.commands.report import say
 from xpnet.network.network import Network
 from xpnet.recipe.attempt import Attempt
+from xpnet.recipe.defaults import MOST_ROWS, OF_ONE_NETWORK
 from xpnet.recipe.ensemble import FASTER, Ensemble, with_others
 from xpnet.recipe.samples import Data
 

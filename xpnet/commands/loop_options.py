@@ -6,12 +6,13 @@ import argparse
 
 from xpnet.checks import check_option
 from xpnet.commands.arguments import UsageError, in_flags, name_list, number, option, positive, whole
-from xpnet.commands.defaults import BEST, LAST, told
+from xpnet.commands.defaults import told
 from xpnet.commands.split_options import may_validate
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, ENGINES, FULL, MOST_THREADS, PRECISIONS, engine_names
 from xpnet.network.layer import left_out
 from xpnet.network.network import Network
+from xpnet.recipe.defaults import BATCH_SIZE, BEST, LAST
 from xpnet.tables.files import called
 from xpnet.training.callbacks import Budget, Callback, EarlyStopping, KeepBest, StopAtScore
 from xpnet.training.metrics import METRICS

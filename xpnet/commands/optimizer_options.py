@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from xpnet.commands.arguments import UsageError, in_flags, number, option, positive, refuse_stray
-from xpnet.commands.defaults import RATES_OF_TABLES, told
+from xpnet.commands.defaults import told
+from xpnet.recipe.defaults import RATES_OF_TABLES
 from xpnet.training.optimizers import OPTIMIZERS, Optimizer, parameters_of
 from xpnet.training.schedules import Schedule
 from xpnet.training.update import Options

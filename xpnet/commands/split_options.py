@@ -10,6 +10,7 @@ from xpnet.commands.image_data import FORM
 from xpnet.commands.samples import Samples
 from xpnet.datasets.mnist import FAMILY
 from xpnet.recipe.samples import TableSamples
+from xpnet.tables import splitting
 from xpnet.tables.files import called, is_images, is_table
 from xpnet.tables.formats import TABLE, either, example, suffixes
 from xpnet.tables.splitting import (
@@ -24,6 +25,7 @@ from xpnet.tables.splitting import (
     Split,
     kind_and_column,
     usual_count,
+    usual_split,
 )
 
 VALIDATION = dict.fromkeys(FAMILY, 10_000)  # samples held out of these, the last ones
@@ -139,7 +141,7 @@ def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> 
     has_order = not (samples.is_table or is_images(arguments.dataset) or arguments.labels is not None)
     if samples.is_large or has_order:
         return Split(LAST, n_held_out, arguments.seed)
-    return Split(SHUFFLE if labels is None else STRATIFY, n_held_out, arguments.seed)
+    return usual_split(n_held_out, arguments.seed, labels)
 
 
 def count_of(arguments: argparse.Namespace, name: str, n: int) -> int:
@@ -152,7 +154,7 @@ def count_of(arguments: argparse.Namespace, name: str, n: int) -> int:
         text = str(count)
     else:
         wanted = float(text)
-        count = round(wanted * n) if wanted < 1.0 else int(wanted)
+        count = splitting.count_of(wanted, n)
         if wanted > 0.0 and count == 0:
             raise UsageError(f"--validation {text} of {n} samples of {name} is none; give more, or 0 for none")
     if count >= n:

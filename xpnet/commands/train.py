@@ -31,7 +31,7 @@ from xpnet.commands.attempt import (
 )
 from xpnet.commands.config_file import add_config, kept_options
 from xpnet.commands.data import add_data, check_data, describe_labels, load_data, load_samples
-from xpnet.commands.defaults import BEST, default_rate, resolve, resolve_by_size, resolve_without_validation
+from xpnet.commands.defaults import default_rate, resolve, resolve_by_size, resolve_without_validation
 from xpnet.commands.ensemble import add_ensemble, check_ensemble, train_others
 from xpnet.commands.folds import measure_folds, print_folds, summary_of
 from xpnet.commands.loop_options import add_loop, check_stops, count_updates
@@ -49,6 +49,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision, check_threads
 from xpnet.network.network import Network
 from xpnet.recipe.attempt import Attempt
+from xpnet.recipe.defaults import BEST
 from xpnet.recipe.ensemble import Ensemble
 from xpnet.recipe.samples import Data
 from xpnet.recipe.units import measured_on, metrics_for

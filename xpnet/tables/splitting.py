@@ -80,6 +80,16 @@ def usual_count(n_rows: int) -> int:
     return max(1, round((PART_OF_FEW if n_rows <= FEW else PART) * n_rows))
 
 
+def count_of(part: float, n_rows: int) -> int:
+    """Return how many rows a part means: a share of them below 1, their number from 1 on."""
+    return round(part * n_rows) if part < 1.0 else int(part)
+
+
+def usual_split(n_held_out: int, seed: int, labels: np.ndarray | None) -> Split:
+    """Return the split of rows for which none is named.  labels (n_rows,): the classes, None if there are none."""
+    return Split(SHUFFLE if labels is None else STRATIFY, n_held_out, seed)
+
+
 def held_out(split: Split, n_rows: int, labels: np.ndarray | None = None, values: Any = None) -> np.ndarray:
     """Return the mask (n_rows,) of the rows that a split holds out.
 

@@ -19,12 +19,12 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import make_attempt
 from xpnet.commands.config_file import kept_options
-from xpnet.recipe.samples import Data
-from xpnet.recipe.ensemble import Ensemble
 from xpnet.commands.loop_options import best_by
 from xpnet.commands.report import Report
 from xpnet.commands.train import config_of_run, resolve_for, trained_into
 from xpnet.files import remove_leftovers
+from xpnet.recipe.ensemble import Ensemble
+from xpnet.recipe.samples import Data
 from xpnet.tables.files import called, each, is_table, stem_of
 from xpnet.tables.sources import STDIN
 from xpnet.tables.writing import write_table

@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.defaults import default_rate
-from xpnet.commands.loop_options import BATCH_SIZE
+from xpnet.recipe.defaults import BATCH_SIZE
 from xpnet.training.optimizers import parameters_of
 
 WIDTHS, MOST_LAYERS = (16, 256), 3  # of the first hidden layer; each further one has half the units

@@ -14,10 +14,12 @@ import numpy as np
 from xpnet.commands.arguments import UsageError
 from xpnet.commands.attempt import make_attempt
 from xpnet.commands.data import load_data, load_samples
-from xpnet.commands.defaults import BEST, default_rate, resolve
-from xpnet.commands.loop_options import BATCH_SIZE, best_by
+from xpnet.commands.defaults import default_rate, resolve
+from xpnet.commands.loop_options import best_by
 from xpnet.commands.train import check_loaded, check_options, resolve_for
 from xpnet.network.network import Network
+from xpnet.recipe.defaults import BATCH_SIZE, BEST
+from xpnet.recipe.samples import Data
 from xpnet.tables.files import called
 from xpnet.training.callbacks import Callback
 from xpnet.training.loop import TrainingDiverged
