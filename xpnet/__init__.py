@@ -61,7 +61,7 @@ _HOMES = {
     "training.schedules": "Constant Cosine Exponential InverseScaling OneCycle Schedule Step WarmUp",
 }
 _EXTRAS = {
-    "estimators": "MLPClassifier MLPRegressor from_sklearn",
+    "estimators": "MLPClassifier MLPRegressor TableClassifier TableRegressor from_sklearn",
     "tables.model": "TableModel load",
     "tuning.tune": "Tuned tune",
 }  # need an extra: `from xpnet import *` leaves them out

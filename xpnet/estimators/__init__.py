@@ -6,16 +6,17 @@ try:
     from sklearn.utils.validation import validate_data  # noqa: F401  there since 1.6
 except ImportError as error:
     raise ImportError(
-        "xpnet.MLPClassifier and xpnet.MLPRegressor need scikit-learn 1.6 or newer "
+        "xpnet.MLPClassifier, xpnet.TableClassifier and their regressors need scikit-learn 1.6 or newer "
         f"({error}); pip install 'xpnet[sklearn]'"
     ) from error
 
 from xpnet.estimators import base
 from xpnet.estimators.mlp import MLPClassifier, MLPRegressor, from_sklearn
+from xpnet.estimators.tables import TableClassifier, TableRegressor
 from xpnet.network import architecture, custom, dropout, layers, losses, normalization, parameters
 from xpnet.training import callbacks, checkpoint, optimizers, schedules
 
-__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn"]
+__all__ = ["MLPClassifier", "MLPRegressor", "TableClassifier", "TableRegressor", "from_sklearn"]
 
 # A pickle names the module of each class. Estimators that xpnet 0.1 pickled name these where they were then.
 _MOVED = {

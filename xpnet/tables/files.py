@@ -56,11 +56,11 @@ def called(names: Names) -> str:
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Begin every refusal of what a table holds with the name of its file."""
+    """Begin every refusal of what a table holds with the name of its file, "" for rows from memory."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}" if path else str(error)) from None
 
 
 def stem_of(names: Names) -> str:

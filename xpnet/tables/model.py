@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -13,12 +14,13 @@ import numpy as np
 
 from xpnet.backend import DTYPES
 from xpnet.checks import check_number, check_option, check_path, shown
-from xpnet.files import parse_json, read_whole
+from xpnet.files import parse_json, read_whole, write_atomically
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.tables.decisions import LISTED
+from xpnet.tables.frames import as_pandas, with_stripped_names
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.tables.stored import from_json
+from xpnet.tables.stored import from_json, to_json
 
 __all__ = ["TableModel", "load"]
 
@@ -55,6 +57,25 @@ class TableModel:
         """Return a frame (n, n_classes) of probabilities, a column a class; raises ValueError where there are none."""
         return _like(frame, lambda rows: self.probabilities(self.encode(rows)))
 
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write what `load` and the command line's predict read into a new folder, or an empty one.
+
+        Raises FileExistsError for a folder that holds something.
+        """
+        folder = Path(check_path("folder", folder, 'model.save("models/houses")'))
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{folder} is not an empty folder; a model needs one of its own; name another")
+        folder.mkdir(parents=True, exist_ok=True)
+        network, table = self.network, self.preprocessing
+        config = {
+            "spec": network.to_spec(),
+            "data": {"dataset": [], "target": list(table.target.names)},
+            "backend": {"dtype": str(network.backend.dtype)},
+        }
+        write_atomically(folder / TABLE, (to_json(table) + "\n").encode())
+        network.save(folder / MODEL)
+        write_atomically(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
     def values(self, X: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
         """Return what `predict` does, columns by name, of encoded rows X (n_features, n)."""
         target = self.preprocessing.target
@@ -86,7 +107,7 @@ class TableModel:
 
     def encode(self, frame: Any) -> np.ndarray:
         """Return X (n_features, n) of raw rows, after warning of values far outside those of the training rows."""
-        frame = frame.rename(columns=lambda name: name.strip() if isinstance(name, str) else name)  # as files are read
+        frame = with_stripped_names(frame)
         X = self.preprocessing.transform(frame, self.network.backend.dtype)
         self.warn_of_columns(X, frame)
         return X
@@ -194,14 +215,9 @@ def _like(frame: Any, columns_of: Callable[[Any], dict[str, np.ndarray]]) -> Any
     """Return the columns found for a frame as a frame of its library."""
     import pandas
 
-    if hasattr(frame, "columns") and len(frame) == 0:
+    rows = as_pandas(frame)
+    if len(rows) == 0:
         raise ValueError("the frame has no rows to predict; it must have one at least; give others")
-    if isinstance(frame, pandas.DataFrame):
+    if rows is frame:
         return pandas.DataFrame(columns_of(frame), index=frame.index)
-    is_polars = type(frame).__module__.split(".")[0] == "polars"
-    if not is_polars or not hasattr(frame, "columns") or not hasattr(frame, "to_pandas"):
-        raise TypeError(
-            f"the rows are a {type(frame).__name__}; they must be a DataFrame of pandas or polars: "
-            "pandas.DataFrame(rows)"
-        )
-    return type(frame)(columns_of(frame.to_pandas()))
+    return type(frame)(columns_of(rows))
