@@ -16,6 +16,8 @@ from xpnet.tables.frames import as_pandas, is_polars, with_stripped_names
 def rows_to_fit(estimator: Any, X: Any) -> Any:
     """Return X as a pandas frame; writes n_features_in_, and feature_names_in_ where the columns have names."""
     frame = _framed(X)
+    if len(frame) == 1:
+        raise ValueError("X has 1 sample, from which nothing can be learnt; it must have more; give further rows")
     validate_data(estimator, frame, skip_check_array=True)
     return _named(estimator, frame)
 

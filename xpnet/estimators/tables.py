@@ -16,6 +16,7 @@ from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from xpnet.checks import shown
 from xpnet.estimators.rows import free_name, rows_to_fit, rows_to_predict, target_of
 from xpnet.estimators.undo import as_before_on_failure
 from xpnet.recipe.defaults import BATCH_SIZE
@@ -29,7 +30,7 @@ from xpnet.tables.preprocessing import Preprocessing
 __all__ = ["TableClassifier", "TableRegressor"]
 
 COLUMNS = ("drop", "keep", "categorical", "numeric", "date")
-OPTIONS = ("hidden", "dropout", "epochs", "patience", "batch_size", "lr", "ensemble", "validation", "device")
+OPTIONS = ("hidden", "dropout", "epochs", "patience", "batch_size", "lr", "ensemble", "validation", "device", "dtype")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -50,6 +51,7 @@ class BaseTable(BaseEstimator):  # type: ignore[misc]
     numeric: Sequence[str] = ()
     date: Sequence[str] = ()
     device: str | None = None
+    dtype: str = "float32"
     random_state: Any = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -123,7 +125,8 @@ class TableClassifier(ClassifierMixin, BaseTable):  # type: ignore[misc]
     is trained.  patience: epochs without a better loss.  batch_size: rows a step.  lr: learning rate.
     ensemble: networks to train.  validation: rows to hold out, a share below 1 or their number.
     drop, keep, categorical, numeric, date: names of columns, to leave out, or to take whatever they look like.
-    device: "cpu", "cuda" or "auto".  random_state: an int is the seed of the command line.
+    device: "cpu", "cuda" or "auto".  dtype: "float32" or "float64".
+    random_state: an int is the seed of the command line.
     Attributes: classes_, n_features_in_, feature_names_in_ of named columns, model_ (a `TableModel`), preprocessing_
     (what was learnt of each column), decisions_ (lines that say what was done without having been asked for).
     Predictions are arrays; `model_.predict` returns frames. The columns of a frame are found by their names.
@@ -153,7 +156,13 @@ class TableClassifier(ClassifierMixin, BaseTable):  # type: ignore[misc]
         column = columns.iloc[:, 0].dropna()
         if cells.kind_of(column) == cells.NUMBER and column.dtype.kind in "fiu":
             check_classification_targets(column.to_numpy())
-        return "binary" if len(cells.different(column)[1]) == 2 else "multiclass"
+        classes = cells.different(column)[1]
+        if len(classes) == 1:
+            raise ValueError(
+                f"y has 1 class only, {shown(classes.iloc[0])}, in {len(column)} rows; a classifier needs two or more; "
+                "give rows of other classes"
+            )
+        return "binary" if len(classes) == 2 else "multiclass"
 
 
 class TableRegressor(RegressorMixin, BaseTable):  # type: ignore[misc]
@@ -161,7 +170,8 @@ class TableRegressor(RegressorMixin, BaseTable):  # type: ignore[misc]
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the values (n_samples,) in the units of y, or (n_samples, n_targets) of several targets."""
-        values = np.stack(list(self.model_.values(self._encoded(X)).values()), axis=1)
+        features = self._encoded(X)
+        values = np.stack(list(self.model_.values(features).values()), axis=1)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def _task(self, columns: Any) -> str:

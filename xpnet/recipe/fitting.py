@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import check_number, check_whole
+from xpnet.backend import DTYPES
+from xpnet.checks import check_number, check_option, check_whole
 from xpnet.network.network import Network
 from xpnet.recipe.attempt import LOWER, Attempt, attempt_that_ends
 from xpnet.recipe.defaults import BATCH_SIZE, BEST, OF_TABLES, by_size, left_out, rate_of_tables
@@ -25,8 +26,6 @@ from xpnet.tables.tasks import fit_target, with_target
 from xpnet.training.callbacks import EarlyStopping, KeepBest
 from xpnet.training.optimizers import OPTIMIZERS
 from xpnet.training.options import ClassNotTrained
-
-DTYPE = "float32"
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class FitOptions:
     validation: float | None = None
     seed: int = 0
     device: str | None = None
+    dtype: str = "float32"
     columns: ColumnOptions = field(default_factory=ColumnOptions)
 
     def __post_init__(self) -> None:
@@ -58,6 +58,7 @@ class FitOptions:
             check_number("lr", self.lr, above=0, example="0.003")
         if self.validation is not None:
             check_number("validation", self.validation, at_least=0, example="0.1")
+        check_option("dtype", self.dtype, DTYPES)
 
     def n_held_out(self, n_rows: int) -> int:
         """Return how many of the rows are held out; raises ValueError for a part that cannot be."""
@@ -100,7 +101,7 @@ def fit_table(
     def fitted(rows: Any, target: Target, decisions: tuple[Decision, ...]) -> Preprocessing:
         return fit(rows, target, asked, decisions)
 
-    samples = TableSamples("", rows, fit_target(rows, names, asked), fitted, DTYPE, left)
+    samples = TableSamples("", rows, fit_target(rows, names, asked), fitted, options.dtype, left)
     split = usual_split(options.n_held_out(samples.n), options.seed, samples.labels)
     mask = held_out(split, samples.n, samples.labels)
     (training, *rest), table, _ = samples.cut([~mask, mask] if mask.any() else [~mask])
@@ -146,7 +147,7 @@ def _attempt(chosen: dict[str, Any], data: Data) -> Attempt:
         loss=data.default_loss,
         dropout=chosen["dropout"][0] if np.shape(chosen["dropout"]) == (1,) else chosen["dropout"],
         device=chosen["device"],
-        dtype=DTYPE,
+        dtype=chosen["dtype"],
         seed=chosen["seed"],
     )
     optimizer = OPTIMIZERS[chosen["optimizer"]](chosen["lr"])
