@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from xpnet.checks import refuse_masked
 from xpnet.tables.frames import as_pandas, is_polars, with_stripped_names
+from xpnet.tables.options import check_columns
 
 
 def rows_to_fit(estimator: Any, X: Any) -> Any:
@@ -18,6 +19,7 @@ def rows_to_fit(estimator: Any, X: Any) -> Any:
     frame = _framed(X)
     if len(frame) == 1:
         raise ValueError("X has 1 sample, from which nothing can be learnt; it must have more; give further rows")
+    check_columns(with_stripped_names(frame), ())
     validate_data(estimator, frame, skip_check_array=True)
     return _named(estimator, frame)
 

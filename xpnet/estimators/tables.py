@@ -65,6 +65,9 @@ class BaseTable(BaseEstimator):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         frame = rows_to_fit(self, X)
         columns = target_of(X, frame, y, self)
+        for name in columns:
+            if columns[name].dtype.kind == "f":
+                assert_all_finite(columns[name].dropna(), input_name="y")
         task, names = self._task(columns), list(columns.columns)
         frame, weights = frame.join(columns), None
         if sample_weight is not None:
@@ -175,9 +178,6 @@ class TableRegressor(RegressorMixin, BaseTable):  # type: ignore[misc]
         return values[:, 0] if values.shape[1] == 1 else values
 
     def _task(self, columns: Any) -> str:
-        for name in columns:
-            if columns[name].dtype.kind == "f" and np.isinf(columns[name]).any():
-                assert_all_finite(columns[name].dropna(), input_name="y")
         return "regression"
 
     def __sklearn_tags__(self) -> Any:

@@ -81,7 +81,8 @@ class FitOptions:
         changed, said = by_size(options, found, training_rows)
         options |= changed
         hidden = options["hidden"]
-        options["hidden"] = [int(hidden)] if np.ndim(hidden) == 0 else list(hidden)
+        sizes = hidden if isinstance(hidden, Sequence) and not isinstance(hidden, str) else [hidden]
+        options["hidden"] = [check_whole("hidden", size, at_least=1) for size in sizes]
         options["lr"] = rate_of_tables(options["optimizer"]) if self.lr is None else float(self.lr)
         return options, said
 
