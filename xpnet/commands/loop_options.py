@@ -19,7 +19,6 @@ from xpnet.training.metrics import METRICS
 from xpnet.training.options import batch_of
 from xpnet.training.records import TRAIN_LOSS, VAL_ACCURACY, VAL_LOSS, VALIDATION, loss_to_watch, lower_is_better
 
-BATCH_SIZE = 32
 MONITORED = {"end_with": VAL_LOSS, "target_score": VAL_ACCURACY}  # what each looks at without --monitor
 
 

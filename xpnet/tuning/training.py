@@ -89,7 +89,7 @@ def train_trial(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the training of the best says them
         try:
-            for _ in attempt.records(own, data, callbacks=[*attempt.watchers(data), watch]):
+            for _ in attempt.records(data, callbacks=[*attempt.watchers(data), watch]):
                 pass
         except TrainingDiverged:
             return watch.outcome(DIVERGED)
