@@ -312,7 +312,7 @@ def test_readme_commands_parse():
     found = [words for block in readme_blocks("sh") for words in commands(block)]
     ours = [words[1:] for words in found if words[0] == "xpnet"]
     parsed = {cli._parser().parse_args(words).command for words in ours}
-    assert parsed == {"train", "find-lr", "evaluate", "predict", "plot", "bench", "describe", "info"}
+    assert parsed == {"train", "tune", "find-lr", "evaluate", "predict", "plot", "bench", "describe", "info"}
     assert ["pip", "install", "."] in found and ["pip", "install", ".[test]"] in found
 
 
