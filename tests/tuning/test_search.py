@@ -89,7 +89,7 @@ def test_a_signal_saves_the_best_so_far(rows, capsys, monkeypatch, number, code,
     with monkeypatch.context() as patch:
         stop_after(patch, number)
         assert main([*TUNE, "--trials", "9", "--out", "run"]) == code
-    assert f"{word}: the search ends with trial 1; --resume run continues it" in capsys.readouterr().err
+    assert f"{word}: the search ends after 2 trials; --resume run continues it" in capsys.readouterr().err
     assert len(table("run")) == 2 and xpnet.load("run")
     # Continued, it has the trials and the model of one that was never stopped.
     assert main(["tune", "--resume", "run", "--trials", "3", "--quiet"]) == 0
@@ -108,8 +108,25 @@ def test_a_killed_search_continues_with_its_finished_trials(rows, capsys):
         Path("run/trials.journal").write_bytes(b"".join(lines[:cut]) + lines[cut][:9])  # the last line is torn
         capsys.readouterr()
         assert main(["tune", "--resume", "run"]) == 0
-        assert ("1 trials are over, the next is trial 1" in capsys.readouterr().err) == (cut > began[1])
+        assert ("it goes on after 1 trial" in capsys.readouterr().err) == (cut > began[1])
         assert table("run").equals(table("whole"))
+
+
+def test_a_stopped_trial_is_tried_again_by_its_number(tmp_path):
+    """Also the default, where another process was faster."""
+
+    def opened():
+        return Study(tmp_path / "journal", space(), "val_loss", 0, lambda options: {})
+
+    study = opened()
+    (first, default), (second, options) = study.ask(), study.ask()
+    assert (first, default, second) == (0, {}, 1) and options
+    study.tell(second, Outcome("finished", 0.5, 1, 9, 0.1))
+    study.tell(first, None)
+    assert opened().ask() == (0, {}) and opened().ask() == (0, {})  # the second as if killed
+    study = opened()
+    assert study.ask() == (0, {}) and study.ask()[0] == 2
+    assert [(each.number, each.value) for each in study.trials()] == [(1, 0.5)]
 
 
 @pytest.mark.full

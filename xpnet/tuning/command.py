@@ -19,6 +19,7 @@ from xpnet.commands.report import say, warnings_said
 from xpnet.commands.resume import apply_run
 from xpnet.commands.runs import inside
 from xpnet.commands.schedule_options import add_schedule
+from xpnet.commands.signals import Terminated
 from xpnet.commands.split_options import add_judges
 from xpnet.commands.train import SAID_ALREADY, announce_data, print_outcome
 from xpnet.tables.files import called
@@ -97,18 +98,23 @@ def _run(arguments: argparse.Namespace, search: Search) -> int:
     study, share = search.study(), share_of(arguments.jobs, arguments.threads)
     report = TrialReport(search.measure, arguments.json, arguments.quiet, study.trials())
     if not arguments.quiet:
-        _announce(arguments, search, share, len(report.trials))
+        _announce(arguments, search, share, report.trials)
     ending = Ending(arguments.max_seconds)
     best = find_best(search, study, arguments.trials, share, ending, report.seen)
     if ending.reason is not None and not arguments.quiet:
-        say(f"{ending.reason}: the search ends with trial {len(report.trials) - 1}; --resume {search.run} continues it")
+        say(f"{ending.reason}: the search ends after {_counted(report.trials)}; --resume {search.run} continues it")
     print_best(report.trials, search.measure, search.data.n_validation, arguments.json)
     if not arguments.quiet:
         say(f"trial {best.number} is trained again{_with(best)}")
-    with trained_again(search, best) as (own, data, trained, ensemble):
-        trained.as_json = arguments.json
-        shown = {name: getattr(arguments, name) for name in ("quiet", "json", "plot")}
-        print_outcome(argparse.Namespace(**vars(own) | shown), data, trained, ensemble, search.run)
+    try:
+        with trained_again(search, best) as (own, data, trained, ensemble):
+            trained.as_json = arguments.json
+            shown = {name: getattr(arguments, name) for name in ("quiet", "json", "plot")}
+            print_outcome(argparse.Namespace(**vars(own) | shown), data, trained, ensemble, search.run)
+    except (KeyboardInterrupt, Terminated):
+        if not arguments.quiet:
+            say(f"stopped; `xpnet tune --resume {search.run}` trains the best again")
+        raise
     if arguments.plot:
         _draw(arguments, search, report.trials)
     if ending.error is not None:
@@ -116,7 +122,7 @@ def _run(arguments: argparse.Namespace, search: Search) -> int:
     return 0
 
 
-def _announce(arguments: argparse.Namespace, search: Search, share: Share, n_before: int) -> None:
+def _announce(arguments: argparse.Namespace, search: Search, share: Share, before: list[Trial]) -> None:
     data = search.data
     counts = f"{data.training.n_samples} training, {data.n_validation} validation samples"
     say(f"{called(arguments.dataset)}: {counts} -> {search.run}")
@@ -124,8 +130,12 @@ def _announce(arguments: argparse.Namespace, search: Search, share: Share, n_bef
     say(f"searched: {', '.join(search.space.ranges).replace('_', ' ')}; by {search.measure}")
     if arguments.jobs > share.n_jobs:
         say(f"--jobs {arguments.jobs}: {share.n_jobs} at a time, as the cores allow")
-    if n_before:
-        say(f"{n_before} trials are over, the next is trial {n_before}")
+    if before:
+        say(f"it goes on after {_counted(before)}")
+
+
+def _counted(trials: list[Trial]) -> str:
+    return f"{len(trials)} trial{'s' * (len(trials) != 1)}"
 
 
 def _with(trial: Trial) -> str:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from xpnet.tuning.trials import FINISHED, Trial
 
 NAME = "search"
 BEFORE_PRUNING = 5  # trials that are not pruned
-OUTCOME = "outcome"  # the attribute of a trial that holds what came of it
+NUMBER, OUTCOME = "number", "outcome"  # attributes of a trial: ours, and what came of it
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,16 @@ class Study:
             self._study.tell(trial.number, state=self._states.FAIL)
 
     def ask(self) -> tuple[int, dict[str, Any]]:
-        """Return the number of a new trial, and its options."""
-        optuna, number = self._optuna, len(self._live())
+        """Return the number of a new trial, the first that none has, and its options."""
+        optuna, taken = self._optuna, {each.user_attrs.get(NUMBER) for each in self._live()}
+        number = next(number for number in count() if number not in taken)
         if number == 0 and not self._study.get_trials(deepcopy=False, states=(self._states.WAITING,)):
             self._study.enqueue_trial(self._space.default)
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         with _hushed(optuna):
             self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             trial = self._study.ask({name: self._distribution(each) for name, each in self._space.ranges.items()})
+        trial.set_user_attr(NUMBER, number)
         self._asked[number] = trial
         return number, self._space.options_of(trial.params)
 
@@ -104,8 +107,8 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """Return the trials that are over, by their numbers."""
-        kept = [(number, trial) for number, trial in enumerate(self._live()) if OUTCOME in trial.user_attrs]
-        return [self._trial(number, each.params, Outcome(**each.user_attrs[OUTCOME])) for number, each in kept]
+        kept = {each.user_attrs[NUMBER]: each for each in self._live() if OUTCOME in each.user_attrs}
+        return [self._trial(n, kept[n].params, Outcome(**kept[n].user_attrs[OUTCOME])) for n in sorted(kept)]
 
     def _live(self) -> list[Any]:
         """Return Optuna's trials that are over or running, not those that were stopped."""
