@@ -222,16 +222,22 @@ def joined(paths: Iterable[Path | None]) -> list[dict[str, Any]]:
 
 def markdown(results: list[dict[str, Any]]) -> str:
     """Return a Markdown table: the mean score of each model on each table, and xpnet's verdict against each peer."""
+    peers = peers_in(results)
     rows = [
-        f"| table | rows | score | {' | '.join((XPNET, *PEERS))} | behind |",
-        "| --- | ---: | --- |" + " ---: |" * 4 + " --- |",
+        f"| table | rows | score | {' | '.join((XPNET, *peers))} | behind |",
+        "| --- | ---: | --- |" + " ---: |" * (1 + len(peers)) + " --- |",
     ]
     for result in sorted(results, key=lambda result: result["n_rows"]):
-        cells = [f"{scores(result, name).mean():.3f}" for name in (XPNET, *PEERS)]
-        behind = ", ".join(peer for peer in PEERS if verdict(result, peer) == "behind")
+        cells = [f"{scores(result, name).mean():.3f}" for name in (XPNET, *peers)]
+        behind = ", ".join(peer for peer in peers if verdict(result, peer) == "behind")
         measure = "accuracy" if result["task"] == "classes" else "R2"
         rows.append(f"| {result['name']} | {result['n_rows']:,} | {measure} | {' | '.join(cells)} | {behind} |")
     return "\n".join([*rows, ""])
+
+
+def peers_in(results: list[dict[str, Any]]) -> list[str]:
+    """Return the models of the results beside xpnet's defaults."""
+    return [name for name in (TUNED, *PEERS) if any(name in result["models"] for result in results)]
 
 
 def scores(result: dict[str, Any], name: str) -> Any:
@@ -275,20 +281,23 @@ def line(result: dict[str, Any]) -> str:
 def summary(results: list[dict[str, Any]]) -> str:
     """Return the counts of wins, the mean ranks and mean scores, and the tables on which a linear model is ahead."""
     rows = [f"{len(results)} tables"]
-    for peer in PEERS:
+    peers = peers_in(results)
+    for peer in peers:
         found = [verdict(result, peer) for result in results]
         counts = ", ".join(f"{found.count(word)} {word}" for word in ("ahead", "level", "behind"))
         rows.append(f"xpnet against {peer}: {counts}")
     of_all = [ranks(result) for result in results]
-    for name in (XPNET, *PEERS):
+    for name in (XPNET, *peers):
         cells = [f"mean rank {np.mean([each[name] for each in of_all]):.2f}"]
         for task, measure in (("classes", "accuracy"), ("number", "R2")):
             if found := [scores(result, name).mean() for result in results if result["task"] == task]:
                 cells.append(f"mean {measure} {np.mean(found):.3f} of {len(found)}")
         times = [each["seconds"] for result in results for each in result["models"][name] if "seconds" in each]
         rows.append(f"{name}: {', '.join(cells)}, median of {np.median(times or [np.nan]):.1f} s")
-    behind = [result["name"] for result in results if verdict(result, "linear") == "behind"]
-    return "\n".join([*rows, f"behind linear: {', '.join(behind) or 'none'}"])
+    if "linear" in peers:
+        behind = [result["name"] for result in results if verdict(result, "linear") == "behind"]
+        rows.append(f"behind linear: {', '.join(behind) or 'none'}")
+    return "\n".join(rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
