@@ -174,6 +174,8 @@ def test_what_cannot_be_continued(rows, capsys):
 
 
 def test_python_returns_trials_options_and_the_model(rows):
+    mixed = rows.assign(m=[[1, "x", None][i % 3] for i in range(len(rows))])
+    assert xpnet.tune(mixed, target="y", trials=1, epochs=1, out="mixed").model.predict(mixed.head(2)).shape == (2, 1)
     found = xpnet.tune(rows, target="y", trials=2, epochs=9, out="run")
     assert found.trials["trial"].tolist() == [0, 1] and found.measure == "val_loss" and found.run == Path("run")
     assert found.model.predict(rows.head(3)).columns.tolist() == ["y"]

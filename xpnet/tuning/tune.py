@@ -155,9 +155,16 @@ def _placed(data: Any, out: str | os.PathLike[str] | None) -> Iterator[tuple[str
         )
     made = runs.create_run(None if out is None else os.fspath(out), "frame")
     try:
-        write_table(made / ROWS, {str(name): frame[name] for name in frame.columns})
+        write_table(made / ROWS, {str(name): _of_one_type(frame[name]) for name in frame.columns})
         yield str(made / ROWS), made
     finally:
         if not (made / SEARCH).exists():
             (made / ROWS).unlink(missing_ok=True)
             made.rmdir()
+
+
+def _of_one_type(column: Any) -> Any:
+    """Return a column of several types, which Parquet has none of, as text; gaps stay."""
+    from pandas.api.types import infer_dtype
+
+    return column.map(str, na_action="ignore") if infer_dtype(column).startswith("mixed") else column
