@@ -82,6 +82,7 @@ def measure(sizes: tuple[int, ...], n: int, batch: Any, make: Any, validated: bo
         xpnet.train(network, dataset, make(1e-3), keep_best=False, progress=False, **options)
         return time.process_time() - began
 
+    native.kept.cache_clear()
     native._kept_code.cache_clear()
     first = {engine: spent(engine, 1) for engine in ("replay", "compiled")}
     counts = {}

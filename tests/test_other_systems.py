@@ -26,7 +26,7 @@ import xpnet
 from xpnet.cli import main
 from xpnet.commands import signals
 from xpnet.engines import blas
-from xpnet.engines.llvm import code_cache, engine, thread_choice, waiting
+from xpnet.engines.llvm import code_cache, engine, native, thread_choice, waiting
 from xpnet.engines.llvm.engine import Compiled
 from xpnet.engines.replay import Replay
 from xpnet.files import write_atomically
@@ -104,6 +104,7 @@ def test_code_is_kept_where_the_system_keeps_such(system, tmp_path, float64_cpu,
     assert str(folder) in code_cache.describe()
     weights, sources = [], []
     for _ in range(2):
+        native.kept.cache_clear()
         make = KeptEngines()
         weights.append(run_steps(FEATURES["weights"], float64_cpu, 8, 21, make)[0].tobytes())
         sources.append(make.engines[0].native.source)
@@ -141,7 +142,7 @@ def test_what_llvm_refuses_is_replayed(float64_cpu, monkeypatch):
     def refuse(text, name="run"):
         raise RuntimeError("Failed to materialize symbols:\n { (xpnet, { _fltused }) }")
 
-    monkeypatch.setattr(engine, "load", refuse)
+    monkeypatch.setattr(engine, "kept", refuse)
     network = xpnet.Network([6, 7, 3], backend=float64_cpu)
     rng = np.random.default_rng(0)
     dataset = xpnet.Dataset.from_labels(rng.random((6, 20)), rng.integers(0, 3, 20), 3)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.engines.blas import Gemm, products_on
-from xpnet.engines.llvm.native import Native, load
+from xpnet.engines.llvm.native import Native, kept
 from xpnet.engines.llvm.sequence import END, call_entries, sequence_text
 from xpnet.engines.llvm.waiting import new_flags, pause_function
 
@@ -45,7 +45,7 @@ class Calling:
     @cached_property
     def native(self) -> Native:
         """The code that runs a list of functions; one thread needs none to run a single one."""
-        return load(sequence_text(self.threads))
+        return kept(sequence_text(self.threads))
 
     def run(self, address: int, table: np.ndarray) -> None:
         """Run the function at an address on all threads."""

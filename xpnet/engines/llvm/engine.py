@@ -18,7 +18,7 @@ from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.calling import Calling
 from xpnet.engines.llvm.epochs import Epochs
-from xpnet.engines.llvm.native import load
+from xpnet.engines.llvm.native import kept
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.llvm.waiting import new_flags, pause_function
@@ -63,7 +63,7 @@ class Compiled(Engine):
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
-        self.native = load(self._text.text)
+        self.native = kept(self._text.text)
         self._flags = new_flags(threads)
         self._pause = pause_function(self._flags)
         self._numbers = BySize[np.ndarray | None](program.capacity)

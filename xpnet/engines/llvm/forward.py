@@ -15,7 +15,7 @@ from xpnet.backend import Backend
 from xpnet.engines.blas import Gemm, numpy_gemm, products_on
 from xpnet.engines.llvm.calling import Function, function_at
 from xpnet.engines.llvm.engine import LEAST_FLOPS
-from xpnet.engines.llvm.native import Native, load
+from xpnet.engines.llvm.native import Native, kept
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.memory import Memory
@@ -63,7 +63,7 @@ class ForwardCode:
     @classmethod
     def of(cls, program: Program, backend: Backend, text: ProgramText) -> ForwardCode:
         """Return the code of a text from `forward_text`, from the cache or compiled."""
-        gemm, native = numpy_gemm(backend.dtype), load(text.text)
+        gemm, native = numpy_gemm(backend.dtype), kept(text.text)
         calls_blas = "call void %gemm(" in text.text
         function, flops = function_at(native.address), sum(call.flops for call in program.calls)
         return cls(program, text.extra_floats, native, gemm, calls_blas, function, flops / program.capacity)

@@ -87,6 +87,12 @@ def load(text: str, name: str = "run", processor: Processor | None = None) -> Na
 
 
 @lru_cache(maxsize=_KEPT)
+def kept(text: str) -> Native:
+    """Return what `load` returns for a module's `run`; those used last stay in memory, without a look at the cache."""
+    return load(text)
+
+
+@lru_cache(maxsize=_KEPT)
 def _linked(code: bytes, name: str) -> tuple[Any, Any]:
     """Return a library with that function, which several engines may run, and what keeps it."""
     # JITLink keeps the sections of an object within reach of each other; for Windows' format it is incomplete.
