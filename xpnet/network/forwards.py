@@ -42,7 +42,7 @@ class Forwards:
 
     def run(self, kind: str, X: Array) -> Array | None:
         """Return the results (n_outputs, n_samples) of a kind for X (n_inputs, n_samples); None to have it replayed."""
-        key = kind, 1 if X.shape[1] == 1 else BLOCK_SAMPLES
+        key = _key(kind, X.shape[1])
         loss = self._losses.get(key)
         if loss is None or loss.code is None or self._n_trainings:
             return None
@@ -52,7 +52,7 @@ class Forwards:
         """Count a prediction of a kind that this Program replays; return False if it has become due to be compiled."""
         if self._n_trainings or self._backend.device != "cpu":
             return True
-        key = kind, 1 if n_samples == 1 else BLOCK_SAMPLES
+        key = _key(kind, n_samples)
         loss = self._losses.get(key)
         if loss is None:
             loss = self._losses.setdefault(key, _Loss(compiling_cost(program)))
@@ -102,6 +102,11 @@ class Forwards:
 
     def _lend(self, key: tuple[str, int], code: ForwardCode) -> Loan[Forward]:
         return self._idle.lend(("code", *key), lambda: Forward(code, self._backend, self._owned))
+
+
+def _key(kind: str, n_samples: int) -> tuple[str, int]:
+    """Return the kind and the capacity of the Program for that many samples."""
+    return kind, 1 if n_samples == 1 else BLOCK_SAMPLES
 
 
 def _n_threads(code: ForwardCode, n_samples: int) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from xpnet.engines.blas import Gemm, products_on
 from xpnet.engines.llvm.native import Native, kept
 from xpnet.engines.llvm.sequence import END, call_entries, sequence_text
-from xpnet.engines.llvm.waiting import new_flags, pause_function
+from xpnet.engines.llvm.waiting import address_of, new_flags, pause_function
 
 Function = Callable[[int, int], None]
 
@@ -79,7 +79,7 @@ class Workers:
         self.can_sleep = bool(flags[2])
         pause = pause_function(flags)
         self._call = function_at(native.address)
-        places = flags.ctypes.data, ctypes.cast(pause, ctypes.c_void_p).value or 0
+        places = flags.ctypes.data, address_of(pause)
         self._head = np.array([0, 0, *places], np.int64)
         shared = _Shared(self._call, self._head, (flags, pause, native))
         self._running = shared.running

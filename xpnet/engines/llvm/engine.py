@@ -7,7 +7,6 @@ differently.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from xpnet.engines.llvm.epochs import Epochs
 from xpnet.engines.llvm.native import kept
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
-from xpnet.engines.llvm.waiting import new_flags, pause_function
+from xpnet.engines.llvm.waiting import address_of, new_flags, pause_function
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
 from xpnet.program.calls import Program
@@ -59,7 +58,7 @@ class Compiled(Engine):
     ) -> None:
         self.threads, self.blas_threads, self.gemm = threads, blas_threads, numpy_gemm(backend.dtype)
         self._text = text_for(program, backend, {name: scale for name, (_, scale) in (data or {}).items()}, threads)
-        self.calls_blas = "call void %gemm(" in self._text.text
+        self.calls_blas = self._text.calls_blas
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
@@ -99,11 +98,6 @@ class Compiled(Engine):
             return None
         return Epochs(self, measuring if isinstance(measuring, Compiled) else None)
 
-    @property
-    def n_samples(self) -> int:
-        """Number of samples of the data that the engine gathers from."""
-        return self.memory.n_samples
-
     def rows_out(self, n_epochs: int, n: int) -> np.ndarray:
         """Return the array (n_epochs, n_steps, n_results) for the results of epochs of n samples."""
         shape = (n_epochs, -(-n // self.program.capacity), len(self.program.results))
@@ -132,7 +126,7 @@ class Compiled(Engine):
             "n_samples": n,
             "continues": int(continues),
             "flags": self._flags,
-            "pause": ctypes.cast(self._pause, ctypes.c_void_p).value or 0,
+            "pause": address_of(self._pause),
             "gemm": self.gemm.address if self.gemm else 0,
         }
         values = [table[name] for name in TABLE] + [memory.data[name][0] for name, _ in memory.gathers]

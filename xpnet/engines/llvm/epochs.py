@@ -28,10 +28,6 @@ class Steps(Protocol):
     gemm: Gemm | None
     calls_blas: bool
 
-    @property
-    def n_samples(self) -> int:
-        """Number of samples of the data that the engine gathers from."""
-
     def rows_out(self, n_epochs: int, n: int) -> np.ndarray:
         """Return the array for the results of epochs of n samples."""
 
@@ -61,8 +57,8 @@ class Epochs:
         parts += [copy_entries(array, copies) for array, copies in zip(sources, kept, strict=True) if array.size]
         measured = None
         if measuring is not None:
-            order = np.broadcast_to(np.arange(measuring.n_samples), (n_epochs, measuring.n_samples))
-            measured = measuring.rows_out(n_epochs, measuring.n_samples)
+            order = np.broadcast_to(np.arange(measuring.memory.n_samples), (n_epochs, measuring.memory.n_samples))
+            measured = measuring.rows_out(n_epochs, measuring.memory.n_samples)
             their_tables = measuring.tables(order, None, measured)
             parts.append(call_entries(measuring.native.address, their_tables, measuring.threads))
         self._calling.run_list(interleaved(parts))

@@ -5,7 +5,6 @@ A `ForwardCode` is what threads can share, a `Forward` what each of them needs f
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +63,8 @@ class ForwardCode:
     def of(cls, program: Program, backend: Backend, text: ProgramText) -> ForwardCode:
         """Return the code of a text from `forward_text`, from the cache or compiled."""
         gemm, native = numpy_gemm(backend.dtype), kept(text.text)
-        calls_blas = "call void %gemm(" in text.text
         function, flops = function_at(native.address), sum(call.flops for call in program.calls)
-        return cls(program, text.extra_floats, native, gemm, calls_blas, function, flops / program.capacity)
+        return cls(program, text.extra_floats, native, gemm, text.calls_blas, function, flops / program.capacity)
 
 
 class Forward:
@@ -99,23 +97,19 @@ class Forward:
         if self._gemm is None:
             self._function(self._few_address, 0)
         else:
-            with self._alone():
+            with products_on(self._gemm, 1):  # else BLAS would share the small products of a block among its threads
                 self._function(self._few_address, 0)
         return self._results[:n].copy()
 
     def many(self, rows: np.ndarray, results: np.ndarray) -> None:
         """Write the results (n, n_outputs), C-contiguous, of any number of rows (n, n_inputs)."""
         table = self._many
-        with self._alone():
+        with products_on(self._gemm, 1):
             for start in range(0, len(rows), CALL_SAMPLES):
                 part = np.require(rows[start : start + CALL_SAMPLES], None, ["C", "A"])
                 table[_N_SAMPLES], table[_SAMPLES] = len(part), part.ctypes.data
                 table[_RESULTS] = results[start:].ctypes.data
                 self._function(self._many_address, 0)
-
-    def _alone(self) -> AbstractContextManager[None]:
-        """Keep BLAS from sharing the small products of a block among its threads."""
-        return products_on(self._gemm, 1)
 
 
 _N_SAMPLES, _SAMPLES, _RESULTS = TABLE.index("n_samples"), len(TABLE), len(TABLE) + 1

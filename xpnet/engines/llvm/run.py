@@ -63,6 +63,11 @@ class ProgramText:
         """Elements needed behind the float arena."""
         return self.plan.working.floats(self.plan.threads)
 
+    @property
+    def calls_blas(self) -> bool:
+        """Whether the code calls NumPy's product."""
+        return "call void %gemm(" in self.text
+
 
 def program_text(
     program: Program,

@@ -41,6 +41,11 @@ def pause_function(flags: np.ndarray) -> Any:
         return ctypes.CFUNCTYPE(ctypes.c_int)(_offer)
 
 
+def address_of(function: Any) -> int:
+    """Return the address of a `pause_function`."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 def _offer() -> int:
     time.sleep(0)
     return 0
