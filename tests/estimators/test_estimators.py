@@ -682,9 +682,9 @@ def test_no_class_is_missing_where_samples_are_held_out(classes):
         model._targets(y, True)
         Y = model._targets(y, False)
         model.network_ = xpnet.Network([3, 2], backend=xpnet.select_backend("cpu"))
-        _, trained, _, (_, held, _) = split(model, X, Y, None, y, np.random.RandomState(seed))
-        assert len(held) == -(-len(y) // 10) and len(trained) + len(held) == len(y)
-        counts = np.bincount(held, minlength=classes)
+        _, trained, _, held = split(model, X, Y, None, y, np.random.RandomState(seed))
+        assert len(held.y) == -(-len(y) // 10) and len(trained) + len(held.y) == len(y)
+        counts = np.bincount(held.y, minlength=classes)
         assert 1 <= counts[0] <= 4
     single = np.repeat(np.arange(classes), [1, *[20] * (classes - 1)])  # a class of one sample is trained on
     model = MLPClassifier(early_stopping=True, max_iter=2, random_state=0)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 
@@ -20,7 +21,7 @@ from xpnet.checks import by_their_mean, mean_weight
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import feed_of
 from xpnet.estimators.data import dataset_of, dense, on_host
-from xpnet.estimators.inputs import picked_rows
+from xpnet.estimators.inputs import HeldOut, picked_rows
 from xpnet.estimators.settings import make_optimizer, solver_settings
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
@@ -28,9 +29,11 @@ from xpnet.network.programs import training_program
 from xpnet.training.callbacks import Callback, steps_before_end
 from xpnet.training.loop import TrainingDiverged, train
 from xpnet.training.optimizers import Optimizer
-from xpnet.training.records import Record
+from xpnet.training.records import VAL_ACCURACY, VAL_LOSS, Record
 from xpnet.training.schedules import InverseScaling
 from xpnet.training.step import step
+
+Score = Callable[[Record], float]
 
 AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn
 LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes
@@ -38,24 +41,20 @@ SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that falls this low ends the traini
 
 
 def fit_epochs(
-    settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, held_out: tuple[Any, Any, Any] | None, rng: Any
+    settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, held_out: HeldOut | None, rng: Any
 ) -> None:
     """Run the epochs of a stochastic solver over rows X, targets Y and weights, or None.
 
-    settings: the estimator, whose network_ is trained.  held_out: X, y and weights to score after each epoch, or None.
+    settings: the estimator, whose network_ is trained.  held_out: samples to score after each epoch, or None.
     """
     network, n_samples = settings.network_, X.shape[0]
     batch, alpha = _batch_size(settings, n_samples), _alpha(settings, weights)
     n_steps = -(-n_samples // batch)
     settings._optimizer = make_optimizer(settings, settings.max_iter * n_steps, alpha)
     settings._optimizer_settings = solver_settings(settings)
-    score = None if held_out is None else _scorer(settings, *held_out)
+    score, validation = _judge(settings, held_out, Y)
     rule = StopRule(settings, settings._optimizer, n_samples, score)
     watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
-    validation = None
-    if held_out is not None and settings.callbacks:  # they may look at its loss and accuracy
-        X_held, y_held, w_held = held_out
-        validation = dataset_of(X_held, settings._targets(y_held, False), w_held, network.backend)
     try:
         records = train(
             network,
@@ -159,6 +158,36 @@ def _alpha(settings: Any, weights: np.ndarray | None) -> float:
     return float(settings.alpha / mean)
 
 
+def _judge(settings: Any, held_out: HeldOut | None, Y: np.ndarray) -> tuple[Score | None, Dataset | None]:
+    """Return what scores an epoch by its record, and the samples that its record measures; None where there are none.
+
+    Where the score follows from a record's measures it is taken from them: an engine measures within its call.
+    Y: the targets that are trained on.
+    """
+    if held_out is None:
+        return None, None
+    validation = dataset_of(held_out.X, held_out.Y, held_out.weights, settings.network_.backend)
+    score = _by_record(settings, held_out, Y)
+    if score is not None:
+        return score, validation
+    by_rows = _scorer(settings, held_out.X, held_out.y, held_out.weights)
+    return lambda record: by_rows(), validation if settings.callbacks else None  # which may look at its measures
+
+
+def _by_record(settings: Any, held_out: HeldOut, Y: np.ndarray) -> Score | None:
+    """Return the estimator's own score by a record, None where its measures do not tell it."""
+    if settings.scoring is not None or held_out.weights is not None:
+        return None
+    if is_classifier(settings):  # of several labels a sample, all must be right
+        is_told = len(settings.classes_) > 1 and not settings._is_multilabel
+        are_trained = not (held_out.Y.any(axis=0) & ~Y.any(axis=0)).any()  # else `train` warns, as of sorted samples
+        return (lambda record: float(record[VAL_ACCURACY])) if is_told and are_trained else None
+    if held_out.Y.shape[1] > 1 or settings.network_.architecture.loss.name != "squared_error":
+        return None
+    variance = float(np.var(held_out.Y, dtype=np.float64))
+    return (lambda record: 1.0 - 2.0 * float(record[VAL_LOSS]) / variance) if 0.0 < variance < math.inf else None
+
+
 def _scorer(settings: Any, X: Any, y: np.ndarray, sample_weight: Any) -> Callable[[], float]:
     """Return a function that scores the network as it is on these rows."""
     backend = settings.network_.backend
@@ -191,10 +220,10 @@ class StopRule(Callback):
     at the end. It writes into the estimator loss_curve_, loss_, best_loss_, validation_scores_,
     best_validation_score_, n_iter_, t_. An adaptive rate falls to a fifth instead; "invscaling" is
     learning_rate_init / (t_ + 1)^power_t, t_ the samples seen.
-    settings: the estimator.  score: of the validation samples, None without.
+    settings: the estimator.  score: of the validation samples, by a record, None without.
     """
 
-    def __init__(self, settings: Any, optimizer: Optimizer, n_samples: int, score: Callable[[], float] | None) -> None:
+    def __init__(self, settings: Any, optimizer: Optimizer, n_samples: int, score: Score | None) -> None:
         self._settings, self._optimizer, self._score = settings, optimizer, score
         self._n_samples, self._count, self._total, self._n_steps = n_samples, 0, 0.0, 1
         self._best: Any = None
@@ -224,7 +253,7 @@ class StopRule(Callback):
                 "or alpha, or scale the features"
             )
         settings.loss_curve_.append(settings.loss_)
-        improved = self._has_improved(network)
+        improved = self._has_improved(record, network)
         self._count = 0 if improved else self._count + 1
         scale_rate(settings, self._optimizer)
         if self._count <= settings.n_iter_no_change:
@@ -240,11 +269,11 @@ class StopRule(Callback):
         what = "validation score" if settings.early_stopping else "training loss"
         return f"the {what} did not gain more than tol={settings.tol:g} in {settings.n_iter_no_change} epochs"
 
-    def _has_improved(self, network: Network) -> bool:
+    def _has_improved(self, record: Record, network: Network) -> bool:
         settings = self._settings
         score = None
         if self._score is not None:
-            score = float(self._score())
+            score = self._score(record)
             settings.validation_scores_.append(score)
         if not settings.early_stopping or score is None:
             before = settings.best_loss_

@@ -7,11 +7,12 @@ and feature_names_in_ into the estimator.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -21,6 +22,20 @@ from xpnet.data.classes import stratified
 from xpnet.estimators.data import check_device, check_sides, imported, on_host, side_of
 
 FLOATS = (np.float64, np.float32)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Samples to score after each epoch.
+
+    X: rows where they lie.  y: labels or targets.  Y (n_samples, n_outputs): the network's targets of them.
+    weights (n_samples,): None for all alike.
+    """
+
+    X: Any
+    y: np.ndarray
+    Y: np.ndarray
+    weights: np.ndarray | None
 
 
 def taken(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Any, np.ndarray, Any]:
@@ -73,8 +88,8 @@ def _is_ready(estimator: Any, X: Any) -> bool:
     return bool(low > -np.inf and high < np.inf) and estimator.network_.backend.device == "cpu"
 
 
-def checked_validation(estimator: Any, X_train: Any, validation: Any) -> tuple[Any, np.ndarray, Any]:
-    """Return X where it lies, and y and weights, or None, on the host, of (X, y) or (X, y, sample_weight)."""
+def checked_validation(estimator: Any, X_train: Any, validation: Any) -> HeldOut:
+    """Return the samples of (X, y) or (X, y, sample_weight), of which y and weights are copied to the host."""
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise TypeError(f"validation is a {type(validation).__name__}; pass validation=(X, y) or (X, y, sample_weight)")
     X, y, sample_weight = (*validation, None)[:3]
@@ -87,18 +102,18 @@ def checked_validation(estimator: Any, X_train: Any, validation: Any) -> tuple[A
         raise ValueError(f"X of validation has {X.shape[0]} samples and y has {len(y)}; give as many of both")
     y = _column_as_vector(y)
     assert_all_finite(y, input_name="y of validation")
-    n_outputs = estimator._targets(y, new_classes=False).shape[1]  # refuses unknown classes
-    if n_outputs != estimator.n_outputs_:
+    Y = estimator._targets(y, new_classes=False)  # refuses unknown classes
+    if Y.shape[1] != estimator.n_outputs_:
         raise ValueError(
-            f"y of validation has {n_outputs} outputs and that of the training {estimator.n_outputs_}; give as many"
+            f"y of validation has {Y.shape[1]} outputs and that of the training {estimator.n_outputs_}; give as many"
         )
-    return X, y, _weights(weights, len(y))
+    return HeldOut(X, y, Y, _weights(weights, len(y)))
 
 
 def split(
     estimator: Any, X: Any, Y: np.ndarray, weights: Any, y: np.ndarray, rng: Any
-) -> tuple[Any, np.ndarray, Any, tuple[Any, np.ndarray, Any]]:
-    """Hold out a part for early stopping; returns X, Y, weights and the (X, y, weights) held.
+) -> tuple[Any, np.ndarray, Any, HeldOut]:
+    """Hold out a part for early stopping; returns X, Y, weights and what is held.
 
     As scikit-learn does, unless a class of two samples or more would be missing in a part.
     """
@@ -114,25 +129,33 @@ def split(
             "leave out the samples without weight"
         )
     X_train, X_held = (picked_rows(X, part, estimator.network_.backend) for part in (train, held))
-    return X_train, Y[train], picked and picked[0], (X_held, y[held], picked and picked[1])
+    return X_train, Y[train], picked and picked[0], HeldOut(X_held, y[held], Y[held], picked and picked[1])
 
 
 def _parts(estimator: Any, Y: np.ndarray, y: np.ndarray, rng: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices to train on, and those to hold out."""
     samples, fraction = np.arange(len(y)), estimator.validation_fraction
     if not is_classifier(estimator) or estimator._is_multilabel:
-        parts = train_test_split(samples, test_size=fraction, random_state=rng)
-        return parts[0], parts[1]
+        return _shuffled(ShuffleSplit, samples, None, fraction, rng)
     labels = Y.argmax(axis=1) if Y.shape[1] > 1 else Y[:, 0].astype(np.intp)
     sizes, is_binary = np.bincount(labels, minlength=2), Y.shape[1] == 1 and len(estimator.classes_) == 2
     if not is_binary or sizes.min() > 1:  # else scikit-learn refuses it
-        stratify = labels if is_binary else None
-        train, held = train_test_split(samples, test_size=fraction, random_state=rng, stratify=stratify)
+        kind = StratifiedShuffleSplit if is_binary else ShuffleSplit
+        train, held = _shuffled(kind, samples, labels, fraction, rng)
         if all((np.bincount(labels[part], minlength=len(sizes))[sizes > 1] > 0).all() for part in (train, held)):
             return train, held
     order = rng.permutation(samples)
     held = rng.permutation(stratified(order, labels[order], math.ceil(fraction * len(y)), on_both_sides=True))
     return order[~np.isin(order, held)], held
+
+
+def _shuffled(kind: Any, samples: np.ndarray, labels: Any, fraction: float, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the parts that scikit-learn's train_test_split makes, without its checks of the arrays.
+
+    kind: the splitter that it takes.  labels (n_samples,): classes to stratify by, where it does.
+    """
+    train, held = next(kind(test_size=fraction, random_state=rng).split(samples, labels))
+    return train, held
 
 
 def picked_rows(X: Any, order: np.ndarray, backend: Backend) -> Any:

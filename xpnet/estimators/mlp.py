@@ -42,6 +42,18 @@ def from_sklearn(fitted: Any, device: str = "cpu") -> Any:
     return take_over(kind(**fitted.get_params(), device=device), fitted)
 
 
+def _binarizer_of(y: np.ndarray) -> LabelBinarizer:
+    """Return scikit-learn's binarizer of the labels y, fitted; raises ValueError for what is not classes."""
+    classes = np.unique(y) if y.ndim == 1 and y.dtype.kind in "biuU" else y
+    if 2 * len(classes) > len(y):  # of so many classes scikit-learn warns
+        check_classification_targets(y)
+        return LabelBinarizer().fit(y)
+    binarizer = LabelBinarizer()  # its own fit looks for the kind of the labels, whatever they are, three times
+    binarizer.classes_, binarizer.sparse_input_ = classes, False
+    binarizer.y_type_ = "multiclass" if len(classes) > 2 else "binary"
+    return binarizer
+
+
 def _has_probabilities(estimator: Any) -> bool:
     loss = loss_of_kind(estimator.loss, False)
     return (loss if isinstance(loss, str) else loss.name) in OUT_ACTIVATIONS or estimator.loss == "log_loss"
@@ -152,11 +164,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return xp, xp.concatenate([-Z, Z], axis=1) if is_binary else Z
 
     def _targets(self, y: np.ndarray, new_classes: bool) -> np.ndarray:
-        check_classification_targets(y)
         if new_classes:
-            self._binarizer = LabelBinarizer().fit(y)
+            self._binarizer = _binarizer_of(y)
             self.classes_ = self._binarizer.classes_
-        elif type_of_target(y).startswith("multilabel") != self._is_multilabel:
+            return self._coded(y)
+        check_classification_targets(y)
+        if type_of_target(y).startswith("multilabel") != self._is_multilabel:
             begun, found = ("several", "one") if self._is_multilabel else ("one", "several")
             raise ValueError(
                 f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
@@ -167,6 +180,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was fitted with "
                 f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
             )
+        return self._coded(y)
+
+    def _coded(self, y: np.ndarray) -> np.ndarray:
+        """Return the network's targets (n_samples, n_outputs) of labels that are all known."""
         if self._is_multilabel:
             Y = self._binarizer.transform(y)
             return np.asarray(Y.toarray() if hasattr(Y, "toarray") else Y)
