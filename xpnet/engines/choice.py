@@ -72,8 +72,8 @@ def _compiled(
 
 
 def _compiling_repays(program: Program, n_steps: int, n_epochs: int, n_programs: int) -> bool:
-    flops = sum(call.flops for call in program.calls)
-    return program.capacity <= MOST_SAMPLES and repays(len(program.calls), flops, n_steps, n_epochs, n_programs)
+    counts = len(program.calls), program.flops
+    return program.capacity <= MOST_SAMPLES and repays(*counts, n_steps, n_epochs, n_programs)
 
 
 def repays(n_calls: int, flops: float, n_steps: int, n_epochs: int, n_programs: int) -> bool:
@@ -87,7 +87,7 @@ def repays(n_calls: int, flops: float, n_steps: int, n_epochs: int, n_programs: 
 
 def compiling_gain(program: Program) -> float:
     """Return the seconds that a compiled step gains, by its counts of calls and FLOPs."""
-    return _gain(len(program.calls), sum(call.flops for call in program.calls))
+    return _gain(len(program.calls), program.flops)
 
 
 def compiling_cost(program: Program) -> float:

@@ -47,7 +47,7 @@ def place(
 
 def _suits_gpu(program: Program, n_steps: int | None) -> tuple[bool, str]:
     """Return whether a GPU would be faster, and why."""
-    flops = sum(call.flops for call in program.calls)
+    flops = program.flops
     told, seconds = f"{flops / 1e6:,.3g} MFLOP a step", flops / CPU_FLOPS
     if seconds < LAUNCH_SECONDS:
         return False, f"{told} take less time than a launch on a GPU (estimated)"

@@ -187,6 +187,11 @@ class Program:
         """The first element of the state in the float arena."""
         return aligned(self.n_owned)
 
+    @cached_property
+    def flops(self) -> int:
+        """Floating-point operations of a step."""
+        return sum(call.flops for call in self.calls)
+
     @property
     def phases(self) -> tuple[str, ...]:
         """Names of the phases that have calls, in order."""
@@ -226,7 +231,7 @@ class Program:
                 kernel = call.kernel
             shape = str(call.out.buffer.shape)
             lines.append(f"           {call.text:<28} {shape:<14} {call.flops:>12,} flop {call.bytes:>12,} bytes")
-        flops, size = sum(call.flops for call in self.calls), sum(call.bytes for call in self.calls)
+        flops, size = self.flops, sum(call.bytes for call in self.calls)
         lines.append(f"sum: {flops:,} flop, {size:,} bytes a step")
         return "\n".join(lines)
 

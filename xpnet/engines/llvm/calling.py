@@ -57,6 +57,11 @@ class Calling:
 
     def run_list(self, entries: np.ndarray) -> None:
         """Run a list (n, ENTRY) of functions and copies; an interrupt is raised after its end."""
+        if self.threads == 1:
+            head = np.array([len(entries), entries.ctypes.data, 0, 0], np.int64)
+            with products_on(self._gemm, self._blas_threads):
+                function_at(self.native.address)(head.ctypes.data, 0)
+            return
         if self._workers is None or self._workers.process != os.getpid():  # a forked child has no threads but one
             self._workers = Workers(self.threads, self.native)
         workers = self._workers

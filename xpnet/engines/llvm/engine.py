@@ -37,6 +37,11 @@ def text_for(program: Program, backend: Backend, scales: Mapping[str, float | No
     return program_text(program, backend.dtype, scales, threads=threads, library=library)
 
 
+# The columns of a table that differ between epochs, and those that differ between calls.
+_ROWS = [TABLE.index(name) for name in ("order", "rows_in", "rows_out")]
+_CALL = [TABLE.index(name) for name in ("numbers", "last_numbers", "n_samples", "continues")]
+
+
 class Compiled(Engine):
     """Runs a Program on the CPU as machine code; `execute` is replayed on the same memory.
 
@@ -63,8 +68,7 @@ class Compiled(Engine):
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self.native = kept(self._text.text)
-        self._flags = new_flags(threads)
-        self._pause = pause_function(self._flags)
+        self._table = self._new_table()
         self._numbers = BySize[np.ndarray | None](program.capacity)
         # BLAS's threads are of the whole process, so that they are left alone where no product of it is called.
         self._calling = Calling(threads, self.gemm if self.calls_blas else None, blas_threads)
@@ -110,31 +114,31 @@ class Compiled(Engine):
 
         orders (n_epochs, n), rows_in and rows_out (n_epochs, n_steps, n_slots and n_results), all C-contiguous.
         """
-        memory, (n_epochs, n) = self.memory, orders.shape
+        n_epochs, n = orders.shape
         rows_in = rows_out if rows_in is None else rows_in  # not read without slots
         capacity = self.program.capacity
-        numbers = [self._numbers_of(m) for m in (capacity, n % capacity or capacity)]
-        table = {
-            "T": memory.owned,
-            "M": memory.floats,
-            "U": memory.uints,
-            "order": orders,
-            "rows_in": rows_in,
-            "rows_out": rows_out,
-            "numbers": numbers[0],
-            "last_numbers": numbers[1],
-            "n_samples": n,
-            "continues": int(continues),
-            "flags": self._flags,
-            "pause": address_of(self._pause),
-            "gemm": self.gemm.address if self.gemm else 0,
-        }
-        values = [table[name] for name in TABLE] + [memory.data[name][0] for name, _ in memory.gathers]
-        first = np.array([item if isinstance(item, int) else item.ctypes.data for item in values], np.int64)
-        tables = np.tile(first, (n_epochs, 1))
-        for name in ("order", "rows_in", "rows_out"):
-            tables[:, TABLE.index(name)] += table[name].strides[0] * np.arange(n_epochs)
+        whole, last = (self._numbers_of(m) for m in (capacity, n % capacity or capacity))
+        assert whole is not None and last is not None
+        tables = np.empty((n_epochs, len(self._table)), np.int64)
+        tables[:] = self._table
+        tables[:, _CALL] = whole.ctypes.data, last.ctypes.data, n, continues
+        places = np.arange(n_epochs)
+        for column, rows in zip(_ROWS, (orders, rows_in, rows_out), strict=True):
+            tables[:, column] = rows.ctypes.data + rows.strides[0] * places
         return tables
+
+    def _new_table(self) -> np.ndarray:
+        """Return a table of `run` with what is the same in all calls."""
+        memory, addresses = self.memory, dict.fromkeys(TABLE, 0)
+        arrays = {"T": memory.owned, "M": memory.floats, "U": memory.uints}
+        if self.threads > 1:
+            self._flags = arrays["flags"] = new_flags(self.threads)
+            self._pause = pause_function(self._flags)
+            addresses["pause"] = address_of(self._pause)
+        addresses |= {name: array.ctypes.data for name, array in arrays.items()}
+        addresses["gemm"] = self.gemm.address if self.gemm else 0
+        data = [memory.data[name][0].ctypes.data for name, _ in memory.gathers]
+        return np.array([*addresses.values(), *data], np.int64)
 
     def _numbers_of(self, batch: int) -> np.ndarray | None:
         """Return the numbers that depend on the batch length; None if the text does not support this length."""

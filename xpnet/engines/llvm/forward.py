@@ -63,7 +63,7 @@ class ForwardCode:
     def of(cls, program: Program, backend: Backend, text: ProgramText) -> ForwardCode:
         """Return the code of a text from `forward_text`, from the cache or compiled."""
         gemm, native = numpy_gemm(backend.dtype), kept(text.text)
-        function, flops = function_at(native.address), sum(call.flops for call in program.calls)
+        function, flops = function_at(native.address), program.flops
         return cls(program, text.extra_floats, native, gemm, text.calls_blas, function, flops / program.capacity)
 
 

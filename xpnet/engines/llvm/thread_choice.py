@@ -26,7 +26,7 @@ def threads_for(program: Program, backend: Backend, steps: int) -> int:
 
     steps: of a call of the engine.
     """
-    flops = sum(call.flops for call in program.calls)
+    flops = program.flops
     exchanged = sum(exchanged_elements(program, call) for call in program.calls if call.word == "matmul")
     lines = exchanged * backend.dtype.itemsize / LINE_BYTES
     gained = steps * (0.5 * flops / FLOPS_PER_SECOND - lines * LINE_SECONDS)
