@@ -14,9 +14,10 @@ from refusals import says
 from test_grid import point, result
 
 from xpnet.cli import _parser, main
-from xpnet.commands import attempt, train
+from xpnet.commands import train
 from xpnet.commands.report import say
 from xpnet.commands.wording import system_message, table
+from xpnet.recipe import attempt
 from xpnet.timing import grid
 from xpnet.training.memory_plan import MemoryItem, describe_plan
 
