@@ -130,6 +130,8 @@ def test_a_trial_is_the_training_of_xpnet_train(rows):
     assert (poor.end, poor.epochs, [epoch for epoch, _ in looks]) == ("pruned", 16, [8, 16])
     assert looks[1][1] == poor.value <= looks[0][1]
     assert train_trial(own, {}, data, lambda epoch, value: False, lambda: True) is None
+    last = train_trial(given(epochs=20, end_with="last"), {"hidden": [8]}, data, lambda *_: False, lambda: False)
+    assert (last.value, last.epoch) == (losses[-1], 20)
     diverged = train_trial(own, {"optimizer": "sgd", "lr": 1e30}, data, lambda *_: False, lambda: False)
     assert (diverged.end, diverged.value) == ("diverged", None)
 

@@ -119,7 +119,8 @@ class _Watch(Callback):
     def on_measured(self, record: Record, network: Network) -> str | None:
         value = float(record[self._measure])
         self._epochs, self._seconds = record["epoch"], self._seconds + record["seconds"]
-        if not (self._takes_best and self._sign * value >= self._sign * self.value):  # NaN is neither
+        is_better = self._sign * value < self._sign * self.value or math.isnan(self.value)  # NaN is never better
+        if is_better or not self._takes_best:
             self.value, self._epoch = value, record["epoch"]
         if record["epoch"] == self._look:
             self._look *= 2
