@@ -44,8 +44,8 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
         description="Search width, depth, learning rate, weight decay, dropout and batch size, by trials that are "
         "compared on the rows held out; one of these that is given stays as it is. The first trial is the default. The "
-        "best is trained again as `xpnet train` does. All other options are those of `xpnet train`, but --max-seconds "
-        "is of the search.",
+        "best is trained again as `xpnet train` does. A limit of seconds is of the search, all other options are those "
+        "of `xpnet train`.",
     )
     add_config(command)
     add_data(command)
