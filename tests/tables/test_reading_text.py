@@ -65,6 +65,13 @@ def test_a_separator_within_fields_is_none(read):
     assert list(read(b"first name,b\nx y,1\nz w,2\n").frame) == ["first name", "b"]
 
 
+def test_texts_with_blanks_below_one_name_are_one_column(read):
+    """Of a run on two columns, the rows to predict may have a date alone."""
+    table = read(b"date\n2010/06/22 02:00:00\n2010/10/20 07:00:00\n2010/11/07 01:00:00\n")
+    assert list(table.frame) == ["date"] and table.frame["date"][1] == "2010/06/22 02:00:00"
+    assert list(read(b'"x"\n"1" 5\n"2" 6\n"3" 8\n').frame) == ["Unnamed: 0", "x"]  # of R, with names of rows
+
+
 def test_blanks_separate_where_nothing_else_does(read):
     table = read(b'"len" "kind"\n"1"  4.2 "a b"\n"2" 11.5 "c"\n')  # as R's write.table writes
     assert values(table) == {"Unnamed: 0": [1, 2], "len": [4.2, 11.5], "kind": ["a b", "c"]}

@@ -175,8 +175,14 @@ def _separator(text: str, is_whole: bool) -> str:
         score = _consistency(rows_of(text, sign, is_whole))
         if score > best:
             best, separator = score, sign
-    is_blank = best[0] <= 0.5 and _consistency(rows_of(text, BLANK, is_whole))[0] > 0.95
+    by_blanks = rows_of(text, BLANK, is_whole) if best[0] <= 0.5 else []
+    is_blank = _consistency(by_blanks)[0] > 0.95 and not _is_one_column(by_blanks)
     return BLANK if is_blank else separator
+
+
+def _is_one_column(rows: list[Row]) -> bool:
+    """Whether rows parted by blanks are texts of one column, such as dates with times; R's have running numbers."""
+    return len(rows[0][1]) == 1 and any(fields[0] != str(i) for i, (_, fields) in enumerate(rows[1:], 1))
 
 
 def _consistency(rows: list[Row]) -> tuple[float, int]:
