@@ -107,7 +107,7 @@ def test_defaults_of_a_table_go_by_its_rows(n_rows, wanted, said):
     names = ("epochs", "patience", "ensemble")
     arguments = argparse.Namespace(epochs=300, patience=20, ensemble=4, batch_size=32, defaulted=names)
     told = list(lines(resolve_by_size(arguments, n_rows)))
-    assert told == [] if said is None else (told[0].startswith(f"{n_rows} rows to train on") and said in told[0])
+    assert told == [] if said is None else (told[0].startswith(f"{n_rows} samples to train on") and said in told[0])
     assert tuple(getattr(arguments, name) for name in names) == wanted
     asked = argparse.Namespace(epochs=7, patience=5, ensemble=2, batch_size=32, defaulted=[])
     assert list(resolve_by_size(asked, n_rows)) == []

@@ -47,6 +47,7 @@ def refused(capsys, argv, *parts, code=2):
 def test_a_folder_of_classes_is_trained_on_and_measured(folder, capsys):
     config = json.loads((folder / "run" / "config.json").read_text())
     kept = {"height": 6, "width": 4, "channels": 1, "classes": ["dark", "light"]}
+    assert config["optimizer"]["type"] == "adam"
     assert config["data"]["images"] == kept and config["data"]["split"]["kind"] == "stratify"
     assert (folder / "run" / "confusion.png").exists() and not (folder / "run" / "digits.png").exists()
     network, (test, _) = Network.load("run/model.safetensors", device="cpu"), load_images("test")

@@ -17,7 +17,8 @@ from xpnet.recipe.defaults import (
     rate_of_tables,
 )
 from xpnet.tables.decisions import Decision
-from xpnet.tables.files import is_table
+from xpnet.tables.files import is_table, kind_of
+from xpnet.tables.formats import IMAGES, TABLE
 from xpnet.training.optimizers import parameters_of
 
 OF_OTHERS: dict[str, Any] = {
@@ -29,6 +30,8 @@ OF_OTHERS: dict[str, Any] = {
     "end_with": BEST,
     "ensemble": 1,
 }
+# Of a folder of images: with Adam the validation loss falls more evenly than with SGD at its rate of 0.1.
+OF_IMAGES = OF_OTHERS | {"optimizer": "adam", "epochs": 100, "patience": 20, "dropout": [0.1]}
 # What a config.json of before does not say, by its keys.
 OF_BEFORE: dict[str, Any] = {"split": LAST, "patience": 0, "hidden": [100, 200], "dropout": [0.0], "ensemble": 1}
 # An option that stands in the place of another one.
@@ -37,9 +40,11 @@ IN_PLACE_OF = {"layers": "hidden", "hidden": "layers"}
 
 def told(name: str) -> str:
     """Return the defaults of an option, for the help."""
-    values = [defaults[name] for defaults in (OF_TABLES, OF_OTHERS)]
-    table, other = (",".join(map(str, value)) if isinstance(value, list) else value for value in values)
-    return f"(default: {table} of a table, else {'none' if other in (None, 0) else other})"
+    values = [defaults[name] for defaults in (OF_TABLES, OF_IMAGES, OF_OTHERS)]
+    table, images, other = (",".join(map(str, value)) if isinstance(value, list) else value for value in values)
+    data = "a table or of images" if images == table else "a table"
+    more = "" if images in (table, other) else f", {images} of images"
+    return f"(default: {table} of {data}{more}, else {'none' if other in (None, 0) else other})"
 
 
 def default_rate(arguments: argparse.Namespace) -> float:
@@ -55,7 +60,8 @@ def default_rate(arguments: argparse.Namespace) -> float:
 def resolve(arguments: argparse.Namespace) -> None:
     """Set the options that were left out to their defaults for these data; `defaulted` names those."""
     dataset = getattr(arguments, "dataset", None)
-    defaults = dict(OF_TABLES if dataset is not None and is_table(dataset) else OF_OTHERS)
+    kind = None if dataset is None else kind_of(dataset)
+    defaults = dict(OF_TABLES if kind == TABLE else OF_IMAGES if kind == IMAGES else OF_OTHERS)
     layers = getattr(arguments, "layers", None)
     if layers is not None:
         defaults["hidden"] = None
@@ -83,7 +89,7 @@ def resolve_without_validation(arguments: argparse.Namespace) -> None:
 
 
 def resolve_by_size(arguments: argparse.Namespace, n_rows: int) -> list[Decision]:
-    """Set the defaults again that depend on how many rows of a table there are to train on; return what is said."""
+    """Set the defaults again that depend on how many samples there are to train on; return what is said."""
     changed, said = by_size(vars(arguments), arguments.defaulted, n_rows)
     vars(arguments).update(changed)
     return said

@@ -193,7 +193,7 @@ def resolve_for(arguments: argparse.Namespace, data: Data) -> Data:
     """Set the defaults again that depend on the data; returns these with what is said of it."""
     if data.validation is None:
         resolve_without_validation(arguments)
-    if data.table is None:
+    if data.table is None and data.images is None:
         return data
     return replace(data, said=[*data.said, *resolve_by_size(arguments, data.training.n_samples)])
 

@@ -60,7 +60,7 @@ def by_size(
     if "patience" in raised:
         raised["patience"] = min(raised["patience"], raised.get("epochs", options["epochs"]))
     raised = {name: n for name, n in raised.items() if n > options[name]}
-    rows = f"{n_rows} rows to train on"
+    rows = f"{n_rows} samples to train on"
     if raised:
         done = " and ".join(f"{'at most ' * (name == 'epochs')}{n} {WORDS[name]}" for name, n in raised.items())
         flags = ", ".join(f"--{name}" for name in raised)
