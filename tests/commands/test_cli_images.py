@@ -49,7 +49,7 @@ def test_a_folder_of_classes_is_trained_on_and_measured(folder, capsys):
     kept = {"height": 6, "width": 4, "channels": 1, "classes": ["dark", "light"]}
     assert config["optimizer"]["type"] == "adam"
     assert config["data"]["images"] == kept and config["data"]["split"]["kind"] == "stratify"
-    assert (folder / "run" / "confusion.png").exists() and not (folder / "run" / "digits.png").exists()
+    assert (folder / "run" / "confusion.png").exists() and (folder / "run" / "images.png").exists()
     network, (test, _) = Network.load("run/model.safetensors", device="cpu"), load_images("test")
     expected = xpnet.evaluate(network, test)
     for argv in (["evaluate", "run"], ["evaluate", "run", "test"]):

@@ -524,6 +524,24 @@ def test_digits_with_predictions():
     np.testing.assert_array_equal(tall.compressed(), [255, 0, 0, 0])
 
 
+def test_images_in_colours_by_the_names_of_their_classes():
+    rng = np.random.default_rng(0)
+    colours = rng.integers(256, size=(3, 2, 1, 3), dtype=np.uint8)
+    dataset = xpnet.Dataset.from_labels(colours.reshape(3, 6).T, [0, 1, 1])
+    network = xpnet.Network([6, 2], backend=CPU)
+    network.parameters.weights[0][...], network.parameters.biases[0][...] = 0.0, [[1.0], [0.0]]
+    ax = plots.digits(network, dataset, shape=(2, 1, 3), names=["ant", "bee"], n=2)
+    assert cells(ax) == {"ant": False, "bee → ant": True}
+    mosaic = ax.images[0].get_array()
+    top = next(row for row in range(len(mosaic)) if (mosaic[row] < 1).any())
+    np.testing.assert_allclose(mosaic[top : top + 2, 0], colours[0, :, 0] / 255)
+    assert (mosaic[:top] == 1).all()
+    mistakes = plots.worst_mistakes(network, dataset, shape=(2, 1, 3), names=["ant", "bee"])
+    assert [text.get_text()[:9] for text in mistakes.texts] == ["bee → ant"] * 2
+    grey = plots.digits(largest_pixel(), SAMPLES, cmap="gray")
+    assert grey.images[0].get_cmap().name == "gray"
+
+
 def test_the_worst_mistakes_come_first():
     ax = plots.worst_mistakes(largest_pixel(), SAMPLES)
     # Softmax of 10 * pixel / 255: the margins of the two wrong samples.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,8 +58,10 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
     for name, ax in _classified(network, dataset, names, features, data.images):
         ax.set_title(f"{part}: {title}" if (title := ax.get_title()) else part)
         yield name, ax
-    if _holds_images(dataset, data.images):
-        yield "weights", plots.first_layer_weights(network)
+    is_grey = _holds_images(dataset) if data.images is None else data.images.channels == 1
+    if is_grey:
+        shape = None if data.images is None else _shape_of(data.images)
+        yield "weights", plots.first_layer_weights(network, shape=shape)
 
 
 def _classified(
@@ -87,7 +89,11 @@ def _classified(
         yield "samples", plots.scatter(dataset, names=names, feature_names=axes)
         yield "regions", plots.decision_regions(network, dataset, names=names, feature_names=axes)
         yield "misclassified", plots.misclassified(network, dataset, feature_names=axes)
-    if _holds_images(dataset, images):
+    if images is not None:
+        form: dict[str, Any] = {"shape": _shape_of(images), "names": names, "cmap": "gray"}
+        yield "images", plots.digits(network, dataset, **form)
+        yield "mistakes", plots.worst_mistakes(network, dataset, **form)
+    elif _holds_images(dataset):
         yield "digits", plots.digits(network, dataset)
         yield "mistakes", plots.worst_mistakes(network, dataset)
 
@@ -117,8 +123,10 @@ def _judge(data: Data) -> tuple[str, Dataset]:
     return ("training set", data.training) if data.validation is None else ("validation set", data.validation)
 
 
-def _holds_images(dataset: Dataset, images: ImageFormat | None) -> bool:
-    """Whether the samples are grey images that are square: of a folder, or bytes that make a square."""
-    if images is not None:
-        return images.height == images.width > 1 and images.channels == 1
+def _shape_of(images: ImageFormat) -> tuple[int, ...]:
+    return images.height, images.width, *((images.channels,) if images.channels > 1 else ())
+
+
+def _holds_images(dataset: Dataset) -> bool:
+    """Whether the samples are bytes that make a square: pixels."""
     return dataset.scale is not None and math.isqrt(dataset.n_features) ** 2 == dataset.n_features > 1

@@ -24,6 +24,7 @@ _NAMED = 50  # and for names beside the rows and columns
 _COLUMNS = 10  # images beside each other, at most
 _WITHIN = 0.995  # of the weights are within the ends of the colours
 _TEXT_ROOM, _GAP = 0.36, 0.12  # above an image, of its longer side; beside it, of its width
+DARK_IS_HIGH = "gray_r"  # as ink on paper
 _LONG = 11  # letters over an image, from which they are drawn smaller
 
 
@@ -37,7 +38,7 @@ def confusion_matrix(
     Raises ValueError for a data set that the network cannot take or that holds no classes.
     """
     check_compatible(network, dataset, "the data set")
-    labels = [name.removeprefix("class ") if names is None else name for name in class_names(dataset, names)]
+    labels = _called(dataset, names)
     P = outputs(network, dataset, network.forward)
     counts = metrics.confusion_matrix(P, dataset.Y, dataset.weights, threshold=threshold_of(network))
     of_row = counts.sum(axis=1, keepdims=True)
@@ -68,31 +69,48 @@ def confusion_matrix(
 
 
 def digits(
-    network: Network, dataset: Dataset, ax: Axes | None = None, *, n: int = 40, shape: tuple[int, int] | None = None
+    network: Network,
+    dataset: Dataset,
+    ax: Axes | None = None,
+    *,
+    n: int = 40,
+    shape: tuple[int, ...] | None = None,
+    names: Sequence[str] | None = None,
+    cmap: str = DARK_IS_HIGH,
 ) -> Axes:
     """Draw samples as images, each under its class; where the network is wrong, as "true → predicted" in a frame.
 
-    n: how many, evenly spaced over the set.  shape: (height, width) of an image, None for a square.
+    n: how many, evenly spaced over the set.  shape: (height, width) of an image, with 3 behind them of red, green and
+    blue; None for a grey square.  names: of the classes.  cmap: matplotlib's, of grey images: "gray" for photos.
     Raises ValueError for a data set that the network cannot take, that holds no classes or no such images.
     """
     shown = _images_of(network, dataset, shape).subset(spaced(dataset.n_samples, n))
     predicted = outputs(network, shown, network.classify)
+    called = _called(dataset, names)
     texts = [
-        f"{true}" if true == said else f"{true} → {said}" for true, said in zip(shown.labels, predicted, strict=True)
+        called[true] if true == said else f"{called[true]} → {called[said]}"
+        for true, said in zip(shown.labels, predicted, strict=True)
     ]
     ax = _image_axes(shown.n_samples) if ax is None else ax
-    _draw_images(ax, _images(shown.samples, shape), texts, predicted != shown.labels)
+    _draw_images(ax, _images(shown.samples, shape), texts, predicted != shown.labels, cmap=cmap)
     ax.set_title("class of each; in a frame: true → predicted")
     return ax
 
 
 def worst_mistakes(
-    network: Network, dataset: Dataset, ax: Axes | None = None, *, n: int = 40, shape: tuple[int, int] | None = None
+    network: Network,
+    dataset: Dataset,
+    ax: Axes | None = None,
+    *,
+    n: int = 40,
+    shape: tuple[int, ...] | None = None,
+    names: Sequence[str] | None = None,
+    cmap: str = DARK_IS_HIGH,
 ) -> Axes:
     """Draw the misclassified samples as images, the surest mistakes first, each as "true → predicted".
 
     The surest has the largest margin of the output for the class predicted over that for the true one, which stands
-    beside the classes.  n: the most to draw.  shape: (height, width) of an image, None for a square.
+    beside the classes.  n: the most to draw.  shape, names, cmap: as for `digits`.
     Raises ValueError as `digits` does.
     """
     n = check_whole("n", n, at_least=1)
@@ -107,14 +125,15 @@ def worst_mistakes(
         ax.set_axis_off()
         ax.set_title(found)
         return ax
-    texts = [f"{labels[i]} → {predicted[i]}  {excess[i]:.2f}" for i in chosen]
-    _draw_images(ax, _images(dataset.subset(chosen).samples, shape), texts, np.ones(len(chosen), bool))
+    called = _called(dataset, names)
+    texts = [f"{called[labels[i]]} → {called[predicted[i]]}  {excess[i]:.2f}" for i in chosen]
+    _draw_images(ax, _images(dataset.subset(chosen).samples, shape), texts, np.ones(len(chosen), bool), cmap=cmap)
     ax.set_title(f"{found}\nthe {len(chosen)} surest: true → predicted, and the margin of the two predictions")
     return ax
 
 
 def first_layer_weights(
-    network: Network, ax: Axes | None = None, *, n: int = 40, shape: tuple[int, int] | None = None
+    network: Network, ax: Axes | None = None, *, n: int = 40, shape: tuple[int, ...] | None = None
 ) -> Axes:
     """Draw the weights of each of the first layer's units as an image, blue above 0 and vermilion below.
 
@@ -138,12 +157,17 @@ def first_layer_weights(
     return ax
 
 
+def _called(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
+    """Return what each class is called: its name, or its number."""
+    return [name.removeprefix("class ") if names is None else name for name in class_names(dataset, names)]
+
+
 def _counted(count: float) -> str:
     """Format a number of samples whole, a sum of weights to 4 digits."""
     return f"{count:.0f}" if count and count == int(count) else f"{count:.4g}" if count else "·"
 
 
-def _images_of(network: Network, dataset: Dataset, shape: tuple[int, int] | None) -> Dataset:
+def _images_of(network: Network, dataset: Dataset, shape: tuple[int, ...] | None) -> Dataset:
     """Return the data set; refuses one that is not classes of images that the network takes."""
     check_compatible(network, dataset, "the data set")
     _image_shape(dataset.n_features, shape)
@@ -151,7 +175,7 @@ def _images_of(network: Network, dataset: Dataset, shape: tuple[int, int] | None
     return dataset
 
 
-def _image_shape(n_features: int, shape: tuple[int, int] | None) -> tuple[int, int]:
+def _image_shape(n_features: int, shape: tuple[int, ...] | None) -> tuple[int, ...]:
     side = math.isqrt(n_features)
     if shape is None:
         if side * side != n_features:
@@ -159,15 +183,15 @@ def _image_shape(n_features: int, shape: tuple[int, int] | None) -> tuple[int, i
                 f"there are {n_features} features, which are no square image; give its height and width: shape=(28, 28)"
             )
         return side, side
-    if len(shape) != 2 or math.prod(shape) != n_features:
+    if (len(shape) != 2 and shape[2:] != (3,)) or math.prod(shape) != n_features:
         raise ValueError(
             f"shape is {shape!r} and there are {n_features} features; give a height and a width whose "
             f"product is {n_features}: shape=(1, {n_features})"
         )
-    return check_whole("height", shape[0], at_least=1), check_whole("width", shape[1], at_least=1)
+    return check_whole("height", shape[0], at_least=1), check_whole("width", shape[1], at_least=1), *shape[2:]
 
 
-def _images(rows: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
+def _images(rows: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
     return rows.reshape(len(rows), *_image_shape(rows.shape[1], shape))
 
 
@@ -184,20 +208,23 @@ def _image_axes(n: int) -> Axes:
 
 
 def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.ndarray, **options: Any) -> Any:
-    """Draw images (n, height, width) as one picture, each under its text; returns matplotlib's image."""
+    """Draw images (n, height, width), or (n, height, width, 3) of bytes, as one picture, each under its text.
+
+    Returns matplotlib's image.
+    """
     from matplotlib.patches import Rectangle
 
-    n, height, width = images.shape
+    n, height, width, *channels = images.shape
     n_columns = min(_COLUMNS, n)
     n_rows = -(-n // n_columns)
     room, gap = math.ceil(_TEXT_ROOM * max(height, width)), math.ceil(_GAP * width)
-    mosaic = np.full((n_rows * (height + room), n_columns * (width + gap)), np.nan)
+    mosaic = np.full((n_rows * (height + room), n_columns * (width + gap), *channels), 1.0 if channels else np.nan)
     size = "small" if max(map(len, texts)) <= _LONG else "x-small"
     ax.set_axis_off()
     for number, (image, text, is_framed) in enumerate(zip(images, texts, framed, strict=True)):
         row, column = divmod(number, n_columns)
         top, left = row * (height + room) + room, column * (width + gap)
-        mosaic[top : top + height, left : left + width] = image
+        mosaic[top : top + height, left : left + width] = image / 255.0 if channels else image
         colour = VERMILION if is_framed else "black"
         ax.text(
             left + (width - 1) / 2,
@@ -211,7 +238,7 @@ def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.
         )
         if is_framed:
             ax.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=1.5))
-    drawn = ax.imshow(mosaic, **{"cmap": "gray_r", "interpolation": "nearest", **options})
+    drawn = ax.imshow(mosaic, **{"cmap": DARK_IS_HIGH, "interpolation": "nearest", **options})
     ax.set_xlim(-1.5, mosaic.shape[1] + 0.5)
     ax.set_ylim(mosaic.shape[0] + 0.5, -0.5)
     return drawn
