@@ -26,6 +26,7 @@ from xpnet.estimators.inputs import checked_validation, rows_to_predict, split, 
 from xpnet.estimators.settings import OUT_ACTIVATIONS, check_goes_on, check_settings, loss_of_kind, make_network
 from xpnet.estimators.stored import Stored
 from xpnet.estimators.undo import as_before_on_failure
+from xpnet.estimators.weights import Weights, take_given
 from xpnet.network.losses import Loss, loss_of
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
@@ -86,8 +87,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         device="cuda" an array on the GPU, which stays there.  y (n_samples,) or (n_samples, n_outputs).
         sample_weight (n_samples,): 0 or more, or None.
         validation: (X, y) or (X, y, sample_weight) to score after each epoch, in place of a part of X.
-        Raises ValueError, TypeError, or `TrainingDiverged` if the loss stops being finite; all is then as before.
-        Warns (ConvergenceWarning) if max_iter ends the training, or if the loss ends far above that of its beginning.
+        Raises ValueError, TypeError, or `TrainingDiverged`, a ValueError, if the loss stops being finite; all is then
+        as before.  Warns (ConvergenceWarning) if max_iter ends the training, if the loss ends far above that of its
+        beginning, or if it stopped being finite after early stopping had found weights, which are kept.
         """
         check_settings(self)
         if validation is not None and not is_stochastic(self):
@@ -105,14 +107,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, first: bool) -> None:
         """Train from the beginning, or the network that there is."""
         X, y, weights = taken(self, X, y, sample_weight, first)
+        if not first:
+            self._check_same_classes(y)
         Y, weights, rng = self._targets(y, first), self._weighted(y, weights), check_random_state(self.random_state)
         if first:
-            self._begin(X, Y, rng)
-        self.validation_scores_ = list[float]()
-        self.best_loss_, self.best_validation_score_ = np.inf, -np.inf
+            self._begin(X, Y, rng, bool(self.warm_start))
         if not is_stochastic(self):
             fit_lbfgs(self, self.network_, dataset_of(X, Y, weights, self.network_.backend), weights)
             return
+        is_scored = validation is not None or self.early_stopping
+        self.validation_scores_: list[float] | None = [] if is_scored else None
+        self.best_loss_ = None if self.early_stopping else np.inf
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
         held_out = None
         if validation is not None:
             held_out = checked_validation(self, X, validation)
@@ -131,12 +137,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         X, y, weights = taken(self, X, y, sample_weight, first)
         Y, weights, rng = self._targets(y, False), self._weighted(y, weights), check_random_state(self.random_state)
         if first:
-            self._begin(X, Y, rng)
+            self._begin(X, Y, rng, True)
         fit_once(self, X, Y, weights, rng)
         return self
 
-    def _begin(self, X: Any, Y: np.ndarray, rng: Any) -> None:
-        """Make the network and reset the counters."""
+    def _begin(self, X: Any, Y: np.ndarray, rng: Any, takes_given: bool) -> None:
+        """Make the network, perhaps with coefs_ and intercepts_ that were assigned, and reset the counters."""
         where: dict[str, Any] = {"device": self.device, "dtype": float_type(X, self.dtype)}
         if self.device != "auto" or side_of(X) == "cuda":
             where = {"backend": select_backend(**where)}
@@ -148,6 +154,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.n_iter_, self.t_ = 0, 0
         self.loss_curve_: list[float] = []
         self._optimizer: Optimizer | None = None
+        take_given(self, takes_given)
 
     def predict(self, X: Any) -> Any:
         """Return a prediction for each row of X, on the side that X came from; text labels always on the host."""
@@ -176,6 +183,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _check_loss(self, loss: Loss) -> None:
         """Refuse a loss that the estimator has no predictions for."""
 
+    def _check_same_classes(self, y: np.ndarray) -> None:
+        """Refuse targets of other classes than those that a warm start continues with."""
+
     def _weighted(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
         return weights
 
@@ -190,15 +200,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     # What was fitted, here and elsewhere
 
-    @property
-    def coefs_(self) -> list[np.ndarray]:
-        """The weights (n_in, n_out) of each layer on the host; on a CPU views of the network's."""
-        return [self.network_.backend.to_host(W).T for W in self._fitted.parameters.weights]
-
-    @property
-    def intercepts_(self) -> list[np.ndarray]:
-        """The biases (n_out,) of each layer on the host; on a CPU views of the network's."""
-        return [self.network_.backend.to_host(b).reshape(-1) for b in self._fitted.parameters.biases]
+    coefs_ = Weights("weights")  # (n_in, n_out) of each layer, on the host
+    intercepts_ = Weights("biases")  # (n_out,)
 
     @property
     def _fitted(self) -> Network:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from xpnet.backend import select_backend
@@ -49,11 +48,7 @@ def take_over(estimator: Any, fitted: Any) -> Any:
         network.parameters.weights, network.parameters.biases, coefs, fitted.intercepts_, strict=True
     ):
         W[...], b[...] = backend.to_device(coef.T), backend.to_device(intercept.reshape(-1, 1))
-    for name in ("validation_scores_", "loss_curve_"):  # None, or not there, where there are none
-        setattr(estimator, name, list(getattr(estimator, name, None) or ()))
-    for name, worst in (("best_loss_", math.inf), ("best_validation_score_", -math.inf)):
-        found = getattr(estimator, name, None)
-        setattr(estimator, name, worst if found is None else found)
+    estimator.loss_curve_ = list(getattr(estimator, "loss_curve_", ()))  # solver "lbfgs" has none
     estimator._optimizer = None
     return estimator
 

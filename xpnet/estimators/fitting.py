@@ -37,6 +37,10 @@ Score = Callable[[Record], float]
 
 AUTO_BATCH = 200  # samples a step where batch_size is "auto", as in scikit-learn
 LBFGS_BLOCK = 1 << 26  # bytes of features that one call of the recorded gradient takes
+NON_FINITE = (  # as scikit-learn says it
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
+CURE = "lower learning_rate_init or alpha, or scale the features and the targets"
 SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that falls this low ends the training
 
 
@@ -71,9 +75,14 @@ def fit_epochs(
             keep_best=False,
             progress=False,
         )
+    except TrainingDiverged as error:
+        rule.keep_best(network, error)
+        return
     except KeyboardInterrupt:
         warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)
         return
+    finally:
+        settings.learning_rate_ = settings._optimizer.lr
     first, last = records[0]["train_loss"], records[-1]["train_loss"]
     if last > first + abs(first):
         warnings.warn(
@@ -114,11 +123,20 @@ def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, r
     scale_rate(settings, optimizer)
     settings.loss_curve_.append(settings.loss_)
     settings.best_loss_ = settings.loss_  # of these samples; others had another loss
-    if not math.isfinite(settings.loss_) or not math.isfinite(float(network.owned.sum())):
-        raise ValueError(
-            f"the loss is {settings.loss_:g}, or the weights after it are not finite; lower learning_rate_init, or "
-            "scale the features"
+    settings.learning_rate_ = optimizer.lr
+    if settings.verbose:
+        sys.stdout.write(iteration(settings))
+    _check_weights(network, settings.loss_)
+    if not math.isfinite(settings.loss_):
+        warnings.warn(
+            f"the loss is {settings.loss_:g}, the weights are finite; {CURE}", ConvergenceWarning, stacklevel=4
         )
+
+
+def _check_weights(network: Network, loss: float) -> None:
+    """Refuse weights that are not finite where scikit-learn does, at the end.  loss: the last one."""
+    if not np.isfinite(network.backend.to_host(network.owned)).all():
+        raise TrainingDiverged(f"{NON_FINITE} Here the loss is {loss:g}", CURE)
 
 
 def _batch_size(settings: Any, n_samples: int) -> int:
@@ -247,12 +265,11 @@ class StopRule(Callback):
         settings.n_iter_ = record["epoch"]
         settings.t_ += self._n_samples
         settings.loss_, self._total = self._total / self._n_samples, 0.0
-        if not math.isfinite(settings.loss_):
-            raise TrainingDiverged(
-                f"the loss with its penalty is {settings.loss_} in epoch {record['epoch']}; lower learning_rate_init "
-                "or alpha, or scale the features"
-            )
         settings.loss_curve_.append(settings.loss_)
+        if not math.isfinite(settings.loss_):  # by the penalty alone
+            reason = f"the loss with its penalty is {settings.loss_} in epoch {record['epoch']}"
+            warnings.warn(f"{reason}, and the training has ended there; {CURE}", ConvergenceWarning, stacklevel=2)
+            return reason
         improved = self._has_improved(record, network)
         self._count = 0 if improved else self._count + 1
         scale_rate(settings, self._optimizer)
@@ -266,8 +283,10 @@ class StopRule(Callback):
             self._optimizer.lr /= 5.0
             self._count = 0
             return None
-        what = "validation score" if settings.early_stopping else "training loss"
-        return f"the {what} did not gain more than tol={settings.tol:g} in {settings.n_iter_no_change} epochs"
+        what = "Validation score" if settings.early_stopping else "Training loss"
+        return (
+            f"{what} did not improve more than tol={settings.tol:f} for {settings.n_iter_no_change} consecutive epochs."
+        )
 
     def _has_improved(self, record: Record, network: Network) -> bool:
         settings = self._settings
@@ -284,13 +303,35 @@ class StopRule(Callback):
             settings.best_validation_score_, self._best = score, network.owned.copy()
         return score >= before + settings.tol  # NaN is no gain
 
+    def keep_best(self, network: Network, error: TrainingDiverged) -> None:
+        """Go back to the best weights of early stopping after a divergence, and warn; raise it again without these."""
+        settings = self._settings
+        if self._best is None:
+            raise TrainingDiverged(f"{NON_FINITE} Here {error.cause}", CURE) from error
+        network.owned[...] = self._best
+        settings.n_iter_, settings.loss_ = settings.n_iter_ + 1, math.nan
+        settings.t_ += self._n_samples
+        settings.loss_curve_.append(math.nan)
+        settings.validation_scores_.append(math.nan)
+        warnings.warn(
+            f"{error.cause}; the estimator has the weights of the best validation score before, "
+            f"{settings.best_validation_score_:.6g}; {CURE}",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
     def on_train_end(self, network: Network) -> None:
         if self._best is not None:
             network.owned[...] = self._best
 
 
+def iteration(settings: Any) -> str:
+    """Return scikit-learn's line on an epoch."""
+    return f"Iteration {settings.n_iter_}, loss = {settings.loss_:.8f}\n"
+
+
 class Reporter(Callback):
-    """Writes a line an epoch to a file; it comes after the `StopRule`, whose numbers it prints."""
+    """Writes scikit-learn's lines on each epoch; it comes after the `StopRule`, whose numbers it prints."""
 
     only_watches = True
 
@@ -301,10 +342,11 @@ class Reporter(Callback):
         if record["epoch"] == 0:
             return
         settings = self._settings
-        scores = f", validation score {settings.validation_scores_[-1]:.6f}" if settings.validation_scores_ else ""
-        self._file.write(f"epoch {record['epoch']}: loss {settings.loss_:.8f}{scores}\n")
+        self._file.write(iteration(settings))
+        if settings.validation_scores_:
+            self._file.write(f"Validation score: {settings.validation_scores_[-1]:f}\n")
         if "stopped" in record:
-            self._file.write(f"stopped: {record['stopped']}\n")
+            self._file.write(f"{str(record['stopped']).removesuffix('.')}. Stopping.\n")
 
 
 class Gradient:
@@ -369,11 +411,7 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.nda
     function = Gradient(network, dataset, _alpha(settings, weights))
     found = minimize(function, start, method="L-BFGS-B", jac=True, options=options)
     network.parameters.flat[...] = backend.to_device(found.x)
-    if not math.isfinite(found.fun):
-        raise TrainingDiverged(
-            f"the loss is {found.fun} after {found.nit} iterations of lbfgs; scale the features and the targets, as "
-            "StandardScaler does"
-        )
+    _check_weights(network, found.fun)
     settings.n_iter_, settings.loss_ = min(int(found.nit), settings.max_iter), float(found.fun)
     if found.status != 0:
         warnings.warn(

@@ -17,7 +17,7 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.backend import Backend, select_backend
-from xpnet.checks import refuse_masked
+from xpnet.checks import refuse_masked, shown
 from xpnet.data.classes import stratified
 from xpnet.estimators.data import check_device, check_sides, imported, on_host, side_of
 
@@ -119,8 +119,11 @@ def split(
     """
     train, held = _parts(estimator, Y, y, rng)
     if len(held) < 2:
+        _check_rare(estimator, y)
         raise ValueError(
-            f"the validation set is too small, {len(held)} sample; raise validation_fraction, or give more samples"
+            "The validation set is too small. Increase 'validation_fraction' or the size of your dataset: "
+            f"validation_fraction={estimator.validation_fraction:g} of {len(y)} samples is {len(held)}, and 2 are "
+            "needed; raise validation_fraction, or give more samples"
         )
     picked = None if weights is None else (weights[train], weights[held])
     if picked is not None and not all(part.any() for part in picked):
@@ -130,6 +133,20 @@ def split(
         )
     X_train, X_held = (picked_rows(X, part, estimator.network_.backend) for part in (train, held))
     return X_train, Y[train], picked and picked[0], HeldOut(X_held, y[held], Y[held], picked and picked[1])
+
+
+def _check_rare(estimator: Any, y: np.ndarray) -> None:
+    """Refuse two classes, one of them of a single sample, as scikit-learn does, which names its codes of them."""
+    if not is_classifier(estimator) or estimator._is_multilabel or len(estimator.classes_) != 2:
+        return
+    rare = [label for label in estimator.classes_ if np.count_nonzero(y == label) == 1]
+    if rare:
+        codes = [str(label == estimator.classes_[1]) for label in rare]
+        raise ValueError(
+            f"The least populated classes in y have only 1 member, too few to hold some out: {shown(rare[0])}. Classes "
+            f"with too few members are: {codes} in scikit-learn's codes; give two samples or more of each class, or "
+            "pass early_stopping=False"
+        )
 
 
 def _parts(estimator: Any, Y: np.ndarray, y: np.ndarray, rng: Any) -> tuple[np.ndarray, np.ndarray]:

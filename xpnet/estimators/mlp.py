@@ -147,12 +147,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithm of `predict_proba`, also where a probability rounds to 0 or 1."""
+        """Return the logarithm of `predict_proba`, also where a probability rounds to 0.
+
+        Of several labels a sample those whose probabilities round to 1 are equal, as in `predict_proba`.
+        """
         xp, Z = self._log_odds(X)
         if self._is_multiclass:
             log_softmax(xp, Z.T, Z.T, xp.empty(Z.T.shape, dtype=Z.dtype), xp.empty((1, len(Z)), dtype=Z.dtype))
             return Z
+        above = Z > 0
         softplus(xp, -Z, Z)  # log sigmoid(Z) = -log(1 + exp(-Z))
+        if self._is_multilabel and above.any():
+            Z[above] = -xp.log(self.predict_proba(X)[above])
         return -Z
 
     def _log_odds(self, X: Any) -> tuple[Any, Any]:
@@ -175,12 +181,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 f"y is {y.shape}, {found} label{'s' * (found != 'one')} a sample, and "
                 f"{type(self).__name__} was fitted with {begun}; give y as then, or fit a new one"
             )
-        elif unknown := sorted(set(unique_labels(y).tolist()) - set(self.classes_.tolist())):
+        if unknown := sorted(set(unique_labels(y).tolist()) - set(self.classes_.tolist())):
             raise ValueError(
                 f"`y` has classes not in `self.classes_`: {unknown}; {type(self).__name__} was fitted with "
                 f"{self.classes_}. Fit a new one, or name all classes at the first partial_fit"
             )
         return self._coded(y)
+
+    def _check_same_classes(self, y: np.ndarray) -> None:
+        if self._is_multilabel or y.ndim > 1:  # other columns are refused with the targets
+            return
+        check_classification_targets(y)
+        found = np.unique(y)
+        if not np.array_equal(found, self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {found}; give rows of the same classes, or pass "
+                "warm_start=False"
+            )
 
     def _coded(self, y: np.ndarray) -> np.ndarray:
         """Return the network's targets (n_samples, n_outputs) of labels that are all known."""

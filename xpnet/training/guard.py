@@ -15,7 +15,7 @@ from xpnet.training.records import Progress
 SCALED = 10.0  # the largest mean and deviation of inputs or targets that need no scaling
 
 
-class TrainingDiverged(ArithmeticError):
+class TrainingDiverged(ArithmeticError, ValueError):
     """The loss became NaN or infinite at the step named; the network holds the weights of the epoch before.
 
     cause, cure: the parts of the message, what was found and what may help.
