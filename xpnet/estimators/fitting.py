@@ -125,7 +125,7 @@ def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, r
     settings.best_loss_ = settings.loss_  # of these samples; others had another loss
     settings.learning_rate_ = optimizer.lr
     if settings.verbose:
-        sys.stdout.write(iteration(settings))
+        Reporter(settings, sys.stdout).iteration()
     _check_weights(network, settings.loss_)
     if not math.isfinite(settings.loss_):
         warnings.warn(
@@ -325,11 +325,6 @@ class StopRule(Callback):
             network.owned[...] = self._best
 
 
-def iteration(settings: Any) -> str:
-    """Return scikit-learn's line on an epoch."""
-    return f"Iteration {settings.n_iter_}, loss = {settings.loss_:.8f}\n"
-
-
 class Reporter(Callback):
     """Writes scikit-learn's lines on each epoch; it comes after the `StopRule`, whose numbers it prints."""
 
@@ -338,11 +333,15 @@ class Reporter(Callback):
     def __init__(self, settings: Any, file: IO[str]) -> None:
         self._settings, self._file = settings, file
 
+    def iteration(self) -> None:
+        """Write the line on the epoch or the step that is over."""
+        self._file.write(f"Iteration {self._settings.n_iter_}, loss = {self._settings.loss_:.8f}\n")
+
     def on_epoch_end(self, record: Record, network: Network) -> None:
         if record["epoch"] == 0:
             return
         settings = self._settings
-        self._file.write(iteration(settings))
+        self.iteration()
         if settings.validation_scores_:
             self._file.write(f"Validation score: {settings.validation_scores_[-1]:f}\n")
         if "stopped" in record:
