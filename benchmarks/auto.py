@@ -5,9 +5,9 @@
 Each work is a network, a data set, a batch size and an optimizer, with and without a validation. Its epochs are timed
 by both engines in turns, as what longer runs take beyond shorter ones, and its preparation with an empty code cache,
 all in processor time of one thread, which other programs hardly change. Then "auto" chooses for runs of 10 to 100,000
-epochs: its time is compared with that of the better engine. With --drawn, other works than those that the constants were
-fitted to are drawn by the seed, and judged. Where the system allows it, what is timed has real-time priority
-(SCHED_RR, 1), so that other programs do not take its turns.
+epochs: its time is compared with that of the better engine. With --drawn, other works than those that the constants
+were fitted to are drawn by the seed, and judged. Where the system allows it, the epochs have real-time priority
+(SCHED_RR, 1), so that other programs do not take their turns.
 """
 
 from __future__ import annotations

@@ -127,8 +127,8 @@ def asked(monkeypatch):
     """Lists how the code of forward passes is asked for; there is none."""
     asks = []
 
-    def none(program, backend, only_cached):
-        asks.append((program.capacity, only_cached))
+    def none(program, backend):
+        asks.append(program.capacity)
 
     monkeypatch.setattr(forwards, "forward_code", none)
     return asks
@@ -138,17 +138,17 @@ def test_what_replay_has_lost_decides_by_counts(asked, monkeypatch):
     monkeypatch.setattr(forwards, "compiling_gain", lambda program: 1.0)
     monkeypatch.setattr(forwards, "compiling_cost", lambda program: 100.0)
     network, X = Network([5, 3], device="cpu"), np.ones((5, 2000), np.float32)
-    for _ in range(3):
-        network.predict(X)  # two steps each
-    assert not asked  # 6 of 100 are not more than the cache costs
+    for _ in range(33):
+        network.predict(X[:, :1000]), network.forward(X[:, :1]), network.predict(X)  # one step, one and two
+    assert not asked  # 99 of 100
     network.predict(X)
-    assert asked == [(256, True)]
-    for _ in range(46):
-        network.predict(X[:, :1000]), network.forward(X[:, :1]), network.predict(X[:, :2000])
-    assert asked[1:] == [(1, True), (256, False)]  # each kind, and one sample, by itself
+    assert asked == [256]
+    for _ in range(66):
+        network.forward(X[:, :1])
+    assert asked == [256]
     for _ in range(200):
-        network.predict(X)
-    assert len(asked) == 3  # never again
+        network.predict(X), network.forward(X[:, :1])
+    assert asked == [256, 1]  # each kind, and one sample, by itself, and never again
 
 
 def test_a_first_prediction_compiles_nothing(asked):
@@ -171,7 +171,7 @@ def test_predictions_of_a_training_are_replayed_and_not_counted(asked, monkeypat
     xpnet.train(network, dataset, xpnet.SGD(0.1), **options)
     assert not asked
     network.predict(np.ones((5, 4), np.float32))
-    assert asked == [(256, False)]
+    assert asked == [256]
 
 
 def test_without_a_compiler_or_with_calls_that_cannot_be_printed_all_is_replayed(monkeypatch):

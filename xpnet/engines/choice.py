@@ -18,7 +18,7 @@ from xpnet.engines.cuda.launching import COMPUTE_TYPES
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.engine import LEAST_FLOPS, Compiled
 from xpnet.engines.llvm.forward import ForwardCode, forward_text
-from xpnet.engines.llvm.native import check_llvm, is_cached
+from xpnet.engines.llvm.native import check_llvm
 from xpnet.engines.llvm.thread_choice import MANY, threads_for
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
@@ -272,18 +272,13 @@ def make_engine(
         return Replay(program, backend, owned, data, blas_threads=blas_threads)
 
 
-def forward_code(program: Program, backend: Backend, only_cached: bool) -> ForwardCode | None:
-    """Return the machine code of an `inference_program` with one output; None where there can be none.
-
-    only_cached: whether to compile nothing, and to return None if the code cache does not hold the code.
-    """
+def forward_code(program: Program, backend: Backend) -> ForwardCode | None:
+    """Return the machine code of an `inference_program` with one output; None where there can be none."""
     if not _is_installed(ENGINES[Compiled.name]):
         return None
     try:
         text = forward_text(program, backend)
-        if text is None or (only_cached and not is_cached(text.text)):
-            return None
-        return ForwardCode.of(program, backend, text)
+        return None if text is None else ForwardCode.of(program, backend, text)
     except (CannotPrint, RuntimeError):  # as for `make_engine`
         return None
 

@@ -21,7 +21,6 @@ from xpnet.network.idle_engines import IdleEngines, Loan
 from xpnet.program.calls import Program
 
 BLOCK_SAMPLES = 256  # of a step of machine code: so many rows and what layers make of them stay in cache
-CACHED_COST = 0.06  # of the cost of compiling: to print the text and to link code that the cache holds
 THREAD_FLOPS = 4e7  # of a thread at least: to start one takes as long as some 1e7
 
 Array = Any
@@ -60,9 +59,7 @@ class Forwards:
         if loss.is_due and self._compiling.acquire(blocking=False):  # other threads replay meanwhile
             try:
                 if loss.is_due:
-                    is_repaid = loss.is_repaid
-                    code = forward_code(self._record(*key), self._backend, only_cached=not is_repaid)
-                    loss.end(code, is_last=is_repaid)
+                    loss.end(forward_code(self._record(*key), self._backend))
             finally:
                 self._compiling.release()
         return loss.code is None
@@ -122,7 +119,7 @@ class _Loss:
     """
 
     def __init__(self, cost: float) -> None:
-        self._seconds, self._cost, self._next = 0.0, cost, CACHED_COST * cost
+        self._seconds, self._cost = 0.0, cost
         self._gains: dict[int, float] = {}
         self.code: ForwardCode | None = None
 
@@ -135,14 +132,9 @@ class _Loss:
 
     @property
     def is_due(self) -> bool:
-        """Whether the loss repays a look into the code cache, or, after that look, the compiling."""
-        return self._seconds > self._next
-
-    @property
-    def is_repaid(self) -> bool:
-        """Whether the loss repays the compiling."""
+        """Whether the loss repays the compiling, even if the cache holds the code: it is not to decide which bits."""
         return self._seconds > self._cost
 
-    def end(self, code: ForwardCode | None, is_last: bool) -> None:
-        """Take the code that was due.  is_last: whether, without any, not even the compiling is waited for."""
-        self.code, self._next = code, float("inf") if is_last else self._cost
+    def end(self, code: ForwardCode | None) -> None:
+        """Take the code that was due; without any, all is replayed from now on."""
+        self.code, self._cost = code, float("inf")

@@ -101,12 +101,6 @@ def _linked(code: bytes, name: str) -> tuple[Any, Any]:
     return builder.link(jit, "xpnet"), jit
 
 
-def is_cached(text: str) -> bool:
-    """Return whether `load` would find the code of a text in the cache. Raises ImportError without llvmlite."""
-    cache = open_cache()
-    return cache is not None and cache.read(_key(text, host())) is not None
-
-
 def _object_code(text: str, processor: Processor) -> bytes:
     module, machine = optimised(text, processor)
     return bytes(machine.emit_object(module))
