@@ -142,7 +142,7 @@ def _first_in_turn() -> Iterator[None]:
 def fitted(works: list[Measured]) -> dict[str, tuple[float, ...]]:
     """Return constants by least squares of relative errors: what a run gains, and what compiling takes."""
     gains = np.array([work.epoch["replay"] - work.epoch["compiled"] for work in works])
-    counts = [(w.n_steps * w.n_calls, w.n_steps * min(w.flops, choice.MOST_FLOPS), 1.0) for w in works]
+    counts = [(w.n_steps * w.n_calls, w.n_steps * min(w.flops, choice.MOST_FLOPS)) for w in works]
     costs = np.array([work.start["compiled"] - work.start["replay"] for work in works])
     programs = [(w.n_programs, w.n_programs * w.n_calls) for w in works]
     return {
@@ -163,7 +163,7 @@ def judged(works: list[Measured]) -> tuple[float, float, list[str]]:
     for work, n_epochs in product(works, LENGTHS):
         n_epochs = round(n_epochs)
         times = {engine: work.seconds(engine, n_epochs) for engine in ("replay", "compiled")}
-        repays = choice.repays(work.n_calls, work.flops, n_epochs * work.n_steps, n_epochs, work.n_programs)
+        repays = choice.repays(work.n_calls, work.flops, n_epochs * work.n_steps, work.n_programs)
         found.append(
             (times["compiled" if repays else "replay"] / min(times.values()), f"{n_epochs} epochs of {work.name}")
         )

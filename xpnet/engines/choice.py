@@ -31,9 +31,9 @@ PRECISIONS = tuple(COMPUTE_TYPES)
 
 # Gain and cost of compiling a run, from `benchmarks/auto.py` on two cores of an AMD EPYC. Elsewhere they differ, but a
 # choice by the clock would not be the same twice.
-GAIN_SECONDS = (1.5e-6, 4e-12, 2.5e-4)  # per recorded call of a step, per FLOP, and per epoch that may be run ahead,
+GAIN_SECONDS = (2e-6, 3e-12)  # per recorded call of a step, and per FLOP
 MOST_FLOPS = 1e8  # of a step up to this number: larger products go to a library on either engine
-COMPILE_SECONDS = (0.5, 0.004)  # per Program, and per recorded call
+COMPILE_SECONDS = (0.7, 0.008)  # per Program, and per recorded call
 MOST_SAMPLES = 4096  # per step: with more, NumPy sums columns in a better order and calls cost next to nothing
 
 
@@ -44,7 +44,7 @@ class EngineKind:
     name: as in its class.  make: its class, or a function that calls it; the arguments are those of `Memory`.
     devices: those that it runs on.  about: its description in the help.
     check: raises ImportError if a library that it needs is not installed.
-    repays(program, n_steps, n_epochs, n_programs): whether a run repays its preparation; None for an engine without.
+    repays(program, n_steps, n_programs): whether a run repays its preparation; None for an engine without.
     threads(program, backend, steps): how many run a step together, by the steps of a call; None for an engine without
         threads of its own.
     is_asked_for: whether the user can name it.
@@ -56,7 +56,7 @@ class EngineKind:
     devices: tuple[str, ...]
     about: str
     check: Callable[[], object] = lambda: None
-    repays: Callable[[Program, int, int, int], bool] | None = None
+    repays: Callable[[Program, int, int], bool] | None = None
     threads: Callable[[Program, Backend, int], int] | None = None
     is_asked_for: bool = True
     precisions: tuple[str, ...] = (FULL,)
@@ -71,18 +71,17 @@ def _compiled(
         raise CannotPrint(f"LLVM has {' '.join(str(error).split())}") from error
 
 
-def _compiling_repays(program: Program, n_steps: int, n_epochs: int, n_programs: int) -> bool:
+def _compiling_repays(program: Program, n_steps: int, n_programs: int) -> bool:
     counts = len(program.calls), program.flops
-    return program.capacity <= MOST_SAMPLES and repays(*counts, n_steps, n_epochs, n_programs)
+    return program.capacity <= MOST_SAMPLES and repays(*counts, n_steps, n_programs)
 
 
-def repays(n_calls: int, flops: float, n_steps: int, n_epochs: int, n_programs: int) -> bool:
+def repays(n_calls: int, flops: float, n_steps: int, n_programs: int) -> bool:
     """Decide by counts alone whether a run repays compiling, so that the same training is always compiled.
 
     n_calls, flops: of a step.  n_programs: that are compiled, of about as many calls.
     """
-    gained = n_steps * _gain(n_calls, flops) + n_epochs * GAIN_SECONDS[2]
-    return gained > n_programs * _cost(n_calls)
+    return n_steps * _gain(n_calls, flops) > n_programs * _cost(n_calls)
 
 
 def compiling_gain(program: Program) -> float:
@@ -211,10 +210,8 @@ def check_precision(precision: str, engine: str, backend: Backend) -> str:
     )
 
 
-def choose_engine(
-    engine: str, program: Program, backend: Backend, n_steps: int, n_epochs: int = 0, n_programs: int = 1
-) -> str:
-    """Return the name of the engine for a run of n_steps steps in n_epochs epochs.
+def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int, n_programs: int = 1) -> str:
+    """Return the name of the engine for a run of n_steps steps.
 
     n_programs: that the run prepares, a step's and that of its validation.
     engine: "auto", or the name of one, checked by `check_engine`. "auto" takes an engine that needs preparation if it
@@ -226,7 +223,7 @@ def choose_engine(
         name
         for name, row in reversed(ENGINES.items())
         if backend.device in row.devices
-        and (row.repays is None or (row.repays(program, n_steps, n_epochs, n_programs) and _is_installed(row)))
+        and (row.repays is None or (row.repays(program, n_steps, n_programs) and _is_installed(row)))
     )
 
 

@@ -173,12 +173,11 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     n_steps = options.epochs * -(-n_used // batch)
     settle(network, optimizer, program, n_steps, deciding_engine(options.engine, moment), options.precision)
     asked = engine_to_resume(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
-    ahead = options.epochs if options.is_unwatched and not dataset.is_mapped else 0
     n_programs = 1 if options.validation is None else 2
-    engine = choose_engine(asked, program, network.backend, n_steps, ahead, n_programs)
+    engine = choose_engine(asked, program, network.backend, n_steps, n_programs)
     precision = check_precision(options.precision, engine, network.backend)
     had: dict[str, Any] = {} if moment is None else moment.fit
-    steps = n_steps if ahead else -(-n_used // batch)
+    steps = n_steps if options.is_unwatched and not dataset.is_mapped else -(-n_used // batch)
     threads = _threads(options, engine, program, network.backend, steps, had)
     settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision, *threads)
     if moment is not None:
