@@ -27,7 +27,7 @@ def test_both_are_fitted_and_the_table_is_printed_again(tmp_path, capsys):
     assert capsys.readouterr().out == printed and "| wine (178 x 13) |" in printed
 
 
-@pytest.mark.parametrize("arguments", [["--data", "iris"], ["--seeds", "0"]])
+@pytest.mark.parametrize("arguments", [["--data", "roses"], ["--seeds", "0"]])
 def test_what_cannot_be_is_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
@@ -35,8 +35,8 @@ def test_what_cannot_be_is_refused(arguments, capsys):
 
 
 def test_the_committed_table_is_that_of_its_file(capsys):
-    for name in ("estimators-amd-epyc-2-cores", "estimators-diabetes-60-seeds"):
-        assert main(["--table", str(RESULTS / f"{name}.json")]) == 0
+    for file in RESULTS.glob("estimators-*.json"):
+        assert main(["--table", str(file)]) == 0
         lines = capsys.readouterr().out.splitlines()
         text = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
         assert all(line in text for line in lines if line.startswith("| ") and "(" in line and "---" not in line)

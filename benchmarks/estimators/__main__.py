@@ -28,6 +28,7 @@ def data_sets() -> dict[str, tuple[str, Callable[[], tuple[np.ndarray, np.ndarra
     from sklearn import datasets
 
     return {
+        "iris": ("classification", lambda: datasets.load_iris(return_X_y=True)),
         "digits": ("classification", lambda: datasets.load_digits(return_X_y=True)),
         "wine": ("classification", lambda: datasets.load_wine(return_X_y=True)),
         "breast cancer": ("classification", lambda: datasets.load_breast_cancer(return_X_y=True)),
@@ -40,8 +41,13 @@ def data_sets() -> dict[str, tuple[str, Callable[[], tuple[np.ndarray, np.ndarra
     }
 
 
-def fit(library: str, task: str, X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, float]:
-    """Fit on three quarters of the samples and score on the rest; the seed determines both and the first weights."""
+def fit(
+    library: str, task: str, X: np.ndarray, y: np.ndarray, seed: int, engine: str = "auto", early_stopping: bool = False
+) -> dict[str, float]:
+    """Fit on three quarters of the samples and score on the rest; the seed determines both and the first weights.
+
+    engine: of xpnet.
+    """
     from sklearn import neural_network
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
@@ -54,8 +60,8 @@ def fit(library: str, task: str, X: np.ndarray, y: np.ndarray, seed: int) -> dic
         y_train, y_test = (y_train - mean) / deviation, (y_test - mean) / deviation
     home: Any = xpnet if library == "xpnet" else neural_network
     name = "MLPClassifier" if task == "classification" else "MLPRegressor"
-    device = {"device": "cpu"} if library == "xpnet" else {}
-    model = getattr(home, name)(**SETTINGS, **device, random_state=seed)
+    own = {"device": "cpu", "engine": engine} if library == "xpnet" else {}
+    model = getattr(home, name)(**SETTINGS, **own, early_stopping=early_stopping, random_state=seed)
     X_train, X_test = (scaler.transform(array).astype(np.float32) for array in (X_train, X_test))
     started = time.perf_counter()
     with warnings.catch_warnings():
@@ -65,18 +71,21 @@ def fit(library: str, task: str, X: np.ndarray, y: np.ndarray, seed: int) -> dic
     return {"score": float(model.score(X_test, y_test)), "seconds": seconds, "epochs": int(model.n_iter_)}
 
 
-def measure(names: list[str], seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Fit each data set with both libraries, one after the other, seed by seed."""
+def measure(names: list[str], seeds: int, how: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Fit each data set with both libraries, one after the other, seed by seed.
+
+    how: the further arguments of `fit`.
+    """
     found: dict[str, Any] = {}
     for name in names:
         task, make = data_sets()[name]
         X, y = make()
         runs: dict[str, list[dict[str, float]]] = {library: [] for library in LIBRARIES}
         for library in LIBRARIES:
-            fit(library, task, X[:200], y[:200], 0)  # imports, and what is done once
+            fit(library, task, X, y, 0, **how)  # imports, and what is done once, compiling too
         for seed in range(seeds):
             for library in LIBRARIES if seed % 2 == 0 else LIBRARIES[::-1]:
-                runs[library].append(fit(library, task, X, y, seed))
+                runs[library].append(fit(library, task, X, y, seed, **how))
             say(f"{name}, seed {seed}: " + ", ".join(f"{library} {runs[library][-1]}" for library in LIBRARIES))
         found[name] = {"task": task, "shape": list(X.shape), "runs": runs}
     return found
@@ -87,7 +96,8 @@ def table(results: dict[str, Any]) -> str:
     machine, settings = results["machine"], results["settings"]
     text = (
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['blas']}; scikit-learn "
-        f"{results['sklearn']}, xpnet {results['xpnet']}; seeds 0 to {settings['seeds'] - 1}."
+        f"{results['sklearn']}, xpnet {results['xpnet']}, engine {settings.get('engine', 'auto')}"
+        f"{', early stopping' * settings.get('early_stopping', False)}; seeds 0 to {settings['seeds'] - 1}."
     )
     lines = [
         "| data (samples x features) | xpnet | scikit-learn | difference ± standard error | fit, xpnet "
@@ -105,7 +115,7 @@ def table(results: dict[str, Any]) -> str:
         lines.append(
             f"| {name} ({found['shape'][0]:,} x {found['shape'][1]}) | {statistics.mean(scores[0]):.4f} "
             f"| {statistics.mean(scores[1]):.4f} | {statistics.mean(differences):+.4f} ± {error:.4f} "
-            f"| {statistics.median(seconds[0]):.2f} s | {statistics.median(seconds[1]):.2f} s "
+            f"| {1e3 * statistics.median(seconds[0]):,.0f} ms | {1e3 * statistics.median(seconds[1]):,.0f} ms "
             f"| {middle:.2f} ({lower:.2f} to {upper:.2f}) |"
         )
     return "\n".join([text, "", *lines])
@@ -116,6 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimators", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="paired runs of each data set (default 10)")
     parser.add_argument("--data", default="", help="names, separated by commas (default: all)")
+    parser.add_argument("--engine", default="auto", help="of xpnet, whose compiling is not timed (default auto)")
+    parser.add_argument("--early-stopping", action="store_true", help="in both libraries")
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     parser.add_argument("--table", type=Path, help="print the table of such a file, and fit nothing")
     options = parser.parse_args(arguments)
@@ -132,12 +144,13 @@ def main(arguments: list[str] | None = None) -> int:
             if unknown
             else f"--seeds is {options.seeds}; it must be at least 1"
         )
+    how = {"engine": options.engine, "early_stopping": options.early_stopping}
     results = {
         "machine": machine.facts(xpnet.__version__),
         "xpnet": xpnet.__version__,
         "sklearn": sklearn.__version__,
-        "settings": {"seeds": options.seeds, **SETTINGS},
-        "data": measure(names, options.seeds, lambda line: print(line, file=sys.stderr, flush=True)),
+        "settings": {"seeds": options.seeds, **how, **SETTINGS},
+        "data": measure(names, options.seeds, how, lambda line: print(line, file=sys.stderr, flush=True)),
     }
     print(table(results))
     if options.out is not None:

@@ -1152,6 +1152,22 @@ def test_a_fit_takes_few_calls_of_the_engine_and_runs_few_epochs_in_vain(engine,
     np.testing.assert_array_equal(found.network_.owned, alone.network_.owned)
 
 
+def test_the_score_of_early_stopping_is_what_the_engine_measures(monkeypatch):
+    """The same as scikit-learn's scorers find, without a prediction."""
+    predicted, forward, predict = [], xpnet.Network.forward, xpnet.Network.predict
+    monkeypatch.setattr(xpnet.Network, "forward", lambda *given: predicted.append(1) or forward(*given))
+    monkeypatch.setattr(xpnet.Network, "predict", lambda *given: predicted.append(1) or predict(*given))
+    settings = {"hidden_layer_sizes": 5, "early_stopping": True, "random_state": 0, "max_iter": 12}
+    for kind, y, name in ((MLPClassifier, IRIS_Y, "accuracy"), (MLPRegressor, 9.0 * IRIS_X[:, 0] + 40.0, "r2")):
+        measured = kind(**settings).fit(IRIS_X, y)
+        assert not predicted
+        scored = kind(**settings, scoring=name).fit(IRIS_X, y)
+        assert len(predicted) == scored.n_iter_ == measured.n_iter_
+        np.testing.assert_allclose(measured.validation_scores_, scored.validation_scores_, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(measured.network_.owned, scored.network_.owned)
+        predicted.clear()
+
+
 def test_a_second_fit_of_that_shape_records_prints_and_links_nothing(monkeypatch):
     made = []
     for kind, name in ((Recorder, "finish"), (StepPrinter, "function")):
