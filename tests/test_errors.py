@@ -414,8 +414,8 @@ ROWS, LABELS = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
     [
         (
             lambda: xpnet.MLPRegressor(early_stopping=True).fit(ROWS[:5], LABELS[:5]),
-            "1 sample",
-            "too small",
+            "The validation set is too small. Increase 'validation_fraction'",
+            "of 5 samples is 1, and 2 are needed",
             "raise validation_fraction",
         ),
         (

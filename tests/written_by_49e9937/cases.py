@@ -338,7 +338,7 @@ def said(model):
     last = model[-1] if hasattr(model, "steps") else model
     questions = FEATURES[:8].astype(last.network_.backend.dtype) if last.n_features_in_ == 3 else LINE
     found = {"predict": model.predict(questions).tolist(), "n_iter": last.n_iter_, "t": last.t_, "loss": last.loss_,
-             "loss_curve": list(last.loss_curve_), "scores": list(last.validation_scores_),
+             "loss_curve": list(last.loss_curve_), "scores": list(last.validation_scores_ or []),
              "theta": named(last.network_.parameters)}  # fmt: skip
     if hasattr(model, "predict_proba"):
         found["predict_proba"] = model.predict_proba(questions).tolist()
