@@ -99,16 +99,18 @@ def check_target(path: str | os.PathLike[str]) -> os.stat_result | None:
     raise OSError(f"{path} is {_kind(found)}; what is written must be a regular file; name another place")
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[bytes]) -> None:
     """Write a file entirely or not at all: write a temporary file beside it, fsync, rename.
+
+    content: also in parts, which are made as they are written.
 
     A file that is replaced hands on its mode, and its owner where the system allows it; hard links to it keep the old
     content. Of a link the target is replaced. The standard output is written to. Raises OSError for other kinds.
     """
-    before = check_target(path)
+    before, parts = check_target(path), [content] if isinstance(content, bytes) else content
     if before is not None and _is_stdout(before):
         with open(_STDOUT, "wb", closefd=False) as file:
-            file.write(content)
+            file.writelines(parts)
         return
     path = Path(os.path.realpath(path))
     remove_leftovers(path)
@@ -118,7 +120,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             if before is not None:
                 _hand_on(before, temporary)
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(handle)
             if not _IS_WINDOWS:  # where no open file is renamed; here the lock lasts until it is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,17 @@ from xpnet.tables.files import called, each, expanded, is_images, is_table, nami
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.model import TableModel, check_fit, dtype_of
 from xpnet.tables.options import check_columns
+from xpnet.tables.parts import parts_of
 from xpnet.tables.preprocessing import Preprocessing
-from xpnet.tables.writing import check_written, is_stdout, write_rows, write_table, written_suffixes
+from xpnet.tables.remarks import Remarks
+from xpnet.tables.writing import (
+    check_written,
+    is_stdout,
+    write_rows,
+    write_table,
+    write_table_in_parts,
+    written_suffixes,
+)
 from xpnet.training.records import json_line
 
 OF_TABLES = ("importance", "proba", "threshold", "keep")  # options of either command
@@ -200,11 +209,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     check_images_for(arguments, config["data"])
     _check_table(arguments, network, table)
     if table is not None:
-        frame = _raw_rows(arguments, table, config)
-        with naming(called(arguments.input)):
-            columns = _columns(arguments, TableModel(network, table), frame)
-        write_table(out, columns)
-        _say_written(len(frame), out)
+        _say_written(_predict_table(arguments, TableModel(network, table), config), out)
         return 0
     if is_images(arguments.input):
         found = predict_images(network, arguments.input, config["data"], arguments.labels)
@@ -217,12 +222,41 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _columns(arguments: argparse.Namespace, model: TableModel, frame: Any) -> dict[str, Any]:
+def _predict_table(arguments: argparse.Namespace, model: TableModel, config: dict[str, Any]) -> int:
+    """Predict a table, in parts if it is large, and return how many rows it has.
+
+    What is to be said of the rows is said once, of all of them.
+    """
+    table, name = model.preprocessing, called(arguments.input)
+    parts = None
+    if not table.is_strict:  # which counts what it refuses in all rows
+        parts = parts_of(arguments.input, reading_of(arguments, from_kept(config["data"])), table.text_columns)
+    frames = iter([_raw_rows(arguments, table, config)]) if parts is None else parts.frames()
+    remarks, n_rows = Remarks(model), 0
+
+    def predicted() -> Iterator[dict[str, Any]]:
+        nonlocal n_rows
+        for frame in frames:
+            rows = frame if parts is None else without(frame, arguments.drop, name)
+            with naming(name):
+                columns = _columns(arguments, model, rows, remarks)
+            n_rows += len(rows)
+            yield columns
+
+    if parts is None:
+        write_table(arguments.out, next(predicted()))
+    else:
+        write_table_in_parts(arguments.out, predicted())
+    remarks.warn()
+    return n_rows
+
+
+def _columns(arguments: argparse.Namespace, model: TableModel, frame: Any, remarks: Remarks) -> dict[str, Any]:
     """Return the columns that predict writes of a table: those to keep, the target, and what each class is given."""
     target = model.preprocessing.target
     kept = column_names(frame, arguments.keep)
     check_columns(frame, kept)
-    X = model.encode(frame)
+    X = remarks.encode(frame)
     columns = {name: frame[name].to_numpy() for name in kept}
     if arguments.proba:
         return columns | model.probabilities(X)

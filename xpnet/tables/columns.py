@@ -15,7 +15,7 @@ from xpnet.checks import shown
 from xpnet.tables import cells
 from xpnet.tables.cells import PLAIN, NumberStyle
 from xpnet.tables.decisions import Decision
-from xpnet.tables.notes import example, gaps_noted, infinite_noted, odd_noted
+from xpnet.tables.notes import cells_noted, gaps_noted, infinite_noted, odd_noted
 from xpnet.tables.options import MEAN
 
 UNKNOWN = "categories that are rare in training or unknown"
@@ -145,10 +145,8 @@ class Category:
         else:
             out[missing, :n] = self.frequencies
         noted = [] if self.has_missing else gaps_noted(column, missing, "the mean")
-        if not unknown.any():
-            return noted
         done = "taken as other" if self.has_other else "taken as the mean of all categories"
-        return [Decision(self.name, UNKNOWN, done, detail=example(column, unknown)), *noted]
+        return [*cells_noted(column, unknown, UNKNOWN, done), *noted]
 
     def _places(self, column: Any) -> np.ndarray:
         """Return the place (n,) of each value among the categories, -1 for a missing one and -2 for any other."""

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,14 +56,39 @@ def _write_csv(frame: Any, file: IO[bytes]) -> None:
     frame.to_csv(file, index=False, lineterminator="\n")  # floats in the fewest digits that give them back
 
 
+def parquet_parts(source: Source, reading: Reading, n_rows: int) -> Iterator[Any]:
+    """Yield the rows of a Parquet file as frames of n_rows rows; each has the types that its own rows give."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(source.path) as file:
+            held, n_held = list[Any](), 0
+            for batch in file.iter_batches(n_rows):
+                held.append(batch)
+                n_held += len(batch)
+                while n_held >= n_rows:
+                    table = pyarrow.Table.from_batches(held)
+                    yield _of_parquet(source, table.slice(0, n_rows).to_pandas, reading)
+                    held, n_held = table.slice(n_rows).to_batches(), n_held - n_rows
+            if n_held:
+                table = pyarrow.Table.from_batches(held)
+                yield _of_parquet(source, table.to_pandas, reading)
+    except pyarrow.ArrowException as error:
+        raise ValueError(unreadable(source, ".parquet", error)) from None
+
+
+def _of_parquet(source: Source, read: Callable[[], Any], reading: Reading) -> Any:
+    """Return a frame of Parquet's columns, and of its index if that has names: it was columns."""
+    frame = _typed(source, ".parquet", read, reading)
+    return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
+
+
 def _read_parquet(source: Source, reading: Reading, text_columns: Iterable[str]) -> Table:
     """Read a file, or a folder of parts, whose columns have types, so that no text column need be named."""
     import pandas
 
-    frame = _typed(source, ".parquet", lambda: pandas.read_parquet(source.path), reading)
-    if any(name is not None for name in frame.index.names):  # an index with a name was a column
-        frame = frame.reset_index()
-    return Table(frame, reading)
+    return Table(_of_parquet(source, lambda: pandas.read_parquet(source.path), reading), reading)
 
 
 def _write_parquet(frame: Any, file: IO[bytes]) -> None:

@@ -115,30 +115,28 @@ class TableModel:
     def warn_of_columns(self, X: np.ndarray, frame: Any) -> None:
         """Warn of columns with values far outside those of the training rows, where the network would name features.
 
-        X (n_features, n): of the rows of the frame. Far is twice as far from the mean, in standard deviations, as any
-        value of any column in training.
+        X (n_features, n): of the rows of the frame.
+        """
+        warn_of_far(self.far_in(X, frame), stacklevel=5)
+
+    def far_in(self, X: np.ndarray, frame: Any) -> dict[str, tuple[float, str]]:
+        """Return the columns with values far outside those of the training rows: the size of the farthest, and where.
+
+        Far is twice as far from the mean, in standard deviations, as any value of any column in training. The network
+        warns of none by itself then.
         """
         known = self.network.inputs
         if X.size == 0 or known is None:
-            return
+            return {}
         bound = FAR * max(abs(known.low), abs(known.high))
-        end, told = 0, list[str]()
+        end, found = 0, dict[str, tuple[float, str]]()
         for column in self.preprocessing.columns:
             features, end = X[end : end + column.n_features], end + column.n_features
-            if features.size and np.abs(features).max() > bound:
+            if features.size and (size := float(np.abs(features).max())) > bound:
                 cells, place = frame[column.name], int(np.abs(features).max(axis=0).argmax())
-                told.append(
-                    f"{shown(column.name)} (such as {shown(str(cells.iloc[place]))} in row {cells.index[place]})"
-                )
-        if not told:
-            return
-        self.network.has_warned = True
-        more = f" and {len(told) - LISTED} more" if len(told) > LISTED else ""
-        warnings.warn(
-            f"values of {', '.join(told[:LISTED])}{more} are far outside those of the training rows; predictions for "
-            "them are guesses; check their units",
-            stacklevel=4,
-        )
+                found[column.name] = size, f"{shown(str(cells.iloc[place]))} in row {cells.index[place]}"
+        self.network.has_warned = self.network.has_warned or bool(found)
+        return found
 
     def _second(self, threshold: float, X: np.ndarray) -> np.ndarray:
         """Return which rows (n,) are of the second class."""
@@ -147,6 +145,19 @@ class TableModel:
             raise ValueError(f"a threshold goes with two classes, and the task is {target.task}; leave it out")
         _, second = self.probabilities(X).values()
         return np.asarray(second >= threshold)
+
+
+def warn_of_far(found: dict[str, tuple[float, str]], stacklevel: int) -> None:
+    """Warn of columns with values far outside those of the training rows, as `TableModel.far_in` returns them."""
+    if not found:
+        return
+    told = [f"{shown(name)} (such as {where})" for name, (_, where) in found.items()]
+    more = f" and {len(told) - LISTED} more" if len(told) > LISTED else ""
+    warnings.warn(
+        f"values of {', '.join(told[:LISTED])}{more} are far outside those of the training rows; predictions for "
+        "them are guesses; check their units",
+        stacklevel=stacklevel,
+    )
 
 
 def outputs_of(network: Network, X: np.ndarray, infer: Callable[[Any], Any]) -> np.ndarray:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from xpnet.checks import shown
 from xpnet.tables.decisions import Decision
+
+
+@dataclass(frozen=True)
+class Note(Decision):
+    """A decision about cells of new rows, so that those of several parts of a table add up.
+
+    n: how many cells there are.  cell: the first of them, None for a missing one.  row: where it stands.
+    """
+
+    n: int = 0
+    cell: str | None = None
+    row: Any = None
+
 
 GAPS = "missing values"
 ODD = "cells that are no"
@@ -16,33 +31,54 @@ INFINITE = "numbers that are infinite or too large"
 
 def example(column: Any, where: np.ndarray) -> str:
     """Return how many cells there are, and the first of them with its row, such as "3, such as '?' in row 5"."""
-    n, first = int(where.sum()), int(np.argmax(where))
-    return f"{n}, {'such as ' if n > 1 else ''}{shown(_plain(column.iloc[first]))} in row {column.index[first]}"
+    first = int(np.argmax(where))
+    return _detail(int(where.sum()), shown(_plain(column.iloc[first])), column.index[first])
+
+
+def together(notes: Iterable[Decision]) -> list[Decision]:
+    """Return the notes of all parts of a table as those of one: a note for each column and kind, with the first row."""
+    found: dict[tuple[str, str, str], Decision] = {}
+    for note in notes:
+        key = note.column, note.found, note.done
+        before = found.setdefault(key, note)
+        if isinstance(before, Note) and isinstance(note, Note) and before is not note:
+            n = before.n + note.n
+            found[key] = replace(before, n=n, detail=_detail(n, before.cell, before.row))
+    return list(found.values())
+
+
+def _detail(n: int, cell: str | None, row: Any) -> str:
+    if cell is None:
+        return f"{n}, in row {row}" + " and others" * (n > 1)
+    return f"{n}, {'such as ' if n > 1 else ''}{cell} in row {row}"
 
 
 def gaps_noted(column: Any, missing: np.ndarray, filler: str) -> list[Decision]:
     """Return the note of missing values in a column that had none in training.  filler: what stands for them."""
     if not missing.any():
         return []
-    n, first = int(missing.sum()), column.index[int(np.argmax(missing))]
+    n, row = int(missing.sum()), column.index[int(np.argmax(missing))]
     done = f"no training row has any: taken as {filler} of the training rows"
-    return [Decision(str(column.name), GAPS, done, detail=f"{n}, in row {first}" + " and others" * (n > 1))]
+    return [Note(str(column.name), GAPS, done, detail=_detail(n, None, row), n=n, row=row)]
 
 
 def odd_noted(column: Any, odd: np.ndarray, called: str) -> list[Decision]:
     """Return the note of cells that are no numbers, or no dates."""
-    return _noted(column, odd, f"{ODD} {called}")
+    return cells_noted(column, odd, f"{ODD} {called}")
 
 
 def infinite_noted(column: Any, infinite: np.ndarray) -> list[Decision]:
     """Return the note of numbers that are infinite, or become so."""
-    return _noted(column, infinite, INFINITE)
+    return cells_noted(column, infinite, INFINITE)
 
 
-def _noted(column: Any, where: np.ndarray, found: str) -> list[Decision]:
+def cells_noted(column: Any, where: np.ndarray, found: str, done: str = "taken as missing") -> list[Decision]:
+    """Return the note of cells (n,) of a column.  found: what they are.  done: what is done with them."""
     if not where.any():
         return []
-    return [Decision(str(column.name), found, "taken as missing", detail=example(column, where))]
+    n, first = int(where.sum()), int(np.argmax(where))
+    cell, row = shown(_plain(column.iloc[first])), column.index[first]
+    return [Note(str(column.name), found, done, detail=_detail(n, cell, row), n=n, cell=cell, row=row)]
 
 
 def _plain(value: Any) -> Any:

@@ -88,7 +88,7 @@ class Preprocessing:
         number. Raises ValueError if columns are missing.
         """
         X, noted = self.encode(frame, dtype)
-        _warn(noted)
+        warn_of(noted)
         return X
 
     def encode(self, frame: Any, dtype: Any = np.float32) -> tuple[np.ndarray, list[Decision]]:
@@ -125,7 +125,7 @@ class Preprocessing:
         check_columns(frame, [*(column.name for column in self.columns), *self.target.names])
         (X, found), target = self.encode(frame, dtype), self.target
         if noted is None:
-            _warn(found)
+            warn_of(found)
         else:
             noted += found
         weights = self.weights_of(frame)
@@ -232,7 +232,7 @@ def _check_left(found: list[tuple[str, Understood]], target: Target, options: Co
     )
 
 
-def _warn(noted: list[Decision]) -> None:
+def warn_of(noted: Iterable[Decision]) -> None:
     """Warn of what was done with rows, a line for each kind and column, MOST_SAID at most."""
     said = list(lines(noted))
     for line in said[:MOST_SAID]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 from xpnet.checks import one_line
 from xpnet.tables.decisions import Decision
@@ -33,12 +33,12 @@ def read_text(source: Source, reading: Reading, text_columns: Iterable[str]) -> 
         table = _read(source, reading, text_columns)
     except UnicodeDecodeError as error:
         if reading.encoding is not None:
-            raise ValueError(_not_decoded(source, reading.encoding, error)) from None
+            raise ValueError(not_decoded(source, reading.encoding, error)) from None
         source, reading = replace(source, encoding=OTHER_ENCODING), replace(reading, encoding=OTHER_ENCODING)
         try:
             table = _read(source, reading, text_columns)
         except UnicodeDecodeError:
-            raise ValueError(_not_decoded(source, f"UTF-8 or {OTHER_ENCODING}", error)) from None
+            raise ValueError(not_decoded(source, f"UTF-8 or {OTHER_ENCODING}", error)) from None
     encoding = table.reading.encoding
     if asked.encoding is None and encoding is not None and encoding != "utf-8":
         said = Decision("", "a text that is not UTF-8", f"read as {encoding}", "--encoding NAME", False)
@@ -46,7 +46,8 @@ def read_text(source: Source, reading: Reading, text_columns: Iterable[str]) -> 
     return table
 
 
-def _not_decoded(source: Source, encoding: str, error: UnicodeDecodeError) -> str:
+def not_decoded(source: Source, encoding: str, error: UnicodeDecodeError) -> str:
+    """Return the message of a text that is not of an encoding."""
     return (
         f"{source} is not {encoding} ({one_line(error)}); it must be a text; name its encoding with --encoding, "
         "or save it in UTF-8"
@@ -63,34 +64,69 @@ def _read(source: Source, reading: Reading, text_columns: Iterable[str]) -> Tabl
         raise
     except (ValueError, OverflowError) as error:  # pandas's ParserError is a ValueError
         _check_rows(source, layout)
-        raise ValueError(
-            f"{source} is not a CSV file that pandas can read ({one_line(error)}); write it with "
-            "DataFrame.to_csv(path, index=False)"
-        ) from None
-    if not _has_whole_rows(source, layout, frame):
+        raise ValueError(_not_read(source, error)) from None
+    if not _has_whole_rows(source, layout, len(frame), _ends_in_gap(frame)):
         _check_rows(source, layout)
+    _tidy(frame, layout, texts, has_outer_blanks)
+    return Table(frame, layout.reading, layout.decisions)
+
+
+def _not_read(source: Source, error: Exception) -> str:
+    return (
+        f"{source} is not a CSV file that pandas can read ({one_line(error)}); write it with "
+        "DataFrame.to_csv(path, index=False)"
+    )
+
+
+def _tidy(frame: Any, layout: Layout, texts: set[str], has_outer_blanks: bool) -> None:
     if has_outer_blanks:
         _strip(frame, layout, texts)
     _read_numbers_beside_none(frame, texts)
-    return Table(frame, layout.reading, layout.decisions)
+
+
+def text_parts(source: Source, reading: Reading, text_columns: Iterable[str], n_rows: int) -> Iterator[Any]:
+    """Yield the rows that `read_text` reads as frames of n_rows rows; each has the types that its own rows give.
+
+    Raises UnicodeDecodeError for bytes that are not of the encoding found or asked for.
+    """
+    import pandas
+
+    source, reading = text_source(source, reading)
+    layout = find_layout(source, reading)
+    begins, has_outer_blanks = outer_blanks(source, layout.reading.separator or ",")
+    texts, n, has_gap = set(text_columns) & set(layout.names), 0, False
+    try:
+        with (
+            source.open_text() as file,
+            _reader(file, layout, begins, texts, low_memory=False, chunksize=n_rows) as read,
+        ):
+            while True:
+                with warnings.catch_warnings():  # not around a yield, where others would be caught
+                    warnings.simplefilter("error", pandas.errors.ParserWarning)
+                    frame = next(read, None)
+                if frame is None or len(frame) == 0:
+                    break
+                n, has_gap = n + len(frame), has_gap or _ends_in_gap(frame)
+                _tidy(frame, layout, texts, has_outer_blanks)
+                yield frame
+    except UnicodeDecodeError:
+        raise
+    except pandas.errors.EmptyDataError:
+        return
+    except (ValueError, OverflowError, pandas.errors.ParserWarning) as error:
+        _check_rows(source, layout)
+        raise ValueError(_not_read(source, error)) from None
+    if not _has_whole_rows(source, layout, n, has_gap):
+        _check_rows(source, layout)
 
 
 def _parsed(source: Source, layout: Layout, begins_with_blanks: bool, texts: set[str]) -> Any:
     """Return the frame that pandas makes of the rows; raises ValueError where rows are longer than the header."""
     import pandas
 
-    options = _options(layout.reading) | {
-        "names": list(layout.names),
-        "sep": r"\s+" if layout.reading.separator == BLANK else layout.reading.separator,
-        "dtype": dict.fromkeys(texts, str),
-        "skipinitialspace": begins_with_blanks,  # takes a third longer
-    }
-
     def read(low_memory: bool) -> Any:
         with source.open_text() as file:
-            for _ in range(layout.n_lines):
-                file.readline()
-            return pandas.read_csv(file, low_memory=low_memory, **options)
+            return _reader(file, layout, begins_with_blanks, texts, low_memory=low_memory)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -103,6 +139,21 @@ def _parsed(source: Source, layout: Layout, begins_with_blanks: bool, texts: set
             raise ValueError(one_line(warning)) from None
         except pandas.errors.EmptyDataError:
             return pandas.DataFrame(columns=list(layout.names))
+
+
+def _reader(file: IO[str], layout: Layout, begins_with_blanks: bool, texts: set[str], **how: Any) -> Any:
+    """Return what pandas reads below the header of an open text.  how: further options of read_csv."""
+    import pandas
+
+    for _ in range(layout.n_lines):
+        file.readline()
+    options = _options(layout.reading) | {
+        "names": list(layout.names),
+        "sep": r"\s+" if layout.reading.separator == BLANK else layout.reading.separator,
+        "dtype": dict.fromkeys(texts, str),
+        "skipinitialspace": begins_with_blanks,  # takes a third longer
+    }
+    return pandas.read_csv(file, **options, **how)
 
 
 def _options(reading: Reading) -> dict[str, Any]:
@@ -150,14 +201,19 @@ def _stripped(column: Any, reading: Reading, is_text: bool) -> Any:
     return read.iloc[:, 0]
 
 
-def _has_whole_rows(source: Source, layout: Layout, frame: Any) -> bool:
+def _ends_in_gap(frame: Any) -> bool:
+    """Whether the last value of a row is missing."""
+    return len(frame) > 0 and bool(frame.iloc[:, -1].isna().any())
+
+
+def _has_whole_rows(source: Source, layout: Layout, n_rows: int, has_gap: bool) -> bool:
     """Whether no row is short, as far as separators tell.
 
-    pandas fills a short row with missing values, so that its last one is missing.
+    has_gap: whether the last value of a row is missing, as pandas fills a short row with missing values.
     """
-    if len(frame) == 0 or not frame.iloc[:, -1].isna().any():
+    if not has_gap:
         return True
-    separator, n_needed = layout.reading.separator or ",", len(frame) * (layout.n_fields - 1) + layout.n_header - 1
+    separator, n_needed = layout.reading.separator or ",", n_rows * (layout.n_fields - 1) + layout.n_header - 1
     return separator != BLANK and count_separators(source, separator) == n_needed
 
 
