@@ -6,8 +6,8 @@ try:
     from sklearn.utils.validation import validate_data  # noqa: F401  there since 1.6
 except ImportError as error:
     raise ImportError(
-        "xpnet.MLPClassifier, xpnet.TableClassifier and their regressors need scikit-learn 1.6 or newer "
-        f"({error}); pip install 'xpnet[sklearn]'"
+        "xpnet.MLPClassifier, xpnet.TableClassifier and their regressors need scikit-learn 1.6 or newer, here is "
+        f"{getattr(sys.modules.get('sklearn'), '__version__', 'none')} ({error}); pip install 'xpnet[sklearn]'"
     ) from error
 
 from xpnet.estimators import base

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.base import is_classifier
+
 from xpnet.backend import select_backend
 from xpnet.checks import check_option
 from xpnet.estimators.settings import ACTIVATION_NAMES, loss_of_kind, make_network
@@ -53,22 +55,33 @@ def take_over(estimator: Any, fitted: Any) -> Any:
     return estimator
 
 
-def to_sklearn(estimator: Any) -> Any:
-    """Return scikit-learn's estimator with this fitted one's settings, weights and records."""
+def lacking_options(estimator: Any) -> list[str]:
+    """Return the options of an estimator, as name=value, that scikit-learn has nothing for."""
+    kind, there = type(estimator), _scikit_class(estimator)()
+    lacks = {
+        name: getattr(estimator, name)
+        for name in sorted(estimator.get_params(deep=False).keys() - vars(there).keys())
+        if getattr(estimator, name) != getattr(kind, name, None)
+    }
+    values = {"solver": SOLVERS, "loss": LOSSES, "activation": ACTIVATIONS}
+    for name, known in values.items():
+        value = getattr(estimator, name)
+        if not isinstance(value, str) or value not in known:
+            lacks[name] = value
+    return [f"{name}={value!r}" for name, value in lacks.items()]
+
+
+def _scikit_class(estimator: Any) -> Any:
+    """Return scikit-learn's class for an estimator, also where `xpnet.accelerate` has put another in its place."""
     from sklearn import neural_network
 
-    names = {here: there for there, here in ACTIVATION_NAMES.items()}
-    activation = estimator.activation
-    if isinstance(activation, (list, tuple)) and len(set(activation)) == 1:
-        activation = activation[0]
-    check_option("activation of scikit-learn's estimator", names.get(activation, activation), ACTIVATIONS)
-    check_option("loss of scikit-learn's estimator", estimator.loss, LOSSES)
-    made = getattr(neural_network, type(estimator).__name__)()
-    settings = estimator.get_params(deep=False)
-    settings |= {"activation": names.get(activation, activation)}
-    if estimator.solver not in SOLVERS:
-        settings["solver"] = "adam"
-    made.set_params(**{name: settings[name] for name in made.get_params() if name in settings})
+    found = neural_network.MLPClassifier if is_classifier(estimator) else neural_network.MLPRegressor
+    return getattr(found, "replaces", found)
+
+
+def to_sklearn(estimator: Any) -> Any:
+    """Return scikit-learn's estimator with this fitted one's settings, weights and records."""
+    made = settings_for_sklearn(estimator)
     for name in RECORDS:
         if hasattr(estimator, name):
             setattr(made, name, getattr(estimator, name))
@@ -79,3 +92,20 @@ def to_sklearn(estimator: Any) -> Any:
     if hasattr(estimator, "classes_"):
         made._label_binarizer = estimator._binarizer
     return made
+
+
+def settings_for_sklearn(estimator: Any) -> Any:
+    """Return scikit-learn's estimator with this one's settings; ValueError if it lacks the activation or loss."""
+
+    names = {here: there for there, here in ACTIVATION_NAMES.items()}
+    activation = estimator.activation
+    if isinstance(activation, (list, tuple)) and len(set(activation)) == 1:
+        activation = activation[0]
+    check_option("activation of scikit-learn's estimator", names.get(activation, activation), ACTIVATIONS)
+    check_option("loss of scikit-learn's estimator", estimator.loss, LOSSES)
+    made = _scikit_class(estimator)()
+    settings = estimator.get_params(deep=False)
+    settings |= {"activation": names.get(activation, activation)}
+    if estimator.solver not in SOLVERS:
+        settings["solver"] = "adam"
+    return made.set_params(**{name: settings[name] for name in made.get_params() if name in settings})

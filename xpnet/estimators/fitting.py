@@ -83,6 +83,7 @@ def fit_epochs(
         return
     finally:
         settings.learning_rate_ = settings._optimizer.lr
+    settings._engine = records[-1]["engine"]  # which "auto" has chosen
     first, last = records[0]["train_loss"], records[-1]["train_loss"]
     if last > first + abs(first):
         warnings.warn(

@@ -1,0 +1,146 @@
+"""xpnet's two estimators as they stand in the place of scikit-learn's: by its names, with its pickles."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sklearn import neural_network
+from sklearn.utils.metaestimators import available_if
+
+from xpnet import estimators
+from xpnet.accelerate.pickles import pickled, restored
+from xpnet.accelerate.report import REPORT
+from xpnet.estimators.base import is_stochastic
+from xpnet.estimators.bridge import lacking_options, settings_for_sklearn, take_over, to_sklearn
+from xpnet.training.loop import TrainingDiverged
+
+DEVICE = os.environ.get("XPNET_DEVICE", "").strip().lower() or "cpu"
+
+
+class Swapped(type):
+    """The type of these classes: scikit-learn's own count as theirs.
+
+    A subclass that overrides what is private in either library becomes one of scikit-learn's class.
+    """
+
+    replaces: Any = None
+
+    def __new__(cls, name: str, bases: tuple[Any, ...], body: dict[str, Any], **options: Any) -> Any:
+        """Return the class, or scikit-learn's with the same body."""
+        ours = [base for base in bases if isinstance(base, Swapped) and base.replaces is not None]
+        private = sorted({part for kind in ours for part in _own(bases, body) if _is_private_in(kind, part)})
+        if not private:
+            return super().__new__(cls, name, bases, body, **options)
+        if any("replaces" not in vars(base) for base in ours):
+            raise TypeError(
+                f"class {name} overrides {', '.join(private)} of scikit-learn's, and its base {ours[0].__name__} is "
+                "xpnet's here; run the script without xpnet.accelerate"
+            )
+        REPORT.say_once(f"class {name} overrides {', '.join(private)}, and is left to scikit-learn")
+        return type(name, tuple(base.replaces if base in ours else base for base in bases), body, **options)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or ("replaces" in vars(cls) and isinstance(instance, cls.replaces))
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return super().__subclasscheck__(kind) or ("replaces" in vars(cls) and issubclass(kind, cls.replaces))
+
+
+def _own(bases: tuple[Any, ...], body: dict[str, Any]) -> set[str]:
+    """Return the names that a class and its bases beside the swapped ones define."""
+    beside = [kind for base in bases if not isinstance(base, Swapped) for kind in base.__mro__]
+    names = {name for kind in beside if not kind.__module__.startswith(("sklearn.", "builtins")) for name in vars(kind)}
+    return names | body.keys()
+
+
+def _is_private_in(kind: Any, name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and any(hasattr(k, name) for k in (kind, kind.replaces))
+
+
+class Accelerated(metaclass=Swapped):
+    """What the two classes have beside xpnet's estimators: fits that are counted, and scikit-learn's pickles."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: Any = None) -> Any:
+        """As of xpnet's estimators; scikit-learn fits what xpnet refuses and scikit-learn does not."""
+        given = {"sample_weight": sample_weight, "validation": validation}
+        ours = partial(super().fit, X, y, **given)  # type: ignore[misc]
+        return _trained(self, ours, "fit", X, y, given)
+
+    @available_if(is_stochastic)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, **classes: Any) -> Any:
+        """As of xpnet's estimators; scikit-learn fits what xpnet refuses and scikit-learn does not."""
+        given = {"sample_weight": sample_weight, **classes}
+        ours = partial(super().partial_fit, X, y, **given)  # type: ignore[misc]
+        return _trained(self, ours, "partial_fit", X, y, given)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return pickled(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_xpnet_version" in state:
+            super().__setstate__(state)  # type: ignore[misc]
+        else:
+            restored(self, state)
+
+    def __copy__(self) -> Any:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        new = memo[id(self)] = object.__new__(type(self))
+        state: Any = self.__getstate__()
+        new.__setstate__(copy.deepcopy(state, memo))
+        return new
+
+
+def _trained(estimator: Any, ours: Any, method: str, X: Any, y: Any, given: dict[str, Any]) -> Any:
+    """Run a fit, or let scikit-learn run it, and count it; returns the estimator."""
+    began, name = time.perf_counter(), type(estimator).__name__
+    vars(estimator).pop("_engine", None)
+    try:
+        ours()
+        where = f"on {estimator.network_.backend.device} ({vars(estimator).get('_engine', 'replay')})"
+    except TrainingDiverged:  # scikit-learn's would too
+        raise
+    except (ValueError, TypeError) as error:
+        _hand_over(estimator, method, X, y, given, error)
+        REPORT.say_once(f"{name}.{method} is left to scikit-learn: {error}")
+        where = "by scikit-learn"
+    REPORT.ran(name, where, time.perf_counter() - began)
+    return estimator
+
+
+def _hand_over(estimator: Any, method: str, X: Any, y: Any, given: dict[str, Any], error: Exception) -> None:
+    """Let scikit-learn fit and take over what it has learned; raises `error` if only xpnet has what is asked for."""
+    given = {name: value for name, value in given.items() if value is not None}
+    if "validation" in given or lacking_options(estimator):
+        raise error
+    goes_on = hasattr(estimator, "network_") and (method == "partial_fit" or estimator.warm_start)
+    theirs = to_sklearn(estimator) if goes_on else settings_for_sklearn(estimator)
+    getattr(theirs, method)(X, y, **given)
+    take_over(estimator, theirs)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class MLPClassifier(Accelerated, estimators.MLPClassifier):
+    """xpnet's classifier in the place of scikit-learn's.  device: that of XPNET_DEVICE, or else the CPU."""
+
+    replaces = neural_network.MLPClassifier
+    device: str = DEVICE
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class MLPRegressor(Accelerated, estimators.MLPRegressor):
+    """xpnet's regressor in the place of scikit-learn's.  device: that of XPNET_DEVICE, or else the CPU."""
+
+    replaces = neural_network.MLPRegressor
+    device: str = DEVICE
+
+
+SWAPPED = (MLPClassifier, MLPRegressor)
+for _kind in SWAPPED:  # pickles name them as scikit-learn's
+    _kind.__module__, _kind.__qualname__ = _kind.replaces.__module__, _kind.replaces.__qualname__
