@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import pickle
 import subprocess
@@ -67,6 +68,20 @@ def test_every_name_of_the_classes_is_swapped_and_swapped_back(monkeypatch):
     finally:
         accelerate.uninstall()
     assert early.Net is neural_network.MLPClassifier is THEIRS["MLPClassifier"]
+
+
+@pytest.mark.parametrize(("name", "values"), [("MLPRegressor", ("poisson", (3,))), ("MLPClassifier", ((3,), "tanh"))])
+def test_values_by_position_are_those_of_scikit_learn(installed, name, values):
+    """Whose regressor has taken the loss first since 1.7."""
+    if name == "MLPRegressor" and next(iter(inspect.signature(THEIRS[name]).parameters)) != "loss":
+        values = values[1:]
+    theirs, ours = THEIRS[name](*values, tol=0.5), getattr(neural_network, name)(*values, tol=0.5)
+    assert theirs.get_params() == {key: ours.get_params()[key] for key in theirs.get_params()}
+    assert clone(ours).get_params() == ours.get_params()
+    for wrong in ([*values, 1.0, 2.0], {"activation": "relu", "unheard_of": 1}):
+        for kind in (THEIRS[name], type(ours)):
+            with pytest.raises(TypeError):
+                kind(**wrong) if isinstance(wrong, dict) else kind(*wrong)
 
 
 @pytest.mark.full

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from sklearn import neural_network
@@ -141,6 +142,22 @@ class MLPRegressor(Accelerated, estimators.MLPRegressor):
     device: str = DEVICE
 
 
+def _in_their_order(kind: Any) -> Any:
+    """Return the class's `__init__`, which takes by position what scikit-learn's takes."""
+    made = kind.__init__
+    parameters = inspect.signature(kind.replaces).parameters.values()
+    names = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+
+    @wraps(made)  # so that get_params finds the names
+    def init(self: Any, *values: Any, **options: Any) -> None:
+        if len(values) > len(names) or options.keys() & set(names[: len(values)]):
+            kind.replaces(*values, **options)  # which says what is wrong
+        made(self, **dict(zip(names, values, strict=False)), **options)
+
+    return init
+
+
 SWAPPED = (MLPClassifier, MLPRegressor)
 for _kind in SWAPPED:  # pickles name them as scikit-learn's
     _kind.__module__, _kind.__qualname__ = _kind.replaces.__module__, _kind.replaces.__qualname__
+    setattr(_kind, "__init__", _in_their_order(_kind))  # noqa: B010  mypy knows that of a method
