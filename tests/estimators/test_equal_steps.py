@@ -1,0 +1,82 @@
+"""The first 20 updates in float64 beside the installed scikit-learn's, from the same weights and in the same order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.neural_network import MLPClassifier as TheirClassifier
+from sklearn.neural_network import MLPRegressor as TheirRegressor
+from sklearn.preprocessing import scale
+
+from xpnet import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+DATA = {
+    "classes": (scale(load_iris().data), load_iris().target),
+    "numbers": (scale(load_diabetes().data)[:150], scale(load_diabetes().target)[:150]),
+}
+KINDS = {"classes": (MLPClassifier, TheirClassifier), "numbers": (MLPRegressor, TheirRegressor)}
+SAME = {
+    "hidden_layer_sizes": (7, 5),
+    "random_state": 3,
+    "shuffle": False,
+    "batch_size": 30,
+    "max_iter": 4,
+}  # 5 an epoch
+WEIGHTS = np.random.default_rng(0).uniform(0.0, 3.0, 150)
+CASES = {
+    "sgd": {"solver": "sgd", "momentum": 0.0},
+    "momentum": {"solver": "sgd", "nesterovs_momentum": False},
+    "nesterov": {"solver": "sgd", "learning_rate_init": 0.02},
+    "invscaling": {"solver": "sgd", "momentum": 0.0, "learning_rate": "invscaling", "learning_rate_init": 0.3},
+    "adaptive": {"solver": "sgd", "momentum": 0.0, "learning_rate": "adaptive", "n_iter_no_change": 1, "tol": 1.0},
+    "adam": {"solver": "adam", "epsilon": 1e-6},
+    "lbfgs": {"solver": "lbfgs", "max_iter": 20},
+    "alpha": {"solver": "adam", "alpha": 2.0},
+    "early stopping": {"solver": "adam", "early_stopping": True, "batch_size": 27},
+    "tol": {"solver": "sgd", "tol": 10.0, "n_iter_no_change": 2, "max_iter": 200},
+    "warm start": {"solver": "adam", "warm_start": True, "max_iter": 2},
+    "partial_fit": {"solver": "adam"},
+    "sample weights": {"solver": "adam", "alpha": 0.5},
+}
+
+
+def trained(kind, case, X, y, settings):
+    model, weights = kind(**SAME | settings), WEIGHTS if case == "sample weights" else None
+    if case == "partial_fit":
+        for start in (0, 50, 20, 0):
+            classes = {"classes": np.unique(y)} if "Classifier" in kind.__name__ else {}
+            model.partial_fit(X[start : start + 100], y[start : start + 100], sample_weight=WEIGHTS[:100], **classes)
+        return model
+    for _ in range(2 if case == "warm start" else 1):
+        model.fit(X, y, sample_weight=weights)
+    return model
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("data", DATA)
+def test_updates_are_those_of_scikit_learn(case, data):
+    X, y = DATA[data]
+    ours, theirs = (trained(kind, case, X, y, CASES[case]) for kind in KINDS[data])
+    tolerance = 1e-6 if case == "lbfgs" else 1e-11  # whose line search makes more of a rounding
+    for found, needed in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
+        np.testing.assert_allclose(found, needed, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=max(tolerance, 1e-10))
+    assert ours.n_iter_ == theirs.n_iter_
+    if case != "lbfgs":
+        n_records = min(len(ours.loss_curve_), ours.n_iter_)  # scikit-learn's begins anew where a fit goes on
+        np.testing.assert_allclose(ours.loss_curve_[-n_records:], theirs.loss_curve_[-n_records:], rtol=1e-10)
+    if case == "early stopping":
+        np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, atol=1e-10)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", ["sgd", "momentum", "nesterov", "invscaling", "adam", "alpha"])
+@pytest.mark.parametrize("data", DATA)
+def test_long_trainings_keep_to_the_same_loss(case, data):
+    """Within a hundredth, in all of 150 epochs: what rounding adds up to."""
+    settings = SAME | CASES[case] | {"max_iter": 150, "tol": 0.0, "n_iter_no_change": 1000}
+    ours, theirs = (kind(**settings).fit(*DATA[data]) for kind in KINDS[data])
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0.01)
