@@ -14,9 +14,9 @@ from sklearn import neural_network
 from sklearn.utils.metaestimators import available_if
 
 from xpnet import estimators
-from xpnet.accelerate.pickles import pickled, restored
+from xpnet.accelerate.pickles import restored, state_for_sklearn
 from xpnet.accelerate.report import REPORT
-from xpnet.estimators.base import is_stochastic
+from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.bridge import lacking_options, settings_for_sklearn, take_over, to_sklearn
 from xpnet.training.loop import TrainingDiverged
 
@@ -79,8 +79,8 @@ class Accelerated(metaclass=Swapped):
         ours = partial(super().partial_fit, X, y, **given)  # type: ignore[misc]
         return _trained(self, ours, "partial_fit", X, y, given)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return pickled(self)
+    def __getstate__(self) -> dict[str, Any]:
+        return state_for_sklearn(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_xpnet_version" in state:
@@ -93,8 +93,7 @@ class Accelerated(metaclass=Swapped):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         new = memo[id(self)] = object.__new__(type(self))
-        state: Any = self.__getstate__()
-        new.__setstate__(copy.deepcopy(state, memo))
+        new.__setstate__(copy.deepcopy(BaseMLP.__getstate__(self), memo))  # type: ignore[arg-type]
         return new
 
 

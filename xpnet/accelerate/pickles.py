@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 from dataclasses import fields
 from typing import Any
 
@@ -14,8 +13,8 @@ from xpnet.training.optimizers import Snapshot
 OWN = ("network_", "learning_rate_")
 
 
-def pickled(estimator: Any) -> tuple[Any, ...]:
-    """Return what `__reduce_ex__` does: scikit-learn's class of that name, and its state.
+def state_for_sklearn(estimator: Any) -> dict[str, Any]:
+    """Return what a pickle of scikit-learn's estimator holds, whose class has the same name.
 
     The optimizer's state goes along in arrays, which scikit-learn ignores.
     Raises TypeError for options that scikit-learn lacks.
@@ -27,14 +26,14 @@ def pickled(estimator: Any) -> tuple[Any, ...]:
             "leave them out"
         )
     is_fitted = hasattr(estimator, "network_")
-    state = (to_sklearn if is_fitted else settings_for_sklearn)(estimator).__getstate__()
+    state: dict[str, Any] = (to_sklearn if is_fitted else settings_for_sklearn)(estimator).__getstate__()
     known = {*state, *OWN, *(field.name for field in fields(estimator))}
     state |= {name: value for name, value in vars(estimator).items() if name not in known and not name.startswith("_")}
     if is_fitted and estimator._optimizer is not None:
         stored = Stored(estimator.network_, estimator._optimizer)
         if stored.optimizer is not None:
             state["_xpnet_optimizer"] = (stored.steps_done, stored.state, stored.keys, estimator._optimizer.lr)
-    return copyreg.__newobj__, (type(estimator),), state  # type: ignore[attr-defined]
+    return state
 
 
 def restored(estimator: Any, state: dict[str, Any]) -> None:

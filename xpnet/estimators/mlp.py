@@ -273,7 +273,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     loss: "squared_error", "poisson", "absolute_error", "huber", or a value such as Huber(delta=2.0) or a `CustomLoss`.
     The squared error of several outputs is their sum, also in loss_curve_; scikit-learn trains on the same gradient and
     reports the mean over the outputs. The poisson loss is without the part that the targets alone decide, which
-    scikit-learn's has. scoring=None is R^2. All others: see `MLPClassifier`.
+    scikit-learn's has. scoring=None is R^2. By position hidden_layer_sizes comes first, where scikit-learn 1.7 has loss
+    before it. All others: see `MLPClassifier`.
     """
 
     @available_if(is_stochastic)  # type: ignore[untyped-decorator]
