@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,15 @@ SEARCH = ["search.json", "trials.csv", "trials.journal"]
 
 def table(run):
     return pd.read_csv(Path(run) / "trials.csv").drop(columns="seconds")
+
+
+def test_a_search_in_a_path_that_stdout_cannot_encode(rows, monkeypatch):
+    out = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
+        assert main([*TUNE, "--trials", "1", "--out", "\u00e9\udcff"]) == 0
+        sys.stdout.flush()
+    assert r"-> \xe9\udcff" in out.getvalue().decode("ascii")
 
 
 def test_a_search_leaves_a_run_of_its_best(rows, capsys):
