@@ -40,7 +40,7 @@ def test_a_search_in_a_path_that_stdout_cannot_encode(rows, monkeypatch):
         patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
         assert main([*TUNE, "--trials", "1", "--out", "\u00e9\udcff"]) == 0
         sys.stdout.flush()
-    assert r"-> \xe9\udcff" in out.getvalue().decode("ascii")
+        assert r"-> \xe9\udcff" in out.getvalue().decode("ascii")
 
 
 def test_a_search_leaves_a_run_of_its_best(rows, capsys):
