@@ -56,6 +56,16 @@ def test_of_16_bits_the_first_8_are_kept(tmp_path):
     values = np.array([[0, 257], [25700, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     np.testing.assert_array_equal(form(2, 2).pixels(tmp_path / "deep.png"), [0, 1, 100, 255])
+    Image.fromarray((values // 257).astype(np.uint16)).save(tmp_path / "low.png")  # by the same scale
+    np.testing.assert_array_equal(form(2, 2).pixels(tmp_path / "low.png"), [0, 0, 0, 1])
+    big = Image.frombytes("I;16B", (2, 2), values.astype(">u2").tobytes())
+    big.save(tmp_path / "big.tiff")
+    with Image.open(tmp_path / "big.tiff") as saved:
+        assert saved.mode == "I;16B"
+    np.testing.assert_array_equal(form(2, 2).pixels(tmp_path / "big.tiff"), [0, 1, 100, 255])
+    assert ImageFolder((str(tmp_path / "big.tiff"),), np.zeros(1, int), ("a",)).format().channels == 1
+    Image.fromarray(np.array([[0.0, 0.5], [0.25, 1.0]], np.float32)).save(tmp_path / "part.tiff")
+    np.testing.assert_array_equal(form(2, 2).pixels(tmp_path / "part.tiff"), [0, 128, 64, 255])
 
 
 def test_a_folder_of_classes_becomes_a_data_set(tmp_path):
@@ -96,6 +106,10 @@ def test_unreadable_files_are_left_out_and_named(tmp_path):
         dataset, _ = load_images(tmp_path)
     says(str(caught[0].message), "1.png is no image that Pillow can read", "cannot identify", "save it as PNG")
     assert dataset.n_samples == 2
+    (tmp_path / "a" / "1.png").unlink()
+    (tmp_path / "a" / "1.png").symlink_to("nowhere.png")
+    with pytest.warns(UserWarning, match="1.png is no image that Pillow can read"):
+        assert load_images(tmp_path)[0].n_samples == 2
     cut = (tmp_path / "a" / "0.png").read_bytes()[:60]
     for name in ("a/0.png", "b/0.png", "a/2.png"):
         (tmp_path / name).write_bytes(cut)

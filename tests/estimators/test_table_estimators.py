@@ -106,6 +106,15 @@ def test_scores_are_those_of_its_predictions(houses):
     assert both.predict(frame).shape == (90, 2) and both.preprocessing_.target.names == ("price", "half")
 
 
+def test_an_index_with_a_label_twice_changes_nothing(houses):
+    frame, y = houses
+    expected = TableRegressor(**SHORT).fit(frame, y["price"]).predict(frame)
+    index = [*range(45)] * 2  # as pandas.concat leaves it
+    twice = TableRegressor(**SHORT).fit(frame.set_axis(index), y["price"].set_axis(index[::-1]), np.ones(90))
+    np.testing.assert_allclose(twice.predict(frame.set_axis([0] * 90)), expected, rtol=1e-6)
+    assert (xpnet.TableModel.predict(twice.model_, frame.set_axis(index)).index == index).all()
+
+
 def test_columns_are_found_by_their_names(houses):
     frame, y = houses
     estimator = TableRegressor(**SHORT).fit(frame, y["price"])

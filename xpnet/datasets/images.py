@@ -24,6 +24,7 @@ from xpnet.files import check_regular
 LARGEST = 64 * 64  # pixels of images that are taken as they are, if all have one size
 SIDE = 32  # pixels of a side that others are resized to
 N_NAMED = 3  # files that a message names
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # modes of Pillow's for grey of 16 bits and more
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _header(path: str) -> tuple[tuple[int, int], bool] | None:
     def header(image: Any) -> tuple[tuple[int, int], bool]:
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         width, height = image.size
-        return (height, width) if turned else (width, height), image.mode not in ("1", "L", "LA", "I", "I;16", "F")
+        return (height, width) if turned else (width, height), image.mode not in ("1", "L", "LA", *DEEP)
 
     try:
         return _opened(path, header)
@@ -241,9 +242,7 @@ def _opened(path: str | os.PathLike[str], use: Callable[[Any], Any]) -> Any:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return use(image)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a hostile file fails in many ways
+    except Exception as error:  # a hostile file fails in many ways, a link to nowhere in another
         raise ValueError(
             f"{path} is no image that Pillow can read ({one_line(error)}); save it as PNG, or remove it"
         ) from None
@@ -254,9 +253,9 @@ def _upright(image: Any, mode: str) -> Any:
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "I;16", "F"):  # 16 bits and more, of which 8 are kept
-        values = np.asarray(image, np.float64)
-        top = 255.0 if values.max(initial=0) <= 255 else 65535.0
+    if image.mode in DEEP:  # of which 8 bits are kept, by one scale for all files of a type
+        values = np.asarray(image).astype(np.float64)
+        top = 65535.0 if image.mode != "F" else 255.0 if values.max(initial=0) > 1 else 1.0
         return Image.fromarray(np.uint8(np.clip(values / top * 255.0, 0, 255).round())).convert(mode)
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -69,7 +69,8 @@ class BaseTable(BaseEstimator):  # type: ignore[misc]
             if columns[name].dtype.kind == "f":
                 assert_all_finite(columns[name].dropna(), input_name="y")
         task, names = self._task(columns), list(columns.columns)
-        frame, weights = frame.join(columns), None
+        numbers = range(1, len(frame) + 1)  # as of a file: an index may have a label twice
+        frame, weights = frame.set_axis(numbers).join(columns.set_axis(numbers)), None
         if sample_weight is not None:
             weights = free_name("sample_weight", frame)
             given = _check_sample_weight(sample_weight, frame, dtype=np.float64)
