@@ -48,7 +48,8 @@ def test_a_folder_of_classes_is_trained_on_and_measured(folder, capsys):
     config = json.loads((folder / "run" / "config.json").read_text())
     kept = {"height": 6, "width": 4, "channels": 1, "classes": ["dark", "light"]}
     assert config["optimizer"]["type"] == "adam"
-    assert config["data"]["images"] == kept and config["data"]["split"]["kind"] == "stratify"
+    images = config["data"]["images"]
+    assert {name: images[name] for name in kept} == kept and config["data"]["split"]["kind"] == "stratify"
     assert (folder / "run" / "confusion.png").exists() and (folder / "run" / "images.png").exists()
     network, (test, _) = Network.load("run/model.safetensors", device="cpu"), load_images("test")
     expected = xpnet.evaluate(network, test)
@@ -107,6 +108,17 @@ def test_what_does_not_go_with_images_is_refused(folder, capsys):
     parts = "1 of 2 files cannot be read", "bad.png is no image", "save it as PNG, or remove it"
     refused(capsys, ["predict", "run", image, "bad.png", *out], *parts, code=1)
     assert not (folder / "q.csv").exists()
+
+
+def test_images_that_were_renamed_are_refused_where_some_were_held_out(folder, capsys):
+    names = folder / "train/dark/0.png", folder / "train/dark/zz.png"
+    names[0].rename(names[1])
+    try:
+        parts = "holds other images than those of the run", "those held out cannot be told", "restore them, or train"
+        refused(capsys, ["evaluate", "run"], *parts, code=1)
+    finally:
+        names[1].rename(names[0])
+    assert main(["evaluate", "run", "--device", "cpu"]) == 0
 
 
 def test_a_config_that_is_not_that_of_the_images_is_refused(folder, capsys):

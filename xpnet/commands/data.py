@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnet.checks import check_option, shown
 from xpnet.commands.arguments import CommandParser, Several, UsageError, option
-from xpnet.commands.image_data import FORM, add_images, check_images, kept_of, read_images, read_other_images
+from xpnet.commands.image_data import FORM, add_images, check_images, read_images, read_other_images
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
 from xpnet.commands.samples import Samples
 from xpnet.commands.split_options import add_split, check_split, other_files, split_of
@@ -302,9 +302,9 @@ def _read(source: dict[str, Any], data_dir: Path | None, is_whole: bool | None) 
 def _read_images(source: dict[str, Any], side: int | None = None) -> Loaded:
     """Read a folder of images.  side: pixels asked for; a run has kept the format of its images."""
     folder = source["dataset"]
-    dataset, form, said = read_images(folder, side, source.get("images"))
+    dataset, form, kept, said = read_images(folder, side, source.get("images"))
     samples = Samples(called(folder), dataset, names=form.classes)
-    return Loaded(samples, source | {"images": kept_of(form)}, images=form, said=said)
+    return Loaded(samples, source | {"images": kept}, images=form, said=said)
 
 
 def _read_rows(

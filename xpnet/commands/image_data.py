@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -51,14 +52,21 @@ def check_images(arguments: argparse.Namespace) -> None:
 
 def read_images(
     folder: str, side: int | None, kept: dict[str, Any] | None
-) -> tuple[Dataset, ImageFormat, list[Decision]]:
-    """Return the images of a folder, their format, and what was decided.
+) -> tuple[Dataset, ImageFormat, dict[str, Any], list[Decision]]:
+    """Return the images of a folder, their format, what a run keeps of both, and what was decided.
 
     side: pixels asked for, None for what suits.  kept: of the run's config.json, None for a new run.
+    Raises ValueError for other files than those of the run, of which some were held out by their order.
     """
     check_pillow()
     form = None if kept is None else format_of(kept)
     found = ImageFolder.of(folder, None if form is None else form.classes)
+    files = _digest(folder, found)
+    if kept is not None and kept.get("files", files) != files:
+        raise ValueError(
+            f"{folder} holds other images than those of the run, by their names, so that those held out cannot be "
+            "told; restore them, or train again"
+        )
     is_new, form = form is None, form or found.format(side)
     dataset, failures = found.dataset(form)
     name, said = Path(folder).name, list[Decision]()
@@ -67,7 +75,13 @@ def read_images(
         said.append(Decision(name, found_as, f"each is {form}", "--image-size", False))
     if failures:
         said.append(Decision(name, said_of(failures), "left out"))
-    return dataset, form, said
+    return dataset, form, values_of(form) | {"classes": list(form.classes), "files": files}, said
+
+
+def _digest(folder: str, found: ImageFolder) -> str:
+    """Return a hash of the names of a folder's images, in order."""
+    names = "\0".join(os.path.relpath(path, folder) for path in found.paths)
+    return hashlib.sha256(os.fsencode(names)).hexdigest()
 
 
 def read_other_images(folder: str, form: ImageFormat) -> Dataset:
@@ -84,15 +98,11 @@ def format_of(kept: dict[str, Any]) -> ImageFormat:
         classes = kept["classes"] if isinstance(kept, dict) else None
         if not isinstance(classes, list):
             raise ValueError(f"it has the classes {shown(classes)}")
-        form: ImageFormat = from_spec(ImageFormat, {**kept, "classes": tuple(classes)}, "type", "format of images")
+        given = {name: value for name, value in kept.items() if name != "files"} | {"classes": tuple(classes)}
+        form: ImageFormat = from_spec(ImageFormat, given, "type", "format of images")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the images of the run: {error}; train again, or restore config.json") from None
     return form
-
-
-def kept_of(form: ImageFormat) -> dict[str, Any]:
-    """Return what a run keeps of the format of its images, for `format_of`."""
-    return values_of(form) | {"classes": list(form.classes)}
 
 
 def predict_images(network: Network, names: Names, data: dict[str, Any], as_labels: bool) -> dict[str, Any]:
