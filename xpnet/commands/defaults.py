@@ -98,6 +98,7 @@ def resolve_by_size(arguments: argparse.Namespace, n_rows: int) -> list[Decision
 def of_before(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a run of before, with what was the default then."""
     added = {name: value for name, value in OF_BEFORE.items() if IN_PLACE_OF.get(name) not in options}
-    if options.get("optimizer") in RATES_OF_TABLES:
-        added["lr"] = parameters_of(options["optimizer"])["lr"]
+    optimizer = options.get("optimizer")
+    if isinstance(optimizer, str) and optimizer in RATES_OF_TABLES:  # a file may hold anything
+        added["lr"] = parameters_of(optimizer)["lr"]
     return {**added, "end-with": BEST if options.get("patience") else LAST, **options}
