@@ -25,7 +25,7 @@ from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import POOL_BYTES
 from xpnet.datasets.images import ImageFormat
-from xpnet.datasets.mnist import FAMILY, load_from, load_mnist_sample, named_directory
+from xpnet.datasets.mnist import FAMILY, SAMPLE, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
 from xpnet.recipe.samples import Data, Fitted, TableSamples
 from xpnet.tables.decisions import Decision, refuse
@@ -50,7 +50,6 @@ from xpnet.tables.splitting import LAST, STRATIFY, Split, held_out, kind_and_col
 from xpnet.tables.table import Reading
 from xpnet.tables.target import Target
 
-SAMPLE = "mnist-sample"  # lies in the package, the others of NAMES in a folder
 NAMES = (SAMPLE, *FAMILY)
 AS_CLASSES = "Y.astype(np.int64)"  # what to save so that labels are classes
 _FILES = ("dataset", "labels", "weights", "validation", "test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from xpnet.commands.report import say
 from xpnet.data.dataset import Dataset
 from xpnet.data.image_files import images_in
 from xpnet.datasets.images import ImageFolder, ImageFormat, as_mnist, check_pillow, said_of
+from xpnet.datasets.mnist import FIGURE_SIDES
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.specs import from_spec, values_of
 from xpnet.tables.decisions import Decision
 from xpnet.tables.files import FOLDER_ENDS, Names, called, each, is_images
+from xpnet.tables.model import by_class
 
-MNIST_BOXES = {"mnist-sample": 20, "mnist": 20, "fashion-mnist": 28}  # see `as_mnist`
 FORM = "a folder that holds a folder of images for each class"
 
 
@@ -112,20 +113,22 @@ def predict_images(network: Network, names: Names, data: dict[str, Any], as_labe
     """
     check_pillow()
     paths = [path for name in each(names) for path in _files(name)]
-    rows, classes = _rows_for(data)(paths)
-    X, backend = np.multiply(rows, data.get("scale") or 1 / 255, dtype=network.backend.dtype), network.backend
-    if X.shape[1] != network.architecture.n_inputs:
+    rows, classes = _rows_of(paths, data)
+    if rows.shape[1] != network.architecture.n_inputs:
         raise ValueError(
-            f"the images have {X.shape[1]} pixels and the network takes {network.architecture.n_inputs} inputs; "
+            f"the images have {rows.shape[1]} pixels and the network takes {network.architecture.n_inputs} inputs; "
             "restore config.json, or train again"
         )
-    labels = predict_in_blocks(backend, network.classify, X, backend.to_device).reshape(-1)
+    backend, scale = network.backend, data.get("scale") or 1 / 255
+
+    def ready(block: np.ndarray) -> Any:
+        return backend.to_device(np.multiply(block, scale, dtype=backend.dtype))
+
+    labels = predict_in_blocks(backend, network.classify, rows, ready).reshape(-1)
     columns: dict[str, Any] = {"file": paths, "label": np.array(classes)[labels]}
     if as_labels:
         return columns
-    P = predict_in_blocks(backend, network.predict, X, backend.to_device).reshape(-1, len(X))
-    word = "output" if network.architecture.loss.link is None else "probability"
-    return columns | {f"{word}_{name}": p for name, p in zip(classes[-len(P) :], P, strict=True)}
+    return columns | by_class(network, predict_in_blocks(backend, network.predict, rows, ready), classes)
 
 
 def check_images_for(arguments: argparse.Namespace, data: dict[str, Any]) -> None:
@@ -137,37 +140,27 @@ def check_images_for(arguments: argparse.Namespace, data: dict[str, Any]) -> Non
         raise UsageError(
             f"{run} was not trained on {FORM}, and {called(arguments.input)} is one; leave it out, or name a run on one"
         )
-    if not has_folder and data.get("dataset") not in MNIST_BOXES:
+    if not has_folder and data.get("dataset") not in FIGURE_SIDES:
         raise UsageError(
             f"{run} was not trained on images, and {called(arguments.input)} is one, or holds some; name a file such "
             f"as the run was trained on, or a run on {FORM}"
         )
 
 
-def _rows_for(data: dict[str, Any]) -> Callable[[list[str]], tuple[np.ndarray, tuple[Any, ...]]]:
-    """Return the function that reads files as rows (n, n_features) uint8, with the names of the classes."""
+def _rows_of(paths: list[str], data: dict[str, Any]) -> tuple[np.ndarray, Sequence[Any]]:
+    """Return files as rows (n, n_features) uint8, as those of a run's training were, and the names of its classes."""
     if data.get("images") is not None:
         form = format_of(data["images"])
-
-        def read(paths: list[str]) -> tuple[np.ndarray, tuple[Any, ...]]:
-            rows, failures = form.rows(paths)
-            if failures:
-                raise ValueError(
-                    f"{len(failures)} of {len(paths)} files cannot be read: {next(iter(failures.values()))}"
-                )
-            return rows, form.classes
-
-        return read
-
-    def read_as_mnist(paths: list[str]) -> tuple[np.ndarray, tuple[Any, ...]]:
-        found = [as_mnist(path, MNIST_BOXES[data["dataset"]]) for path in paths]
-        n = sum(is_negative for _, is_negative in found)
-        if n:
-            of = "it is made a negative" if len(paths) == 1 else f"{n} of {len(paths)} images are made negatives"
-            say(f"xpnet: dark on light, where those of the training are light on dark: {of}")
-        return np.array([pixels for pixels, _ in found]), tuple(range(10))
-
-    return read_as_mnist
+        rows, failures = form.rows(paths)
+        if failures:
+            raise ValueError(f"{len(failures)} of {len(paths)} files cannot be read: {next(iter(failures.values()))}")
+        return rows, form.classes
+    found = [as_mnist(path, FIGURE_SIDES[data["dataset"]]) for path in paths]
+    n = sum(is_negative for _, is_negative in found)
+    if n:
+        of = "it is made a negative" if len(paths) == 1 else f"{n} of {len(paths)} images are made negatives"
+        say(f"xpnet: dark on light, where those of the training are light on dark: {of}")
+    return np.array([pixels for pixels, _ in found]), range(10)
 
 
 def _files(name: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from xpnet.commands.arguments import CommandParser, UsageError, checked, whole
 from xpnet.commands.image_data import FORM
@@ -11,7 +10,7 @@ from xpnet.commands.samples import Samples
 from xpnet.datasets.mnist import FAMILY
 from xpnet.recipe.samples import TableSamples
 from xpnet.tables import splitting
-from xpnet.tables.files import called, is_images, is_table
+from xpnet.tables.files import as_folder, called, is_images, is_table
 from xpnet.tables.formats import TABLE, either, example, suffixes
 from xpnet.tables.splitting import (
     BY_COLUMN,
@@ -59,7 +58,7 @@ def add_judges(command: argparse.ArgumentParser, with_folds: bool = True) -> Non
     group = command.add_argument_group("judgement", "of what is learnt, on other samples than those trained on")
     group.add_argument(
         "--test",
-        type=checked(_other),
+        type=as_folder,
         metavar=f"{example(TABLE, 'T')}|FOLDER",
         help="of a table: another one with the same columns, measured at the end; of images: a folder with the same "
         "classes",
@@ -167,18 +166,13 @@ def _split(text: str) -> str:
     return kind if column is None else f"{kind} {column}"
 
 
-def _other(text: str) -> str:
-    """Return the name of other samples, that of a folder with a slash at its end."""
-    return os.path.join(text, "") if os.path.isdir(text) else text
-
-
 def _is_other(text: str) -> bool:
     """Whether a text is the name of other samples, and no number of these."""
     return is_table(text) or is_images(text)
 
 
 def _part(text: str) -> str:
-    text = _other(text)
+    text = as_folder(text)
     if _is_other(text):
         return text
     try:

@@ -14,10 +14,14 @@ def is_image(name: str | os.PathLike[str]) -> bool:
 
 def holds_images(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder, or one in it, holds an image."""
-    entries = entries_of(folder) if os.path.isdir(folder) else []
-    if any(is_image(entry.name) for entry in entries):
-        return True
-    return any(is_image(inner.name) for entry in entries if entry.is_dir() for inner in entries_of(entry.path))
+    if not os.path.isdir(folder):
+        return False
+    return _has_image(folder) or any(_has_image(entry.path) for entry in entries_of(folder) if entry.is_dir())
+
+
+def _has_image(folder: str | os.PathLike[str]) -> bool:
+    with os.scandir(folder) as entries:  # up to the first one: a class may have many
+        return any(is_image(entry.name) and not entry.name.startswith(".") for entry in entries)
 
 
 def images_in(folder: str | os.PathLike[str]) -> list[str]:

@@ -62,6 +62,8 @@ _FASHION_MNIST = _Source(
 )
 
 FAMILY = {source.name: source for source in (_MNIST, _FASHION_MNIST)}
+SAMPLE = "mnist-sample"  # lies in the package
+FIGURE_SIDES = {SAMPLE: 20, _MNIST.name: 20, _FASHION_MNIST.name: 28}  # pixels of the longer side of a figure, of 28
 
 
 def load_mnist_sample() -> tuple[Dataset, Dataset]:

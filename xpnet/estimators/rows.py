@@ -15,13 +15,16 @@ from xpnet.tables.options import check_columns
 
 
 def rows_to_fit(estimator: Any, X: Any) -> Any:
-    """Return X as a pandas frame; writes n_features_in_, and feature_names_in_ where the columns have names."""
+    """Return X as a pandas frame with its rows numbered from 1, as those of a file, whatever its index.
+
+    Writes n_features_in_, and feature_names_in_ where the columns have names.
+    """
     frame = _framed(X)
     if len(frame) == 1:
         raise ValueError("X has 1 sample, from which nothing can be learnt; it must have more; give further rows")
     check_columns(with_stripped_names(frame), ())
     validate_data(estimator, frame, skip_check_array=True)
-    return _named(estimator, frame)
+    return _named(estimator, frame).set_axis(range(1, len(frame) + 1))
 
 
 def rows_to_predict(estimator: Any, X: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from xpnet.tables.preprocessing import Preprocessing
 __all__ = ["TableClassifier", "TableRegressor"]
 
 COLUMNS = ("drop", "keep", "categorical", "numeric", "date")
-OPTIONS = ("hidden", "dropout", "epochs", "patience", "batch_size", "lr", "ensemble", "validation", "device", "dtype")
+OPTIONS = [field.name for field in fields(FitOptions) if field.name not in ("seed", "columns")]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -69,8 +69,7 @@ class BaseTable(BaseEstimator):  # type: ignore[misc]
             if columns[name].dtype.kind == "f":
                 assert_all_finite(columns[name].dropna(), input_name="y")
         task, names = self._task(columns), list(columns.columns)
-        numbers = range(1, len(frame) + 1)  # as of a file: an index may have a label twice
-        frame, weights = frame.set_axis(numbers).join(columns.set_axis(numbers)), None
+        frame, weights = frame.join(columns), None
         if sample_weight is not None:
             weights = free_name("sample_weight", frame)
             given = _check_sample_weight(sample_weight, frame, dtype=np.float64)

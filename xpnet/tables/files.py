@@ -75,14 +75,17 @@ def expanded(text: str) -> str | list[str]:
 
     Raises ValueError for a pattern that no file fits.
     """
-    if Path(text).is_dir() and suffix_of(text) is None:
-        return os.path.join(text, "")
-    if not glob.has_magic(text) or Path(text).exists():
-        return text
+    if Path(text).exists() or not glob.has_magic(text):  # first what refuses a name that is too long
+        return as_folder(text)
     found = sorted(glob.glob(text))
     if not found:
         raise ValueError(f"no file fits {shown(text)}; name files that are there, or leave out * ? [")
     return found[0] if len(found) == 1 else found
+
+
+def as_folder(text: str) -> str:
+    """Return the name of a folder with the sign of one; any other text as it is, that of a table in parts too."""
+    return os.path.join(text, "") if suffix_of(text) is None and os.path.isdir(text) else text
 
 
 def absolute_names(names: Names) -> str | list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,12 +98,11 @@ class TableModel:
 
     def scores(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """Return the probability of each class, or the outputs where the loss has no link to probabilities."""
-        target, has_link = self.preprocessing.target, self.network.architecture.loss.link is not None
+        target = self.preprocessing.target
         P = outputs_of(self.network, X, self.network.predict)
-        if target.task == "binary" and has_link:
+        if target.task == "binary" and self.network.architecture.loss.link is not None:
             P = np.stack([1.0 - P[0], P[0]])
-        called = "probability" if has_link else "output"
-        return {f"{called}_{label}": p for label, p in zip(target.classes[-len(P) :], P, strict=True)}
+        return by_class(self.network, P, target.classes)
 
     def encode(self, frame: Any) -> np.ndarray:
         """Return X (n_features, n) of raw rows, after warning of values far outside those of the training rows."""
@@ -158,6 +157,12 @@ def warn_of_far(found: dict[str, tuple[float, str]], stacklevel: int) -> None:
         "them are guesses; check their units",
         stacklevel=stacklevel,
     )
+
+
+def by_class(network: Network, P: np.ndarray, classes: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Return predictions (n_outputs, n) as columns: the probability of each class, or what a loss without any gives."""
+    called = "output" if network.architecture.loss.link is None else "probability"
+    return {f"{called}_{label}": p for label, p in zip(classes[-len(P) :], P, strict=True)}
 
 
 def outputs_of(network: Network, X: np.ndarray, infer: Callable[[Any], Any]) -> np.ndarray:

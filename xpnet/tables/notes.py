@@ -31,8 +31,13 @@ INFINITE = "numbers that are infinite or too large"
 
 def example(column: Any, where: np.ndarray) -> str:
     """Return how many cells there are, and the first of them with its row, such as "3, such as '?' in row 5"."""
+    return _detail(*_first(column, where))
+
+
+def _first(column: Any, where: np.ndarray) -> tuple[int, str, Any]:
+    """Return how many cells there are, the first of them, and its row."""
     first = int(np.argmax(where))
-    return _detail(int(where.sum()), shown(_plain(column.iloc[first])), column.index[first])
+    return int(where.sum()), shown(_plain(column.iloc[first])), column.index[first]
 
 
 def together(notes: Iterable[Decision]) -> list[Decision]:
@@ -76,8 +81,7 @@ def cells_noted(column: Any, where: np.ndarray, found: str, done: str = "taken a
     """Return the note of cells (n,) of a column.  found: what they are.  done: what is done with them."""
     if not where.any():
         return []
-    n, first = int(where.sum()), int(np.argmax(where))
-    cell, row = shown(_plain(column.iloc[first])), column.index[first]
+    n, cell, row = _first(column, where)
     return [Note(str(column.name), found, done, detail=_detail(n, cell, row), n=n, cell=cell, row=row)]
 
 

@@ -26,7 +26,7 @@ from xpnet.tables.files import called
 from xpnet.tuning.ending import Ending
 from xpnet.tuning.report import TrialReport, print_best
 from xpnet.tuning.search import SEARCH, Search, find_best, opened, trained_again
-from xpnet.tuning.trials import Trial
+from xpnet.tuning.trials import Trial, counted
 from xpnet.tuning.workers import Share, share_of
 
 N_TRIALS = 30
@@ -102,7 +102,7 @@ def _run(arguments: argparse.Namespace, search: Search) -> int:
     ending = Ending(arguments.max_seconds)
     best = find_best(search, study, arguments.trials, share, ending, report.seen)
     if ending.reason is not None and not arguments.quiet:
-        say(f"{ending.reason}: the search ends after {_counted(report.trials)}; --resume {search.run} continues it")
+        say(f"{ending.reason}: the search ends after {counted(report.trials)}; --resume {search.run} continues it")
     print_best(report.trials, search.measure, search.data.n_validation, arguments.json)
     if not arguments.quiet:
         say(f"trial {best.number} is trained again{_with(best)}")
@@ -131,11 +131,7 @@ def _announce(arguments: argparse.Namespace, search: Search, share: Share, befor
     if arguments.jobs > share.n_jobs:
         say(f"--jobs {arguments.jobs}: {share.n_jobs} at a time, as the cores allow")
     if before:
-        say(f"it goes on after {_counted(before)}")
-
-
-def _counted(trials: list[Trial]) -> str:
-    return f"{len(trials)} trial{'s' * (len(trials) != 1)}"
+        say(f"it goes on after {counted(before)}")
 
 
 def _with(trial: Trial) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from xpnet.commands.report import figure
 from xpnet.commands.wording import width_of, wrapped
 from xpnet.training.records import json_line, lower_is_better
-from xpnet.tuning.trials import FINISHED, Trial, best_of, default_of
+from xpnet.tuning.trials import FINISHED, Trial, best_of, counted, default_of
 
 WIDTHS = {"trial": 5, "hidden": 10, "lr": 7, "decay": 5, "dropout": 7, "batch": 5, "epochs": 6, "seconds": 7}
 FIRST_OUT = ("seconds", "epochs", "batch", "dropout", "decay", "lr", "hidden")  # of a narrow terminal
@@ -89,7 +89,7 @@ def print_best(trials: Sequence[Trial], measure: str, n_rows: int, as_json: bool
 def _told(trials: Sequence[Trial], measure: str, n_rows: int) -> str:
     best, default = best_of(trials, measure), default_of(trials)
     assert best is not None and best.value is not None
-    ends = f"{len(trials)} trial{'s' * (len(trials) != 1)}, {sum(each.end == FINISHED for each in trials)} to their end"
+    ends = f"{counted(trials)}, {sum(each.end == FINISHED for each in trials)} to their end"
     where = f"on the {n_rows} rows held out"
     if best.number == 0:
         return f"{ends}: none is better than the defaults, trial 0, with {measure} {figure(best.value)} {where}"

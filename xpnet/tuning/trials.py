@@ -47,6 +47,11 @@ class Trial:
         }
 
 
+def counted(trials: Sequence[Trial]) -> str:
+    """Return how many trials there are, in words."""
+    return f"{len(trials)} trial{'s' * (len(trials) != 1)}"
+
+
 def best_of(trials: Sequence[Trial], measure: str) -> Trial | None:
     """Return the finished trial with the best value, the earliest of equal ones; None if none has finished."""
     sign, finished = sign_of(measure), [trial for trial in trials if trial.end == FINISHED]

@@ -17,6 +17,7 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import converted
 from xpnet.commands.signals import Terminated
+from xpnet.tables.frames import as_pandas, is_polars
 from xpnet.tables.model import TableModel, load
 from xpnet.tables.writing import write_table
 from xpnet.tuning.command import N_TRIALS, add_parser, apply_search
@@ -147,7 +148,7 @@ def _placed(data: Any, out: str | os.PathLike[str] | None) -> Iterator[tuple[str
     if isinstance(data, (str, os.PathLike)):
         yield os.fspath(data), None
         return
-    frame = data.to_pandas() if type(data).__module__.split(".")[0] == "polars" else data
+    frame = as_pandas(data) if is_polars(data) else data
     if not hasattr(frame, "columns") or not hasattr(frame, "iloc"):
         raise TypeError(
             f"data is a {type(data).__name__}; it must be a DataFrame of pandas or polars, or the path of a table: "
