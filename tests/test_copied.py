@@ -208,8 +208,7 @@ def test_copied_parameters_stay_in_one_vector(way):
     assert (network.parameters.flat[0] == 7.0) == (way == "copy")  # a copy of the outside alone
 
 
-@each_way
-@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.in_turn(way=list(WAYS), steps=[False, True])
 def test_a_network_goes_on_with_its_copied_optimizer(way, steps):
     """To the bit, schedule, averages and masks of dropout too."""
 

@@ -155,6 +155,7 @@ def test_no_module_holds_state(name):
     assert not [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.Global)]
 
 
+@pytest.mark.full
 @each(sorted(set(NAMES) - {"xpnet.backend"}))
 def test_only_the_backend_imports_cupy(name):
     found = set(imported_names(tree_of(name)))
@@ -165,6 +166,7 @@ def test_only_the_backend_imports_cupy(name):
     )
 
 
+@pytest.mark.full
 @each(NAMES)
 def test_nothing_is_pickled(name):
     roots = {other.partition(".")[0] for other in imported_names(tree_of(name))}
@@ -176,6 +178,7 @@ def test_nothing_is_pickled(name):
         assert "allow_pickle=False" in ast.unparse(call), ast.unparse(call)
 
 
+@pytest.mark.full
 def test_import_loads_nothing_heavy():
     heavy = ["cupy", "tqdm", "safetensors", "pooch", "requests", "matplotlib", "pandas", "sklearn", "llvmlite", "scipy"]
     code = "import sys; from xpnet import *; assert Network and train; "  # modules are imported on use
@@ -311,6 +314,7 @@ def commands(block):
                 yield list(words)
 
 
+@pytest.mark.full
 def test_readme_commands_parse():
     found = [words for block in readme_blocks("sh") for words in commands(block)]
     ours = [words[1:] for words in found if words[0] == "xpnet"]

@@ -1151,6 +1151,7 @@ def test_info_on_compiled_code(capsys, monkeypatch, tmp_path):
     assert "compiled  llvmlite is not installed: pip install 'xpnet[jit]'; no cache" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_python_m_xpnet_is_the_command():
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"xpnet {xpnet.__version__}\n", "")

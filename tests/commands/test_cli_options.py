@@ -449,6 +449,7 @@ def test_weights_go_with_a_file_and_fit_it(folder, capsys):
 SEARCH = ["--optimizer", "adam", "--l2", "0.01", "--dropout", "0.1", "--layers", "4,6,3", "--batch-size", "8"]
 
 
+@pytest.mark.full
 def test_find_lr_says_what_the_library_finds(folder, capsys):
     argv = ["find-lr", *flags(folder), *SEARCH, "--seed", "3", "--steps", "60", "--lr-end", "1"]
     assert main([*argv, "--json", "--plot", "rates.png"]) == 0

@@ -86,6 +86,7 @@ def test_plot_draws_a_finished_run_wherever_it_is_told(digits_run, saved, capsys
     assert sorted(out.splitlines()) == [f"a/b/{name}" for name in names("a/b")]
 
 
+@pytest.mark.full
 def test_plot_draws_into_the_run_if_not_told(digits_run, saved, tmp_path):
     run = shutil.copytree(digits_run[0], tmp_path / "run", ignore=shutil.ignore_patterns("*.png"))
     assert main(["plot", str(run)]) == 0
@@ -143,6 +144,7 @@ def test_a_resumed_run_is_drawn_whole(digits_run, tmp_path, monkeypatch):
     assert list(epochs["loss"][0]) == [0, 1, 2]
 
 
+@pytest.mark.full
 def test_the_data_of_a_run_may_have_moved(capsys, titles):
     X = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     train_on_rows(X, (X[:, 0] > 0).astype(int), "--layers", "2,4,2")

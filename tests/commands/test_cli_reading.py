@@ -39,6 +39,7 @@ def predicted(run, *argv):
     return pd.read_csv("p.csv")["y"].to_numpy()
 
 
+@pytest.mark.full
 def test_the_same_run_from_every_form_of_a_table(frame, monkeypatch):
     frame.to_csv("t.csv", index=False)
     train("t.csv")
@@ -200,6 +201,7 @@ def test_bad_tables_leave_no_run(capsys):
     assert "runs" not in names(".")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
 def test_a_run_on_any_encoding_is_evaluated_and_resumed(frame, capsys, encoding):
     frame.to_csv("t.csv", index=False, encoding=encoding)

@@ -129,6 +129,7 @@ def test_a_table_that_has_grown_no_longer_tells_the_rows_held_out(table, capsys)
     )
 
 
+@pytest.mark.full
 def test_what_is_said_of_a_class_on_one_side_and_of_few_rows(table, capsys):
     def said(rows, *options):
         rows.to_csv("t.csv", index=False)
@@ -193,6 +194,7 @@ def rows():
     np.save("targets.npy", rng.normal(size=50))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("labels", "kind"), [("classes", "stratify"), ("targets", "shuffle")])
 def test_a_file_of_rows_is_shuffled_too(rows, capsys, labels, kind):
     argv = ["train", "X.npy", "--labels", f"{labels}.npy", *QUICK, "--end-with", "last"]
@@ -229,6 +231,7 @@ def test_rows_too_large_to_hold_are_left_in_their_file(rows, capsys, monkeypatch
 # --- defaults --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_defaults_go_by_the_kind_of_data(table, rows, capsys):
     wanted = ("optimizer", "epochs", "patience", "hidden", "dropout", "end-with")
     assert main(["train", "t.csv", "--target", "price", "--max-steps", "1", "--quiet", "--out", "a"]) == 0
@@ -411,6 +414,7 @@ def test_folds_measure_each_row_once_by_a_network_that_has_not_seen_it(rows, cap
     assert "fold" not in capsys.readouterr().out and model("run") == before
 
 
+@pytest.mark.full
 def test_folds_of_a_table_are_told_in_words(table, capsys):
     words = ["--folds", "3", "--split", "group", "patient"]
     assert main(["train", "t.csv", "--target", "kind", "--drop", "price", *QUICK[:-1], *words, "--out", "run"]) == 0
@@ -423,6 +427,7 @@ def test_folds_of_a_table_are_told_in_words(table, capsys):
     assert re.fullmatch(expected, out.splitlines()[0])
 
 
+@pytest.mark.full
 def test_a_fold_that_diverges_begins_again_too(table, capsys):
     assert wild("--epochs", "12", "--folds", "2", "--quiet", "--json", out="run") == 0
     found = json_lines(capsys.readouterr().out)[0]

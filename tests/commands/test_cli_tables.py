@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,7 @@ SHORT = ["--epochs", "3", "--layers", "6,16,{}", "--quiet", "--split", "last", "
 TARGETS = {"price": 1, "kind": 3, "sold": 1, "price,size": 2}
 
 
-@pytest.fixture
-def table():
+def mixed_table():
     """A mixed table: 6 features of four columns, and a target of each kind."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
@@ -37,6 +37,11 @@ def table():
     frame["kind"] = np.where(frame["price"] > 4.8e5, "villa", np.where(frame["price"] > 4e5, "house", "flat"))
     frame["sold"] = np.where(frame["garden"] ^ (frame["size"] > 120), "yes", "no")
     return frame
+
+
+@pytest.fixture
+def table():
+    return mixed_table()
 
 
 def features(training, rows):
@@ -113,6 +118,7 @@ def test_classes_are_predicted_by_their_names_with_probabilities(table, capsys):
     assert f"accuracy {right / N:.4f}  ({right} of {N})\n" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_two_classes_are_one_output_and_metrics_are_of_the_second(table, capsys):
     frame = train(table, "sold", "--metrics", "f1,roc_auc", "--class-weight", "balanced")
     assert json.loads(Path("run/config.json").read_text(encoding="utf-8"))["spec"]["loss"] == "sigmoid_cross_entropy"
@@ -141,6 +147,7 @@ def test_scores_without_a_link_are_no_probabilities(table):
     assert list(found["sold"]) == list(np.where(Z > 0, "yes", "no"))
 
 
+@pytest.mark.full
 def test_several_targets(table, capsys):
     table = table.assign(weight=2 * table["size"], **{"a, b": table["rooms"] * 1.5})
     columns = ["size", "rooms", "colour", "garden", "same", "weight", "a, b"]
@@ -185,6 +192,7 @@ def test_targets_that_the_loss_takes_as_they_are_are_not_scaled(table):
     np.testing.assert_allclose(pd.read_csv("p.csv")["rooms"], np.exp(outputs("run", X))[:, 0], rtol=1e-4)
 
 
+@pytest.mark.full
 def test_missing_values_are_imputed_where_they_were_in_training(table, capsys):
     holes = table.copy()
     holes.loc[[3, 390], "size"] = np.nan
@@ -208,6 +216,7 @@ def test_missing_values_are_imputed_where_they_were_in_training(table, capsys):
     assert len(pd.read_csv("p.csv").dropna()) == N
 
 
+@pytest.mark.full
 def test_what_only_the_rows_held_out_have_is_said_and_not_allowed_if_strict(table, capsys):
     frame = table[["size", "colour", "price"]].astype({"colour": object})
     frame.loc[N - 1, "colour"], frame.loc[N - 2, "size"] = "purple", None
@@ -221,6 +230,7 @@ def test_what_only_the_rows_held_out_have_is_said_and_not_allowed_if_strict(tabl
     assert "size (1, in row 399): missing values: no training row has any" in err and "UserWarning" not in err
 
 
+@pytest.mark.full
 def test_what_training_says_of_a_table(table, capsys):
     frame = table[["size", "colour", "price"]].assign(same=7)
     frame.to_csv("t.csv", index=False)
@@ -275,6 +285,7 @@ def test_a_run_on_a_table_resumes_and_repeats_to_the_same_bits(table, capsys):
     )
 
 
+@pytest.mark.full
 def test_plan_and_find_lr_take_tables(table, capsys):
     train(table, "kind", "--plan")
     assert "training X   " in capsys.readouterr().out
@@ -292,6 +303,7 @@ def test_a_table_that_has_moved(table, capsys):
     assert main(["evaluate", "run", "--data-dir", "moved"]) == 0
 
 
+@pytest.mark.full
 def test_classes_of_digits_and_categories_of_digits_stay_text(table):
     """Where a file holds the digits alone, pandas would read 01 as the number 1."""
     frame = pd.DataFrame({"code": ["01", "2.50", "x", "y"] * 50, "y": ["a", "007", "2", "b"] * 50})
@@ -392,11 +404,25 @@ def test_options_that_the_table_cannot_have(capsys, rows, options, code, parts):
     assert names(".") == ["t.csv"]
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A run on a table, the table, and an untrained run on digits, which no test changes."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XPNET_DEVICE", "cpu")
+        patch.delenv("XPNET_DATA", raising=False)
+        frame = train(mixed_table(), "kind")
+        assert main(["train", "--epochs", "0", "--layers", "784,10", "--quiet", "--out", "digits"]) == 0
+    return folder, frame
+
+
 @pytest.fixture
-def trained(table, capsys):
-    frame = train(table, "kind")
+def trained(kept, capsys):
+    folder, frame = kept
+    shutil.copytree(folder, ".", dirs_exist_ok=True)
     capsys.readouterr()
-    return frame
+    return frame.copy()
 
 
 @pytest.mark.parametrize(
@@ -484,8 +510,6 @@ def test_extra_columns_can_be_dropped(trained, capsys):
     ],
 )
 def test_commands_that_do_not_fit_the_run(trained, capsys, argv, code, parts):
-    assert main(["train", "--epochs", "0", "--layers", "784,10", "--quiet", "--out", "digits"]) == 0
-    capsys.readouterr()
     refused(capsys, argv, *parts, code=code)
 
 
@@ -565,6 +589,7 @@ def test_categories_that_are_asked_for_keep_their_leading_zeros(capsys):
     refused(capsys, [*argv[:-1], "other", "--date", "zip"], "t.csv", "'zip' is named both for --date and for --categ")
 
 
+@pytest.mark.full
 def test_weights_of_a_table_count_in_measures(table, capsys):
     frame = table[["size", "garden", "price"]].assign(weight=np.arange(N) % 2)
     frame.to_csv("t.csv", index=False)
@@ -587,6 +612,7 @@ def test_weights_of_a_table_count_in_measures(table, capsys):
         assert measured["r2"] == pytest.approx(r2, rel=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_a_run_on_dates_written_as_numbers_is_evaluated_as_it_was_trained(table, capsys, name):
     days = pd.Series(pd.date_range("2023-01-01", periods=N).strftime("%Y%m%d").astype(float)).sample(frac=1)

@@ -65,6 +65,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults():
     assert "quiet" not in told and "out" not in told
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "more",
     [
@@ -84,6 +85,7 @@ def test_the_config_of_a_run_repeats_it_from_any_folder(more, monkeypatch, tmp_p
     assert model("c") != model(first)
 
 
+@pytest.mark.full
 def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
     """A run of 8 steps, which "auto" would replay."""
     text = TINY.replace("quiet = true", 'engine = "compiled"')
@@ -113,6 +115,7 @@ def test_the_engine_goes_through_file_run_and_summary(capsys, monkeypatch):
     assert not Path("d").exists()
 
 
+@pytest.mark.full
 def test_the_precision_goes_through_file_run_and_summary(capsys, monkeypatch):
     """On a GPU; elsewhere it is refused before there is a run directory."""
     text = TINY.replace("quiet = true", 'precision = "tf32"')

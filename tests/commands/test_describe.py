@@ -65,6 +65,7 @@ def test_accumulated_steps_have_an_update_apart(capsys):
     assert "an update every 3 steps" in out and "define internal void @update" in out
 
 
+@pytest.mark.full
 def test_assembly_is_made_of_the_text(capsys):
     pytest.importorskip("llvmlite")
     out = described(capsys, "--layers", "2,3,1", "--show", "assembly")
@@ -92,6 +93,7 @@ def test_a_run_is_described_by_its_own_options(capsys, tmp_path):
     refused(capsys, ["describe", run, "--layers", "4,3", "--batch-size", "9"], *message, code=2)
 
 
+@pytest.mark.full
 def test_a_run_of_weighted_bytes_is_described_so(capsys, tmp_path):
     """Its samples are scaled as they are gathered, its weights gathered too; without a run neither is."""
     run = run_of("--layers 784,3,10 --class-weight balanced --batch-size 7", capsys, tmp_path)

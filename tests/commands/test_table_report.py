@@ -66,6 +66,7 @@ def test_errors_of_each_target_beside_simpler_models(frame, capsys, weights):
     assert "RMSE" in told and "  the mean alone" in told and "  least squares" in told
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("target", ["kind", "sold"])
 def test_figures_of_each_class(frame, capsys, target):
     told, found = run(frame, target, capsys)
@@ -95,6 +96,7 @@ def test_figures_of_each_class(frame, capsys, target):
     assert (f"always '{most}': accuracy" in told and "-> no" in told) or target == "kind"
 
 
+@pytest.mark.full
 def test_a_column_that_says_nothing_has_no_importance(frame, capsys):
     _, found = run(frame, "price", capsys, "--optimizer", "adam", "--lr", "0.03", "--epochs", "40")
     falls = found["importance"]
@@ -109,6 +111,7 @@ def test_of_many_classes_those_with_the_most_rows():
     assert "c2" in lines and "c1 " not in lines and "->" not in lines and "and 2 more, of fewer rows" in lines
 
 
+@pytest.mark.full
 def test_rows_that_were_trained_on_are_no_new_ones(frame, capsys):
     run(frame, "sold", capsys)
     assert main(["evaluate", "run", "t.csv", "--device", "cpu"]) == 0

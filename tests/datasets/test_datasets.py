@@ -78,6 +78,7 @@ def test_sample_images_are_those_of_mnist():
 # The real data
 
 
+@pytest.mark.full
 def test_real_mnist():
     need_real_mnist()
     train, test = load_mnist(REAL_MNIST)

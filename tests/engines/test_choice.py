@@ -377,6 +377,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.full
 def test_ctrl_c_while_threads_start_leaves_none_waiting():
     """In a process of its own: a thread that waits for ever would keep it from ending."""
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=300)
@@ -498,10 +499,10 @@ def test_the_steps_of_a_call_decide_on_threads(float64_cpu, monkeypatch):
     assert asked == [15, 5]
 
 
-@pytest.mark.parametrize(("sizes", "threads"), [([784, 100, 10], 1), ([784, 500, 10], 2)])
-@pytest.mark.parametrize("engine", ["replay", "compiled"])
-def test_threads_of_blas_follow_the_largest_product(monkeypatch, sizes, threads, engine):
+@pytest.mark.in_turn(shape=[([784, 100, 10], 1), ([784, 500, 10], 2)], engine=["replay", "compiled"])
+def test_threads_of_blas_follow_the_largest_product(monkeypatch, shape, engine):
     """Of 5 and of 25 million operations."""
+    sizes, threads = shape
     rng, found = np.random.default_rng(0), []
     dataset = Dataset.from_labels(rng.random((784, 64), dtype=np.float32), rng.integers(0, 10, 64), 10)
     network = Network(sizes, backend=xpnet.select_backend("cpu", "float32"), seed=1)

@@ -40,6 +40,7 @@ def test_importances_and_partial_dependence():
         RFECV(NET, cv=2).fit(X, Y)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "model",
     [
@@ -56,6 +57,7 @@ def test_classifiers_made_of_classifiers(model):
     assert model.fit(X, Y).score(X, Y) > 0.8
 
 
+@pytest.mark.full
 def test_other_wrappers():
     assert BaggingRegressor(NUMBERS, 2, random_state=0).fit(X, X[:, 0]).score(X, X[:, 0]) > 0.8
     both = MultiOutputClassifier(NET).fit(X, np.stack([Y, Y > 0], axis=1).astype(int))

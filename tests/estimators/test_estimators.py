@@ -60,6 +60,7 @@ def outputs(estimator, X):
 # --- the same numbers as scikit-learn's ------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "settings",
     [
@@ -130,6 +131,7 @@ def test_epsilon_of_adam_is_that_of_scikit_learn(epsilon):
         np.testing.assert_allclose(found, needed, rtol=0, atol=1e-9)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_alpha_does_not_depend_on_the_weights_of_other_calls(solver):
     """Nor on those of a fit before."""
@@ -1005,6 +1007,7 @@ class Producer:
         return self._array.__dlpack_device__()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("wrap", [lambda x: x, Producer], ids=["cupy", "dlpack"])
 def test_rows_on_the_gpu_stay_there(gpu_here, wrap):
     X = np.random.default_rng(0).standard_normal((150, 400)).astype(np.float32)
@@ -1132,8 +1135,7 @@ def test_a_pickle_names_its_version_and_a_newer_one_is_said(monkeypatch):
 # --- what a fit costs ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["replay", "compiled"])
-@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.in_turn(engine=["replay", "compiled"], early_stopping=[False, True])
 def test_a_fit_takes_few_calls_of_the_engine_and_runs_few_epochs_in_vain(engine, early_stopping, monkeypatch):
     """The loss gains in all epochs but the last, so that the rule ends the training soon after a call begins."""
     monkeypatch.setattr(ahead, "CALL_SECONDS", 1e9)  # on a busy machine too
@@ -1168,6 +1170,7 @@ def test_the_score_of_early_stopping_is_what_the_engine_measures(monkeypatch):
         predicted.clear()
 
 
+@pytest.mark.full
 def test_a_second_fit_of_that_shape_records_prints_and_links_nothing(monkeypatch):
     made = []
     for kind, name in ((Recorder, "finish"), (StepPrinter, "function")):

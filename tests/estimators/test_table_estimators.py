@@ -115,6 +115,7 @@ def test_an_index_with_a_label_twice_changes_nothing(houses):
     assert (xpnet.TableModel.predict(twice.model_, frame.set_axis(index)).index == index).all()
 
 
+@pytest.mark.full
 def test_columns_are_found_by_their_names(houses):
     frame, y = houses
     estimator = TableRegressor(**SHORT).fit(frame, y["price"])

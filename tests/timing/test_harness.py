@@ -99,6 +99,7 @@ def test_limits_are_of_a_known_amount_of_work(clock, fake_gpu, monkeypatch):
     assert cost.synchronizations == 2 and cost.named("launches")["dot"] == 1
 
 
+@pytest.mark.full
 def test_limits_of_the_cpu(float64_cpu):
     found = harness.limits(float64_cpu, repeats=1, seconds=0.001)
     assert set(found) == {"flops", "bytes"} and all(0 < value < float("inf") for value in found.values())

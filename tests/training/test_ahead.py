@@ -81,10 +81,15 @@ def same(first, second):
         (lambda: Momentum(0.1), {}),
         pytest.param(lambda: Momentum(0.1), {"validation": labelled(20, 9)}, marks=pytest.mark.full),
         pytest.param(lambda: Momentum(0.1), {"batch_size": "all", "shuffle": False}, marks=pytest.mark.full),
-        (lambda: Adam(0.01, ema=0.9, clip_norm=1.0, l2_summed=0.1), {"accumulate": 2, "validation": labelled(20, 9)}),
-        (
+        pytest.param(
+            lambda: Adam(0.01, ema=0.9, clip_norm=1.0, l2_summed=0.1),
+            {"accumulate": 2, "validation": labelled(20, 9)},
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
             lambda: Adam(xpnet.schedules.Cosine(0.01, 100)),
             {"network": {"dropout": 0.2, "normalization": "batch"}, "validation": labelled(20, 9)},
+            marks=pytest.mark.full,
         ),
         pytest.param(lambda: Adam(0.01), {"validation": labelled(20, 9), "metrics": ("f1",)}, marks=pytest.mark.full),
         (lambda: Adam(0.05), {"validation": labelled(20, 9), "callbacks": (EarlyStopping(3),)}),
@@ -117,7 +122,7 @@ def test_replayed_epochs_ahead_have_the_same_bits(replayed, monkeypatch, options
     assert len(replayed) == 2
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_threads_wait_for_each_other_between_epochs(calls, monkeypatch, threads):
     from xpnet.engines import choice
 

@@ -481,9 +481,7 @@ def l2_summed_by_hand(theta, X, Y, w, n_weights, l2_summed):
     return updated, l2_summed / 2 / w.sum() * (W**2).sum()
 
 
-@pytest.mark.parametrize("engine", ["replay", "compiled"])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.in_turn(engine=["replay", "compiled"], weighted=[False, True], accumulate=[1, 4])
 def test_l2_summed_is_divided_by_the_weight_of_the_whole_update(float64_cpu, engine, weighted, accumulate):
     """Whatever steps it was added up from, the last of them short."""
     rng = np.random.default_rng(0)

@@ -536,9 +536,16 @@ def test_history_column():
     "name",
     [
         "everything",
-        "dropout, batch normalization, Adam",
-        "loss poisson, one output",
-        *(pytest.param(name, marks=pytest.mark.full) for name in ("uint8", "accumulate, weights", "all options")),
+        *(
+            pytest.param(name, marks=pytest.mark.full)
+            for name in (
+                "dropout, batch normalization, Adam",
+                "loss poisson, one output",
+                "uint8",
+                "accumulate, weights",
+                "all options",
+            )
+        ),
     ],
 )
 def test_a_whole_training_on_the_fake_gpu(name, fake_gpu, tmp_path):

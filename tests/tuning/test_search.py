@@ -93,6 +93,7 @@ def stop_after(monkeypatch, number):
     monkeypatch.setattr(command.TrialReport, "seen", told)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
@@ -109,6 +110,7 @@ def test_a_signal_saves_the_best_so_far(rows, capsys, monkeypatch, number, code,
     assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
 
 
+@pytest.mark.full
 def test_a_killed_search_continues_with_its_finished_trials(rows, capsys):
     assert main([*TUNE, "--trials", "3", "--quiet", "--out", "whole"]) == 0
     Path("run").mkdir()
@@ -184,6 +186,7 @@ def test_what_cannot_be_continued(rows, capsys):
     refused(capsys, ["tune", "--resume", "run"], "gives other rows now", "trials would not compare", "without --resume")
 
 
+@pytest.mark.full
 def test_python_returns_trials_options_and_the_model(rows):
     mixed = rows.assign(m=[[1, "x", None][i % 3] for i in range(len(rows))])
     assert xpnet.tune(mixed, target="y", trials=1, epochs=1, out="mixed").model.predict(mixed.head(2)).shape == (2, 1)

@@ -90,7 +90,7 @@ def test_features_together(row):
     )
 
 
-@pytest.mark.pairwise(
+@pytest.mark.in_turn(
     name=[
         "loss softmax_cross_entropy",
         "layer normalization",

@@ -150,6 +150,7 @@ if child:
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")
 def test_a_forked_child_has_threads_of_its_own():
     """Both run the same steps with an engine from before, and end."""

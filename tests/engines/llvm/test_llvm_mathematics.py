@@ -90,7 +90,9 @@ def errors(got, exact):
     return np.abs(got[finite].astype(exact.dtype) - exact[finite]) / np.spacing(np.abs(want[finite]))
 
 
-@pytest.mark.parametrize("cpu", ["host", "generic"])  # with a fused product and sum, where the host has it; without
+@pytest.mark.parametrize(  # with a fused product and sum, where the host has it; without
+    "cpu", ["host", pytest.param("generic", marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("word", ULPS)
 def test_errors_are_a_few_units_of_the_last_place(word, dtype, cpu):

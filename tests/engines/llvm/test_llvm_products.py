@@ -172,7 +172,7 @@ def shapes_of_known_rows():
     ]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.full), "float64"])
 def test_small_shapes(dtype, monkeypatch):
     """A part of the grid, unoptimised, which takes a second of compiling."""
     monkeypatch.setattr(native, "_speed_level", lambda text: 0)
@@ -187,7 +187,7 @@ def test_small_shapes(dtype, monkeypatch):
     Module(dtype, shapes).check()
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.full)])
 def test_optimised_code(dtype):
     Module(
         dtype,

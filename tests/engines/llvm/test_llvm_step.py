@@ -44,7 +44,9 @@ def test_threads_do_not_meet(name):
 MACHINES = {"x86_64": (18, b"\x3e\0"), "aarch64": (18, b"\xb7\0"), "arm64": (4, b"\x0c\0\0\1")}  # of ELF, of Mach-O
 
 
-@pytest.mark.parametrize("model", ["znver4", "apple-m1", "neoverse-n1"])  # the widest; another system; another kind
+@pytest.mark.parametrize(  # the widest; another system; another kind
+    "model", ["znver4", *(pytest.param(name, marks=pytest.mark.full) for name in ("apple-m1", "neoverse-n1"))]
+)
 def test_a_step_compiles_for_the_processor(model):
     """Into an object file that names its architecture."""
     module, machine = native.optimised(text_of({}, 4, 2), PROCESSORS[model])
