@@ -309,6 +309,7 @@ def test_few_files_are_edited(kind):
     assert len(EDITS[kind]) <= MOST[kind]
 
 
+@pytest.mark.full
 def test_a_new_optimizer(found):
     of_the_rule = {"lr": 0.01, "reach": 3.0, "weight_decay": 0.1}
     assert found["optimizer"] == {
@@ -319,6 +320,7 @@ def test_a_new_optimizer(found):
     }
 
 
+@pytest.mark.full
 def test_a_new_schedule(found):
     course = {"type": "by-halves", "lr": 0.1, "total_steps": 3, "times": 2.0}  # of four updates one warms up
     warm_up = "WarmUp(after=Halves(lr=0.1, total_steps=3, times=2.0), steps=1, start=0.3333333333333333)"
@@ -331,6 +333,7 @@ def test_a_new_schedule(found):
     }
 
 
+@pytest.mark.full
 def test_a_new_loss_with_a_parameter(found):
     assert found["loss"] == {
         "config": {"name": "scaled", "factor": 2.5},
@@ -341,6 +344,7 @@ def test_a_new_loss_with_a_parameter(found):
     }
 
 
+@pytest.mark.full
 def test_a_new_layer_with_parameters(found):
     layer = found["layer"]
     assert layer.pop("norms") <= 0.5 * (1 + 1e-12)
@@ -355,10 +359,12 @@ def test_a_new_layer_with_parameters(found):
     }
 
 
+@pytest.mark.full
 def test_a_new_activation(found):
     assert found["activation"] == {"spec": {"type": "activation", "name": "half"}, "help": True}
 
 
+@pytest.mark.full
 def test_a_new_engine(found):
     names = {"few steps": "replay", "many steps": "toy", "by name": "toy"}
     assert found["engine"] == {**names, "estimator": 2, "help": True}

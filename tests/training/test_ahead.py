@@ -93,7 +93,11 @@ def same(first, second):
         ),
         pytest.param(lambda: Adam(0.01), {"validation": labelled(20, 9), "metrics": ("f1",)}, marks=pytest.mark.full),
         (lambda: Adam(0.05), {"validation": labelled(20, 9), "callbacks": (EarlyStopping(3),)}),
-        (lambda: Adam(0.01), {"dataset": labelled(weights=np.arange(1, N + 1)), "callbacks": (Budget(steps=100),)}),
+        pytest.param(
+            lambda: Adam(0.01),
+            {"dataset": labelled(weights=np.arange(1, N + 1)), "callbacks": (Budget(steps=100),)},
+            marks=pytest.mark.full,
+        ),
     ],
     ids=["plain", "validated", "full batch", "accumulated", "normalised", "metrics", "early stop", "weighted, budget"],
 )

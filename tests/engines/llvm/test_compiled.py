@@ -121,9 +121,9 @@ def test_pairs_of_features_in_full(part):
         compare(factors)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize(
-    "name", ["loss softmax_cross_entropy", "layer normalization", "one wide", "one layer, one input, one output"]
+@pytest.mark.in_turn(
+    batch=[1, 2, 7],
+    name=["loss softmax_cross_entropy", "layer normalization", "one wide", "one layer, one input, one output"],
 )
 def test_every_batch_size(name, batch, quick):
     backend = select_backend("cpu", "float64")
