@@ -1,7 +1,7 @@
 """Describe the work of one worker of a group as a small tree: segments, with or without a loop, of statements on items.
 
 The tree says which calls share a loop, how each operand lies beside the worker, and what is read again. `cuda.text`
-prints it for one thread per worker, `llvm.loops` inside loops over the workers.
+prints it for one thread per worker (`engines.c_text`), `llvm.loops` inside loops over the workers.
 """
 
 from __future__ import annotations
