@@ -39,7 +39,19 @@ PACKAGES = (
         "datasets",
         "tables",
     ),
-    *("training", "functional", "recipe", "estimators", "accelerate", "timing", "plots", "commands", "tuning", "cli"),
+    *(
+        "training",
+        "functional",
+        "recipe",
+        "estimators",
+        "accelerate",
+        "exporting",
+        "timing",
+        "plots",
+        "commands",
+        "tuning",
+        "cli",
+    ),
     *("__main__", "examples"),
 )
 SPEAK = ("accelerate", "commands", "tuning", "cli", "examples")  # they print, and may import xpnet as a user does

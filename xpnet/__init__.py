@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.backend import *
     from xpnet.data.dataset import *
     from xpnet.estimators import *
+    from xpnet.exporting.export import *
     from xpnet.network import losses as losses
     from xpnet.network.custom import *
     from xpnet.network.dropout import *
@@ -43,6 +44,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "backend": "Backend BackendUnavailable select_backend",
     "data.dataset": "Dataset standardize",
+    "exporting.export": "export",
     "network.custom": "CustomActivation CustomLoss",
     "network.dropout": "Dropout",
     "network.gradcheck": "check_gradients numerical_gradient",

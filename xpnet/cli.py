@@ -16,7 +16,7 @@ from pathlib import Path
 
 import xpnet
 from xpnet.backend import BackendUnavailable
-from xpnet.commands import apply, bench, describe, find_lr, info, plot, train
+from xpnet.commands import apply, bench, describe, export, find_lr, info, plot, train
 from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
@@ -35,6 +35,7 @@ EXAMPLES = (
     ("xpnet find-lr --optimizer adam", "an initial learning rate"),
     ("xpnet evaluate RUN", "a run on the data held out"),
     ("xpnet predict RUN X.npy --out Y.csv", "a run's model on other rows"),
+    ("xpnet export RUN --out model.onnx", "a run's model for other programs (extra: xpnet[onnx])"),
     ("xpnet plot RUN", "its curves, mistakes and more (extra: xpnet[plot])"),
     ("xpnet bench --out here.json", "which device is faster here"),
     ("xpnet describe --layers 2,3,1", "a training step, down to machine code"),
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_parser(commands)
     find_lr.add_parser(commands)
     apply.add_parsers(commands)
+    export.add_parser(commands)
     plot.add_parser(commands)
     bench.add_parser(commands)
     describe.add_parser(commands)

@@ -1,0 +1,1 @@
+"""Write models in the forms of other programs, and read networks of other libraries."""
