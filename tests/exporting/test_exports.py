@@ -8,11 +8,12 @@ import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from forms import apart, every, expected, network, rows_for
-from refusals import refusal
+from refusals import refusal, says
 
 import xpnet
 from xpnet.cli import main
@@ -171,6 +172,9 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
         xpnet.export(made, tmp_path / "model.h", classes="abc")
     with refusal(TypeError, "the model is 3", "must be a Network", "call fit first"):
         xpnet.export(3, tmp_path / "model.h")
+    houses = Path(__file__).parents[1] / "written_by_49e9937/runs/houses"
+    with refusal(ValueError, "is of a table", "raw rows .h files do not take", "export it to onnx"):
+        xpnet.export(xpnet.load(houses), tmp_path / "model.h")
     with refusal(ValueError, "scale is -1.0", "above 0", "1 / 255"):
         xpnet.export(made, tmp_path / "model.h", scale=-1.0)
     assert not list(tmp_path.iterdir())
@@ -235,7 +239,7 @@ def test_the_command_exports_a_run(tmp_path, monkeypatch, capsys):
         == "xpnet: --out m.h exists already; what is exported must be a new file; name another\n"
     )
     assert main(["export", "nowhere", "--out", "n.h"]) == 1
-    assert "nowhere is neither a run directory nor a model file" in capsys.readouterr().err
+    says(capsys.readouterr().err.strip(), "nowhere is neither a run", "directory nor a model file", "`xpnet train`")
     (tmp_path / "n.safetensors").write_text(json.dumps({}), encoding="utf-8")
     assert main(["export", "n.safetensors", "--out", "n.h"]) == 1
     assert (
