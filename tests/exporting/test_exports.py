@@ -172,9 +172,9 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
         xpnet.export(made, tmp_path / "model.h", classes="abc")
     with refusal(TypeError, "the model is 3", "must be a Network", "call fit first"):
         xpnet.export(3, tmp_path / "model.h")
-    houses = Path(__file__).parents[1] / "written_by_49e9937/runs/houses"
+    kinds = Path(__file__).parents[1] / "written_by_49e9937/runs/kinds"
     with refusal(ValueError, "is of a table", "raw rows .h files do not take", "export it to onnx"):
-        xpnet.export(xpnet.load(houses), tmp_path / "model.h")
+        xpnet.export(xpnet.load(kinds), tmp_path / "model.h")
     with refusal(ValueError, "scale is -1.0", "above 0", "1 / 255"):
         xpnet.export(made, tmp_path / "model.h", scale=-1.0)
     assert not list(tmp_path.iterdir())
