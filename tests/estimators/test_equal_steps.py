@@ -7,9 +7,11 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.neural_network import MLPClassifier as TheirClassifier
 from sklearn.neural_network import MLPRegressor as TheirRegressor
+from sklearn.neural_network import _multilayer_perceptron
 from sklearn.preprocessing import scale
 
 from xpnet import MLPClassifier, MLPRegressor
+from xpnet.data import feed
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -25,13 +27,21 @@ SAME = {
     "batch_size": 30,
     "max_iter": 4,
 }  # 5 an epoch
+CHANGING = {
+    "invscaling": {"learning_rate": "invscaling", "learning_rate_init": 0.3},
+    "adaptive": {"learning_rate": "adaptive", "learning_rate_init": 0.02, "n_iter_no_change": 1, "tol": 1.0},
+}
+MOMENTUM = {"none": {"momentum": 0.0}, "polyak": {"nesterovs_momentum": False}, "nesterov": {}}
 WEIGHTS = np.random.default_rng(0).uniform(0.0, 3.0, 150)
 CASES = {
     "sgd": {"solver": "sgd", "momentum": 0.0},
     "momentum": {"solver": "sgd", "nesterovs_momentum": False},
     "nesterov": {"solver": "sgd", "learning_rate_init": 0.02},
-    "invscaling": {"solver": "sgd", "momentum": 0.0, "learning_rate": "invscaling", "learning_rate_init": 0.3},
-    "adaptive": {"solver": "sgd", "momentum": 0.0, "learning_rate": "adaptive", "n_iter_no_change": 1, "tol": 1.0},
+    **{
+        f"{rate}, {name}": {"solver": "sgd"} | settings | how
+        for rate, settings in CHANGING.items()
+        for name, how in MOMENTUM.items()
+    },
     "adam": {"solver": "adam", "epsilon": 1e-6},
     "lbfgs": {"solver": "lbfgs", "max_iter": 20},
     "alpha": {"solver": "adam", "alpha": 2.0},
@@ -55,7 +65,9 @@ def trained(kind, case, X, y, settings):
     return model
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.full if case.endswith(", none") else ()) for case in CASES]
+)
 @pytest.mark.parametrize("data", DATA)
 def test_updates_are_those_of_scikit_learn(case, data):
     X, y = DATA[data]
@@ -72,11 +84,43 @@ def test_updates_are_those_of_scikit_learn(case, data):
         np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, atol=1e-10)
 
 
+STEADY = [case for case, settings in CASES.items() if case != "lbfgs" and "max_iter" not in settings]
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("case", ["sgd", "momentum", "nesterov", "invscaling", "adam", "alpha"])
+@pytest.mark.parametrize("shuffles", [False, True])
+@pytest.mark.parametrize("case", [case for case in STEADY if case != "partial_fit" and "adaptive" not in case])
 @pytest.mark.parametrize("data", DATA)
-def test_long_trainings_keep_to_the_same_loss(case, data):
+def test_long_trainings_keep_to_the_same_loss(case, data, shuffles, monkeypatch):
     """Within a hundredth, in all of 150 epochs: what rounding adds up to."""
-    settings = SAME | CASES[case] | {"max_iter": 150, "tol": 0.0, "n_iter_no_change": 1000}
-    ours, theirs = (kind(**settings).fit(*DATA[data]) for kind in KINDS[data])
+    longer = CASES[case] | {"max_iter": 150, "tol": 0.0, "n_iter_no_change": 1000, "shuffle": shuffles}
+    ours, theirs = both_trained(case, data, longer, monkeypatch)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in ("adam", "partial_fit") else pytest.mark.full) for case in STEADY]
+)
+def test_shuffled_updates_are_those_of_scikit_learn(case, monkeypatch):
+    """In the order that xpnet draws."""
+    ours, theirs = both_trained(case, "classes", CASES[case] | {"shuffle": True}, monkeypatch)
+    for found, needed in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
+        np.testing.assert_allclose(found, needed, rtol=0, atol=1e-11)
+
+
+def both_trained(case, data, settings, monkeypatch):
+    """Return xpnet's and scikit-learn's estimator, whose fits take xpnet's orders if they shuffle.
+
+    A partial_fit draws the same order in either library.
+    """
+    (kind, their_kind), orders, draw = KINDS[data], [], feed._order
+
+    def drawn(n, rng):
+        orders.extend([] if rng is None else [draw(n, rng)])
+        return draw(n, None) if rng is None else orders[-1]
+
+    monkeypatch.setattr(feed, "_order", drawn)
+    ours = trained(kind, case, *DATA[data], settings)
+    if orders:
+        monkeypatch.setattr(_multilayer_perceptron, "shuffle", lambda samples, random_state: orders.pop(0))
+    return ours, trained(their_kind, case, *DATA[data], settings)

@@ -415,6 +415,35 @@ def case_nesterov(rng, n, batch):
     )
 
 
+def case_momentum_of_steps(rng, n, batch):
+    now = vectors(rng, n, batch, "velocity")
+    v = 0.75 * now["velocity"] + 0.25 * now["gradient"]
+    return (
+        updates.momentum_of_steps,
+        {"lr": 0.25, "mu": 0.75},
+        {
+            "theta": (now["theta"], now["theta"] - v),
+            "velocity": (now["velocity"], v),
+            "gradient": (now["gradient"], 0.25 * now["gradient"]),
+        },
+    )
+
+
+def case_nesterov_of_steps(rng, n, batch):
+    now = vectors(rng, n, batch, "damped")
+    v = now["damped"] + 0.25 * now["gradient"]  # damped is 0.75 v of the step before
+    step = 0.25 * now["gradient"] + 0.75 * v
+    return (
+        updates.nesterov_of_steps,
+        {"lr": 0.25, "mu": 0.75},
+        {
+            "theta": (now["theta"], now["theta"] - step),
+            "damped": (now["damped"], 0.75 * v),
+            "gradient": (now["gradient"], step),
+        },
+    )
+
+
 def case_adagrad(rng, n, batch):
     now = vectors(rng, n, batch, "squares")
     s = now["squares"] + now["gradient"] ** 2

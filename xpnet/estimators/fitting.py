@@ -106,8 +106,10 @@ def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, r
     network, backend, n_samples = settings.network_, settings.network_.backend, X.shape[0]
     batch = _batch_size(settings, n_samples)
     optimizer = _optimizer_that_goes_on(settings, settings.max_iter * -(-n_samples // batch))
-    seed = settings.__dict__.setdefault("_step_seed", int(rng.randint(2**31 - 1)))  # of dropout's masks
-    order, total = rng.permutation(n_samples) if settings.shuffle else np.arange(n_samples), 0.0
+    order, total = rng.permutation(n_samples) if settings.shuffle else np.arange(n_samples), 0.0  # scikit-learn's
+    if settings.dropout and "_step_seed" not in vars(settings):  # of its masks
+        settings._step_seed = int(rng.randint(2**31 - 1))
+    seed = vars(settings).get("_step_seed", 0)
     for start in range(0, n_samples, batch):
         part = order[start : start + batch]
         rows, targets = dense(picked_rows(X, part, backend), backend), backend.to_device(Y[part])

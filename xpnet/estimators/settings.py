@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.checks import check_number, check_option, check_whole
 from xpnet.engines.choice import AUTO, FULL, PRECISIONS, engine_names
 from xpnet.engines.replay import Replay
-from xpnet.kernels.updates import uncorrected_eps
+from xpnet.kernels.updates import momentum_of_steps, nesterov_of_steps, uncorrected_eps
 from xpnet.network.architecture import Architecture
 from xpnet.network.custom import CustomLoss
 from xpnet.network.dropout import Dropout
@@ -26,7 +26,7 @@ from xpnet.network.losses import Loss
 from xpnet.network.network import Network
 from xpnet.program.calls import Buffer
 from xpnet.specs import defaults_of
-from xpnet.training.optimizers import OPTIMIZERS, Adam, Optimizer, parameters_of
+from xpnet.training.optimizers import OPTIMIZERS, Adam, Momentum, Nesterov, Optimizer, parameters_of
 from xpnet.training.schedules import SCHEDULES, Schedule
 from xpnet.training.update import Update
 
@@ -229,6 +229,26 @@ class ScikitAdam(Adam):
         return eps
 
 
+class ScikitMomentum(Momentum):
+    """scikit-learn's momentum: the steps summed so far keep the rate of their time when the rate changes."""
+
+    def _rule(self, update: Update) -> None:
+        v = update.state("v")
+        momentum_of_steps(update.xp, update.theta, update.gradient, v, update.lr, self.momentum)
+
+
+class ScikitNesterov(Nesterov):
+    """scikit-learn's momentum in Nesterov's form, as `ScikitMomentum`."""
+
+    def _rule(self, update: Update) -> None:
+        u = update.state("u")
+        nesterov_of_steps(update.xp, update.theta, update.gradient, u, update.lr, self.momentum)
+
+
+# The rules that differ from xpnet's own of the same name; those of momentum do where the rate changes.
+SCIKIT_RULES = {"adam": ScikitAdam, "momentum": ScikitMomentum, "nesterov": ScikitNesterov}
+
+
 def solver_settings(settings: Any) -> tuple[Any, ...]:
     """Return what the optimizer of a stochastic solver is made of, but for the penalty."""
     rates = (settings.learning_rate_init, settings.schedule, settings.momentum, settings.nesterovs_momentum)
@@ -252,7 +272,7 @@ def make_optimizer(settings: Any, n_steps: int, alpha: float) -> Optimizer:
         lr = settings.schedule
     if solver == "sgd" and settings.momentum:
         solver = "nesterov" if settings.nesterovs_momentum else "momentum"
-    made, taken = OPTIMIZERS[solver] if solver != "adam" else ScikitAdam, parameters_of(solver)
+    made, taken = SCIKIT_RULES.get(solver, OPTIMIZERS[solver]), parameters_of(solver)
     given = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     if "beta1" in taken:  # as in scikit-learn, epsilon belongs to adam and its kin
         given |= {"beta1": settings.beta_1, "beta2": settings.beta_2, "eps": settings.epsilon}

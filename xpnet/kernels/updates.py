@@ -48,6 +48,31 @@ def nesterov(xp: Any, theta: Array, gradient: Array, damped: Array, lr: Any, mu:
     xp.subtract(theta, gradient, out=theta)
 
 
+def momentum_of_steps(xp: Any, theta: Array, gradient: Array, velocity: Array, lr: Any, mu: float) -> None:
+    """v = mu v + lr gradient, theta = theta - v: momentum that keeps each step at the rate of its time.
+
+    velocity: v, zero at first, in units of theta.  It is `momentum` where the rate never changes.
+    Source: Sutskever et al. (2013), eqs. 1 and 2, with the sign of v reversed; as in scikit-learn.
+    """
+    xp.multiply(gradient, lr, out=gradient)
+    xp.multiply(velocity, mu, out=velocity)
+    xp.add(velocity, gradient, out=velocity)
+    xp.subtract(theta, velocity, out=theta)
+
+
+def nesterov_of_steps(xp: Any, theta: Array, gradient: Array, damped: Array, lr: Any, mu: float) -> None:
+    """u = mu (u + lr gradient), theta = theta - (lr gradient + u): Nesterov's, each step kept at the rate of its time.
+
+    damped: u = mu v with the velocity v of `momentum_of_steps`, zero at first.
+    Source: Sutskever et al. (2013), eqs. 3 and 4, the gradient taken at theta, not ahead of it; as in scikit-learn.
+    """
+    xp.multiply(gradient, lr, out=gradient)
+    xp.add(damped, gradient, out=damped)
+    xp.multiply(damped, mu, out=damped)
+    xp.add(gradient, damped, out=gradient)
+    xp.subtract(theta, gradient, out=theta)
+
+
 def adagrad(xp: Any, theta: Array, gradient: Array, squares: Array, work: Array, lr: Any, eps: float) -> None:
     """s = s + gradient^2, theta = theta - lr gradient / (sqrt(s) + eps): AdaGrad.
 
