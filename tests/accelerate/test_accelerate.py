@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -153,11 +154,30 @@ def test_a_class_that_overrides_private_methods_is_left_to_scikit_learn(installe
             return 0 * coefs, intercepts
 
     assert issubclass(Public, xpnet.MLPClassifier) and Public(**SETTINGS).fit(X, Y).predict(X).shape == (150,)
-    assert Private.__mro__[1] is THEIRS["MLPClassifier"] and issubclass(Private, neural_network.MLPClassifier)
-    assert not Private(4, learning_rate_init=1e-300, max_iter=1).fit(X, Y).coefs_[0].round(12).any()
-    assert "class Private overrides _init_coef, and is left to scikit-learn" in capsys.readouterr().err
-    with refusal(TypeError, "class Late overrides _init_coef", "its base Public is", "without xpnet.accelerate"):
-        type(Public)("Late", (Public,), {"_init_coef": None})
+
+    class Late(Public):
+        def _init_coef(self, *sizes):
+            return super()._init_coef(*sizes)
+
+    class Latest(Late, Sequence):
+        __len__ = __getitem__ = None
+
+        def predict(self, X):
+            return super().predict(X)[::-1]
+
+    assert issubclass(Public, xpnet.MLPClassifier) and Public(**SETTINGS).fit(X, Y).predict(X).shape == (150,)
+    err = capsys.readouterr().err
+    for kind in (Private, Late, Latest):
+        assert issubclass(kind, THEIRS["MLPClassifier"]) and issubclass(kind, neural_network.MLPClassifier)
+        assert not issubclass(kind, xpnet.MLPClassifier)
+    model = Private(4, learning_rate_init=1e-300, max_iter=1).fit(X, Y)
+    assert not hasattr(model, "network_") and not model.coefs_[0].round(12).any()
+    theirs = THEIRS["MLPClassifier"](**SETTINGS).fit(X, Y)
+    np.testing.assert_array_equal(clone(Latest(**SETTINGS)).fit(X, Y).predict(X), theirs.predict(X))
+    np.testing.assert_array_equal(Late(**SETTINGS).fit(X, Y).predict(X), theirs.predict(X)[::-1])
+    for name in ("Private", "Late"):
+        assert err.count(f"class {name} overrides _init_coef, and is left to scikit-learn") == 1
+    assert "Latest" not in err + capsys.readouterr().err
 
 
 def test_a_script_runs_and_its_fits_are_told(installed, tmp_path, monkeypatch, capsys):

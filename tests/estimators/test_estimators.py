@@ -942,11 +942,24 @@ def test_pickles_and_copies_predict_the_same():
         assert kept.network_.inputs == model.network_.inputs is not None and not kept.network_.has_warned
 
 
-def test_missing_extra_is_named():
-    code = "import sys; sys.modules['sklearn'] = None; from xpnet import *; import xpnet; xpnet.MLPClassifier"
+def test_an_older_or_missing_scikit_learn_is_named():
+    code = """
+import sys, sklearn, xpnet
+def say():
+    try:
+        xpnet.MLPClassifier
+    except ImportError as error:
+        print(error)
+sklearn.__version__ = "1.6.2"
+say()
+sys.modules["sklearn"] = None
+say()
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    needed = "need scikit-learn 1.6 or newer"
-    says(done.stderr.splitlines()[-1], "xpnet.MLPClassifier", needed, "No module named", "pip install 'xpnet[sklearn]'")
+    needed = ("xpnet.MLPClassifier", "need scikit-learn 1.7 or newer")
+    older, missing = done.stdout.splitlines()
+    says(older, *needed, "here is 1.6.2", "neither sample weights", "pip install 'xpnet[sklearn]'")
+    says(missing, *needed, "here is none", "pip install 'xpnet[sklearn]'")
 
 
 # --- bridges ---------------------------------------------------------------------------------------------------------

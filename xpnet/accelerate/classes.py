@@ -6,6 +6,7 @@ import copy
 import inspect
 import os
 import time
+from abc import ABCMeta
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -23,33 +24,42 @@ from xpnet.training.loop import TrainingDiverged
 DEVICE = os.environ.get("XPNET_DEVICE", "").strip().lower() or "cpu"
 
 
-class Swapped(type):
+class Swapped(ABCMeta):
     """The type of these classes: scikit-learn's own count as theirs.
 
-    A subclass that overrides what is private in either library becomes one of scikit-learn's class.
+    A subclass that overrides what is private in either library inherits from scikit-learn's class in the place of
+    these.
     """
 
     replaces: Any = None
 
     def __new__(cls, name: str, bases: tuple[Any, ...], body: dict[str, Any], **options: Any) -> Any:
-        """Return the class, or scikit-learn's with the same body."""
+        """Return the class, which `LeftToScikit` makes if it is to inherit from scikit-learn's."""
         ours = [base for base in bases if isinstance(base, Swapped) and base.replaces is not None]
         private = sorted({part for kind in ours for part in _own(bases, body) if _is_private_in(kind, part)})
-        if not private:
-            return super().__new__(cls, name, bases, body, **options)
-        if any("replaces" not in vars(base) for base in ours):
-            raise TypeError(
-                f"class {name} overrides {', '.join(private)} of scikit-learn's, and its base {ours[0].__name__} is "
-                "xpnet's here; run the script without xpnet.accelerate"
-            )
-        REPORT.say_once(f"class {name} overrides {', '.join(private)}, and is left to scikit-learn")
-        return type(name, tuple(base.replaces if base in ours else base for base in bases), body, **options)
+        if private:
+            REPORT.say_once(f"class {name} overrides {', '.join(private)}, and is left to scikit-learn")
+            cls = LeftToScikit
+        return super().__new__(cls, name, bases, body, **options)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return super().__instancecheck__(instance) or ("replaces" in vars(cls) and isinstance(instance, cls.replaces))
 
     def __subclasscheck__(cls, kind: type) -> bool:
         return super().__subclasscheck__(kind) or ("replaces" in vars(cls) and issubclass(kind, cls.replaces))
+
+
+class LeftToScikit(Swapped):
+    """The type of a class that has scikit-learn's class, and what that inherits from, for xpnet's among its bases."""
+
+    def mro(cls) -> list[type]:
+        """Return the order in which attributes are looked for."""
+        found = super().mro()
+        swapped = next((kind for kind in found if "replaces" in vars(kind)), None)
+        if swapped is None:  # the class inherits from one that is left to scikit-learn already
+            return found
+        theirs = swapped.replaces.__mro__
+        return [kind for kind in found if kind not in {*swapped.__mro__, *theirs}] + list(theirs)
 
 
 def _own(bases: tuple[Any, ...], body: dict[str, Any]) -> set[str]:

@@ -3,10 +3,13 @@
 import sys
 
 try:
-    from sklearn.utils.validation import validate_data  # noqa: F401  there since 1.6
+    import sklearn
+
+    if [int(part) for part in sklearn.__version__.split(".")[:2]] < [1, 7]:
+        raise ImportError("its MLPs have neither sample weights nor a loss")
 except ImportError as error:
     raise ImportError(
-        "xpnet.MLPClassifier, xpnet.TableClassifier and their regressors need scikit-learn 1.6 or newer, here is "
+        "xpnet.MLPClassifier, xpnet.TableClassifier and their regressors need scikit-learn 1.7 or newer, here is "
         f"{getattr(sys.modules.get('sklearn'), '__version__', 'none')} ({error}); pip install 'xpnet[sklearn]'"
     ) from error
 
