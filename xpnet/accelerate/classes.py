@@ -58,7 +58,7 @@ class LeftToScikit(Swapped):
         swapped = next((kind for kind in found if "replaces" in vars(kind)), None)
         if swapped is None:  # the class inherits from one that is left to scikit-learn already
             return found
-        theirs = swapped.replaces.__mro__
+        theirs = vars(swapped)["replaces"].__mro__
         return [kind for kind in found if kind not in {*swapped.__mro__, *theirs}] + list(theirs)
 
 
