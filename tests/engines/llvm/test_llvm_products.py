@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from xpnet.engines.llvm import native
-from xpnet.engines.llvm.products import FEW_ROWS, LONG_INNER, Factor, Product, needs_scratch, write_product
+from xpnet.engines.llvm.products import (
+    FEW_ROWS,
+    LONG_INNER,
+    SHORT_INNER,
+    Factor,
+    Product,
+    repays_transposing,
+    write_product,
+)
 from xpnet.engines.llvm.text import Function, Metadata
 
 pytest.importorskip("llvmlite")
@@ -78,6 +86,7 @@ class Module:
         ]
         first, last = ("%first", "%last") if shape.n_rows is None else ("0", str(shape.n_rows))
         n_inner = "%n_inner" if shape.n_inner is None else str(shape.n_inner)
+        transposes = shape.right_transposed and repays_transposing(n_inner, shape.most_rows, shape.n_columns)
         write_product(
             f,
             Product(
@@ -89,7 +98,7 @@ class Module:
                 n_inner,
                 shape.n_columns,
                 "%bias" if shape.bias else None,
-                "%scratch",
+                "%scratch" if transposes else None,
             ),
         )
         arguments = (
@@ -219,14 +228,16 @@ def test_sums_of_not_a_number_and_infinity():
     np.testing.assert_array_equal(out[1], [70, 70, 70, np.inf, -np.inf])
 
 
-def test_the_right_operand_is_transposed_only_where_that_is_asked_for():
-    """`needs_scratch` says how much memory is needed, before a product is written."""
-    assert needs_scratch(WIDE, LONG_INNER - 1, FEW_ROWS)
+def test_the_right_operand_is_transposed_only_where_that_pays():
+    """By the length of k, which the text must know, and by the rows of a thread and the columns."""
+    assert repays_transposing(SHORT_INNER - 1, FEW_ROWS, 2)
+    assert repays_transposing(LONG_INNER - 1, LONG_INNER // 2, 100)
     assert not any(
         [
-            needs_scratch(1, 8, 100),
-            needs_scratch(WIDE, "%n", 100),
-            needs_scratch(WIDE, LONG_INNER, 100),
-            needs_scratch(WIDE, 8, FEW_ROWS - 1),
+            repays_transposing("%n", 100, 100),
+            repays_transposing(8, FEW_ROWS - 1, 100),
+            repays_transposing(LONG_INNER - 1, LONG_INNER // 2, 10),
+            repays_transposing(LONG_INNER - 1, LONG_INNER // 4, 100),
+            repays_transposing(LONG_INNER, 1000, 1000),
         ]
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from xpnet.engines.llvm.fusing import fuse_biases, fuse_updates, strip_rows
-from xpnet.engines.llvm.products import needs_scratch
+from xpnet.engines.llvm.products import repays_transposing
 from xpnet.engines.llvm.sharing import Sharing, private_samples
 from xpnet.engines.llvm.units import CannotPrint, Share, WorkUnit, work_unit
 from xpnet.program.calls import Buffer, Program, aligned
@@ -117,8 +117,11 @@ def _decided(sharing: Sharing, unit: WorkUnit, library_flops: float | None) -> W
         raise CannotPrint(f"{unit.call.text} has as many features as the batch has samples")
     by_library = library_flops is not None and unit.call.flops >= library_flops
     inner = sharing.extent(index, 0, 0 if left.transposed else 1)
-    transposes = not by_library and needs_scratch(right.shape[1] if right.transposed else 1, inner, out.shape[0])
-    return replace(unit, by_library=by_library, by_columns=sharing.by_columns(unit), transposes=transposes)
+    rows = -(-out.shape[0] // sharing.threads)
+    is_turned = right.transposed and right.shape[1] > 1 and out.shape[1] > 1
+    transposes = is_turned and not by_library and repays_transposing(inner, rows, out.shape[1])
+    by_columns = not transposes and sharing.by_columns(unit)
+    return replace(unit, by_library=by_library, by_columns=by_columns, transposes=transposes)
 
 
 def _with_share(sharing: Sharing, unit: WorkUnit) -> WorkUnit:

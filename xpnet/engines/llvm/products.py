@@ -16,7 +16,7 @@ from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, is_known
 VECTOR_BYTES = 32  # as in AVX2; narrower machines take two registers per vector
 FEW_ROWS = 8  # of a result: fewer do not repay transposing the right operand
 COLUMN_UNIT = 12  # threads split columns at its multiples: the widths of all tiles along k divide it
-LONG_INNER = 64  # length of k from which dot products of rows need no transposition
+SHORT_INNER, LONG_INNER = 64, 128  # lengths of k below which few rows repay transposing, and above which none do
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Product:
     columns: the range of columns, where `takes_columns` allows one; None for all.
     most_rows: upper bound of the number of rows.  multiple: a divisor of that number.
     bias: address of n_columns numbers that are added to each row, or None.
-    scratch: address of n_inner * n_columns numbers for the transposed right operand, where that pays.
+    scratch: address of n_inner * n_columns numbers for the transposed right operand; None to leave it as it is.
     """
 
     left: Factor
@@ -49,21 +49,25 @@ class Product:
     n_inner: str | int
     n_columns: int
     bias: str | None
-    scratch: str
+    scratch: str | None = None
     columns: tuple[str, str] | None = None
     multiple: int = 1
 
 
-def needs_scratch(right_columns: int, n_inner: str | int, most_rows: int) -> bool:
-    """Return whether to transpose the right operand into working memory."""
-    if right_columns == 1 or not is_known(n_inner) or int(n_inner) >= LONG_INNER:
+def repays_transposing(n_inner: str | int, n_rows: int, n_columns: int) -> bool:
+    """Return whether a thread that computes n_rows rows should first transpose a right operand of contiguous columns.
+
+    Sums along k in vectors add up a vector for each element of the result, which longer ones of k outweigh; and of a
+    transposed operand three vectors of columns stay in the nearest cache, up to some length of k.
+    """
+    if not is_known(n_inner) or int(n_inner) >= LONG_INNER or n_rows < FEW_ROWS:
         return False
-    return most_rows >= FEW_ROWS
+    return int(n_inner) < SHORT_INNER or (2 * n_rows >= int(n_inner) and n_columns > 2 * COLUMN_UNIT)
 
 
 def takes_columns(n_inner: int, n_columns: int) -> bool:
-    """Return whether threads can split a product with a transposed right operand at multiples of `COLUMN_UNIT`."""
-    return n_inner >= LONG_INNER and n_columns > 2 * COLUMN_UNIT
+    """Return whether threads can split a product along k in vectors at multiples of `COLUMN_UNIT`."""
+    return n_inner >= SHORT_INNER and n_columns > 2 * COLUMN_UNIT
 
 
 def write_product(f: Function, product: Product) -> None:
@@ -71,7 +75,7 @@ def write_product(f: Function, product: Product) -> None:
     right, n_inner = product.right, product.n_inner
     if right.columns == 1 or product.n_columns == 1:
         _by_outer_products(f, product, Factor(right.address, right.rows, 1))
-    elif needs_scratch(right.columns, n_inner, product.most_rows):
+    elif product.scratch is not None:
         transposed = Factor(product.scratch, product.n_columns, 1)
         with f.loop(0, product.n_columns) as j, f.loop(0, n_inner) as k:
             value = f.let(f"load {f.real}, ptr {_at(f, right, k.index, j.index)}")

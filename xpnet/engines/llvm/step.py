@@ -176,7 +176,7 @@ class StepPrinter:
             return
         one, other = (self._factor(f, operand) for operand in (left, right))
         bias = None if unit.bias is None else self.base(f, unit.bias.buffer)
-        scratch = self._working(f, 0, self.plan.working.transposed) if unit.transposes else "%M"
+        scratch = self._working(f, 0, self.plan.working.transposed) if unit.transposes else None
         out = self.base(f, call.out.buffer)
         product = Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch, columns)
         if unit.update is None:
