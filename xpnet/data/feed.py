@@ -36,7 +36,7 @@ class Whole:
         self.n_samples, self.bytes_uploaded = data.n_samples, data.nbytes
 
     def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
-        """Yield the one order (n_samples - skip,) of an epoch: drawn by `rng`, or the data's own.
+        """Yield the one order (n_samples - skip,) of an epoch: drawn by `rng`, or the data's own; see `draw`.
 
         skip: samples of the order already done; the whole order is drawn all the same.
         """
@@ -133,4 +133,12 @@ def _blocks(dataset: Dataset, backend: Backend, batch: int) -> tuple[int, int]:
 
 
 def _order(n: int, rng: np.random.Generator | None) -> np.ndarray:
-    return np.arange(n) if rng is None else rng.permutation(n)
+    order = np.arange(n)
+    draw(order, rng)
+    return order
+
+
+def draw(order: np.ndarray, rng: np.random.Generator | None) -> None:
+    """Put 0, 1, 2, ... into the order that is drawn, in place."""
+    if rng is not None:
+        rng.shuffle(order)

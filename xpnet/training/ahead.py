@@ -111,7 +111,7 @@ class Totals:
 
     def __init__(self, ran: EpochsRun, names: Sequence[str], settings: Settings) -> None:
         self.steps = StepResults(ran.results, names, settings.batch, settings.n_used)
-        self.are_finite = np.isfinite(self.steps.means).all(axis=1) & np.isfinite(ran.owned).all(axis=1)
+        self.are_finite = np.isfinite(self.steps.means).all(axis=1) & _are_finite(ran.owned)
         # From left to right, as if the steps were run in chunks.
         sums = (self.steps.losses, self.steps.weights)
         self._losses, self._weights = (np.add.accumulate(part, axis=1)[:, -1].tolist() for part in sums)
@@ -121,3 +121,11 @@ class Totals:
         """Return the progress at the end of epoch i.  begun: at its beginning.  n_samples: of its order."""
         sums = self._losses[i], self._weights[i], self._last[i]
         return Progress(begun.epoch, begun.order, len(self.steps.samples), n_samples, *sums, begun.seconds)
+
+
+def _are_finite(rows: np.ndarray) -> np.ndarray:
+    """Return for each row (n_rows,) whether all of its numbers are finite."""
+    with np.errstate(all="ignore"):  # a sum of large numbers may overflow where none of them is infinite
+        finite = np.isfinite(rows.sum(axis=1))
+    finite[~finite] = np.isfinite(rows[~finite]).all(axis=1)
+    return finite

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.dataset import Dataset
-from xpnet.data.feed import feed_of
+from xpnet.data.feed import draw, feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.network.network import Network
@@ -114,13 +114,15 @@ class Runner:
     def _run_ahead(self, n_epochs: int) -> Iterator[EpochDone]:
         """Run epochs by one call of the engine, then put network and optimizer to the end of each in turn."""
         try:
-            started, begins, orders = time.perf_counter(), [self.progress], []
-            for i in range(1, n_epochs + 1):
-                orders.append(next(self.feed.parts(self._rng))[: self.settings.n_used])
-                begins.append(Progress(self.progress.epoch + i, self._order_state()))
+            started, begins = time.perf_counter(), [self.progress]
+            orders = np.tile(np.arange(self.feed.n_samples), (n_epochs, 1))
+            for epoch, order in enumerate(orders, self.progress.epoch + 1):
+                draw(order, self._rng)
+                # Only a callback asks for a moment to resume from.
+                begins.append(Progress(epoch, self._order_state() if self._callbacks else None))
             self._optimizer.attach(self._network, self.engine)
             self._has_begun = True
-            ran = self._lookahead.run(np.stack(orders), self._optimizer)
+            ran = self._lookahead.run(orders[:, : self.settings.n_used], self._optimizer)
             seconds = time.perf_counter() - started
             self._lookahead.measured(n_epochs, seconds)
             for progress in begins[:-1]:
@@ -133,23 +135,33 @@ class Runner:
 
     def _looked_at(self, ran: EpochsRun, begins: list[Progress]) -> Iterator[EpochDone]:
         """Yield each epoch with network, optimizer and progress as at its end; raises TrainingDiverged at a bad one."""
-        settings, guard = self.settings, self._guard
+        settings, guard, are_seen = self.settings, self._guard, bool(self._callbacks)
         arrays = (self._network.owned, ran.owned), (self.engine.state, ran.state), (self.engine.keys, ran.keys)
         totals = Totals(ran, self.engine.program.results, settings)
+
+        def put(epoch: int) -> None:
+            for array, copies in arrays:
+                array[...] = copies[epoch]
+
         for i, begun in enumerate(begins[:-1]):
             done = totals.progress(i, begun, self.feed.n_samples)
             if not totals.are_finite[i] and i > 0:
+                put(i - 1)
                 guard.keep()
             self._optimizer.advance(settings.n_updates)
             if not totals.are_finite[i]:
                 guard.check_losses(totals.steps.means[i], replace(begun))
                 raise guard.diverged(done)
-            for array, copies in arrays:
-                array[...] = copies[i]
-            self._tell(totals.steps.told(i))
+            if are_seen:
+                put(i)
+                self._tell(totals.steps.told(i))
             reason = self._reason(done, done.loss / done.weight)
             self.progress = begins[i + 1]
-            yield EpochDone(done, reason, None if ran.measured is None else ran.measured[i])
+            try:
+                yield EpochDone(done, reason, None if ran.measured is None else ran.measured[i])
+            except GeneratorExit:
+                put(i)
+                raise
 
     def run(self, history: list[Record]) -> str | None:
         """Run the rest of the epoch and return why a callback ended it early, or None.

@@ -6,7 +6,7 @@ all addresses in one table, so that the text depends only on the Program, the ty
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -194,14 +194,16 @@ class _Run:
             samples = [f.let(f"load i64, ptr {f.element('i64', '%order', at)}") for at in (place, later)]
             data, coming = (f.element(kind, source, f.calculated("mul", sample, n)) for sample in samples)
             target, whole = f.element(self._real, base, f.calculated("mul", row.index, n)), n // line * line
-            for start, end, width in ((0, whole, line), (whole, n, 1)):
-                if start < end:
-                    with f.loop(start, end, width, as_is=width > 1) as i:
-                        if width > 1 or n < line:  # else the last full line has mostly fetched it
-                            ask = f.element(kind, coming, i.index)
-                            f.do(f"call void @llvm.prefetch.p0(ptr {ask}, i32 0, i32 2, i32 1)")
-                        addresses = f.element(kind, data, i.index), f.element(self._real, target, i.index)
-                        self._move(f, *addresses, width, scale)
+            if whole:
+                with f.loop(0, whole, line, as_is=True) as i:
+                    _prefetch(f, f.element(kind, coming, i.index))
+                    addresses = f.element(kind, data, i.index), f.element(self._real, target, i.index)
+                    self._move(f, *addresses, line, scale)
+            else:  # else the last full line has mostly fetched the rest
+                for at in sorted({0, n - 1}):
+                    _prefetch(f, f.element(kind, coming, at))
+            for at, width in _halves(whole, n):
+                self._move(f, f.element(kind, data, at), f.element(self._real, target, at), width, scale)
 
     def _move(self, f: Function, source: str, target: str, n: int, scale: float | None) -> None:
         """Print the copy of n numbers of a sample; uint8 ones are scaled."""
@@ -214,6 +216,19 @@ class _Run:
             value = f.let(f"uitofp {own} {value} to {kind}")
             value = f.let(f"fmul {kind} {value}, {f'splat ({self._real} {factor})' if n > 1 else factor}")
         f.do(f"store {kind} {value}, ptr {target}, align {self._type.itemsize}")
+
+
+def _halves(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield a range in parts (first, length) of falling powers of two."""
+    while start < end:
+        length = 1 << ((end - start).bit_length() - 1)
+        yield start, length
+        start += length
+
+
+def _prefetch(f: Function, address: str) -> None:
+    """Print a request to fetch a line that is soon read."""
+    f.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 2, i32 1)")
 
 
 def _declared(real: str) -> str:
