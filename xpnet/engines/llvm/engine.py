@@ -100,7 +100,7 @@ class Compiled(Engine):
         capacity = self.program.capacity
         if any(self._numbers_of(m) is None for m in (capacity, n % capacity or capacity)):
             return None
-        return Epochs(self, measuring if isinstance(measuring, Compiled) else None)
+        return Epochs(self, measuring if isinstance(measuring, Compiled) else None, n)
 
     def rows_out(self, n_epochs: int, n: int) -> np.ndarray:
         """Return the array (n_epochs, n_steps, n_results) for the results of epochs of n samples."""

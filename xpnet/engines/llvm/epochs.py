@@ -36,31 +36,45 @@ class Steps(Protocol):
 
 
 class Epochs:
-    """Runs epochs of an engine, each followed by a measurement with another one of as many threads, if there is one."""
+    """Runs epochs of n samples of an engine, each followed by a measurement with another one of as many threads, if any.
 
-    def __init__(self, engine: Steps, measuring: Steps | None) -> None:
-        self._engine, self._measuring = engine, measuring
+    Arrays, and the list of what is run on them, stay for calls of as many epochs or fewer.
+    """
+
+    def __init__(self, engine: Steps, measuring: Steps | None, n: int) -> None:
+        self._engine, self._measuring, self._n = engine, measuring, n
         engines = [engine] if measuring is None else [engine, measuring]
         calls = [each for each in engines if each.calls_blas][:1]  # two that call it do so on as many threads
         gemm, blas_threads = (calls[0].gemm, calls[0].blas_threads) if calls else (None, None)
         self._calling = Calling(engine.threads, gemm, blas_threads)
+        self._room = 0
 
     def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
-        """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
-        engine, measuring, memory, n_epochs = self._engine, self._measuring, self._engine.memory, len(orders)
-        orders, rows = memory.check_epochs(orders, rows_in)
-        out = engine.rows_out(n_epochs, orders.shape[1])
-        tables = engine.tables(orders, rows, out)
-        parts = [call_entries(engine.native.address, tables, engine.threads)]
-        sources = memory.owned, memory.state, memory.keys
-        kept = [np.empty((n_epochs, array.size), array.dtype) for array in sources]
-        parts += [copy_entries(array, copies) for array, copies in zip(sources, kept, strict=True) if array.size]
-        measured = None
+        """Run an epoch for each row of `orders`; see `RunsEpochs.run`. The next call writes over the copies."""
+        n_epochs, (orders, rows) = len(orders), self._engine.memory.check_epochs(orders, rows_in)
+        if n_epochs > self._room:
+            self._make_room(n_epochs, rows)
+        self._orders[:n_epochs] = orders
+        if rows is not None and self._rows is not None:
+            self._rows[:n_epochs] = rows
+        self._calling.run_list(self._list[: n_epochs * len(self._list) // self._room])
+        results, *measured = (rows[:n_epochs].astype(np.float64) for rows in self._results)
+        owned, state, keys = (copies[:n_epochs] for copies in self._copies)
+        return EpochsRun(results, owned, state, keys, measured[0] if measured else None)
+
+    def _make_room(self, n_epochs: int, rows: np.ndarray | None) -> None:
+        """Make arrays and the list for that number of epochs.  rows: slots of the first call, None without any."""
+        engine, measuring, memory = self._engine, self._measuring, self._engine.memory
+        self._orders, self._rows = np.empty((n_epochs, self._n), np.int64), None if rows is None else rows.copy()
+        self._results, sources = [engine.rows_out(n_epochs, self._n)], (memory.owned, memory.state, memory.keys)
+        self._copies = [np.empty((n_epochs, array.size), array.dtype) for array in sources]
+        self._tables = [engine.tables(self._orders, self._rows, self._results[0])]
+        parts = [call_entries(engine.native.address, self._tables[0], engine.threads)]
+        parts += [copy_entries(array, copies) for array, copies in zip(sources, self._copies, strict=True) if array.size]
         if measuring is not None:
-            order = np.broadcast_to(np.arange(measuring.memory.n_samples), (n_epochs, measuring.memory.n_samples))
-            measured = measuring.rows_out(n_epochs, measuring.memory.n_samples)
-            their_tables = measuring.tables(order, None, measured)
-            parts.append(call_entries(measuring.native.address, their_tables, measuring.threads))
-        self._calling.run_list(interleaved(parts))
-        rows_of = None if measured is None else measured.astype(np.float64)
-        return EpochsRun(out.astype(np.float64), kept[0], kept[1], kept[2], rows_of)
+            n = measuring.memory.n_samples
+            self._whole = np.broadcast_to(np.arange(n), (n_epochs, n))
+            self._results.append(measuring.rows_out(n_epochs, n))
+            self._tables.append(measuring.tables(self._whole, None, self._results[1]))
+            parts.append(call_entries(measuring.native.address, self._tables[1], measuring.threads))
+        self._list, self._room = interleaved(parts), n_epochs
