@@ -27,9 +27,9 @@ from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
 from xpnet.training.callbacks import Callback, steps_before_end
-from xpnet.training.loop import TrainingDiverged, train
+from xpnet.training.loop import TrainingDiverged, epochs
 from xpnet.training.optimizers import Optimizer
-from xpnet.training.records import VAL_ACCURACY, VAL_LOSS, Record
+from xpnet.training.records import VAL_ACCURACY, VAL_LOSS, History, Record
 from xpnet.training.schedules import InverseScaling
 from xpnet.training.step import step
 
@@ -60,20 +60,22 @@ def fit_epochs(
     rule = StopRule(settings, settings._optimizer, n_samples, score)
     watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
     try:
-        records = train(
-            network,
-            dataset_of(X, Y, weights, network.backend),
-            settings._optimizer,
-            epochs=settings.max_iter,
-            batch_size=batch,
-            shuffle=settings.shuffle,
-            seed=int(rng.randint(2**31 - 1)),
-            validation=validation,
-            callbacks=watchers,
-            engine=settings.engine,
-            precision=settings.precision,
-            keep_best=False,
-            progress=False,
+        records = History(
+            epochs(
+                network,
+                dataset_of(X, Y, weights, network.backend),
+                settings._optimizer,
+                epochs=settings.max_iter,
+                batch_size=batch,
+                shuffle=settings.shuffle,
+                seed=int(rng.randint(2**31 - 1)),
+                validation=validation,
+                callbacks=watchers,
+                engine=settings.engine,
+                precision=settings.precision,
+                is_alone=True,
+                measures_start=bool(settings.callbacks),  # who else would look at it
+            )
         )
     except TrainingDiverged as error:
         rule.keep_best(network, error)
@@ -84,7 +86,7 @@ def fit_epochs(
     finally:
         settings.learning_rate_ = settings._optimizer.lr
     settings._engine = records[-1]["engine"]  # which "auto" has chosen
-    first, last = records[0]["train_loss"], records[-1]["train_loss"]
+    first, last = rule.first_loss, records[-1]["train_loss"]
     if last > first + abs(first):
         warnings.warn(
             f"the training ended at a loss of {last:.6g}, far above the {first:.6g} that it began with; lower "
@@ -248,6 +250,7 @@ class StopRule(Callback):
         self._settings, self._optimizer, self._score = settings, optimizer, score
         self._n_samples, self._count, self._total, self._n_steps = n_samples, 0, 0.0, 1
         self._best: Any = None
+        self.first_loss = math.nan  # of the first step, by the network as it was
         self.only_watches = settings.solver == "adam" or settings.learning_rate == "constant"
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
@@ -259,6 +262,8 @@ class StopRule(Callback):
         return None if most == math.inf else steps_before_end(int(most) + 1 - self._count, self._n_steps)
 
     def on_steps(self, results: Mapping[str, np.ndarray]) -> None:
+        if math.isnan(self.first_loss):
+            self.first_loss = float(results["loss"][0])
         self._total += float(results["samples"] @ (results["loss"] + results.get("penalty", 0.0)))
 
     def on_measured(self, record: Record, network: Network) -> str | None:

@@ -41,6 +41,10 @@ class Architecture:
         object.__setattr__(self, "layers", _with_initialisers(self.layers))
         self.layout  # noqa: B018  too large a network is refused here, before anything is allocated
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs; all else follows from it."""
+        return {"layers": self.layers, "loss": self.loss}
+
     def _check(self) -> None:
         if not self.layers or not isinstance(self.layers[0], Dense):
             raise ValueError(
@@ -164,7 +168,7 @@ class Architecture:
         """(index in `layers`, layer) of the dense layers."""
         return tuple((i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Dense))
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """The layout of the layers' parameters and running statistics."""
         shapes = [(layer, layer.parameter_shapes()) for layer in self.layers]

@@ -19,6 +19,7 @@ from xpnet.training.records import Progress
 
 CALL_SECONDS = 0.2  # of a call of the engine: between two looks at the clock and at Ctrl-C
 GROWTH = 8  # a call lasts at most so many times as long as the one before, whose time may be that of a busy moment
+CALL_RATE, FLOPS_RATE = 3e-6, 1e9  # of the first call: seconds of a recorded call, FLOPs a second, rather slow ones
 MOST_BYTES = 1 << 25  # of orders and copies of the weights
 
 
@@ -45,7 +46,9 @@ class Lookahead:
         self._callbacks, self._settings, self._n_steps = callbacks, settings, settings.n_steps
         copied = memory.owned.nbytes + memory.state.nbytes + memory.keys.nbytes
         self._most = MOST_BYTES // (copied + 8 * n + 64 * self._n_steps)
-        self._before, self._seconds = 1, CALL_SECONDS
+        program = engine.program
+        step_seconds = CALL_RATE * len(program.calls) + program.flops / FLOPS_RATE
+        self._before, self._seconds = 1, self._n_steps * step_seconds
 
     def run(self, orders: np.ndarray, optimizer: Optimizer) -> EpochsRun:
         """Run an epoch for each row of the orders (n_epochs, n)."""

@@ -67,7 +67,8 @@ class Runner:
         self._leaves_out = settings.n_used < dataset.n_samples
         self._guard = Guard(network, optimizer, dataset)
         network.inputs = input_range(dataset)
-        fit = run_fingerprint(network, optimizer, dataset, settings)
+        self._may_be_left = any(type(callback).on_pause is not Callback.on_pause for callback in callbacks)
+        fit = run_fingerprint(network, optimizer, dataset, settings) if self._may_be_left else {}
         self._position = Position(network, optimizer, self.engine, callbacks, self._guard, self._rng, fit)
         self._has_begun = False
         self.look_ahead(is_unwatched=False)
@@ -102,7 +103,7 @@ class Runner:
 
         history: the records so far; the caller appends that of each epoch.  Diverged epochs: see `run`.
         """
-        n_epochs = self._lookahead.n_epochs(n_left)
+        n_epochs = 1 if self.progress.samples else self._lookahead.n_epochs(n_left)  # one that was resumed is run on
         if n_epochs > 1:
             yield from self._run_ahead(n_epochs)
             return
@@ -118,8 +119,7 @@ class Runner:
             orders = np.tile(np.arange(self.feed.n_samples), (n_epochs, 1))
             for epoch, order in enumerate(orders, self.progress.epoch + 1):
                 draw(order, self._rng)
-                # Only a callback asks for a moment to resume from.
-                begins.append(Progress(epoch, self._order_state() if self._callbacks else None))
+                begins.append(Progress(epoch, self._order_state() if self._may_be_left else None))
             self._optimizer.attach(self._network, self.engine)
             self._has_begun = True
             ran = self._lookahead.run(orders[:, : self.settings.n_used], self._optimizer)
@@ -148,6 +148,7 @@ class Runner:
             if not totals.are_finite[i] and i > 0:
                 put(i - 1)
                 guard.keep()
+                guard.accept()
             self._optimizer.advance(settings.n_updates)
             if not totals.are_finite[i]:
                 guard.check_losses(totals.steps.means[i], replace(begun))

@@ -11,6 +11,7 @@ update by hand, and `xpnet.training.evaluation` measures.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -107,6 +108,7 @@ def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: 
     Checks everything at the call, not at the first `next`. keep_best and progress are of `train` alone.
     is_alone: as in `train`, nobody but the callbacks looks at the network between two records, so that epochs may be
     run before these; False leaves the caller free to change network and optimizer there.
+    measures_start: whether record 0 tells what the untrained network does; otherwise its train_loss is NaN.
     """
     return _checked(network, dataset, optimizer, TrainOptions(**options))
 
@@ -122,7 +124,9 @@ def _epochs(
     runner = Runner(network, optimizer, dataset, program, settings, options.callbacks)
 
     def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
-        measures = {} if validator is None else validator.evaluate(sums)
+        measures = {}
+        if validator is not None and (epoch > 0 or options.measures_start):
+            measures = validator.evaluate(sums)
         record = {"epoch": epoch, "train_loss": loss, **_named(measures), "steps": steps, "seconds": seconds}
         return record | {"bytes_uploaded": _bytes(senders) - before, **facts}
 
@@ -134,14 +138,16 @@ def _epochs(
         like = runner.engine, options.threads
         validator = None if held_out is None else Validator(network, held_out, options.metrics, *like)
         runner.look_ahead(options.is_unwatched, None if validator is None else validator.engine)
-        untrained = Evaluator(network, dataset, runner.feed, None, options.threads)
+        start = options.measures_start and moment is None
+        untrained = Evaluator(network, dataset, runner.feed, None, options.threads) if start else None
         senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
         for callback in options.callbacks:  # each learns of the end, even if another one fails at it
             ending.callback(callback.on_train_end, network)
         for callback in options.callbacks:
             callback.on_train_begin(network, options.epochs, settings.n_steps)
         if moment is None:
-            history = [record_of(0, untrained.evaluate()["loss"], 0, 0.0)]
+            loss = math.nan if untrained is None else untrained.evaluate()["loss"]
+            history = [record_of(0, loss, 0, 0.0)]
             report(options.callbacks, history[0], None, network, options.epochs)
             runner.pause(history)
         else:

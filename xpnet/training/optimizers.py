@@ -6,7 +6,8 @@ What they have in common, regularisation, clipping, averages and state, is in `x
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Unpack
 
 from xpnet.kernels import updates
@@ -252,7 +253,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def parameters_of(name: str) -> dict[str, Any]:
+@cache
+def parameters_of(name: str) -> Mapping[str, Any]:
     """Return the parameters of an optimizer besides `Options`, with their defaults: lr, then those of its rule."""
     parameters = inspect.signature(OPTIMIZERS[name]).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD}

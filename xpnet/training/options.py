@@ -61,6 +61,7 @@ class TrainOptions:
     threads: int | None = None
     resume: str | os.PathLike[str] | Moment | None = None
     is_alone: bool = False
+    measures_start: bool = True
 
     def __post_init__(self) -> None:
         metrics = check_metrics(self.metrics)
@@ -224,9 +225,11 @@ def _warn_of_classes(dataset: Dataset, validation: Dataset) -> None:
     if not (dataset.is_classification and validation.is_classification):
         return
     trained = dataset.labels if dataset.weights is None else dataset.labels[dataset.weights > 0]
-    missing = np.setdiff1d(validation.labels, trained)
+    n_classes = max(2, dataset.n_outputs)
+    held, known = (np.bincount(labels, minlength=n_classes) for labels in (validation.labels, trained))
+    missing = np.flatnonzero((held > 0) & (known == 0))
     if missing.size:
-        n_samples = int(np.count_nonzero(validation.labels == missing[0]))
+        n_samples = int(held[missing[0]])
         found = f"{n_samples} sample{'s' * (n_samples != 1)} of class {missing[0]}"
         more = "" if missing.size == 1 else f", nor of {missing.size - 1} other classes there"
         warnings.warn(

@@ -37,9 +37,9 @@ def text_for(program: Program, backend: Backend, scales: Mapping[str, float | No
     return program_text(program, backend.dtype, scales, threads=threads, library=library)
 
 
-# The columns of a table that differ between epochs, and those that differ between calls.
-_ROWS = [TABLE.index(name) for name in ("order", "rows_in", "rows_out")]
-_CALL = [TABLE.index(name) for name in ("numbers", "last_numbers", "n_samples", "continues")]
+# The columns of a table that differ between epochs, in the order of `tables`, and those that differ between calls.
+_ROWS = slice(TABLE.index("order"), TABLE.index("rows_out") + 1)
+_CALL = slice(TABLE.index("numbers"), TABLE.index("continues") + 1)
 
 
 class Compiled(Engine):
@@ -122,9 +122,10 @@ class Compiled(Engine):
         tables = np.empty((n_epochs, len(self._table)), np.int64)
         tables[:] = self._table
         tables[:, _CALL] = whole.ctypes.data, last.ctypes.data, n, continues
-        places = np.arange(n_epochs)
-        for column, rows in zip(_ROWS, (orders, rows_in, rows_out), strict=True):
-            tables[:, column] = rows.ctypes.data + rows.strides[0] * places
+        arrays = orders, rows_in, rows_out
+        tables[:, _ROWS] = [rows.ctypes.data for rows in arrays]
+        if n_epochs > 1:
+            tables[:, _ROWS] += np.outer(np.arange(n_epochs), [rows.strides[0] for rows in arrays])
         return tables
 
     def _new_table(self) -> np.ndarray:

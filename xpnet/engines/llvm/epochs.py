@@ -36,8 +36,9 @@ class Steps(Protocol):
 
 
 class Epochs:
-    """Runs epochs of n samples of an engine, each followed by a measurement with another one of as many threads, if any.
+    """Runs epochs of n samples of an engine, each followed by a measurement with another one, if there is one.
 
+    Both have as many threads.
     Arrays, and the list of what is run on them, stay for calls of as many epochs or fewer.
     """
 
@@ -70,7 +71,9 @@ class Epochs:
         self._copies = [np.empty((n_epochs, array.size), array.dtype) for array in sources]
         self._tables = [engine.tables(self._orders, self._rows, self._results[0])]
         parts = [call_entries(engine.native.address, self._tables[0], engine.threads)]
-        parts += [copy_entries(array, copies) for array, copies in zip(sources, self._copies, strict=True) if array.size]
+        parts += [
+            copy_entries(array, copies) for array, copies in zip(sources, self._copies, strict=True) if array.size
+        ]
         if measuring is not None:
             n = measuring.memory.n_samples
             self._whole = np.broadcast_to(np.arange(n), (n_epochs, n))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
@@ -161,9 +161,16 @@ def _llvm() -> Any:
             f"compiled code needs LLVM {_LLVM} or newer, this llvmlite has {llvm.llvm_version_info[0]}. "
             "Run: pip install --upgrade 'xpnet[jit]'"
         )
+    _initialise()
+    return llvm
+
+
+@cache
+def _initialise() -> None:
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return llvm
 
 
 def _key(text: str, processor: Processor) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class ProgramText:
         """Elements needed behind the float arena."""
         return self.plan.working.floats(self.plan.threads)
 
-    @property
+    @cached_property
     def calls_blas(self) -> bool:
         """Whether the code calls NumPy's product."""
         return "call void %gemm(" in self.text
