@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from xpnet.program.calls import Place
 
 FEW_TURNS = 10  # of a loop: up to this number LLVM may unroll it
+_WHOLE = ('!"llvm.loop.unroll.full"',)
 _AS_IS = ('!"llvm.loop.unroll.disable"', '!"llvm.loop.vectorize.enable", i1 false')
 FAST_MATH_FLAGS = "reassoc nsz contract"  # of an addition in any order; NaN and infinity are kept
 
@@ -113,12 +114,14 @@ class Function:
         carried: Sequence[tuple[str, str]] = (),
         *,
         as_is: bool = False,
+        whole: bool = False,
     ) -> Iterator[Loop]:
         """Print a loop over start, start + by, ... below end; the body is printed in the context.
 
         carried: (type, first value) of each value carried from turn to turn.
         as_is: keeps LLVM from unrolling or vectorising it, which gains nothing for a tile of a product; a loop of a few
             turns may still be unrolled.
+        whole: has LLVM unroll it whole, of a known number of turns, so that it may vectorise the loop around it.
         """
         head, body, after = (self.new_label(name) for name in ("head", "body", "after"))
         before = self._label
@@ -138,12 +141,16 @@ class Function:
             phis.append(f"  {name} = phi {kind} [ {first}, %{before} ], [ {later}, %{self._label} ]")
         self.lines[place:place] = phis
         few = is_known(start) and is_known(end) and (int(end) - int(start)) // by <= FEW_TURNS
-        self.do(f"br label %{head}{self._as_is() if as_is and not few else ''}")
+        options = _WHOLE if whole else _AS_IS if as_is and not few else ()
+        self.do(f"br label %{head}{self._noted(options)}")
         self.begin(after)
 
-    def _as_is(self) -> str:
-        options = [self.metadata.node(option) for option in _AS_IS]
-        return f", !llvm.loop {self.metadata.node(', '.join(['self', *options]))}"
+    def _noted(self, options: tuple[str, ...]) -> str:
+        """Return the note of a loop's options at its end."""
+        if not options:
+            return ""
+        nodes = [self.metadata.node(option) for option in options]
+        return f", !llvm.loop {self.metadata.node(', '.join(['self', *nodes]))}"
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
