@@ -55,7 +55,7 @@ class LeftToScikit(Swapped):
     def mro(cls) -> list[type]:
         """Return the order in which attributes are looked for."""
         found = super().mro()
-        swapped = next((kind for kind in found if "replaces" in vars(kind)), None)
+        swapped: Any = next((kind for kind in found if "replaces" in vars(kind)), None)
         if swapped is None:  # the class inherits from one that is left to scikit-learn already
             return found
         theirs = vars(swapped)["replaces"].__mro__
@@ -99,7 +99,9 @@ class Accelerated(metaclass=Swapped):
             restored(self, state)
 
     def __copy__(self) -> Any:
-        return self.__deepcopy__({})
+        new = object.__new__(type(self))
+        new.__setstate__(BaseMLP.__getstate__(self))  # type: ignore[arg-type]
+        return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         new = memo[id(self)] = object.__new__(type(self))
@@ -127,7 +129,7 @@ def _trained(estimator: Any, ours: Any, method: str, X: Any, y: Any, given: dict
 def _hand_over(estimator: Any, method: str, X: Any, y: Any, given: dict[str, Any], error: Exception) -> None:
     """Let scikit-learn fit and take over what it has learned; raises `error` if only xpnet has what is asked for."""
     given = {name: value for name, value in given.items() if value is not None}
-    if "validation" in given or lacking_options(estimator):
+    if "validation" in given or lacking_options(estimator) or "_skl_callbacks" in vars(estimator):
         raise error
     goes_on = hasattr(estimator, "network_") and (method == "partial_fit" or estimator.warm_start)
     theirs = to_sklearn(estimator) if goes_on else settings_for_sklearn(estimator)

@@ -25,6 +25,7 @@ from xpnet.estimators.fitting import fit_epochs, fit_lbfgs, fit_once
 from xpnet.estimators.inputs import checked_validation, rows_to_predict, split, taken
 from xpnet.estimators.settings import OUT_ACTIVATIONS, check_goes_on, check_settings, loss_of_kind, make_network
 from xpnet.estimators.stored import Stored
+from xpnet.estimators.tasks import CallbackSupportMixin, Tasks, tasks_of, with_callbacks
 from xpnet.estimators.undo import as_before_on_failure
 from xpnet.estimators.weights import Weights, take_given
 from xpnet.network.losses import Loss, loss_of
@@ -42,7 +43,7 @@ def is_stochastic(estimator: Any) -> bool:
 
 
 @dataclass(eq=False, repr=False)
-class BaseMLP(BaseEstimator):  # type: ignore[misc]
+class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """The base of classifier and regressor, which document parameters and attributes."""
 
     hidden_layer_sizes: Any = (100,)
@@ -80,6 +81,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     engine: str = "auto"
     precision: str = "fp32"
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: Any = None) -> Any:
         """Train on rows X (n_samples, n_features) and targets y, and return self.
 
@@ -100,11 +102,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         goes_on = self.warm_start and hasattr(self, "network_")
         if goes_on:
             check_goes_on(self, self._is_multiclass, "warm_start=False")
+        tasks = tasks_of(self, X, y, sample_weight)
         with as_before_on_failure(self, goes_on):
-            self._fit(X, y, sample_weight, validation, not goes_on)
+            self._fit(X, y, sample_weight, validation, not goes_on, tasks)
+        if tasks is not None:
+            tasks.finish()
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, first: bool) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, first: bool, tasks: Tasks | None) -> None:
         """Train from the beginning, or the network that there is."""
         X, y, weights = taken(self, X, y, sample_weight, first)
         if not first:
@@ -113,7 +118,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin(X, Y, rng, bool(self.warm_start))
         if not is_stochastic(self):
-            fit_lbfgs(self, self.network_, dataset_of(X, Y, weights, self.network_.backend), weights)
+            fit_lbfgs(self, self.network_, dataset_of(X, Y, weights, self.network_.backend), weights, tasks)
             return
         is_scored = validation is not None or self.early_stopping
         self.validation_scores_: list[float] | None = [] if is_scored else None
@@ -124,7 +129,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             held_out = checked_validation(self, X, validation)
         elif self.early_stopping:
             X, Y, weights, held_out = split(self, X, Y, weights, y, rng)
-        fit_epochs(self, X, Y, weights, held_out, rng)
+        fit_epochs(self, X, Y, weights, held_out, rng, tasks)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """Train for one epoch over these samples; the optimizer continues where it stopped."""

@@ -23,6 +23,7 @@ from xpnet.data.feed import feed_of
 from xpnet.estimators.data import dataset_of, dense, on_host
 from xpnet.estimators.inputs import HeldOut, picked_rows
 from xpnet.estimators.settings import make_optimizer, solver_settings
+from xpnet.estimators.tasks import Tasks
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
@@ -41,15 +42,23 @@ NON_FINITE = (  # as scikit-learn says it
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
 CURE = "lower learning_rate_init or alpha, or scale the features and the targets"
+STOPPED = 99  # as SciPy says that a callback has ended its work
 SMALLEST_ADAPTIVE = 1e-6  # an adaptive rate that falls this low ends the training
 
 
 def fit_epochs(
-    settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, held_out: HeldOut | None, rng: Any
+    settings: Any,
+    X: Any,
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+    held_out: HeldOut | None,
+    rng: Any,
+    tasks: Tasks | None,
 ) -> None:
     """Run the epochs of a stochastic solver over rows X, targets Y and weights, or None.
 
     settings: the estimator, whose network_ is trained.  held_out: samples to score after each epoch, or None.
+    tasks: told of each epoch.
     """
     network, n_samples = settings.network_, X.shape[0]
     batch, alpha = _batch_size(settings, n_samples), _alpha(settings, weights)
@@ -59,6 +68,7 @@ def fit_epochs(
     score, validation = _judge(settings, held_out, Y)
     rule = StopRule(settings, settings._optimizer, n_samples, score)
     watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
+    watchers += [] if tasks is None else [tasks]
     try:
         records = History(
             epochs(
@@ -405,7 +415,9 @@ class Gradient:
                     yield results["loss"], results.get("weight", float(size)), gradient
 
 
-def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.ndarray | None) -> None:
+def fit_lbfgs(
+    settings: Any, network: Network, dataset: Dataset, weights: np.ndarray | None, tasks: Tasks | None
+) -> None:
     """Train by SciPy's L-BFGS-B, and set n_iter_ and loss_ of the estimator, here `settings`.
 
     Source: Byrd, Lu, Nocedal and Zhu (1995), A Limited Memory Algorithm for Bound Constrained Optimization.
@@ -416,11 +428,22 @@ def fit_lbfgs(settings: Any, network: Network, dataset: Dataset, weights: np.nda
     start = backend.to_host(network.parameters.flat).astype(np.float64)
     options = {"maxfun": settings.max_fun, "maxiter": settings.max_iter, "gtol": settings.tol}
     function = Gradient(network, dataset, _alpha(settings, weights))
-    found = minimize(function, start, method="L-BFGS-B", jac=True, options=options)
+
+    def after_iteration(theta: np.ndarray) -> None:
+        assert tasks is not None
+        network.parameters.flat[...] = backend.to_device(theta)
+        if tasks.end():
+            raise StopIteration
+        tasks.begin()
+
+    follow = None if tasks is None else after_iteration
+    if tasks is not None:
+        tasks.begin()
+    found = minimize(function, start, method="L-BFGS-B", jac=True, options=options, callback=follow)
     network.parameters.flat[...] = backend.to_device(found.x)
     _check_weights(network, found.fun)
     settings.n_iter_, settings.loss_ = min(int(found.nit), settings.max_iter), float(found.fun)
-    if found.status != 0:
+    if found.status not in (0, STOPPED):
         warnings.warn(
             f"lbfgs ended after {found.nit} iterations before it converged ({found.message}); raise max_iter "
             "or max_fun, or scale the features",

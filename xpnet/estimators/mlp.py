@@ -72,7 +72,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     dropout: a rate, or a list of one a hidden layer.  weight_decay: of adamw and lion.
     schedule: "cosine", "one_cycle" (up to max_iter), or a value of `xpnet.training.schedules` in place of
     learning_rate.
-    callbacks: instances of `xpnet.Callback`.
+    callbacks: instances of `xpnet.Callback`; those of scikit-learn 1.9 are set by `set_callbacks`.
     engine: "auto", "replay" or "compiled", what runs the steps of fit, as in `xpnet.train`, by max_iter epochs.
     partial_fit, whose calls are few steps each, and "lbfgs" are always replayed.
     precision: "fp32", or "tf32" on a CUDA GPU, of the products of fit's steps, as in `xpnet.train`.
