@@ -9,7 +9,10 @@ import joblib
 import numpy as np
 import pytest
 from joblib.externals.loky.backend import reduction
+from sklearn import config_context, neural_network
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_iris
 from sklearn.ensemble import BaggingRegressor, StackingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401  without it there is none
@@ -19,9 +22,10 @@ from sklearn.inspection import partial_dependence, permutation_importance
 from sklearn.model_selection import HalvingGridSearchCV, TunedThresholdClassifierCV, cross_val_predict, learning_curve
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
-from sklearn.preprocessing import scale
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
 
-from xpnet import MLPClassifier, MLPRegressor
+from xpnet import MLPClassifier, MLPRegressor, accelerate
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -74,3 +78,41 @@ def test_other_picklers():
     file.seek(0)
     for again in (joblib.load(file), pickle.loads(reduction.dumps(model))):
         np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_rows_that_a_scaler_puts_out_as_polars():
+    """As `set_config(transform_output="polars")` asks of every transformer."""
+    frames = pytest.importorskip("polars", reason="the extra test-company brings it")
+    raw = frames.DataFrame({name: load_iris().data[:, i] for i, name in enumerate("abcd")})
+    with config_context(transform_output="polars"):
+        model = make_pipeline(StandardScaler(), NET).fit(raw, Y)
+        assert isinstance(model[0].transform(raw), frames.DataFrame)
+        assert list(model[-1].feature_names_in_) == list("abcd")
+        np.testing.assert_allclose(model.predict_proba(raw), clone(NET).fit(X, Y).predict_proba(X), rtol=1e-9)
+        numbers = make_pipeline(StandardScaler(), TransformedTargetRegressor(NUMBERS)).fit(raw, X[:, 0])
+        assert numbers.predict(raw).shape == (150,)
+
+
+def test_files_of_skops_are_inspected_before_they_are_loaded():
+    """They name nothing but xpnet's own classes and functions; under xpnet.accelerate nothing that is not known."""
+    skops = pytest.importorskip("skops.io", reason="the extra test-company brings it")
+    for model in (NET.fit(X, Y), MLPRegressor(**QUICK | {"solver": "lbfgs"}).fit(X, X[:, 0])):
+        stored = skops.dumps(model)
+        named = skops.get_untrusted_types(data=stored)
+        assert {name.split(".")[0] for name in named} <= {"xpnet", "numpy"}
+        assert f"xpnet.estimators.mlp.{type(model).__name__}" in named
+        with pytest.raises(skops.exceptions.UntrustedTypesFoundException):
+            skops.loads(stored)
+        again = skops.loads(stored, trusted=named)
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+        if model.solver != "lbfgs":
+            for each in (model, again):
+                each.partial_fit(X, Y)
+            np.testing.assert_array_equal(again.coefs_[0], model.coefs_[0])
+    accelerate.install(is_quiet=True)
+    try:
+        stored = skops.dumps(neural_network.MLPClassifier(**QUICK).fit(X, Y))
+        assert skops.get_untrusted_types(data=stored) == []
+    finally:
+        accelerate.uninstall()
+    assert type(skops.loads(stored)) is neural_network.MLPClassifier

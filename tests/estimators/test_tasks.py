@@ -92,6 +92,12 @@ def test_callbacks_come_through_pipelines_and_go_after_refusals():
     assert pickle.loads(pickle.dumps(model.fit(X, Y))).n_iter_ == 4
 
 
+def test_scikit_learn_draws_its_progress_bar(capsys):
+    pytest.importorskip("rich", reason="the extra test-company brings it")
+    MLPClassifier(**SETTINGS).set_callbacks(callback.ProgressBar()).fit(X, Y)
+    assert "MLPClassifier - fit" in (out := capsys.readouterr().out) and "100%" in out
+
+
 def test_callbacks_under_accelerate_are_not_left_to_scikit_learn(monkeypatch):
     """Whose MLPs have none."""
     assert not hasattr(TheirClassifier, "set_callbacks")
