@@ -164,7 +164,7 @@ def test_many_layers_of_different_widths_share_functions(tmp_path):
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
     made = xpnet.Network([3, 4], backend=xpnet.select_backend("cpu"))
-    with refusal(ValueError, "the suffix of", "it must be one of .py (numpy)", ".h (c)"):
+    with refusal(ValueError, "the suffix of", "it must be one of .onnx (onnx)", ".h (c)"):
         xpnet.export(made, tmp_path / "model.pkl")
     with refusal(ValueError, "is to be a file of c", "must end in .h", "name"):
         xpnet.export(made, tmp_path / "model.py", "c")
@@ -173,7 +173,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
     with refusal(TypeError, "the model is 3", "must be a Network", "call fit first"):
         xpnet.export(3, tmp_path / "model.h")
     kinds = Path(__file__).parents[1] / "written_by_49e9937/runs/kinds"
-    with refusal(ValueError, "is of a table", "raw rows .h files do not take", "export it to onnx"):
+    with refusal(ValueError, "is of a table", "raw rows .h files do not take", "xpnet.export(model.network, path)"):
         xpnet.export(xpnet.load(kinds), tmp_path / "model.h")
     with refusal(ValueError, "scale is -1.0", "above 0", "1 / 255"):
         xpnet.export(made, tmp_path / "model.h", scale=-1.0)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.commands import runs
-from xpnet.commands.arguments import UsageError, option
+from xpnet.commands.arguments import UsageError, option, whole
 from xpnet.commands.image_data import format_of
 from xpnet.datasets.mnist import FIGURE_SIDES
 from xpnet.exporting.export import FORMATS, export
+from xpnet.exporting.onnx_graph import OPSET
 from xpnet.network.network import Network
 from xpnet.tables.model import dtype_of, load
 
@@ -32,6 +33,9 @@ def add_parser(commands: Any) -> None:
         "--to", type=option("to", FORMATS), metavar="FORMAT", help=f"{about} (default: by the suffix of --out)"
     )
     command.add_argument("--out", required=True, metavar="FILE", help="a new file")
+    command.add_argument(
+        "--opset", type=whole(OPSET), metavar="N", help=f"of onnx: the version of its operators (default: {OPSET})"
+    )
     command.set_defaults(run=run)
 
 
@@ -39,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     model, about = _model_of(Path(arguments.model))
     try:
-        paths = export(model, arguments.out, arguments.to, **about)
+        paths = export(model, arguments.out, arguments.to, opset=arguments.opset, **about)
     except FileExistsError as error:
         raise UsageError(f"--out {error}") from None
     for path in paths:

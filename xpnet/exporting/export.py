@@ -11,19 +11,24 @@ from typing import Any
 from xpnet.checks import check_option, check_path, shown
 from xpnet.exporting.c_header import c_header
 from xpnet.exporting.numpy_text import numpy_page
+from xpnet.exporting.onnx_model import onnx_model
 from xpnet.exporting.subject import Subject, subject_of
 from xpnet.files import write_atomically
 
 __all__ = ["export"]
 
 
-def _as_numpy(subject: Subject, path: Path) -> dict[Path, bytes]:
+def _as_numpy(subject: Subject, path: Path, opset: int | None) -> dict[Path, bytes]:
     page, arrays = numpy_page(subject, path.stem)
     return {path.with_suffix(".npz"): arrays, path: page}
 
 
-def _as_c(subject: Subject, path: Path) -> dict[Path, bytes]:
+def _as_c(subject: Subject, path: Path, opset: int | None) -> dict[Path, bytes]:
     return {path: c_header(subject, path.stem)}
+
+
+def _as_onnx(subject: Subject, path: Path, opset: int | None) -> dict[Path, bytes]:
+    return {path: onnx_model(subject, opset)}
 
 
 @dataclass(frozen=True)
@@ -31,18 +36,19 @@ class Format:
     """A form that models are written in.
 
     suffix: of its file.  about: what it is, for help.
-    content: from what is exported and the path to the bytes of each file.
+    content: from what is exported, the path and an opset to the bytes of each file.
     beside: suffixes of the files that are written beside it.  takes_tables: whether raw rows of a table go in.
     """
 
     suffix: str
     about: str
-    content: Callable[[Subject, Path], dict[Path, bytes]]
+    content: Callable[[Subject, Path, int | None], dict[Path, bytes]]
     beside: tuple[str, ...] = ()
     takes_tables: bool = False
 
 
 FORMATS = {
+    "onnx": Format(".onnx", "for ONNX Runtime; extra: xpnet[onnx]", _as_onnx, takes_tables=True),
     "numpy": Format(".py", "a page of Python that needs NumPy alone", _as_numpy, (".npz",)),
     "c": Format(".h", "a C99 header that needs math.h alone", _as_c),
 }
@@ -55,17 +61,25 @@ def export(
     *,
     scale: float | None = None,
     classes: Sequence[Any] | None = None,
+    opset: int | None = None,
 ) -> tuple[Path, ...]:
     """Write a model as files that need no xpnet, and return their paths.
 
     model: a `Network`, a `TableModel` or a fitted estimator.  path: of the file, which must not exist.
-    to: "numpy" (a page of Python, and its arrays in a .npz beside it) or "c" (a C99 header); None goes by the suffix.
+    to: "onnx" (raw rows of a table go in), "numpy" (a page of Python, and its arrays in a .npz beside it) or "c" (a
+    C99 header); None goes by the suffix.
     scale: the factor of rows of bytes, None for that of the network's training.
     classes: the names of a network's classes, in order of its outputs; None for numbers, or those of an estimator.
+    opset: the version of ONNX's operators, None for 18.
     Raises FileExistsError, or ValueError for what a format does not have.
     """
     path = Path(check_path("path", path, 'xpnet.export(network, "model.py")'))
-    form = FORMATS[_format_of(path, to)]
+    form_name = _format_of(path, to)
+    form = FORMATS[form_name]
+    if opset is not None and form_name != "onnx":
+        raise ValueError(
+            f"opset is {shown(opset)}, which goes with onnx, and {path} is of {form_name}; leave opset out"
+        )
     subject = subject_of(model, scale, classes)
     if subject.table is not None and not form.takes_tables:
         raise ValueError(
@@ -75,7 +89,7 @@ def export(
     for name in (path, *(path.with_suffix(suffix) for suffix in form.beside)):
         if name.exists() or name.is_symlink():
             raise FileExistsError(f"{name} exists already; what is exported must be a new file; name another")
-    return _written(form.content(subject, path))
+    return _written(form.content(subject, path, opset))
 
 
 def _format_of(path: Path, to: str | None) -> str:

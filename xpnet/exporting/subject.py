@@ -67,8 +67,9 @@ class Subject:
         if rows.dtype == np.uint8 and self.scale is not None:
             rows = rows.astype(network.backend.dtype) * network.backend.dtype.type(self.scale)
         X = network.backend.to_device(np.asarray(rows, network.backend.dtype)).T
-        P = network.backend.to_host(network.predict(X)).T
-        Z = network.backend.to_host(network.forward(X)).T
+        has_warned, network.has_warned = network.has_warned, True  # of rows that nobody gave
+        P, Z = (network.backend.to_host(infer(X)).T for infer in (network.predict, network.forward))
+        network.has_warned = has_warned
         return (np.hstack([1 - P, P]) if self.is_pair else P), self.places(Z)
 
     def places(self, Z: np.ndarray) -> np.ndarray:
