@@ -12,6 +12,7 @@ from sklearn.preprocessing import scale
 
 from xpnet import MLPClassifier, MLPRegressor
 from xpnet.data import feed
+from xpnet.training import epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -113,13 +114,14 @@ def both_trained(case, data, settings, monkeypatch):
 
     A partial_fit draws the same order in either library.
     """
-    (kind, their_kind), orders, draw = KINDS[data], [], feed._order
+    (kind, their_kind), orders, draw = KINDS[data], [], feed.draw
 
-    def drawn(n, rng):
-        orders.extend([] if rng is None else [draw(n, rng)])
-        return draw(n, None) if rng is None else orders[-1]
+    def drawn(order, rng):
+        draw(order, rng)
+        orders.extend([] if rng is None else [order.copy()])
 
-    monkeypatch.setattr(feed, "_order", drawn)
+    for module in (feed, epoch):
+        monkeypatch.setattr(module, "draw", drawn)
     ours = trained(kind, case, *DATA[data], settings)
     if orders:
         monkeypatch.setattr(_multilayer_perceptron, "shuffle", lambda samples, random_state: orders.pop(0))

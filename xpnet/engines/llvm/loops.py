@@ -14,8 +14,8 @@ from xpnet.engines.llvm.words import extreme, write_word
 from xpnet.program.calls import Operand, Place
 from xpnet.program.loops import Item, LoopNest, Segment, Statement
 
-# The loop over the numbers of a short row is unrolled, so that LLVM works on several rows at once: softmax of 10 classes
-# takes a third of the time, and compiling half a second more, which few rows do not repay.
+# The loop over the numbers of a short row is unrolled, so that LLVM works on several rows at once: softmax of 10
+# classes takes a third of the time, and compiling half a second more, which few rows do not repay.
 SHORT_ROW, MANY_ROWS = 16, 64
 LONG_SUM = 4096  # numbers summed at once; longer sums are sums of such sums, which lose fewer digits
 LONG_COLUMN = 512  # the same for a column, which is summed one number after another, not in vectors
