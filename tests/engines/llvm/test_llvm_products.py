@@ -19,7 +19,7 @@ from xpnet.engines.llvm.products import (
     repays_transposing,
     write_product,
 )
-from xpnet.engines.llvm.text import Function, Metadata
+from xpnet.engines.llvm.text import VECTOR_BYTES, Function, Metadata
 
 pytest.importorskip("llvmlite")
 
@@ -52,6 +52,7 @@ class Module:
 
     dtype: str
     shapes: list[Shape]
+    vector_bytes: int = VECTOR_BYTES
     metadata: Metadata = field(default_factory=Metadata)
 
     def text(self) -> str:
@@ -74,12 +75,13 @@ class Module:
             *calls,
             "}",
         ]
-        bits, lanes = (32, 8) if real == "float" else (64, 4)
+        bits = 32 if real == "float" else 64
+        lanes = 8 * self.vector_bytes // bits
         declared = DECLARED.format(real=real, lanes=lanes, bits=bits)
         return "\n".join([*functions, *run, declared, *self.metadata.lines, ""])
 
     def _product(self, real: str, number: int, shape: Shape) -> str:
-        f = Function(self.metadata, real)
+        f = Function(self.metadata, real, self.vector_bytes)
         factors = [
             Factor(address, *((1, WIDE) if transposed else (WIDE, 1)))
             for address, transposed in (("%left", shape.left_transposed), ("%right", shape.right_transposed))
@@ -194,6 +196,18 @@ def test_small_shapes(dtype, monkeypatch):
     assert {shape.n_columns for shape in shapes} == set(range(1, MOST_COLUMNS + 1))
     assert {shape.n_rows for shape in shapes} == {None, *range(1, MOST_ROWS + 1)}
     Module(dtype, shapes).check()
+
+
+def test_vectors_of_a_wider_processor(monkeypatch):
+    """LLVM splits them into registers of this one, so that their sums can be looked at here."""
+    monkeypatch.setattr(native, "_speed_level", lambda text: 0)
+    monkeypatch.setattr(native, "_MACHINE", native._MACHINE | {"opt": 0})
+    shapes = [
+        *taken(shapes_given_when_called(), 31),
+        *taken(shapes_of_known_sums(), 29),
+        *taken(shapes_of_known_rows(), 41),
+    ]
+    Module("float32", shapes, 64).check()
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.full)])

@@ -12,7 +12,7 @@ from processors import PROCESSORS
 from random_programs import random_program
 from refusals import says
 
-from xpnet import select_backend
+from xpnet import SGD, Network, select_backend
 from xpnet.engines import choice
 from xpnet.engines.choice import make_engine
 from xpnet.engines.llvm import native
@@ -52,6 +52,32 @@ def test_a_step_compiles_for_the_processor(model):
     module, machine = native.optimised(text_of({}, 4, 2), PROCESSORS[model])
     place, number = MACHINES[module.triple.split("-")[0]]
     assert machine.emit_object(module)[place : place + len(number)] == number
+
+
+def test_products_take_the_widest_vectors_of_the_processor():
+    """In registers of AVX-512 where there are some: half of its arithmetic would be left otherwise."""
+    assert native.widest(["+avx2", "+avx512f"]) == 64 and native.widest(["+avx2", "-avx512f"]) == 32
+
+    def with_zmm(vector_bytes):
+        return [line for line in small_step("znver4", vector_bytes) if "vfmadd" in line and "%zmm" in line]
+
+    loops = len(with_zmm(32))  # such as exponentials, whose vectors LLVM chooses
+    assert len(with_zmm(64)) > loops + 30
+
+
+def test_a_relu_in_its_place_is_no_masked_store():
+    """Which takes ten times as long on some processors."""
+    lines = small_step("x86-64-v3")
+    assert any("vmovups" in line for line in lines) and not any("vmaskmov" in line for line in lines)
+
+
+def small_step(model, vector_bytes=32):
+    """The assembly of a step with relu, line by line."""
+    network = Network([40, 24, 3], backend=select_backend("cpu", "float32"))
+    program = network.training_program(16, SGD(), False)
+    text = program_text(program, "float32", {"X": None, "Y": None}, vector_bytes=vector_bytes).text
+    module, machine = native.optimised(text, PROCESSORS[model])
+    return machine.emit_assembly(module).splitlines()
 
 
 @pytest.mark.in_turn(batch=[1, 2, 3], width=[1, 5, 20])

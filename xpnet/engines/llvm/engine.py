@@ -17,7 +17,7 @@ from xpnet.engines.blas import numpy_gemm
 from xpnet.engines.engine import Engine
 from xpnet.engines.llvm.calling import Calling
 from xpnet.engines.llvm.epochs import Epochs
-from xpnet.engines.llvm.native import kept
+from xpnet.engines.llvm.native import kept, vector_bytes
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.llvm.waiting import address_of, new_flags, pause_function
@@ -34,7 +34,7 @@ def text_for(program: Program, backend: Backend, scales: Mapping[str, float | No
     """Return the text of a Program for this machine; the arguments are those of `program_text`."""
     gemm, least_flops = numpy_gemm(backend.dtype), LEAST_FLOPS if threads == 1 else LEAST_FLOPS_ON_TWO
     library = None if gemm is None else Library(gemm.integer_bits, least_flops)
-    return program_text(program, backend.dtype, scales, threads=threads, library=library)
+    return program_text(program, backend.dtype, scales, threads=threads, library=library, vector_bytes=vector_bytes())
 
 
 # The columns of a table that differ between epochs, in the order of `tables`, and those that differ between calls.

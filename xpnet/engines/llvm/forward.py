@@ -14,7 +14,7 @@ from xpnet.backend import Backend
 from xpnet.engines.blas import Gemm, numpy_gemm, products_on
 from xpnet.engines.llvm.calling import Function, function_at
 from xpnet.engines.llvm.engine import LEAST_FLOPS
-from xpnet.engines.llvm.native import Native, kept
+from xpnet.engines.llvm.native import Native, kept, vector_bytes
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.memory import Memory
@@ -33,7 +33,9 @@ def forward_text(program: Program, backend: Backend) -> ProgramText | None:
     # Of one sample, NumPy's product takes longer than compiled code.
     least_flops = LEAST_FLOPS if program.capacity == 1 else BLOCK_LEAST_FLOPS
     library = None if gemm is None else Library(gemm.integer_bits, least_flops)
-    text = program_text(program, backend.dtype, {"X": None}, library=library, copies_outputs=True)
+    text = program_text(
+        program, backend.dtype, {"X": None}, library=library, copies_outputs=True, vector_bytes=vector_bytes()
+    )
     depends = text.numbers or (program.capacity > 1 and text.sizes.is_fixed)
     return None if depends else text
 

@@ -11,13 +11,14 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
 from xpnet.engines.llvm.code_cache import MAGIC, open_cache
+from xpnet.engines.llvm.text import VECTOR_BYTES
 
 # The compiler's options; a part of the cache's key.
 _MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "jitdefault", "jit": True}
@@ -57,6 +58,28 @@ def host() -> Processor:
     """Return this machine's processor. Raises ImportError without llvmlite."""
     llvm = _llvm()
     return Processor(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+@cache
+def vector_bytes() -> int:
+    """Return the bytes of the vectors in products on this machine: those of AVX-512 where the processor has it.
+
+    Without llvmlite, those of a text that is only shown.
+    """
+    try:
+        features = host().features.split(",")
+    except ImportError:
+        return VECTOR_BYTES
+    return widest(features)
+
+
+def widest(features: Iterable[str]) -> int:
+    """Return the bytes of a processor's vectors, by LLVM's names of its features with a sign.
+
+    A text with vectors of half a register leaves half of the arithmetic of AVX-512 unused where two units have it (so
+    Intel's servers, and AMD's from Zen 5 on); Zen 4 does as much with either. No such machine has been measured.
+    """
+    return 64 if "+avx512f" in features else VECTOR_BYTES
 
 
 def load(text: str, name: str = "run", processor: Processor | None = None) -> Native:

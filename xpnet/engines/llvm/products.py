@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, is_known
 
-VECTOR_BYTES = 32  # as in AVX2; narrower machines take two registers per vector
 FEW_ROWS = 8  # of a result: fewer do not repay transposing the right operand
 COLUMN_UNIT = 12  # threads split columns at its multiples: the widths of all tiles along k divide it
 SHORT_INNER, LONG_INNER = 64, 128  # lengths of k below which few rows repay transposing, and above which none do
@@ -88,7 +87,7 @@ def write_product(f: Function, product: Product) -> None:
 
 
 def _lanes(f: Function) -> int:
-    return VECTOR_BYTES // f.size
+    return f.vector_bytes // f.size
 
 
 def _at(f: Function, factor: Factor, i: str | int, j: str | int) -> str:

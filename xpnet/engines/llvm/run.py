@@ -15,9 +15,8 @@ import numpy as np
 
 from xpnet.engines.llvm.mathematics import definitions
 from xpnet.engines.llvm.plan import Plan, make_plan
-from xpnet.engines.llvm.products import VECTOR_BYTES
 from xpnet.engines.llvm.step import Library, StepPrinter
-from xpnet.engines.llvm.text import Function, literal
+from xpnet.engines.llvm.text import VECTOR_BYTES, Function, literal
 from xpnet.engines.llvm.waiting import wait_text
 from xpnet.engines.llvm.words import MATHEMATICS
 from xpnet.program.calls import Buffer, Program
@@ -77,6 +76,7 @@ def program_text(
     threads: int = 1,
     library: Library | None = None,
     copies_outputs: bool = False,
+    vector_bytes: int = VECTOR_BYTES,
 ) -> ProgramText:
     """Print a Program.
 
@@ -84,10 +84,11 @@ def program_text(
     data.
     threads: the number that run it together.  library: a product to call where it is faster.
     copies_outputs: whether the Program's outputs are copied out, sample behind sample; on one thread.
+    vector_bytes: of the vectors of its products, by which their sums round.
     The texts printed last are kept.
     Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """
-    return _printed(program, np.dtype(dtype), tuple(scales.items()), threads, library, copies_outputs)
+    return _printed(program, np.dtype(dtype), tuple(scales.items()), threads, library, copies_outputs, vector_bytes)
 
 
 @lru_cache(maxsize=_MOST_KEPT)
@@ -98,17 +99,18 @@ def _printed(
     threads: int,
     library: Any,
     copies_outputs: bool,
+    vector_bytes: int,
 ) -> ProgramText:
     scales, found = dict(named), launches(program, share=False)
     sizes, least_flops = Sizes(program, found), library.least_flops if library else None
     plan = make_plan(program, found, sizes, threads=threads, library_flops=least_flops, has_data=bool(scales))
-    step = StepPrinter(plan, dtype, sizes, library)
+    step = StepPrinter(plan, dtype, sizes, library, vector_bytes)
     parts = [step.function(name) for name in ("step", "update")[: 1 + (program.accumulate > 1)]]
     parts.append(_Run(step, scales, program.outputs if copies_outputs else ()).function())
     if threads > 1:
         parts.append(wait_text(threads))
     words = sorted({call.word for call in program.calls} & set(MATHEMATICS))
-    parts += [*step.tables, _declared(step.real), definitions(words, dtype), *step.metadata.lines, ""]
+    parts += [*step.tables, _declared(step.real, vector_bytes), definitions(words, dtype), *step.metadata.lines, ""]
     return ProgramText("\n".join(parts), plan, sizes, tuple(step.numbers))
 
 
@@ -122,7 +124,7 @@ class _Run:
 
     def function(self) -> str:
         """Return the text of the function."""
-        f, program, capacity = Function(self._step.metadata, self._real), self._program, self._program.capacity
+        f, program, capacity = self._step.new_function(), self._program, self._program.capacity
         for i, name in enumerate(TABLE):
             kind = "i64" if name in ("n_samples", "continues") else "ptr"
             f.do(f"%{name} = load {kind}, ptr {f.element('i64', '%table', i)}")
@@ -231,10 +233,10 @@ def _prefetch(f: Function, address: str) -> None:
     f.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 2, i32 1)")
 
 
-def _declared(real: str) -> str:
+def _declared(real: str, vector_bytes: int) -> str:
     """Return the declarations of LLVM's functions."""
     size = 4 if real == "float" else 8
-    bits, lanes = 8 * size, VECTOR_BYTES // size
+    bits, lanes = 8 * size, vector_bytes // size
     return "\n".join(
         [
             f"declare {real} @llvm.fabs.f{bits}({real})",

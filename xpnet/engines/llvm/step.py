@@ -46,16 +46,22 @@ class Library:
 class StepPrinter:
     """Prints the units of a plan; `numbers`, `tables` and `metadata` collect the end of the module."""
 
-    def __init__(self, plan: Plan, dtype: np.dtype[Any], sizes: Sizes, library: Library | None) -> None:
-        self.plan, self.dtype, self.sizes, self.library = plan, dtype, sizes, library
+    def __init__(
+        self, plan: Plan, dtype: np.dtype[Any], sizes: Sizes, library: Library | None, vector_bytes: int
+    ) -> None:
+        self.plan, self.dtype, self.sizes, self.library, self._vector_bytes = plan, dtype, sizes, library, vector_bytes
         self.real = "float" if dtype.itemsize == 4 else "double"
         self.metadata = Metadata()
         self.numbers: list[tuple[int, int]] = []
         self.tables: list[str] = []
 
+    def new_function(self) -> Function:
+        """Return an empty function."""
+        return Function(self.metadata, self.real, self._vector_bytes)
+
     def function(self, name: str) -> str:
         """Return the text of the function "step", or of a separate "update"."""
-        f = Function(self.metadata, self.real)
+        f = self.new_function()
         for number, unit in self.plan.units_of(name):
             words = ", ".join(call.word for call in unit.calls)  # not the call's text: it has names from elsewhere
             f.do(f"; unit {number}: {unit.group.kind}: {words}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from xpnet.program.calls import Place
 
+VECTOR_BYTES = 32  # of vectors, as in AVX2; narrower machines take two registers per vector
 FEW_TURNS = 10  # of a loop: up to this number LLVM may unroll it
 _WHOLE = ('!"llvm.loop.unroll.full"',)
 _AS_IS = ('!"llvm.loop.unroll.disable"', '!"llvm.loop.vectorize.enable", i1 false')
@@ -46,10 +47,10 @@ class Loop:
 
 
 class Function:
-    """The body of one function, printed line by line."""
+    """The body of one function, printed line by line.  vector_bytes: of the vectors that are printed as such."""
 
-    def __init__(self, metadata: Metadata, real: str) -> None:
-        self.metadata, self.real = metadata, real
+    def __init__(self, metadata: Metadata, real: str, vector_bytes: int = VECTOR_BYTES) -> None:
+        self.metadata, self.real, self.vector_bytes = metadata, real, vector_bytes
         self.lines: list[str] = []
         self.stack: list[str] = []  # allocations, which must stand in the first block
         self._n_values = self._n_labels = 0
