@@ -198,6 +198,7 @@ def test_small_shapes(dtype, monkeypatch):
     Module(dtype, shapes).check()
 
 
+@pytest.mark.full
 def test_vectors_of_a_wider_processor(monkeypatch):
     """LLVM splits them into registers of this one, so that their sums can be looked at here."""
     monkeypatch.setattr(native, "_speed_level", lambda text: 0)

@@ -54,9 +54,13 @@ def test_a_step_compiles_for_the_processor(model):
     assert machine.emit_object(module)[place : place + len(number)] == number
 
 
-def test_products_take_the_widest_vectors_of_the_processor():
-    """In registers of AVX-512 where there are some: half of its arithmetic would be left otherwise."""
+def test_the_vectors_of_products_are_those_of_the_processor():
     assert native.widest(["+avx2", "+avx512f"]) == 64 and native.widest(["+avx2", "-avx512f"]) == 32
+
+
+@pytest.mark.full
+def test_products_take_the_registers_of_avx_512():
+    """Half of its arithmetic would be left otherwise."""
 
     def with_zmm(vector_bytes):
         return [line for line in small_step("znver4", vector_bytes) if "vfmadd" in line and "%zmm" in line]
@@ -65,6 +69,7 @@ def test_products_take_the_widest_vectors_of_the_processor():
     assert len(with_zmm(64)) > loops + 30
 
 
+@pytest.mark.full
 def test_a_relu_in_its_place_is_no_masked_store():
     """Which takes ten times as long on some processors."""
     lines = small_step("x86-64-v3")
