@@ -33,6 +33,7 @@ PACKAGES = (
         "backend",
         "kernels",
         "program",
+        "parallel",
         "engines",
         "network",
         "data",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.network.losses import *
     from xpnet.network.network import *
     from xpnet.network.normalization import *
+    from xpnet.parallel.communicator import *
     from xpnet.tables.model import *
     from xpnet.training import metrics as metrics
     from xpnet.training import schedules as schedules
@@ -52,6 +53,7 @@ _HOMES = {
     "network.losses": "Huber SigmoidCrossEntropy SoftmaxCrossEntropy",
     "network.network": "Network",
     "network.normalization": "BatchNorm LayerNorm",
+    "parallel.communicator": "communicator",
     "training.callbacks": "Budget Callback EarlyStopping HistoryFile KeepBest ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",
     "training.evaluation": "evaluate",

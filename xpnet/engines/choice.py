@@ -22,6 +22,7 @@ from xpnet.engines.llvm.native import check_llvm
 from xpnet.engines.llvm.thread_choice import MANY, threads_for
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
+from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
 
 AUTO = "auto"
@@ -250,23 +251,26 @@ def make_engine(
     precision: str = FULL,
     threads: int | None = None,
     blas_threads: int | None = None,
+    reduction: Reduction | None = None,
 ) -> Engine:
     """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: a name from `choose_engine`; "" for the engine without preparation, which runs single steps, measures and
     predictions.  precision: of the products, checked by `check_precision`.  threads: from `threads_of`.
     blas_threads: from the function of that name; None for as many as NumPy's products have.
+    reduction: adds the shards of a step, where the Program is recorded for them.
     A Program that cannot be compiled is replayed, with a warning: a custom kernel may contain calls that no printer
     supports, and LLVM may refuse a text on an untried system.
     """
     row = ENGINES[engine or unprepared(backend.device)]
-    given = {"precision": None if precision == FULL else precision, "threads": threads, "blas_threads": blas_threads}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {"precision": None if precision == FULL else precision, "threads": threads}
+    given |= {"blas_threads": blas_threads, "reduction": reduction}
+    options = {name: value for name, value in given.items() if value is not None}
     try:
         return row.make(program, backend, owned, data, **options)
     except CannotPrint as reason:
         warnings.warn(f"{reason}: this cannot be compiled, engine={Replay.name!r} runs it", stacklevel=2)
-        return Replay(program, backend, owned, data, blas_threads=blas_threads)
+        return Replay(program, backend, owned, data, blas_threads=blas_threads, reduction=reduction)
 
 
 def forward_code(program: Program, backend: Backend) -> ForwardCode | None:

@@ -154,7 +154,7 @@ class Memory:
 
     def _check_rows(self, shape: tuple[int, ...], n: int) -> int:
         """Refuse slot rows of another shape than n samples need; returns the number of slots."""
-        n_steps, n_slots = -(-n // self.program.capacity), len(self.program.slots)
+        n_steps, n_slots = -(-n // self.program.per_step), len(self.program.slots)
         if shape != (n_steps, n_slots):
             raise ValueError(f"rows_in is {shape}; it must be ({n_steps}, {n_slots}), steps by slots")
         return n_slots

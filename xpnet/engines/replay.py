@@ -18,6 +18,8 @@ from xpnet.engines.blas import numpy_gemm, products_on
 from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.numpy_calls import NumpyCalls
+from xpnet.engines.sharded import StepsOfShards
+from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Buffer, Call, Operand, Program
 
 _ITERATOR_BYTES = 2048  # buffer of NumPy's iterators where operands broadcast; by default 8192 elements
@@ -86,6 +88,7 @@ class Replay(Engine):
 
     memory: that of another engine, which lacks code for some calls; None for a new one.
     blas_threads: of NumPy's products during `run`; None for as many as they have.
+    reduction: adds the shards of a step, where the Program is recorded for them; None for one process alone.
     """
 
     name = "replay"
@@ -99,6 +102,7 @@ class Replay(Engine):
         *,
         memory: Memory | None = None,
         blas_threads: int | None = None,
+        reduction: Reduction | None = None,
     ) -> None:
         self.memory = Memory(program, backend, owned, data) if memory is None else memory
         self._steps = BySize[BoundStep](program.capacity)
@@ -107,6 +111,7 @@ class Replay(Engine):
         self._gemm = None if blas_threads is None else numpy_gemm(backend.dtype)
         self._blas_threads = blas_threads
         self._context = _quiet_and_small(backend.dtype.itemsize)
+        self._shards = None if program.shards is None else StepsOfShards(self.memory, reduction, self.at)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""
@@ -132,6 +137,9 @@ class Replay(Engine):
         rows (n_steps, n_slots), or None without slots.  rows_out (n_steps, n_results): is filled.
         same_slots: whether all rows are equal.
         """
+        if self._shards is not None:
+            self._shards.run(order, rows, rows_out)
+            return
         memory, program, n_steps = self.memory, self.program, len(rows_out)
         capacity, slots, results = program.capacity, memory.slots, memory.results
         for t in range(n_steps):
@@ -150,8 +158,8 @@ class Replay(Engine):
             rows_out[t] = results
 
     def epochs(self, n: int, measuring: Engine | None = None) -> ReplayedEpochs | None:
-        """See `Engine.epochs`; on a GPU each epoch is run by itself."""
-        if self.memory.backend.device != "cpu":
+        """See `Engine.epochs`; on a GPU, and by several processes, each epoch is run by itself."""
+        if self.memory.backend.device != "cpu" or self._shards is not None:
             return None
         return ReplayedEpochs(self, measuring)
 

@@ -56,3 +56,11 @@ def advance_key(xp: Any, key: Array, stride: Any) -> None:
     key (1, 1) uint32.  stride: a whole number from 0 to 2^32 - 1, or (1, 1) uint32.
     """
     xp.add(key, stride, out=key)
+
+
+def shifted_key(xp: Any, key: Array, offset: Any, out: Array) -> None:
+    """out = key + offset: the counters of a shard of a batch begin where those of the shards before it end.
+
+    key, out (1, 1) uint32.  offset: a whole number from 0 to 2^32 - 1, or (1, 1) uint32.
+    """
+    xp.add(key, offset, out=out)

@@ -31,6 +31,7 @@ from xpnet.network.model_file import load_model, save_model, tensor_shapes
 from xpnet.network.parameters import Layout, Parameters, random_generator
 from xpnet.network.programs import RecordsUpdate, inference_program, training_program
 from xpnet.program.calls import Program
+from xpnet.program.shards import Shards
 
 __all__ = ["Network"]
 
@@ -208,10 +209,16 @@ class Network:
         return None if weights is None else self.backend.to_device(by_their_mean(self.backend.to_host(weights)))
 
     def training_program(
-        self, batch: int, optimizer: RecordsUpdate, weighted: bool, seed: int = 0, accumulate: int = 1
+        self,
+        batch: int,
+        optimizer: RecordsUpdate,
+        weighted: bool,
+        seed: int = 0,
+        accumulate: int = 1,
+        shards: Shards | None = None,
     ) -> Program:
         """Return the Program of one step (`xpnet.network.programs`); weighted: samples have weights."""
-        return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate)
+        return training_program(self.architecture, batch, optimizer, weighted, seed, accumulate, shards)
 
     def move(self, backend: Backend) -> None:
         """Move all that training changes to a backend of the same dtype; `parameters` taken before stay behind."""

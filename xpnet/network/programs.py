@@ -54,16 +54,28 @@ from typing import Any, Protocol
 import numpy as np
 
 from xpnet.kernels.accuracy import right_class, right_side
+from xpnet.kernels.dropout import advance_key, shifted_key
 from xpnet.kernels.losses import mean_over_batch, weighted_mean_over_batch
+from xpnet.kernels.shards import (
+    mean_over_shards,
+    merged_statistics,
+    share_of_statistics,
+    sum_over_shard,
+    tell,
+    weighted_sum_over_shard,
+)
 from xpnet.kernels.updates import accumulate, accumulated_mean, forget_weight
 from xpnet.network.architecture import Architecture
 from xpnet.network.layer import Layer, check_batch
 from xpnet.network.parameters import ArrayPlace, random_generator
 from xpnet.program.calls import Buffer, Program
 from xpnet.program.recorder import Recorder, record
+from xpnet.program.shards import Shards
 
 _MOST_KEPT = 64  # Programs recorded last
-_How = tuple[int, tuple[str, ...], tuple[str, ...], int]  # batch, slots, results, batches per update
+_TOTALS = ("loss", "samples", "weight")  # of a shard, behind its gradient and its statistics
+# batch, slots, results, batches per update, shards
+_How = tuple[int, tuple[str, ...], tuple[str, ...], int, Shards | None]
 
 
 class RecordsUpdate(Protocol):
@@ -107,12 +119,14 @@ def training_program(
     weighted: bool,
     seed: int = 0,
     n_accumulated: int = 1,
+    shards: Shards | None = None,
 ) -> Program:
     """Record gather | gradient (forward, loss, backward) | update; without an optimizer it ends at the gradient.
 
     weighted: whether samples have weights.  seed: of dropout's masks.  Masks and running statistics change from step to
     step only with an optimizer.
     n_accumulated: batches per update, by the mean over all their samples: gradient | accumulate | update.
+    shards: the cut of the batch, where the step is computed shard by shard: gradient of a shard | merge | update.
     Results of a step: loss, the SUM over the batch; if weighted, weight, the sum of the sample weights; and those of
     the optimizer's update.
     Raises ValueError if a layer needs a larger batch, also for a smaller one (`Program.at`).
@@ -122,15 +136,12 @@ def training_program(
     alike = None if optimizer is None else optimizer.alike
     is_random = any(layer.is_random for layer in architecture.layers)
     make = _recorded if optimizer is not None and alike is None else _program
-    return make(
-        _step,
-        (batch, slots, results, n_accumulated),
-        architecture,
-        optimizer=alike or optimizer,
-        weighted=weighted,
-        seed=seed if is_random else 0,
-        n_accumulated=n_accumulated,
-    )
+    options = {"optimizer": alike or optimizer, "weighted": weighted, "seed": seed if is_random else 0}
+    options["n_accumulated"] = n_accumulated
+    if shards is None:
+        return make(_step, (batch, slots, results, n_accumulated, None), architecture, **options)
+    how = shards.size, slots, results, n_accumulated, shards
+    return make(_step_of_shards, how, architecture, **options, shards=shards)
 
 
 def _program(build: Callable[..., None], how: _How, architecture: Architecture, **options: Any) -> Program:
@@ -143,7 +154,7 @@ def _program(build: Callable[..., None], how: _How, architecture: Architecture, 
 
 
 def _recorded(build: Callable[..., None], how: _How, architecture: Architecture, **options: Any) -> Program:
-    layout, (batch, slots, results, accumulated) = architecture.layout, how
+    layout, (batch, slots, results, accumulated, shards) = architecture.layout, how
     return record(
         partial(build, architecture=architecture, **options),
         batch=batch,
@@ -152,6 +163,7 @@ def _recorded(build: Callable[..., None], how: _How, architecture: Architecture,
         slots=slots,
         results=results,
         accumulate=accumulated,
+        shards=shards,
     )
 
 
@@ -183,12 +195,88 @@ def _step(
                     layer.advance_into(recorder.xp, works_on)
     if optimizer is not None:
         weight = recorder["weight"] if weighted else float(recorder.batch)
-        total_weight = _accumulate(recorder, gradient, weight) if n_accumulated > 1 else None
-        with recorder.phase("update"):
-            matrices = [arrays[place.layer][place.name] for place in layout.matrices]
-            optimizer.record(recorder, gradient, layout.n_weights, matrices, total_weight or weight)
-            if total_weight is not None:
-                forget_weight(recorder.xp, total_weight)
+        _update(recorder, architecture, optimizer, arrays, gradient, weight, n_accumulated)
+
+
+def _update(
+    recorder: Recorder,
+    architecture: Architecture,
+    optimizer: RecordsUpdate,
+    arrays: list[dict[str, Any]],
+    gradient: Buffer,
+    weight: Buffer | float,
+    n_accumulated: int,
+) -> None:
+    """Record the update by a batch's mean gradient, or by that of the batches accumulated."""
+    layout = architecture.layout
+    total_weight = _accumulate(recorder, gradient, weight) if n_accumulated > 1 else None
+    with recorder.phase("update"):
+        matrices = [arrays[place.layer][place.name] for place in layout.matrices]
+        optimizer.record(recorder, gradient, layout.n_weights, matrices, total_weight or weight)
+        if total_weight is not None:
+            forget_weight(recorder.xp, total_weight)
+
+
+def _step_of_shards(
+    recorder: Recorder,
+    architecture: Architecture,
+    optimizer: RecordsUpdate,
+    weighted: bool,
+    seed: int,
+    n_accumulated: int,
+    shards: Shards,
+) -> None:
+    """Record a training step by shards: the sums of one go into the message, and the update follows that of all.
+
+    message: gradient, running statistics, loss, number of samples and sum of weights, of a shard or of all.
+    """
+    layout, xp, n_samples = architecture.layout, recorder.xp, float(recorder.batch)
+    n, n_statistics = layout.size, layout.n_statistics
+    message = recorder.flat("message", n + n_statistics + 2 + weighted)
+    gradient = recorder.flat_in(message, "gradient", 0, n)
+    names = _TOTALS[: 2 + weighted]
+    totals = [recorder.scalar_in(message, f"total {name}", n + n_statistics + i) for i, name in enumerate(names)]
+    weight = totals[-1]
+    with recorder.phase("gradient"):
+        arrays = _arrays(recorder, architecture)
+        grads = _views(recorder, gradient, architecture, layout.places, "d")
+        outputs = _forward(recorder, architecture, arrays, overwrite=True, seed=seed, shards=shards)
+        L, w, dA = _sample_losses(recorder, architecture, outputs[-1], weighted)
+        if w is not None:
+            weighted_sum_over_shard(xp, L, w, dA, weight)
+        sum_over_shard(xp, L, n_samples, *totals[:2])
+        _backward(recorder, architecture, arrays, grads, outputs, dA)
+        if n_statistics:
+            _share_of_statistics(recorder, architecture, arrays, recorder.flat_in(message, "sums", n, n_statistics))
+        for works_on in arrays:
+            if "offset" in works_on:  # of the next shard
+                advance_key(xp, works_on["offset"], works_on["shard_stride"])
+    with recorder.phase("merge"):
+        mean_over_shards(xp, gradient, weight)
+        if n_statistics:
+            merged_statistics(xp, recorder["sums"], totals[1], recorder.statistics)
+        for layer, works_on in zip(architecture.layers, arrays, strict=True):
+            if "offset" in works_on:
+                layer.advance_into(xp, works_on | {"key": works_on["step_key"]})
+                shifted_key(xp, works_on["first"], 0, works_on["offset"])
+        tell(xp, totals[0], recorder["loss"])
+        if weighted:
+            tell(xp, weight, recorder["weight"])
+    _update(recorder, architecture, optimizer, arrays, gradient, weight, n_accumulated)
+
+
+def _share_of_statistics(
+    recorder: Recorder, architecture: Architecture, arrays: list[dict[str, Any]], out: Buffer
+) -> None:
+    """Record what a shard alone would make of the running statistics, and its share of the mean over all shards."""
+    layout, xp = architecture.layout, recorder.xp
+    own = recorder.flat("statistics of the shard", layout.n_statistics)
+    xp.multiply(recorder.statistics, 1.0, out=own)
+    views = _views(recorder, own, architecture, layout.statistics, "own ")
+    for layer, works_on, statistics in zip(architecture.layers, arrays, views, strict=True):
+        if statistics:
+            layer.advance_into(xp, works_on | statistics)
+    share_of_statistics(xp, own, float(recorder.batch), out)
 
 
 def _accumulate(recorder: Recorder, gradient: Buffer, weight: Buffer | float) -> Buffer:
@@ -212,7 +300,7 @@ def evaluation_program(
 
     results = ["loss"] + ["weight"] * weighted + ["correct"] * with_accuracy
     results += ["correct_weight"] * (weighted and with_accuracy)
-    how = batch, (), tuple(results), 1
+    how = batch, (), tuple(results), 1, None
     return _program(_evaluation, how, architecture, weighted=weighted, with_accuracy=with_accuracy, seed=seed)
 
 
@@ -233,7 +321,7 @@ def inference_program(architecture: Architecture, batch: int, kind: str, seed: i
     seed: as for `evaluation_program`.
     """
 
-    return _program(_inference, (batch, (), (), 1), architecture, kind=kind, seed=seed)
+    return _program(_inference, (batch, (), (), 1, None), architecture, kind=kind, seed=seed)
 
 
 def _inference(recorder: Recorder, architecture: Architecture, kind: str, seed: int | None) -> None:
@@ -291,18 +379,35 @@ def _working(recorder: Recorder, layer: Layer, n: int, number: int, training: bo
     return made
 
 
-def _counter(recorder: Recorder, masks: np.random.Generator, n: int, number: int) -> dict[str, Any]:
+def _counter(
+    recorder: Recorder, masks: np.random.Generator, n: int, number: int, shards: Shards | None
+) -> dict[str, Any]:
     """Return the counters of a random layer of n features: of each element, of the step, and the stride of a step.
 
     The stride is that of a full batch, so that a step's counters depend only on its number.
+    shards: of the batch; then the key is that of the next shard, step_key that of the step.
     """
     start, multiplier = (int(value) for value in masks.integers(2**32, size=2))
     multiplier |= 1  # odd, so that all 2^32 counters differ
     keys = recorder.state(_free_name(recorder, f"keys{number}"), 1, "uint32")
+
+    def samples(name: str, count: int) -> Buffer:
+        return recorder.number(_free_name(recorder, f"{name}{number}"), multiplier * n * count % 2**32)
+
+    index = recorder.constant(_free_name(recorder, f"index{number}"), n, start, multiplier)
+    key = recorder.scalar_in(keys, _free_name(recorder, f"key{number}"), 0)
+    if shards is None:
+        return {"index": index, "key": key, "stride": samples("stride", recorder.capacity)}
+    before = shards.first * shards.size
+    name = _free_name(recorder, f"shard key{number}")
     return {
-        "index": recorder.constant(_free_name(recorder, f"index{number}"), n, start, multiplier),
-        "key": recorder.scalar_in(keys, _free_name(recorder, f"key{number}"), 0),
-        "stride": recorder.number(_free_name(recorder, f"stride{number}"), multiplier * n * recorder.capacity % 2**32),
+        "index": index,
+        "step_key": key,
+        "key": recorder.scalar_in(recorder.flat(f"memory of {name}", 1, "uint32"), name, 0),
+        "stride": samples("stride", shards.batch),
+        "first": samples("first", before),
+        "offset": samples("offset", before),
+        "shard_stride": samples("shard stride", shards.size),
     }
 
 
@@ -316,12 +421,17 @@ def _numbering(architecture: Architecture) -> list[int]:
 
 
 def _forward(
-    recorder: Recorder, architecture: Architecture, arrays: list[dict[str, Any]], overwrite: bool, seed: int | None
+    recorder: Recorder,
+    architecture: Architecture,
+    arrays: list[dict[str, Any]],
+    overwrite: bool,
+    seed: int | None,
+    shards: Shards | None = None,
 ) -> list[Buffer]:
     """Record the forward pass; returns X and the output of every layer, and adds their working arrays to `arrays`.
 
     A layer overwrites its input if no backward reads that: A1 = relu(Z1) lies where Z1 was.
-    seed: of dropout's masks in training; None for the forward pass of predictions.
+    seed: of dropout's masks in training; None for the forward pass of predictions.  shards: of the batch.
     """
     masks = None if seed is None else random_generator(seed, 2)
     if masks is not None:
@@ -343,7 +453,9 @@ def _forward(
             works_on["backward_scratch"] = _scratch(recorder, layer.backward_scratch, size)
         works_on |= _working(recorder, layer, size, number, masks is not None)
         if masks is not None and layer.is_random:
-            works_on |= _counter(recorder, masks, size, number)
+            works_on |= _counter(recorder, masks, size, number, shards)
+            if shards is not None:
+                shifted_key(recorder.xp, works_on["step_key"], works_on["offset"], works_on["key"])
         forward_into = layer.forward_into if masks is None else layer.train_into
         forward_into(recorder.xp, works_on, outputs[-1], out)
         outputs.append(out)
@@ -353,6 +465,19 @@ def _forward(
 
 def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: bool, with_accuracy: bool) -> Buffer:
     """Record the loss and the counts; returns the gradient of the batch's mean by the last layer's output."""
+    xp = recorder.xp
+    L, w, dA = _sample_losses(recorder, architecture, A, weighted, with_accuracy)
+    if w is None:
+        mean_over_batch(xp, L, dA, recorder["loss"])
+    else:
+        weighted_mean_over_batch(xp, L, w, dA, recorder["loss"], recorder["weight"])
+    return dA
+
+
+def _sample_losses(
+    recorder: Recorder, architecture: Architecture, A: Buffer, weighted: bool, with_accuracy: bool = False
+) -> tuple[Buffer, Buffer | None, Buffer]:
+    """Record the loss of each sample and the counts; returns losses, weights and the gradient of each loss."""
     xp, n_outputs = recorder.xp, architecture.n_outputs
     loss = architecture.loss
     Y = recorder.batch_matrix("Y", n_outputs)
@@ -374,11 +499,7 @@ def _loss(recorder: Recorder, architecture: Architecture, A: Buffer, weighted: b
             xp.multiply(right, w, out=right)
             xp.sum(right, axis=1, keepdims=True, out=recorder["correct_weight"])
     loss.losses_into(xp, A, Y, L, dA, work)
-    if w is None:
-        mean_over_batch(xp, L, dA, recorder["loss"])
-    else:
-        weighted_mean_over_batch(xp, L, w, dA, recorder["loss"], recorder["weight"])
-    return dA
+    return L, w, dA
 
 
 def _backward(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from xpnet.program.shards import Shards
+
 # The whole vocabulary: word -> number of operands. Every engine must implement every word.
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater")
 UNARY = ("abs", "sign", "sqrt", "exp", "log", "log1p", "tanh")
@@ -159,7 +161,8 @@ class Program:
     buffers: by name.  n_owned: length of the network's part, theta and statistics, which begins the float arena.
     n_state, n_keys: lengths of the parts that persist between steps: behind the owned floats, and first in the uint32s.
     n_floats, n_uints: length of the two arenas.
-    accumulate: steps per update, see `has_update`.  rerecord(batch): records it for another batch size.
+    accumulate: steps per update, see `has_update`.  shards: the cut of a step's batch, None if its calls take it whole.
+    rerecord(batch): records it for another batch size.
     """
 
     batch: int
@@ -177,10 +180,16 @@ class Program:
     n_floats: int
     n_uints: int
     accumulate: int
+    shards: Shards | None
     rerecord: Callable[[int], Program] = field(repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self  # nothing of it can change
+
+    @property
+    def per_step(self) -> int:
+        """Samples of a full step: those that the buffers hold, or those of all shards."""
+        return self.capacity if self.shards is None else self.shards.batch
 
     @property
     def state_offset(self) -> int:

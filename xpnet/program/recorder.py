@@ -26,6 +26,7 @@ from xpnet.program.calls import (
     RecordingError,
     aligned,
 )
+from xpnet.program.shards import Shards
 
 _KEPT_BATCH_SIZES = 64  # besides the full batch: predictions come in many sizes
 _SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">", "matmul": "@"}
@@ -40,6 +41,7 @@ def record(
     slots: tuple[str, ...] = (),
     results: tuple[str, ...] = (),
     accumulate: int = 1,
+    shards: Shards | None = None,
 ) -> Program:
     """Run `build` with a Recorder and return the recorded Program for `batch` samples.
 
@@ -48,7 +50,7 @@ def record(
     n_parameters, n_statistics: lengths of theta and of the running statistics.  The others: see `Program`.
     """
 
-    return _Recording(build, batch, n_parameters, n_statistics, slots, results, accumulate).record(batch)
+    return _Recording(build, batch, n_parameters, n_statistics, slots, results, accumulate, shards).record(batch)
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,14 @@ class _Recording:
     slots: tuple[str, ...]
     results: tuple[str, ...]
     accumulate: int
+    shards: Shards | None
 
     def record(self, batch: int) -> Program:
         """Record the Program for a number of samples."""
         recorder = self._recorder(batch, None)
         if any(recorder.state_sizes.values()):
             recorder = self._recorder(batch, recorder.state_sizes)
-        return recorder.finish(self.recorded, self.accumulate)
+        return recorder.finish(self.recorded, self.accumulate, self.shards)
 
     @cached_property
     def recorded(self) -> _Recorded:
@@ -207,7 +210,7 @@ class Recorder:
         yield
         self._phase = outer
 
-    def finish(self, rerecord: Callable[[int], Program], accumulate: int) -> Program:
+    def finish(self, rerecord: Callable[[int], Program], accumulate: int, shards: Shards | None = None) -> Program:
         """Return the recorded Program."""
         for call in self._calls:  # not earlier: only now is the end of the state known
             _refuse_overlap(call)
@@ -227,6 +230,7 @@ class Recorder:
             n_floats=self._ends["float"],
             n_uints=self._ends["uint32"],
             accumulate=accumulate,
+            shards=shards,
             rerecord=rerecord,
         )
 

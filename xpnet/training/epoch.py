@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.dataset import Dataset
-from xpnet.data.feed import draw, feed_of
+from xpnet.data.feed import Feed, draw, feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.network.network import Network
 from xpnet.network.parameters import random_generator
+from xpnet.parallel.communicator import Single
 from xpnet.program.calls import Program
 from xpnet.training.ahead import CALL_SECONDS, GROWTH, Lookahead, StepResults, Totals, slots_of, steps_allowed
 from xpnet.training.callbacks import Callback
@@ -22,6 +23,7 @@ from xpnet.training.evaluation import input_range
 from xpnet.training.guard import Guard
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, run_fingerprint
+from xpnet.training.others import Others
 from xpnet.training.position import Position
 from xpnet.training.records import Moment, Progress, Record
 
@@ -49,22 +51,16 @@ class Runner:
         program: Program,
         settings: Settings,
         callbacks: Sequence[Callback],
+        others: Others | None = None,
     ) -> None:
+        """others: the other processes of a training that this one leads."""
         self.settings = settings
         self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
-        self.engine = make_engine(
-            program,
-            network.backend,
-            network.owned,
-            self.feed.sources,
-            settings.engine,
-            settings.precision,
-            settings.threads,
-            settings.blas_threads,
-        )
+        self.engine = engine_for(program, network, self.feed, settings)
+        self._others = Others(Single(), network, False) if others is None else others
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
-        self._leaves_out = settings.n_used < dataset.n_samples
+        self._left_out = dataset.n_samples - settings.n_used
         self._guard = Guard(network, optimizer, dataset)
         network.inputs = input_range(dataset)
         self._may_be_left = any(type(callback).on_pause is not Callback.on_pause for callback in callbacks)
@@ -179,12 +175,13 @@ class Runner:
 
     def _run(self, history: list[Record]) -> str | None:
         progress, program = self.progress, self.engine.program
-        batch, accumulate = program.capacity, program.accumulate
+        batch, accumulate = program.per_step, program.accumulate
         size, started = accumulate, time.perf_counter()
         orders = self.feed.parts(self._rng, progress.samples)  # one, or one for each pool of blocks of a file
         for order in orders:
             first, n_samples, position = progress.samples, len(order), 0
-            order = order[: n_samples - n_samples % batch * self._leaves_out]
+            if n_samples % batch:  # the last step of the epoch is short
+                order = order[: n_samples - self._left_out]
             while position < len(order):
                 chunk_started, step = time.perf_counter(), progress.step
                 part = order[position : position + self._chunk_size(size) * batch]
@@ -212,11 +209,11 @@ class Runner:
     def _run_chunk(self, part: np.ndarray) -> float:
         """Run the steps over these samples and add up their losses; returns the mean loss."""
         progress, program, optimizer = self.progress, self.engine.program, self._optimizer
-        batch, accumulate = program.capacity, program.accumulate
+        batch, accumulate = program.per_step, program.accumulate
         count = -(-len(part) // batch)
         optimizer.attach(self._network, self.engine)
         self._has_begun = True
-        rows_out = self.engine.run(part, slots_of(optimizer, count, accumulate)[0])
+        rows_out = self._others.run(self.engine, part, slots_of(optimizer, count, accumulate)[0])
         optimizer.advance(-(-count // accumulate))
         steps = StepResults(rows_out, program.results, batch, len(part))
         self._guard.check_losses(steps.means, progress)
@@ -246,6 +243,21 @@ class Runner:
     def restore(self, moment: Moment) -> None:
         """Restore a moment, callbacks included; raises ValueError, before anything changes, if it does not fit."""
         self.progress = self._position.restore(moment)
+
+
+def engine_for(program: Program, network: Network, feed: Feed, settings: Settings) -> Engine:
+    """Return the engine of the steps over the samples of a feed."""
+    return make_engine(
+        program,
+        network.backend,
+        network.owned,
+        feed.sources,
+        settings.engine,
+        settings.precision,
+        settings.threads,
+        settings.blas_threads,
+        settings.reduction,
+    )
 
 
 def _add_up(total: float, values: np.ndarray) -> float:

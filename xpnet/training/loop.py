@@ -20,13 +20,16 @@ from typing import Any, Literal
 
 from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
+from xpnet.parallel.communicator import Communicator
 from xpnet.training.callbacks import Callback, report
 from xpnet.training.checkpoint import moment_of
 from xpnet.training.epoch import Runner
 from xpnet.training.evaluation import Evaluator, Validator
+from xpnet.training.following import agreed, follow
 from xpnet.training.guard import TrainingDiverged
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Prepared, TrainOptions, best_of, prepare
+from xpnet.training.others import Others
 from xpnet.training.placing import run_facts
 from xpnet.training.progress import progress_of
 from xpnet.training.records import History, Moment, Record, is_last
@@ -53,6 +56,8 @@ def train(
     resume: str | os.PathLike[str] | Moment | None = None,
     keep_best: bool = True,
     progress: bool | None = None,
+    communicator: Communicator | None = None,
+    reduction: str | None = None,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
@@ -70,6 +75,12 @@ def train(
     keep_best: with a validation, and without a callback that keeps weights or stops at a score, the network ends with
     the weights of the epoch whose val_loss is lowest, the last record's chosen_epoch.
     progress: a live line on stderr, True or False; None shows it on a terminal and in a notebook.
+    communicator: the processes that train together, `xpnet.communicator("mpi")`; each calls `train` with equal data and
+    arguments, computes its part of every step, and ends with the same weights and records. Process 0 alone measures,
+    shows the progress and calls the callbacks.
+    reduction: "fixed" cuts each step into 8 shards whose gradients are added in one order, so that weights and records
+    are equal to the bit for 1, 2, 4 and 8 processes; "fast" takes the library's sum. None is "fixed" with a
+    communicator, and without one a step is computed whole.
     The optimizer keeps its state: training the same network again continues where it stopped, unless the weights are of
     another epoch than the last.
 
@@ -97,6 +108,8 @@ def train(
         threads,
         moment,
         True,
+        communicator,
+        reduction,
     )
     callbacks = (*options.callbacks, *best_of(options, keep_best), *progress_of(progress))
     return History(_checked(network, dataset, optimizer, replace(options, callbacks=callbacks)))
@@ -114,14 +127,33 @@ def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: 
 
 
 def _checked(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Iterator[Record]:
+    if options.is_led:
+        return _together(network, dataset, optimizer, options)
     return _epochs(network, dataset, optimizer, options, prepare(network, dataset, optimizer, options))
 
 
+def _together(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Iterator[Record]:
+    """Return the records of one of several processes: process 0 leads, the others follow."""
+    assert options.communicator is not None
+    prepared = agreed(
+        options.communicator, lambda: prepare(network, dataset, optimizer, options), network, dataset, optimizer
+    )
+    if options.communicator.rank > 0:
+        return follow(options.communicator, *run, prepared)
+    others = Others(options.communicator, network, not options.is_unwatched)
+    return others.led(_epochs(network, dataset, optimizer, options, prepared, others), optimizer)
+
+
 def _epochs(
-    network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions, prepared: Prepared
+    network: Network,
+    dataset: Dataset,
+    optimizer: Optimizer,
+    options: TrainOptions,
+    prepared: Prepared,
+    others: Others | None = None,
 ) -> Iterator[Record]:
     program, settings, moment = prepared
-    runner = Runner(network, optimizer, dataset, program, settings, options.callbacks)
+    runner = Runner(network, optimizer, dataset, program, settings, options.callbacks, others)
 
     def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
         measures = {}
@@ -135,11 +167,11 @@ def _epochs(
         ending.enter_context(network.forwards.replayed())
         ending.push(runner.end)
         held_out = options.validation
-        like = runner.engine, options.threads
+        like = runner.engine, options.threads if settings.reduction is None else 1
         validator = None if held_out is None else Validator(network, held_out, options.metrics, *like)
         runner.look_ahead(options.is_unwatched, None if validator is None else validator.engine)
         start = options.measures_start and moment is None
-        untrained = Evaluator(network, dataset, runner.feed, None, options.threads) if start else None
+        untrained = Evaluator(network, dataset, runner.feed, None, like[1]) if start else None
         senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
         for callback in options.callbacks:  # each learns of the end, even if another one fails at it
             ending.callback(callback.on_train_end, network)

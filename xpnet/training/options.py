@@ -15,6 +15,7 @@ from xpnet.backend import Backend
 from xpnet.checks import check_option, check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import (
+    ENGINES,
     FULL,
     blas_threads,
     check_precision,
@@ -25,7 +26,10 @@ from xpnet.engines.choice import (
 )
 from xpnet.network.layer import check_batch, left_out
 from xpnet.network.network import Network
+from xpnet.parallel.communicator import Communicator, Single
+from xpnet.parallel.reduction import FAST, FIXED, REDUCTIONS, Reduction, check_ranks
 from xpnet.program.calls import Program
+from xpnet.program.shards import Shards
 from xpnet.training.callbacks import Callback, KeepBest, StopAtScore
 from xpnet.training.checkpoint import check_resume, moment_of
 from xpnet.training.evaluation import check_compatible, check_metrics
@@ -62,6 +66,8 @@ class TrainOptions:
     resume: str | os.PathLike[str] | Moment | None = None
     is_alone: bool = False
     measures_start: bool = True
+    communicator: Communicator | None = None
+    reduction: str | None = None
 
     def __post_init__(self) -> None:
         metrics = check_metrics(self.metrics)
@@ -84,8 +90,25 @@ class TrainOptions:
             "threads": None if self.threads is None else check_whole("threads", self.threads, at_least=1),
         }
         check_batch_size(self.batch_size)
+        if self.reduction is not None:
+            check_option("reduction", self.reduction, REDUCTIONS)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def adding(self) -> Reduction | None:
+        """What adds the shards of a step; None where one process trains and asks for no fixed order."""
+        alone = self.communicator is None or self.communicator.name == "single"
+        kind = self.reduction or (None if alone else FIXED)
+        communicator = self.communicator or Single()
+        if kind is None or (kind == FAST and communicator.size == 1):
+            return None
+        return Reduction(communicator, kind)
+
+    @property
+    def is_led(self) -> bool:
+        """Whether several processes train, of which the first decides."""
+        return self.communicator is not None and self.communicator.size > 1
 
     @property
     def is_unwatched(self) -> bool:
@@ -125,6 +148,7 @@ class Settings:
 
     batch: samples a step.  accumulate: steps an update.  n_used: samples an epoch.  engine: the name of the engine.
     precision: of the products of the steps.  threads: of a compiled step.  blas_threads: of NumPy's products.
+    reduction: adds the shards of a step; None where it is computed whole.
     """
 
     batch: int
@@ -136,6 +160,7 @@ class Settings:
     precision: str
     threads: int | None = None
     blas_threads: int | None = None
+    reduction: Reduction | None = None
 
     @property
     def n_steps(self) -> int:
@@ -167,20 +192,26 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
             f"batch_size is {ALL!r}, which takes all {batch} samples of a mapped file in one step; "
             "give a number, such as batch_size=128"
         )
-    n_used = _samples_used(network, dataset.n_samples, batch)
+    reduction = options.adding
+    shards = None if reduction is None else _shards(network, reduction, batch)
+    n_used = _samples_used(network, dataset.n_samples, batch, shards)
     moment = moment_of(options.resume)
     weighted = dataset.weights is not None
-    program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate)
+    program = network.training_program(batch, optimizer, weighted, options.seed, options.accumulate, shards)
     n_steps = options.epochs * -(-n_used // batch)
     settle(network, optimizer, program, n_steps, deciding_engine(options.engine, moment), options.precision)
     asked = engine_to_resume(options.engine, None if moment is None else moment.fit.get("engine"), network.backend)
     n_programs = 1 if options.validation is None else 2
-    engine = choose_engine(asked, program, network.backend, n_steps, n_programs)
+    # By the steps of all processes, so that the choice does not depend on how many there are.
+    n_runs = n_steps if shards is None else n_steps * shards.count
+    engine = choose_engine(asked, program, network.backend, n_runs, n_programs)
     precision = check_precision(options.precision, engine, network.backend)
     had: dict[str, Any] = {} if moment is None else moment.fit
     steps = n_steps if options.is_unwatched and not dataset.is_mapped else -(-n_used // batch)
     threads = _threads(options, engine, program, network.backend, steps, had)
-    settings = Settings(batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision, *threads)
+    settings = Settings(
+        batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision, *threads, reduction
+    )
     if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
         now = fingerprint.pop("blas_threads")
@@ -204,10 +235,36 @@ def _threads(
     steps: of a call of the engine.  had: what the run to resume said of itself, empty without one.
     """
     asked = check_threads(options.threads, engine, backend)
+    if options.adding is not None:
+        return _one_thread(asked, engine)
     found = had.get("threads") if had.get("engine") == engine else None
     threads = threads_of(engine, program, backend, steps, found if asked is None else asked)
     by_blas = blas_threads(program, backend, had.get("blas_threads")) if asked is None else asked
     return threads, by_blas if threads in (None, 1) else 1
+
+
+def _one_thread(asked: int | None, engine: str) -> tuple[int | None, int | None]:
+    """Return the threads of a step that is computed by shards, each on one."""
+    if asked not in (None, 1):
+        raise ValueError(
+            f"threads is {asked} and the shards of a step are computed on one thread each; leave threads out, and "
+            f"start {asked} processes: mpiexec -n {asked}"
+        )
+    return (1 if ENGINES[engine].threads else None), 1
+
+
+def _shards(network: Network, reduction: Reduction, batch: int) -> Shards:
+    """Return the cut of a step; refuses more processes than have work, and shards too small for a layer."""
+    check_ranks(reduction, batch)
+    shards = reduction.shards(batch)
+    small = min(shards.sizes(batch))
+    for layer in network.layers:
+        if small < layer.least_batch:
+            raise ValueError(
+                f"a step of {batch} samples has a shard of {small} and {layer} needs {layer.least_batch} or more in "
+                f"each of {shards.count}; take batch_size={shards.count * max(layer.least_batch, shards.size)}"
+            )
+    return shards
 
 
 def _warn_of_threads(found: Any, now: int | None) -> None:
@@ -246,10 +303,10 @@ def check_optimizer(optimizer: Any) -> None:
         raise TypeError(f"optimizer is {optimizer!r}; it must be an optimizer such as xpnet.SGD(lr=0.1)")
 
 
-def _samples_used(network: Network, n_samples: int, batch: int) -> int:
+def _samples_used(network: Network, n_samples: int, batch: int, shards: Shards | None = None) -> int:
     """Return how many samples an epoch takes: all, unless the last step is too short for a layer, as for BatchNorm."""
     check_batch(network.layers, batch)
-    short = left_out(network.layers, n_samples, batch)
+    short = left_out(network.layers, n_samples % batch if shards else n_samples, shards.size if shards else batch)
     if not short:
         return n_samples
     layer = max(network.layers, key=lambda layer: layer.least_batch)
@@ -281,6 +338,7 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "precision": settings.precision,
         "threads": settings.threads,
         "blas_threads": settings.blas_threads,
+        "reduction": None if settings.reduction is None else settings.reduction.kind,
         "optimizer": _described(optimizer),
         "initial lr": f"{optimizer.lr}" if constant else _described(optimizer.schedule),
     }

@@ -1,0 +1,99 @@
+"""Lead the other processes of a training: tell them what to run, and what came of it.
+
+Process 0 runs the loop with all its callbacks and decides. The others run what it tells them, step by step at the same
+time, and take from it whatever else changes: see `xpnet.training.following`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from xpnet.engines.engine import Engine
+from xpnet.network.network import Network
+from xpnet.parallel.communicator import Communicator
+from xpnet.training.guard import TrainingDiverged
+from xpnet.training.optimizers import Optimizer
+from xpnet.training.records import Record
+from xpnet.training.schedules import Constant
+
+RUN, RECORD, END = "run", "record", "end"  # what the others are told
+
+
+class RankFailed(RuntimeError):
+    """Another process of the training failed; the message names its rank and the cause."""
+
+
+class Others:
+    """The other processes of a training that this one leads; none where it is alone.
+
+    is_watched: whether network or optimizer may be changed between two calls of the engine.
+    """
+
+    def __init__(self, communicator: Communicator, network: Network, is_watched: bool) -> None:
+        self._communicator, self._network, self._is_watched = communicator, network, is_watched
+        self._sent: int | None = None  # a checksum of what the others have, None where they have nothing yet
+        self._runs = False
+
+    def run(self, engine: Engine, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
+        """Run steps on all processes; the arguments are those of `Engine.run`."""
+        if self._communicator.size == 1:
+            return engine.run(order, rows_in)
+        changed = self._sent is None or (self._is_watched and self._sent != self._checksum(engine))
+        self._communicator.broadcast((RUN, order, rows_in, self._arrays(engine) if changed else None))
+        self._runs = True
+        rows_out = engine.run(order, rows_in)
+        self._runs = False
+        self._sent = self._checksum(engine) if self._is_watched else 0
+        return rows_out
+
+    def led(self, records: Iterator[Record], optimizer: Optimizer) -> Iterator[Record]:
+        """Yield the records and tell them to the others, and at the end what all of them end with, or the error."""
+        error: BaseException | None = None
+        try:
+            for record in records:
+                self._communicator.broadcast((RECORD, record))
+                yield record
+        except GeneratorExit:
+            raise
+        except BaseException as found:
+            error = found
+            raise
+        finally:
+            if self._runs:  # the others wait within a step
+                self._communicator.abort(f"rank 0: {cause_of(error)}")
+            self._communicator.broadcast((END, *self._end(optimizer), _portable(error)))
+
+    def _end(self, optimizer: Optimizer) -> tuple[Any, ...]:
+        """Return what the others end with: the weights, the optimizer's state, its constant rate."""
+        _, *state = optimizer.snapshot().packed()
+        lr = optimizer.lr if isinstance(optimizer.schedule, Constant) else None
+        return self._network.backend.to_host(self._network.owned), state, lr
+
+    def _arrays(self, engine: Engine) -> list[np.ndarray]:
+        return [self._network.backend.to_host(array) for array in (self._network.owned, engine.state, engine.keys)]
+
+    def _checksum(self, engine: Engine) -> int:
+        total = 0
+        for array in self._arrays(engine):
+            total = zlib.crc32(array.view(np.uint8).data, total)
+        return total
+
+
+def cause_of(error: BaseException | None) -> str:
+    """Return an error in one line, by its type where it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _portable(error: BaseException | None) -> BaseException | None:
+    """Return what the others raise: a divergence and an interrupt as they are, what failed here as that of rank 0."""
+    if isinstance(error, TrainingDiverged) or not isinstance(error, Exception):
+        with suppress(Exception):
+            pickle.dumps(error)
+            return error
+    return RankFailed(f"rank 0: {cause_of(error)}")
