@@ -173,7 +173,7 @@ def probe_gpu(number: int | None = None) -> tuple[Any, str]:
 
     A successful import proves little: the driver, the GPU, cuBLAS or NVRTC may still be missing, so each is used.
     """
-    cupy = _import_cupy()
+    cupy = import_cupy()
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except Exception as error:  # CuPy raises its own classes here, and they cannot be imported without it
@@ -212,7 +212,8 @@ def probe_gpu(number: int | None = None) -> tuple[Any, str]:
     return cupy, name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _import_cupy() -> Any:
+def import_cupy() -> Any:
+    """Return CuPy; raises BackendUnavailable where it is not installed."""
     try:
         cupy = importlib.import_module("cupy")
     except ModuleNotFoundError as error:

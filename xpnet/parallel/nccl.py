@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from xpnet.backend import import_cupy
 from xpnet.parallel.mpi import Mpi
 
 
@@ -72,12 +73,11 @@ def own_gpu(mpi: Mpi, n_gpus: int) -> int:
 
 
 def _libraries() -> tuple[Any, Any]:
+    cupy = import_cupy()
     try:
-        import cupy
-        import cupy.cuda.nccl
         import cupyx.distributed
     except ImportError as error:
         raise ImportError(
-            f"communicator='nccl' needs CuPy with NCCL ({error}); install it: pip install 'xpnet[cuda13]'"
+            f"communicator='nccl' needs CuPy with NCCL, and this one has none ({error}). Run: pip install 'xpnet[cuda13]'"
         ) from None
     return cupy, cupyx.distributed

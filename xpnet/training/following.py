@@ -18,7 +18,7 @@ from xpnet.training.epoch import engine_for
 from xpnet.training.evaluation import input_range
 from xpnet.training.optimizers import Optimizer, Snapshot
 from xpnet.training.options import Prepared, run_fingerprint
-from xpnet.training.others import END, RECORD, RankFailed, cause_of
+from xpnet.training.others import END, RECORD, RankFailed, cause_of, error_of
 from xpnet.training.records import Record
 
 _SOME_ROWS = 64  # of the data, that are compared
@@ -117,7 +117,7 @@ def _followed(
             optimizer.restore(Snapshot.unpacked(network, *state))
             if lr is not None:
                 optimizer.lr = lr
-            raise _Told(error)
+            raise _Told(None if error is None else error_of(error))
         else:
             order, rows_in, arrays = told
             if arrays is not None:

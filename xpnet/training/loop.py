@@ -139,7 +139,7 @@ def _together(network: Network, dataset: Dataset, optimizer: Optimizer, options:
         options.communicator, lambda: prepare(network, dataset, optimizer, options), network, dataset, optimizer
     )
     if options.communicator.rank > 0:
-        return follow(options.communicator, *run, prepared)
+        return follow(options.communicator, network, dataset, optimizer, prepared)
     others = Others(options.communicator, network, not options.is_unwatched)
     return others.led(_epochs(network, dataset, optimizer, options, prepared, others), optimizer)
 

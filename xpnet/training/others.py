@@ -6,10 +6,8 @@ time, and take from it whatever else changes: see `xpnet.training.following`.
 
 from __future__ import annotations
 
-import pickle
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -67,7 +65,7 @@ class Others:
         finally:
             if self._runs:  # the others wait within a step
                 self._communicator.abort(f"rank 0: {cause_of(error)}")
-            self._communicator.broadcast((END, *self._end(optimizer), _portable(error)))
+            self._communicator.broadcast((END, *self._end(optimizer), told_of(error)))
 
     def _end(self, optimizer: Optimizer) -> tuple[Any, ...]:
         """Return what the others end with: the weights, the optimizer's state, its constant rate."""
@@ -90,10 +88,16 @@ def cause_of(error: BaseException | None) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _portable(error: BaseException | None) -> BaseException | None:
-    """Return what the others raise: a divergence and an interrupt as they are, what failed here as that of rank 0."""
-    if isinstance(error, TrainingDiverged) or not isinstance(error, Exception):
-        with suppress(Exception):
-            pickle.dumps(error)
-            return error
-    return RankFailed(f"rank 0: {cause_of(error)}")
+def told_of(error: BaseException | None) -> tuple[str, tuple[str, ...]] | None:
+    """Return an error as the others are told of it; None for none."""
+    if isinstance(error, TrainingDiverged):
+        return "diverged", (error.cause, error.cure)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", ()
+    return None if error is None else ("failed", (f"rank 0: {cause_of(error)}",))
+
+
+def error_of(told: tuple[str, tuple[str, ...]]) -> BaseException:
+    """Return the error that the others raise: a divergence and an interrupt as they are, all else as that of rank 0."""
+    kinds: dict[str, type[BaseException]] = {"diverged": TrainingDiverged, "interrupted": KeyboardInterrupt}
+    return kinds.get(told[0], RankFailed)(*told[1])
