@@ -22,7 +22,9 @@ from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
 from xpnet.commands.signals import Terminated
 from xpnet.commands.wording import plain, system_message, wrapped
+from xpnet.parallel.mpi import rank_given
 from xpnet.training.loop import TrainingDiverged
+from xpnet.training.others import RankFailed
 from xpnet.tuning import command as tune
 
 EXAMPLES = (
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        return _fail(str(error), USAGE)
+        return USAGE if rank_given() else _fail(str(error), USAGE)  # equal in all processes: the first says it
     except BrokenPipeError:
         _drop_unwritable_stdout()  # the reader has gone, as with `| head`
         return FAILURE
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_unwritable_stdout()
         found = f" ({error})" if str(error) else ""
         return _fail(f"too little memory is free{found}; take fewer samples, smaller --layers or batches", FAILURE)
-    except (ValueError, TypeError, ImportError, BackendUnavailable, TrainingDiverged) as error:
+    except (ValueError, TypeError, ImportError, BackendUnavailable, TrainingDiverged, RankFailed) as error:
         _drop_unwritable_stdout()
         return _fail(str(error) or type(error).__name__, FAILURE)
 

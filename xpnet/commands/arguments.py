@@ -19,6 +19,7 @@ from xpnet.backend import DEVICES, check_device
 from xpnet.checks import NEAR, OutOfBounds, check_number, check_option, one_line, shown
 from xpnet.commands.wording import plain, wrapped
 from xpnet.files import check_target
+from xpnet.parallel.mpi import rank_given
 
 # Common names of options, losses and metrics that have others here.
 FLAGS = {"learning-rate": "lr", "rate": "lr"}
@@ -95,7 +96,9 @@ class CommandParser(argparse.ArgumentParser):
         return args
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the message in one plain line, and exit."""
+        """Print the usage and the message in one plain line, and exit; of several processes the first one prints."""
+        if rank_given():
+            self.exit(2)
         super().error(plain(message))
 
     def _print_message(self, message: str, file: Any = None) -> None:

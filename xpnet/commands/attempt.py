@@ -31,7 +31,11 @@ from xpnet.training.progress import ProgressBar
 from xpnet.training.records import Moment
 
 DIVERGED = "diverged_at"  # in config.json, the rate of a first attempt
-OF_LOOP = ("epochs", "batch_size", "seed", "accumulate", "engine", "precision", "threads")  # options of its keywords
+# options of its keywords
+OF_LOOP = (
+    *("epochs", "batch_size", "seed", "accumulate", "engine", "precision", "threads"),
+    *("communicator", "reduction"),
+)
 
 
 def make_attempt(arguments: argparse.Namespace, data: Data) -> Attempt:
@@ -79,8 +83,7 @@ def trained(
     keep_epochs(arguments, run)
     with resume_told(arguments, run), interruption.listening(), _model_saved_at_the_end(attempt, run / runs.MODEL):
         announce()
-        for _ in records:
-            pass
+        report.records = list(records)  # in a process that follows nobody calls the report
     return report
 
 

@@ -30,6 +30,8 @@ NOT_KEPT = (
     "reading",
     "defaulted",
     "images",
+    "communicator",
+    "no_mpi",
 )
 
 

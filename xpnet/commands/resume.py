@@ -35,6 +35,7 @@ ALLOWED = (
     "epochs",
     "lr",
     "checkpoint_every",
+    "no_mpi",
 )
 
 
@@ -115,10 +116,8 @@ def _moment(arguments: argparse.Namespace, run: Path) -> Moment | None:
         say(f"{run} has no checkpoint yet: it starts again")
         write_atomically(run / runs.HISTORY, b"")
         return None
-    moment = load_checkpoint(path)
-    if arguments.new_lr is not None:
-        moment = _with_rate(moment, arguments.new_lr)
-    check_epochs(moment, arguments.epochs)
+    moment = moment_to_resume(arguments)
+    assert moment is not None
     last = moment.history[-1]
     if moment.is_over(arguments.epochs):
         reason = f", {last['stopped']}" if "stopped" in last else ""
@@ -126,6 +125,18 @@ def _moment(arguments: argparse.Namespace, run: Path) -> Moment | None:
     else:
         rate = "" if arguments.new_lr is None else f", at a learning rate of {arguments.new_lr:g}"
         say(f"{run} continues with epoch {moment.progress.epoch}, after step {moment.progress.step}{rate}")
+    return moment
+
+
+def moment_to_resume(arguments: argparse.Namespace) -> Moment | None:
+    """Return the moment that the run's checkpoint holds, at another constant rate if one is asked for."""
+    path = Path(arguments.resume) / runs.CHECKPOINT
+    if not path.is_file():
+        return None
+    moment = load_checkpoint(path)
+    if arguments.new_lr is not None:
+        moment = _with_rate(moment, arguments.new_lr)
+    check_epochs(moment, arguments.epochs)
     return moment
 
 

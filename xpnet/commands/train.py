@@ -39,11 +39,12 @@ from xpnet.commands.network_options import add_network, check_network
 from xpnet.commands.optimizer_options import add_optimizer, describe_optimizer, make_optimizer
 from xpnet.commands.pictures import write_pictures
 from xpnet.commands.report import Report, say, warnings_said
-from xpnet.commands.resume import add_resume, open_run, take_rate
+from xpnet.commands.resume import add_resume, take_rate
 from xpnet.commands.schedule_options import add_schedule, describe_end, describe_schedule, make_plateau, make_rate
 from xpnet.commands.split_options import add_judges, may_validate
 from xpnet.commands.table_report import lines_of, report_of
 from xpnet.commands.tables import describe, keep_preprocessing
+from xpnet.commands.together import Together, add_together, together
 from xpnet.commands.wording import width_of
 from xpnet.data.dataset import Dataset
 from xpnet.engines.choice import AUTO, check_engine, check_precision, check_threads
@@ -79,6 +80,7 @@ def add_parser(commands: Any) -> None:
     add_schedule(command)
     add_loop(command)
     add_ensemble(command.add_argument_group("ensemble"))
+    add_together(command.add_argument_group("several processes"))
     group = command.add_argument_group("output")
     group.add_argument(
         "--plan",
@@ -94,16 +96,16 @@ def add_parser(commands: Any) -> None:
     )
     group.add_argument("--json", action="store_true", help="a JSON line an epoch and a summary line on stdout")
     group.add_argument("--quiet", action="store_true", help="only the summary")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, communicator=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; refuses what is wrong for any data before anything is loaded."""
-    with warnings_said(SAID_ALREADY):
-        return _run(arguments)
+    with warnings_said(SAID_ALREADY), together(arguments) as processes:
+        return _run(arguments, processes)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, processes: Together) -> int:
     take_rate(arguments)
     resolve(arguments)
     check_options(arguments)
@@ -113,6 +115,7 @@ def _run(arguments: argparse.Namespace) -> int:
     check_loaded(arguments, attempt.network, data)
     if arguments.plan:
         _print_plan(arguments, attempt, data)
+    processes.meet()
 
     measured: dict[str, Any] = {}
     if arguments.folds is not None and arguments.resume is None:
@@ -123,10 +126,11 @@ def _run(arguments: argparse.Namespace) -> int:
     def config_of(attempt: Attempt) -> dict[str, Any]:
         return config_of_run(arguments, attempt, data) | measured
 
-    with open_run(arguments, config_of(attempt)) as (run, resume):
+    with processes.open_run(arguments, config_of(attempt)) as (run, resume):
         announce = partial(_announce, arguments, attempt, data, run)
         with trained_into(run, arguments, data, attempt, config_of, resume, announce) as (report, ensemble):
-            print_outcome(arguments, data, report, ensemble, run)
+            if not processes.is_follower:
+                print_outcome(arguments, data, report, ensemble, run)
     return 0
 
 

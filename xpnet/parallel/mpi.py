@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")  # that an mpiexec sets
+VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # in which an mpiexec gives a process its rank
 
 
 class Mpi:
@@ -64,6 +64,7 @@ class Mpi:
         """See `Communicator.abort`."""
         os.write(2, f"xpnet: {line}\n".encode())
         self._comm.Abort(1)
+        os._exit(1)  # while the others are being ended
 
     def _here(self) -> Any:
         """Return MPI's communicator, unless this process was forked from the one that it belongs to."""
@@ -78,6 +79,12 @@ class Mpi:
 def is_started_by_mpiexec() -> bool:
     """Return whether an mpiexec started this process."""
     return any(name in os.environ for name in VARIABLES)
+
+
+def rank_given() -> int:
+    """Return the rank that an mpiexec gave this process, without a word to the others; 0 where none did."""
+    found = next((os.environ[name] for name in VARIABLES if name in os.environ), "0")
+    return int(found) if found.isdecimal() else 0
 
 
 def _library() -> Any:

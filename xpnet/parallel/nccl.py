@@ -78,6 +78,7 @@ def _libraries() -> tuple[Any, Any]:
         import cupyx.distributed
     except ImportError as error:
         raise ImportError(
-            f"communicator='nccl' needs CuPy with NCCL, and this one has none ({error}). Run: pip install 'xpnet[cuda13]'"
+            f"communicator='nccl' needs CuPy with NCCL, and this one has none ({error}). "
+            "Run: pip install 'xpnet[cuda13]'"
         ) from None
     return cupy, cupyx.distributed

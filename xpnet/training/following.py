@@ -18,7 +18,7 @@ from xpnet.training.epoch import engine_for
 from xpnet.training.evaluation import input_range
 from xpnet.training.optimizers import Optimizer, Snapshot
 from xpnet.training.options import Prepared, run_fingerprint
-from xpnet.training.others import END, RECORD, RankFailed, cause_of, error_of
+from xpnet.training.others import END, RECORD, SHARED, RankFailed, cause_of, error_of
 from xpnet.training.records import Record
 
 _SOME_ROWS = 64  # of the data, that are compared
@@ -47,6 +47,7 @@ def agreed(
         fault = error
     found = communicator.gather((None if fault is None else cause_of(fault), facts))
     if fault is not None:
+        fault.add_note(SHARED)
         raise fault
     for rank, (cause, _) in enumerate(found):
         if cause is not None:

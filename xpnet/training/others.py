@@ -21,6 +21,7 @@ from xpnet.training.records import Record
 from xpnet.training.schedules import Constant
 
 RUN, RECORD, END = "run", "record", "end"  # what the others are told
+SHARED = "Every process of the training ends with this error."  # a note on one that all have
 
 
 class RankFailed(RuntimeError):
@@ -61,10 +62,11 @@ class Others:
             raise
         except BaseException as found:
             error = found
-            raise
-        finally:
             if self._runs:  # the others wait within a step
                 self._communicator.abort(f"rank 0: {cause_of(error)}")
+            error.add_note(SHARED)
+            raise
+        finally:
             self._communicator.broadcast((END, *self._end(optimizer), told_of(error)))
 
     def _end(self, optimizer: Optimizer) -> tuple[Any, ...]:
@@ -81,6 +83,11 @@ class Others:
         for array in self._arrays(engine):
             total = zlib.crc32(array.view(np.uint8).data, total)
         return total
+
+
+def is_shared(error: BaseException) -> bool:
+    """Whether every process of the training has this error."""
+    return isinstance(error, RankFailed) or SHARED in getattr(error, "__notes__", ())
 
 
 def cause_of(error: BaseException | None) -> str:
@@ -100,4 +107,6 @@ def told_of(error: BaseException | None) -> tuple[str, tuple[str, ...]] | None:
 def error_of(told: tuple[str, tuple[str, ...]]) -> BaseException:
     """Return the error that the others raise: a divergence and an interrupt as they are, all else as that of rank 0."""
     kinds: dict[str, type[BaseException]] = {"diverged": TrainingDiverged, "interrupted": KeyboardInterrupt}
-    return kinds.get(told[0], RankFailed)(*told[1])
+    error = kinds.get(told[0], RankFailed)(*told[1])
+    error.add_note(SHARED)
+    return error
