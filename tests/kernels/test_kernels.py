@@ -42,7 +42,7 @@ from xpnet.kernels.activations import (
     tanh_backward,
 )
 from xpnet.kernels.affine import affine, affine_backward
-from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits
+from xpnet.kernels.dropout import advance_key, apply_mask, dropout_mask, hash_bits, shifted_key
 from xpnet.kernels.losses import (
     absolute_error,
     exp_link,
@@ -66,6 +66,14 @@ from xpnet.kernels.normalization import (
     normalize,
     scale_and_shift,
     update_running,
+)
+from xpnet.kernels.shards import (
+    mean_over_shards,
+    merged_statistics,
+    share_of_statistics,
+    sum_over_shard,
+    tell,
+    weighted_sum_over_shard,
 )
 from xpnet.kernels.updates import sgd
 from xpnet.network.losses import LOSSES, Huber, SigmoidCrossEntropy, SoftmaxCrossEntropy
@@ -364,6 +372,37 @@ def case_weighted_mean_over_batch(rng, n, batch):
             "total_weight": [[w.sum()]],
         },
     )
+
+
+def case_sum_over_shard(rng, n, batch):
+    L = draw(rng, 1, batch)
+    return sum_over_shard, {"L": L, "n_samples": float(batch)}, {"total": [[L.mean() * batch]], "samples": [[batch]]}
+
+
+def case_weighted_sum_over_shard(rng, n, batch):
+    L, dA, w = draw(rng, 1, batch), draw(rng, n, batch), abs(draw(rng, 1, batch))
+    expected = {"L": (L, L * w), "dA": (dA, dA @ np.diag(w[0])), "total_weight": [[w.mean() * batch]]}
+    return weighted_sum_over_shard, {"w": w}, expected
+
+
+def case_share_of_statistics(rng, n, batch):
+    statistics = draw(rng, n, 1)
+    return share_of_statistics, {"statistics": statistics, "n_samples": 3.0}, {"out": sum([statistics] * 3)}
+
+
+def case_mean_over_shards(rng, n, batch):
+    gradient, weight = draw(rng, n, 1), abs(draw(rng, 1, 1))
+    return mean_over_shards, {}, {"gradient": (gradient, gradient / weight[0, 0]), "total_weight": (weight, weight)}
+
+
+def case_merged_statistics(rng, n, batch):
+    total, samples = draw(rng, n, 1), abs(draw(rng, 1, 1))
+    return merged_statistics, {"total": total, "samples": samples}, {"statistics": total / samples[0, 0]}
+
+
+def case_tell(rng, n, batch):
+    total = draw(rng, 1, 1)
+    return tell, {"total": total}, {"result": total}
 
 
 def case_sgd(rng, n, batch):
@@ -716,6 +755,11 @@ def case_apply_mask(rng, n, batch):
 def case_advance_key(rng, n, batch):
     key = draw_bits(rng, 1, 1)
     return advance_key, {"stride": 0xFFFFFFF0}, {"key": (key, wrapped(lambda k: k - 16, key))}
+
+
+def case_shifted_key(rng, n, batch):
+    key = draw_bits(rng, 1, 1)
+    return shifted_key, {"key": key, "offset": 0xFFFFFFF0}, {"out": wrapped(lambda k: k - 16, key)}
 
 
 def case_normalize_over_the_batch(rng, n, batch, axis=1):
