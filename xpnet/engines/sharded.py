@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from xpnet.engines.memory import Memory
 from xpnet.parallel.communicator import Single
 from xpnet.parallel.reduction import Reduction
-
-GRADIENT, UPDATE = "gradient", "update"  # phases: of each shard, and of a step that updates
 
 
 class StepsOfShards:
@@ -25,11 +23,7 @@ class StepsOfShards:
         self._message = memory.view("message", program.capacity)
         reduction = reduction or Reduction(Single())
         self._sum = reduction.over(program.shards, self._message, memory.backend.xp)
-        # The calls behind the sum are the same for every number of samples.
-        after = [phase for phase in program.phases if phase not in (GRADIENT, UPDATE)]
-        self._after, self._update = after, [UPDATE]
-        if program.accumulate == 1:
-            self._after, self._update = [*after, UPDATE], []
+        self._functions = program.functions
 
     def run(self, order: Any, rows: Any, rows_out: Any) -> None:
         """Run the steps over an order of samples; the arguments are those of `Replay.take_steps`."""
@@ -41,10 +35,9 @@ class StepsOfShards:
             for number, (start, end) in enumerate(self._shards.own(len(samples)), self._shards.first):
                 self._add_shard(number, samples[start:end])
             self._sum.finish()
-            phases = self._at(program.capacity).phases
-            _call(phases[phase] for phase in self._after)
+            self._call("merge", program.capacity)  # the same for every number of samples
             if program.has_update(t, n_steps):
-                _call(phases[phase] for phase in self._update)
+                self._call("update", program.capacity)
             rows_out[t] = memory.results
 
     def _add_shard(self, number: int, samples: Any) -> None:
@@ -53,13 +46,13 @@ class StepsOfShards:
             step = self._at(len(samples))
             for gather in step.gathers:
                 gather(samples)
-            _call([step.phases[GRADIENT]])
+            self._call("step", len(samples))
         else:
             self._message[...] = 0.0
         self._sum.add(number)
 
-
-def _call(lists: Iterable[Iterable[Callable[[], Any]]]) -> None:
-    for calls in lists:
-        for call in calls:
-            call()
+    def _call(self, function: str, batch: int) -> None:
+        phases = self._at(batch).phases
+        for phase in self._functions.get(function, ()):
+            for call in phases[phase]:
+                call()

@@ -96,6 +96,11 @@ class FastSum:
         """Replace the message by the sum over all processes."""
         self._communicator.sum(self._message)
 
+    def merge(self, sums: list[Any]) -> None:
+        """Make the message the sum over all processes.  sums: of this one."""
+        self._message[...] = sums[0]
+        self.finish()
+
 
 class FixedSum:
     """Adds in the order of the tree over all shards."""
@@ -128,8 +133,12 @@ class FixedSum:
         if self._communicator.size == 1:
             self._own.finish(self._message)
             return
-        self._communicator.exchange(self._packed(), self._sent_counts, self._received, self._received_counts)
+        self.merge([array for _, _, array in self._own.added])
         self._own.begin()
+
+    def merge(self, sums: list[Any]) -> None:
+        """Make the message the sum over all shards.  sums: of this process's subtrees."""
+        self._communicator.exchange(self._packed(sums), self._sent_counts, self._received, self._received_counts)
         rank, place = self._communicator.rank, 0
         mine = self._counts[rank]
         for nodes in self._subtrees:
@@ -139,9 +148,8 @@ class FixedSum:
         self._all.finish(self._message[self._starts[rank] : self._starts[rank + 1]])
         self._communicator.gather_parts(self._message, self._counts)
 
-    def _packed(self) -> Any:
+    def _packed(self, sums: list[Any]) -> Any:
         """Return the sums of this process, the ranges of each other process side by side."""
-        sums = [array for _, _, array in self._own.added]
         if self._sent is None:
             return sums[0]
         place = 0

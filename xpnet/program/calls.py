@@ -206,6 +206,19 @@ class Program:
         """Names of the phases that have calls, in order."""
         return tuple(dict.fromkeys(call.phase for call in self.calls))
 
+    @cached_property
+    def functions(self) -> dict[str, tuple[str, ...]]:
+        """The phases that are run together: "step" always, of each shard where there are shards; "merge" after these.
+
+        "update" is apart where it does not follow every step, and else belongs to the others.
+        """
+        phases, apart = self.phases, ("update",) * (self.accumulate > 1)
+        first = phases if self.shards is None else phases[:1]
+        found = {"step": tuple(phase for phase in first if phase not in apart)}
+        if self.shards is not None:
+            found["merge"] = tuple(phase for phase in phases[1:] if phase not in apart)
+        return found | ({"update": apart} if apart else {})
+
     def at(self, batch: int) -> Program:
         """Return the same Program on the first `batch` samples of the same buffers."""
         if not 1 <= batch <= self.capacity:

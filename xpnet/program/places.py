@@ -65,13 +65,15 @@ def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
         Place("uint32", 0, program.n_keys),
         *(program.buffers[name].place for name in (*program.results, *program.outputs)),
     ]
-    place = buffer.place
+    place, phase = buffer.place, program.calls[index].phase
     if any(place.overlaps(other) for other in outlives):
         return True
     for call in (*program.calls[index + 1 :], *program.calls[: index + 1]):
         if any(operand.buffer.place.overlaps(place) for operand in call.operands):
             return True
         always = program.accumulate == 1 or call.phase != "update"
+        if program.shards is not None:  # the same phase may follow, for the next shard
+            always = call.phase == phase
         if always and call.out.buffer.place == place:
             return False
     return False

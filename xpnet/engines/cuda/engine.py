@@ -8,6 +8,7 @@ once for each batch size (`xpnet.engines.cuda.launching`), and a step calls the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from xpnet.engines.cuda.text import Kernel, blocks, cuda_source, gather_workers
 from xpnet.engines.engine import Engine
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import BoundStep, Phases, Replay, bound_step
+from xpnet.engines.sharded import StepsOfShards
+from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums, workers
 from xpnet.program.places import place_of
@@ -27,6 +30,8 @@ class Cuda(Engine):
     """Runs a Program on a CUDA GPU by its launches.
 
     The arguments are those of `Memory`.  precision: of products, one of COMPUTE_TYPES; "fp64" in float64.
+    blas_threads: of NumPy's products; there are none.  reduction: adds the shards of a step, where the Program is
+    recorded for them.
     CuPy keeps the compiled kernels on disk by their text, which Programs of other capacities share up to the length
     from which on sums are shared out. A batch size that the text does not hold for is replayed.
     """
@@ -43,6 +48,8 @@ class Cuda(Engine):
         owned: Any,
         data: Mapping[str, tuple[Any, float | None]] | None = None,
         precision: str = "fp32",
+        blas_threads: int | None = None,
+        reduction: Reduction | None = None,
     ) -> None:
         self.memory = Memory(program, backend, owned, data, partial_sums(program))
         self.precision = precision if backend.dtype == np.float32 else "fp64"
@@ -56,11 +63,14 @@ class Cuda(Engine):
         self._memory_arguments = (owned, self.memory.floats, self.memory.uints)
         self._launcher = launcher(self.memory, precision)
         self._queue = self._launcher.queue()
+        self._shards = StepsOfShards(self.memory, reduction, self._shard_at) if program.shards else None
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; each step's gather also takes out the results of the step before."""
         program, backend = self.program, self.memory.backend
         device_order, rows = self.memory.upload(order, rows_in)
+        if self._shards is not None:
+            return self._run_shards(self._shards, device_order, rows, len(rows_in))
         capacity, n_samples, n_steps = program.capacity, len(device_order), len(rows_in)
         rows_out = backend.xp.empty((n_steps, len(program.results)), dtype=backend.dtype)
         self._follow_queue()
@@ -90,6 +100,18 @@ class Cuda(Engine):
                 for call in step.update:
                     call()
         return backend.to_host(rows_out).astype(np.float64)
+
+    def _run_shards(self, shards: StepsOfShards, order: Any, rows: Any, n_steps: int) -> np.ndarray:
+        """Run the steps of a Program that is recorded for shards."""
+        backend = self.memory.backend
+        rows_out = backend.xp.empty((n_steps, len(self.program.results)), dtype=backend.dtype)
+        self._follow_queue()
+        shards.run(order, rows, rows_out)
+        return backend.to_host(rows_out).astype(np.float64)
+
+    def _shard_at(self, batch: int) -> BoundStep:
+        """Return the launches for a shard of that many samples, which CuPy gathers."""
+        return replace(self.at(batch), gathers=self._replay.at(batch).gathers)
 
     def execute(self, batch: int, *phases: str) -> None:
         """See `Engine.execute`."""

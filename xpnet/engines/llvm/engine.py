@@ -19,10 +19,12 @@ from xpnet.engines.llvm.calling import Calling
 from xpnet.engines.llvm.epochs import Epochs
 from xpnet.engines.llvm.native import kept, vector_bytes
 from xpnet.engines.llvm.run import TABLE, ProgramText, program_text
+from xpnet.engines.llvm.sharded import NativeShards
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.llvm.waiting import address_of, new_flags, pause_function
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import Replay
+from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
 
 # Floating-point operations of a product beyond which NumPy's product on up to two threads is faster than compiled code
@@ -47,6 +49,7 @@ class Compiled(Engine):
 
     The arguments are those of `Memory`.  threads: the number that run a step together.
     blas_threads: of NumPy's products that one thread calls; None for as many as they have.
+    reduction: adds the shards of a step, where the Program is recorded for them; they take one thread.
     Raises ImportError without llvmlite: pip install 'xpnet[jit]'.
     """
 
@@ -60,21 +63,29 @@ class Compiled(Engine):
         data: Mapping[str, tuple[Any, float | None]] | None = None,
         threads: int = 1,
         blas_threads: int | None = None,
+        reduction: Reduction | None = None,
     ) -> None:
         self.threads, self.blas_threads, self.gemm = threads, blas_threads, numpy_gemm(backend.dtype)
         self._text = text_for(program, backend, {name: scale for name, (_, scale) in (data or {}).items()}, threads)
         self.calls_blas = self._text.calls_blas
         self.memory = Memory(program, backend, owned, data, self._text.extra_floats)
         self.memory.check_data()
-        self._replay = Replay(program, backend, owned, data, memory=self.memory)
+        self._replay = Replay(program, backend, owned, data, memory=self.memory, reduction=reduction)
         self.native = kept(self._text.text)
-        self._table = self._new_table()
         self._numbers = BySize[np.ndarray | None](program.capacity)
+        used = self.gemm if self.calls_blas else None
+        self._shards = NativeShards(self.memory, reduction, self.native, used) if program.shards else None
+        if self._shards is None:
+            self._table = self._new_table()
         # BLAS's threads are of the whole process, so that they are left alone where no product of it is called.
-        self._calling = Calling(threads, self.gemm if self.calls_blas else None, blas_threads)
+        self._calling = Calling(threads, used, blas_threads)
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; a last step whose length the text does not support is replayed."""
+        if self._shards is not None:
+            address = self.gemm.address if self.gemm else 0
+            rows_out = self._shards.run(order, rows_in, self._numbers_of, address)
+            return self._replay.run(order, rows_in) if rows_out is None else rows_out
         capacity, rest = self.program.capacity, len(order) % self.program.capacity
         if rest and self._numbers_of(rest) is None:
             n_whole = len(order) // capacity
@@ -98,7 +109,7 @@ class Compiled(Engine):
     def epochs(self, n: int, measuring: Engine | None = None) -> Epochs | None:
         """See `Engine.epochs`."""
         capacity = self.program.capacity
-        if any(self._numbers_of(m) is None for m in (capacity, n % capacity or capacity)):
+        if self._shards is not None or any(self._numbers_of(m) is None for m in (capacity, n % capacity or capacity)):
             return None
         return Epochs(self, measuring if isinstance(measuring, Compiled) else None, n)
 

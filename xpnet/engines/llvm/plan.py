@@ -43,25 +43,24 @@ class WorkingMemory:
 class Plan:
     """The work of the threads in a step.
 
-    units: in order.  apart: whether the phase "update" is a separate function, which does not follow every step.
+    units: in order; those of each of the Program's functions are one function of the code.
     samples: how the threads share the gather of buffers without private copies.
     """
 
     program: Program
     threads: int
     units: tuple[WorkUnit, ...]
-    apart: bool
     samples: Share
     working: WorkingMemory
 
     def units_of(self, function: str) -> list[tuple[int, WorkUnit]]:
-        """Return the units of the function "step", or of a separate "update", by their numbers from 1."""
-        numbered, late = list(enumerate(self.units, 1)), function == "update"
-        return [(number, unit) for number, unit in numbered if not self.apart or (unit.phase == "update") == late]
+        """Return the units of one of `Program.functions`, by their numbers from 1."""
+        phases = self.program.functions[function]
+        return [(number, unit) for number, unit in enumerate(self.units, 1) if unit.phase in phases]
 
     def describe(self) -> str:
         """Return the plan as text: two lines of head, then a line per unit with the wait before it and its share."""
-        waits = sum(unit.waits for unit in self.units) + 1 + self.apart
+        waits = sum(unit.waits for unit in self.units) + len(self.program.functions)
         said = f"{self.threads} threads, {waits} waits" if self.threads > 1 else "1 thread"
         lines = [
             f"batch {self.program.batch}, {len(self.program.calls)} calls in {len(self.units)} units, {said}, "
@@ -95,17 +94,17 @@ def make_plan(
     units = [work_unit(program, group, launch.phase) for launch in found for group in launch.groups]
     units = fuse_biases([_decided(sharing, unit, library_flops) for unit in units])
     units = [_with_share(sharing, unit) for unit in units]
-    apart = program.accumulate > 1
-    if not apart:
+    if len(program.functions) == 1:
         units = fuse_updates(sharing, units)
     units = [_with_share(sharing, unit) if unit.done else unit for unit in units]
-    functions = [[unit for unit in units if not apart or (unit.phase == "update") == late] for late in (False, True)]
-    units = _with_waits(sharing, functions[0], sharing.filled())
-    units += _with_waits(sharing, functions[1], []) if apart else []
+    first, *others = [[unit for unit in units if unit.phase in phases] for phases in program.functions.values()]
+    units = _with_waits(sharing, first, sharing.filled())
+    for later in others:
+        units += _with_waits(sharing, later, [])
     length = str(program.capacity) if sizes.is_fixed else "%m"
     points = (sharing.split_points(program.capacity, 1),) if sizes.is_fixed else ()
     samples = Share("rows", program.capacity, length, 1, points)
-    return Plan(program, threads, tuple(units), apart, samples, _working_memory(program, private))
+    return Plan(program, threads, tuple(units), samples, _working_memory(program, private))
 
 
 def _decided(sharing: Sharing, unit: WorkUnit, library_flops: float | None) -> WorkUnit:

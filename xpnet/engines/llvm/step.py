@@ -60,7 +60,7 @@ class StepPrinter:
         return Function(self.metadata, self.real, self._vector_bytes)
 
     def function(self, name: str) -> str:
-        """Return the text of the function "step", or of a separate "update"."""
+        """Return the text of one of `Program.functions`."""
         f = self.new_function()
         for number, unit in self.plan.units_of(name):
             words = ", ".join(call.word for call in unit.calls)  # not the call's text: it has names from elsewhere
