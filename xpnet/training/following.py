@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -66,8 +66,8 @@ def agreed(
 def _facts(network: Network, dataset: Dataset, optimizer: Optimizer, prepared: Prepared) -> dict[str, Any]:
     """Return what all processes must have in common, by name."""
     _, settings, _ = prepared
-    facts = run_fingerprint(network, optimizer, dataset, settings) | {"xpnet": sys.modules["xpnet"].__version__}
-    return {"data": _digest(dataset), **facts}
+    facts = run_fingerprint(network, optimizer, dataset, settings)
+    return {"version": sys.modules["xpnet"].__version__, **facts, "data": _digest(dataset)}
 
 
 def _digest(dataset: Dataset) -> str:
@@ -83,42 +83,41 @@ def follow(
     communicator: Communicator, network: Network, dataset: Dataset, optimizer: Optimizer, prepared: Prepared
 ) -> Iterator[Record]:
     """Yield the records of the training that process 0 leads, and run its steps beside it."""
+    error: BaseException | None = None
     try:
-        yield from _followed(communicator, network, dataset, optimizer, prepared)
-    except (GeneratorExit, _Told) as end:
-        if isinstance(end, _Told) and end.error is not None:
-            raise end.error from None
-    except BaseException as error:
-        communicator.abort(f"rank {communicator.rank}: {cause_of(error)}")
+        error = yield from _followed(communicator, network, dataset, optimizer, prepared)
+    except GeneratorExit:
         raise
-
-
-class _Told(Exception):
-    """Process 0 has ended the training.  error: what it ended with, if it failed."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        super().__init__(error)
-        self.error = error
+    except BaseException as found:
+        communicator.abort(f"rank {communicator.rank}: {cause_of(found)}")
+        raise
+    if error is not None:
+        raise error
 
 
 def _followed(
     communicator: Communicator, network: Network, dataset: Dataset, optimizer: Optimizer, prepared: Prepared
-) -> Iterator[Record]:
+) -> Generator[Record, None, BaseException | None]:
+    """Yield the records, and return the error that process 0 ends with; a caller that leaves waits for its end."""
     program, settings, _ = prepared
     feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
     engine = engine_for(program, network, feed, settings)
     network.inputs = input_range(dataset)
+    is_left = False
     while True:
         what, *told = communicator.broadcast(None)
-        if what == RECORD:
-            yield told[0]
+        if what == RECORD and not is_left:
+            try:
+                yield told[0]
+            except GeneratorExit:  # process 0 leaves at the same record
+                is_left = True
         elif what == END:
             owned, state, lr, error = told
             network.owned[...] = network.backend.to_device(owned)
             optimizer.restore(Snapshot.unpacked(network, *state))
             if lr is not None:
                 optimizer.lr = lr
-            raise _Told(None if error is None else error_of(error))
+            return None if error is None or is_left else error_of(error)
         else:
             order, rows_in, arrays = told
             if arrays is not None:
