@@ -75,7 +75,8 @@ def test_running_statistics_are_the_mean_over_the_shards():
     sizes = [part.shape[1] for part in shards]
     mean = np.average([part.mean(axis=1) for part in shards], axis=0, weights=sizes)
     variance = np.average([part.var(axis=1, ddof=1) for part in shards], axis=0, weights=sizes)
-    statistics = model.owned[model.parameters.layout.size :]
+    start = model.parameters.layout.size
+    statistics = [*model.owned[start:][:7], *model.owned[start + 64 :][:7]]
     np.testing.assert_allclose(statistics, [*(0.1 * mean), *(0.9 + 0.1 * variance)], rtol=1e-9)
     assert not np.array_equal(before, model.owned)
 

@@ -310,9 +310,9 @@ def _samples_used(network: Network, n_samples: int, batch: int, shards: Shards |
     if not short:
         return n_samples
     layer = max(network.layers, key=lambda layer: layer.least_batch)
-    needed = f"{type(layer).__name__} needs {layer.least_batch}"
+    needed, what = f"{type(layer).__name__} needs {layer.least_batch}", "a shard of " if shards else ""
     warnings.warn(
-        f"the last step of an epoch would have {'a shard of ' if shards else ''}{short} sample{'s' * (short > 1)} and {needed}: each epoch leaves "
+        f"the last step of an epoch would have {what}{short} sample{'s' * (short > 1)} and {needed}: each epoch leaves "
         f"out {short} of the {n_samples} samples, the last one in its order; another batch_size takes them all",
         stacklevel=5,
     )
