@@ -24,6 +24,7 @@ MONITORED = {"end_with": VAL_LOSS, "target_score": VAL_ACCURACY}  # what each lo
 
 def add_loop(command: argparse.ArgumentParser) -> None:
     """Add the options of the loop."""
+    command.set_defaults(communicator=None, reduction=None)  # of one process, where no option says otherwise
     group = command.add_argument_group("loop")
     group.add_argument("--epochs", type=whole(0), metavar="N", help=f"at most {told('epochs')}")
     add_batch_size(group)

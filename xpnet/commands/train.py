@@ -96,7 +96,7 @@ def add_parser(commands: Any) -> None:
     )
     group.add_argument("--json", action="store_true", help="a JSON line an epoch and a summary line on stdout")
     group.add_argument("--quiet", action="store_true", help="only the summary")
-    command.set_defaults(run=run, communicator=None)
+    command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
