@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.neural_network import MLPClassifier as TheirClassifier
 from sklearn.neural_network import MLPRegressor as TheirRegressor
-from sklearn.neural_network import _multilayer_perceptron
 from sklearn.preprocessing import scale
 
 from xpnet import MLPClassifier, MLPRegressor
-from xpnet.data import feed
-from xpnet.training import epoch
+from xpnet.estimators.orders import ScikitOrders
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -92,37 +92,53 @@ STEADY = [case for case, settings in CASES.items() if case != "lbfgs" and "max_i
 @pytest.mark.parametrize("shuffles", [False, True])
 @pytest.mark.parametrize("case", [case for case in STEADY if case != "partial_fit" and "adaptive" not in case])
 @pytest.mark.parametrize("data", DATA)
-def test_long_trainings_keep_to_the_same_loss(case, data, shuffles, monkeypatch):
+def test_long_trainings_keep_to_the_same_loss(case, data, shuffles):
     """Within a hundredth, in all of 150 epochs: what rounding adds up to."""
     longer = CASES[case] | {"max_iter": 150, "tol": 0.0, "n_iter_no_change": 1000, "shuffle": shuffles}
-    ours, theirs = both_trained(case, data, longer, monkeypatch)
+    ours, theirs = (trained(kind, case, *DATA[data], longer) for kind in KINDS[data])
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0.01)
 
 
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=() if case in ("adam", "partial_fit") else pytest.mark.full) for case in STEADY]
 )
-def test_shuffled_updates_are_those_of_scikit_learn(case, monkeypatch):
-    """In the order that xpnet draws."""
-    ours, theirs = both_trained(case, "classes", CASES[case] | {"shuffle": True}, monkeypatch)
+def test_shuffled_updates_are_those_of_scikit_learn(case):
+    """Whose random_state draws the same orders."""
+    settings = CASES[case] | {"shuffle": True}
+    ours, theirs = (trained(kind, case, *DATA["classes"], settings) for kind in KINDS["classes"])
     for found, needed in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
         np.testing.assert_allclose(found, needed, rtol=0, atol=1e-11)
 
 
-def both_trained(case, data, settings, monkeypatch):
-    """Return xpnet's and scikit-learn's estimator, whose fits take xpnet's orders if they shuffle.
+def test_a_generator_that_several_fits_draw_from_is_left_as_scikit_learn_leaves_it():
+    """Though an engine runs epochs ahead; random_state=None draws from the one that np.random.seed sets."""
+    settings = SAME | {"shuffle": True, "n_iter_no_change": 3, "max_iter": 60, "tol": 0.02}
+    drawn = []
+    for kind in KINDS["classes"]:
+        rng = np.random.RandomState(5)
+        fits = [kind(**settings | {"random_state": rng}).fit(*DATA["classes"]) for _ in range(2)]
+        kept = np.random.get_state()
+        np.random.seed(8)
+        try:
+            fits.append(kind(**settings | {"random_state": None}).fit(*DATA["classes"]))
+            drawn.append((rng.rand(), np.random.rand(), *(each.n_iter_ for each in fits)))
+        finally:
+            np.random.set_state(kept)
+    assert drawn[0] == drawn[1] and drawn[0][2] < 60
 
-    A partial_fit draws the same order in either library.
-    """
-    (kind, their_kind), orders, draw = KINDS[data], [], feed.draw
 
-    def drawn(order, rng):
-        draw(order, rng)
-        orders.extend([] if rng is None else [order.copy()])
+def drawn_by(orders, n_epochs):
+    order = np.tile(np.arange(5), (n_epochs, 1))
+    for epoch in order:
+        orders.shuffle(epoch)
+    return order
 
-    for module in (feed, epoch):
-        monkeypatch.setattr(module, "draw", drawn)
-    ours = trained(kind, case, *DATA[data], settings)
-    if orders:
-        monkeypatch.setattr(_multilayer_perceptron, "shuffle", lambda samples, random_state: orders.pop(0))
-    return ours, trained(their_kind, case, *DATA[data], settings)
+
+def test_a_state_of_the_orders_is_gone_back_to():
+    """As a checkpoint among the callbacks of a fit keeps it."""
+    orders = ScikitOrders(np.random.RandomState(1))
+    drawn = drawn_by(orders, 4)
+    state = json.loads(json.dumps({**orders.bit_generator.state} | {"orders": 2}))
+    other = ScikitOrders(np.random.RandomState(1))
+    other.bit_generator.state = state
+    np.testing.assert_array_equal(drawn_by(other, 2), drawn[2:])

@@ -149,12 +149,14 @@ def test_cpu_and_gpu_see_the_same_weights_and_batches(fake_gpu):
     np.testing.assert_allclose(*after, rtol=1e-4, atol=1e-6)
 
 
-def test_without_shuffling_the_order_is_the_data_s(float64_cpu):
+@pytest.mark.parametrize("shuffle", [False, np.random.default_rng(3)])
+def test_the_order_is_the_data_s_or_that_of_a_generator(float64_cpu, shuffle):
     dataset, network = labelled(), Network([6, 5, 3], activation="tanh", backend=float64_cpu, seed=2)
     weights, biases = host(network)
-    xpnet.train(network, dataset, SGD(0.3), epochs=1, batch_size=4, shuffle=False)
+    xpnet.train(network, dataset, SGD(0.3), epochs=1, batch_size=4, shuffle=shuffle)
+    order = np.random.default_rng(3).permutation(23) if shuffle else np.arange(23)
     for start in range(0, 23, 4):
-        part = slice(start, start + 4)
+        part = order[start : start + 4]
         size = len(dataset.samples[part])
         reference_step(weights, biases, dataset.samples[part], dataset.targets[part], np.ones(size), 0.3)
     assert close(float64_cpu, host(network)[0][0], weights[0])

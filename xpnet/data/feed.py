@@ -7,7 +7,7 @@ epoch, so that a file larger than memory trains. `feed_of` chooses.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,18 @@ from xpnet.data.dataset import Dataset
 
 BLOCK_BYTES = 1 << 20  # read in one go: long enough for a disk
 POOL_BYTES = 1 << 26  # held and shuffled together: 64 blocks from anywhere in the file
+
+
+class Orders(Protocol):
+    """What draws the order of each epoch: a `numpy.random.Generator`, or what is like one."""
+
+    @property
+    def bit_generator(self) -> Any:
+        """What has the state, which can be kept and given back."""
+
+    def shuffle(self, order: Any, /) -> None:
+        """Put the numbers 0, 1, 2, ... into the order of the next epoch, in place."""
+
 
 Sources = dict[str, tuple[Any, float | None]]
 
@@ -35,7 +47,7 @@ class Whole:
             self.sources["weights"] = (data.weights, None)
         self.n_samples, self.bytes_uploaded = data.n_samples, data.nbytes
 
-    def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
+    def parts(self, rng: Orders | None, skip: int = 0) -> Iterator[np.ndarray]:
         """Yield the one order (n_samples - skip,) of an epoch: drawn by `rng`, or the data's own; see `draw`.
 
         skip: samples of the order already done; the whole order is drawn all the same.
@@ -67,7 +79,7 @@ class Blocks:
         }
         self.bytes_uploaded = 0
 
-    def parts(self, rng: np.random.Generator | None, skip: int = 0) -> Iterator[np.ndarray]:
+    def parts(self, rng: Orders | None, skip: int = 0) -> Iterator[np.ndarray]:
         """Load one pool of blocks after the other and yield an order over each: drawn by `rng`, or the file's own.
 
         skip: samples already done; their orders are drawn, but they are neither read nor yielded.
@@ -132,13 +144,13 @@ def _blocks(dataset: Dataset, backend: Backend, batch: int) -> tuple[int, int]:
     return block, n_held
 
 
-def _order(n: int, rng: np.random.Generator | None) -> np.ndarray:
+def _order(n: int, rng: Orders | None) -> np.ndarray:
     order = np.arange(n)
     draw(order, rng)
     return order
 
 
-def draw(order: np.ndarray, rng: np.random.Generator | None) -> None:
+def draw(order: np.ndarray, rng: Orders | None) -> None:
     """Put 0, 1, 2, ... into the order that is drawn, in place."""
     if rng is not None:
         rng.shuffle(order)

@@ -9,6 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import IO, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.feed import feed_of
 from xpnet.estimators.data import dataset_of, dense, on_host
 from xpnet.estimators.inputs import HeldOut, picked_rows
+from xpnet.estimators.orders import ScikitOrders
 from xpnet.estimators.settings import make_optimizer, solver_settings
 from xpnet.estimators.tasks import Tasks
 from xpnet.kernels.updates import l2_gradient
@@ -69,16 +71,19 @@ def fit_epochs(
     rule = StopRule(settings, settings._optimizer, n_samples, score)
     watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
     watchers += [] if tasks is None else [tasks]
+    dataset = dataset_of(X, Y, weights, network.backend)
+    seed = int(rng.randint(2**31 - 1)) if settings.dropout or dataset.is_mapped else 0  # else nothing is drawn by it
+    orders = ScikitOrders(rng) if settings.shuffle and not dataset.is_mapped else None
     try:
         records = History(
             epochs(
                 network,
-                dataset_of(X, Y, weights, network.backend),
+                dataset,
                 settings._optimizer,
                 epochs=settings.max_iter,
                 batch_size=batch,
-                shuffle=settings.shuffle,
-                seed=int(rng.randint(2**31 - 1)),
+                shuffle=orders or settings.shuffle,
+                seed=seed,
                 validation=validation,
                 callbacks=watchers,
                 engine=settings.engine,
@@ -94,6 +99,8 @@ def fit_epochs(
         warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)
         return
     finally:
+        if orders is not None and not isinstance(settings.random_state, Integral):  # which begins anew with each fit
+            orders.follow(settings.n_iter_, n_samples)
         settings.learning_rate_ = settings._optimizer.lr
     settings._engine = records[-1]["engine"]  # which "auto" has chosen
     first, last = rule.first_loss, records[-1]["train_loss"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.dataset import Dataset
-from xpnet.data.feed import Feed, draw, feed_of
+from xpnet.data.feed import Feed, Orders, draw, feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.network.network import Network
@@ -59,7 +59,9 @@ class Runner:
         self.engine = engine_for(program, network, self.feed, settings)
         self._others = Others(Single(), network, False) if others is None else others
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
-        self._rng = random_generator(settings.seed, 1) if settings.shuffle else None
+        self._rng: Orders | None = random_generator(settings.seed, 1) if settings.shuffle else None
+        if not isinstance(settings.shuffle, bool):
+            self._rng = settings.shuffle
         self._left_out = dataset.n_samples - settings.n_used
         self._guard = Guard(network, optimizer, dataset)
         network.inputs = input_range(dataset)

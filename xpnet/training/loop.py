@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from xpnet.data.dataset import Dataset
+from xpnet.data.feed import Orders
 from xpnet.network.network import Network
 from xpnet.parallel.communicator import Communicator
 from xpnet.training.callbacks import Callback, report
@@ -44,7 +45,7 @@ def train(
     *,
     epochs: int,
     batch_size: int | Literal["all"] | None = None,
-    shuffle: bool = True,
+    shuffle: bool | Orders = True,
     seed: int = 0,
     validation: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
@@ -63,7 +64,8 @@ def train(
 
     epochs: passes over the data.  batch_size: samples a step, "all" for all at once, None for 32, or all if fewer; the
     last step of an epoch may be shorter.
-    shuffle: whether each epoch has a new order.  seed: of the orders and of dropout's masks.
+    shuffle: whether each epoch has a new order, or a `numpy.random.Generator` that draws the orders.
+    seed: of the orders and of dropout's masks.
     validation: a Dataset to evaluate after each epoch.  metrics: names in `xpnet.metrics` to measure on it.
     callbacks: see every record, may end the training.  accumulate: steps an update, by the mean over their samples.
     engine: "replay" calls NumPy for each part of a step; "compiled" runs machine code made for this network (CPU, extra

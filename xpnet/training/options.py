@@ -14,6 +14,7 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.checks import check_option, check_whole
 from xpnet.data.dataset import Dataset
+from xpnet.data.feed import Orders
 from xpnet.engines.choice import (
     ENGINES,
     FULL,
@@ -54,7 +55,7 @@ class TrainOptions:
 
     epochs: int
     batch_size: int | Literal["all"] | None = None
-    shuffle: bool = True
+    shuffle: bool | Orders = True
     seed: int = 0
     validation: Dataset | None = None
     callbacks: Sequence[Callback] = ()
@@ -86,6 +87,7 @@ class TrainOptions:
             "callbacks": callbacks,
             "accumulate": check_whole("accumulate", self.accumulate, at_least=1),
             "metrics": metrics,
+            "shuffle": self.shuffle if hasattr(self.shuffle, "shuffle") else bool(self.shuffle),
             "seed": check_whole("seed", self.seed, at_least=0),
             "threads": None if self.threads is None else check_whole("threads", self.threads, at_least=1),
         }
@@ -154,7 +156,7 @@ class Settings:
     batch: int
     accumulate: int
     n_used: int
-    shuffle: bool
+    shuffle: bool | Orders
     seed: int
     engine: str
     precision: str
@@ -332,7 +334,7 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "scale": None if dataset.scale is None else f"{dataset.scale:.17g}",
         "batch_size": settings.batch,
         "accumulate": settings.accumulate,
-        "shuffle": settings.shuffle,
+        "shuffle": bool(settings.shuffle),
         "seed": settings.seed,
         "engine": settings.engine,
         "precision": settings.precision,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from xpnet.data.feed import Orders
 from xpnet.engines.engine import Engine
 from xpnet.network.network import Network
 from xpnet.training.callbacks import Callback
@@ -33,7 +32,7 @@ class Position:
     engine: Engine
     callbacks: Sequence[Callback]
     guard: Guard
-    rng: np.random.Generator | None
+    rng: Orders | None
     fit: dict[str, Any]
 
     def moment(self, progress: Progress, history: list[Record]) -> Moment:
