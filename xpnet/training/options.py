@@ -66,9 +66,9 @@ class TrainOptions:
     threads: int | None = None
     resume: str | os.PathLike[str] | Moment | None = None
     is_alone: bool = False
-    measures_start: bool = True
     communicator: Communicator | None = None
     reduction: str | None = None
+    measures_start: bool = True
 
     def __post_init__(self) -> None:
         metrics = check_metrics(self.metrics)
