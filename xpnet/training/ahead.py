@@ -114,7 +114,9 @@ class Totals:
 
     def __init__(self, ran: EpochsRun, names: Sequence[str], settings: Settings) -> None:
         self.steps = StepResults(ran.results, names, settings.batch, settings.n_used)
-        self.are_finite = np.isfinite(self.steps.means).all(axis=1) & _are_finite(ran.owned)
+        self.are_finite = np.isfinite(self.steps.means).all(axis=1)
+        if not np.isfinite(ran.owned[-1]).all():  # no update makes a weight finite again
+            self.are_finite &= np.isfinite(ran.owned).all(axis=1)
         # From left to right, as if the steps were run in chunks.
         sums = (self.steps.losses, self.steps.weights)
         self._losses, self._weights = (np.add.accumulate(part, axis=1)[:, -1].tolist() for part in sums)
@@ -124,11 +126,3 @@ class Totals:
         """Return the progress at the end of epoch i.  begun: at its beginning.  n_samples: of its order."""
         sums = self._losses[i], self._weights[i], self._last[i]
         return Progress(begun.epoch, begun.order, len(self.steps.samples), n_samples, *sums, begun.seconds)
-
-
-def _are_finite(rows: np.ndarray) -> np.ndarray:
-    """Return for each row (n_rows,) whether all of its numbers are finite."""
-    with np.errstate(all="ignore"):  # a sum of large numbers may overflow where none of them is infinite
-        finite = np.isfinite(rows.sum(axis=1))
-    finite[~finite] = np.isfinite(rows[~finite]).all(axis=1)
-    return finite

@@ -370,6 +370,8 @@ def steps_before_end(n_epochs: int, n_steps: int) -> int:
 
 def report(callbacks: Sequence[Callback], record: Record, reason: str | None, network: Network, n_epochs: int) -> None:
     """Show a record to the callbacks, which may end the training, complete it, and report it to them."""
+    if not callbacks:
+        return
     reasons = [reason, *(callback.on_measured(record, network) for callback in callbacks)]
     stopped = next((text for text in reasons if text is not None), None)
     if stopped is not None:

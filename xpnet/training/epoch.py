@@ -230,6 +230,8 @@ class Runner:
 
     def _reason(self, progress: Progress, mean: float) -> str | None:
         """Return why a callback ends the training here, or None.  mean: loss of the steps since the last call."""
+        if not self._callbacks:
+            return None
         reasons = [callback.on_chunk_end(progress.epoch, progress.step, mean) for callback in self._callbacks]
         return next((text for text in reasons if text is not None), None)
 
