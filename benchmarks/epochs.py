@@ -2,7 +2,9 @@
 
 Each system trains the same network on the same number of samples, shuffled anew each epoch, and returns the mean
 loss of each. The time of an epoch is marginal: that of a long training less that of a short one, so that start-up and
-compiling drop out. Systems take turns. Needs benchmarks/peers/requirements.txt; what is not installed is left out.
+compiling drop out. Systems take turns. Each round measures the rate of a large product too, and the table says which
+part of our time the products of an epoch would take at that rate. Needs benchmarks/peers/requirements.txt; what is not
+installed is left out.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ WORKS: list[Work] = [
 ]
 LR = 0.01
 SHORT = 4  # epochs of a short training
+LARGE = 1024  # rows and columns of a large product
+RATE = "products a second"  # beside the systems: FLOPs of a large product a second, by round
 
 
 def drawn(n: int, seed: int) -> list[Work]:
@@ -56,6 +60,22 @@ def data_of(work: Work) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((n, sizes[0]), dtype=np.float32)
     return X, (rng.standard_normal((n, 1), dtype=np.float32) if sizes[-1] == 1 else rng.integers(0, sizes[-1], n))
+
+
+def product_flops(work: Work) -> float:
+    """Return the FLOPs of the products of an epoch, by the recorded Program of a step."""
+    sizes, n, batch = work
+    loss = "squared_error" if sizes[-1] == 1 else "softmax_cross_entropy"
+    network = xpnet.Network(list(sizes), activation="relu", loss=loss, device="cpu")
+    calls = network.training_program(batch, xpnet.SGD(lr=LR), False).calls
+    return sum(call.flops for call in calls if call.word == "matmul") * n / batch
+
+
+def product_rate() -> float:
+    """Return the FLOPs a second of a large product in float32, the best of three."""
+    a = np.random.default_rng(0).random((LARGE, LARGE), np.float32)
+    out = np.empty_like(a)
+    return 2.0 * LARGE**3 / min(_timed(lambda n: a.dot(a, out), 1) for _ in range(3))
 
 
 def ours(engine: str) -> Callable[[Work], Train]:
@@ -204,7 +224,7 @@ OWN = ("compiled", "replay", "auto")
 
 
 def measure(work: Work, names: list[str], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Return the microseconds of an epoch, a number a round, by system; the systems take turns."""
+    """Return the microseconds of an epoch, a number a round, by system, and RATE; the systems take turns."""
     trains: dict[str, tuple[Train, int]] = {}
     for name in names:
         try:
@@ -218,8 +238,9 @@ def measure(work: Work, names: list[str], rounds: int, seconds: float) -> dict[s
         n = min(SHORT + math.ceil(seconds / max(_timed(train, n) / n, 1e-6)), 20000)
         train(n)  # of this length, which some compile anew
         trains[name] = train, n
-    found: dict[str, list[float]] = {name: [] for name in trains}
+    found: dict[str, list[float]] = {name: [] for name in trains} | {RATE: []}
     for _ in range(rounds):
+        found[RATE].append(product_rate())
         for name, (train, n) in trains.items():
             found[name].append(1e6 * (_timed(train, n) - _timed(train, SHORT)) / (n - SHORT))
     return found
@@ -231,19 +252,25 @@ def _timed(train: Train, n_epochs: int) -> float:
     return time.perf_counter() - began
 
 
-def table(results: dict[str, dict[str, list[float]]]) -> str:
-    """Return the medians in Markdown with their quartiles, and the best peer's by the best of ours."""
-    names = list(dict.fromkeys(name for each in results.values() for name in each))
-    rows = [["work (samples, batch)", *names, "best peer / best of ours"], ["---", *["---:"] * (len(names) + 1)]]
+def table(results: dict[str, dict[str, list[float]]], flops: dict[str, float]) -> str:
+    """Return the medians in Markdown with their quartiles, the best peer's by the best of ours, and the products' part.
+
+    flops: of the products of an epoch, by work.
+    """
+    names = list(dict.fromkeys(name for each in results.values() for name in each if name != RATE))
+    more = ["best peer / best of ours", "products at the rate of a large one"]
+    rows = [["work (samples, batch)", *names, *more], ["---", *["---:"] * (len(names) + len(more))]]
     for called, each in results.items():
         cells = []
         for name in names:
             low, middle, high = np.percentile(each[name], [25, 50, 75]) if name in each else [math.nan] * 3
             cells.append(f"{middle:,.0f} ({low:,.0f} to {high:,.0f})")
-        medians = {name: float(np.median(values)) for name, values in each.items()}
+        medians = {name: float(np.median(each[name])) for name in names if name in each}
         peers = [value for name, value in medians.items() if name not in OWN]
-        ratio = min(peers) / min(medians[name] for name in OWN if name in medians) if peers else math.nan
-        rows.append([called, *cells, f"{ratio:.2f}"])
+        best = min((name for name in OWN if name in medians), key=lambda name: medians[name])
+        ratio = min(peers) / medians[best] if peers else math.nan
+        share = np.median([1e6 * flops[called] / rate / t for rate, t in zip(each[RATE], each[best], strict=True)])
+        rows.append([called, *cells, f"{ratio:.2f}", f"{share:.0%}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -258,19 +285,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")
     options = parser.parse_args()
     names = options.systems.split(",")
-    results = {}
+    results, flops = {}, {}
     for work in [*WORKS, *drawn(options.random, options.seed)]:
         called = f"{'-'.join(map(str, work[0]))} ({work[1]}, {work[2]})"
         results[called] = measure(work, names, options.rounds, options.seconds)
+        flops[called] = product_flops(work)
         print(
             called,
             {name: round(float(np.median(values)), 1) for name, values in results[called].items()},
             file=sys.stderr,
         )
         if options.out is not None:
-            text = json.dumps({"machine": facts(xpnet.__version__), "microseconds": results}, indent=1) + "\n"
-            write_atomically(options.out, text.encode())
-    print(table(results))
+            found = {"machine": facts(xpnet.__version__), "product_flops": flops, "microseconds": results}
+            write_atomically(options.out, (json.dumps(found, indent=1) + "\n").encode())
+    print(table(results, flops))
     return 0
 
 
