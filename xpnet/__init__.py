@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.data.dataset import *
     from xpnet.estimators import *
     from xpnet.exporting.export import *
+    from xpnet.exporting.keras_layers import *
+    from xpnet.exporting.torch_modules import *
     from xpnet.network import losses as losses
     from xpnet.network.custom import *
     from xpnet.network.dropout import *
@@ -46,6 +48,8 @@ _HOMES = {
     "backend": "Backend BackendUnavailable select_backend",
     "data.dataset": "Dataset standardize",
     "exporting.export": "export",
+    "exporting.keras_layers": "from_keras",
+    "exporting.torch_modules": "from_torch",
     "network.custom": "CustomActivation CustomLoss",
     "network.dropout": "Dropout",
     "network.gradcheck": "check_gradients numerical_gradient",

@@ -10,9 +10,11 @@ from typing import Any
 
 from xpnet.checks import check_option, check_path, shown
 from xpnet.exporting.c_header import c_header
+from xpnet.exporting.keras_layers import keras_file
 from xpnet.exporting.numpy_text import numpy_page
 from xpnet.exporting.onnx_model import onnx_model
 from xpnet.exporting.subject import Subject, subject_of
+from xpnet.exporting.torch_modules import torch_files
 from xpnet.files import write_atomically
 
 __all__ = ["export"]
@@ -29,6 +31,15 @@ def _as_c(subject: Subject, path: Path, opset: int | None) -> dict[Path, bytes]:
 
 def _as_onnx(subject: Subject, path: Path, opset: int | None) -> dict[Path, bytes]:
     return {path: onnx_model(subject, opset)}
+
+
+def _as_torch(subject: Subject, path: Path, opset: int | None) -> dict[Path, bytes]:
+    page, state = torch_files(subject, path.stem)
+    return {path.with_suffix(".py"): page, path: state}
+
+
+def _as_keras(subject: Subject, path: Path, opset: int | None) -> dict[Path, bytes]:
+    return {path: keras_file(subject)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,10 @@ class Format:
 
 FORMATS = {
     "onnx": Format(".onnx", "for ONNX Runtime; extra: xpnet[onnx]", _as_onnx, takes_tables=True),
+    "torch": Format(
+        ".safetensors", "a state_dict of PyTorch, and the lines that build its module", _as_torch, (".py",)
+    ),
+    "keras": Format(".keras", "for keras.models.load_model; extra: xpnet[keras]", _as_keras),
     "numpy": Format(".py", "a page of Python that needs NumPy alone", _as_numpy, (".npz",)),
     "c": Format(".h", "a C99 header that needs math.h alone", _as_c),
 }
@@ -66,8 +81,8 @@ def export(
     """Write a model as files that need no xpnet, and return their paths.
 
     model: a `Network`, a `TableModel` or a fitted estimator.  path: of the file, which must not exist.
-    to: "onnx" (raw rows of a table go in), "numpy" (a page of Python, and its arrays in a .npz beside it) or "c" (a
-    C99 header); None goes by the suffix.
+    to: "onnx" (raw rows of a table go in), "torch" (a state_dict in safetensors, and a .py beside it that builds the
+    module), "keras", "numpy" (a .py, and its arrays in a .npz beside it) or "c" (a header); None goes by the suffix.
     scale: the factor of rows of bytes, None for that of the network's training.
     classes: the names of a network's classes, in order of its outputs; None for numbers, or those of an estimator.
     opset: the version of ONNX's operators, None for 18.

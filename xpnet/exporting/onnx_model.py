@@ -42,7 +42,9 @@ def _onnx() -> Any:
     try:
         import onnx.reference
     except ImportError:
-        raise ImportError("an export to ONNX needs onnx, not installed here. Run: pip install 'xpnet[onnx]'") from None
+        raise ImportError(
+            "an export to ONNX needs onnx, which is not installed. Run: pip install 'xpnet[onnx]'"
+        ) from None
     return onnx
 
 
