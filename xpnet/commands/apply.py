@@ -19,6 +19,7 @@ from xpnet.commands.image_data import check_images_for, format_of, predict_image
 from xpnet.commands.loop_options import add_metrics
 from xpnet.commands.reading_options import add_reading, check_stray, from_kept, reading_of
 from xpnet.commands.report import metrics_text, say, warnings_said
+from xpnet.commands.serving import check_alone, of_arrays, of_table, serve
 from xpnet.commands.table_report import importance_of, lines_of, report_of
 from xpnet.commands.tables import add_drop, column_names, preprocessing_of, without
 from xpnet.commands.wording import width_of, wrapped
@@ -80,9 +81,9 @@ def add_parsers(commands: Any) -> None:
         "predict",
         help=f"apply a run's model to rows of a table or a {either(suffixes(ROWS))} file",
         allow_abbrev=False,
-        usage="%(prog)s RUN INPUT --out OUT [OPTIONS]",
+        usage="%(prog)s RUN INPUT --out OUT [OPTIONS] | %(prog)s RUN --jsonl [OPTIONS]",
     )
-    command.word_for, command.word_needed = "input", True
+    command.word_for, command.word_needed, command.without_word = "input", True, "jsonl"
     command.add_argument("directory", metavar="RUN", help="a run directory")
     command.add_argument(
         "--input",
@@ -96,9 +97,13 @@ def add_parsers(commands: Any) -> None:
     for_rows, for_tables = written_suffixes(ROWS), written_suffixes(TABLE)
     command.add_argument(
         "--out",
-        required=True,
         metavar="|".join(f"Y{suffix}" for suffix in dict.fromkeys([*for_rows, *for_tables])),
         help=f"where the rows of predictions go: {either(for_rows)}, for a table {either(for_tables)}, or - for stdout",
+    )
+    command.add_argument(
+        "--jsonl",
+        action="store_true",
+        help="answer rows from stdin, a JSON list of numbers or an object of columns each, line by line on stdout",
     )
     what = command.add_mutually_exclusive_group()
     what.add_argument("--labels", action="store_true", help="write the label of each row, not the outputs")
@@ -192,11 +197,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    if arguments.proba and arguments.threshold is not None:
+        raise UsageError("--threshold decides between classes, and --proba writes none; leave one of them out")
+    if arguments.jsonl:
+        return _serve(arguments)
+    if arguments.out is None:
+        raise UsageError("the following arguments are required: --out; name the file to write, or - for stdout")
     out, run = Path(arguments.out), Path(arguments.directory)
     if not is_stdout(out) and _is_same(arguments.out, arguments.input):
         raise UsageError(f"--out {out} is the input itself, which would be overwritten; name another file")
-    if arguments.proba and arguments.threshold is not None:
-        raise UsageError("--threshold decides between classes, and --proba writes none; leave one of them out")
     config = runs.read_config(run)
     table = preprocessing_of(run, config)
     try:
@@ -219,6 +228,21 @@ def _predict(arguments: argparse.Namespace) -> int:
     results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
     write_rows(out, results, ["label"] if arguments.labels else [f"output_{i}" for i in range(results.shape[1])])
     _say_written(len(results), out)
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    """Answer rows from stdin until it ends."""
+    check_alone(arguments)
+    run = Path(arguments.directory)
+    config = runs.read_config(run)
+    table = preprocessing_of(run, config)
+    network = Network.load(run / runs.MODEL, **place_of(arguments, config))
+    _check_table(arguments, network, table)
+    if table is None:
+        serve(of_arrays(network, config["data"].get("scale"), arguments.labels))
+    else:
+        serve(of_table(TableModel(network, table), arguments))
     return 0
 
 

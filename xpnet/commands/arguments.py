@@ -67,13 +67,14 @@ class CommandParser(argparse.ArgumentParser):
     """A parser that takes a word without a flag, anywhere among the options, for the value of one of them.
 
     word_for: that option's attribute, which takes all such words if it is one of Several.
-    word_needed: whether the option or the word must be there.
+    word_needed: whether the option or the word must be there, unless the flag `without_word` is.
     two_words: for each flag, the values after which another word belongs to the value.
     argparse's own optional words get lost behind options before Python 3.12.7.
     """
 
     word_for: str | None = None
     word_needed = False
+    without_word = ""
     two_words: Mapping[str, Collection[str]] = MappingProxyType({})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
@@ -141,7 +142,8 @@ class CommandParser(argparse.ArgumentParser):
                 rest = rest[len(words) :]
             except argparse.ArgumentTypeError as error:
                 self.error(str(error))
-        if self.word_needed and getattr(found, self.word_for) is None:
+        needed = self.word_needed and not getattr(found, self.without_word, False)
+        if needed and getattr(found, self.word_for) is None:
             self.error(f"the following arguments are required: a file, or {flag}; name the file to read")
         if rest:
             self.error(
