@@ -298,23 +298,14 @@ def test_changelog_begins_with_this_version():
 # --- the README ------------------------------------------------------------------------------------------------------
 
 
-def readme_blocks(language):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert blocks, f"the README has no {language} block"
-    return blocks
+PAGES = [ROOT / "README.md", *sorted((ROOT / "ci/guide").rglob("*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = {*PROJECT["optional-dependencies"]}
 
 
-@pytest.mark.full
-def test_readme_python_blocks_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XPNET_DEVICE", "cpu")
-    namespace = {"__name__": "readme"}
-    for block in readme_blocks("python"):
-        exec(compile(block, "README.md", "exec"), namespace)
-    out, err = capsys.readouterr()
-    assert out and err == ""
-    assert not re.search(r"\bnan\b|\binf\b", out)
+def examples(page):
+    """The language and text of each block of a page that can be run, in order."""
+    return re.findall(r"^```(python|sh)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def commands(block):
@@ -328,21 +319,27 @@ def commands(block):
 
 
 @pytest.mark.full
-def test_readme_commands_parse():
-    found = [words for block in readme_blocks("sh") for words in commands(block)]
-    ours = [words[1:] for words in found if words[0] == "xpnet"]
+def test_commands_of_the_pages_parse():
+    found = {
+        page: [words for language, block in examples(page) if language == "sh" for words in commands(block)]
+        for page in PAGES
+    }
+    ours = [words[1:] for page in PAGES for words in found[page] if words[0] == "xpnet"]
     parsed = {cli._parser().parse_args(words).command for words in ours}
-    assert parsed == {"train", "tune", "find-lr", "evaluate", "predict", "plot", "bench", "describe", "info"}
-    assert ["pip", "install", "."] in found and ["pip", "install", ".[test]"] in found
+    assert parsed == {*cli._parser()._subparsers._group_actions[0].choices}  # each is shown
+    assert ["pip", "install", "."] in found[PAGES[0]] and ["pip", "install", ".[test]"] in found[PAGES[0]]
 
 
-def test_readme_names_files_that_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in re.findall(r"`(?:xpnet/)?([a-z_/]+(?:\.py|/))`", text):
-        assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
+def test_pages_name_files_and_extras_that_exist():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`(?:xpnet/)?([a-z_/]+(?:\.py|/))`", text):
+            assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
+        named = re.findall(r"pip install '\.?(?:xpnet)?\[([\w,-]+)\]'", text)
+        assert {extra for names in named for extra in names.split(",")} <= EXTRAS, page
 
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *PACKAGE.glob("examples/*.py")]
+DOCUMENTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *PACKAGE.glob("examples/*.py")]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

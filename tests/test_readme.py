@@ -1,10 +1,12 @@
-"""Every command of the README is run, on small stand-ins for the files that it names."""
+"""Every command and every Python example of the README and the guide is run, on small stand-ins for files it names."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import write_idx_folder
-from test_package import commands, readme_blocks
+from test_package import EXTRAS, PAGES, commands, examples
 
 from xpnet.cli import main
 
-# Added to each command to make it short; the later of two options holds, and all else is as the README has it.
+# Added to each command to make it short; the later of two options holds, and all else is as the page has it.
 SHORT = {
     "train": ["--epochs", "2"],
     "tune": ["--trials", "2"],
@@ -26,7 +28,7 @@ SHORT = {
 
 
 def file_names(folder):
-    """The files that the README's commands name, small."""
+    """The files that the pages' commands name, small."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 10
     np.save(folder / "X.npy", rng.random((60, 784), dtype=np.float32))
@@ -54,41 +56,76 @@ def file_names(folder):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XPNET_DEVICE", "cpu")
     monkeypatch.setenv("XPNET_DATA", str(tmp_path / "DIR"))
+    modules = {*sys.modules}
     file_names(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in {*sys.modules} - modules:  # such as a model that was exported
+        if getattr(sys.modules[name], "__file__", None) == str(tmp_path / f"{name}.py"):
+            del sys.modules[name]
 
 
 def latest_run():
-    return max(Path("runs").iterdir(), key=os.path.getmtime)
+    found = list(Path("runs").iterdir()) if Path("runs").is_dir() else []
+    return max(found, key=os.path.getmtime, default=None)
+
+
+def run_commands(block, default):
+    """Run the lines of a block of a page, and return how many commands of xpnet they were.
+
+    RUN is the run that the commands before it in the block left, or else a default one.
+    """
+    run, n_run = default, 0
+    for words in commands(block):
+        if words[0] == "pip":
+            assert words[:2] == ["pip", "install"], words
+            assert set(re.findall(r"[\w-]+", words[2].partition("[")[2])) <= EXTRAS, words
+            continue
+        if words[0] != "xpnet":
+            assert words[:2] == ["python", "-m"] and words[2].startswith("xpnet.examples."), words  # their own tests
+            continue
+        if words[1] == "tune" and find_spec("optuna") is None:  # of an extra that tests do without
+            continue
+        if run is None and any("RUN" in word for word in words):
+            assert main(["train", *SHORT["train"]]) == 0
+            run = latest_run()
+        words = [word.replace("RUN", str(run)) for word in words[1:]]
+        if "there.json" in words:
+            shutil.copy("here.json", "there.json")
+        is_short = "--compare" not in words and "--resume" not in words
+        assert main([*words, *(SHORT.get(words[0], []) if is_short else [])]) == 0, words
+        n_run += 1
+        if {"--target", "flowers/train/"} & {*words}:
+            run = latest_run()
+    return n_run
 
 
 @pytest.mark.full
-def test_every_command_runs(folder, capsys):
-    """In order; RUN is the run that the commands before it in its block left, or else a default one."""
-    assert main(["train", *SHORT["train"]]) == 0  # the first block's, which CI also types as it is
-    first = latest_run()
-    n_run = 0
-    for block in readme_blocks("sh")[1:]:
-        run = first
-        for words in commands(block):
-            if words[0] != "xpnet":
-                assert words[:2] == ["python", "-m"] and words[2].startswith("xpnet.examples."), (
-                    words
-                )  # their own tests
-                continue
-            if words[1] == "tune" and find_spec("optuna") is None:  # of an extra that tests do without
-                continue
-            words = [word.replace("RUN", str(run)) for word in words[1:]]
-            if "there.json" in words:
-                shutil.copy("here.json", "there.json")
-            assert main([*words, *(SHORT.get(words[0], []) if "--compare" not in words else [])]) == 0, words
-            n_run += 1
-            if {"--target", "flowers/train/"} & {*words}:
-                run = latest_run()
-    assert n_run >= 19
-    assert json.loads(Path("here.json").read_text(encoding="utf-8"))["points"]
-    assert len(Path("Y.csv").read_text(encoding="utf-8").splitlines()) == 1 + 60
-    assert len(Path("predictions.csv").read_text(encoding="utf-8").splitlines()) == 3
-    capsys.readouterr()
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if examples(page) and page.stem != "notebooks"], ids=lambda page: page.stem
+)
+def test_every_example_of_a_page_runs(page, folder, capsys):
+    """In the order of the page, the Python ones in one namespace; cells of notebooks have a test in tests/plots."""
+    namespace, n_run, printed = {"__name__": "page"}, 0, ""
+    for language, block in examples(page):
+        if language == "python":
+            capsys.readouterr()
+            exec(compile(block, page.name, "exec"), namespace)
+            out, err = capsys.readouterr()
+            assert err == "" and not re.search(r"\bnan\b|\binf\b|\bFalse\b", out), out + err
+            printed += out
+        elif "pytest" not in block:
+            n_run += run_commands(block, latest_run())
+        else:  # the README's first block, which CI types as it is
+            assert main(["train", *SHORT["train"]]) == 0
+    written = {
+        "devices": lambda: json.loads(Path("here.json").read_text(encoding="utf-8"))["points"],
+        "command-line": lambda: len(Path("Y.csv").read_text(encoding="utf-8").splitlines()) == 1 + 60 and n_run >= 13,
+        "tables": lambda: len(Path("predictions.csv").read_text(encoding="utf-8").splitlines()) == 3,
+        "first-steps": lambda: len(Path("predictions.csv").read_text(encoding="utf-8").splitlines()) == 443,
+        "exactness": lambda: printed.split() == ["True", "True"],
+        "export": lambda: Path("digits.h").stat().st_size and printed.split()[-1] == "True",
+    }
+    assert written.get(page.stem, lambda: True)()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 import xpnet
+from xpnet.cli import main
 from xpnet.network import programs
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+INSIDE = ROOT / "ci/guide/inside.md"
 
 
 def recorded():
@@ -23,11 +27,22 @@ def test_the_docstring_shows_the_program_of_a_small_network():
     assert shown == recorded()
 
 
-def test_the_readme_shows_its_beginning_and_its_end():
-    (shown,) = re.findall(r"^```text\n(phase gradient.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+@pytest.mark.parametrize("page", [ROOT / "README.md", INSIDE], ids=lambda page: page.stem)
+def test_a_page_shows_its_beginning_and_its_end(page):
+    (shown,) = re.findall(r"^```text\n(phase gradient.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
     begin, _, end = shown.partition("...\n")
     printed = "\n".join(recorded()) + "\n"
     assert begin in printed and printed.endswith(end) and begin.count("\n") > 5 < end.count("\n") + 1
+
+
+def test_the_guide_shows_launches_and_units_as_they_are_printed(capsys):
+    network = ["--layers", "2,3,1", "--activation", "tanh", "--loss", "squared_error", "--batch-size", "4"]
+    assert main(["describe", *network, "--show", "launches,plan"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    shown = re.findall(r"^```text\n((?:---|  1  ).*?)^```$", INSIDE.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(shown) == 2
+    for line in "".join(shown).splitlines():
+        assert line == "..." or any(each.startswith(line.removesuffix(" ...")) for each in printed), line
 
 
 def program(optimizer, seed=0, activation="tanh", **options):
