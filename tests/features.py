@@ -31,7 +31,7 @@ FEATURES: dict[str, dict] = {
     "all options": {"optimizer": "Adam", "options": OPTIONS},
     "l2_summed": {"optimizer": "Adam", "options": {"l2_summed": 0.3}},
     "l2_summed, weights, accumulate": {"options": {"l2_summed": 0.3}, "weighted": True, "accumulate": 3},
-    "a long norm": {"hidden": (60, 20), "options": {"clip_norm": 0.1}},
+    "a long norm": {"hidden": (200, 50), "options": {"clip_norm": 0.1}},
     "weights": {"weighted": True},
     "weights, one output": {"weighted": True, "loss": "sigmoid_cross_entropy", "outputs": 1},
     "accumulate": {"accumulate": 3},

@@ -1,7 +1,7 @@
 """Run generated CUDA text on the CPU: compiled, unchanged, by the C++ compiler, with one thread after the other.
 
 What the text takes from CUDA (`__global__`, `threadIdx`, ...) is defined before it; loops over blocks and threads are
-added behind it. Such kernels have no shared memory and do not wait, so the order of the threads must not matter.
+added behind it. The order of the threads must not matter; those of a block that wait for each other are fibers.
 """
 
 from __future__ import annotations
@@ -28,6 +28,26 @@ extern "C" {  // of <math.h>, whose reading takes half of the time
 #define __device__
 struct Dimension { unsigned int x; };
 static Dimension threadIdx, blockIdx, blockDim;
+"""
+# For texts whose threads wait for each other.
+_WAITING = f"""\
+#include "{Path(__file__).parent / "executing_cuda" / "fibers.h"}"
+#define __shared__ static
+static void __syncthreads() {{ fibers::wait(fibers::WAITS_FOR_BLOCK); }}
+"""
+_BEHIND_WAITING = """\
+static struct {{ {fields} }} given_{name};
+static void work_{name}() {{ {name}({given}); }}
+extern "C" void host_{name}(int stride_, int blocks_, int threads_, {parameters}) {{
+  blockDim.x = threads_;
+  given_{name} = {{ {arguments} }};
+  for (long long k_ = 0; k_ < blocks_; ++k_) {{
+    blockIdx.x = (k_ * stride_ % blocks_ + blocks_) % blocks_;
+    fibers::begin(threads_, work_{name});
+    auto turn_of = [&](long long k) {{ return (k * stride_ % threads_ + threads_) % threads_; }};
+    if (!fibers::run(threads_, fibers::all, turn_of, [](long long i) {{ threadIdx.x = i; }}, [] {{}})) abort();
+  }}
+}}
 """
 _BEHIND = """\
 extern "C" void host_{name}(int stride_, int blocks_, int threads_, {parameters}) {{
@@ -83,13 +103,20 @@ def load(text: str) -> ctypes.CDLL:
     path = compiler()
     assert path is not None, "there is no C++ compiler; ask `compiler()` first"
     names = {kernel: ", ".join(name for _, name in listed) for kernel, listed in parameters(text).items()}
+    before, behind = (_BEFORE + _WAITING, _BEHIND_WAITING) if "__syncthreads" in text else (_BEFORE, _BEHIND)
     wrappers = [
-        _BEHIND.format(name=kernel, parameters=listed, arguments=names[kernel])
+        behind.format(
+            name=kernel,
+            parameters=listed,
+            arguments=names[kernel],
+            fields=" ".join(f"{item if '*' in item else item.removeprefix('const ')};" for item in listed.split(", ")),
+            given=", ".join(f"given_{kernel}.{name}" for name in names[kernel].split(", ")),
+        )
         for kernel, listed in _KERNEL.findall(text)
     ]
     folder = Path(_folder().name)
     stem = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-    stem.with_suffix(".cpp").write_text(_BEFORE + text + "".join(wrappers), encoding="utf-8")
+    stem.with_suffix(".cpp").write_text(before + text + "".join(wrappers), encoding="utf-8")
     command = [path, "-shared", "-fPIC", "-O0", "-w", "-std=c++14", "-o", f"{stem}.so", f"{stem}.cpp"]
     command += ["-nostdlib", "-lm", "-lgcc"]  # the standard library of C++ alone takes half of the time
     done = subprocess.run(command, capture_output=True, text=True)

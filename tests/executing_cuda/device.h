@@ -3,9 +3,6 @@
 // The compiler instruments every access to memory (-fsanitize=thread, without its library): the driver's functions of
 // these names judge races and addresses. Threads that wait for each other run as fibers.
 #pragma once
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <cassert>
 #include <cfloat>
 #include <cmath>
@@ -14,18 +11,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <tuple>
-#include <utility>
-#include <vector>
 
+#include "fibers.h"
 #include "launch.h"
 
 #define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
+#define __shared__ static __attribute__((section("of_the_block")))
 #define __launch_bounds__(...)
 #define __restrict__
 
@@ -55,7 +49,9 @@ static inline long long __double_as_longlong(double x) { return same_bits<long l
 ATOMIC(int) ATOMIC(unsigned) ATOMIC(unsigned long long) ATOMIC(float) ATOMIC(double)
 
 extern "C" int executing_is_device(const void* address, size_t size);
-extern "C" long long executing_thread, executing_interval;  // who accesses memory: for the race check
+extern "C" void executing_complain(const char*);
+// Who accesses memory, for the race check; no barrier of the grid was passed since the interval executing_epoch.
+extern "C" long long executing_thread, executing_interval, executing_epoch;
 
 namespace executing {
 
@@ -64,107 +60,79 @@ static inline dim3 at(long long i, dim3 n) {
   return {unsigned(i % n.x), unsigned(i / n.x % n.y), unsigned(i / n.x / n.y)};
 }
 
-// ---- threads of a block that wait for each other: contexts to begin with, then jumps, which make no system calls
-struct Fiber {
-  ucontext_t context;
-  jmp_buf waits;
-  std::unique_ptr<char[]> stack;
-  bool begun, done;
-  dim3 index;
-  long long thread;
-};
-static std::vector<Fiber> fibers;  // kept from block to block
-static Fiber* running;
-static jmp_buf home;
+// ---- threads that wait for each other
 static const Entry* entered;
 static void* arguments;
-static void enter() {
-  entered->call(entered->kernel, arguments);
-  running->done = true;
-  _longjmp(home, 1);
+static void enter() { entered->call(arguments); }
+
+// The memory that the threads of a block share; each block finds numbers there that are none.
+extern "C" {
+extern char __start_of_the_block[] __attribute__((weak, visibility("hidden")));
+extern char __stop_of_the_block[] __attribute__((weak, visibility("hidden")));
 }
-static void go_on(Fiber& fiber) {
-  if (_setjmp(home)) return;
-  if (fiber.begun) _longjmp(fiber.waits, 1);
-  fiber.begun = true;
-  setcontext(&fiber.context);
+static void forget_shared() {
+  if (__start_of_the_block) memset(__start_of_the_block, 0xFF, __stop_of_the_block - __start_of_the_block);
 }
 
-static void run_block(const Entry& entry, void* packed, const Launch& launch, long long first) {
-  constexpr size_t size = 1 << 16;
+static bool run_block(const Launch& launch, long long block, fibers::Fiber* its) {
   const long long n = (long long)blockDim.x * blockDim.y * blockDim.z;
-  if (fibers.size() < (size_t)n) fibers.resize(n);
+  blockIdx = at(block, gridDim);
+  forget_shared();
+  return fibers::run(
+      n, its, [&](long long turn) { return place(turn, launch.thread_stride, n); },
+      [&](long long i) { threadIdx = at(i, blockDim), executing_thread = block * n + i; },
+      [] { executing_interval++; });
+}
+
+// A grid whose blocks wait for each other, all of them begun; else one block after the other.
+static void run_waiting(const Entry& entry, void* packed, const Launch& launch) {
+  const long long n_blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
+  const long long n = (long long)blockDim.x * blockDim.y * blockDim.z;
   entered = &entry, arguments = packed;
-  for (long long i = 0; i < n; i++) {
-    Fiber& fiber = fibers[i];
-    if (!fiber.stack) fiber.stack.reset(new char[size]);
-    fiber.begun = fiber.done = false, fiber.index = at(i, blockDim), fiber.thread = first + i;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get(), fiber.context.uc_stack.ss_size = size;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, enter, 0);
-  }
-  for (bool any = true; any; executing_interval++) {  // from one barrier to the next
-    any = false;
-    for (long long turn = 0; turn < n; turn++) {
-      running = &fibers[place(turn, launch.thread_stride, n)];
-      if (running->done) continue;
-      any = true, threadIdx = running->index, executing_thread = running->thread;
-      go_on(*running);
+  if (launch.cooperative) fibers::begin(n_blocks * n, enter);
+  for (bool goes_on = true; goes_on; executing_epoch = ++executing_interval) {
+    long long n_done = 0;
+    for (long long turn = 0; turn < n_blocks; turn++) {
+      const long long block = place(turn, launch.block_stride, n_blocks);
+      if (!launch.cooperative) fibers::begin(n, enter);
+      fibers::Fiber* its = fibers::all + (launch.cooperative ? block * n : 0);
+      for (long long i = 0; i < n; i++) {
+        if (its[i].state == fibers::WAITS_FOR_GRID) its[i].state = fibers::READY;
+      }
+      bool agree = run_block(launch, block, its);
+      const bool is_done = its[0].state == fibers::DONE;
+      n_done += is_done;
+      agree = agree && (is_done || launch.cooperative);
+      if (!agree || (turn + 1 == n_blocks && n_done % n_blocks)) {
+        executing_complain("threads wait for ever: not all of them come to the barrier");
+        return;
+      }
     }
+    goes_on = n_done == 0;
   }
 }
 
 // ---- a kernel as the driver sees it
-template <class T> struct Parameter { static bool foreign(const T&) { return false; } };
-template <class T> struct Parameter<T*> {
-  static bool foreign(T* const& pointer) { return pointer && !executing_is_device(pointer, 1); }
-};
-
-// What kernels of the same parameters share.
-template <class... A> struct Parameters {
-  typedef std::tuple<A...> Packed;
-  template <size_t... i> static void* pack(void** from, std::index_sequence<i...>) {
-    return new Packed(*(A*)from[i]...);
-  }
-  static void* pack(void** from) { return pack(from, std::index_sequence_for<A...>()); }
-  template <size_t... i> static int foreign(Packed& given, std::index_sequence<i...>) {
-    int found = -1;
-    ((found < 0 && Parameter<A>::foreign(std::get<i>(given)) ? (void)(found = i) : (void)0), ...);
-    return found;
-  }
-  static int foreign(void* packed) { return foreign(*(Packed*)packed, std::index_sequence_for<A...>()); }
-  static void drop(void* packed) { delete (Packed*)packed; }
-  static void call(void* kernel, void* packed) { std::apply((void (*)(A...))kernel, *(Packed*)packed); }
-};
+template <class T> static bool is_foreign(const T&) { return false; }
+template <class T> static bool is_foreign(T* const& pointer) { return pointer && !executing_is_device(pointer, 1); }
 
 static void run(const Entry& entry, void* packed, const Launch& launch) {
   gridDim = launch.grid, blockDim = launch.block;
+  if (entry.waits) return run_waiting(entry, packed, launch);
   const long long n_blocks = (long long)gridDim.x * gridDim.y * gridDim.z;
   const long long n_threads = (long long)blockDim.x * blockDim.y * blockDim.z;
   for (long long turn = 0; turn < n_blocks; turn++) {
     const long long block = place(turn, launch.block_stride, n_blocks);
     blockIdx = at(block, gridDim);
-    executing_interval++;
-    if (entry.waits) {
-      run_block(entry, packed, launch, block * n_threads);
-      continue;
-    }
     for (long long k = 0; k < n_threads; k++) {
       const long long thread = place(k, launch.thread_stride, n_threads);
       threadIdx = at(thread, blockDim), executing_thread = block * n_threads + thread;
-      entry.call(entry.kernel, packed);
+      entry.call(packed);
     }
   }
 }
 
-template <class... A> constexpr Entry entry_of(void (*kernel)(A...), bool waits) {
-  typedef Parameters<A...> P;
-  return {P::pack, P::foreign, P::drop, P::call, run, (void*)kernel, waits};
-}
-
 }  // namespace executing
 
-static inline void __syncthreads() {
-  if (!_setjmp(executing::running->waits)) _longjmp(executing::home, 1);
-}
+static inline void __syncthreads() { fibers::wait(fibers::WAITS_FOR_BLOCK); }
+#define grid_barrier(arrived) fibers::wait(fibers::WAITS_FOR_GRID)  // in the place of a text's own

@@ -72,38 +72,46 @@ extern "C" int executing_is_device(const void* address, size_t size) { LOCK; ret
 extern "C" void executing_push(void (*work)(void*), void* given) { LOCK; push([=] { work(given); }); }
 
 // ------------------------------------------------------------------ the race check
-extern "C" { long long executing_thread = 0, executing_interval = 0; }
+extern "C" { long long executing_thread = 0, executing_interval = 0, executing_epoch = 0; }
 namespace {
-struct Access { long long writer = -1, written = 0, reader = -1, read = 0; bool by_many = false; };
+// reader: the last one; foreign: the last one of another block than that; together: when two threads of a block read.
+struct Access { long long writer = -1, written = 0, reader = -1, read = 0, foreign = -1, foreign_read = 0, together = -1; };
 std::unordered_map<uintptr_t, Access> shadow;  // of the launch that runs
 bool checking = false;
 std::string launched;
+const executing::Entry* entered;
 long long per_block = 1;
 
-// Threads of one block are in turn where a barrier lies between them; threads of two blocks never are.
+bool beside(long long other) { return other / per_block == executing_thread / per_block; }
+// Threads of one block are in turn where a barrier lies between them; those of two blocks where one of the grid does.
 bool unordered(long long other, long long when) {
   if (other < 0 || other == executing_thread) return false;
-  return other / per_block != executing_thread / per_block || when == executing_interval;
+  return beside(other) ? when == executing_interval : when >= executing_epoch;
 }
 void race(const char* what) { counts["races"]++; complain("race in " + launched + ": " + what); }
 
-void read_at(const void* address) {
-  Access& cell = shadow[(uintptr_t)address];
+void read_at(Access& cell) {
   if (unordered(cell.writer, cell.written)) race("a thread reads what another writes");
-  if (cell.reader >= 0 && cell.reader != executing_thread) cell.by_many = true;
+  if (cell.reader >= 0 && cell.reader != executing_thread) {
+    if (!beside(cell.reader)) cell.foreign = cell.reader, cell.foreign_read = cell.read;
+    else if (cell.read == executing_interval) cell.together = executing_interval;
+  }
   cell.reader = executing_thread, cell.read = executing_interval;
 }
-void write_at(const void* address) {
-  Access& cell = shadow[(uintptr_t)address];
+void write_at(Access& cell) {
   if (unordered(cell.writer, cell.written)) race("two threads write");
-  if (unordered(cell.reader, cell.read) || (cell.by_many && cell.read == executing_interval)) {
-    race("a thread writes what another reads");
-  }
-  cell.writer = executing_thread, cell.written = executing_interval, cell.by_many = false;
+  const bool is_read = unordered(cell.reader, cell.read) || unordered(cell.foreign, cell.foreign_read);
+  if (is_read || cell.together == executing_interval) race("a thread writes what another reads");
+  cell.writer = executing_thread, cell.written = executing_interval;
 }
 void accessed(const void* address, size_t size, bool writes) {
-  if (!checking || !within(device, address, size)) return;
-  writes ? write_at(address) : read_at(address);
+  const bool on_device = within(device, address, size);
+  const bool is_shared = !on_device && entered->shared <= (const char*)address && (const char*)address < entered->shared_end;
+  if (!on_device && !is_shared) return;
+  if (on_device) counts[writes ? "bytes_written" : "bytes_read"] += size;
+  // What one block shares is no other's: its address with the block in the bits that no address has.
+  Access& cell = shadow[(uintptr_t)address + (is_shared ? (uintptr_t)(executing_thread / per_block + 1) << 48 : 0)];
+  writes ? write_at(cell) : read_at(cell);
 }
 }  // namespace
 // The compiler calls these at each access that a kernel's text makes.
@@ -341,7 +349,7 @@ static void run(const Function& function, void* packed, executing::Launch launch
   const long long n = (long long)launch.grid.x * launch.grid.y * launch.grid.z;
   per_block = (long long)launch.block.x * launch.block.y * launch.block.z;
   launch.block_stride = stride(n), launch.thread_stride = stride(per_block);
-  checking = settings["race"], launched = function.name;
+  checking = settings["race"], launched = function.name, entered = function.entry, executing_epoch = ++executing_interval;
   shadow.clear();
   const unsigned before = _mm_getcsr();
   if (settings["flush_denormals"]) _mm_setcsr(before | 0x8040);  // CuPy compiles with -ftz=true
@@ -365,7 +373,7 @@ Status cuLaunchKernel(void* called, unsigned gx, unsigned gy, unsigned gz, unsig
     complain("launch of " + function->name + ": argument " + std::to_string(foreign) + " is no device memory");
   }
   push([=] {
-    if (foreign < 0) run(*function, packed, {{gx, gy, gz}, {bx, by, bz}, 1, 1});
+    if (foreign < 0) run(*function, packed, {{gx, gy, gz}, {bx, by, bz}, 1, 1, false});
     function->entry->drop(packed);
   });
   return 0;

@@ -68,12 +68,12 @@ def test_along_a_column_it_is_the_other_vector_that_changes(axis):
     assert [segment.extent for segment in nest.segments] == ["m" if axis else "5"]
 
 
-def test_shares_of_a_long_sum_lie_apart():
+def test_parts_of_a_long_sum_lie_apart():
     def build(recorder):
         recorder.xp.sum(recorder.theta, axis=0, out=recorder["total"], keepdims=True)
 
-    partial, final = nests(record(build, batch=1, n_parameters=5000, results=("total",)), share=True)
-    assert (partial.kind, final.kind) == ("partial", "single")
+    partial, final = nests(record(build, batch=1, n_parameters=9000, results=("total",)), share=True)
+    assert (partial.kind, final.kind) == ("part", "single")
     assert partial.statements[0].out.place == final.statements[0].items[0].place
     assert partial.statements[0].out.place.memory == "sums" and final.segments[0].extent == "1024"
     assert partial.statements[0].items[0].varies and not partial.statements[0].out.varies
@@ -93,7 +93,7 @@ def test_nests_hold_all_statements_in_order(name, share):
             for statement in segment.statements:
                 assert not any(item.place in totals for item in statement.items)
                 totals |= {statement.out.place} if statement.accumulates else set()
-            if nest.kind in ("single", "partial") and segment.extent is not None:
+            if nest.kind == "single" and segment.extent is not None:
                 assert len(segment.statements) == 1
             for statement in segment.statements:
                 assert statement.accumulates or segment.extent is None or len(leader(statement.call).shape) == 2

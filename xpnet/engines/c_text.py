@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.program.calls import Call, Operand, Program
-from xpnet.program.grouping import Group, partial_sums_of
+from xpnet.program.grouping import PARTS, TEAM, Group, partial_sums_of
 from xpnet.program.loops import Item, Segment, Statement, columns_of, loop_nest
 from xpnet.program.sizes import Sizes
 
@@ -94,9 +94,10 @@ class WordPrinter:
 
 
 class WorkerPrinter:
-    """Prints what one worker of a group does.
+    """Prints what one worker of a group does; each thread of a team does it in its turns, and all that has no loop.
 
-    What it has read or made stays in local variables. A place is written once a turn of a loop, with its last value.
+    What it has read or made stays in local variables. A place is written once a turn of a loop, with its last value,
+    if that is read later; what has no loop, by the first thread of a team.
     """
 
     def __init__(self, printer: WordPrinter, group: Group) -> None:
@@ -105,6 +106,8 @@ class WorkerPrinter:
         self._known: dict[Any, str] = {}  # an item's key -> the local variable that holds its value
         self._inner: dict[Any, str] = {}  # the same, of items that change from turn to turn
         self._written: dict[Any, tuple[Item, str, str]] = {}  # what is yet to be given the value of a local variable
+        self._loaded: set[Any] = set()  # items that each thread of the team has read
+        self._may_idle = 1 < group.team < TEAM  # a block holds several workers, of which there may be fewer
 
     def lines(self) -> list[str]:
         """The statements of worker w."""
@@ -115,44 +118,47 @@ class WorkerPrinter:
                     self._statement(statement, lines, lines)
             else:
                 lines += self._loop(segment)
-        return lines + self._stores(lambda item: True)
+        reread = self._loaded & self._written.keys()
+        stores = self._stores(lambda item: True, self._nest.statements)
+        if self._nest.team == 1 or not stores:
+            return lines + stores
+        waits = ["__syncthreads();"] * bool(reread)  # until each thread has read what one of them overwrites
+        condition = "works && lane == 0" if self._may_idle else "lane == 0"
+        return [*lines, *waits, f"if ({condition}) {{", *(f"  {line}" for line in stores), "}"]
 
-    def _stores(self, wanted: Callable[[Item], bool]) -> list[str]:
-        found = [key for key, (item, _, _) in self._written.items() if wanted(item)]
-        return ["{1} = {2};".format(*self._written.pop(key)) for key in found]
+    def _stores(self, wanted: Callable[[Item], bool], statements: tuple[Statement, ...]) -> list[str]:
+        found = [self._written.pop(key) for key in [key for key in self._written if wanted(self._written[key][0])]]
+        read = [each for each in found if self._nest.is_read_after(each[0], statements)]
+        return [f"{place} = {value};" for _, place, value in read]
 
     def _loop(self, segment: Segment) -> list[str]:
         """A loop over i; what does not change in it is loaded before it."""
         self._inner = {}
         before, body = list[str](), list[str]()
-        for statement in segment.statements:
-            self._statement(statement, before, body)
-        body += self._stores(lambda item: item.varies)
-        start, stride = self._share(segment.statements[0]) if self._nest.kind == "partial" else ("0", 1)
-        head = f"for (integer i = {start}; i < {segment.extent}; i += {stride}) {{"
-        return [*before, head, *(f"  {line}" for line in body), "}"]
+        totals = [self._statement(statement, before, body) for statement in segment.statements]
+        body += self._stores(lambda item: item.varies, segment.statements)
+        behind = []
+        team, apart = self._nest.team, TEAM // self._nest.team if self._nest.kind == "column" else 1
+        start, stride = "0" if team == 1 else "lane", team
+        if self._nest.kind == "part":
+            start, stride = f"w * {team} + lane", team * PARTS
+        condition = f"works && i < {segment.extent}" if self._may_idle else f"i < {segment.extent}"
+        if team > 1:
+            for statement, total in zip(segment.statements, totals, strict=True):
+                if statement.accumulates:
+                    word = "max" if statement.call.word == "max" else "sum"
+                    behind.append(f"{total} = of_team_{word}(shared, {total}, lane, {team}, {apart});")
+        head = f"for (integer i = {start}; {condition}; i += {stride}) {{"
+        return [*before, head, *(f"  {line}" for line in body), "}", *behind]
 
-    def _share(self, statement: Statement) -> tuple[str, int]:
-        """Where worker w begins its share of a long sum, and how far it goes each turn; neighbours stay neighbours."""
-        call, shares = statement.call, statement.step.shares
-        if len(call.operands[0].shape) == 1:
-            return "w", shares
-        return f"w % {shares}" if call.axis == 1 else f"w / {self._columns(statement)}", shares
-
-    def _statement(self, statement: Statement, before: list[str], body: list[str]) -> None:
-        """Print one call. before, body: the lines before its loop, and those in it."""
+    def _statement(self, statement: Statement, before: list[str], body: list[str]) -> str:
+        """Print one call and return what holds its result. before, body: lines before its loop, and those in it."""
         call, values = statement.call, list[str]()
         for position, item in enumerate(statement.inputs):
             if item is None:
                 values.append(self._printer.number(statement.step.index, position))
-                continue
-            found = self._known.get(item.key) or self._inner.get(item.key)
-            if found is None:
-                found = self._new_local()
-                place = self._place(statement, item)
-                (body if item.varies else before).append(f"const {_type(item.operand)} {found} = {place};")
-                (self._inner if item.varies else self._known)[item.key] = found
-            values.append(found)
+            else:
+                values.append(self._value(statement, item, body if item.varies else before))
         result = self._new_local()
         if statement.accumulates:
             value = " * ".join(values)
@@ -164,6 +170,22 @@ class WorkerPrinter:
         out = statement.out
         (self._inner if out.varies else self._known)[out.key] = result
         self._written[out.key] = (out, self._place(statement, out), result)
+        return result
+
+    def _value(self, statement: Statement, item: Item, lines: list[str]) -> str:
+        """What holds the value of an item, which these lines load where it is not known."""
+        known = self._known.get(item.key) or self._inner.get(item.key)
+        if known is not None:
+            return known
+        found, place = self._new_local(), self._place(statement, item)
+        if item.varies:
+            self._inner[item.key] = found
+        else:
+            self._known[item.key] = found
+            self._loaded.add(item.key)
+            place = f"works ? {place} : 0" if self._may_idle else place
+        lines.append(f"const {_type(item.operand)} {found} = {place};")
+        return found
 
     def _place(self, statement: Statement, item: Item) -> str:
         """Where worker w finds an item, in turn i of its loop."""
@@ -177,12 +199,7 @@ class WorkerPrinter:
         fixed = {"number": "", "worker": "w", "turn": "i"}
         if item.role in fixed:
             return fixed[item.role]
-        kind, step, columns = self._nest.kind, statement.step, self._columns(statement)
-        if item.place.memory == "sums":  # that a final step reads
-            return f"w * {step.shares} + i" if kind == "row" else f"i * {columns} + w"
-        if step.part == "partial":
-            by_rows = statement.call.axis == 1
-            return f"w / {step.shares} * {columns} + i" if by_rows else f"i * {columns} + w % {columns}"
+        kind, columns = self._nest.kind, self._columns(statement)
         shifts = {
             "element": {"matrix": "w", "along rows": f"w % {columns}", "along columns": f"w / {columns}"},
             "row": {"matrix": f"w * {columns} + i", "along rows": "i", "along columns": "w"},

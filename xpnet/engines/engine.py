@@ -78,7 +78,7 @@ class Engine(Protocol):
     def read(self, name: str, batch: int) -> Any:
         """Return the buffer of that name in the shape of the math: a view, valid until the next step.
 
-        On NumPy a vector that is only summed, such as the losses of the samples, may stay unwritten.
+        What no later call reads may stay unwritten, unless it is the network's, state, a result or an output.
         """
         return self.memory.view(name, batch)
 

@@ -183,6 +183,7 @@ def _step(
     """Record a training step."""
     layout = architecture.layout
     gradient = recorder.flat("gradient", layout.size)
+    recorder.pad(gradient)
     with recorder.phase("gradient"):
         arrays = _arrays(recorder, architecture)
         grads = _views(recorder, gradient, architecture, layout.places, "d")
@@ -193,7 +194,9 @@ def _step(
             for layer, works_on in zip(architecture.layers, arrays, strict=True):
                 if not layer.is_identity:
                     layer.advance_into(recorder.xp, works_on)
-    if optimizer is not None:
+    if optimizer is None:
+        recorder.output(gradient)
+    else:
         weight = recorder["weight"] if weighted else float(recorder.batch)
         _update(recorder, architecture, optimizer, arrays, gradient, weight, n_accumulated)
 

@@ -39,6 +39,14 @@ class Place(NamedTuple):
             and other.start < self.start + self.size
         )
 
+    def without(self, other: Place) -> tuple[Place, ...]:
+        """Return the ranges of this one that are not in the other one."""
+        if not self.overlaps(other):
+            return (self,)
+        end, its_end = self.start + self.size, other.start + other.size
+        parts = Place(self.memory, self.start, other.start - self.start), Place(self.memory, its_end, end - its_end)
+        return tuple(part for part in parts if part.size > 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
@@ -157,7 +165,8 @@ class Program:
     constants: buffers that the engine fills once, before the first step.
     slots: names of the 1-element buffers that the host writes before each step, such as the learning rate.
     results: names of those that it reads after each step, such as the loss.
-    outputs: names of the batch matrices that are read after each step, such as predictions.
+    outputs: names of the buffers that are read after each step, such as predictions.
+    padding: ranges of vectors that are 0, whatever is written there: those between their views.
     buffers: by name.  n_owned: length of the network's part, theta and statistics, which begins the float arena.
     n_state, n_keys: lengths of the parts that persist between steps: behind the owned floats, and first in the uint32s.
     n_floats, n_uints: length of the two arenas.
@@ -173,6 +182,7 @@ class Program:
     slots: tuple[str, ...]
     results: tuple[str, ...]
     outputs: tuple[str, ...]
+    padding: tuple[Place, ...]
     buffers: dict[str, Buffer]
     n_owned: int
     n_state: int

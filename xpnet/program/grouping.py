@@ -10,29 +10,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from xpnet.program.calls import REDUCTIONS, Call, Operand, Place, Program
 from xpnet.program.places import Access
 
-# A worker walks its row or column element by element. In longer ones than these, several workers share each sum and
-# everything else takes a worker per element, or a few workers would do too much each.
-LONG_LINE, LINE_SHARES = 256, 128  # elements of a row or column; workers that share its sum
-LONG_VECTOR, VECTOR_SHARES = 1024, 1024  # of a vector that is summed to one number; its loop only reads
+# A worker walks its row, column or vector element by element. On a GPU several threads take turns along a line longer
+# than LONG_LINE: TEAM, or SMALL_TEAM beside each other where there are many lines. A vector longer than LONG_VECTOR is
+# summed in PARTS, by a team each, and these parts by one team in the next launch.
+LONG_LINE, LONG_VECTOR, PARTS = 256, 8192, 1024
+TEAM, SMALL_TEAM = 256, 32
+FEW_COLUMNS, SHORT_ROW = 64, 2048  # so many columns, and rows so short, have a team of the other size
 
 
 @dataclass(frozen=True)
 class Step:
     """A call in its group, by its number in the Program.
 
-    part: "whole"; a long sum is "partial", by many workers, then "final", over their results.
-    shares: the number of workers that share each sum.
+    part: "whole"; the sum of a long vector is "partial", of PARTS, then "final", over their results.
     """
 
     index: int
     part: str = "whole"
-    shares: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Group:
     """Calls for the same workers.
 
     kind: what a worker owns: an "element", a "row" or a "column" of memory, the "single" numbers of the network, a
-    "partial" sum; or "product", which a library computes.
+    "part" of long vectors; or "product", which a library computes.
+    team: the threads of a worker, which take turns along its line.
     """
 
     kind: str
     steps: tuple[Step, ...]
+    team: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ Choices = dict[Workers, tuple[Access, ...]]
 def launches(program: Program, phase: str | None = None, *, share: bool = True) -> tuple[Launch, ...]:
     """Return the launches of a step after its gather, or those of one phase, in order.
 
-    share: whether several workers share a long line, as on a GPU.
+    share: whether several threads share a long line, as on a GPU.
     The numbers of their calls hold for every batch size of the Program.
     """
     phases = program.phases if phase is None else (phase,)
@@ -82,7 +84,8 @@ def describe(program: Program) -> str:
         lines.append(f"{number:>3}  {launch.phase}")
         for group in launch.groups:
             said = [program.calls[step.index].text + f" ({step.part})" * (step.part != "whole") for step in group.steps]
-            lines.append(f"       {group.kind}: {'; '.join(said)}")
+            by = f", {group.team} threads each" * (group.team > 1)
+            lines.append(f"       {group.kind}{by}: {'; '.join(said)}")
     return "\n".join(lines)
 
 
@@ -126,11 +129,12 @@ class _Open:
             and not any(one.clashes(other) for one in accesses for other in self.choices[workers])
         }
 
-    def close(self) -> tuple[Group, list[Access]]:
+    def close(self, program: Program, share: bool) -> tuple[Group, list[Access]]:
         """Return the group with the choice that has the most workers, and its accesses."""
-        kinds = ("element", "column", "row", "single", "partial", "product")
+        kinds = ("element", "part", "column", "row", "single", "product")
         workers = min(self.choices, key=lambda workers: kinds.index(workers[0]))
-        return Group(workers[0], tuple(self.steps)), self.choices[workers]
+        team = max(_team(program, workers[0], step) for step in self.steps) if share else 1
+        return Group(workers[0], tuple(self.steps), team), self.choices[workers]
 
 
 def _groups(program: Program, phase: str, share: bool) -> Iterator[tuple[Group, list[Access]]]:
@@ -139,43 +143,44 @@ def _groups(program: Program, phase: str, share: bool) -> Iterator[tuple[Group, 
     for step, choices in _steps(program, phase, share):
         left = current.joined(choices)
         if not left:
-            yield current.close()
+            yield current.close(program, share)
             current = _Open()
             left = current.joined(choices)
         current.steps.append(step)
         current.choices = left
         if step.part == "partial" or ("product",) in left:
-            yield current.close()
+            yield current.close(program, share)
             current = _Open()
     if current.steps:
-        yield current.close()
+        yield current.close(program, share)
 
 
 def _steps(program: Program, phase: str, share: bool) -> Iterator[tuple[Step, Choices]]:
-    """Yield each call of a phase with its possible workers; a long sum is two steps."""
+    """Yield each call of a phase with its possible workers; the sum of a long vector is two steps."""
     for index, call in enumerate(program.calls):
         if call.phase != phase:
             continue
-        if share and shares(call) > 1:
-            source = _access(call.operands[0])
-            sums = Access(Place(f"partial sums of {index}", 0, 1), owned="vector", writes=True)
-            yield Step(index, "partial", shares(call)), {("partial", index): (source, sums)}
-            (workers,) = _choices(call, share)
-            out = _access(call.out, owned="vector", writes=True)
-            yield Step(index, "final", shares(call)), {workers: (replace(sums, writes=False), out)}
+        if share and partial_sums_of(call):
+            source, sums = call.operands[0], Place(f"partial sums of {index}", 0, 1)
+            made = _access(source, "vector"), Access(sums, owned="vector", writes=True)
+            yield Step(index, "partial"), {("part", source.buffer.size): made}
+            yield Step(index, "final"), {("single",): (Access(sums), _access(call.out, "vector", writes=True))}
         else:
             yield Step(index), _choices(call, share)
 
 
-def shares(call: Call) -> int:
-    """Return the number of workers that share each sum (or maximum) of a call; 1 unless it is long."""
-    if call.word not in REDUCTIONS:
+def _team(program: Program, kind: str, step: Step) -> int:
+    """Return how many threads share the line of a worker that one call of a group takes."""
+    call = program.calls[step.index]
+    shape = leader(call).shape
+    if kind in ("element", "product"):
         return 1
-    shape = call.operands[0].shape
-    if len(shape) == 1:
-        return VECTOR_SHARES if shape[0] > LONG_VECTOR else 1
-    assert call.axis is not None
-    return LINE_SHARES if shape[call.axis] > LONG_LINE else 1
+    if kind in ("single", "part"):
+        is_long = kind == "part" or step.part == "final" or (call.word in REDUCTIONS and shape[0] > LONG_LINE)
+        return TEAM if is_long else 1
+    if len(shape) == 1 or shape[0 if kind == "column" else 1] <= LONG_LINE:
+        return 1
+    return TEAM if (shape[1] <= FEW_COLUMNS if kind == "column" else shape[1] > SHORT_ROW) else SMALL_TEAM
 
 
 def _choices(call: Call, share: bool) -> Choices:
@@ -183,7 +188,7 @@ def _choices(call: Call, share: bool) -> Choices:
         return {("product",): (*map(_access, call.operands), _access(call.out, writes=True))}
     source = leader(call)
     if source.buffer.form == "matrix":
-        return _matrix_choices(call, source, share)
+        return _matrix_choices(call, source)
     out = _access(call.out, "vector", writes=True)
     if call.word in REDUCTIONS:
         return {("single",): (_access(source), out)}
@@ -191,25 +196,25 @@ def _choices(call: Call, share: bool) -> Choices:
     if call.out.buffer.form == "scalar":
         return {("single",): accesses}
     if source.buffer.form == "flat":
-        return {("element", "flat", source.buffer.size): accesses}
+        is_long = share and source.buffer.size > LONG_VECTOR
+        choices: Choices = {("element", "flat", source.buffer.size): accesses}
+        return choices | ({("part", source.buffer.size): accesses} if is_long else {})
     lane = (source.buffer.flipped, source.buffer.size)  # a vector over samples, or over features
     return {("column", *lane): accesses, ("row", *lane): accesses}
 
 
-def _matrix_choices(call: Call, source: Operand, share: bool) -> Choices:
+def _matrix_choices(call: Call, source: Operand) -> Choices:
     """Return the choices for a call on a matrix and vectors along it: its elements, rows or columns."""
     rows, columns = source.shape
     flipped, reduces = source.buffer.flipped, call.word in REDUCTIONS
-    kinds: dict[Workers, tuple[int, str]] = {  # length of a worker's loop, and the vectors of which it owns an element
-        ("element", rows, columns, flipped): (1, ""),
-        ("column", not flipped, columns): (rows, "along rows"),
-        ("row", flipped, rows): (columns, "along columns"),
+    kinds: dict[Workers, str] = {  # and the vectors of which a worker owns an element
+        ("element", rows, columns, flipped): "",
+        ("column", not flipped, columns): "along rows",
+        ("row", flipped, rows): "along columns",
     }
     choices: Choices = {}
-    for workers, (length, owned_vectors) in kinds.items():
+    for workers, owned_vectors in kinds.items():
         if reduces and workers[0] != ("column" if call.axis == 0 else "row"):
-            continue
-        if share and not reduces and length > LONG_LINE:
             continue
         accesses = []
         for operand in (*call.operands, call.out):
@@ -247,28 +252,33 @@ def _access(operand: Operand, owned: str = "", writes: bool = False) -> Access:
 
 
 def partial_sums(program: Program) -> int:
-    """Return the elements that long sums need behind the float arena."""
+    """Return the elements that the sums of long vectors need behind the float arena."""
     return sum(partial_sums_of(call) for call in program.calls)
 
 
 def partial_sums_of(call: Call) -> int:
-    """Return the elements that the long sums of one call need there."""
-    return shares(call) * call.out.buffer.size if shares(call) > 1 else 0
+    """Return the elements that the sum of one call needs there: 0 unless it is that of a long vector."""
+    shape = call.operands[0].shape if call.word in REDUCTIONS else ()
+    return PARTS if len(shape) == 1 and shape[0] > LONG_VECTOR else 0
 
 
 def workers(program: Program, group: Group) -> int:
-    """Return the number of threads that a group needs at this Program's batch size."""
+    """Return the number of workers that a group needs at this Program's batch size."""
     return workers_of(program, group, group.steps[0])
 
 
+def threads(program: Program, group: Group) -> int:
+    """Return the number of their threads."""
+    return workers(program, group) * group.team
+
+
 def workers_of(program: Program, group: Group, step: Step) -> int:
-    """Return the number of threads that one call of a group needs at this Program's batch size."""
-    call = program.calls[step.index]
+    """Return the number of workers that one call of a group needs at this Program's batch size."""
     if group.kind in ("single", "product"):
         return 1
-    if step.part == "partial":
-        return step.shares * call.out.buffer.size
-    shape = leader(call).shape
+    if group.kind == "part":
+        return PARTS
+    shape = leader(program.calls[step.index]).shape
     if group.kind == "element" or len(shape) == 1:
         return math.prod(shape)
     return shape[0 if group.kind == "row" else 1]

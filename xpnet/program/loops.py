@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpnet.program.calls import REDUCTIONS, Call, Operand, Place, Program
-from xpnet.program.grouping import Group, Step, direction, leader
+from xpnet.program.grouping import PARTS, Group, Step, direction, leader
 from xpnet.program.places import is_read_after, place_of
 from xpnet.program.sizes import Sizes
 
@@ -21,7 +21,7 @@ _ALONG = {"row": ("along rows", "along columns"), "column": ("along columns", "a
 class Item:
     """An operand as a worker reaches it.
 
-    place: its range of memory; for the shares of a long sum a memory called "sums", at the number of their call.
+    place: its range of memory; for the parts of a long sum a memory called "sums", at the number of their call.
     role: selects its element: by worker and turn in a "matrix", by column "along rows", by row "along columns", by
         "worker", by "turn", or the only one of a "number".
     varies: whether it changes from turn to turn of the loop.  key: equal for items that are the same element.
@@ -79,12 +79,14 @@ class LoopNest:
     """The work of one worker of a group, segment by segment.
 
     n_columns: elements from one row of the matrices to the next, as `Segment.extent`; "1" if there are only vectors.
+    team: the threads of the worker, which take turns in each loop.
     """
 
     program: Program
     kind: str
     segments: tuple[Segment, ...]
     n_columns: str
+    team: int
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -101,7 +103,7 @@ def loop_nest(program: Program, sizes: Sizes, group: Group) -> LoopNest:
     statements = [_statement(program, group.kind, step) for step in group.steps]
     matrices = [statement for statement in statements if len(leader(statement.call).shape) == 2]
     columns = columns_of(sizes, matrices[0]) if matrices and group.kind != "product" else "1"
-    return LoopNest(program, group.kind, _segments(sizes, group.kind, statements), columns)
+    return LoopNest(program, group.kind, _segments(sizes, group.kind, statements), columns, group.team)
 
 
 def columns_of(sizes: Sizes, statement: Statement) -> str:
@@ -125,7 +127,7 @@ def _segments(sizes: Sizes, kind: str, statements: list[Statement]) -> tuple[Seg
         extent = _extent(sizes, kind, statement)
         joins = segments and segments[-1][0] == extent
         joins = joins and not any(item.place in reduced for item in (*statement.items, statement.out))
-        if joins and not (extent is not None and kind in ("single", "partial", "product")):
+        if joins and not (extent is not None and kind in ("single", "product")):
             segments[-1][1].append(statement)
         else:
             segments.append((extent, [statement]))
@@ -142,7 +144,9 @@ def _extent(sizes: Sizes, kind: str, statement: Statement) -> str | None:
         return sizes.extent(step.index, 0, 0 if call.operands[0].transposed else 1)
     if call.word in REDUCTIONS:
         assert call.axis is not None
-        return str(step.shares) if step.part == "final" else sizes.extent(step.index, 0, call.axis)
+        return str(PARTS) if step.part == "final" else sizes.extent(step.index, 0, call.axis)
+    if kind == "part":
+        return sizes.extent(step.index, -1, 0)
     if kind in ("single", "element") or len(leader(call).shape) == 1:
         return None
     return sizes.extent(step.index, -1, 1 if kind == "row" else 0)
@@ -174,5 +178,5 @@ def _role(kind: str, step: Step, call: Call, operand: Operand, is_result: bool) 
     if step.part == "partial" and is_result:
         return "worker"
     if len(leader(call).shape) == 1:
-        return "turn" if step.part == "partial" else "worker" if operand.shape else "number"
+        return "number" if not operand.shape else "turn" if kind == "part" else "worker"
     return direction(call, operand)

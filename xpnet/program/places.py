@@ -6,6 +6,7 @@ other floats, U the uint32 numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xpnet.program.calls import Buffer, Place, Program
@@ -55,7 +56,7 @@ def describe(program: Program) -> str:
 
 
 def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
-    """Return whether a buffer is read after a call, in this step or the next, before it is overwritten.
+    """Return whether an element of a buffer is read after a call, in this step or the next, before it is overwritten.
 
     The engine reads what outlives the step: the network's part, the state, the results and the outputs.
     """
@@ -65,15 +66,26 @@ def is_read_after(program: Program, buffer: Buffer, index: int) -> bool:
         Place("uint32", 0, program.n_keys),
         *(program.buffers[name].place for name in (*program.results, *program.outputs)),
     ]
-    place, phase = buffer.place, program.calls[index].phase
-    if any(place.overlaps(other) for other in outlives):
+    phase = program.calls[index].phase
+    if any(buffer.place.overlaps(other) for other in outlives):
         return True
+    left = _without((buffer.place,), program.padding)
     for call in (*program.calls[index + 1 :], *program.calls[: index + 1]):
-        if any(operand.buffer.place.overlaps(place) for operand in call.operands):
+        if any(operand.buffer.place.overlaps(place) for operand in call.operands for place in left):
             return True
         always = program.accumulate == 1 or call.phase != "update"
         if program.shards is not None:  # the same phase may follow, for the next shard
             always = call.phase == phase
-        if always and call.out.buffer.place == place:
+        if always:
+            left = _without(left, (call.out.buffer.place,))
+        if not left:
             return False
     return False
+
+
+def _without(places: Iterable[Place], others: Iterable[Place]) -> tuple[Place, ...]:
+    """Return what is left of places without others."""
+    left = tuple(places)
+    for other in others:
+        left = tuple(part for place in left for part in place.without(other))
+    return left

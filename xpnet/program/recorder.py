@@ -22,6 +22,7 @@ from xpnet.program.calls import (
     Call,
     Constant,
     Operand,
+    Place,
     Program,
     RecordingError,
     aligned,
@@ -115,6 +116,7 @@ class Recorder:
         self._calls: list[Call] = []
         self._gathers: list[tuple[str, Buffer]] = []
         self._outputs: list[str] = []
+        self._padded: list[Buffer] = []
         self._constants: list[Constant] = []
         self._buffers: dict[str, Buffer] = {}
         self._ends = {"float": 0, "uint32": 0}
@@ -199,9 +201,13 @@ class Recorder:
         """Fill `buffer` with the step's samples of the data called `name`, before the first call."""
         self._gathers.append((name, buffer))
 
-    def output(self, buffer: Buffer, name: str) -> None:
-        """Have a batch matrix read after each step, under this name."""
-        self._outputs.append(self.rename(buffer, name).name)
+    def output(self, buffer: Buffer, name: str | None = None) -> None:
+        """Have a buffer read after each step, under this name or its own."""
+        self._outputs.append((buffer if name is None else self.rename(buffer, name)).name)
+
+    def pad(self, flat: Buffer) -> None:
+        """Declare that the elements of a vector between its views are 0, whatever is written there."""
+        self._padded.append(flat)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -223,6 +229,7 @@ class Recorder:
             slots=self._slots,
             results=self._results,
             outputs=tuple(self._outputs),
+            padding=tuple(place for flat in self._padded for place in self._between_views(flat)),
             buffers=self._buffers,
             n_owned=self._n_owned,
             n_state=self.state_sizes["float"],
@@ -233,6 +240,12 @@ class Recorder:
             shards=shards,
             rerecord=rerecord,
         )
+
+    def _between_views(self, flat: Buffer) -> tuple[Place, ...]:
+        left: tuple[Place, ...] = (flat.place,)
+        for view in (buffer.place for buffer in self._buffers.values() if buffer.place != flat.place):
+            left = tuple(part for place in left for part in place.without(view))
+        return left
 
     def _allocate(
         self,

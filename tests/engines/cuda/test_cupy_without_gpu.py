@@ -307,7 +307,7 @@ def compile_text(text, architecture):
 def test_generated_text_compiles_for_gpus(feature, i):
     """Each feature in both float types, each for both architectures; what only measures and predicts, in one."""
     network = network_of(feature, select_backend("cpu"))
-    training, others = program_of(feature, network, 8), []
+    training, others = program_of(feature, network, 300 if i % 2 else 8), []  # by teams of threads, or by threads
     if i < len(LOSSES):
         others.append(evaluation_program(network.architecture, 8, feature["weighted"], with_accuracy=True))
         others.append(inference_program(network.architecture, 8, "predict"))

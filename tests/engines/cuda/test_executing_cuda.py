@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from features import FEATURES, run_steps
+
+import xpnet
+from xpnet.engines.choice import make_engine
+from xpnet.engines.cuda import text as cuda_text
+from xpnet.program import loops
 
 SHIFT = """
 extern "C" __global__ void shift(float* x, const int n) {
@@ -62,8 +68,20 @@ def test_threads_wait_for_each_other_at_a_barrier(gpu, driver):
         with driver.switched(order=order, race=1):
             kernel(gpu, TOTAL.replace("WAIT", "__syncthreads();"), "total")((2,), (64,), (gpu.to_device(x), out))
         assert gpu.to_host(out).tolist() == x.reshape(2, 64).sum(axis=1).tolist()
-    kernel(gpu, TOTAL.replace("WAIT", ""), "total")((2,), (64,), (gpu.to_device(x), out))
+    with driver.switched(race=1):
+        kernel(gpu, TOTAL.replace("WAIT", ""), "total")((2,), (64,), (gpu.to_device(x), out))
     assert gpu.to_host(out).tolist() != x.reshape(2, 64).sum(axis=1).tolist()
+    assert "race in total: a thread" in ask(driver)
+
+
+@pytest.mark.parametrize("left_out", range(3))
+def test_a_team_without_one_of_its_barriers_has_a_race(left_out, gpu, driver, monkeypatch):
+    parts = cuda_text._TEAMWORK.split("__syncthreads();")
+    text = "__syncthreads();".join(parts[: left_out + 1]) + "__syncthreads();".join(parts[left_out + 1 :])
+    monkeypatch.setattr(cuda_text, "_TEAMWORK", text)
+    with driver.switched(race=1):
+        run_steps(FEATURES["batch normalization"], gpu, 300, 300)
+    assert len(parts) == 4 and "race in kernel" in ask(driver)
 
 
 def test_fresh_memory_is_nan_and_the_queue_is_late(gpu, driver):
@@ -114,3 +132,25 @@ def test_a_text_that_nvrtc_refuses_is_refused_as_by_cupy(gpu, driver):
         kernel(gpu, 'extern "C" __global__ void f(float* x) { *x = y; }', "f")
     with pytest.raises(gpu.xp.cuda.driver.CUDADriverError, match="CUDA_ERROR_NOT_FOUND"):
         kernel(gpu, SHIFT, "another")
+
+
+@pytest.mark.parametrize(("optimizer", "streams"), [(xpnet.SGD, (2, 1)), (xpnet.Adam, (5, 3))])
+def test_what_nobody_reads_is_not_written(optimizer, streams, gpu, driver, monkeypatch):
+    """Of an update the weights, and Adam's averages: not the scaled gradient, the squares and the steps.
+
+    Counted at each access; streams: vectors as long as theta, with all stores and with those that are needed.
+    """
+    written = []
+    for patched in (True, False):
+        with monkeypatch.context() as patch:
+            if patched:
+                patch.setattr(loops, "is_read_after", lambda *_: True)
+            network = xpnet.Network([20, 16, 10], backend=gpu, seed=0)
+            engine = make_engine(network.training_program(8, optimizer(0.1), False), gpu, network.owned)
+        with driver.switched(race=1):
+            before = driver.bytes_written
+            engine.execute(8, "update")
+            gpu.synchronize()
+            written.append((driver.bytes_written - before) // 4)
+    size = network.architecture.layout.size
+    assert [n // size for n in written] == list(streams) and max(n % size for n in written) < 10

@@ -13,7 +13,7 @@ from xpnet import select_backend
 from xpnet.engines.cuda import text as cuda_text
 from xpnet.engines.cuda.text import BLOCK, blocks, cuda_source
 from xpnet.program.calls import WORDS
-from xpnet.program.grouping import launches, partial_sums, workers
+from xpnet.program.grouping import PARTS, launches, partial_sums, threads
 from xpnet.program.recorder import record
 
 NUMBERS = [0.1, -0.1, 1.0, -1.0, 3, 0, 1e-30, 1e30, 1 / 3, 2**24 + 1, 1e-45, 65504.0]
@@ -49,10 +49,10 @@ def test_every_word_is_said(word, dtype):
     def say(recorder, xp):
         A = recorder.batch_matrix("A", 2, kind)
         inputs = [A] * WORDS[word]
-        if word in ("sum", "max"):
-            getattr(xp, word)(A, axis=0, keepdims=True, out=recorder.batch_vector("row"))
-        else:
-            getattr(xp, word)(*inputs, out=recorder.batch_matrix("B", 2, kind))
+        reduces = word in ("sum", "max")
+        out = recorder.batch_vector("row") if reduces else recorder.batch_matrix("B", 2, kind)
+        getattr(xp, word)(*inputs, out=out, **({"axis": 0, "keepdims": True} if reduces else {}))
+        recorder.output(out)
 
     (kernel,) = cuda_source(one_call(say), dtype, {}).kernels
     stored = re.findall(r"[MU]\[place\d \+ w\] = (v\d+);", kernel.text)
@@ -114,7 +114,7 @@ def test_what_depends_on_the_batch_is_an_argument():
     ],
 )
 def test_one_text_serves_every_capacity(name):
-    """Up to 256 samples, 1,024, and more: from these on sums are shared out. Nor does the seed of masks change it."""
+    """Up to 256 samples, 8,192, and more: from these on teams add up, and several. Nor does the seed change it."""
     network = network_of(FEATURES[name], select_backend("cpu"))
 
     def text_of(capacity, seed=0):
@@ -124,7 +124,7 @@ def test_one_text_serves_every_capacity(name):
         return cuda_source(network.training_program(capacity, *options), np.float32, data).text
 
     assert len({text_of(3), text_of(8), text_of(256), text_of(8, seed=1)}) == 1
-    assert len({text_of(8), text_of(257), text_of(1024), text_of(1025), text_of(5000)}) == 3
+    assert len({text_of(8), text_of(257), text_of(1024), text_of(8192), text_of(8193), text_of(60000)}) == 3
 
 
 def test_of_too_many_places_none_is_an_argument(monkeypatch):
@@ -153,12 +153,12 @@ def test_a_batch_that_cannot_be_shorter_is_taken_as_it_is():
 def test_threads_and_blocks():
     program = program_of({"hidden": (300, 5)}, network_of({"hidden": (300, 5)}, select_backend("cpu")), 8)
     first = next(launch for launch in launches(program) if not launch.is_product)  # bias and activation
-    assert [workers(program, group) for group in first.groups] == [8 * 300]
-    assert [workers(program.at(3), group) for group in first.groups] == [3 * 300]
+    assert [threads(program, group) for group in first.groups] == [8 * 300]
+    assert [threads(program.at(3), group) for group in first.groups] == [3 * 300]
     assert blocks([8 * 300]) == -(-8 * 300 // BLOCK) and blocks([1, 1]) == 2 and blocks([0, 257]) == 2
 
 
 def test_long_sums_ask_for_memory():
-    long = {"hidden": (60, 20), "options": {"clip_norm": 0.1}}
-    assert partial_sums(program_of(long, network_of(long, select_backend("cpu")), 8)) == 1024
+    long = {"hidden": (200, 50), "options": {"clip_norm": 0.1}}
+    assert partial_sums(program_of(long, network_of(long, select_backend("cpu")), 8)) == PARTS
     assert partial_sums(program_of({}, network_of({}, select_backend("cpu")), 8)) == 0

@@ -22,7 +22,7 @@ from xpnet.engines.replay import BoundStep, Phases, Replay, bound_step
 from xpnet.engines.sharded import StepsOfShards
 from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
-from xpnet.program.grouping import partial_sums, workers
+from xpnet.program.grouping import partial_sums, threads
 from xpnet.program.places import place_of
 
 
@@ -152,7 +152,7 @@ class Cuda(Engine):
                 phases[launch.phase].append(self._launcher.product(self._queue, call))
                 continue
             function, arguments = self._module.get_function(kernel.name), self._arguments(program, kernel)
-            n_blocks = blocks([workers(program, group) for group in launch.groups])
+            n_blocks = blocks([threads(program, group) for group in launch.groups])
             phases[launch.phase].append(self._launcher.kernel(self._queue, function, n_blocks, arguments))
             kept.append((function, arguments))
         return bound_step(program, phases, kept=tuple(kept))

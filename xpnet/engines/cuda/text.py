@@ -1,9 +1,10 @@
-"""Print the grouped calls of a Program as CUDA kernels: plain C, one thread a worker, no shared memory, no waiting.
+"""Print the grouped calls of a Program as CUDA kernels: plain C, one thread a worker, or a team of them on a long line.
 
-A kernel holds the groups of one launch, each in blocks of its own. It reaches its operands in three vectors: T (what
-the network owns), M (the other floats) and U (uint32). The batch length m is an argument, and so is each number and
-each place that depends on it or on the capacity, so that one text serves every batch size. Nothing but names made here
-and numbers enters the text.
+A kernel holds the groups of one launch, each in blocks of its own. The threads of a team take turns along the line of
+their worker; each makes sums of its turns, which they add up in shared memory, two by two, in an order that is fixed.
+A kernel reaches its operands in three vectors: T (what the network owns), M (the other floats) and U (uint32). The
+batch length m is an argument, and so is each number and each place that depends on it or on the capacity, so that one
+text serves every batch size. Nothing but names made here and numbers enters the text.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 
 from xpnet.engines.c_text import WordPrinter, WorkerPrinter, helpers, number_name, number_type
 from xpnet.program.calls import REDUCTIONS, Operand, Program
-from xpnet.program.grouping import Group, Launch, launches, leader, partial_sums
+from xpnet.program.grouping import PARTS, TEAM, Group, Launch, launches, leader, partial_sums
 from xpnet.program.places import place_of
 from xpnet.program.sizes import Sizes
 
-BLOCK = 256  # threads of a block
+BLOCK = TEAM  # threads of a block
 _MOST_PLACES = 400  # that are arguments: CUDA has room for 4 KiB of them
 
 _PRELUDE = """\
@@ -29,6 +30,20 @@ typedef unsigned int uint32;
 typedef {integer} integer;
 
 {helpers}"""
+
+# What a team makes of the numbers of its threads, which lie `apart` from each other; all threads of a block come here.
+_TEAMWORK = """
+static inline __device__ real of_team_{word}(real* shared, real mine, int lane, int team, int apart) {{
+  __syncthreads();
+  shared[threadIdx.x] = mine;
+  __syncthreads();
+  for (int half = team / 2; half > 0; half /= 2) {{
+    if (lane < half) shared[threadIdx.x] = {combined};
+    __syncthreads();
+  }}
+  return shared[threadIdx.x - lane * apart];
+}}
+"""
 
 
 @dataclass(frozen=True)
@@ -76,15 +91,11 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found, 1))  # as in describe
     elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
     integer: type[np.integer[Any]] = np.int32 if elements < 2**31 else np.int64
-    texts = [
-        _PRELUDE.format(
-            real=real,
-            integer="int" if integer is np.int32 else "long long",
-            helpers=helpers("static inline __device__"),
-        ),
-        *(kernel.text for kernel in kernels if kernel is not None),
-    ]
-    texts.append(_gather_text(program, data_types))
+    printed = [kernel.text for kernel in kernels if kernel is not None]
+    prelude = _PRELUDE.format(
+        real=real, integer="int" if integer is np.int32 else "long long", helpers=helpers("static inline __device__")
+    )
+    texts = [prelude + printer.teamwork(printed), *printed, _gather_text(program, data_types)]
     return Source("\n".join(texts), integer, sizes, found, kernels)
 
 
@@ -134,7 +145,7 @@ class _Printer(WordPrinter):
             for position, item in enumerate(self.program.calls[step.index].inputs)
             if not isinstance(item, Operand) and self.sizes.varies(step.index, position)
         )
-        pieces = [_piece(self._workers(group), WorkerPrinter(self, group).lines()) for group in launch.groups]
+        pieces = [_piece(self._workers(group), WorkerPrinter(self, group).lines(), group) for group in launch.groups]
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
         arguments += [f"const integer {place}" for place in self._places.values()]
         arguments += [f"const {number_type(self.program.calls[place[0]])} {number_name(*place)}" for place in numbers]
@@ -144,31 +155,49 @@ class _Printer(WordPrinter):
     def _may_be_number(self, index: int) -> bool:
         return all(self.sizes.extent(index, -1, axis) in ("1", "m") for axis in (0, 1))
 
+    def teamwork(self, kernels: list[str]) -> str:
+        """The functions by which the teams of these kernels add up."""
+        mine, other = "shared[threadIdx.x]", "shared[threadIdx.x + half * apart]"
+        return "".join(
+            _TEAMWORK.format(word=word, combined=self.word(word).format(mine, other))
+            for word in REDUCTIONS
+            if any(f"of_team_{word}" in text for text in kernels)
+        )
+
     def _workers(self, group: Group) -> str:
         if group.kind in ("single", "product"):
             return "1"
+        if group.kind == "part":
+            return str(PARTS)
         step = group.steps[0]
         index, call = step.index, self.program.calls[step.index]
         position = 0 if call.word in REDUCTIONS else -1
         extents = [self.sizes.extent(index, position, axis) for axis in range(len(leader(call).shape))]
-        if step.part == "partial":
-            kept = [extent for axis, extent in enumerate(extents) if axis != call.axis]
-            return " * ".join([f"(integer){step.shares}", *kept])
         if len(extents) == 1 or group.kind == "element":
             return " * ".join(f"(integer){extent}" for extent in extents)
         return extents[0 if group.kind == "row" else 1]
 
 
-def _piece(workers: str, lines: list[str]) -> list[str]:
+def _piece(workers: str, lines: list[str], group: Group | None = None) -> list[str]:
     """The blocks of one group: the first ones that no group before it took."""
+    team = 1 if group is None else group.team
+    at_once = BLOCK // team  # workers of a block
+    w, lane = f"block * {at_once} + threadIdx.x / {team}", f"threadIdx.x % {team}"
+    if group is not None and group.kind == "column":  # neighbours read what lies beside each other
+        w, lane = f"block * {at_once} + threadIdx.x % {at_once}", f"threadIdx.x / {at_once}"
+    if team in (1, BLOCK):
+        w, lane = ("block", "threadIdx.x") if team == BLOCK else (f"block * {BLOCK} + threadIdx.x", "")
+    inside = [f"  {line}" for line in lines]
+    if team == 1:
+        inside = ["  if (w < workers) {", *(f"  {line}" for line in inside), "  }"]
     return [
         "  {",
-        f"    const integer workers = {workers}, blocks = (workers + {BLOCK - 1}) / {BLOCK};",
-        f"    const integer w = block * {BLOCK} + threadIdx.x;",
+        f"    const integer workers = {workers}, blocks = (workers + {at_once - 1}) / {at_once};",
+        f"    const integer w = {w};",
+        *[f"    const int lane = {lane};"] * (team > 1),
+        *["    const bool works = w < workers;"] * (1 < team < BLOCK),
         "    if (block < blocks) {",
-        "      if (w < workers) {",
-        *(f"        {line}" for line in lines),
-        "      }",
+        *(f"    {line}" for line in inside),
         "      return;",
         "    }",
         "    block -= blocks;",
@@ -178,8 +207,10 @@ def _piece(workers: str, lines: list[str]) -> list[str]:
 
 def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]]) -> str:
     lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  integer block = blockIdx.x;"]
-    lines += [line for piece in pieces for line in piece]
-    return "\n".join([*lines, "}", ""])
+    body = [line for piece in pieces for line in piece]
+    if any("(shared, " in line for line in body):
+        lines.append(f"  __shared__ real shared[{BLOCK}];")
+    return "\n".join([*lines, *body, "}", ""])
 
 
 def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:

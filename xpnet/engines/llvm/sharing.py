@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from xpnet.engines.llvm.products import COLUMN_UNIT, takes_columns
 from xpnet.engines.llvm.text import in_llvm
 from xpnet.engines.llvm.units import CannotPrint, Share, WorkUnit
 from xpnet.program.calls import Buffer, Call, Operand, Place, Program
-from xpnet.program.grouping import direction, leader
-from xpnet.program.loops import leading
+from xpnet.program.grouping import Group, direction, leader
+from xpnet.program.loops import LoopNest, Segment, Statement, leading, loop_nest
 from xpnet.program.places import Access, place_of
 from xpnet.program.sizes import Sizes
 
@@ -131,13 +132,25 @@ class Sharing:
         found = []
         owner = "" if unit.by_columns else unit.share.owner
         for call in unit.calls:
-            for operand in (*call.operands, call.out):
+            for operand in self._accessed(unit.group, call):
                 if not self.is_private(operand.buffer):
                     owned = owner if self._is_cut(unit, call, operand) else ""
                     found += [Access(place, owned, operand is call.out) for place in self._places(unit, call, operand)]
         if unit.bias is not None:
             found.append(Access(place_of(self.program, unit.bias.buffer)))
         return found + self.update_accesses(unit)
+
+    def _accessed(self, group: Group, call: Call) -> tuple[Operand, ...]:
+        """Return the operands of a call, and its result if that is stored."""
+        if group not in self._results:
+            nest = loop_nest(self.program, self.sizes, group)
+            self._results[group] = {each.call for segment in nest.segments for each in stored(nest, segment)}
+        return (*call.operands, call.out) if call in self._results[group] else call.operands
+
+    @cached_property
+    def _results(self) -> dict[Group, set[Call]]:
+        """The calls of a group whose results are stored; filled as they are asked for."""
+        return {}
 
     def _places(self, unit: WorkUnit, call: Call, operand: Operand) -> Iterator[Place]:
         """Yield the places of an operand; of a vector that is updated in part, the remaining ranges."""
@@ -155,7 +168,7 @@ class Sharing:
         size, found = unit.call.out.buffer.size, []
         for step in unit.update.group.steps:
             call = self.program.calls[step.index]
-            for operand in (*call.operands, call.out):
+            for operand in self._accessed(unit.update.group, call):
                 place = place_of(self.program, operand.buffer)
                 if operand.shape:
                     place = Place(place.memory, place.start + unit.update.first, size)
@@ -173,6 +186,20 @@ class Sharing:
         if not _is_on_matrix(call):
             return bool(operand.shape)
         return direction(call, operand) in ("matrix", "along rows" if kind == "column" else "along columns")
+
+
+def stored(nest: LoopNest, segment: Segment) -> list[Statement]:
+    """Return the statements of a segment whose results the loops store: what is read behind it.
+
+    Products are made in memory, and columns are summed there; other values stay in registers until the nest ends.
+    """
+    in_memory = nest.kind in ("column", "product")
+    return [
+        each
+        for each in segment.statements
+        if (in_memory and each.accumulates)
+        or nest.is_read_after(each.out, segment.statements if in_memory or each.out.varies else nest.statements)
+    ]
 
 
 def private_samples(program: Program) -> tuple[Buffer, ...]:
