@@ -6,6 +6,7 @@ but names made here and numbers enters the text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -121,10 +122,10 @@ class WorkerPrinter:
         reread = self._loaded & self._written.keys()
         stores = self._stores(lambda item: True, self._nest.statements)
         if self._nest.team == 1 or not stores:
-            return lines + stores
+            return _used(lines + stores)
         waits = ["__syncthreads();"] * bool(reread)  # until each thread has read what one of them overwrites
         condition = "works && lane == 0" if self._may_idle else "lane == 0"
-        return [*lines, *waits, f"if ({condition}) {{", *(f"  {line}" for line in stores), "}"]
+        return _used([*lines, *waits, f"if ({condition}) {{", *(f"  {line}" for line in stores), "}"])
 
     def _stores(self, wanted: Callable[[Item], bool], statements: tuple[Statement, ...]) -> list[str]:
         found = [self._written.pop(key) for key in [key for key in self._written if wanted(self._written[key][0])]]
@@ -213,6 +214,17 @@ class WorkerPrinter:
     def _new_local(self) -> str:
         self._n_locals += 1
         return f"v{self._n_locals}"
+
+
+def _used(lines: list[str]) -> list[str]:
+    """Return the lines without those that give a local variable a value that no later line reads."""
+    kept, read = list[str](), set[str]()
+    for line in reversed(lines):
+        made = re.match(r" *const \w+ (v\d+) = ", line)
+        if made is None or made[1] in read:
+            kept.append(line)
+            read.update(re.findall(r"\bv\d+\b", line[made.end() if made else 0 :]))
+    return kept[::-1]
 
 
 def _type(operand: Operand) -> str:
