@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 
+import fakecupy
 import numpy as np
 import pytest
 from refusals import refusal
@@ -203,6 +204,11 @@ def test_what_cannot_be_run_is_said_in_a_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XPNET_DEVICE", "gpuu")
     assert main([__file__]) == 2
     assert "XPNET_DEVICE" in capsys.readouterr().err
+    monkeypatch.setenv("XPNET_DEVICE", "cuda")
+    monkeypatch.setitem(sys.modules, "cupy", None)  # makes `import cupy` fail
+    assert main([__file__]) == 2 and neural_network.MLPClassifier is THEIRS["MLPClassifier"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("xpnet.accelerate: ") and "CuPy is not installed" in line and "xpnet[cuda12]" in line
 
 
 def test_a_notebook_is_told_of_the_fits_of_each_cell(capsys):
@@ -227,6 +233,20 @@ def test_a_report_counts_by_class_and_place(capsys):
     report.tell(), report.tell()
     line = "2 fits of A here in 1.00 s; 1 fit of B there in 0.50 s; estimators sent 1 times to other processes"
     assert capsys.readouterr().err.startswith(f"xpnet.accelerate: {line}")
+
+
+@pytest.mark.full
+def test_a_script_on_the_gpu_that_xpnet_device_names(tmp_path):
+    """Played by fakecupy; the script is none the wiser."""
+    (tmp_path / "old.py").write_text(SCRIPT, encoding="utf-8")
+    code = "import sys, fakecupy; sys.modules['cupy'] = fakecupy; from xpnet.accelerate.__main__ import main; "
+    words = [sys.executable, "-W", "ignore", "-c", f"{code} main(['old.py'])"]
+    paths = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), os.path.dirname(fakecupy.__file__)]
+    setting = {"XPNET_DEVICE": "cuda", "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=os.environ | setting)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[] __main__ True\n"
+    assert done.stderr.startswith("xpnet.accelerate: 1 fit of MLPClassifier on cuda (")
 
 
 @pytest.mark.full

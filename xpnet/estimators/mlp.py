@@ -148,7 +148,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`, also where a probability rounds to 0.
 
-        Of several labels a sample those whose probabilities round to 1 are equal, as in `predict_proba`.
+        Of several labels a sample probabilities above one half have the logarithm of what they round to, as in
+        scikit-learn, whose tests ask for it: the highest is then the same label here and in `predict_proba`.
         """
         xp, Z = self._log_odds(X)
         if self._is_multiclass:
