@@ -142,3 +142,15 @@ def test_a_state_of_the_orders_is_gone_back_to():
     other = ScikitOrders(np.random.RandomState(1))
     other.bit_generator.state = state
     np.testing.assert_array_equal(drawn_by(other, 2), drawn[2:])
+
+
+@pytest.mark.parametrize("case", ["adaptive, nesterov", "early stopping"])
+def test_the_lines_of_verbose_are_those_of_scikit_learn(case, capsys):
+    """To the last digit, those on an adaptive rate too, down to the smallest."""
+    printed = []
+    for kind in KINDS["classes"]:
+        trained(kind, case, *DATA["classes"], CASES[case] | {"max_iter": 30, "shuffle": True, "verbose": True})
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and printed[0].count("\n") > 20
+    for said in ("Setting learning rate to 0.004000\n", "Learning rate too small. Stopping.\n"):
+        assert (said in printed[0]) == case.startswith("adaptive")

@@ -69,7 +69,11 @@ def fit_epochs(
     settings._optimizer_settings = solver_settings(settings)
     score, validation = _judge(settings, held_out, Y)
     rule = StopRule(settings, settings._optimizer, n_samples, score)
-    watchers = [rule, *([Reporter(settings, sys.stdout)] if settings.verbose else []), *(settings.callbacks or ())]
+    watchers = [
+        rule,
+        *([Reporter(settings, sys.stdout, rule)] if settings.verbose else []),
+        *(settings.callbacks or ()),
+    ]
     watchers += [] if tasks is None else [tasks]
     dataset = dataset_of(X, Y, weights, network.backend)
     seed = int(rng.randint(2**31 - 1)) if settings.dropout or dataset.is_mapped else 0  # else nothing is drawn by it
@@ -268,6 +272,7 @@ class StopRule(Callback):
         self._n_samples, self._count, self._total, self._n_steps = n_samples, 0, 0.0, 1
         self._best: Any = None
         self.first_loss = math.nan  # of the first step, by the network as it was
+        self.lowered: str | None = None  # what is said of an adaptive rate that has fallen after the last epoch
         self.only_watches = settings.solver == "adam" or settings.learning_rate == "constant"
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
@@ -298,20 +303,21 @@ class StopRule(Callback):
         improved = self._has_improved(record, network)
         self._count = 0 if improved else self._count + 1
         scale_rate(settings, self._optimizer)
+        self.lowered = None
         if self._count <= settings.n_iter_no_change:
             return None
-        if (
-            settings.solver == "sgd"
-            and settings.learning_rate == "adaptive"
-            and (self._optimizer.lr > SMALLEST_ADAPTIVE)
-        ):
-            self._optimizer.lr /= 5.0
-            self._count = 0
-            return None
         what = "Validation score" if settings.early_stopping else "Training loss"
-        return (
+        reason = (
             f"{what} did not improve more than tol={settings.tol:f} for {settings.n_iter_no_change} consecutive epochs."
         )
+        if settings.solver != "sgd" or settings.learning_rate != "adaptive":
+            return reason
+        if self._optimizer.lr <= SMALLEST_ADAPTIVE:
+            return f"{reason} Learning rate too small."
+        self._optimizer.lr /= 5.0
+        self._count = 0
+        self.lowered = f"{reason} Setting learning rate to {self._optimizer.lr:f}"
+        return None
 
     def _has_improved(self, record: Record, network: Network) -> bool:
         settings = self._settings
@@ -351,12 +357,15 @@ class StopRule(Callback):
 
 
 class Reporter(Callback):
-    """Writes scikit-learn's lines on each epoch; it comes after the `StopRule`, whose numbers it prints."""
+    """Writes scikit-learn's lines on each epoch; it comes after the `StopRule`, whose numbers it prints.
+
+    rule: None where no epoch ends.
+    """
 
     only_watches = True
 
-    def __init__(self, settings: Any, file: IO[str]) -> None:
-        self._settings, self._file = settings, file
+    def __init__(self, settings: Any, file: IO[str], rule: StopRule | None = None) -> None:
+        self._settings, self._file, self._rule = settings, file, rule
 
     def iteration(self) -> None:
         """Write the line on the epoch or the step that is over."""
@@ -369,6 +378,8 @@ class Reporter(Callback):
         self.iteration()
         if settings.validation_scores_:
             self._file.write(f"Validation score: {settings.validation_scores_[-1]:f}\n")
+        if self._rule is not None and self._rule.lowered:
+            self._file.write(f"{self._rule.lowered}\n")
         if "stopped" in record:
             self._file.write(f"{str(record['stopped']).removesuffix('.')}. Stopping.\n")
 
