@@ -24,7 +24,7 @@ from xpnet.data.feed import feed_of
 from xpnet.estimators.data import dataset_of, dense, on_host
 from xpnet.estimators.inputs import HeldOut, picked_rows
 from xpnet.estimators.orders import ScikitOrders
-from xpnet.estimators.settings import make_optimizer, solver_settings
+from xpnet.estimators.settings import EpochScaling, make_optimizer, scales_inversely, solver_settings
 from xpnet.estimators.tasks import Tasks
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
@@ -67,6 +67,9 @@ def fit_epochs(
     n_steps = -(-n_samples // batch)
     settings._optimizer = make_optimizer(settings, settings.max_iter * n_steps, alpha)
     settings._optimizer_settings = solver_settings(settings)
+    if scales_inversely(settings):
+        rates = InverseScaling(settings.learning_rate_init, settings.power_t)
+        settings._optimizer.lr = EpochScaling(rates, n_steps, n_samples, settings.t_)
     score, validation = _judge(settings, held_out, Y)
     rule = StopRule(settings, settings._optimizer, n_samples, score)
     watchers = [
@@ -106,6 +109,8 @@ def fit_epochs(
         if orders is not None and not isinstance(settings.random_state, Integral):  # which begins anew with each fit
             orders.follow(settings.n_iter_, n_samples)
         settings.learning_rate_ = settings._optimizer.lr
+        if scales_inversely(settings):
+            settings._optimizer.lr = settings.learning_rate_  # with which a partial_fit begins
     settings._engine = records[-1]["engine"]  # which "auto" has chosen
     first, last = rule.first_loss, records[-1]["train_loss"]
     if last > first + abs(first):
@@ -251,8 +256,8 @@ def penalty(network: Network, alpha: float) -> float:
 
 
 def scale_rate(settings: Any, optimizer: Optimizer) -> None:
-    """Set the rate of "invscaling" after an epoch: learning_rate_init / (t_ + 1)^power_t, t_ the samples seen."""
-    if settings.solver == "sgd" and settings.learning_rate == "invscaling" and settings.power_t:
+    """Set the rate of "invscaling" after a partial_fit: learning_rate_init / (t_ + 1)^power_t, t_ the samples seen."""
+    if scales_inversely(settings):
         rates = InverseScaling(settings.learning_rate_init, settings.power_t)
         optimizer.lr = float(rates.values(settings.t_, 1)[0])
 
@@ -262,8 +267,7 @@ class StopRule(Callback):
 
     It watches the training loss with its penalty or, with early stopping, the score, whose best weights are restored
     at the end. It writes into the estimator loss_curve_, loss_, best_loss_, validation_scores_,
-    best_validation_score_, n_iter_, t_. An adaptive rate falls to a fifth instead; "invscaling" is
-    learning_rate_init / (t_ + 1)^power_t, t_ the samples seen.
+    best_validation_score_, n_iter_, t_. An adaptive rate falls to a fifth instead.
     settings: the estimator.  score: of the validation samples, by a record, None without.
     """
 
@@ -273,7 +277,7 @@ class StopRule(Callback):
         self._best: Any = None
         self.first_loss = math.nan  # of the first step, by the network as it was
         self.lowered: str | None = None  # what is said of an adaptive rate that has fallen after the last epoch
-        self.only_watches = settings.solver == "adam" or settings.learning_rate == "constant"
+        self.only_watches = settings.solver != "sgd" or settings.learning_rate != "adaptive"
 
     def on_train_begin(self, network: Network, n_epochs: int, n_steps: int) -> None:
         self._n_steps = n_steps
@@ -302,7 +306,6 @@ class StopRule(Callback):
             return reason
         improved = self._has_improved(record, network)
         self._count = 0 if improved else self._count + 1
-        scale_rate(settings, self._optimizer)
         self.lowered = None
         if self._count <= settings.n_iter_no_change:
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING
+from dataclasses import MISSING, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +27,7 @@ from xpnet.network.network import Network
 from xpnet.program.calls import Buffer
 from xpnet.specs import defaults_of
 from xpnet.training.optimizers import OPTIMIZERS, Adam, Momentum, Nesterov, Optimizer, parameters_of
-from xpnet.training.schedules import SCHEDULES, Schedule
+from xpnet.training.schedules import SCHEDULES, InverseScaling, Schedule
 from xpnet.training.update import Update
 
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
@@ -247,6 +247,30 @@ class ScikitNesterov(Nesterov):
 
 # The rules that differ from xpnet's own of the same name; those of momentum do where the rate changes.
 SCIKIT_RULES = {"adam": ScikitAdam, "momentum": ScikitMomentum, "nesterov": ScikitNesterov}
+
+
+@dataclass(frozen=True)
+class EpochScaling(Schedule):
+    """scikit-learn's "invscaling" in a fit: the rate falls after each epoch, with the samples seen.
+
+    rates: by the samples seen, but for the first epoch's, which is their lr.  n_steps, n_samples: of an epoch.
+    n_before: samples seen before the fit.
+    """
+
+    rates: InverseScaling
+    n_steps: int
+    n_samples: int
+    n_before: int
+
+    def values(self, first_step: int, n_steps: int) -> np.ndarray:
+        epochs, steps = np.unique((first_step + np.arange(n_steps)) // self.n_steps, return_counts=True)
+        seen = [self.n_before + int(epoch) * self.n_samples if epoch else 0 for epoch in epochs]
+        return np.repeat([self.rates.values(t, 1)[0] for t in seen], steps)
+
+
+def scales_inversely(settings: Any) -> bool:
+    """Whether the rate falls by the samples seen."""
+    return bool(settings.solver == "sgd" and settings.learning_rate == "invscaling" and settings.power_t)
 
 
 def solver_settings(settings: Any) -> tuple[Any, ...]:
