@@ -32,9 +32,9 @@ def calls(monkeypatch):
     """Counts the epochs of each call that runs several."""
     counted, run = [], native_epochs.Epochs.run
 
-    def counting(self, orders, rows_in):
+    def counting(self, orders, rows_in, copies=True):
         counted.append(len(orders))
-        return run(self, orders, rows_in)
+        return run(self, orders, rows_in, copies)
 
     monkeypatch.setattr(native_epochs.Epochs, "run", counting)
     return counted
@@ -151,8 +151,7 @@ def test_the_weights_of_the_epoch_before_come_back_when_a_later_one_diverges():
             return np.where(steps < 22, 0.01, np.inf)
 
     runs = []
-    for ahead in (True, False):
-        sees = Sees(ahead)
+    for callbacks in ([Sees(True)], [Sees(False)], []):  # without any, the weights of an epoch are not even copied
         net = Network(SIZES, loss="softmax_cross_entropy", seed=5, device="cpu")
         optimizer = Momentum(Jump())
         with pytest.raises(TrainingDiverged) as error:
@@ -164,14 +163,33 @@ def test_the_weights_of_the_epoch_before_come_back_when_a_later_one_diverges():
                 batch_size=BATCH,
                 engine="compiled",
                 progress=False,
-                callbacks=[sees],
+                callbacks=callbacks,
             )
         says(error, "epoch 8", "lower the learning rate")
-        assert len(sees.seen) == 8 and optimizer.steps_done == 21
-        np.testing.assert_array_equal(net.owned, sees.seen[-1])
+        assert optimizer.steps_done == 21
+        for sees in callbacks:
+            assert len(sees.seen) == 8
+            np.testing.assert_array_equal(net.owned, sees.seen[-1])
         runs.append((str(error.value), net.owned.copy()))
-    assert runs[0][0] == runs[1][0]
-    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+    for message, weights in runs[1:]:
+        assert message == runs[0][0]
+        np.testing.assert_array_equal(weights, runs[0][1])
+
+
+@pytest.mark.parametrize("n_left", [1, 5, N_EPOCHS])
+def test_without_callbacks_the_weights_are_those_of_the_last_record_too(n_left):
+    """Whether the caller takes all records, or closes the generator amid the epochs of a call."""
+    seen = trained(lambda: Adam(0.01), True, network={"dropout": 0.2})
+    net, optimizer = Network(SIZES, loss="softmax_cross_entropy", seed=5, device="cpu", dropout=0.2), Adam(0.01)
+    options = {"epochs": N_EPOCHS, "batch_size": BATCH, "engine": "compiled", "is_alone": True}
+    records = xpnet.epochs(net, labelled(), optimizer, **options)
+    losses = [next(records)["train_loss"] for _ in range(1 + n_left)]
+    records.close()
+    assert losses == [record["train_loss"] for record in seen[0]][: 1 + n_left]
+    np.testing.assert_array_equal(net.owned, seen[1][n_left])
+    assert optimizer.steps_done == 3 * n_left
+    if n_left == N_EPOCHS:
+        np.testing.assert_array_equal(optimizer.snapshot().state, seen[3].snapshot().state)
 
 
 def test_a_checkpoint_in_the_middle_of_a_call_resumes_to_the_same_bits(tmp_path, calls):

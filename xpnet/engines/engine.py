@@ -19,7 +19,8 @@ from xpnet.program.calls import Program
 class EpochsRun:
     """What epochs left, a row an epoch.
 
-    results (n_epochs, n_steps, n_results), float64.  owned, state, keys: copies at the end of each epoch.
+    results (n_epochs, n_steps, n_results), float64.
+    owned, state, keys: copies at the end of each epoch; without copies one row, what the engine holds.
     measured (n_epochs, n_steps, n_results) of the measuring engine, float64; None without one.
     """
 
@@ -33,10 +34,11 @@ class EpochsRun:
 class RunsEpochs(Protocol):
     """Runs several epochs by one call, to the same bits as `Engine.run` for one after the other."""
 
-    def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
+    def run(self, orders: np.ndarray, rows_in: np.ndarray, copies: bool = True) -> EpochsRun:
         """Run an epoch for each row of `orders`.
 
         orders (n_epochs, n): indices into the gathered data.  rows_in (n_epochs, n_steps, n_slots), float64.
+        copies: whether to copy what each epoch leaves. The next call may write over them.
         """
 
 

@@ -214,14 +214,14 @@ class ReplayedEpochs:
     def __init__(self, engine: Replay, measuring: Engine | None) -> None:
         self._engine, self._measuring = engine, measuring
 
-    def run(self, orders: np.ndarray, rows_in: np.ndarray) -> EpochsRun:
+    def run(self, orders: np.ndarray, rows_in: np.ndarray, copies: bool = True) -> EpochsRun:
         """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
         engine, measuring, memory, n_epochs = self._engine, self._measuring, self._engine.memory, len(orders)
         orders, rows = memory.check_epochs(orders, rows_in)
         rows_out = np.empty((*rows_in.shape[:2], len(engine.program.results)), memory.backend.dtype)
         same_slots = (rows_in == rows_in[:, :1]).all(axis=(1, 2)).tolist()
         sources = memory.owned, memory.state, memory.keys
-        kept = [np.empty((n_epochs, array.size), array.dtype) for array in sources]
+        kept = [np.empty((n_epochs, array.size), array.dtype) if copies else array[None] for array in sources]
         measured, order, no_slots = [], np.empty(0, np.int64), np.empty((0, 0))
         if measuring is not None:
             order = np.arange(measuring.memory.n_samples)
@@ -230,8 +230,8 @@ class ReplayedEpochs:
         def run_all() -> None:
             for i in range(n_epochs):
                 engine.take_steps(orders[i], None if rows is None else rows[i], rows_out[i], same_slots[i])
-                for array, copies in zip(sources, kept, strict=True):
-                    copies[i] = array
+                for array, rows_of in zip(sources, kept, strict=True) if copies else ():
+                    rows_of[i] = array
                 if measuring is not None:
                     measured.append(measuring.run(order, no_slots))
 

@@ -9,6 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from numbers import Integral
 from typing import IO, Any
 
@@ -32,7 +33,7 @@ from xpnet.network.programs import training_program
 from xpnet.training.callbacks import Callback, steps_before_end
 from xpnet.training.loop import TrainingDiverged, epochs
 from xpnet.training.optimizers import Optimizer
-from xpnet.training.records import VAL_ACCURACY, VAL_LOSS, History, Record
+from xpnet.training.records import VAL_ACCURACY, VAL_LOSS, Record
 from xpnet.training.schedules import InverseScaling
 from xpnet.training.step import step
 
@@ -82,23 +83,23 @@ def fit_epochs(
     seed = int(rng.randint(2**31 - 1)) if settings.dropout or dataset.is_mapped else 0  # else nothing is drawn by it
     orders = ScikitOrders(rng) if settings.shuffle and not dataset.is_mapped else None
     try:
-        records = History(
-            epochs(
-                network,
-                dataset,
-                settings._optimizer,
-                epochs=settings.max_iter,
-                batch_size=batch,
-                shuffle=orders or settings.shuffle,
-                seed=seed,
-                validation=validation,
-                callbacks=watchers,
-                engine=settings.engine,
-                precision=settings.precision,
-                is_alone=True,
-                measures_start=bool(settings.callbacks),  # who else would look at it
-            )
+        ran = epochs(
+            network,
+            dataset,
+            settings._optimizer,
+            epochs=settings.max_iter,
+            batch_size=batch,
+            shuffle=orders or settings.shuffle,
+            seed=seed,
+            validation=validation,
+            callbacks=watchers,
+            engine=settings.engine,
+            precision=settings.precision,
+            is_alone=True,
+            measures_start=bool(settings.callbacks),  # who else would look at it
         )
+        with closing(ran):
+            last = list(ran)[-1]
     except TrainingDiverged as error:
         rule.keep_best(network, error)
         return
@@ -111,16 +112,16 @@ def fit_epochs(
         settings.learning_rate_ = settings._optimizer.lr
         if scales_inversely(settings):
             settings._optimizer.lr = settings.learning_rate_  # with which a partial_fit begins
-    settings._engine = records[-1]["engine"]  # which "auto" has chosen
-    first, last = rule.first_loss, records[-1]["train_loss"]
-    if last > first + abs(first):
+    settings._engine = last["engine"]  # which "auto" has chosen
+    first, loss = rule.first_loss, last["train_loss"]
+    if loss > first + abs(first):
         warnings.warn(
-            f"the training ended at a loss of {last:.6g}, far above the {first:.6g} that it began with; lower "
+            f"the training ended at a loss of {loss:.6g}, far above the {first:.6g} that it began with; lower "
             "learning_rate_init, or scale the features and targets",
             ConvergenceWarning,
             stacklevel=3,
         )
-    elif "stopped" not in records[-1]:
+    elif "stopped" not in last:
         warnings.warn(
             f"max_iter={settings.max_iter} epochs are over and the training has not converged; raise "
             "max_iter, or learning_rate_init",

@@ -50,10 +50,11 @@ class Lookahead:
         step_seconds = CALL_RATE * len(program.calls) + program.flops / FLOPS_RATE
         self._before, self._seconds = 1, self._n_steps * step_seconds
 
-    def run(self, orders: np.ndarray, optimizer: Optimizer) -> EpochsRun:
-        """Run an epoch for each row of the orders (n_epochs, n)."""
+    def run(self, orders: np.ndarray, optimizer: Optimizer, copies: bool = True) -> EpochsRun:
+        """Run an epoch for each row of the orders (n_epochs, n).  copies: whether to copy what each epoch leaves."""
         assert self.engine is not None
-        return self.engine.run(orders, slots_of(optimizer, self._n_steps, self._settings.accumulate, len(orders)))
+        slots = slots_of(optimizer, self._n_steps, self._settings.accumulate, len(orders))
+        return self.engine.run(orders, slots, copies)
 
     def measured(self, n_epochs: int, seconds: float) -> None:
         """Take the seconds that the last epochs lasted."""

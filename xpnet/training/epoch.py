@@ -72,8 +72,9 @@ class Runner:
         self.look_ahead(is_unwatched=False)
         self.begin(1)
 
-    def look_ahead(self, is_unwatched: bool, measuring: Engine | None = None) -> None:
-        """Decide whether several epochs may be run by one call; see `Lookahead`."""
+    def look_ahead(self, is_unwatched: bool, measuring: Engine | None = None, is_validated: bool = True) -> None:
+        """Decide whether several epochs may be run by one call; see `Lookahead`.  is_validated: after each epoch."""
+        self._are_seen = bool(self._callbacks) or is_validated
         self._lookahead = Lookahead(self.engine, self.feed, self.settings, self._callbacks, is_unwatched, measuring)
 
     def begin(self, epoch: int) -> None:
@@ -118,24 +119,53 @@ class Runner:
             for epoch, order in enumerate(orders, self.progress.epoch + 1):
                 draw(order, self._rng)
                 begins.append(Progress(epoch, self._order_state() if self._may_be_left else None))
-            self._optimizer.attach(self._network, self.engine)
-            self._has_begun = True
-            ran = self._lookahead.run(orders[:, : self.settings.n_used], self._optimizer)
+            orders = orders[:, : self.settings.n_used]
+            ran = self._run_orders(orders, copies=self._are_seen)
             seconds = time.perf_counter() - started
             self._lookahead.measured(n_epochs, seconds)
             for progress in begins[:-1]:
                 progress.seconds = seconds / n_epochs
-            yield from self._looked_at(ran, begins)
+            totals = Totals(ran, self.engine.program.results, self.settings)
+            if self._are_seen:
+                yield from self._looked_at(ran, totals, begins)
+            elif totals.are_finite.all():
+                yield from self._not_looked_at(totals, begins, orders)
+            else:
+                self._guard.rewind()
+                self.engine.memory.floats[...] = 0.0  # as at first: where no array lies, infinity times zero may stay
+                ran = self._run_orders(orders)
+                yield from self._looked_at(ran, Totals(ran, self.engine.program.results, self.settings), begins)
             self.begin(self.progress.epoch)
         except BaseException as error:
             self._guard.go_back(error)
             raise
 
-    def _looked_at(self, ran: EpochsRun, begins: list[Progress]) -> Iterator[EpochDone]:
+    def _run_orders(self, orders: np.ndarray, copies: bool = True) -> EpochsRun:
+        self._optimizer.attach(self._network, self.engine)
+        self._has_begun = True
+        return self._lookahead.run(orders, self._optimizer, copies)
+
+    def _not_looked_at(self, totals: Totals, begins: list[Progress], orders: np.ndarray) -> Iterator[EpochDone]:
+        """Yield each epoch; network and optimizer are as at the end of the last one, which nobody sees before.
+
+        Where the caller goes no further than an epoch, the epochs up to it are run again.
+        """
+        n_updates, n_samples = self.settings.n_updates, self.feed.n_samples
+        self._optimizer.advance(n_updates * len(orders))
+        for i, begun in enumerate(begins[:-1]):
+            self.progress = begins[i + 1]
+            try:
+                yield EpochDone(totals.progress(i, begun, n_samples), None)
+            except GeneratorExit:
+                self._guard.rewind()
+                self._run_orders(orders[: i + 1])
+                self._optimizer.advance(n_updates * (i + 1))
+                raise
+
+    def _looked_at(self, ran: EpochsRun, totals: Totals, begins: list[Progress]) -> Iterator[EpochDone]:
         """Yield each epoch with network, optimizer and progress as at its end; raises TrainingDiverged at a bad one."""
-        settings, guard, are_seen = self.settings, self._guard, bool(self._callbacks)
+        settings, guard = self.settings, self._guard
         arrays = (self._network.owned, ran.owned), (self.engine.state, ran.state), (self.engine.keys, ran.keys)
-        totals = Totals(ran, self.engine.program.results, settings)
 
         def put(epoch: int) -> None:
             for array, copies in arrays:
@@ -151,16 +181,11 @@ class Runner:
             if not totals.are_finite[i]:
                 guard.check_losses(totals.steps.means[i], replace(begun))
                 raise guard.diverged(done)
-            if are_seen:
-                put(i)
-                self._tell(totals.steps.told(i))
+            put(i)
+            self._tell(totals.steps.told(i))
             reason = self._reason(done, done.loss / done.weight)
             self.progress = begins[i + 1]
-            try:
-                yield EpochDone(done, reason, None if ran.measured is None else ran.measured[i])
-            except GeneratorExit:
-                put(i)
-                raise
+            yield EpochDone(done, reason, None if ran.measured is None else ran.measured[i])
 
     def run(self, history: list[Record]) -> str | None:
         """Run the rest of the epoch and return why a callback ended it early, or None.

@@ -81,7 +81,7 @@ def _digest(dataset: Dataset) -> str:
 
 def follow(
     communicator: Communicator, network: Network, dataset: Dataset, optimizer: Optimizer, prepared: Prepared
-) -> Iterator[Record]:
+) -> Generator[Record]:
     """Yield the records of the training that process 0 leads, and run its steps beside it."""
     error: BaseException | None = None
     try:

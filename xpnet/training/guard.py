@@ -49,9 +49,13 @@ class Guard:
     def go_back(self, error: BaseException) -> None:
         """Restore the last good state after a divergence; Ctrl-C too may come while the loss diverges."""
         if isinstance(error, TrainingDiverged) or not self._is_finite():
-            self._network.owned[...] = self.last_good
-            self._optimizer.restore(self.last_state)
+            self.rewind()
             self.undo()
+
+    def rewind(self) -> None:
+        """Restore the last good state."""
+        self._network.owned[...] = self.last_good
+        self._optimizer.restore(self.last_state)
 
     def undo(self) -> None:
         """Until the first epoch is over, make the optimizer what it was before, perhaps of another network."""

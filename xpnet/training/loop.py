@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -114,10 +114,11 @@ def train(
         reduction,
     )
     callbacks = (*options.callbacks, *best_of(options, keep_best), *progress_of(progress))
-    return History(_checked(network, dataset, optimizer, replace(options, callbacks=callbacks)))
+    with closing(_checked(network, dataset, optimizer, replace(options, callbacks=callbacks))) as records:
+        return History(records)
 
 
-def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: Any) -> Iterator[Record]:
+def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: Any) -> Generator[Record]:
     """Yield the record of each epoch when it is over: the generator under `train`, with the same options.
 
     Checks everything at the call, not at the first `next`. keep_best and progress are of `train` alone.
@@ -128,13 +129,13 @@ def epochs(network: Network, dataset: Dataset, optimizer: Optimizer, **options: 
     return _checked(network, dataset, optimizer, TrainOptions(**options))
 
 
-def _checked(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Iterator[Record]:
+def _checked(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Generator[Record]:
     if options.is_led:
         return _together(network, dataset, optimizer, options)
     return _epochs(network, dataset, optimizer, options, prepare(network, dataset, optimizer, options))
 
 
-def _together(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Iterator[Record]:
+def _together(network: Network, dataset: Dataset, optimizer: Optimizer, options: TrainOptions) -> Generator[Record]:
     """Return the records of one of several processes: process 0 leads, the others follow."""
     assert options.communicator is not None
     prepared = agreed(
@@ -153,7 +154,7 @@ def _epochs(
     options: TrainOptions,
     prepared: Prepared,
     others: Others | None = None,
-) -> Iterator[Record]:
+) -> Generator[Record]:
     program, settings, moment = prepared
     runner = Runner(network, optimizer, dataset, program, settings, options.callbacks, others)
 
@@ -171,7 +172,8 @@ def _epochs(
         held_out = options.validation
         like = runner.engine, options.threads if settings.reduction is None else 1
         validator = None if held_out is None else Validator(network, held_out, options.metrics, *like)
-        runner.look_ahead(options.is_unwatched, None if validator is None else validator.engine)
+        measuring = None if validator is None else validator.engine
+        runner.look_ahead(options.is_unwatched, measuring, is_validated=validator is not None)
         start = options.measures_start and moment is None
         untrained = Evaluator(network, dataset, runner.feed, None, like[1]) if start else None
         senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]

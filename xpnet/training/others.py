@@ -7,7 +7,7 @@ time, and take from it whatever else changes: see `xpnet.training.following`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Others:
         self._sent = self._checksum(engine) if self._is_watched else 0
         return rows_out
 
-    def led(self, records: Iterator[Record], optimizer: Optimizer) -> Iterator[Record]:
+    def led(self, records: Iterator[Record], optimizer: Optimizer) -> Generator[Record]:
         """Yield the records and tell them to the others, and at the end what all of them end with, or the error."""
         error: BaseException | None = None
         try:
