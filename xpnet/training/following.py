@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
