@@ -27,6 +27,7 @@ from xpnet.timing.machine import facts
 
 Work = tuple[tuple[int, ...], int, int]  # sizes, samples, batch
 Train = Callable[[int], Any]  # of so many epochs
+Clock = Callable[[], float]  # in seconds
 
 WORKS: list[Work] = [
     ((784, 15, 10), 50, 50),
@@ -38,6 +39,7 @@ WORKS: list[Work] = [
     ((784, 100, 200, 10), 4500, 32),
 ]
 LR = 0.01
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 SHORT = 4  # epochs of a short training
 LARGE = 1024  # rows and columns of a large product
 RATE = "products a second"  # beside the systems: FLOPs of a large product a second, by round
@@ -71,11 +73,11 @@ def product_flops(work: Work) -> float:
     return sum(call.flops for call in calls if call.word == "matmul") * n / batch
 
 
-def product_rate() -> float:
+def product_rate(clock: Clock) -> float:
     """Return the FLOPs a second of a large product in float32, the best of three."""
     a = np.random.default_rng(0).random((LARGE, LARGE), np.float32)
     out = np.empty_like(a)
-    return 2.0 * LARGE**3 / min(_timed(lambda n: a.dot(a, out), 1) for _ in range(3))
+    return 2.0 * LARGE**3 / min(_timed(clock, lambda n: a.dot(a, out), 1) for _ in range(3))
 
 
 def ours(engine: str) -> Callable[[Work], Train]:
@@ -223,7 +225,7 @@ SYSTEMS: dict[str, Callable[[Work], Train]] = {
 OWN = ("compiled", "replay", "auto")
 
 
-def measure(work: Work, names: list[str], rounds: int, seconds: float) -> dict[str, list[float]]:
+def measure(work: Work, names: list[str], rounds: int, seconds: float, clock: Clock) -> dict[str, list[float]]:
     """Return the microseconds of an epoch, a number a round, by system, and RATE; the systems take turns."""
     trains: dict[str, tuple[Train, int]] = {}
     for name in names:
@@ -232,24 +234,24 @@ def measure(work: Work, names: list[str], rounds: int, seconds: float) -> dict[s
         except ImportError:
             continue
         train(SHORT)  # compiles
-        once = max(_timed(train, SHORT) / SHORT, 1e-6)
+        once = max(_timed(clock, train, SHORT) / SHORT, 1e-6)
         n = min(SHORT + math.ceil(seconds / once), 20000)
         train(n)
-        n = min(SHORT + math.ceil(seconds / max(_timed(train, n) / n, 1e-6)), 20000)
+        n = min(SHORT + math.ceil(seconds / max(_timed(clock, train, n) / n, 1e-6)), 20000)
         train(n)  # of this length, which some compile anew
         trains[name] = train, n
     found: dict[str, list[float]] = {name: [] for name in trains} | {RATE: []}
     for _ in range(rounds):
-        found[RATE].append(product_rate())
+        found[RATE].append(product_rate(clock))
         for name, (train, n) in trains.items():
-            found[name].append(1e6 * (_timed(train, n) - _timed(train, SHORT)) / (n - SHORT))
+            found[name].append(1e6 * (_timed(clock, train, n) - _timed(clock, train, SHORT)) / (n - SHORT))
     return found
 
 
-def _timed(train: Train, n_epochs: int) -> float:
-    began = time.perf_counter()
+def _timed(clock: Clock, train: Train, n_epochs: int) -> float:
+    began = clock()
     train(n_epochs)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def table(results: dict[str, dict[str, list[float]]], flops: dict[str, float]) -> str:
@@ -279,6 +281,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.epochs")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.15, help="of a training, about")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, where others work too")
     parser.add_argument("--random", type=int, default=0, help="works to draw beside those of the list")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="separated by commas")
@@ -288,7 +291,7 @@ def main() -> int:
     results, flops = {}, {}
     for work in [*WORKS, *drawn(options.random, options.seed)]:
         called = f"{'-'.join(map(str, work[0]))} ({work[1]}, {work[2]})"
-        results[called] = measure(work, names, options.rounds, options.seconds)
+        results[called] = measure(work, names, options.rounds, options.seconds, CLOCKS[options.clock])
         flops[called] = product_flops(work)
         print(
             called,

@@ -177,11 +177,12 @@ def test_the_weights_of_the_epoch_before_come_back_when_a_later_one_diverges():
 
 
 @pytest.mark.parametrize("n_left", [1, 5, N_EPOCHS])
-def test_without_callbacks_the_weights_are_those_of_the_last_record_too(n_left):
+def test_without_callbacks_the_weights_are_those_of_the_last_record_too(calls, n_left):
     """Whether the caller takes all records, or closes the generator amid the epochs of a call."""
     seen = trained(lambda: Adam(0.01), True, network={"dropout": 0.2})
     net, optimizer = Network(SIZES, loss="softmax_cross_entropy", seed=5, device="cpu", dropout=0.2), Adam(0.01)
     options = {"epochs": N_EPOCHS, "batch_size": BATCH, "engine": "compiled", "is_alone": True}
+    calls.clear()
     records = xpnet.epochs(net, labelled(), optimizer, **options)
     losses = [next(records)["train_loss"] for _ in range(1 + n_left)]
     records.close()
@@ -189,6 +190,7 @@ def test_without_callbacks_the_weights_are_those_of_the_last_record_too(n_left):
     np.testing.assert_array_equal(net.owned, seen[1][n_left])
     assert optimizer.steps_done == 3 * n_left
     if n_left == N_EPOCHS:
+        assert sum(calls) == N_EPOCHS  # none is run twice
         np.testing.assert_array_equal(optimizer.snapshot().state, seen[3].snapshot().state)
 
 

@@ -157,9 +157,10 @@ class Runner:
             try:
                 yield EpochDone(totals.progress(i, begun, n_samples), None)
             except GeneratorExit:
-                self._guard.rewind()
-                self._run_orders(orders[: i + 1])
-                self._optimizer.advance(n_updates * (i + 1))
+                if i + 1 < len(orders):
+                    self._guard.rewind()
+                    self._run_orders(orders[: i + 1])
+                    self._optimizer.advance(n_updates * (i + 1))
                 raise
 
     def _looked_at(self, ran: EpochsRun, totals: Totals, begins: list[Progress]) -> Iterator[EpochDone]:
