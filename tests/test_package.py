@@ -30,6 +30,7 @@ PACKAGES = (
         "specs",
         "files",
         "cores",
+        "rows",
         "backend",
         "kernels",
         "program",

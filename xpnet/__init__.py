@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.network.losses import *
     from xpnet.network.network import *
     from xpnet.network.normalization import *
+    from xpnet.network.summary import *
     from xpnet.parallel.communicator import *
     from xpnet.tables.model import *
     from xpnet.training import metrics as metrics
@@ -57,6 +58,7 @@ _HOMES = {
     "network.losses": "Huber SigmoidCrossEntropy SoftmaxCrossEntropy",
     "network.network": "Network",
     "network.normalization": "BatchNorm LayerNorm",
+    "network.summary": "summary",
     "parallel.communicator": "communicator",
     "training.callbacks": "Budget Callback EarlyStopping HistoryFile KeepBest ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",

@@ -44,7 +44,7 @@ def from_sklearn(fitted: Any, device: str = "cpu") -> Any:
 
 def _binarizer_of(y: np.ndarray) -> LabelBinarizer:
     """Return scikit-learn's binarizer of the labels y, fitted; raises ValueError for what is not classes."""
-    classes = np.unique(y) if y.ndim == 1 and y.dtype.kind in "biuU" else y
+    classes = np.unique(y) if _is_plain(y) else y
     if 2 * len(classes) > len(y):  # of so many classes scikit-learn warns
         check_classification_targets(y)
         return LabelBinarizer().fit(y)
@@ -52,6 +52,11 @@ def _binarizer_of(y: np.ndarray) -> LabelBinarizer:
     binarizer.classes_, binarizer.sparse_input_ = classes, False
     binarizer.y_type_ = "multiclass" if len(classes) > 2 else "binary"
     return binarizer
+
+
+def _is_plain(y: np.ndarray) -> bool:
+    """Whether y holds a label a sample, of a type that has nothing else."""
+    return y.ndim == 1 and y.dtype.kind in "biuU"
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -174,6 +179,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             self._binarizer = _binarizer_of(y)
             self.classes_ = self._binarizer.classes_
             return self._coded(y)
+        if _is_plain(y) and not self._is_multilabel and np.isin(y, self.classes_).all():
+            return self._coded(y)  # without scikit-learn's functions, each of which looks for the kind of y
         check_classification_targets(y)
         if type_of_target(y).startswith("multilabel") != self._is_multilabel:
             begun, found = ("several", "one") if self._is_multilabel else ("one", "several")
@@ -191,7 +198,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _check_same_classes(self, y: np.ndarray) -> None:
         if self._is_multilabel or y.ndim > 1:  # other columns are refused with the targets
             return
-        check_classification_targets(y)
+        if not _is_plain(y):
+            check_classification_targets(y)
         found = np.unique(y)
         if not np.array_equal(found, self.classes_):
             raise ValueError(

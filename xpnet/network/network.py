@@ -30,6 +30,7 @@ from xpnet.network.losses import Loss
 from xpnet.network.model_file import load_model, save_model, tensor_shapes
 from xpnet.network.parameters import Layout, Parameters, random_generator
 from xpnet.network.programs import RecordsUpdate, inference_program, training_program
+from xpnet.network.summary import summary
 from xpnet.program.calls import Program
 from xpnet.program.shards import Shards
 
@@ -195,6 +196,9 @@ class Network:
 
     def __repr__(self) -> str:
         return f"Network({self.architecture}; {self.architecture.layout.count:,} parameters, {self.backend.device})"
+
+    def _repr_html_(self) -> str:
+        return summary(self)._repr_html_()
 
     def engine(self, key: tuple[Any, ...], build: Callable[[], Program]) -> Loan[Engine]:
         """Lend an engine for a Program, kept under `key` for the next call, to one user at a time."""

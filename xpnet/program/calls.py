@@ -118,7 +118,7 @@ class Call:
     kernel: str
     equation: str
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Floating-point operations: 2 n k m for a product, otherwise the elements of its largest array."""
         if self.word == "matmul":
@@ -133,7 +133,7 @@ class Call:
         """Bytes read and written if nothing stays in cache, in float32."""
         return ITEM_SIZE * sum(math.prod(operand.shape) for operand in (*self.operands, self.out))
 
-    @property
+    @cached_property
     def operands(self) -> tuple[Operand, ...]:
         """The inputs that are arrays."""
         return tuple(item for item in self.inputs if isinstance(item, Operand))

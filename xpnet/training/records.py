@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.files import json_text, parse_json, read_whole, write_atomically
+from xpnet.rows import as_html
 from xpnet.training.metrics import METRICS
 
 __all__ = ["History"]
@@ -27,12 +28,41 @@ TRAINING, VALIDATION = "train_", "val_"
 TRAIN_LOSS, VAL_LOSS, VAL_ACCURACY = "train_loss", "val_loss", "val_accuracy"
 
 
+SHOWN_ENDS = 20  # records at each end of a history that a notebook shows
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
 class History(list[Record]):
     """The records of a run, one dict an epoch; the first is the untrained network's."""
 
     def column(self, name: str) -> list[Any]:
         """Return the values of one field, epoch by epoch; raises KeyError for an unknown field."""
         return [record[name] for record in self]
+
+    def to_frame(self) -> Any:
+        """Return the records as a DataFrame of pandas, a row an epoch; a field that a record lacks is NaN."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                f"to_frame makes a DataFrame, which needs pandas, and it is missing ({error}); "
+                "pip install 'xpnet[data]', or take history.column(name)"
+            ) from error
+        return pandas.DataFrame.from_records(list(self), columns=self._fields or None)
+
+    @property
+    def _fields(self) -> list[str]:
+        return list(dict.fromkeys(name for record in self for name in record))
+
+    def _repr_html_(self) -> str:
+        shown = list(self)
+        if len(self) > 2 * SHOWN_ENDS:
+            shown = [*self[:SHOWN_ENDS], {}, *self[-SHOWN_ENDS:]]
+        rows = [[_cell(record[name]) if name in record else "" for name in self._fields] for record in shown]
+        return as_html(f"{len(self)} records", self._fields, rows)
 
 
 @dataclass
