@@ -15,6 +15,7 @@ import fakecupy
 import numpy as np
 import pytest
 from refusals import refusal
+from scipy import sparse
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -142,6 +143,24 @@ def test_what_only_scikit_learn_can_is_left_to_it_and_said_once(installed, capsy
         neural_network.MLPClassifier(max_iter=0).fit(X, Y)
     with refusal(TypeError, "validation is a int", "(X, y)"):  # which only xpnet has
         fitted("MLPClassifier").fit(X, Y, validation=3)
+
+
+def test_wide_sparse_rows_are_left_to_scikit_learn(installed, capsys):
+    """Whose products leave out zeros; to the estimators themselves, and to a GPU, they are as good as others."""
+    wide = sparse.random(150, 1000, 0.01, "csr", random_state=0)
+    model = neural_network.MLPClassifier(**SETTINGS).fit(wide, Y)
+    theirs = THEIRS["MLPClassifier"](**SETTINGS).fit(wide, Y)
+    np.testing.assert_array_equal(model.coefs_[0], theirs.coefs_[0])
+    for rows in (wide, wide, wide.toarray()):
+        for each in (model, theirs):
+            each.partial_fit(rows, Y)
+        np.testing.assert_allclose(model.coefs_[0], theirs.coefs_[0], rtol=0, atol=1e-12)  # the optimizer goes on
+    said = "MLPClassifier.fit is left to scikit-learn: X is sparse, 1.00% of it is not 0"
+    assert said in capsys.readouterr().err
+    for rows, options in ((wide[:, :999], {}), (wide.toarray(), {}), (wide, {"dropout": 0.1})):
+        neural_network.MLPClassifier(**SETTINGS | options).fit(rows, Y)
+    REPORT.tell()
+    assert "3 fits of MLPClassifier on cpu (" in capsys.readouterr().err
 
 
 def test_a_class_that_overrides_private_methods_is_left_to_scikit_learn(installed, capsys):

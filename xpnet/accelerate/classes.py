@@ -21,6 +21,7 @@ from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.bridge import lacking_options, settings_for_sklearn, take_over, to_sklearn
 from xpnet.training.loop import TrainingDiverged
 
+WIDE, FEW = 1000, 0.05  # features of sparse rows, and the part of them that is not 0, that scikit-learn is faster with
 DEVICE = os.environ.get("XPNET_DEVICE", "").strip().lower() or "cpu"
 
 
@@ -113,28 +114,53 @@ def _trained(estimator: Any, ours: Any, method: str, X: Any, y: Any, given: dict
     """Run a fit, or let scikit-learn run it, and count it; returns the estimator."""
     began, name = time.perf_counter(), type(estimator).__name__
     vars(estimator).pop("_engine", None)
+    can_leave = given.get("validation") is None and not lacking_options(estimator)
+    can_leave = can_leave and "_skl_callbacks" not in vars(estimator)
+    reason = _faster_there(estimator, X) if can_leave else None
+    if method == "partial_fit" and can_leave and "_left" in vars(estimator):
+        reason = "its optimizer is scikit-learn's, which did the fit before"
     try:
-        ours()
-        where = f"on {estimator.network_.backend.device} ({vars(estimator).get('_engine', 'replay')})"
+        if reason is None:
+            ours()
+            vars(estimator).pop("_left", None)
     except TrainingDiverged:  # scikit-learn's would too
         raise
     except (ValueError, TypeError) as error:
-        _hand_over(estimator, method, X, y, given, error)
-        REPORT.say_once(f"{name}.{method} is left to scikit-learn: {error}")
+        if not can_leave:
+            raise
+        reason = str(error)
+    if reason is None:
+        where = f"on {estimator.network_.backend.device} ({vars(estimator).get('_engine', 'replay')})"
+    else:
+        _hand_over(estimator, method, X, y, given)
+        REPORT.say_once(f"{name}.{method} is left to scikit-learn: {reason}")
         where = "by scikit-learn"
     REPORT.ran(name, where, time.perf_counter() - began)
     return estimator
 
 
-def _hand_over(estimator: Any, method: str, X: Any, y: Any, given: dict[str, Any], error: Exception) -> None:
-    """Let scikit-learn fit and take over what it has learned; raises `error` if only xpnet has what is asked for."""
+def _faster_there(estimator: Any, X: Any) -> str | None:
+    """Return why scikit-learn, whose products leave out what is 0, is the faster one for these rows; None if it is not.
+
+    Measured with rows of 3,000 features: it took half our time where 2 of 100 were not 0, and as long with 10 of 100.
+    """
+    is_sparse = hasattr(X, "nnz") and getattr(X, "ndim", 0) == 2 and min(X.shape) > 0
+    if not is_sparse or X.shape[1] < WIDE or estimator.device != "cpu":
+        return None
+    part = X.nnz / (X.shape[0] * X.shape[1])
+    return f"X is sparse, {part:.2%} of it is not 0, which it multiplies faster" if part <= FEW else None
+
+
+def _hand_over(estimator: Any, method: str, X: Any, y: Any, given: dict[str, Any]) -> None:
+    """Let scikit-learn fit and take over what it has learned."""
     given = {name: value for name, value in given.items() if value is not None}
-    if "validation" in given or lacking_options(estimator) or "_skl_callbacks" in vars(estimator):
-        raise error
     goes_on = hasattr(estimator, "network_") and (method == "partial_fit" or estimator.warm_start)
     theirs = to_sklearn(estimator) if goes_on else settings_for_sklearn(estimator)
+    if method == "partial_fit" and "_left" in vars(estimator):
+        theirs._optimizer = estimator._left
     getattr(theirs, method)(X, y, **given)
     take_over(estimator, theirs)
+    estimator._left = vars(theirs).get("_optimizer")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
