@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forms import apart, every, expected, network, rows_for
+from forms import NAMES, apart, every, expected, network, of_your_own, rows_for
 from refusals import refusal, says
 
 import xpnet
 from xpnet.cli import main
 from xpnet.exporting.numpy_text import MOST_LINES
+from xpnet.network.inputs import InputRange
 
 BOUND = {"float32": 1e-6, "float64": 1e-14}
 PYTHON = os.environ.get("XPNET_PYTHON_WITH_NUMPY_ALONE", sys.executable)
@@ -62,6 +63,7 @@ def test_a_page_predicts_what_the_network_does(name, dtype, tmp_path):
     assert (tmp_path / "model.py").read_text(encoding="utf-8").count("\n") <= MOST_LINES
 
 
+@pytest.mark.full
 def test_a_page_needs_numpy_alone(tmp_path):
     made = network("everything", "float32")
     xpnet.export(made, tmp_path / "model.py")
@@ -87,9 +89,10 @@ def compiled(folder, made, *, classes):
     return folder / "main"
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no C compiler")
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.full)])
-@pytest.mark.parametrize("name", every("everything"))
+@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_header_predicts_without_a_warning(name, dtype, tmp_path):
     """Beside the header of another network, as all names begin with the file's."""
     made = network(name, dtype)
@@ -118,24 +121,32 @@ def test_a_header_tells_the_names_of_classes(tmp_path):
 
 
 def test_functions_of_your_own_are_exported_by_what_they_record(tmp_path):
-    def forward(xp, Z, out):
-        """A = Z / (1 + |Z|): \"\"\"softsign\"\"\"\\."""
-        xp.abs(Z, out=out)
-        xp.add(out, 1, out=out)
-        xp.divide(Z, out, out=out)
-
-    def backward(xp, Z, dA, out):
-        xp.abs(Z, out=out)
-        xp.add(out, 1.0, out=out)
-        xp.multiply(out, out, out=out)
-        xp.divide(dA, out, out=out)
-
-    own = xpnet.CustomActivation("softsign", forward, backward, from_input=True)
-    made = xpnet.Network([3, 4, 2], activation=own, loss="squared_error", backend=xpnet.select_backend("cpu"))
+    made = of_your_own()
     xpnet.export(made, tmp_path / "model.py")
+    X = rows_for(made, 50)
+    P, _ = expected(made, X)
+    assert apart(runpy.run_path(str(tmp_path / "model.py"))["predict"](X), P) < 1e-6
     xpnet.export(made, tmp_path / "model.h")
-    X = rows_for(made, 5)
-    assert apart(runpy.run_path(str(tmp_path / "model.py"))["predict"](X), expected(made, X)[0]) < 1e-6
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no C compiler")
+def test_functions_of_your_own_are_in_a_header(tmp_path):
+    made = of_your_own()
+    X = rows_for(made, 50)
+    P, _ = expected(made, X)
+    xpnet.export(made, tmp_path / "model.h")
+    xpnet.export(made, tmp_path / "other.h")
+    program = compiled(tmp_path, made, classes=False)
+    done = subprocess.run([program], input=X.tobytes(), capture_output=True, check=True, timeout=300)
+    assert apart(np.frombuffer(done.stdout, "f").reshape(P.shape), P) < 1e-6
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    made = xpnet.Network([3, 4], backend=xpnet.select_backend("cpu"))
+    made.parameters.weights[0][1, 1] = np.inf
+    with refusal(ValueError, "layers.0.W holds NaN or infinity", "must be finite", "train the model again"):
+        xpnet.export(made, tmp_path / "model.h")
 
 
 def test_functions_that_ask_for_the_batch_are_refused(tmp_path):
@@ -153,13 +164,19 @@ def test_functions_that_ask_for_the_batch_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_many_layers_of_different_widths_share_functions(tmp_path):
     made = xpnet.Network(
         [4, *range(20, 50, 2), 3], activation="selu", normalization="layer", backend=xpnet.select_backend("cpu")
     )
     xpnet.export(made, tmp_path / "model.py")
+    page = runpy.run_path(str(tmp_path / "model.py"))
+    assert apart(page["predict"](rows_for(made)), expected(made, rows_for(made))[0]) < 1e-6
+
+
+def test_a_page_has_an_end(tmp_path):
     with refusal(ValueError, "its page would take", f"may have {MOST_LINES}", "export it to c or onnx"):
-        xpnet.export(xpnet.Network([2] * 200, backend=xpnet.select_backend("cpu")), tmp_path / "many.py")
+        xpnet.export(xpnet.Network([2] * 90, backend=xpnet.select_backend("cpu")), tmp_path / "many.py")
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
@@ -175,6 +192,8 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
     kinds = Path(__file__).parents[1] / "written_by_49e9937/runs/kinds"
     with refusal(ValueError, "is of a table", "raw rows .h files do not take", "xpnet.export(model.network, path)"):
         xpnet.export(xpnet.load(kinds), tmp_path / "model.h")
+    with refusal(ValueError, "scale is 2", "a TableModel has its own", "leave both out"):
+        xpnet.export(xpnet.load(kinds), tmp_path / "model.h", scale=2)
     with refusal(ValueError, "scale is -1.0", "above 0", "1 / 255"):
         xpnet.export(made, tmp_path / "model.h", scale=-1.0)
     assert not list(tmp_path.iterdir())
@@ -198,6 +217,7 @@ def test_a_second_file_that_fails_takes_the_first_with_it(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_estimators_are_exported_with_their_classes(tmp_path):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((40, 3)).astype("f")
@@ -207,8 +227,6 @@ def test_estimators_are_exported_with_their_classes(tmp_path):
     page = runpy.run_path(str(tmp_path / "model.py"))
     assert apart(page["predict"](X), model.predict_proba(X)) < 1e-6
     assert (page["classify"](X) == model.predict(X)).all()
-    with refusal(ValueError, "scale is 2", "has its own", "leave both out"):
-        xpnet.export(model, tmp_path / "other.py", scale=2)
     with refusal(TypeError, "MLPClassifier", "a fitted estimator", "call fit first"):
         xpnet.export(xpnet.MLPClassifier(), tmp_path / "other.py")
     several = (X[:, :2] > 0).astype(int)
@@ -217,6 +235,7 @@ def test_estimators_are_exported_with_their_classes(tmp_path):
     assert (runpy.run_path(str(tmp_path / "several.py"))["classify"](X) == model.predict(X)).all()
 
 
+@pytest.mark.full
 def test_the_command_exports_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--epochs", "1", "--hidden", "8", "--quiet", "--out", "run"]) == 0
@@ -230,10 +249,17 @@ def test_the_command_exports_a_run(tmp_path, monkeypatch, capsys):
     assert apart(page["predict"](bytes_), np.load("Y.npy")) < 1e-6
     assert main(["predict", "run", "X.npy", "--labels", "--out", "L.npy"]) == 0
     assert (page["classify"](bytes_) == np.load("L.npy").ravel()).all()
-    assert main(["export", "run/model.safetensors", "--out", "m.h"]) == 0
+
+
+def test_the_command_and_what_it_refuses(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    made = xpnet.Network([3, 4], backend=xpnet.select_backend("cpu"))
+    made.inputs = InputRange(0.0, 1.0, 1 / 255)
+    made.save("model.safetensors")
+    assert main(["export", "model.safetensors", "--out", "m.h"]) == 0
     assert "m_predict_bytes" in (tmp_path / "m.h").read_text(encoding="ascii")
     capsys.readouterr()
-    assert main(["export", "run", "--out", "m.h"]) == 2
+    assert main(["export", "model.safetensors", "--out", "m.h"]) == 2
     assert (
         capsys.readouterr().err
         == "xpnet: --out m.h exists already; what is exported must be a new file; name another\n"

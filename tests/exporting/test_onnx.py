@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from forms import NAMES, apart, expected, network, rows_for
+from forms import NAMES, apart, expected, network, of_your_own, rows_for
 from refusals import refusal
 
 import xpnet
@@ -52,6 +52,15 @@ def test_a_graph_predicts_what_the_network_does(name, dtype, tmp_path):
             assert len(found.popitem()[1]) == n
     assert float(facts_of(path)["largest_difference"]) < BOUND[dtype]
     assert facts_of(path)["checked_by"] == "onnx.reference and onnxruntime"
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+def test_functions_of_your_own_are_in_the_graph(dtype, tmp_path):
+    made = of_your_own(dtype)
+    (path,) = xpnet.export(made, tmp_path / "model.onnx")
+    X = rows_for(made, ROWS)
+    for found in evaluated(path, {"X": X}):
+        assert apart(found["predictions"], expected(made, X)[0]) < BOUND[dtype]
 
 
 def test_what_a_file_says_of_itself(tmp_path):

@@ -94,17 +94,19 @@ def _numbers(row: Any, n_inputs: int, scale: float | None, dtype: Any) -> np.nda
     if not isinstance(row, list) or len(row) != n_inputs:
         found = f"{len(row)} values" if isinstance(row, list) else f"a {type(row).__name__}"
         raise ValueError(f"the row is {found}; it must be a list of {n_inputs} numbers; give one for each feature")
-    wrong = next((value for value in row if type(value) not in (int, float) or not math.isfinite(value)), None)
-    if wrong is not None:
+    types = set(map(type, row))
+    values = np.array(row, np.float64) if types <= {int, float} else np.full(1, np.nan)
+    if not np.isfinite(values).all():
+        wrong = next(value for value in row if type(value) not in (int, float) or not math.isfinite(value))
         raise ValueError(f"the row has {shown(wrong)}; all its values must be finite numbers; correct it")
-    if scale is None or not all(type(value) is int for value in row):
-        return np.array(row, np.float64).astype(dtype)[:, None]
-    if min(row) < 0 or max(row) > 255:
+    if scale is None or float in types:
+        return values.astype(dtype)[:, None]
+    if values.min() < 0 or values.max() > 255:
         raise ValueError(
             f"the row goes from {min(row)} to {max(row)}; whole numbers must be bytes, 0 to 255, as those of the "
             "training; write other numbers with a point"
         )
-    return np.array(row, dtype)[:, None] * np.dtype(dtype).type(scale)
+    return values.astype(dtype)[:, None] * np.dtype(dtype).type(scale)
 
 
 def of_table(model: TableModel, arguments: argparse.Namespace) -> Callable[[Any], Answer]:
@@ -120,10 +122,8 @@ def of_table(model: TableModel, arguments: argparse.Namespace) -> Callable[[Any]
     def answer(row: Any) -> Answer:
         if not isinstance(row, dict):
             raise ValueError(f"the row is a {type(row).__name__}; it must be an object; write it as {{column: value}}")
-        frame = pandas.DataFrame(
-            {str(name).strip(): pandas.Series([value], dtype=object) for name, value in row.items()}
-        )
-        X, noted = table.encode(frame.infer_objects(), dtype)
+        frame = pandas.DataFrame([{str(name).strip(): value for name, value in row.items()}])
+        X, noted = table.encode(frame, dtype)
         found = {} if arguments.proba else model.values(X, arguments.threshold)
         if arguments.proba or with_scores:
             found |= model.probabilities(X) if arguments.proba else model.scores(X)

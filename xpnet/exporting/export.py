@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpnet.checks import check_option, check_path, shown
 from xpnet.exporting.c_header import c_header
 from xpnet.exporting.keras_layers import keras_file
@@ -101,6 +103,9 @@ def export(
             f"the model is of a table, whose raw rows {form.suffix} files do not take; "
             "export it to onnx, or its network alone: xpnet.export(model.network, path)"
         )
+    wrong = next((name for name, array in subject.arrays.items() if not np.isfinite(array).all()), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong} holds NaN or infinity, all weights must be finite; train the model again")
     for name in (path, *(path.with_suffix(suffix) for suffix in form.beside)):
         if name.exists() or name.is_symlink():
             raise FileExistsError(f"{name} exists already; what is exported must be a new file; name another")
