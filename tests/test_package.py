@@ -50,6 +50,7 @@ PACKAGES = (
         "exporting",
         "timing",
         "plots",
+        "reports",
         "commands",
         "tuning",
         "cli",

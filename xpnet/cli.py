@@ -16,7 +16,7 @@ from pathlib import Path
 
 import xpnet
 from xpnet.backend import BackendUnavailable
-from xpnet.commands import apply, bench, describe, export, find_lr, info, plot, train
+from xpnet.commands import apply, bench, describe, export, find_lr, info, plot, reporting, train
 from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.resume import apply_run
@@ -39,6 +39,7 @@ EXAMPLES = (
     ("xpnet predict RUN X.npy --out Y.csv", "a run's model on other rows"),
     ("xpnet export RUN --out model.onnx", "a run's model for other programs (extra: xpnet[onnx])"),
     ("xpnet plot RUN", "its curves, mistakes and more (extra: xpnet[plot])"),
+    ("xpnet report RUN RUN --out report.html", "one page about runs (extra: xpnet[plot])"),
     ("xpnet bench --out here.json", "which device is faster here"),
     ("xpnet describe --layers 2,3,1", "a training step, down to machine code"),
     ("xpnet info", "for a bug report"),
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_parsers(commands)
     export.add_parser(commands)
     plot.add_parser(commands)
+    reporting.add_parser(commands)
     bench.add_parser(commands)
     describe.add_parser(commands)
     info.add_parser(commands)

@@ -30,13 +30,13 @@ def write_pictures(
     folder: Path, suffix: str, history: Sequence[Record], network: Network, data: Data | None
 ) -> Iterator[Path]:
     """Write the pictures into `folder` one by one, yielding the path of each.  suffix: one of `plots.SUFFIXES`."""
-    for name, ax in _pictures(history, network, data):
+    for name, ax in pictures(history, network, data):
         path = inside(folder, f"{name}{suffix}")
         plots.save(ax, path)
         yield path
 
 
-def _pictures(history: Sequence[Record], network: Network, data: Data | None) -> Iterator[tuple[str, Axes]]:
+def pictures(history: Sequence[Record], network: Network, data: Data | None) -> Iterator[tuple[str, Axes]]:
     """Yield name and axes of each picture that applies, with samples of the data that the network was judged on."""
     yield "loss", plots.loss_curve(history)
     if plots.score_names(history):
@@ -49,7 +49,7 @@ def _pictures(history: Sequence[Record], network: Network, data: Data | None) ->
             yield f"activation-{layer.name}", plots.activation(layer.name)
     if data is None:
         return
-    part, dataset = _judge(data)
+    part, dataset = judge_of(data)
     if not dataset.is_classification:
         yield from _of_numbers(part, network, dataset, data.table)
         return
@@ -116,7 +116,7 @@ def _of_numbers(
             yield f"{called}{number}", ax
 
 
-def _judge(data: Data) -> tuple[str, Dataset]:
+def judge_of(data: Data) -> tuple[str, Dataset]:
     """Return the name of the data to judge by, and the data: test set, else validation set, else training set."""
     if data.test is not None:
         return "test set", data.test

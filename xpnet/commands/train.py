@@ -324,5 +324,6 @@ def config_of_run(arguments: argparse.Namespace, attempt: Attempt, data: Data) -
             "dtype": str(network.backend.dtype),
             "reason": network.backend.reason,
         },
+        "machine": machine.hardware(),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }

@@ -7,7 +7,7 @@ sign of a weight is shown by colour alone.
 
 from __future__ import annotations
 
-from xpnet.plots.curves import activation, loss_curve, rate_search, score_curve, score_names
+from xpnet.plots.curves import activation, loss_curve, measure_of_runs, rate_search, score_curve, score_names
 from xpnet.plots.diagram import network_graph
 from xpnet.plots.figures import SUFFIXES, check_suffix, new_axes, save
 from xpnet.plots.images import confusion_matrix, digits, first_layer_weights, worst_mistakes
@@ -35,6 +35,7 @@ __all__ = [
     "digits",
     "first_layer_weights",
     "loss_curve",
+    "measure_of_runs",
     "misclassified",
     "network_graph",
     "new_axes",

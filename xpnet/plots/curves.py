@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -72,6 +72,31 @@ def score_curve(history: Sequence[Record], ax: Axes | None = None, *, names: Seq
     _draw_measures(ax, history, names)
     kinds = list(dict.fromkeys(_kind(name) for name in names))
     ax.set_ylabel(kinds[0] if len(kinds) == 1 else "score")
+    return ax
+
+
+def measure_of_runs(histories: Mapping[str, Sequence[Record]], name: str, ax: Axes | None = None) -> Axes:
+    """Draw one measure of several runs over their epochs, a line each.
+
+    histories: the records of each run by its name.  name: of a measure, such as "val_loss".
+    Raises ValueError for a measure that the first run lacks.
+    """
+    measures = [_measures(history) for history in histories.values()]
+    name = check_option("name", name, measures[0])
+    ax = new_axes() if ax is None else ax
+    for number, (run, history) in enumerate(histories.items()):
+        ax.plot(
+            [record["epoch"] for record in history],
+            _column(history, name),
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=4.5,
+            linewidth=1.6,
+            markevery=max(1, -(-len(history) // _MARKED)),
+            label=run,
+        )
+    _number_epochs(ax)
+    ax.set_ylabel(name)
     return ax
 
 
@@ -160,8 +185,6 @@ def _kind(name: str) -> str:
 
 
 def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     epochs = [record["epoch"] for record in history]
     for number, name in enumerate(names):
         part = "training" if name.startswith(TRAINING) else "validation"
@@ -181,6 +204,12 @@ def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) ->
         ax.axvline(chosen, color=GREY, linestyle=":", linewidth=1.6, label=f"weights of epoch {chosen} kept")
     if len(set(epochs)) == 1:
         ax.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
+    _number_epochs(ax)
+
+
+def _number_epochs(ax: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.grid(True, alpha=0.3)
     ax.set_xlabel("epoch (0: untrained)")

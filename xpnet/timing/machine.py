@@ -23,13 +23,10 @@ def facts(version: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "xpnet": version,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
+        **hardware(),
         "memory": memory(),
-        "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "blas": blas(),
         "threads": threads(),
         "gpu": None,
         "cupy": None,
@@ -44,6 +41,11 @@ def facts(version: str) -> dict[str, Any]:
     runtime = cupy.cuda.runtime
     driver, toolkit = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     return {**facts, "cupy": cupy.__version__, "cuda_driver": driver, "cuda_runtime": toolkit}
+
+
+def hardware() -> dict[str, Any]:
+    """Return what a time on a CPU depends on, JSON-ready: its name, its cores, the system and the BLAS."""
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "system": platform.platform(), "blas": blas()}
 
 
 def has_gpu() -> bool:
