@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import mpi_cases
 import pytest
+from launching import launch
 
 pytest.importorskip("mpi4py", reason="the extra test-mpi is not installed")
 
 pytestmark = pytest.mark.full
-LIMIT = 100  # seconds of a launch
-MPIEXEC = Path(sys.executable).with_name("mpiexec")
-
-
-def launch(n, *words, check=True, folder=None):
-    """Run Python under mpiexec on n ranks, each on one thread."""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [MPIEXEC, "-n", str(n), sys.executable, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment, cwd=folder)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +23,8 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_models_and_histories_are_equal_to_the_byte(n, alone, tmp_path):
-    half = tmp_path / mpi_cases.HALF
-    half.write_bytes((alone[0] / mpi_cases.HALF).read_bytes())
-    launch(n, mpi_cases.__file__, tmp_path)
+    (tmp_path / mpi_cases.HALF).write_bytes((alone[0] / mpi_cases.HALF).read_bytes())
+    launch((n, mpi_cases.__file__, tmp_path))
     found = json.loads((tmp_path / "found.json").read_text())
     assert list(found) == list(alone[1])
     assert {*mpi_cases.OPTIMIZERS, "resumed", "early stopping"} <= set(found)

@@ -173,7 +173,9 @@ def test_ranks_must_agree():
             if name == "data" and is_other:
                 dataset = xpnet.Dataset(np.asarray(dataset.X) + 1, dataset.Y)
             optimizer = xpnet.SGD(0.1) if name == "rule" and is_other else xpnet.Adam(0.02)
-            return train(comm, optimizer=optimizer, dataset=dataset, **options)
+            sizes = [6, 5, 3] if name == "network" and is_other else [6, 7, 3]
+            model = xpnet.Network(sizes, loss="softmax_cross_entropy", device="cpu")
+            return train(comm, model, optimizer=optimizer, dataset=dataset, **options)
 
         first, second = Ranks(2).run(work)
         assert isinstance(first, RankFailed) and isinstance(second, RankFailed) and str(first) == str(second)
@@ -184,6 +186,7 @@ def test_ranks_must_agree():
     assert "rank 1 has n_samples 49, and rank 0 has 52" in str(other("shape"))
     assert "rank 1 has data" in str(other("data"))
     assert "rank 1 has optimizer SGD" in str(other("rule"))
+    assert "rank 1 has network 6-5-3" in str(other("network"))
 
 
 def test_what_one_rank_refuses_ends_the_others_too():

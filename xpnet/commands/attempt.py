@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,10 @@ def trained(
     # A checkpoint that does not fit is refused here, before anything of the run is written over.
     records = attempt.records(data, callbacks=callbacks, resume=resume)
     keep_epochs(arguments, run)
-    with resume_told(arguments, run), interruption.listening(), _model_saved_at_the_end(attempt, run / runs.MODEL):
+    communicator = arguments.communicator
+    follows = communicator is not None and communicator.rank > 0  # process 0, which listens
+    listening = nullcontext() if follows else interruption.listening()
+    with resume_told(arguments, run), listening, _model_saved_at_the_end(attempt, run / runs.MODEL):
         announce()
         report.records = list(records)  # in a process that follows nobody calls the report
     return report

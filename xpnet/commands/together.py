@@ -49,7 +49,7 @@ class Together:
         self._has_met = False
 
     def meet(self, error: BaseException | None = None) -> None:
-        """Wait until every process is ready to train; raises RankFailed if another one is not.
+        """Wait until every process is ready to train; raises RankFailed if one is not, unless all have that error.
 
         error: why this one is not.
         """
@@ -58,8 +58,8 @@ class Together:
         self._has_met = True
         causes = self.communicator.gather(None if error is None else _cause(error))
         for rank, cause in enumerate(causes):
-            if cause is not None and error is None:
-                raise RankFailed(f"rank {rank}: {cause}")
+            if cause is not None and set(causes) != {cause}:
+                raise RankFailed(f"rank {rank}: {cause}") from None
 
     def end(self, error: BaseException) -> None:
         """Let an error here end every process, unless all of them have it; returns where each ends by itself."""
@@ -95,10 +95,12 @@ def together(arguments: argparse.Namespace) -> Iterator[Together]:
         with _silent(found.is_follower):
             yield found
     except BaseException as error:
-        found.end(error)
-        if found.is_follower:
-            raise SystemExit(1) from None
-        raise
+        try:
+            found.end(error)
+            raise
+        finally:
+            if found.is_follower:
+                raise SystemExit(1)  # process 0 says why
 
 
 @contextmanager
