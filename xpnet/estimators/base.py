@@ -26,6 +26,7 @@ from xpnet.estimators.inputs import checked_validation, rows_to_predict, split, 
 from xpnet.estimators.settings import OUT_ACTIVATIONS, check_goes_on, check_settings, loss_of_kind, make_network
 from xpnet.estimators.stored import Stored
 from xpnet.estimators.tasks import CallbackSupportMixin, Tasks, tasks_of, with_callbacks
+from xpnet.estimators.together import check_alone, random_state
 from xpnet.estimators.undo import as_before_on_failure
 from xpnet.estimators.weights import Weights, take_given
 from xpnet.network.losses import Loss, loss_of
@@ -80,6 +81,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     callbacks: Sequence[Callback] | None = None
     engine: str = "auto"
     precision: str = "fp32"
+    communicator: Any = None
+    reduction: str | None = None
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: Any = None) -> Any:
@@ -114,10 +117,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         X, y, weights = taken(self, X, y, sample_weight, first)
         if not first:
             self._check_same_classes(y)
-        Y, weights, rng = self._targets(y, first), self._weighted(y, weights), check_random_state(self.random_state)
+        Y, weights, rng = self._targets(y, first), self._weighted(y, weights), random_state(self)
         if first:
             self._begin(X, Y, rng, bool(self.warm_start))
         if not is_stochastic(self):
+            check_alone(self, "solver 'lbfgs'", "use solver='adam'")
             fit_lbfgs(self, self.network_, dataset_of(X, Y, weights, self.network_.backend), weights, tasks)
             return
         is_scored = validation is not None or self.early_stopping
@@ -134,6 +138,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """Train for one epoch over these samples; the optimizer continues where it stopped."""
         check_settings(self)
+        check_alone(self, "partial_fit", "use fit")
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True; pass early_stopping=False")
         first = not hasattr(self, "network_")

@@ -27,6 +27,7 @@ from xpnet.estimators.inputs import HeldOut, picked_rows
 from xpnet.estimators.orders import ScikitOrders
 from xpnet.estimators.settings import EpochScaling, make_optimizer, scales_inversely, solver_settings
 from xpnet.estimators.tasks import Tasks
+from xpnet.estimators.together import follows, shared
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
@@ -97,22 +98,28 @@ def fit_epochs(
             precision=settings.precision,
             is_alone=True,
             measures_start=bool(settings.callbacks),  # who else would look at it
+            communicator=settings.communicator,
+            reduction=settings.reduction,
         )
         with closing(ran):
             last = list(ran)[-1]
     except TrainingDiverged as error:
-        rule.keep_best(network, error)
+        _best_before(settings, rule, error)
         return
     except KeyboardInterrupt:
         warnings.warn("training was interrupted; the estimator has the weights that it had reached", stacklevel=3)
         return
     finally:
-        if orders is not None and not isinstance(settings.random_state, Integral):  # which begins anew with each fit
+        is_kept = settings.communicator is None and not isinstance(settings.random_state, Integral)
+        if orders is not None and is_kept:  # the generator of other fits too
             orders.follow(settings.n_iter_, n_samples)
         settings.learning_rate_ = settings._optimizer.lr
         if scales_inversely(settings):
             settings._optimizer.lr = settings.learning_rate_  # with which a partial_fit begins
+    shared(settings)
     settings._engine = last["engine"]  # which "auto" has chosen
+    if follows(settings):
+        return  # process 0 warns
     first, loss = rule.first_loss, last["train_loss"]
     if loss > first + abs(first):
         warnings.warn(
@@ -128,6 +135,19 @@ def fit_epochs(
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+def _best_before(settings: Any, rule: StopRule, error: TrainingDiverged) -> None:
+    """Go back to the best weights of early stopping, on every process; raise the error without these."""
+    if follows(settings):
+        shared(settings)
+        return
+    try:
+        rule.keep_best(settings.network_, error)
+    except TrainingDiverged as final:
+        shared(settings, final)
+        raise
+    shared(settings)
 
 
 def fit_once(settings: Any, X: Any, Y: np.ndarray, weights: np.ndarray | None, rng: Any) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from xpnet.checks import shown
 from xpnet.estimators.rows import free_name, rows_to_fit, rows_to_predict, target_of
+from xpnet.estimators.together import random_state
 from xpnet.estimators.undo import as_before_on_failure
 from xpnet.recipe.defaults import BATCH_SIZE
 from xpnet.recipe.fitting import FitOptions, fit_table
@@ -52,6 +53,8 @@ class BaseTable(BaseEstimator):  # type: ignore[misc]
     date: Sequence[str] = ()
     device: str | None = None
     dtype: str = "float32"
+    communicator: Any = None
+    reduction: str | None = None
     random_state: Any = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -76,7 +79,7 @@ class BaseTable(BaseEstimator):  # type: ignore[misc]
             frame = frame.assign(**{weights: given})
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
-            seed = check_random_state(seed).randint(2**31 - 1)
+            seed = random_state(self).randint(2**31 - 1)
         named: dict[str, Any] = {name: _names(getattr(self, name)) for name in COLUMNS}
         asked = ColumnOptions(**named, weights=weights)
         options = FitOptions(**{name: getattr(self, name) for name in OPTIONS}, seed=int(seed), columns=asked)
@@ -129,6 +132,7 @@ class TableClassifier(ClassifierMixin, BaseTable):  # type: ignore[misc]
     ensemble: networks to train.  validation: rows to hold out, a share below 1 or their number.
     drop, keep, categorical, numeric, date: names of columns, to leave out, or to take whatever they look like.
     device: "cpu", "cuda" or "auto".  dtype: "float32" or "float64".
+    communicator, reduction: the processes that fit together, and how they add, as in `xpnet.train`.
     random_state: an int is the seed of the command line.
     Attributes: classes_, n_features_in_, feature_names_in_ of named columns, model_ (a `TableModel`), preprocessing_
     (what was learnt of each column), decisions_ (lines that say what was done without having been asked for).

@@ -29,6 +29,12 @@ class Mpi:
         mpi = _library()
         return cls(mpi.COMM_WORLD, mpi.IN_PLACE)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Mpi:
+        return self  # as in a clone of an estimator
+
+    def __reduce__(self) -> Any:
+        return Mpi.world, ()
+
     def sum(self, array: Any) -> None:
         """See `Communicator.sum`."""
         host = _on_host(array)

@@ -34,6 +34,12 @@ class Nccl:
         backend = distributed.init_process_group(mpi.size, mpi.rank, backend="nccl", use_mpi=True)
         return cls(mpi, backend, cupy.cuda.nccl)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Nccl:
+        return self
+
+    def __reduce__(self) -> Any:
+        return Nccl.world, ()
+
     def sum(self, array: Any) -> None:
         """See `Communicator.sum`."""
         self._backend.all_reduce(array, array)

@@ -12,6 +12,7 @@ import numpy as np
 from xpnet.backend import DTYPES
 from xpnet.checks import check_number, check_option, check_whole
 from xpnet.network.network import Network
+from xpnet.parallel.communicator import Communicator
 from xpnet.recipe.attempt import LOWER, Attempt, attempt_that_ends
 from xpnet.recipe.defaults import BATCH_SIZE, BEST, OF_TABLES, by_size, left_out, rate_of_tables
 from xpnet.recipe.ensemble import FASTER, with_others
@@ -27,6 +28,8 @@ from xpnet.training.callbacks import EarlyStopping, KeepBest
 from xpnet.training.optimizers import OPTIMIZERS
 from xpnet.training.options import ClassNotTrained
 
+OF_LOOP = ("epochs", "batch_size", "seed", "communicator", "reduction")  # options that are keywords of the loop
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -34,6 +37,7 @@ class FitOptions:
 
     hidden: sizes of the hidden layers.  dropout: a rate, or one each.  ensemble: networks to train.
     validation: rows to hold out, a share below 1 or their number.  columns: what is asked of them.
+    communicator, reduction: the processes that fit together, and how they add, as in `xpnet.train`.
     Raises TypeError or ValueError for a value that no fit can have.
     """
 
@@ -48,6 +52,8 @@ class FitOptions:
     seed: int = 0
     device: str | None = None
     dtype: str = "float32"
+    communicator: Communicator | None = None
+    reduction: str | None = None
     columns: ColumnOptions = field(default_factory=ColumnOptions)
 
     def __post_init__(self) -> None:
@@ -154,4 +160,4 @@ def _attempt(chosen: dict[str, Any], data: Data) -> Attempt:
     optimizer = OPTIMIZERS[chosen["optimizer"]](chosen["lr"])
     patience = chosen["patience"]
     stops = [EarlyStopping(patience) if patience else KeepBest()] if chosen["end_with"] == BEST else []
-    return Attempt(network, optimizer, {name: chosen[name] for name in ("epochs", "batch_size", "seed")}, stops=stops)
+    return Attempt(network, optimizer, {name: chosen[name] for name in OF_LOOP}, stops=stops)
