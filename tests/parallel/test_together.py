@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import mpi_cases
@@ -11,6 +12,7 @@ from ranks import Aborted, Ranks
 from refusals import refusal, says
 
 import xpnet
+from xpnet.data import feed
 from xpnet.parallel.communicator import Single, communicator
 from xpnet.training.others import SHARED, RankFailed
 
@@ -223,3 +225,35 @@ def test_a_checkpoint_of_another_reduction_is_refused(tmp_path):
     train(None, callbacks=[xpnet.Checkpoint(path)])
     with refusal(ValueError, "a run with reduction fixed, this one has reduction None", "pass what that run had"):
         train(None, reduction=None, resume=path, epochs=3)
+
+
+def test_a_mapped_file_is_read_only_where_the_samples_of_a_rank_lie(tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "BLOCK_BYTES", 20 * 36)
+    monkeypatch.setattr(feed, "POOL_BYTES", 3 * 20 * 36)
+    rows = np.random.default_rng(1).normal(size=(130, 6)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    labels, read = np.arange(130) % 3, {}
+
+    read_rows = feed.Blocks._read
+
+    def counted(self, samples, places):
+        count = samples.stop - samples.start if isinstance(samples, slice) else len(samples)
+        read[threading.get_ident()] += count
+        read_rows(self, samples, places)
+
+    monkeypatch.setattr(feed.Blocks, "_read", counted)
+
+    def work(comm):
+        mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+        model = xpnet.Network([6, 7, 3], loss="softmax_cross_entropy", device="cpu", seed=3)
+        dataset = xpnet.Dataset.from_labels(mapped.T, labels)
+        optimizer = xpnet.Adam(0.02)
+        read[threading.get_ident()] = 0
+        found = train(comm, model, optimizer, dataset, epochs=3)
+        return found, read[threading.get_ident()]
+
+    alone, n_alone = work(None)
+    (first, n_first), (second, n_second) = Ranks(2).run(work)
+    assert first == second == alone
+    # Process 0 measures the untrained network on all samples; steps of 20 and the last of 10 are cut in shards of 3.
+    assert (n_alone, n_first, n_second) == (4 * 130, 130 + 3 * (6 * 12 + 10), 3 * 6 * 8)

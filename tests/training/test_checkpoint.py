@@ -144,8 +144,8 @@ def test_a_pool_that_is_over_is_not_read_again(tmp_path, monkeypatch):
     rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
     blocks = feed.Blocks(Dataset(rows.T, np.arange(101.0)), xpnet.select_backend("cpu", "float32"), 5)
     loads = []
-    load = blocks._load
-    monkeypatch.setattr(blocks, "_load", lambda pool: loads.append(len(pool)) or load(pool))
+    load = blocks.load
+    monkeypatch.setattr(blocks, "load", lambda *pool: loads.append(len(pool[0])) or load(*pool))
 
     def numbers(skip):
         rng = np.random.default_rng(7)

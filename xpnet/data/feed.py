@@ -6,7 +6,7 @@ epoch, so that a file larger than memory trains. `feed_of` chooses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.data.checks import check_range
 from xpnet.data.dataset import Dataset
+from xpnet.program.shards import Shards
 
 BLOCK_BYTES = 1 << 20  # read in one go: long enough for a disk
 POOL_BYTES = 1 << 26  # held and shuffled together: 64 blocks from anywhere in the file
@@ -60,11 +61,13 @@ class Blocks:
 
     That is not a full shuffle: two samples meet in a batch only if their blocks are held together. A block holds a
     multiple of `batch` samples, so that an epoch has one short step at most.
-    sources, n_samples, bytes_uploaded: as for `Whole`.
+    Of several processes each reads the samples of its own shards alone.
+    sources, n_samples, bytes_uploaded: as for `Whole`.  before_loading: called with the arguments of `load`.
     """
 
-    def __init__(self, dataset: Dataset, backend: Backend, batch: int) -> None:
-        self._backend = backend
+    def __init__(self, dataset: Dataset, backend: Backend, batch: int, shards: Shards | None = None) -> None:
+        self._backend, self._shards = backend, None if shards is None or shards.is_all else shards
+        self.before_loading: Callable[[np.ndarray, np.ndarray], None] | None = None
         self.block, self._n_held = _blocks(dataset, backend, batch)
         self.n_samples = dataset.n_samples
         capacity = min(self.block * self._n_held, self.n_samples)
@@ -79,6 +82,11 @@ class Blocks:
         }
         self.bytes_uploaded = 0
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether other processes read some of the samples."""
+        return self._shards is not None
+
     def parts(self, rng: Orders | None, skip: int = 0) -> Iterator[np.ndarray]:
         """Load one pool of blocks after the other and yield an order over each: drawn by `rng`, or the file's own.
 
@@ -90,32 +98,47 @@ class Blocks:
             size = int(np.minimum(self.block, self.n_samples - pool * self.block).sum())
             order = _order(size, rng)
             if skip < size:
-                self._load(pool)
+                if self.before_loading is not None:
+                    self.before_loading(pool, order)
+                self.load(pool, order)
                 yield order[skip:]
             skip = max(0, skip - size)
 
-    def _load(self, blocks: np.ndarray) -> None:
-        end = 0
+    def load(self, blocks: np.ndarray, order: np.ndarray) -> None:
+        """Read a pool of blocks, or of several processes those samples of it that this one computes with.
+
+        blocks: their numbers.  order: over their samples, side by side.
+        """
+        end, own = 0, None if self._shards is None else np.sort(order[self._shards.places(len(order))])
         for first in (blocks * self.block).tolist():
             size = min(self.block, self.n_samples - first)
-            for name, rows in self._columns.items():
-                target = self.sources[name][0]
-                block = rows[first : first + size]
-                if name != "weights":
-                    check_range(name, block, self._backend.dtype)
-                part = np.ascontiguousarray(block, dtype=target.dtype)
-                target[end : end + size] = self._backend.to_device(part, target.dtype)
-                if self._backend.device != "cpu":
-                    self.bytes_uploaded += part.nbytes
+            if own is None:
+                self._read(slice(first, first + size), slice(end, end + size))
+            elif (part := own[(own >= end) & (own < end + size)]).size:
+                self._read(part - end + first, part)
             end += size
+
+    def _read(self, samples: Any, places: Any) -> None:
+        """Read samples of the file into places of the sources."""
+        for name, rows in self._columns.items():
+            target, block = self.sources[name][0], rows[samples]
+            if name != "weights":
+                check_range(name, block, self._backend.dtype)
+            part = np.ascontiguousarray(block, dtype=target.dtype)
+            target[places] = self._backend.to_device(part, target.dtype)
+            if self._backend.device != "cpu":
+                self.bytes_uploaded += part.nbytes
 
 
 Feed = Whole | Blocks
 
 
-def feed_of(dataset: Dataset, backend: Backend, batch: int) -> Feed:
-    """Return the feed that suits the data set.  batch: samples that a block holds a multiple of."""
-    return Blocks(dataset, backend, batch) if dataset.is_mapped else Whole(dataset, backend)
+def feed_of(dataset: Dataset, backend: Backend, batch: int, shards: Shards | None = None) -> Feed:
+    """Return the feed that suits the data set.
+
+    batch: samples that a block holds a multiple of.  shards: of each step, of which this process computes some.
+    """
+    return Blocks(dataset, backend, batch, shards) if dataset.is_mapped else Whole(dataset, backend)
 
 
 def held_samples(dataset: Dataset, backend: Backend, batch: int) -> int:

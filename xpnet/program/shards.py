@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -33,6 +35,12 @@ class Shards:
     def sizes(self, n: int) -> set[int]:
         """Return the sizes of the shards of a step of n samples that are not empty."""
         return {size for size in (min(n, self.size), n % self.size) if size}
+
+    def places(self, n: int) -> np.ndarray:
+        """Return the places, in an order of n samples, of those that this process computes with."""
+        places = np.arange(n)
+        shard = places % self.batch // self.size
+        return places[(shard >= self.first) & (shard < self.last)]
 
     def own(self, n: int) -> list[tuple[int, int]]:
         """Return where this process's shards of a step of n samples begin and end, counted in the step."""

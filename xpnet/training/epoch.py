@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.dataset import Dataset
-from xpnet.data.feed import Feed, Orders, draw, feed_of
+from xpnet.data.feed import Blocks, Feed, Orders, draw, feed_of
 from xpnet.engines.choice import make_engine
 from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.network.network import Network
@@ -41,7 +41,10 @@ class EpochDone:
 
 
 class Runner:
-    """Runs the epochs of one training, and saves and restores its position; feed: gathers the samples of its engine."""
+    """Runs the epochs of one training, and saves and restores its position.
+
+    feed: gathers the samples of its engine.  whole_feed: reads all samples, also where other processes train on some.
+    """
 
     def __init__(
         self,
@@ -55,9 +58,14 @@ class Runner:
     ) -> None:
         """others: the other processes of a training that this one leads."""
         self.settings = settings
-        self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
+        self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate, program.shards)
         self.engine = engine_for(program, network, self.feed, settings)
         self._others = Others(Single(), network, False) if others is None else others
+        self.whole_feed = self.feed
+        if isinstance(self.feed, Blocks):
+            self.feed.before_loading = self._others.load
+            if self.feed.is_partial:
+                self.whole_feed = feed_of(dataset, network.backend, settings.batch)
         self._network, self._optimizer, self._callbacks = network, optimizer, callbacks
         self._rng: Orders | None = random_generator(settings.seed, 1) if settings.shuffle else None
         if not isinstance(settings.shuffle, bool):

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.dataset import Dataset
-from xpnet.data.feed import feed_of
+from xpnet.data.feed import Blocks, feed_of
 from xpnet.network.network import Network
 from xpnet.parallel.communicator import Communicator
 from xpnet.training.epoch import engine_for
 from xpnet.training.evaluation import input_range
 from xpnet.training.optimizers import Optimizer, Snapshot
 from xpnet.training.options import Prepared, run_fingerprint
-from xpnet.training.others import END, RECORD, SHARED, RankFailed, cause_of, error_of
+from xpnet.training.others import END, LOAD, RECORD, SHARED, RankFailed, cause_of, error_of
 from xpnet.training.records import Record
 
 _SOME_ROWS = 64  # of the data, that are compared
@@ -100,7 +100,7 @@ def _followed(
 ) -> Generator[Record, None, BaseException | None]:
     """Yield the records, and return the error that process 0 ends with; a caller that leaves waits for its end."""
     program, settings, _ = prepared
-    feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate)
+    feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate, program.shards)
     engine = engine_for(program, network, feed, settings)
     network.inputs = input_range(dataset)
     is_left = False
@@ -111,6 +111,9 @@ def _followed(
                 yield told[0]
             except GeneratorExit:  # process 0 leaves at the same record
                 is_left = True
+        elif what == LOAD:
+            assert isinstance(feed, Blocks)
+            feed.load(*told)
         elif what == END:
             owned, state, lr, error = told
             network.owned[...] = network.backend.to_device(owned)

@@ -175,7 +175,7 @@ def _epochs(
         measuring = None if validator is None else validator.engine
         runner.look_ahead(options.is_unwatched, measuring, is_validated=validator is not None)
         start = options.measures_start and moment is None
-        untrained = Evaluator(network, dataset, runner.feed, None, like[1]) if start else None
+        untrained = Evaluator(network, dataset, runner.whole_feed, None, like[1]) if start else None
         senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
         for callback in options.callbacks:  # each learns of the end, even if another one fails at it
             ending.callback(callback.on_train_end, network)

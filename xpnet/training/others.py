@@ -20,7 +20,7 @@ from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Record
 from xpnet.training.schedules import Constant
 
-RUN, RECORD, END = "run", "record", "end"  # what the others are told
+RUN, LOAD, RECORD, END = "run", "load", "record", "end"  # what the others are told
 SHARED = "Every process of the training ends with this error."  # a note on one that all have
 
 
@@ -50,6 +50,11 @@ class Others:
         self._runs = False
         self._sent = self._checksum(engine) if self._is_watched else 0
         return rows_out
+
+    def load(self, blocks: np.ndarray, order: np.ndarray) -> None:
+        """Let the others read their samples of a pool of blocks; the arguments are those of `Blocks.load`."""
+        if self._communicator.size > 1:
+            self._communicator.broadcast((LOAD, blocks, order))
 
     def led(self, records: Iterator[Record], optimizer: Optimizer) -> Generator[Record]:
         """Yield the records and tell them to the others, and at the end what all of them end with, or the error."""
