@@ -20,6 +20,7 @@ from xpnet.engines.choice import check_engine
 from xpnet.engines.replay import Replay
 from xpnet.timing import grid
 from xpnet.timing.grid import Result
+from xpnet.timing.ranks import FAST, FAST_FROM, SLOW
 
 WIDTHS, BATCHES = [32, 64, 128, 256, 512, 1024, 2048], [32, 128, 1024]
 # What only measuring uses. The parser's defaults are None, so that --compare can tell what was given.
@@ -32,6 +33,12 @@ DEFAULTS: dict[str, Any] = {
     "seconds": 0.05,
     "engine": Replay.name,
 }
+
+NETWORKS = [25, 400]  # Gbit/s
+MODEL = (
+    "a model, no measurement: a step of each rank's own samples by fast reduction is the step above, 2 log2(ranks) "
+    "messages' ways and 2 (ranks - 1) / ranks of the gradient's bytes; behind it the part of it that is not waiting"
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -72,6 +79,19 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--compare", nargs=2, metavar=("A.json", "B.json"), help="measure nothing, compare the results of two machines"
     )
+    command.add_argument(
+        "--ranks",
+        type=size_list(2, "8,64,1024"),
+        metavar="N,N,...",
+        help="beside the times, a model of the same steps on that many ranks, each with its own samples",
+    )
+    command.add_argument(
+        "--network",
+        type=size_list(1, "25,400"),
+        metavar="G,G,...",
+        help=f"Gbit/s between these ranks (default: {_listed(NETWORKS)}); a message takes {SLOW * 1e6:g} us, "
+        f"from {FAST_FROM:g} Gbit/s on {FAST * 1e6:g} us",
+    )
     command.add_argument("--json", action="store_true", help="the result as one JSON line on stdout")
     command.add_argument("--quiet", action="store_true", help="no progress and no table, only the crossover")
     add_device(command, " (auto times every device there is)")
@@ -91,11 +111,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     if arguments.compare:
-        given = [name for name in (*DEFAULTS, "device", "out") if getattr(arguments, name) is not None]
+        given = [
+            name for name in (*DEFAULTS, "device", "out", "ranks", "network") if getattr(arguments, name) is not None
+        ]
         if given:
             raise UsageError(f"--compare measures nothing and takes no --{given[0]}; leave one of them out")
         if arguments.quiet:
             raise UsageError("--compare prints nothing but its table and takes no --quiet; leave one of them out")
+    if arguments.network is not None and arguments.ranks is None:
+        raise UsageError("--network is of the model for many ranks; say how many, such as --ranks 8,64,1024")
     if arguments.plot is not None:
         try:
             plots.check_suffix(arguments.plot)
@@ -127,6 +151,9 @@ def _measure(arguments: argparse.Namespace, ax: Any) -> None:
         result = grid.measure(
             backends, widths, batches, version=xpnet.__version__, tell=lambda points: done(), **options
         )
+    if arguments.ranks is not None:
+        networks = NETWORKS if arguments.network is None else arguments.network
+        result["model"] = grid.model(result, sorted(set(arguments.ranks)), sorted(set(networks)))
     if arguments.out is not None:
         grid.write(arguments.out, result)
     if ax is not None:
@@ -136,6 +163,9 @@ def _measure(arguments: argparse.Namespace, ax: Any) -> None:
         return
     if not arguments.quiet:
         print(_table(result))
+    if arguments.ranks is not None:
+        print(wrapped(MODEL, sys.stdout, "  "))
+        print(_modelled(result), flush=True)
     for line in _crossover_lines(result):
         print(wrapped(line, sys.stdout, "  "), flush=True)
 
@@ -166,6 +196,18 @@ def _table(result: Result) -> str:
         rows.append([*cells, f"{point['flops_per_second'] / 1e9:,.1f}", f"{point['of_flops_limit']:.1%}"])
     first_out = [names.index(name) for name in ("quartiles", "engine", "of limit", "GFLOP/s", "samples/s")]
     return table(rows, [2, 3, 5], first_out, width_of(sys.stdout))
+
+
+def _modelled(result: Result) -> str:
+    """Return the model as a table: a row a point and network, for each number of ranks a step and its efficiency."""
+    rows: dict[tuple[Any, ...], list[str]] = {}
+    ranks = sorted({row["ranks"] for row in result["model"]})
+    for row in result["model"]:
+        key = row["batch"], row["width"], row["device"], row["gbits"]
+        cells = rows.setdefault(key, [*map(str, key[:3]), f"{row['gbits']} Gbit/s"])
+        cells.append(f"{_time(row['seconds'])} {row['efficiency']:.0%}")
+    names = ["batch", "width", "device", "network", *(f"{n:,} ranks" for n in ranks)]
+    return table([names, *rows.values()], [2, 3], [], width_of(sys.stdout))
 
 
 def _time(seconds: float) -> str:

@@ -28,6 +28,7 @@ from xpnet.network.network import Network
 from xpnet.network.programs import training_program
 from xpnet.program.calls import Program
 from xpnet.timing import harness, machine
+from xpnet.timing.ranks import Wire, step_seconds
 from xpnet.training.optimizers import SGD
 
 FORMAT = 1
@@ -201,6 +202,24 @@ def read(path: str | os.PathLike[str]) -> Result:
     if fault is not None:
         raise ValueError(f"{path}: {fault}; write it with `xpnet bench --out {path}`")
     return result
+
+
+def model(result: Result, ranks: Sequence[int], networks: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what `xpnet.timing.ranks` says of a result's points: a dict a point, network (Gbit/s) and number of ranks.
+
+    efficiency: the part of a step that is not waiting.
+    """
+    found = []
+    for point in result["points"]:
+        program = _program(result["features"], point["width"], point["batch"])
+        n_bytes = np.dtype(result["dtype"]).itemsize * program.buffers["gradient"].size
+        for gbits in networks:
+            for n in ranks:
+                seconds = step_seconds(point["seconds"], n_bytes, n, Wire.of(gbits))
+                facts = {name: point[name] for name in ("device", "engine", "width", "batch")}
+                facts |= {"gbits": gbits, "ranks": n, "bytes": n_bytes, "seconds": seconds}
+                found.append(facts | {"efficiency": point["seconds"] / seconds})
+    return found
 
 
 def _program(features: int, width: int, batch: int) -> Program:

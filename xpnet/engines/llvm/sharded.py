@@ -47,14 +47,13 @@ class NativeShards:
         memory, program, shards = self._memory, self._memory.program, self._shards
         order, rows = memory.upload(order, rows_in)
         n, n_steps = len(order), len(rows_in)
-        samples = [min(shards.batch, n - t * shards.batch) for t in range(n_steps)]
-        found = {size: numbers(size) for count in set(samples) for size in shards.sizes(count)}
+        last = n - (n_steps - 1) * shards.batch
+        found = {size: numbers(size) for count in (shards.batch, last) for size in shards.sizes(count)}
         if any(values is None for values in found.values()):
             return None
-        bounds = np.zeros((n_steps, len(self._rows), 3), np.int64)
-        for t, count in enumerate(samples):
-            bounds[t] = self._bounds(count, found)
-            bounds[t, :, :2] += t * shards.batch
+        bounds = np.empty((n_steps, len(self._rows), 3), np.int64)
+        bounds[:-1], bounds[-1] = self._bounds(shards.batch, found), self._bounds(last, found)
+        bounds[:, :, :2] += shards.batch * np.arange(n_steps)[:, None, None]
         rows_out = np.empty((n_steps, len(program.results)), memory.backend.dtype)
         arrays = self._arrays | {"order": order, "rows_out": rows_out, "bounds": bounds, "rows_in": rows_out}
         if rows is not None:
