@@ -24,6 +24,7 @@ from written_by_49e9937 import cases
 
 import xpnet
 from xpnet.cli import main
+from xpnet.network.parameters import random_generator
 from xpnet.tables.stored import from_json
 
 FILES = Path(__file__).parent / "written_by_49e9937"
@@ -260,8 +261,21 @@ def test_a_run_is_repeated_by_its_config(here, capsys, run):
 # --- pickles ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def orders_of_0_1(monkeypatch):
+    """The estimators draw the orders of xpnet 0.1, whose seeds were drawn first; now they draw scikit-learn's."""
+
+    class Drawn(np.random.RandomState):
+        def __init__(self, seed):
+            super().__init__(seed)
+            self.order_seed = self.randint(2**31 - 1)
+
+    monkeypatch.setattr("xpnet.estimators.base.check_random_state", Drawn)
+    monkeypatch.setattr("xpnet.estimators.fitting.ScikitOrders", lambda rng: random_generator(rng.order_seed, 1))
+
+
 @pytest.mark.parametrize("name", EXPECTED["estimators"])
-def test_an_estimator_says_what_it_said_and_goes_on(name):
+def test_an_estimator_says_what_it_said_and_goes_on(name, orders_of_0_1):
     model = pickle.loads((FILES / "pickles" / f"{name}.pickle").read_bytes())
     expected = EXPECTED["estimators"][name]
     found = cases.said(model)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from xpnet.backend import Backend
 from xpnet.network.architecture import Architecture
 from xpnet.network.layers import Activation
 from xpnet.network.programs import inference_program
 from xpnet.rows import as_html, as_text
 
-if TYPE_CHECKING:
-    from xpnet.network.network import Network
-
 __all__ = ["summary"]
+
+
+class Described(Protocol):
+    """A `Network`, of which the table tells."""
+
+    architecture: Architecture
+    backend: Backend
+
 
 HEADER = ("layer", "outputs", "weights", "parameters", "FLOPs")
 
@@ -36,7 +42,7 @@ class Summary:
         return as_html(self.title, HEADER, self.rows)
 
 
-def summary(network: Network) -> Summary:
+def summary(network: Described) -> Summary:
     """Return the network's layers as a table: `print(xpnet.summary(network))`.
 
     Parameters are numbers that training changes. FLOPs are those of a prediction for one sample, before the loss's
