@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from xpnet.checks import one_line
 from xpnet.engines.c_text import WordPrinter, WorkerPrinter, helpers
 from xpnet.exporting.subject import EACH, VALUES, Subject
 from xpnet.exporting.trace import n_forward_calls, predicting
-from xpnet.program.calls import Program
+from xpnet.program.calls import Buffer, Program
 from xpnet.program.grouping import Group, launches, workers
 from xpnet.program.places import place_of
 from xpnet.program.sizes import Sizes
@@ -93,7 +94,7 @@ def c_header(subject: Subject, stem: str) -> bytes:
 
 
 def _text(subject: Subject, name: str) -> str:
-    program = predicting(subject.network.architecture, 1)
+    program = _with_output(predicting(subject.network.architecture, 1), subject)
     found = launches(program, share=False)
     printer = WordPrinter(program, Sizes(program, found), subject.network.backend.dtype)
     lines = [line for launch in found for group in launch.groups for line in _loop(printer, program, group, name)]
@@ -124,6 +125,16 @@ def _text(subject: Subject, name: str) -> str:
     types = {"real": "float" if printer.dtype == np.float32 else "double", "integer": "int"}
     text = re.sub(r"\b(real|integer)\b", lambda found: types[found[0]], text)
     return re.sub(r"\b(larger|smaller|sign)(?=\()", rf"{name}_\1", text)
+
+
+def _last(program: Program, subject: Subject) -> Buffer:
+    """Return the buffer of the last layer's output, by which the class is chosen."""
+    return program.calls[n_forward_calls(subject.network.architecture) - 1].out.buffer
+
+
+def _with_output(program: Program, subject: Subject) -> Program:
+    """Return the Program with the last layer's output among its own, so that it is written."""
+    return replace(program, outputs=(*program.outputs, _last(program, subject).name))
 
 
 def _use(subject: Subject, name: str) -> str:
@@ -162,8 +173,7 @@ def _outputs(printer: WordPrinter, program: Program, subject: Subject) -> list[s
         lines = [f"y[0] = 1 - M[{first}];", f"y[1] = M[{first}];"]
     if subject.kind in (VALUES, EACH):
         return lines
-    calls = program.calls[: n_forward_calls(subject.network.architecture)]
-    Z = place_of(program, calls[-1].out.buffer).start
+    Z = place_of(program, _last(program, subject)).start
     if n == 1:
         threshold = "HUGE_VAL" if np.isinf(subject.threshold) else printer.literal(subject.threshold)
         return [*lines, f"return M[{Z}] > {threshold};"]
