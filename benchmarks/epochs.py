@@ -268,11 +268,15 @@ def table(results: dict[str, dict[str, list[float]]], flops: dict[str, float]) -
             low, middle, high = np.percentile(each[name], [25, 50, 75]) if name in each else [math.nan] * 3
             cells.append(f"{middle:,.0f} ({low:,.0f} to {high:,.0f})")
         medians = {name: float(np.median(each[name])) for name in names if name in each}
-        peers = [value for name, value in medians.items() if name not in OWN]
-        best = min((name for name in OWN if name in medians), key=lambda name: medians[name])
-        ratio = min(peers) / medians[best] if peers else math.nan
+        best, *peers = (
+            min((name for name in medians if (name in OWN) == own), key=lambda name: medians[name])
+            for own in (True, False)
+            if any((name in OWN) == own for name in medians)
+        )
+        ratios = np.divide(each[peers[0]], each[best]) if peers else np.array([math.nan])
+        low, middle, high = np.percentile(ratios, [25, 50, 75])
         share = np.median([1e6 * flops[called] / rate / t for rate, t in zip(each[RATE], each[best], strict=True)])
-        rows.append([called, *cells, f"{ratio:.2f}", f"{share:.0%}"])
+        rows.append([called, *cells, f"{middle:.2f} ({low:.2f} to {high:.2f})", f"{share:.0%}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
