@@ -43,6 +43,7 @@ EXAMPLES = (
     ("xpnet bench --out here.json", "which device is faster here"),
     ("xpnet describe --layers 2,3,1", "a training step, down to machine code"),
     ("xpnet info", "for a bug report"),
+    ("xpnet info RUN", "the network of a run as a table"),
 )
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"xpnet {xpnet.__version__}")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", description="xpnet COMMAND --help lists its options"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -490,3 +491,17 @@ def test_a_history_that_is_too_large_to_read_is_refused(tmp_path):
     with refusal(ValueError, f"{path} has 1073741825 bytes", "at most 1073741824", "name another file"):
         train([HistoryFile(path)])
     assert path.stat().st_size == 2**30 + 1
+
+
+def test_a_history_is_a_frame_and_a_table_in_a_notebook(monkeypatch):
+    records = [{"epoch": i, "train_loss": 1 / (i + 1)} for i in range(50)]
+    history = History([*records, {"epoch": 50, "train_loss": 0.25, "stopped": "a < b"}])
+    frame = history.to_frame()
+    assert list(frame.columns) == ["epoch", "train_loss", "stopped"] and frame["epoch"].tolist() == list(range(51))
+    assert frame["stopped"].isna().sum() == 50 and list(History().to_frame().columns) == []
+    html = history._repr_html_()
+    assert html.startswith("<table><caption>51 records<") and html.count("<tr>") == 1 + 20 + 1 + 20
+    assert "<td>0.33333</td>" in html and "<td>a &lt; b</td>" in html and "<td>25</td>" not in html
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with refusal(ImportError, "needs pandas", "is missing", "pip install 'xpnet[data]'", "history.column(name)"):
+        history.to_frame()

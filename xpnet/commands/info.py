@@ -1,4 +1,4 @@
-"""xpnet info: what a bug report needs, and nothing private."""
+"""xpnet info: what a bug report needs, and nothing private; and the network of a run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from xpnet.commands.wording import wrapped
 from xpnet.cores import usable_cores
 from xpnet.engines.llvm import code_cache
 from xpnet.engines.llvm.engine import Compiled
+from xpnet.network.network import Network
+from xpnet.network.summary import summary
+from xpnet.tables.model import MODEL
 from xpnet.timing import machine
 
 PACKAGES = ("safetensors", "tqdm", "pandas", "pyarrow", "openpyxl", "pooch", "matplotlib", "scikit-learn")
@@ -25,13 +28,24 @@ INDENT = 10
 def add_parser(commands: Any) -> None:
     """Add the command to the parser's commands."""
     command = commands.add_parser(
-        "info", help="versions, threads, memory and GPU, for a bug report", allow_abbrev=False
+        "info",
+        help="versions, threads, memory and GPU, for a bug report; of a RUN, its network as a table",
+        usage="%(prog)s [RUN|MODEL.safetensors]",
+        allow_abbrev=False,
+    )
+    command.word_for = "model"
+    command.add_argument(
+        "--model", metavar="RUN|MODEL.safetensors", help="a run directory or the file of a network, to print as a table"
     )
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if arguments.model is not None:
+        path = Path(arguments.model)
+        print(summary(Network.load(path / MODEL if path.is_dir() else path, device="cpu")))
+        return 0
     facts = machine.facts(xpnet.__version__)
     memory = "unknown" if facts["memory"] is None else f"{facts['memory'] / 2**30:.1f} GiB"
     lines = {
