@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.training.records import *
     from xpnet.training.schedules import *
     from xpnet.training.step import *
+    from xpnet.training.trackers import *
     from xpnet.tuning.tune import *
 
 __version__ = "0.2.0"
@@ -68,6 +69,7 @@ _HOMES = {
     "training.optimizers": "SGD AdaGrad Adam AdamW Lion Momentum NAdam Nesterov Optimizer RMSProp",
     "training.records": "History",
     "training.step": "step",
+    "training.trackers": "MLflow TensorBoard",
     "training.schedules": "Constant Cosine Exponential InverseScaling OneCycle Schedule Step WarmUp",
 }
 _EXTRAS = {
