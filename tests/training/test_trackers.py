@@ -50,6 +50,7 @@ def test_event_files_hold_every_number_of_every_record(tmp_path):
         xpnet.TensorBoard(3)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of what MLflow is made of
 def test_mlflow_gets_a_run_with_its_numbers(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow brings it")
     monkeypatch.chdir(tmp_path)
