@@ -45,6 +45,7 @@ EXAMPLES = (
     ("xpnet info", "for a bug report"),
     ("xpnet info RUN", "the network of a run as a table"),
 )
+COMPLETES = "_ARGCOMPLETE"  # set by a shell that asks for completions, after register-python-argcomplete
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path may have letters that a terminal does not
     try:
         parser = _parser()
+        if COMPLETES in os.environ:
+            _complete(parser)
         arguments = parser.parse_args(argv)
         if arguments.command is None:
             parser.print_help()
@@ -90,6 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, ImportError, BackendUnavailable, TrainingDiverged, RankFailed) as error:
         _drop_unwritable_stdout()
         return _fail(str(error) or type(error).__name__, FAILURE)
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a line may go on, and end; does nothing without argcomplete."""
+    with suppress(ImportError):
+        from argcomplete import autocomplete
+
+        autocomplete(parser)
 
 
 def _drop_unwritable_stdout() -> None:
