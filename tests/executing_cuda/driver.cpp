@@ -28,7 +28,8 @@ static std::recursive_mutex mutex;
 #define LOCK std::lock_guard<std::recursive_mutex> lock(mutex)
 
 // ------------------------------------------------------------------ what Python sets and asks
-static std::map<std::string, long long> settings = {{"late", 1}, {"flush_denormals", 1}, {"order", 1}, {"race", 0}};
+static std::map<std::string, long long> settings = {{"late", 1}, {"flush_denormals", 1}, {"order", 1}, {"race", 0},
+                                                  {"multiprocessors", 132}};
 static std::map<std::string, long long> counts;
 static std::string complaints;
 
@@ -153,7 +154,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attribute, in
   switch ((int)attribute) {
     case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
-    case cudaDevAttrMultiProcessorCount: *value = 132; break;
+    case cudaDevAttrMultiProcessorCount: *value = settings["multiprocessors"]; break;
+    case cudaDevAttrCooperativeLaunch: *value = 1; break;
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrWarpSize: *value = 32; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = 49152; break;
@@ -357,10 +359,15 @@ static void run(const Function& function, void* packed, executing::Launch launch
   _mm_setcsr(before);
   checking = false;
 }
-Status cuLaunchKernel(void* called, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                      unsigned, void*, void** parameters, void**) {
+constexpr int RESIDENT = 2;  // blocks on each multiprocessor
+static Status launch(void* called, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                     void** parameters, bool cooperative) {
   LOCK;
   const Function* function = (Function*)called;
+  if (cooperative && (long long)gx * gy * gz > RESIDENT * settings["multiprocessors"]) {
+    complain("cooperative launch of " + function->name + " on more blocks than are resident");
+    return 720;
+  }
   counts["launches"]++;
   const bool fits = gx && gy && gz && bx && by && bz && gx < 1u << 31 && gy < 1 << 16 && gz < 1 << 16;
   if (!fits || (unsigned long long)bx * by * bz > 1024) {
@@ -373,14 +380,22 @@ Status cuLaunchKernel(void* called, unsigned gx, unsigned gy, unsigned gz, unsig
     complain("launch of " + function->name + ": argument " + std::to_string(foreign) + " is no device memory");
   }
   push([=] {
-    if (foreign < 0) run(*function, packed, {{gx, gy, gz}, {bx, by, bz}, 1, 1, false});
+    if (foreign < 0) run(*function, packed, {{gx, gy, gz}, {bx, by, bz}, 1, 1, cooperative});
     function->entry->drop(packed);
   });
   return 0;
 }
+Status cuLaunchKernel(void* called, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                      unsigned, void*, void** parameters, void**) {
+  return launch(called, gx, gy, gz, bx, by, bz, parameters, false);
+}
+Status cuLaunchCooperativeKernel(void* called, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                 unsigned bz, unsigned, void*, void** parameters) {
+  return launch(called, gx, gy, gz, bx, by, bz, parameters, true);
+}
 Status cuFuncGetAttribute(int* out, int attribute, void*) { *out = attribute == 0 ? 1024 : 0; return 0; }
 Status cuFuncSetAttribute(void*, int, int) { return 0; }
-Status cuOccupancyMaxActiveBlocksPerMultiprocessor(int* out, void*, int, size_t) { *out = 8; return 0; }
+Status cuOccupancyMaxActiveBlocksPerMultiprocessor(int* out, void*, int, size_t) { *out = RESIDENT; return 0; }
 Status cuOccupancyMaxPotentialBlockSize(int* grid, int* block, void*, void*, size_t, int) {
   *grid = 132, *block = 1024;
   return 0;

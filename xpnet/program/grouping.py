@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xpnet.program.calls import REDUCTIONS, Call, Operand, Place, Program
@@ -158,15 +158,29 @@ def _groups(program: Program, phase: str, share: bool) -> Iterator[tuple[Group, 
 def _steps(program: Program, phase: str, share: bool) -> Iterator[tuple[Step, Choices]]:
     """Yield each call of a phase with its possible workers; the sum of a long vector is two steps."""
     for index, call in enumerate(program.calls):
-        if call.phase != phase:
-            continue
-        if share and partial_sums_of(call):
-            source, sums = call.operands[0], Place(f"partial sums of {index}", 0, 1)
-            made = _access(source, "vector"), Access(sums, owned="vector", writes=True)
-            yield Step(index, "partial"), {("part", source.buffer.size): made}
-            yield Step(index, "final"), {("single",): (Access(sums), _access(call.out, "vector", writes=True))}
-        else:
-            yield Step(index), _choices(call, share)
+        if call.phase == phase:
+            yield from _steps_of(index, call, share).items()
+
+
+def _steps_of(index: int, call: Call, share: bool) -> dict[Step, Choices]:
+    if not share or not partial_sums_of(call):
+        return {Step(index): _choices(call, share)}
+    source, sums = call.operands[0], Place(f"partial sums of {index}", 0, 1)
+    made = _access(source, "vector"), Access(sums, owned="vector", writes=True)
+    return {
+        Step(index, "partial"): {("part", source.buffer.size): made},
+        Step(index, "final"): {("single",): (Access(sums), _access(call.out, "vector", writes=True))},
+    }
+
+
+def accesses(program: Program, group: Group) -> list[Access]:
+    """Return the accesses of a group on a GPU; what is owned tells the workers too, equal ones own the same."""
+    found = []
+    for step in group.steps:
+        choices = _steps_of(step.index, program.calls[step.index], share=True)[step]
+        workers = next(workers for workers in choices if workers[0] == group.kind)
+        found += [replace(each, owned=each.owned and f"{workers} {each.owned}") for each in choices[workers]]
+    return found
 
 
 def _team(program: Program, kind: str, step: Step) -> int:

@@ -22,8 +22,9 @@ from features import FEATURES, OPTIMIZERS, OPTIONS, network_of, program_of
 
 from xpnet import select_backend
 from xpnet.backend import Backend
+from xpnet.engines.cuda.chunk import chunk_source
 from xpnet.engines.cuda.engine import Cuda
-from xpnet.engines.cuda.launching import LAUNCH_PARAMETERS, PRODUCT_PARAMETERS, Prebound, takes
+from xpnet.engines.cuda.launching import COOPERATIVE_PARAMETERS, LAUNCH_PARAMETERS, PRODUCT_PARAMETERS, Prebound, takes
 from xpnet.engines.cuda.text import cuda_source
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
@@ -220,6 +221,8 @@ def test_the_bindings_are_those_of_cupy():
     assert cupy.cuda.driver.launchKernel.__doc__.splitlines()[0] == launch_kernel.__doc__
     library = Path(find_spec("cupy_backends.cuda.libs.cublas").origin).read_bytes()
     assert gemm.__doc__.encode() in library
+    assert takes(cupy.cuda.driver.launchCooperativeKernel, COOPERATIVE_PARAMETERS)
+    assert hasattr(cupy.cuda.runtime, "cudaDevAttrCooperativeLaunch")
     assert takes(launch_kernel, LAUNCH_PARAMETERS) and takes(gemm, PRODUCT_PARAMETERS)
     assert not takes(gemm, LAUNCH_PARAMETERS)
     for name in ("CUBLAS_COMPUTE_32F_FAST_TF32", "CUBLAS_COMPUTE_64F", "CUBLAS_GEMM_DEFAULT", "CUBLAS_OP_T"):
@@ -305,7 +308,7 @@ def compile_text(text, architecture):
 
 @pytest.mark.parametrize(("feature", "i"), list(covering()))
 def test_generated_text_compiles_for_gpus(feature, i):
-    """Each feature in both float types, each for both architectures; what only measures and predicts, in one."""
+    """Each feature in both float types, each for both architectures; what measures and predicts, and a chunk, in one."""
     network = network_of(feature, select_backend("cpu"))
     training, others = program_of(feature, network, 300 if i % 2 else 8), []  # by teams of threads, or by threads
     if i < len(LOSSES):
@@ -314,6 +317,8 @@ def test_generated_text_compiles_for_gpus(feature, i):
     pairs = list(product((np.float32, np.float64), ("sm_80", "sm_90")))
     for number, (dtype, architecture) in enumerate(pairs):
         data = {"X": np.uint8 if feature["uint8"] else dtype, "Y": dtype, "w": dtype, "weights": dtype}
+        if number == i % len(pairs):
+            assert b".text.chunk" in compile_text(chunk_source(training, dtype, data).text, architecture)
         for program in [training, *(others if number == i % len(pairs) else ())]:
             text = cuda_source(program, dtype, data).text
             machine_code = compile_text(text, architecture)

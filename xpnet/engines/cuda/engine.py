@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.engines.cuda.launching import Arguments, compiled, launcher
+from xpnet.engines.cuda.chunk import Chunk, chunk_source
+from xpnet.engines.cuda.launching import Arguments, Prebound, compiled, launcher, numbers
 from xpnet.engines.cuda.text import Kernel, blocks, cuda_source, gather_workers
 from xpnet.engines.engine import Engine
 from xpnet.engines.memory import BySize, Memory
@@ -40,6 +41,9 @@ class Cuda(Engine):
     # A sum of products is to round as the calls one by one do, of which no two are contracted. CuPy adds -ftz=true, by
     # which float32 results below the normal numbers are 0.
     OPTIONS = ("--fmad=false",)
+    # Operations of a step up to which all steps of a run are one launch. None, until a device has shown that it gains:
+    # by estimates up to some 50 million.
+    ONE_LAUNCH_FLOPS = 0.0
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class Cuda(Engine):
         self._launcher = launcher(self.memory, precision)
         self._queue = self._launcher.queue()
         self._shards = StepsOfShards(self.memory, reduction, self._shard_at) if program.shards else None
+        self._chunk = self._made_chunk() if self._is_small(program) else None
 
     def run(self, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
         """See `Engine.run`; each step's gather also takes out the results of the step before."""
@@ -76,8 +81,10 @@ class Cuda(Engine):
         self._follow_queue()
         rows = rows_out if rows is None else rows  # not read without slots
         fixed = (device_order, rows, rows_out, *self._gathered())
-        numbers = (np.int32(0), np.int32(0), np.int32(capacity))
-        arguments = Arguments([*self._memory_arguments, *numbers, *fixed])
+        if self._chunk is not None and self._chunk.holds_for(n_samples):
+            self._chunk.run(*fixed)
+            return backend.to_host(rows_out).astype(np.float64)
+        arguments = Arguments([*self._memory_arguments, np.int32(0), np.int32(0), np.int32(capacity), *fixed])
         at_m = len(self._memory_arguments)
         at_t = at_m + 1
         function = self._module.get_function("gather")
@@ -112,6 +119,18 @@ class Cuda(Engine):
     def _shard_at(self, batch: int) -> BoundStep:
         """Return the launches for a shard of that many samples, which CuPy gathers."""
         return replace(self.at(batch), gathers=self._replay.at(batch).gathers)
+
+    def _is_small(self, program: Program) -> bool:
+        return program.flops <= self.ONE_LAUNCH_FLOPS and not program.shards
+
+    def _made_chunk(self) -> Chunk | None:
+        """Return what runs all steps by one launch; None where the device or CuPy cannot."""
+        if not isinstance(self._launcher, Prebound) or not self._launcher.launches_grids():
+            return None
+        memory = self.memory
+        source = chunk_source(self.program, memory.backend.dtype, self._data_types)
+        module = compiled(memory.backend.xp, source.text, self.OPTIONS)
+        return Chunk(source, memory, self._memory_arguments, self._launcher, module)
 
     def execute(self, batch: int, *phases: str) -> None:
         """See `Engine.execute`."""
@@ -158,11 +177,6 @@ class Cuda(Engine):
         return bound_step(program, phases, kept=tuple(kept))
 
     def _arguments(self, program: Program, kernel: Kernel) -> Arguments:
-        numbers = []
-        for index, position in kernel.numbers:
-            call = program.calls[index]
-            number: Any = call.inputs[position]
-            of_uint32 = call.operands[0].buffer.kind == "uint32"
-            numbers.append(np.uint32(number) if of_uint32 else self.memory.backend.dtype.type(number))
         places = map(self._source.integer, kernel.places)
-        return Arguments([*self._memory_arguments, np.int32(program.batch), *places, *numbers])
+        given = numbers(program, kernel.numbers, self.memory.backend.dtype)
+        return Arguments([*self._memory_arguments, np.int32(program.batch), *places, *given])

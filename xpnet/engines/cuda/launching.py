@@ -7,7 +7,7 @@ calls what they call: CuPy's bindings of the driver and of cuBLAS. `Wrapped` is 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,11 @@ import numpy as np
 from xpnet.engines.cuda.text import BLOCK
 from xpnet.engines.memory import Memory
 from xpnet.engines.replay import bound_call
-from xpnet.program.calls import Call
+from xpnet.program.calls import Call, Program
 
 LAUNCH_PARAMETERS = """f grid_dim_x grid_dim_y grid_dim_z block_dim_x block_dim_y block_dim_z shared_mem_bytes stream
     kernel_params extra"""
+COOPERATIVE_PARAMETERS = LAUNCH_PARAMETERS.removesuffix(" extra")
 PRODUCT_PARAMETERS = "handle transa transb m n k alpha A Atype lda B Btype ldb beta C Ctype ldc computeType algo"
 
 # How cuBLAS multiplies float32 numbers: as they are, or with 10 bits of mantissa, by tensor cores, and adds in float32.
@@ -75,8 +76,26 @@ class Prebound:
     def kernel(self, queue: Any, function: Any, n_blocks: int, arguments: Arguments) -> Callable[[], Any]:
         """Return the launch of a kernel."""
         launch, block = self._cuda.driver.launchKernel, (BLOCK, 1, 1)
-        address = getattr(function, "kernel", function).ptr  # a RawKernel has one, a Function is one
-        return partial(launch, address, n_blocks, 1, 1, *block, 0, queue[0], arguments.address, 0)
+        return partial(launch, _pointer(function), n_blocks, 1, 1, *block, 0, queue[0], arguments.address, 0)
+
+    def cooperative(self, queue: Any, function: Any, n_blocks: int, arguments: Arguments) -> Callable[[], Any]:
+        """Return the launch of a kernel whose blocks wait for each other: all of them are resident, or CUDA refuses."""
+        launch, block = self._cuda.driver.launchCooperativeKernel, (BLOCK, 1, 1)
+        return partial(launch, _pointer(function), n_blocks, 1, 1, *block, 0, queue[0], arguments.address)
+
+    def launches_grids(self) -> bool:
+        """Whether the device, and this CuPy, launches grids whose blocks wait for each other."""
+        runtime, launch = self._cuda.runtime, getattr(self._cuda.driver, "launchCooperativeKernel", None)
+        if launch is None or not takes(launch, COOPERATIVE_PARAMETERS):
+            return False
+        return bool(runtime.deviceGetAttribute(runtime.cudaDevAttrCooperativeLaunch, runtime.getDevice()))
+
+    def resident_blocks(self, function: Any) -> int:
+        """Return how many blocks of a kernel the device holds at once."""
+        runtime, driver = self._cuda.runtime, self._cuda.driver
+        device = runtime.getDevice()
+        n = runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, device)
+        return int(n * driver.occupancyMaxActiveBlocksPerMultiprocessor(_pointer(function), BLOCK, 0))
 
     def product(self, queue: Any, call: Call) -> Callable[[], Any]:
         """Return the call of a product; cuBLAS's matrices go by columns, so it is given the transpose of each."""
@@ -93,6 +112,20 @@ class Prebound:
             *(array(left).data.ptr, self._type, left.shape[1], self._zero.ctypes.data),
             *(array(call.out).data.ptr, self._type, n, self._compute, cublas.CUBLAS_GEMM_DEFAULT),
         )
+
+
+def _pointer(function: Any) -> Any:
+    return getattr(function, "kernel", function).ptr  # a RawKernel has one, a Function is one
+
+
+def numbers(program: Program, positions: Iterable[tuple[int, int]], dtype: np.dtype[Any]) -> list[Any]:
+    """Return numbers of a Program, each at (call, operand), of the types that its kernels take."""
+    found: list[Any] = []
+    for index, position in positions:
+        call = program.calls[index]
+        number: Any = call.inputs[position]
+        found.append(np.uint32(number) if call.operands[0].buffer.kind == "uint32" else dtype.type(number))
+    return found
 
 
 class Wrapped:

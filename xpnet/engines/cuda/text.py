@@ -9,7 +9,8 @@ text serves every batch size. Nothing but names made here and numbers enters the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,17 +87,27 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     """
     found = launches(program)
     sizes = Sizes(program, found)
-    real = "float" if np.dtype(dtype) == np.float32 else "double"
-    printer = _Printer(program, sizes, np.dtype(dtype))
+    printer = Printer(program, sizes, np.dtype(dtype))
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found, 1))  # as in describe
-    elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
-    integer: type[np.integer[Any]] = np.int32 if elements < 2**31 else np.int64
     printed = [kernel.text for kernel in kernels if kernel is not None]
-    prelude = _PRELUDE.format(
-        real=real, integer="int" if integer is np.int32 else "long long", helpers=helpers("static inline __device__")
-    )
-    texts = [prelude + printer.teamwork(printed), *printed, _gather_text(program, data_types)]
+    integer = integer_type(program)
+    texts = [prelude(dtype, integer) + printer.teamwork(printed), *printed, gather_text(program, data_types)]
     return Source("\n".join(texts), integer, sizes, found, kernels)
+
+
+def integer_type(program: Program) -> type[np.integer[Any]]:
+    """Return the type of places and positions."""
+    elements = max(program.n_floats + partial_sums(program), program.n_uints) + BLOCK
+    return np.int32 if elements < 2**31 else np.int64
+
+
+def prelude(dtype: Any, integer: type[np.integer[Any]]) -> str:
+    """Return what stands before kernels."""
+    return _PRELUDE.format(
+        real="float" if np.dtype(dtype) == np.float32 else "double",
+        integer="int" if integer is np.int32 else "long long",
+        helpers=helpers("static inline __device__"),
+    )
 
 
 def blocks(n_workers: list[int]) -> int:
@@ -104,7 +115,7 @@ def blocks(n_workers: list[int]) -> int:
     return sum(-(-n // BLOCK) for n in n_workers)
 
 
-class _Printer(WordPrinter):
+class Printer(WordPrinter):
     """Prints the launches of one Program."""
 
     def __init__(self, program: Program, sizes: Sizes, dtype: np.dtype[Any]) -> None:
@@ -138,19 +149,39 @@ class _Printer(WordPrinter):
 
     def _kernel(self, name: str, launch: Launch) -> Kernel:
         self._places = {}
-        numbers = tuple(
+        numbers = self.numbers(launch)
+        text = self.text_of(name, launch, numbers)
+        places = tuple(start for (_, start), place in self._places.items() if re.search(rf"\b{place}\b", text))
+        return Kernel(name, launch, places, numbers, text)
+
+    def numbers(self, launch: Launch) -> tuple[tuple[int, int], ...]:
+        """Return (call, operand) of the numbers of a launch that depend on the batch length."""
+        return tuple(
             (step.index, position)
             for group in launch.groups
             for step in group.steps
             for position, item in enumerate(self.program.calls[step.index].inputs)
             if not isinstance(item, Operand) and self.sizes.varies(step.index, position)
         )
+
+    def text_of(
+        self, name: str, launch: Launch, numbers: tuple[tuple[int, int], ...], *, is_phase: bool = False
+    ) -> str:
+        """Print a launch as a kernel, or as a function of a block."""
         pieces = [_piece(self._workers(group), WorkerPrinter(self, group).lines(), group) for group in launch.groups]
+        used = set(re.findall(r"\bplace\d+\b", "\n".join(line for piece in pieces for line in piece)))
         arguments = ["real* T", "real* M", "uint32* U", "const int m"]
-        arguments += [f"const integer {place}" for place in self._places.values()]
-        arguments += [f"const {number_type(self.program.calls[place[0]])} {number_name(*place)}" for place in numbers]
-        places = tuple(start for _, start in self._places)
-        return Kernel(name, launch, places, numbers, _kernel_text(name, arguments, pieces))
+        arguments += [f"const integer {place}" for place in self._places.values() if place in used]
+        return _kernel_text(name, arguments + self.number_parameters(numbers), pieces, is_phase)
+
+    def number_parameters(self, numbers: Iterable[tuple[int, int]]) -> list[str]:
+        """Return the parameters of numbers that depend on the batch length."""
+        return [f"const {number_type(self.program.calls[place[0]])} {number_name(*place)}" for place in numbers]
+
+    def blocks(self, group: Group) -> str:
+        """Return how many blocks a group needs, in C."""
+        at_once = BLOCK // group.team
+        return f"({self._workers(group)} + {at_once - 1}) / {at_once}"
 
     def _may_be_number(self, index: int) -> bool:
         return all(self.sizes.extent(index, -1, axis) in ("1", "m") for axis in (0, 1))
@@ -205,36 +236,27 @@ def _piece(workers: str, lines: list[str], group: Group | None = None) -> list[s
     ]
 
 
-def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]]) -> str:
-    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  integer block = blockIdx.x;"]
+def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]], is_phase: bool = False) -> str:
+    """A kernel, or the same as a function that is given the block and the memory that its threads share."""
     body = [line for piece in pieces for line in piece]
+    if is_phase:
+        arguments = [*arguments, "real* shared", "integer block"]
+        return "\n".join([f"static __device__ void {name}({', '.join(arguments)}) {{", *body, "}", ""])
+    lines = [f'extern "C" __global__ void {name}({", ".join(arguments)}) {{', "  integer block = blockIdx.x;"]
     if any("(shared, " in line for line in body):
         lines.append(f"  __shared__ real shared[{BLOCK}];")
     return "\n".join([*lines, *body, "}", ""])
 
 
-def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
+def gather_text(program: Program, data_types: Mapping[str, Any], *, is_phase: bool = False) -> str:
     """The kernel before a step: the last step's results out, this step's slots and samples in.
 
     order: indices of the samples of all steps.  t: the step.  With m = 0 it only takes the results out.
     to0, to1, ...: where the data go; their places depend on the capacity, those of slots and results do not.
     """
-    arguments = [
-        "real* T",
-        "real* M",
-        "uint32* U",
-        "const int m",
-        "const int t",
-        "const int capacity",
-        "const long long* order",
-        "const real* rows_in",
-        "real* rows_out",
-    ]
     pieces = []
     for i, (name, buffer) in enumerate(program.gathers if data_types else ()):
         is_bytes = np.dtype(data_types[name]) == np.uint8
-        arguments += [f"const integer to{i}", f"const {'unsigned char' if is_bytes else 'real'}* data{i}"]
-        arguments += [f"const real scale{i}"] * is_bytes
         n = buffer.shape[0]
         value = f"data{i}[order[(long long)t * capacity + w / {n}] * {n} + w % {n}]"
         pieces.append(_piece(f"(integer)m * {n}", [f"M[to{i} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
@@ -244,7 +266,18 @@ def _gather_text(program: Program, data_types: Mapping[str, Any]) -> str:
     if program.results:
         start, n = program.buffers[program.results[0]].offset - program.n_owned, len(program.results)
         pieces.append(_piece(f"t > 0 ? {n} : 0", [f"rows_out[((long long)t - 1) * {n} + w] = M[{start} + w];"]))
-    return _kernel_text("gather", arguments, pieces)
+    return _kernel_text("gather", gather_parameters(program, data_types), pieces, is_phase)
+
+
+def gather_parameters(program: Program, data_types: Mapping[str, Any]) -> list[str]:
+    """Return the parameters of the gather."""
+    found = ["real* T", "real* M", "uint32* U", "const int m", "const int t", "const int capacity"]
+    found += ["const long long* order", "const real* rows_in", "real* rows_out"]
+    for i, (name, _) in enumerate(program.gathers if data_types else ()):
+        is_bytes = np.dtype(data_types[name]) == np.uint8
+        found += [f"const integer to{i}", f"const {'unsigned char' if is_bytes else 'real'}* data{i}"]
+        found += [f"const real scale{i}"] * is_bytes
+    return found
 
 
 def gather_workers(program: Program, data_types: Mapping[str, Any], m: int, t: int) -> list[int]:
