@@ -308,7 +308,7 @@ def compile_text(text, architecture):
 
 @pytest.mark.parametrize(("feature", "i"), list(covering()))
 def test_generated_text_compiles_for_gpus(feature, i):
-    """Each feature in both float types and for both architectures; what measures and predicts, and a chunk, in one."""
+    """Each feature in both float types and for both architectures; what predicts, and a chunk, in one."""
     network = network_of(feature, select_backend("cpu"))
     training, others = program_of(feature, network, 300 if i % 2 else 8), []  # by teams of threads, or by threads
     if i < len(LOSSES):

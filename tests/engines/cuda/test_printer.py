@@ -11,6 +11,7 @@ from features import FEATURES, network_of, optimizer_of, program_of
 import xpnet
 from xpnet import select_backend
 from xpnet.engines.cuda import text as cuda_text
+from xpnet.engines.cuda.chunk import chunk_source
 from xpnet.engines.cuda.text import BLOCK, blocks, cuda_source
 from xpnet.program.calls import WORDS
 from xpnet.program.grouping import PARTS, launches, partial_sums, threads
@@ -93,6 +94,16 @@ def test_no_name_of_the_user_enters_the_text():
     for found in set(re.findall(r"[A-Za-z_]\w*", text)):
         plain = found.strip("_")
         assert plain in known or re.fullmatch(r"(kernel|v|data|scale|place|to)\d+|number\d+_\d+", plain), found
+
+
+def test_no_kernel_adds_by_atomics():
+    """So two runs agree bit for bit; the barrier of a grid counts blocks, in whole numbers."""
+    for name in ("everything", "dropout, batch normalization, Adam", "a long norm"):
+        program = program_of(FEATURES[name], network_of(FEATURES[name], select_backend("cpu")), 300)
+        data = dict.fromkeys(("X", "Y", "weights"), "f4")
+        assert "atom" not in cuda_source(program, np.float32, data).text
+        added = re.findall(r"(?:atom|red)\.\S+", chunk_source(program, np.float32, data).text)
+        assert added == ["atom.acq_rel.gpu.global.add.u32", "red.release.gpu.global.add.u32"]
 
 
 def test_what_depends_on_the_batch_is_an_argument():
