@@ -81,7 +81,7 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument(
         "--ranks",
-        type=size_list(2, "8,64,1024"),
+        type=size_list(1, "8,64,1024"),
         metavar="N,N,...",
         help="beside the times, a model of the same steps on that many ranks, each with its own samples",
     )
