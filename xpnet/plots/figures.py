@@ -36,9 +36,12 @@ def new_figure(width: float = 9.0, height: float = 5.5) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def new_axes() -> Axes:
-    """Return axes in a new figure; raises ImportError, naming the extra, without matplotlib."""
-    figure = new_figure()
+def new_axes(width: float = 9.0, height: float = 5.5) -> Axes:
+    """Return axes in a new figure, which a notebook shows; raises ImportError, naming the extra, without matplotlib.
+
+    width, height: of the figure in inches.
+    """
+    figure = new_figure(width, height)
     ax: Any = figure.add_subplot()
     ax._repr_png_ = partial(encoded, figure)  # what a notebook shows of the last value of a cell
     return ax

@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.checks import check_whole
 from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
-from xpnet.plots.figures import BLUE, VERMILION, new_figure
+from xpnet.plots.figures import BLUE, VERMILION, new_axes
 from xpnet.plots.planes import class_names, spaced
 from xpnet.training import metrics
 from xpnet.training.evaluation import check_compatible, outputs, threshold_of
@@ -43,7 +43,7 @@ def confusion_matrix(
     counts = metrics.confusion_matrix(P, dataset.Y, dataset.weights, threshold=threshold_of(network))
     of_row = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, of_row, out=np.zeros_like(counts), where=of_row > 0.0)
-    ax = new_figure(6.6).add_subplot() if ax is None else ax
+    ax = new_axes(6.6) if ax is None else ax
     image = ax.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
     ax.figure.colorbar(image, ax=ax, label="share of the true class")
     if len(counts) <= _COUNTED:
@@ -204,7 +204,7 @@ def _excess(P: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndar
 
 
 def _image_axes(n: int) -> Axes:
-    return new_figure(9.0, 0.7 + 1.1 * -(-n // _COLUMNS)).add_subplot()
+    return new_axes(9.0, 0.7 + 1.1 * -(-n // _COLUMNS))
 
 
 def _draw_images(ax: Axes, images: np.ndarray, texts: Sequence[str], framed: np.ndarray, **options: Any) -> Any:

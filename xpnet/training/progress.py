@@ -66,7 +66,7 @@ class ProgressLine(ProgressBar):
 
 def is_watched(file: Any) -> bool:
     """Whether somebody sees what is written there at once: on a terminal, or in a notebook."""
-    return bool(file is not None and (file.isatty() or type(file).__module__.startswith("ipykernel")))
+    return bool(file is not None and (file.isatty() or _is_of_notebook(file)))
 
 
 def progress_of(progress: bool | None) -> list[Callback]:
@@ -75,9 +75,26 @@ def progress_of(progress: bool | None) -> list[Callback]:
 
 
 def _bar(file: IO[str], total: int, title: str, leave: bool) -> Any:
+    return _kind_of_bar(file)(total=total, desc=title, unit="step", leave=leave, file=file)
+
+
+def _kind_of_bar(file: IO[str]) -> Any:
+    """Return tqdm's class: in a notebook that has ipywidgets the one of a widget, elsewhere that of text."""
+    if _is_of_notebook(file):
+        try:
+            import ipywidgets  # noqa: F401  which tqdm's would miss with a warning
+            from tqdm.notebook import tqdm as widget
+        except ImportError:
+            pass
+        else:
+            return widget
     from tqdm import tqdm  # costs half of `import numpy`
 
-    return tqdm(total=total, desc=title, unit="step", leave=leave, file=file)
+    return tqdm
+
+
+def _is_of_notebook(file: Any) -> bool:
+    return type(file).__module__.startswith("ipykernel")
 
 
 def _show(bar: Any, step: int, text: str) -> None:
