@@ -18,9 +18,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ import numpy as np
 import xpnet
 from xpnet.backend import Backend, BackendUnavailable, probe_gpu
 from xpnet.engines.choice import make_engine
+from xpnet.engines.cuda.engine import Cuda
 from xpnet.files import write_atomically
 from xpnet.program.grouping import launches
 from xpnet.timing import harness, machine
@@ -64,9 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     print(f"{gpu}, CuPy {cupy.__version__}, NumPy {np.__version__}, Python {sys.version.split()[0]}", flush=True)
     name = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
-    if options.bench:
-        return time_systems("cuda", options.out / f"{name}.json")
     backend = Backend("cupy", "cuda", cupy, np.dtype("float32"), "the probe")
+    if options.bench:
+        _attempt(lambda: time_launches(backend))
+        return time_systems("cuda", options.out / f"{name}.json")
     checks: dict[str, Callable[[], bool]] = {
         "launches and allocations": lambda: counts_hold(backend),
         "the fake GPU": lambda: calibrate(cupy, options.out / f"fake_gpu_calibration_{name}.json"),
@@ -97,6 +100,36 @@ def time_systems(device: str, out: Path, *more: str) -> int:
     if hasattr(signal, "SIGALRM"):
         signal.alarm(0)
     return status
+
+
+def time_launches(
+    backend: Backend, sizes: Sequence[int] = (784, 100, 200, 10), batches: Sequence[int] = (32, 257, 1024), n: int = 500
+) -> bool:
+    """Print the time of a step by prebound launches and in one launch of n steps, the best of five in turns."""
+    limit = Cuda.ONE_LAUNCH_FLOPS
+    try:
+        for batch in batches:
+            engines = []
+            for most in (-1.0, np.inf):
+                Cuda.ONE_LAUNCH_FLOPS = most
+                network = xpnet.Network(list(sizes), backend=backend, seed=0)
+                data = {"X": (backend.zeros(batch * sizes[0]).reshape(batch, sizes[0]), None)}
+                data["Y"] = (backend.zeros(batch * sizes[-1]).reshape(batch, sizes[-1]), None)
+                program = network.training_program(batch, xpnet.SGD(0.01), False)
+                engines.append(make_engine(program, backend, network.owned, data))
+            order, rows = np.tile(np.arange(batch), n), np.full((n, 1), 0.01)
+            seconds = [[_seconds(engine, order, rows) for engine in engines] for _ in range(6)][1:]
+            prebound, one = (1e6 * min(times) / n for times in zip(*seconds, strict=True))
+            print(f"batch {batch}: {prebound:.1f} us a step by prebound launches, {one:.1f} in one launch", flush=True)
+    finally:
+        Cuda.ONE_LAUNCH_FLOPS = limit
+    return True
+
+
+def _seconds(engine: Any, order: np.ndarray, rows: np.ndarray) -> float:
+    begin = time.perf_counter()
+    engine.run(order, rows)  # which waits for the results
+    return time.perf_counter() - begin
 
 
 def suite_passes(report: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ if str(Path(__file__).resolve().parents[1]) not in sys.path:  # where benchmarks
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import calibration, gpu
+from benchmarks.gpu import time_launches
 from benchmarks.peers.systems import xpnet_engine, xpnet_replay
 from benchmarks.peers.works import WORKS, make_data, make_order, reference
+from xpnet.engines.cuda.engine import Cuda
 
 ROOT = gpu.ROOT
 
@@ -289,3 +292,13 @@ def test_bench_times_the_systems_of_a_device_and_names_those_it_cannot(tmp_path,
     wanted = reference(WORKS[3], make_data(WORKS[3]))
     for said in systems.values():
         assert said["loss_after"] == pytest.approx(wanted["loss_after"], rel=1e-3) and said["seconds"][0] > 0
+
+
+def test_one_launch_is_timed_beside_prebound_launches(gpu, driver, capsys):
+    """Six turns of each: a gather a step and one more, and what is between; or one launch."""
+    launches = driver.launches
+    assert time_launches(gpu, (4, 3, 2), (2, 3), n=2) and Cuda.ONE_LAUNCH_FLOPS == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["batch 2", "batch 3"]
+    assert all(re.search(r": \d+\.\d us a step by prebound launches, \d+\.\d in one launch$", line) for line in lines)
+    assert driver.launches > launches
