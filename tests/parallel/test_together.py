@@ -14,6 +14,8 @@ from refusals import refusal, says
 import xpnet
 from xpnet.data import feed
 from xpnet.parallel.communicator import Single, communicator
+from xpnet.training.memory_plan import memory_plan
+from xpnet.training.options import TrainOptions
 from xpnet.training.others import SHARED, RankFailed
 
 OPTIONS = {"batch_size": 20, "engine": "replay", "reduction": "fixed", "epochs": 2}
@@ -257,3 +259,15 @@ def test_a_mapped_file_is_read_only_where_the_samples_of_a_rank_lie(tmp_path, mo
     assert first == second == alone
     # Process 0 measures the untrained network on all samples; steps of 20 and the last of 10 are cut in shards of 3.
     assert (n_alone, n_first, n_second) == (4 * 130, 130 + 3 * (6 * 12 + 10), 3 * 6 * 8)
+
+
+def test_the_memory_plan_is_that_of_a_rank():
+    def items(comm, reduction="fixed"):
+        adding = TrainOptions(1, communicator=comm, reduction=reduction).adding
+        plan = memory_plan(noisy(), mpi_cases.data(n=52), xpnet.Adam(), batch_size=40, reduction=adding)
+        return {item.name: item.nbytes for item in plan}
+
+    whole, alone = items(None, None), items(None)
+    assert "messages" not in whole and sum(alone.values()) - alone["messages"] < sum(whole.values())
+    half = Ranks(2).run(items)[1]
+    assert half["messages"] == 5 / 8 * alone["messages"], "four shards, and what the other rank sends"

@@ -60,7 +60,7 @@ from xpnet.timing import machine
 from xpnet.training.evaluation import check_compatible, measure
 from xpnet.training.loop import TrainingDiverged
 from xpnet.training.memory_plan import MemoryItem, describe_plan, memory_plan
-from xpnet.training.options import ClassNotTrained
+from xpnet.training.options import ClassNotTrained, TrainOptions
 from xpnet.training.records import Moment
 
 SAID_ALREADY = (ClassNotTrained,)  # by decisions, with the names of the classes
@@ -291,6 +291,7 @@ def _print_plan(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> 
         others=others,
         accumulate=arguments.accumulate,
         early_stopping=arguments.end_with == BEST,
+        reduction=TrainOptions(0, communicator=arguments.communicator, reduction=arguments.reduction).adding,
     )
     if arguments.json:
         buffers = [{"name": item.name, "bytes": item.nbytes, "place": item.place} for item in plan]

@@ -19,6 +19,7 @@ from xpnet.engines.numpy_calls import working_sizes
 from xpnet.network.blocks import BATCH
 from xpnet.network.network import Network
 from xpnet.network.programs import RecordsUpdate, evaluation_program
+from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums
 from xpnet.training.options import batch_of
@@ -44,15 +45,18 @@ def memory_plan(
     others: Iterable[Dataset] = (),
     accumulate: int = 1,
     early_stopping: bool = False,
+    reduction: Reduction | None = None,
 ) -> list[MemoryItem]:
     """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
 
     others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether a callback keeps the
-    best weights.
+    best weights.  reduction: adds the shards of a step; then all is what this process holds.
     """
     n_samples = dataset.n_samples
     batch = batch_of(batch_size, n_samples)
-    program = network.training_program(batch, optimizer, dataset.weights is not None, accumulate=accumulate)
+    shards = None if reduction is None else reduction.shards(batch)
+    weighted = dataset.weights is not None
+    program = network.training_program(batch, optimizer, weighted, accumulate=accumulate, shards=shards)
     itemsize, owned = network.backend.dtype.itemsize, program.n_owned
     held = _data("training", dataset)
     held += [item for part in others for item in _data("other", part)]
@@ -63,6 +67,10 @@ def memory_plan(
         held.append(MemoryItem("best theta", owned * itemsize, "device", "of the best epoch so far"))
     held.append(MemoryItem("last good state", program.n_state * itemsize, "device", "the optimizer's, of that moment"))
     held += _buffers("step", network, program, dataset)
+    if shards is not None:
+        own, n_bytes = shards.last - shards.first, program.buffers["message"].size * itemsize
+        note = f"of {own} of the {shards.count} shards of a step, and what others send"
+        held.append(MemoryItem("messages", (own + (not shards.is_all)) * n_bytes, "device", note))
     held += _evaluation("record 0", network, dataset)
     held.append(
         MemoryItem(
