@@ -82,7 +82,7 @@ def train(
     shows the progress and calls the callbacks.
     reduction: "fixed" cuts each step into 8 shards whose gradients are added in one order, so that weights and records
     are equal to the bit for 1, 2, 4 and 8 processes; "fast" takes the library's sum. None is "fixed" with a
-    communicator, and without one a step is computed whole.
+    communicator of MPI or NCCL; else a step is computed whole.
     The optimizer keeps its state: training the same network again continues where it stopped, unless the weights are of
     another epoch than the last.
 
