@@ -182,6 +182,16 @@ def test_a_page_has_an_end(tmp_path):
         xpnet.export(xpnet.Network([2] * 90, backend=xpnet.select_backend("cpu")), tmp_path / "many.py")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="files of Windows have no such names")
+@pytest.mark.parametrize("stem", ['a"""b', "a\\Nb", "a\nb", 'b"'])
+def test_a_page_is_python_whatever_it_is_called(stem, tmp_path):
+    made = xpnet.Network([3, 4], device="cpu")
+    for to, suffix in (("numpy", ".py"), ("torch", ".safetensors")):
+        (tmp_path / to).mkdir()
+        xpnet.export(made, (tmp_path / to / stem).with_suffix(suffix), to)
+        compile((tmp_path / to / f"{stem}.py").read_text(encoding="utf-8"), stem, "exec")
+
+
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
     made = xpnet.Network([3, 4], backend=xpnet.select_backend("cpu"))
     with refusal(ValueError, "the suffix of", "it must be one of .onnx (onnx)", ".h (c)"):

@@ -116,6 +116,10 @@ def test_state_dicts_that_are_refused():
         xpnet.from_torch({})
     with refusal(ValueError, "layer 0 of the state_dict has weight (4, 3, 2)", "it must be of Linear", "replace it"):
         xpnet.from_torch({"0.weight": np.ones((4, 3, 2), "f")})
+    with refusal(ValueError, "weight (4, 3), bias (3,)", "it must be of Linear", "replace it"):
+        xpnet.from_torch({"0.weight": np.ones((4, 3), "f"), "0.bias": np.ones(3, "f")})
+    with refusal(ValueError, "'x' among its weights", "must be arrays of numbers", "pass module.state_dict()"):
+        xpnet.from_torch({"0.weight": "x"})
     with pytest.raises(ValueError, match=r"Dense\(5, 2\) follows a layer with 4 outputs"):
         xpnet.from_torch(linear() | {"1.weight": np.ones((2, 5), "f")})
 

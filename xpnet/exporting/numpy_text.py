@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import one_line
-from xpnet.exporting.subject import EACH, ONE_OF, VALUES, Subject
+from xpnet.exporting.subject import EACH, ONE_OF, VALUES, Subject, in_quotes
 from xpnet.exporting.trace import Line, Trace, trace_of
 from xpnet.program.calls import Operand
 
@@ -108,8 +107,8 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 def _parts(subject: Subject, trace: Trace, stem: str) -> Iterator[str]:
     """Yield the parts of the page."""
     network, sizes = subject.network, {"n_inputs": subject.n_inputs, "n_outputs": subject.n_outputs}
-    facts = {"network": _in_quotes(network.architecture), "dtype": network.backend.dtype}
-    yield _HEAD.format(stem=stem, **facts, **sizes)
+    facts = {"network": in_quotes(network.architecture), "dtype": network.backend.dtype}
+    yield _HEAD.format(stem=in_quotes(stem), **facts, **sizes)
     blocks = _blocks(trace)
     functions = _functions(blocks)
     yield from (function.text for function in functions.values())
@@ -235,7 +234,7 @@ def _function(name: str, block: _Block, varying: Sequence[int]) -> str:
                 known[str(each)] = _local(operand.buffer.name, called)
     numbers = [f"number{place}" if place in varying else _number(each) for place, each in enumerate(block.numbers)]
     arguments = [*(known[each] for each in block.read), *(numbers[place] for place in varying)]
-    lines = [f"def {name}({', '.join(arguments)}):", f'    """{_in_quotes(block.lines[0].call.equation)}"""']
+    lines = [f"def {name}({', '.join(arguments)}):", f'    """{in_quotes(block.lines[0].call.equation)}"""']
     left = iter(numbers)
     for line in block.lines:
         values = [known[each] if isinstance(each, str) else next(left) for each in line.inputs]
@@ -248,11 +247,6 @@ def _function(name: str, block: _Block, varying: Sequence[int]) -> str:
 
 def _number(value: float) -> str:
     return repr(value) if np.isfinite(value) else f'float("{value}")'
-
-
-def _in_quotes(text: object) -> str:
-    """Return a text as it may stand in a docstring."""
-    return one_line(text, 100).replace("\\", "/").replace('"', "'")
 
 
 def _local(buffer: str, called: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import check_number, shown
+from xpnet.checks import check_number, one_line, shown
 from xpnet.network.network import Network
 from xpnet.tables.model import TableModel
 
@@ -111,6 +111,11 @@ def subject_of(model: Any, scale: float | None = None, classes: Sequence[Any] | 
         f"the model is {shown(model)}; it must be a Network, a TableModel or a fitted estimator of xpnet; "
         "pass xpnet.Network.load(file), xpnet.load(run), or call fit first"
     )
+
+
+def in_quotes(text: object) -> str:
+    """Return a text as it may stand in a docstring of Python."""
+    return one_line(text, 100).replace("\\", "/").replace('"', "'")
 
 
 def _of_network(network: Network, scale: float | None, classes: Sequence[Any] | None) -> Subject:

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnet.checks import check_option, one_line, shown
 from xpnet.exporting.imported import Part, network_of
-from xpnet.exporting.subject import Subject
+from xpnet.exporting.subject import Subject, in_quotes
 from xpnet.files import check_readable, parse_json, tensor_bytes
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.architecture import Architecture
@@ -115,8 +115,8 @@ def torch_files(subject: Subject, stem: str) -> tuple[bytes, bytes]:
         )
     P = _LINKS.get(loss.name, "module(X)")
     page = _PAGE.format(
-        network=one_line(network.architecture, 90).replace('"', "'").replace("\\", "/"),
-        stem=stem,
+        network=in_quotes(network.architecture),
+        stem=in_quotes(stem),
         modules="\n".join(f"    nn.{module}," for module in modules),
         double=".double()" if network.backend.dtype == np.float64 else "",
         called=subject.called,
@@ -204,7 +204,13 @@ def _array(tensor: Any) -> np.ndarray:
         tensor = tensor if str(tensor.dtype) == "torch.float64" else tensor.float()
         tensor = tensor.numpy()
     found = np.asarray(tensor)
-    return found if found.dtype == np.float64 else found.astype(np.float32)
+    try:
+        return found if found.dtype == np.float64 else found.astype(np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"the module has {shown(tensor)} among its weights, which must be arrays of numbers; "
+            "pass module.state_dict()"
+        ) from None
 
 
 def _parts_of_module(module: Any) -> list[Part]:
@@ -326,11 +332,13 @@ def _layers_of_state(state: Mapping[str, np.ndarray]) -> dict[int, dict[str, np.
 def _part_of_state(place: int, arrays: Mapping[str, np.ndarray]) -> Part:
     """Return the layer that arrays of these names and shapes are of."""
     kinds, weight = {name: array.ndim for name, array in arrays.items() if array.ndim}, arrays.get("weight")
-    if weight is not None and weight.ndim == 2 and kinds in ({"weight": 2}, {"weight": 2, "bias": 1}):
+    is_dense = weight is not None and weight.ndim == 2 and kinds in ({"weight": 2}, {"weight": 2, "bias": 1})
+    if weight is not None and is_dense and len(arrays.get("bias", weight)) == len(weight):
         bias = {"b": arrays["bias"]} if "bias" in arrays else {}
         return Part(Dense(weight.shape[1], weight.shape[0], bias="zeros" if bias else None), {"W": weight, **bias})
     for layer, ours in ((BatchNorm, _NAMES["batch_norm"]), (LayerNorm, _NAMES["layer_norm"])):
-        if weight is not None and kinds == dict.fromkeys(ours.values(), 1):
+        fits = kinds == dict.fromkeys(ours.values(), 1) and len({len(arrays[name]) for name in kinds}) == 1
+        if weight is not None and fits:
             return Part(layer(len(weight)), {name: arrays[theirs] for name, theirs in ours.items()})
     found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     raise ValueError(
