@@ -216,7 +216,16 @@ def test_a_script_runs_and_its_fits_are_told(installed, tmp_path, monkeypatch, c
 
 
 def test_what_cannot_be_run_is_said_in_a_line(tmp_path, monkeypatch, capsys):
-    for words, said in (([], "usage: "), (["-x"], "usage: "), (["-m"], "usage: "), (["none.py"], "no script none.py")):
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # main sets its beginning
+    for words, said in (
+        ([], "usage: "),
+        (["-x"], "usage: "),
+        (["-m"], "usage: "),
+        (["none.py"], "no script none.py"),
+        ([str(tmp_path)], f"no script {tmp_path}"),
+        (["-m", "none.a"], "no module none.a"),
+        (["-m", ".a"], "no module .a"),
+    ):
         assert main(words) == 2
         assert said in capsys.readouterr().err
     assert main(["--help"]) == 0 and "usage: " in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from importlib.util import find_spec
 
 USAGE = "usage: python -m xpnet.accelerate script.py [args], or python -m xpnet.accelerate -m module [args]"
 
@@ -17,7 +18,12 @@ def main(words: list[str]) -> int:
     if rest[0] in ("-h", "--help"):
         sys.stdout.write(f"{USAGE}\n")
         return 0
-    if not is_module and not os.path.exists(rest[0]):
+    if is_module:
+        sys.path[0] = os.getcwd()
+        package = rest[0].partition(".")[0]  # to look for more would import it, before `install`
+        if not package or find_spec(package) is None:
+            return _said(f"there is no module {rest[0]}; give the name of one, or the path of a script")
+    elif not os.path.exists(os.path.join(rest[0], "__main__.py") if os.path.isdir(rest[0]) else rest[0]):
         return _said(f"there is no script {rest[0]}; give the path of one, or -m and the name of a module")
     try:
         from xpnet.accelerate import install
@@ -30,7 +36,6 @@ def main(words: list[str]) -> int:
         return _said(str(error))
     sys.argv = list(rest)
     if is_module:
-        sys.path[0] = os.getcwd()
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.path[0] = os.path.dirname(os.path.abspath(rest[0]))
