@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from refusals import refusal
 
 import xpnet
 from xpnet import Activation, BatchNorm, Dense, Dropout, Network, summary
@@ -61,3 +62,8 @@ def test_the_version_is_told(flag, capsys):
     with pytest.raises(SystemExit) as ended:
         main([flag])
     assert ended.value.code == 0 and capsys.readouterr().out == f"xpnet {xpnet.__version__}\n"
+
+
+def test_what_is_no_network_is_refused():
+    with refusal(TypeError, "network is 'runs/a' (str)", "it must be a Network", "pass xpnet.Network.load(file)"):
+        summary("runs/a")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from xpnet.backend import Backend
+from xpnet.checks import shown
 from xpnet.network.architecture import Architecture
 from xpnet.network.layers import Activation
 from xpnet.network.programs import inference_program
@@ -48,6 +49,11 @@ def summary(network: Described) -> Summary:
     Parameters are numbers that training changes. FLOPs are those of a prediction for one sample, before the loss's
     link: 2 for a weight, one for each element of any other call.
     """
+    if not isinstance(getattr(network, "architecture", None), Architecture):
+        raise TypeError(
+            f"network is {shown(network)} ({type(network).__name__}); it must be a Network; pass "
+            "xpnet.Network.load(file), or model.network of a TableModel"
+        )
     architecture = network.architecture
     rows: list[tuple[str, ...]] = [("inputs", f"{architecture.n_inputs:,}", "", "", "")]
     n_outputs, counts, flops = architecture.n_inputs, [], layer_flops(architecture)
