@@ -51,7 +51,8 @@ FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 failure, 2 usage, 130 interrupted, 143 terminated."""
-    # A daemon may start us with stdout or stderr closed.
+    # A daemon may start us with these streams closed.
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the process
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

@@ -158,3 +158,12 @@ def test_options_that_do_not_go_with_it(folder, monkeypatch, capsys):
     assert "--decimal goes with a table, not with --jsonl, whose rows are JSON" in capsys.readouterr().err
     assert main(["predict", "price", "new.csv"]) == 2
     says(capsys.readouterr().err.strip(), "xpnet: the following arguments", "are required: --out", "or - for stdout")
+
+
+def test_an_empty_line_a_mark_of_the_bytes_order_and_no_stdin(folder, answers, monkeypatch, capsys):
+    found, _ = answers("digits", [b"\n", b"\xef\xbb\xbf" + json.dumps([0] * 784).encode() + b"\r\n"])
+    assert "(Expecting value: line 1 column 1 (char 0))" in found[0]["error"] and len(found[1]["outputs"]) == 10
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["predict", "digits", "--jsonl"]) == 0
+    sys.stdin.close()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("0 rows")

@@ -68,7 +68,7 @@ def _value(line: bytes) -> Any:
     if len(line) > LONGEST:
         raise ValueError(f"the line has more than {LONGEST} bytes; a row may have as many; give fewer")
     try:
-        return parse_json(line.decode())
+        return parse_json(line.decode("utf-8-sig").strip())
     except ValueError as error:
         raise ValueError(f"the line is no JSON ({one_line(error, 80)}); it must be a row; write it as JSON") from None
 
