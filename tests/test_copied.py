@@ -114,6 +114,8 @@ def instances():
     }
     for name in xpnet.__all__:
         kind = getattr(xpnet, name)
+        if name in ("MLflow", "TensorBoard"):  # made only where their libraries are, in a job of their own
+            continue
         if inspect.isclass(kind) and name not in made and not inspect.isabstract(kind):
             wanted = inspect.signature(kind).parameters.values()
             made[name] = kind(*(schedule[p.name] for p in wanted if p.default is p.empty and p.kind != p.VAR_KEYWORD))
@@ -165,7 +167,7 @@ def test_callbacks_that_have_watched_watch_on_as_copies(way, tmp_path):
 def test_every_public_object_is_copied_every_way():
     made = instances()
     public = {name for name in xpnet.__all__ if inspect.isclass(getattr(xpnet, name))}
-    assert public - {"Optimizer", "Schedule"} <= made.keys()
+    assert public - {"Optimizer", "Schedule", "MLflow", "TensorBoard"} <= made.keys()
     for name, value in made.items():
         for way, copied in WAYS.items():
             found = copied(value)

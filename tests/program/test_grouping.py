@@ -66,8 +66,8 @@ def test_a_step_of_the_benchmark_network_takes_as_many_launches_at_every_batch(
     assert sum(launch.is_product for launch in found) == 8
 
 
-def test_the_readmes_table_of_launches():
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_guides_table_of_launches():
+    text = (Path(__file__).resolve().parents[2] / "ci/guide/inside.md").read_text(encoding="utf-8")
     said = dict(re.findall(r"^\| ([^|]+) \| (\d+) \| \d+ \|$", text, re.MULTILINE))
     norms = {"dropout": 0.2, "normalization": "batch"}
     steps = {

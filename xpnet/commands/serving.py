@@ -122,7 +122,7 @@ def of_table(model: TableModel, arguments: argparse.Namespace) -> Callable[[Any]
     def answer(row: Any) -> Answer:
         if not isinstance(row, dict):
             raise ValueError(f"the row is a {type(row).__name__}; it must be an object; write it as {{column: value}}")
-        frame = pandas.DataFrame([{str(name).strip(): value for name, value in row.items()}])
+        frame = pandas.DataFrame([{name.strip(): value for name, value in row.items()}])
         X, noted = table.encode(frame, dtype)
         found = {} if arguments.proba else model.values(X, arguments.threshold)
         if arguments.proba or with_scores:
