@@ -15,7 +15,7 @@ from refusals import refusal
 
 import xpnet
 from xpnet.exporting import keras_layers, onnx_model
-from xpnet.exporting.onnx_table import input_types
+from xpnet.exporting.onnx_table import input_types, random_rows
 from xpnet.tables.cells import NumberStyle
 from xpnet.tables.columns import Numeric
 
@@ -30,6 +30,12 @@ def test_an_export_names_the_extra_that_is_missing(name, suffix, tmp_path, monke
     with refusal(ImportError, "needs", "not installed", f"pip install 'xpnet[{name}]'"):
         xpnet.export(small(), tmp_path / f"model{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_a_table_name_the_extra_that_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with refusal(ImportError, "an export of a table's rows needs pandas", "not installed", "pip install 'xpnet[data]'"):
+        random_rows(None, 1, None)
 
 
 def test_an_opset_that_onnx_does_not_know():

@@ -18,6 +18,7 @@ from xpnet.commands.report import say
 from xpnet.files import json_text, parse_json
 from xpnet.network.network import Network
 from xpnet.tables.decisions import lines
+from xpnet.tables.formats import pandas_for
 from xpnet.tables.model import TableModel
 
 LONGEST = 1 << 24  # bytes of a line
@@ -114,8 +115,7 @@ def of_table(model: TableModel, arguments: argparse.Namespace) -> Callable[[Any]
 
     What had to be done with a row without having been learnt stands in "notes".
     """
-    import pandas
-
+    pandas = pandas_for("a run on a table")
     table, dtype = model.preprocessing, model.network.backend.dtype
     with_scores = not arguments.labels and table.target.task != "regression"
 

@@ -16,6 +16,7 @@ from xpnet.exporting.onnx_graph import Graph
 from xpnet.tables import cells
 from xpnet.tables.columns import Category, Numeric
 from xpnet.tables.dates import DAY, PARTS, Date, moments
+from xpnet.tables.formats import pandas_for
 from xpnet.tables.kinds import Encoding
 from xpnet.tables.preprocessing import Preprocessing
 
@@ -200,8 +201,7 @@ def feeds_of(table: Preprocessing, frame: Any) -> dict[str, np.ndarray]:
 
 def random_rows(table: Preprocessing, n: int, rng: np.random.Generator) -> Any:
     """Return a frame of rows such as the table's, with gaps, infinite numbers and unknown categories."""
-    import pandas
-
+    pandas = pandas_for("an export of a table's rows")
     return pandas.DataFrame({column.name: _random_cells(column, n, rng) for column in table.columns})
 
 

@@ -257,6 +257,15 @@ def check_installed(reader: Reader) -> None:
         )
 
 
+def pandas_for(what: str) -> Any:
+    """Return pandas, which `what` needs; raises ImportError if it is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError(f"{what} needs pandas, which is not installed. Run: pip install 'xpnet[data]'") from None
+    return pandas
+
+
 def either(words: Sequence[str]) -> str:
     """Return words as a choice, such as ".csv or .parquet"."""
     return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
