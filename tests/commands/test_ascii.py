@@ -51,6 +51,8 @@ def test_every_command_prints_paths_that_stdout_cannot_encode(ascii_main):
         (["predict", PLACE, "X.npy", "--out", f"{PLACE}.csv", "--device", "cpu"], f"-> {ESCAPED}.csv"),
         (["plot", PLACE, "--device", "cpu"], f"{ESCAPED}/loss.png"),
         (["describe", PLACE], "affine"),
+        (["export", PLACE, "--out", f"{PLACE}.h"], f"{ESCAPED}.h"),
+        (["report", PLACE, "--out", f"{PLACE}.html"], f"{ESCAPED}.html"),
         (["info"], "numpy"),
         (["find-lr", *DATA, "--steps", "10", "--plot", f"{PLACE}.png"], "lr"),
         (["bench", *bench, "--device", "cpu", "--out", f"{PLACE}.json"], "no crossover"),

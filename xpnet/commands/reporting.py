@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_one_task([_named(each) for each in found])
     with warnings_said():
         page = report_page([_measured(each) for each in found], xpnet.__version__)
-    write_atomically(out, page.encode())
+    write_atomically(out, page.encode("utf-8", "backslashreplace"))
     print(out, flush=True)
     return 0
 
