@@ -126,10 +126,9 @@ def test_of_twenty_kills_each_resumes(number):
     killed_and_resumed(number)
 
 
-def test_the_commands_of_the_readme_run():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("## On several machines")[2].partition("\n## ")[0]
-    block = section.partition("```sh\n")[2].partition("```")[0]
+def test_the_commands_of_the_guide_run():
+    page = (Path(__file__).parents[2] / "ci/guide/machines.md").read_text(encoding="utf-8")
+    block = page.partition("```text\n")[2].partition("```")[0]
     found = [line.split() for line in block.splitlines() if line.startswith("mpiexec")]
     assert len(found) == 2
     for epochs, (_, _, n, *words) in enumerate(found, 1):
