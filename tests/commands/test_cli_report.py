@@ -116,7 +116,6 @@ def test_without_its_data_a_report_has_curves_and_says_so(runs, tmp_path):
     assert out.read_text(encoding="utf-8").count("<svg ") == 2 and rows_of(out, 2)["epochs"] == ["2"]
 
 
-@pytest.mark.full
 def test_what_cannot_be_reported_is_refused_in_a_line(runs, tmp_path, monkeypatch, capsys):
     out = ["--out", str(tmp_path / "r.html")]
     parts = ("10 outputs, and", "must have one task", "report them apart: xpnet report")

@@ -231,7 +231,6 @@ def test_rows_too_large_to_hold_are_left_in_their_file(rows, capsys, monkeypatch
 # --- defaults --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.full
 def test_defaults_go_by_the_kind_of_data(table, rows, capsys):
     wanted = ("optimizer", "epochs", "patience", "hidden", "dropout", "end-with")
     assert main(["train", "t.csv", "--target", "price", "--max-steps", "1", "--quiet", "--out", "a"]) == 0
