@@ -85,16 +85,7 @@ def measure_of_runs(histories: Mapping[str, Sequence[Record]], name: str, ax: Ax
     name = check_option("name", name, measures[0])
     ax = new_axes() if ax is None else ax
     for number, (run, history) in enumerate(histories.items()):
-        ax.plot(
-            [record["epoch"] for record in history],
-            _column(history, name),
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4.5,
-            linewidth=1.6,
-            markevery=max(1, -(-len(history) // _MARKED)),
-            label=run,
-        )
+        _draw_line(ax, history, name, number, run)
     _number_epochs(ax)
     ax.set_ylabel(name)
     return ax
@@ -184,21 +175,26 @@ def _kind(name: str) -> str:
     return metric_of(name).replace("_", " ")
 
 
+def _draw_line(ax: Axes, history: Sequence[Record], name: str, number: int, label: str, linestyle: str = "-") -> None:
+    """Draw one measure over the epochs, in the colour and with the marks of the line of that number."""
+    ax.plot(
+        [record["epoch"] for record in history],
+        _column(history, name),
+        color=COLOURS[number % len(COLOURS)],
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=4.5,
+        linewidth=1.6,
+        markevery=max(1, -(-len(history) // _MARKED)),
+        linestyle=linestyle,
+        label=label,
+    )
+
+
 def _draw_measures(ax: Axes, history: Sequence[Record], names: Sequence[str]) -> None:
     epochs = [record["epoch"] for record in history]
     for number, name in enumerate(names):
         part = "training" if name.startswith(TRAINING) else "validation"
-        ax.plot(
-            epochs,
-            _column(history, name),
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4.5,
-            linewidth=1.6,
-            markevery=max(1, -(-len(epochs) // _MARKED)),
-            linestyle="-" if part == "training" else "--",
-            label=f"{part} {_kind(name)}",
-        )
+        _draw_line(ax, history, name, number, f"{part} {_kind(name)}", "-" if part == "training" else "--")
     chosen = history[-1].get("chosen_epoch")
     if chosen is not None:
         ax.axvline(chosen, color=GREY, linestyle=":", linewidth=1.6, label=f"weights of epoch {chosen} kept")
