@@ -20,6 +20,7 @@ from xpnet.commands.resume import keep_epochs, make_checkpoint
 from xpnet.commands.schedule_options import make_plateau, make_rate
 from xpnet.commands.signals import Interruption, Terminated, signals_ignored
 from xpnet.files import write_atomically
+from xpnet.parallel.communicator import follows
 from xpnet.recipe.attempt import LOWER, Attempt
 from xpnet.recipe.samples import Data
 from xpnet.recipe.units import metrics_for
@@ -81,9 +82,8 @@ def trained(
     # A checkpoint that does not fit is refused here, before anything of the run is written over.
     records = attempt.records(data, callbacks=callbacks, resume=resume)
     keep_epochs(arguments, run)
-    communicator = arguments.communicator
-    follows = communicator is not None and communicator.rank > 0  # process 0, which listens
-    listening = nullcontext() if follows else interruption.listening()
+    # Process 0 listens for all.
+    listening = nullcontext() if follows(arguments.communicator) else interruption.listening()
     with resume_told(arguments, run), listening, _model_saved_at_the_end(attempt, run / runs.MODEL):
         announce()
         report.records = list(records)  # in a process that follows nobody calls the report

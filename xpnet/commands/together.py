@@ -16,7 +16,7 @@ from xpnet.commands import runs
 from xpnet.commands.arguments import option
 from xpnet.commands.resume import moment_to_resume, open_run
 from xpnet.commands.wording import plain, system_message
-from xpnet.parallel.communicator import Communicator, communicator
+from xpnet.parallel.communicator import Communicator, communicator, follows
 from xpnet.parallel.mpi import is_started_by_mpiexec
 from xpnet.parallel.reduction import FIXED, REDUCTIONS
 from xpnet.training.others import RankFailed, is_shared
@@ -45,7 +45,7 @@ class Together:
     def __init__(self, communicator: Communicator | None) -> None:
         self.communicator = communicator
         self.is_led = communicator is not None and communicator.size > 1
-        self.is_follower = communicator is not None and communicator.rank > 0
+        self.is_follower = follows(communicator)
         self._has_met = False
 
     def meet(self, error: BaseException | None = None) -> None:

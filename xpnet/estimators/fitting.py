@@ -27,10 +27,11 @@ from xpnet.estimators.inputs import HeldOut, picked_rows
 from xpnet.estimators.orders import ScikitOrders
 from xpnet.estimators.settings import EpochScaling, make_optimizer, scales_inversely, solver_settings
 from xpnet.estimators.tasks import Tasks
-from xpnet.estimators.together import follows, shared
+from xpnet.estimators.together import shared
 from xpnet.kernels.updates import l2_gradient
 from xpnet.network.network import Network, feed_samples
 from xpnet.network.programs import training_program
+from xpnet.parallel.communicator import follows
 from xpnet.training.callbacks import Callback, steps_before_end
 from xpnet.training.loop import TrainingDiverged, epochs
 from xpnet.training.optimizers import Optimizer
@@ -118,7 +119,7 @@ def fit_epochs(
             settings._optimizer.lr = settings.learning_rate_  # with which a partial_fit begins
     shared(settings)
     settings._engine = last["engine"]  # which "auto" has chosen
-    if follows(settings):
+    if follows(settings.communicator):
         return  # process 0 warns
     first, loss = rule.first_loss, last["train_loss"]
     if loss > first + abs(first):
@@ -139,7 +140,7 @@ def fit_epochs(
 
 def _best_before(settings: Any, rule: StopRule, error: TrainingDiverged) -> None:
     """Go back to the best weights of early stopping, on every process; raise the error without these."""
-    if follows(settings):
+    if follows(settings.communicator):
         shared(settings)
         return
     try:

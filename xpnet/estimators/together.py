@@ -12,11 +12,6 @@ from xpnet.training.loop import TrainingDiverged
 _FITTED = ("n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
 
 
-def follows(settings: Any) -> bool:
-    """Return whether another process decides, and calls the callbacks.  settings: the estimator."""
-    return settings.communicator is not None and settings.communicator.rank > 0
-
-
 def random_state(settings: Any) -> Any:
     """Return the generator of a fit; without a number for it, that of process 0 seeds all."""
     rng = check_random_state(settings.random_state)

@@ -93,6 +93,11 @@ class Single:
         """Nothing else runs: the error that led here ends this process."""
 
 
+def follows(communicator: Communicator | None) -> bool:
+    """Return whether another process decides, and calls the callbacks.  communicator: None for one process alone."""
+    return communicator is not None and communicator.rank > 0
+
+
 def communicator(kind: str = "mpi") -> Communicator:
     """Return the processes that train together, for `xpnet.train(..., communicator=...)`.
 
