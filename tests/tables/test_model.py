@@ -84,6 +84,18 @@ def test_a_threshold_moves_rows_from_one_class_to_the_other(folder, new, capfd):
     assert lines[0] == "probability_no,probability_yes" and len(lines) == 8
 
 
+def test_a_few_rows_do_not_show_how_far_a_column_goes():
+    """Of five uniform numbers, those of another ten may lie five of their standard deviations from their mean."""
+    model = xpnet.TableClassifier(epochs=2, random_state=14)
+    draws = np.random.RandomState(0)
+    X, new = draws.uniform(size=(10, 10)), draws.uniform(size=(10, 10))
+    model.fit(X, np.arange(10) % 2, sample_weight=np.arange(10) % 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.abs(model._encoded(new)).max() > 4
+        model.predict(new)
+
+
 def test_values_far_outside_are_told_by_column_and_row(folder, new, capfd):
     far = new[["size", "colour"]].assign(size=[*new["size"][:4], 99999.0, *new["size"][5:]])
     with warnings.catch_warnings():

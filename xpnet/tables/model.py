@@ -26,6 +26,7 @@ __all__ = ["TableModel", "load"]
 
 CONFIG, MODEL, TABLE = "config.json", "model.safetensors", "table.json"  # of a run on a table
 FAR = 2.0  # times the largest feature in training
+USUAL = 3.0  # standard deviations: a few training rows do not show how large a feature can be
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,13 +122,13 @@ class TableModel:
     def far_in(self, X: np.ndarray, frame: Any) -> dict[str, tuple[float, str]]:
         """Return the columns with values far outside those of the training rows: the size of the farthest, and where.
 
-        Far is twice as far from the mean, in standard deviations, as any value of any column in training. The network
-        warns of none by itself then.
+        Far is twice as far from the mean, in standard deviations, as any value of any column in training, and 6 of them
+        at least. The network warns of none by itself then.
         """
         known = self.network.inputs
         if X.size == 0 or known is None:
             return {}
-        bound = FAR * max(abs(known.low), abs(known.high))
+        bound = FAR * max(abs(known.low), abs(known.high), USUAL)
         end, found = 0, dict[str, tuple[float, str]]()
         for column in self.preprocessing.columns:
             features, end = X[end : end + column.n_features], end + column.n_features
