@@ -173,7 +173,7 @@ def test_the_plan_tells_units_owners_and_waits():
     plan = plan_of({"hidden": (60,), "inputs": 70, "loss": "squared_error", "output": "identity"}, 4, 2)
     lines = plan.describe().splitlines()
     assert len(lines) == 2 + len(plan.units) and f"in {len(plan.units)} units, 2 threads" in lines[0]
-    assert lines[0].endswith(f"{plan.working.floats(2):,} floats of working memory")
+    assert lines[0].endswith(f"{plan.working.floats:,} floats of working memory")
     forward = next(line for line in lines if "product: " in line)
     assert "gradient" in forward and "with bias" in forward
     updated = [line for line in lines if "updates elements" in line]

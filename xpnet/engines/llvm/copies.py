@@ -19,14 +19,6 @@ class CopyPrinter:
         self._step, self._program = step, step.plan.program
         self._real, self._type = step.real, step.dtype
 
-    def copy_out(self, f: Function, buffer: Buffer, target: str, done: str, m: str) -> None:
-        """Print the copy of a step's samples from a buffer behind those that are done."""
-        base, n = self._step.base(f, buffer), buffer.shape[0]
-        behind = f.element(self._real, target, f.calculated("mul", done, n))
-        with f.loop(0, f.calculated("mul", m, n)) as i:
-            addresses = f.element(self._real, base, i.index), f.element(self._real, behind, i.index)
-            self._move(f, *addresses, 1, None)
-
     def row(self, f: Function, rows: str, names: tuple[str, ...], step: str, into_memory: bool) -> None:
         """Print, for the first thread, the copy of a row of slots into memory, or of results out of it."""
         if not names:

@@ -21,7 +21,7 @@ from xpnet.engines.memory import Memory
 from xpnet.program.calls import Program
 
 CALL_SAMPLES = 1 << 14  # of a call at most, so that Ctrl-C is not kept waiting
-BLOCK_LEAST_FLOPS = 6e5  # of a product of a block of 256 samples beyond which NumPy's is faster than compiled code
+BLOCK_LEAST_FLOPS = 1e9  # of a product of a block of 256 samples beyond which NumPy's is faster than compiled code
 
 
 def forward_text(program: Program, backend: Backend) -> ProgramText | None:
@@ -34,7 +34,7 @@ def forward_text(program: Program, backend: Backend) -> ProgramText | None:
     least_flops = LEAST_FLOPS if program.capacity == 1 else BLOCK_LEAST_FLOPS
     library = None if gemm is None else Library(gemm.integer_bits, least_flops)
     text = program_text(
-        program, backend.dtype, {"X": None}, library=library, copies_outputs=True, vector_bytes=vector_bytes()
+        program, backend.dtype, {"X": None}, library=library, in_place=True, vector_bytes=vector_bytes()
     )
     depends = text.numbers or (program.capacity > 1 and text.sizes.is_fixed)
     return None if depends else text

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from xpnet.engines.llvm.fusing import fuse_biases, fuse_updates, strip_rows
-from xpnet.engines.llvm.products import repays_transposing
+from xpnet.engines.llvm.products import packed_size, repays_packing, repays_transposing
 from xpnet.engines.llvm.sharing import Sharing, private_samples
+from xpnet.engines.llvm.text import is_known
 from xpnet.engines.llvm.units import CannotPrint, Share, WorkUnit, work_unit
 from xpnet.program.calls import Buffer, Program, aligned
 from xpnet.program.grouping import Launch
@@ -26,6 +27,7 @@ class WorkingMemory:
 
     first: its first element in M.  transposed, strip: elements per thread.  copies: offset of a private buffer ->
     offset among the `copied` elements of each thread except the first.
+    packed: offset of a buffer -> first element of its packed copy in M.  end: of all.
     """
 
     first: int
@@ -33,10 +35,13 @@ class WorkingMemory:
     strip: int
     copies: dict[int, int]
     copied: int
+    packed: dict[int, int]
+    end: int
 
-    def floats(self, threads: int) -> int:
-        """Return the elements of all threads."""
-        return threads * (self.transposed + self.strip) + (threads - 1) * self.copied
+    @property
+    def floats(self) -> int:
+        """The elements of all threads."""
+        return self.end - self.first
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Plan:
         said = f"{self.threads} threads, {waits} waits" if self.threads > 1 else "1 thread"
         lines = [
             f"batch {self.program.batch}, {len(self.program.calls)} calls in {len(self.units)} units, {said}, "
-            f"{self.working.floats(self.threads):,} floats of working memory",
+            f"{self.working.floats:,} floats of working memory",
             "rows and columns are those of memory, where each sample is a row",
         ]
         for number, unit in enumerate(self.units, 1):
@@ -82,17 +87,19 @@ def make_plan(
     threads: int,
     library_flops: float | None,
     has_data: bool,
+    packs_for: int = 0,
 ) -> Plan:
     """Plan the launches of a Program for a number of threads.
 
     found: the launches.  library_flops: FLOPs of a product beyond which a library computes it; None without one.
     has_data: whether samples are gathered from data, or fed.
+    packs_for: the lanes of the tiles that matrices, which no call writes, are packed for; 0 for none, one thread only.
     Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """
     private = private_samples(program) if has_data and threads > 1 else ()
     sharing = Sharing(program, sizes, threads, private)
     units = [work_unit(program, group, launch.phase) for launch in found for group in launch.groups]
-    units = fuse_biases([_decided(sharing, unit, library_flops) for unit in units])
+    units = fuse_biases([_decided(sharing, unit, library_flops, packs_for) for unit in units])
     units = [_with_share(sharing, unit) for unit in units]
     if len(program.functions) == 1:
         units = fuse_updates(sharing, units)
@@ -104,10 +111,10 @@ def make_plan(
     length = str(program.capacity) if sizes.is_fixed else "%m"
     points = (sharing.split_points(program.capacity, 1),) if sizes.is_fixed else ()
     samples = Share("rows", program.capacity, length, 1, points)
-    return Plan(program, threads, tuple(units), samples, _working_memory(program, private))
+    return Plan(program, threads, tuple(units), samples, _working_memory(program, units, private, threads, packs_for))
 
 
-def _decided(sharing: Sharing, unit: WorkUnit, library_flops: float | None) -> WorkUnit:
+def _decided(sharing: Sharing, unit: WorkUnit, library_flops: float | None, packs_for: int) -> WorkUnit:
     """Return a product with the decisions that follow from its shape; any other unit as it is."""
     if unit.group.kind != "product":
         return unit
@@ -118,9 +125,17 @@ def _decided(sharing: Sharing, unit: WorkUnit, library_flops: float | None) -> W
     inner = sharing.extent(index, 0, 0 if left.transposed else 1)
     rows = -(-out.shape[0] // sharing.threads)
     is_turned = right.transposed and right.shape[1] > 1 and out.shape[1] > 1
-    transposes = is_turned and not by_library and repays_transposing(inner, rows, out.shape[1])
+    is_turned = is_turned and not by_library
+    is_packed = is_turned and packs_for > 0 and _is_kept(sharing.program, right.buffer)
+    is_packed = is_packed and is_known(inner) and repays_packing(int(inner), out.shape[1], packs_for)
+    transposes = is_turned and not is_packed and repays_transposing(inner, rows, out.shape[1])
     by_columns = not transposes and sharing.by_columns(unit)
-    return replace(unit, by_library=by_library, by_columns=by_columns, transposes=transposes)
+    return replace(unit, by_library=by_library, by_columns=by_columns, transposes=transposes, is_packed=is_packed)
+
+
+def _is_kept(program: Program, buffer: Buffer) -> bool:
+    """Return whether a buffer belongs to the network and no call writes it."""
+    return buffer.offset < program.n_owned and not any(call.out.buffer.overlaps(buffer) for call in program.calls)
 
 
 def _with_share(sharing: Sharing, unit: WorkUnit) -> WorkUnit:
@@ -140,13 +155,21 @@ def _with_waits(sharing: Sharing, units: list[WorkUnit], pending: list[Access]) 
     return found
 
 
-def _working_memory(program: Program, private: Iterable[Buffer]) -> WorkingMemory:
+def _working_memory(
+    program: Program, units: Iterable[WorkUnit], private: Iterable[Buffer], threads: int, lanes: int
+) -> WorkingMemory:
     products = [call for call in program.calls if call.word == "matmul"]
-    transposed = (call.operands[1].buffer.size for call in products if call.operands[1].transposed)
-    strips = (strip_rows(call.out.shape[1]) * call.out.shape[1] for call in products)
+    transposed = aligned(
+        max((call.operands[1].buffer.size for call in products if call.operands[1].transposed), default=0)
+    )
+    strip = aligned(max((strip_rows(call.out.shape[1]) * call.out.shape[1] for call in products), default=0))
     copies, copied = dict[int, int](), 0
     for buffer in sorted(private, key=lambda buffer: buffer.offset):
         copies[buffer.offset] = copied
         copied += aligned(buffer.size)
     first = program.n_floats - program.n_owned
-    return WorkingMemory(first, aligned(max(transposed, default=0)), aligned(max(strips, default=0)), copies, copied)
+    packed, end = dict[int, int](), first + threads * (transposed + strip) + (threads - 1) * copied
+    for matrix in (unit.call.operands[1] for unit in units if unit.is_packed):
+        packed[matrix.buffer.offset] = end
+        end += aligned(packed_size(matrix.shape[1], matrix.shape[0], lanes))
+    return WorkingMemory(first, transposed, strip, copies, copied, packed, end)

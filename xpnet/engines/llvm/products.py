@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xpnet.engines.llvm.text import FAST_MATH_FLAGS, Function, is_known
 
 FEW_ROWS = 8  # of a result: fewer do not repay transposing the right operand
 COLUMN_UNIT = 12  # threads split columns at its multiples: the widths of all tiles along k divide it
+SUMMING = 3  # vectors that one could multiply while those of a sum along k are added up
 SHORT_INNER, LONG_INNER = 64, 128  # lengths of k below which few rows repay transposing, and above which none do
 
 
@@ -37,6 +38,7 @@ class Product:
     most_rows: upper bound of the number of rows.  multiple: a divisor of that number.
     bias: address of n_columns numbers that are added to each row, or None.
     scratch: address of n_inner * n_columns numbers for the transposed right operand; None to leave it as it is.
+    packed: address of what `write_packing` made of the right operand; None if it made nothing.
     """
 
     left: Factor
@@ -51,6 +53,66 @@ class Product:
     scratch: str | None = None
     columns: tuple[str, str] | None = None
     multiple: int = 1
+    packed: str | None = None
+
+
+def repays_packing(n_inner: int, n_columns: int, lanes: int) -> bool:
+    """Return whether products of many rows are faster by a packed right operand of contiguous columns.
+
+    It counts vectors to multiply and to sum, for a row of the result: along the columns, and along k.
+    """
+    return -(-n_columns // lanes) * n_inner <= n_columns * (-(-n_inner // lanes) + SUMMING)
+
+
+def packed_size(n_inner: int, n_columns: int, lanes: int) -> int:
+    """Return the numbers of a packed operand."""
+    return n_inner * sum(width for _, width in _pieces(n_columns, lanes))
+
+
+def write_packing(f: Function, right: Factor, n_inner: int, n_columns: int, packed: str) -> None:
+    """Print the copy of a right operand (n_inner, n_columns), whose columns are contiguous, for many products.
+
+    Each tile's columns lie together, row behind row, so that loads of whole vectors cross no cache lines.
+    Source: Goto and van de Geijn (2008), section 4.2.
+    """
+    lanes, whole = _lanes(f), n_inner // _lanes(f) * _lanes(f)
+    for blocks, first, pieces in _panels(n_columns, lanes):
+        wide, before = sum(width for _, width in pieces), 0
+        for start, width in pieces:
+            with f.loop(0, blocks, as_is=True) as block:
+                column = f.calculated("add", f.calculated("mul", block.index, wide), start)
+                panel = f.element(f.real, packed, f.calculated("mul", block.index, wide * n_inner), n_inner * first)
+                columns = [_at(f, right, 0, f.calculated("add", column, i)) for i in range(width)]
+                if width == lanes:
+                    with f.loop(0, whole, lanes, as_is=True) as k:
+                        _turn(f, columns, panel, k.index, wide, before)
+                with f.loop(whole if width == lanes else 0, n_inner, as_is=True) as k:
+                    row = f.element(f.real, panel, f.calculated("mul", k.index, wide), before)
+                    for i, address in enumerate(columns):
+                        value = f.let(f"load {f.real}, ptr {f.element(f.real, address, k.index)}")
+                        f.do(f"store {f.real} {value}, ptr {f.element(f.real, row, i)}")
+            before += width
+
+
+def _turn(f: Function, columns: list[str], panel: str, k: str, wide: int, before: int) -> None:
+    """Print the copy of as many rows as columns, a vector each: vectors of columns become vectors of rows."""
+    lanes = _lanes(f)
+    kind, step = _vector(f, lanes), 1
+    rows = [f.let(f"load {kind}, ptr {f.element(f.real, address, k)}, align {f.size}") for address in columns]
+    while step < lanes:  # exchange a bit of the vector's number and the same bit of the place in it
+        for one in (i for i in range(lanes) if not i & step):
+            pair = rows[one], rows[one + step]
+            masks = [
+                [lane + shift if not lane & step else lanes + lane - step + shift for lane in range(lanes)]
+                for shift in (0, step)
+            ]
+            rows[one], rows[one + step] = (
+                f.let(f"shufflevector {kind} {pair[0]}, {kind} {pair[1]}, {_mask(iter(mask))}") for mask in masks
+            )
+        step *= 2
+    for i, row in enumerate(rows):
+        place = f.calculated("mul", f.calculated("add", k, i), wide)
+        f.do(f"store {kind} {row}, ptr {f.element(f.real, panel, place, before)}, align {f.size}")
 
 
 def repays_transposing(n_inner: str | int, n_rows: int, n_columns: int) -> bool:
@@ -72,7 +134,9 @@ def takes_columns(n_inner: int, n_columns: int) -> bool:
 def write_product(f: Function, product: Product) -> None:
     """Print the product in the form that suits its shape."""
     right, n_inner = product.right, product.n_inner
-    if right.columns == 1 or product.n_columns == 1:
+    if product.packed is not None:
+        _by_outer_products(f, product, Factor(product.packed, 0, 1))
+    elif right.columns == 1 or product.n_columns == 1:
         _by_outer_products(f, product, Factor(right.address, right.rows, 1))
     elif product.scratch is not None:
         transposed = Factor(product.scratch, product.n_columns, 1)
@@ -135,33 +199,51 @@ def _heights(allowed: Sequence[int], n_rows: int) -> list[int]:
     return tall if tall[-1] == 1 else [*tall, 1]
 
 
+def _panels(n_columns: int, lanes: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Cut n columns into panels: (like ones side by side, widths of those before, the pieces of the first)."""
+    pieces = _pieces(n_columns, lanes)
+    width = pieces[0][1]
+    regular = len([piece for i, piece in enumerate(pieces) if piece == (i * width, width)])
+    n_blocks = regular // 3 if regular >= 6 else 0
+    if n_blocks:
+        yield n_blocks, 0, pieces[:3]
+    for i in range(n_blocks * 3, len(pieces), 3):
+        yield 1, i * width, pieces[i : i + 3]
+
+
 def _by_outer_products(f: Function, product: Product, right: Factor) -> None:
     """Print vectors of columns times single numbers of the left operand: the right operand's rows are contiguous."""
-    pieces = _pieces(product.n_columns, _lanes(f))
-    regular = len([piece for i, piece in enumerate(pieces) if piece == (i * pieces[0][1], pieces[0][1])])
-    n_blocks = regular // 3
-    width = pieces[0][1]
-    if n_blocks > 1:
-        with f.loop(0, n_blocks * 3 * width, 3 * width, as_is=True) as j:
-            _column_block(f, product, right, j.index, [(i * width, width) for i in range(3)])
-        pieces = pieces[n_blocks * 3 :]
-    for i in range(0, len(pieces), 3):
-        _column_block(f, product, right, 0, pieces[i : i + 3])
-
-
-def _column_block(
-    f: Function, product: Product, right: Factor, column: str | int, pieces: list[tuple[int, int]]
-) -> None:
-    most = {1: 8, 2: 6, 3: 4}[len(pieces)]  # so that a tile's sums and operands fit 16 registers
-    for rows, first, end in _in_rows(f, product, range(most, 0, -1)):
-        with f.loop(first, end, rows, as_is=True) as i:
-            _column_tile(f, product, right, i.index, rows, column, pieces)
+    for n_blocks, before, pieces in _panels(product.n_columns, _lanes(f)):
+        wide = sum(width for _, width in pieces)
+        with f.loop(0, n_blocks * wide, wide, as_is=True) if n_blocks > 1 else nullcontext(None) as j:
+            column = "0" if j is None else j.index
+            if product.packed is None:
+                columns = replace(right, address=f.element(f.real, right.address, column)), pieces
+            else:
+                panel = f.element(
+                    f.real, right.address, f.calculated("mul", column, product.n_inner), int(product.n_inner) * before
+                )
+                columns = (
+                    Factor(panel, wide, 1),
+                    [(sum(w for _, w in pieces[:i]), pieces[i][1]) for i in range(len(pieces))],
+                )
+            most = {1: 8, 2: 6, 3: 4}[len(pieces)]  # so that a tile's sums and operands fit 16 registers
+            for rows, first, end in _in_rows(f, product, range(most, 0, -1)):
+                with f.loop(first, end, rows, as_is=True) as i:
+                    _column_tile(f, product, columns, i.index, rows, column, pieces)
 
 
 def _column_tile(
-    f: Function, product: Product, right: Factor, i: str, rows: int, column: str | int, pieces: list[tuple[int, int]]
+    f: Function,
+    product: Product,
+    panel: tuple[Factor, list[tuple[int, int]]],
+    i: str,
+    rows: int,
+    column: str | int,
+    pieces: list[tuple[int, int]],
 ) -> None:
     """Print a tile of rows x pieces of the result."""
+    right, places = panel
     kinds = [_vector(f, width) for _, width in pieces]
     starts = []
     for (start, _), kind in zip(pieces, kinds, strict=True):
@@ -171,11 +253,10 @@ def _column_tile(
             address = f.element(f.real, product.bias, column, start)
             starts.append((kind, f.let(f"load {kind}, ptr {address}, align {f.size}")))
     left_rows = [_at(f, product.left, f.calculated("add", i, row), 0) for row in range(rows)]
-    right_column = f.element(f.real, right.address, column)
     with f.loop(0, product.n_inner, carried=starts * rows, as_is=True) as k:
         vectors = []
-        right_row = f.element(f.real, right_column, f.calculated("mul", k.index, right.rows))
-        for (start, _), kind in zip(pieces, kinds, strict=True):
+        right_row = f.element(f.real, right.address, f.calculated("mul", k.index, right.rows))
+        for (start, _), kind in zip(places, kinds, strict=True):
             vectors.append(f.let(f"load {kind}, ptr {f.element(f.real, right_row, start)}, align {f.size}"))
         for row in range(rows):
             address = f.element(f.real, left_rows[row], f.calculated("mul", k.index, product.left.columns))

@@ -19,14 +19,16 @@ from xpnet.engines.llvm.plan import Plan, make_plan
 from xpnet.engines.llvm.shards import run_shards
 from xpnet.engines.llvm.step import Library, StepPrinter
 from xpnet.engines.llvm.text import VECTOR_BYTES
+from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.llvm.waiting import wait_text
 from xpnet.engines.llvm.words import MATHEMATICS
-from xpnet.program.calls import Program
+from xpnet.program.calls import Place, Program
 from xpnet.program.grouping import launches
+from xpnet.program.places import place_of
 from xpnet.program.sizes import Sizes
 
-# The order of the table of `run`: addresses and 8-byte integers; the data of each gather follow, and the arrays that
-# the outputs are copied to.
+# The order of the table of `run`: addresses and 8-byte integers; the data of each gather follow, and the arrays of
+# the outputs of a Program that is `in_place`.
 TABLE = (
     "T",
     "M",
@@ -60,7 +62,7 @@ class ProgramText:
     @property
     def extra_floats(self) -> int:
         """Elements needed behind the float arena."""
-        return self.plan.working.floats(self.plan.threads)
+        return self.plan.working.floats
 
     @cached_property
     def calls_blas(self) -> bool:
@@ -75,7 +77,7 @@ def program_text(
     *,
     threads: int = 1,
     library: Library | None = None,
-    copies_outputs: bool = False,
+    in_place: bool = False,
     vector_bytes: int = VECTOR_BYTES,
 ) -> ProgramText:
     """Print a Program.
@@ -83,12 +85,13 @@ def program_text(
     dtype: np.float32 or np.float64.  scales: name of gathered data -> factor if it is uint8, else None; empty without
     data.
     threads: the number that run it together.  library: a product to call where it is faster.
-    copies_outputs: whether the Program's outputs are copied out, sample behind sample; on one thread.
+    in_place: whether samples are read in order from the caller's arrays and outputs written to them, sample behind
+        sample, without copies; on one thread.
     vector_bytes: of the vectors of its products, by which their sums round.
     The texts printed last are kept.
     Raises CannotPrint for unsupported calls, which only custom kernels contain.
     """
-    return _printed(program, np.dtype(dtype), tuple(scales.items()), threads, library, copies_outputs, vector_bytes)
+    return _printed(program, np.dtype(dtype), tuple(scales.items()), threads, library, in_place, vector_bytes)
 
 
 @lru_cache(maxsize=_MOST_KEPT)
@@ -98,16 +101,22 @@ def _printed(
     named: tuple[tuple[str, float | None], ...],
     threads: int,
     library: Any,
-    copies_outputs: bool,
+    in_place: bool,
     vector_bytes: int,
 ) -> ProgramText:
     scales, found = dict(named), launches(program, share=False)
     sizes, least_flops = Sizes(program, found), library.least_flops if library else None
-    plan = make_plan(program, found, sizes, threads=threads, library_flops=least_flops, has_data=bool(scales))
-    step = StepPrinter(plan, dtype, sizes, library, vector_bytes)
+    # Of one sample, a packed matrix would not repay its copy.
+    lanes = vector_bytes // dtype.itemsize if in_place and program.capacity > 1 else 0
+    plan = make_plan(
+        program, found, sizes, threads=threads, library_flops=least_flops, has_data=bool(scales), packs_for=lanes
+    )
+    ends = _ends(program) if in_place else {}
+    step = StepPrinter(plan, dtype, sizes, library, vector_bytes, ends)
     parts = [step.function(name) for name in program.functions]
+    parts += [step.packing()] * bool(plan.working.packed)
     if program.shards is None:
-        parts.append(_Run(step, scales, program.outputs if copies_outputs else ()).function())
+        parts.append(_Run(step, scales).function())
     else:
         parts.append(run_shards(step, scales))
     if threads > 1:
@@ -117,13 +126,23 @@ def _printed(
     return ProgramText("\n".join(parts), plan, sizes, tuple(step.numbers))
 
 
+def _ends(program: Program) -> dict[Place, str]:
+    """Return the places of outputs, and of samples that no call overwrites, with the argument of `step` for each."""
+    written = [call.out.buffer.place for call in program.calls]
+    samples = [buffer for _, buffer in program.gathers if not any(buffer.place.overlaps(other) for other in written)]
+    outputs = [program.buffers[name] for name in program.outputs]
+    for output in outputs:
+        if any(output.overlaps(buffer) for _, buffer in program.gathers):
+            raise CannotPrint(f"{output.name} lies where the samples are")
+    return {place_of(program, buffer): f"%end{i}" for i, buffer in enumerate([*samples, *outputs])}
+
+
 class _Run:
     """Prints the function `run`."""
 
-    def __init__(self, step: StepPrinter, scales: Mapping[str, float | None], outputs: tuple[str, ...]) -> None:
-        self._outputs = [step.plan.program.buffers[name] for name in outputs]
+    def __init__(self, step: StepPrinter, scales: Mapping[str, float | None]) -> None:
         self._step, self._scales, self._program = step, scales, step.plan.program
-        self._copies = CopyPrinter(step)
+        self._copies, self._ends = CopyPrinter(step), step.ends
 
     def function(self) -> str:
         """Return the text of the function."""
@@ -133,11 +152,14 @@ class _Run:
             f.do(f"%{name} = load {kind}, ptr {f.element('i64', '%table', i)}")
         n_steps = f.let(f"udiv i64 {f.calculated('add', '%n_samples', capacity - 1)}, {capacity}")
         gathers = program.gathers if self._scales else ()  # without data, samples are fed
-        arrays = [
-            f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}")
-            for i in range(len(gathers) + len(self._outputs))
-        ]
-        sources, targets = arrays[: len(gathers)], arrays[len(gathers) :]
+        buffers = [buffer for _, buffer in gathers]
+        buffers += [program.buffers[name] for name in program.outputs if self._ends]
+        arrays = {
+            buffer: f.let(f"load ptr, ptr {f.element('i64', '%table', len(TABLE) + i)}")
+            for i, buffer in enumerate(buffers)
+        }
+        if self._step.plan.working.packed:
+            f.do("call void @pack(ptr %T, ptr %M)")
         with f.loop(0, n_steps) as t:
             done = f.calculated("mul", t.index, capacity)
             left = f.let(f"sub i64 %n_samples, {done}")
@@ -146,10 +168,16 @@ class _Run:
             numbers = f.let(f"select i1 {is_full}, ptr %numbers, ptr %last_numbers")
             self._copies.row(f, "rows_in", program.slots, t.index, into_memory=True)
             part = self._step.split(f, self._step.plan.samples, m)
-            for source, (name, buffer) in zip(sources, gathers, strict=True):
+            for name, buffer in gathers:
+                if place_of(program, buffer) in self._ends:
+                    continue
                 rows = ("0", m) if buffer.offset in self._step.plan.working.copies else part
-                self._copies.gather(f, source, self._scales[name], buffer, rows, done)
+                self._copies.gather(f, arrays[buffer], self._scales[name], buffer, rows, done)
             passed = f"ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
+            for buffer, array in arrays.items():
+                if place_of(program, buffer) in self._ends:
+                    behind = f.calculated("mul", done, buffer.shape[0])
+                    passed += f", ptr {f.element(self._step.real, array, behind)}"
             f.do(f"call void @step({passed})")
             if program.accumulate > 1:  # where Program.has_update says so
                 following = f.calculated("add", t.index, 1)
@@ -159,11 +187,7 @@ class _Run:
                 with f.when(f.let(f"or i1 {due[0]}, {due[1]}")):
                     f.do(f"call void @update({passed})")
             self._copies.row(f, "rows_out", program.results, t.index, into_memory=False)
-            for target, buffer in zip(targets, self._outputs, strict=True):
-                self._copies.copy_out(f, buffer, target, done, m)
-        # Else LLVM would replace the copy of outputs by a call of the C library's.
-        notes = 'nounwind "no-builtins"' if self._outputs else "nounwind"
-        return f.text("run", ("ptr %table", "i64 %thread"), linkage="", notes=notes)
+        return f.text("run", ("ptr %table", "i64 %thread"), linkage="")
 
 
 def _declared(real: str, vector_bytes: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from xpnet.engines.blas import NO_TRANS, ROW_MAJOR, TRANS
 from xpnet.engines.llvm.loops import LoopPrinter, Values
 from xpnet.engines.llvm.plan import Plan
-from xpnet.engines.llvm.products import Factor, Product, write_product
+from xpnet.engines.llvm.products import Factor, Product, write_packing, write_product
 from xpnet.engines.llvm.text import Function, Metadata, in_llvm, is_known, literal
 from xpnet.engines.llvm.units import CannotPrint, FusedUpdate, Share, WorkUnit
 from xpnet.program.calls import Buffer, Call, Operand, Place
@@ -44,12 +44,22 @@ class Library:
 
 
 class StepPrinter:
-    """Prints the units of a plan; `numbers`, `tables` and `metadata` collect the end of the module."""
+    """Prints the units of a plan; `numbers`, `tables` and `metadata` collect the end of the module.
+
+    ends: places of a block's samples and results -> the argument with their address in arrays of the caller.
+    """
 
     def __init__(
-        self, plan: Plan, dtype: np.dtype[Any], sizes: Sizes, library: Library | None, vector_bytes: int
+        self,
+        plan: Plan,
+        dtype: np.dtype[Any],
+        sizes: Sizes,
+        library: Library | None,
+        vector_bytes: int,
+        ends: Mapping[Place, str],
     ) -> None:
         self.plan, self.dtype, self.sizes, self.library, self._vector_bytes = plan, dtype, sizes, library, vector_bytes
+        self.ends = ends
         self.real = "float" if dtype.itemsize == 4 else "double"
         self.metadata = Metadata()
         self.numbers: list[tuple[int, int]] = []
@@ -74,7 +84,18 @@ class StepPrinter:
         self._wait(f)
         # With more threads, `noalias` would let LLVM move loads across a wait.
         alone = "noalias " if self.plan.threads == 1 else ""
-        return f.text(name, [argument.format(alone) for argument in _ARGUMENTS])
+        ends = [f"ptr {alone}{address}" for address in self.ends.values()]
+        return f.text(name, [argument.format(alone) for argument in _ARGUMENTS] + ends)
+
+    def packing(self) -> str:
+        """Return the text of the function `pack`, which copies matrices in the order of tiles before the first step."""
+        f = self.new_function()
+        for unit in self.plan.units:
+            if unit.is_packed:
+                right = unit.call.operands[1]
+                n_columns, n_inner = right.shape
+                write_packing(f, self._factor(f, right), n_inner, n_columns, self._packed(f, right.buffer))
+        return f.text("pack", [argument.format("noalias ") for argument in _ARGUMENTS[:2]])
 
     def split(self, f: Function, share: Share, batch: str = "%m") -> tuple[str, str]:
         """Return the bounds of this thread's part of a share. batch: the value that holds the batch length."""
@@ -92,7 +113,10 @@ class StepPrinter:
 
     def base(self, f: Function, buffer: Buffer) -> str:
         """Return the address of a buffer, or of this thread's private copy."""
-        memory, offset, _ = place_of(self.plan.program, buffer)
+        place = place_of(self.plan.program, buffer)
+        if place in self.ends:
+            return self.ends[place]
+        memory, offset, _ = place
         shared, working = f.element(self.real, f"%{memory}", offset), self.plan.working
         if buffer.kind != "float" or buffer.offset not in working.copies:
             return shared
@@ -142,7 +166,9 @@ class StepPrinter:
 
     def _printer(self, f: Function, group: Group, moved: dict[Place, str] | None = None) -> LoopPrinter:
         nest = loop_nest(self.plan.program, self.sizes, group)
-        return LoopPrinter(f, nest, Values(f, nest, lambda *place: self._number(f, *place), moved))
+        return LoopPrinter(
+            f, nest, Values(f, nest, lambda *place: self._number(f, *place), {**self.ends, **(moved or {})})
+        )
 
     def _loops(self, f: Function, unit: WorkUnit) -> None:
         printer = self._printer(f, unit.group)
@@ -185,6 +211,8 @@ class StepPrinter:
         scratch = self._working(f, 0, self.plan.working.transposed) if unit.transposes else None
         out = self.base(f, call.out.buffer)
         product = Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch, columns)
+        if unit.is_packed:
+            product = replace(product, packed=self._packed(f, right.buffer))
         if unit.update is None:
             write_product(f, product)
         else:
@@ -212,6 +240,9 @@ class StepPrinter:
         start, end = (f.calculated("add", f.calculated("mul", row, n), update.first) for row in (first, product.last))
         place = place_of(self.plan.program, update.gradient)
         self._printer(f, update.group, {place: moved}).write_line(start, end)
+
+    def _packed(self, f: Function, buffer: Buffer) -> str:
+        return f.element(self.real, "%M", self.plan.working.packed[buffer.offset])
 
     def _factor(self, f: Function, operand: Operand) -> Factor:
         rows, columns = (1, operand.shape[1]) if operand.transposed else (operand.shape[1], 1)

@@ -55,6 +55,7 @@ class WorkUnit:
     bias, update: fused into a product.  done: ranges of a flat vector that products have already updated.
     by_library: whether a library computes the product.  by_columns: whether threads split it by columns, not rows.
     transposes: whether it copies its right operand, transposed, into working memory.
+    is_packed: whether a run begins with a copy of its right operand, in the order of tiles.
     share: how the threads share it.  waits: whether they wait for each other before it.
     """
 
@@ -67,6 +68,7 @@ class WorkUnit:
     by_library: bool = False
     by_columns: bool = False
     transposes: bool = False
+    is_packed: bool = False
     share: Share = Share("first thread")
     waits: bool = False
 
@@ -95,6 +97,8 @@ class WorkUnit:
             parts.append("by the library")
         if self.transposes:
             parts.append("right operand transposed in working memory")
+        if self.is_packed:
+            parts.append("right operand packed once a run")
         return " | ".join(parts)
 
 
