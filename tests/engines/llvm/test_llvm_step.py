@@ -163,6 +163,7 @@ def test_every_call_is_in_one_unit_and_waits_are_those_of_the_text(name):
         calls = [call for unit in plan.units for call in unit.calls]
         biases = [unit.bias for unit in plan.units if unit.bias is not None]
         calls += [call for call in plan.program.calls if any(bias in call.inputs for bias in biases)]
+        calls += [plan.program.calls[step.index] for unit in plan.units for step in unit.finish]
         assert {id(call) for call in calls} == {id(call) for call in plan.program.calls}
         n_waits = sum(unit.waits for unit in plan.units) + 1 + (plan.program.accumulate > 1)
         assert text_of(FEATURES[name], 4, threads).count("call void @wait") == n_waits * (threads > 1)

@@ -1,4 +1,4 @@
-"""Fuse the addition of a bias and the update of the weights into the products before them."""
+"""Fuse the addition of a bias, an activation and the update of the weights into the products before them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from xpnet.engines.llvm.sharing import Sharing
 from xpnet.engines.llvm.units import FusedUpdate, WorkUnit
+from xpnet.engines.llvm.words import OF_VECTORS
 from xpnet.program.calls import Buffer, Operand
 from xpnet.program.grouping import direction
 from xpnet.program.places import is_read_after
@@ -18,26 +19,49 @@ def strip_rows(n_columns: int) -> int:
     return max(STRIP_UNIT, STRIP_FLOATS // n_columns // STRIP_UNIT * STRIP_UNIT)
 
 
-def fuse_biases(units: list[WorkUnit]) -> list[WorkUnit]:
-    """Fuse into each product the addition of a vector to its rows that follows it."""
+def fuse_ends(sharing: Sharing, units: list[WorkUnit]) -> list[WorkUnit]:
+    """Fuse into each product what follows it on its result: a vector added to its rows, and words with a number."""
     fused: list[WorkUnit] = []
     for unit in units:
-        bias = _bias(fused[-1], unit) if fused else None
-        if bias is None:
-            fused.append(unit)
-            continue
-        fused[-1] = replace(fused[-1], bias=bias)
-        rest = unit.group.steps[1:]
-        if rest:
-            fused.append(replace(unit, group=replace(unit.group, steps=rest), calls=unit.calls[1:]))
+        product, rest = (fused[-1] if fused else unit), unit
+        bias = _bias(product, rest)
+        if bias is not None:
+            product, rest = replace(product, bias=bias), _without_first(rest)
+        while _finishes(sharing, product, rest):
+            product, rest = replace(product, finish=(*product.finish, rest.group.steps[0])), _without_first(rest)
+        if rest is not unit:
+            fused[-1] = product
+        if rest.calls:
+            fused.append(rest)
     return fused
+
+
+def _follows(product: WorkUnit, unit: WorkUnit) -> bool:
+    """Return whether the calls of a unit may follow those of a compiled product, within its loops."""
+    is_product = product.group.kind == "product" and not product.by_library
+    return is_product and product is not unit and product.phase == unit.phase and bool(unit.calls)
+
+
+def _without_first(unit: WorkUnit) -> WorkUnit:
+    return replace(unit, group=replace(unit.group, steps=unit.group.steps[1:]), calls=unit.calls[1:])
+
+
+def _finishes(sharing: Sharing, product: WorkUnit, unit: WorkUnit) -> bool:
+    """Return whether the first call of a unit is on each element of a compiled product's result, and one number."""
+    if not _follows(product, unit):
+        return False
+    call, made = unit.call, product.call.out
+    if call.word not in OF_VECTORS or isinstance(call.inputs[1], Operand) or sharing.sizes.varies(unit.index, 1):
+        return False
+    places = {(item.buffer.place, item.shape) for item in (*call.operands, call.out, made)}
+    return len(places) == 1
 
 
 def _bias(product: WorkUnit, unit: WorkUnit) -> Operand | None:
     """Return the vector that a unit first adds to each row of a compiled product; None if it adds none."""
-    call = unit.call
-    if product.group.kind != "product" or product.by_library or (product.phase, "add") != (unit.phase, call.word):
+    if not _follows(product, unit) or product.bias is not None or product.finish or unit.call.word != "add":
         return None
+    call = unit.call
     (one, other), made = call.inputs, product.call.out
     if not isinstance(one, Operand) or not isinstance(other, Operand) or direction(call, other) != "along rows":
         return None

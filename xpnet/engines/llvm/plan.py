@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from xpnet.engines.llvm.fusing import fuse_biases, fuse_updates, strip_rows
+from xpnet.engines.llvm.fusing import fuse_ends, fuse_updates, strip_rows
 from xpnet.engines.llvm.products import packed_size, repays_packing, repays_transposing
 from xpnet.engines.llvm.sharing import Sharing, private_samples
 from xpnet.engines.llvm.text import is_known
@@ -99,7 +99,7 @@ def make_plan(
     private = private_samples(program) if has_data and threads > 1 else ()
     sharing = Sharing(program, sizes, threads, private)
     units = [work_unit(program, group, launch.phase) for launch in found for group in launch.groups]
-    units = fuse_biases([_decided(sharing, unit, library_flops, packs_for) for unit in units])
+    units = fuse_ends(sharing, [_decided(sharing, unit, library_flops, packs_for) for unit in units])
     units = [_with_share(sharing, unit) for unit in units]
     if len(program.functions) == 1:
         units = fuse_updates(sharing, units)

@@ -7,7 +7,7 @@ Matrix Multiplication (2008), section 4, without packing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -39,6 +39,7 @@ class Product:
     bias: address of n_columns numbers that are added to each row, or None.
     scratch: address of n_inner * n_columns numbers for the transposed right operand; None to leave it as it is.
     packed: address of what `write_packing` made of the right operand; None if it made nothing.
+    finish(type, value): prints what follows on a number or vector of the result.
     """
 
     left: Factor
@@ -54,6 +55,11 @@ class Product:
     columns: tuple[str, str] | None = None
     multiple: int = 1
     packed: str | None = None
+    finish: Callable[[str, str], str] | None = None
+
+    def finished(self, kind: str, value: str) -> str:
+        """Return what is stored of a value of the result."""
+        return value if self.finish is None else self.finish(kind, value)
 
 
 def repays_packing(n_inner: int, n_columns: int, lanes: int) -> bool:
@@ -268,8 +274,8 @@ def _column_tile(
         address = f.element(f.real, product.out, f.calculated("mul", f.calculated("add", i, row), product.n_columns))
         address = f.element(f.real, address, column)
         for p, ((start, _), kind) in enumerate(zip(pieces, kinds, strict=True)):
-            place = f.element(f.real, address, start)
-            f.do(f"store {kind} {k.carried[row * len(pieces) + p]}, ptr {place}, align {f.size}")
+            place, value = f.element(f.real, address, start), k.carried[row * len(pieces) + p]
+            f.do(f"store {kind} {product.finished(kind, value)}, ptr {place}, align {f.size}")
 
 
 def _by_dot_products(f: Function, product: Product) -> None:
@@ -317,7 +323,7 @@ def _row_tile(f: Function, product: Product, i: str, rows: int, j: str, columns:
                 value = f.let(f"fadd {f.real} {value}, {bias}")
             place = f.calculated("mul", f.calculated("add", i, row), product.n_columns)
             address = f.element(f.real, product.out, f.calculated("add", place, at_column))
-            f.do(f"store {f.real} {value}, ptr {address}")
+            f.do(f"store {f.real} {product.finished(f.real, value)}, ptr {address}")
 
 
 def _row_turn(f: Function, sums: list[str], lefts: list[str], rights: list[str], k: str, mask: str | None) -> list[str]:
@@ -383,7 +389,8 @@ def _one_by_one(f: Function, product: Product) -> None:
             multiplied = f.let(f"fmul {FAST_MATH_FLAGS} {f.real} {one}, {other}")
             k.following = [f.let(f"fadd {FAST_MATH_FLAGS} {f.real} {k.carried[0]}, {multiplied}")]
         place = f.calculated("add", f.calculated("mul", i.index, product.n_columns), j.index)
-        f.do(f"store {f.real} {k.carried[0]}, ptr {f.element(f.real, product.out, place)}")
+        value = product.finished(f.real, k.carried[0])
+        f.do(f"store {f.real} {value}, ptr {f.element(f.real, product.out, place)}")
 
 
 def _vector(f: Function, width: int) -> str:

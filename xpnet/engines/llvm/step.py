@@ -16,6 +16,7 @@ from xpnet.engines.llvm.plan import Plan
 from xpnet.engines.llvm.products import Factor, Product, write_packing, write_product
 from xpnet.engines.llvm.text import Function, Metadata, in_llvm, is_known, literal
 from xpnet.engines.llvm.units import CannotPrint, FusedUpdate, Share, WorkUnit
+from xpnet.engines.llvm.words import repeated, write_word
 from xpnet.program.calls import Buffer, Call, Operand, Place
 from xpnet.program.grouping import Group
 from xpnet.program.loops import loop_nest
@@ -211,6 +212,8 @@ class StepPrinter:
         scratch = self._working(f, 0, self.plan.working.transposed) if unit.transposes else None
         out = self.base(f, call.out.buffer)
         product = Product(one, other, out, first, last, most_rows, n_inner, n_columns, bias, scratch, columns)
+        if unit.finish:
+            product = replace(product, finish=lambda kind, value: self._finished(f, unit, kind, value))
         if unit.is_packed:
             product = replace(product, packed=self._packed(f, right.buffer))
         if unit.update is None:
@@ -240,6 +243,13 @@ class StepPrinter:
         start, end = (f.calculated("add", f.calculated("mul", row, n), update.first) for row in (first, product.last))
         place = place_of(self.plan.program, update.gradient)
         self._printer(f, update.group, {place: moved}).write_line(start, end)
+
+    def _finished(self, f: Function, unit: WorkUnit, kind: str, value: str) -> str:
+        """Print what is fused behind a product, on one number or vector of its result."""
+        for step in unit.finish:
+            number = repeated(self._number(f, step.index, 1), kind)
+            value = write_word(f, self.plan.program.calls[step.index].word, kind, [value, number], [False, True])
+        return value
 
     def _packed(self, f: Function, buffer: Buffer) -> str:
         return f.element(self.real, "%M", self.plan.working.packed[buffer.offset])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpnet.program.calls import Buffer, Call, Operand, Program
-from xpnet.program.grouping import Group
+from xpnet.program.grouping import Group, Step
 
 
 class CannotPrint(ValueError):
@@ -52,7 +52,8 @@ class FusedUpdate:
 class WorkUnit:
     """A group of calls of one phase, of which each thread does its share, with all decisions about it.
 
-    bias, update: fused into a product.  done: ranges of a flat vector that products have already updated.
+    bias, finish, update: fused into a product; finish: steps on each element of its result.
+    done: ranges of a flat vector that products have already updated.
     by_library: whether a library computes the product.  by_columns: whether threads split it by columns, not rows.
     transposes: whether it copies its right operand, transposed, into working memory.
     is_packed: whether a run begins with a copy of its right operand, in the order of tiles.
@@ -63,6 +64,7 @@ class WorkUnit:
     phase: str
     calls: tuple[Call, ...]
     bias: Operand | None = None
+    finish: tuple[Step, ...] = ()
     update: FusedUpdate | None = None
     done: tuple[tuple[int, int], ...] = ()
     by_library: bool = False
@@ -87,6 +89,8 @@ class WorkUnit:
         parts = [f"{self.share.owner:<16}{self.group.kind}: {'; '.join(call.text for call in self.calls)}"]
         if self.bias is not None:
             parts.append(f"with bias {self.bias.buffer.name}")
+        if self.finish:
+            parts.append(f"then {'; '.join(program.calls[step.index].text for step in self.finish)}")
         if self.update is not None:
             texts = "; ".join(program.calls[step.index].text for step in self.update.group.steps)
             rows, first, size = self.update.strip_rows, self.update.first, self.call.out.buffer.size
