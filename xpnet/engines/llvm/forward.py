@@ -105,13 +105,21 @@ class Forward:
 
     def many(self, rows: np.ndarray, results: np.ndarray) -> None:
         """Write the results (n, n_outputs), C-contiguous, of any number of rows (n, n_inputs)."""
+        if self._gemm is None:
+            self._in_parts(rows, results)
+        else:
+            with products_on(self._gemm, 1):
+                self._in_parts(rows, results)
+
+    def _in_parts(self, rows: np.ndarray, results: np.ndarray) -> None:
         table = self._many
-        with products_on(self._gemm, 1):
-            for start in range(0, len(rows), CALL_SAMPLES):
-                part = np.require(rows[start : start + CALL_SAMPLES], None, ["C", "A"])
-                table[_N_SAMPLES], table[_SAMPLES] = len(part), part.ctypes.data
-                table[_RESULTS] = results[start:].ctypes.data
-                self._function(self._many_address, 0)
+        for start in range(0, len(rows), CALL_SAMPLES):
+            part = rows[start : start + CALL_SAMPLES]
+            if not (part.flags.c_contiguous and part.flags.aligned):
+                part = np.require(part, None, ["C", "A"])
+            table[_N_SAMPLES], table[_SAMPLES] = len(part), part.ctypes.data
+            table[_RESULTS] = results[start:].ctypes.data
+            self._function(self._many_address, 0)
 
 
 _N_SAMPLES, _SAMPLES, _RESULTS = TABLE.index("n_samples"), len(TABLE), len(TABLE) + 1

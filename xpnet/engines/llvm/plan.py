@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from xpnet.engines.llvm.fusing import fuse_ends, fuse_updates, strip_rows
-from xpnet.engines.llvm.products import packed_size, repays_packing, repays_transposing
+from xpnet.engines.llvm.products import packed_columns, packed_size, repays_transposing
 from xpnet.engines.llvm.sharing import Sharing, private_samples
 from xpnet.engines.llvm.text import is_known
 from xpnet.engines.llvm.units import CannotPrint, Share, WorkUnit, work_unit
@@ -127,7 +127,7 @@ def _decided(sharing: Sharing, unit: WorkUnit, library_flops: float | None, pack
     is_turned = right.transposed and right.shape[1] > 1 and out.shape[1] > 1
     is_turned = is_turned and not by_library
     is_packed = is_turned and packs_for > 0 and _is_kept(sharing.program, right.buffer)
-    is_packed = is_packed and is_known(inner) and repays_packing(int(inner), out.shape[1], packs_for)
+    is_packed = is_packed and is_known(inner) and packed_columns(int(inner), out.shape[1], packs_for) > 0
     transposes = is_turned and not is_packed and repays_transposing(inner, rows, out.shape[1])
     by_columns = not transposes and sharing.by_columns(unit)
     return replace(unit, by_library=by_library, by_columns=by_columns, transposes=transposes, is_packed=is_packed)

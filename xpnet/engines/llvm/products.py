@@ -62,17 +62,20 @@ class Product:
         return value if self.finish is None else self.finish(kind, value)
 
 
-def repays_packing(n_inner: int, n_columns: int, lanes: int) -> bool:
-    """Return whether products of many rows are faster by a packed right operand of contiguous columns.
+def packed_columns(n_inner: int, n_columns: int, lanes: int) -> int:
+    """Return how many columns of a right operand are packed for products of many rows: the first ones.
 
-    It counts vectors to multiply and to sum, for a row of the result: along the columns, and along k.
+    The last ones, too few for a vector, are sums along k where these take fewer vectors, which are half as slow again.
     """
-    return -(-n_columns // lanes) * n_inner <= n_columns * (-(-n_inner // lanes) + SUMMING)
+    rest = n_columns % lanes
+    are_summed = n_inner >= lanes and 3 * rest * (-(-n_inner // lanes) + SUMMING) < 2 * n_inner
+    return n_columns - rest if are_summed else n_columns
 
 
 def packed_size(n_inner: int, n_columns: int, lanes: int) -> int:
     """Return the numbers of a packed operand."""
-    return n_inner * sum(width for _, width in _pieces(n_columns, lanes))
+    columns = packed_columns(n_inner, n_columns, lanes)
+    return n_inner * sum(width for _, width in _pieces(columns, lanes))
 
 
 def write_packing(f: Function, right: Factor, n_inner: int, n_columns: int, packed: str) -> None:
@@ -82,7 +85,7 @@ def write_packing(f: Function, right: Factor, n_inner: int, n_columns: int, pack
     Source: Goto and van de Geijn (2008), section 4.2.
     """
     lanes, whole = _lanes(f), n_inner // _lanes(f) * _lanes(f)
-    for blocks, first, pieces in _panels(n_columns, lanes):
+    for blocks, first, pieces in _panels(packed_columns(n_inner, n_columns, lanes), lanes):
         wide, before = sum(width for _, width in pieces), 0
         for start, width in pieces:
             with f.loop(0, blocks, as_is=True) as block:
@@ -141,15 +144,18 @@ def write_product(f: Function, product: Product) -> None:
     """Print the product in the form that suits its shape."""
     right, n_inner = product.right, product.n_inner
     if product.packed is not None:
-        _by_outer_products(f, product, Factor(product.packed, 0, 1))
+        columns = packed_columns(int(n_inner), product.n_columns, _lanes(f))
+        _by_outer_products(f, product, Factor(product.packed, 0, 1), columns)
+        if columns < product.n_columns:
+            _by_dot_products(f, product, columns)
     elif right.columns == 1 or product.n_columns == 1:
-        _by_outer_products(f, product, Factor(right.address, right.rows, 1))
+        _by_outer_products(f, product, Factor(right.address, right.rows, 1), product.n_columns)
     elif product.scratch is not None:
         transposed = Factor(product.scratch, product.n_columns, 1)
         with f.loop(0, product.n_columns) as j, f.loop(0, n_inner) as k:
             value = f.let(f"load {f.real}, ptr {_at(f, right, k.index, j.index)}")
             f.do(f"store {f.real} {value}, ptr {_at(f, transposed, k.index, j.index)}")
-        _by_outer_products(f, product, transposed)
+        _by_outer_products(f, product, transposed, product.n_columns)
     elif is_known(n_inner) and int(n_inner) >= _lanes(f) and (product.left.columns, right.rows) == (1, 1):
         _by_dot_products(f, product)
     else:
@@ -217,9 +223,12 @@ def _panels(n_columns: int, lanes: int) -> Iterator[tuple[int, int, list[tuple[i
         yield 1, i * width, pieces[i : i + 3]
 
 
-def _by_outer_products(f: Function, product: Product, right: Factor) -> None:
-    """Print vectors of columns times single numbers of the left operand: the right operand's rows are contiguous."""
-    for n_blocks, before, pieces in _panels(product.n_columns, _lanes(f)):
+def _by_outer_products(f: Function, product: Product, right: Factor, n_columns: int) -> None:
+    """Print vectors of columns times single numbers of the left operand: the right operand's rows are contiguous.
+
+    n_columns: the first ones, which are computed.
+    """
+    for n_blocks, before, pieces in _panels(n_columns, _lanes(f)):
         wide = sum(width for _, width in pieces)
         with f.loop(0, n_blocks * wide, wide, as_is=True) if n_blocks > 1 else nullcontext(None) as j:
             column = "0" if j is None else j.index
@@ -278,12 +287,12 @@ def _column_tile(
             f.do(f"store {kind} {product.finished(kind, value)}, ptr {place}, align {f.size}")
 
 
-def _by_dot_products(f: Function, product: Product) -> None:
+def _by_dot_products(f: Function, product: Product, first_column: int = 0) -> None:
     """Print vectors along k, summed at the end: the rows of both operands are contiguous in k."""
     for rows, first, end in _in_rows(f, product, (4, 2, 1)):
         width = {4: 3, 2: 4, 1: 6}[rows]
-        n, rest = product.n_columns, product.n_columns % width
-        start, stop = product.columns or ("0", str(n))
+        n, rest = product.n_columns, (product.n_columns - first_column) % width
+        start, stop = product.columns or (str(first_column), str(n))
         end_of_whole: str | int = n - rest
         if product.columns is not None and rest:
             end_of_whole = f.let(f"call i64 @llvm.smin.i64(i64 {stop}, i64 {n - rest})")
