@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product as combinations
 
 import numpy as np
@@ -16,10 +16,14 @@ from xpnet.engines.llvm.products import (
     SHORT_INNER,
     Factor,
     Product,
+    packed_columns,
+    packed_size,
     repays_transposing,
+    write_packing,
     write_product,
 )
-from xpnet.engines.llvm.text import VECTOR_BYTES, Function, Metadata
+from xpnet.engines.llvm.text import VECTOR_BYTES, Function, Metadata, literal
+from xpnet.engines.llvm.words import repeated, write_word
 
 pytest.importorskip("llvmlite")
 
@@ -35,7 +39,10 @@ declare i64 @llvm.smin.i64(i64, i64)
 
 @dataclass(frozen=True)
 class Shape:
-    """What is fixed in a product's text; n_rows, n_inner: None if they are given when it is called."""
+    """What is fixed in a product's text; n_rows, n_inner: None if they are given when it is called.
+
+    is_packed: the right operand, and the product ends with a maximum with 0.
+    """
 
     n_columns: int
     n_rows: int | None
@@ -44,6 +51,7 @@ class Shape:
     right_transposed: bool
     bias: bool
     most_rows: int = MOST_ROWS
+    is_packed: bool = False
 
 
 @dataclass
@@ -89,20 +97,21 @@ class Module:
         first, last = ("%first", "%last") if shape.n_rows is None else ("0", str(shape.n_rows))
         n_inner = "%n_inner" if shape.n_inner is None else str(shape.n_inner)
         transposes = shape.right_transposed and repays_transposing(n_inner, shape.most_rows, shape.n_columns)
-        write_product(
-            f,
-            Product(
-                *factors,
-                "%out",
-                first,
-                last,
-                shape.most_rows,
-                n_inner,
-                shape.n_columns,
-                "%bias" if shape.bias else None,
-                "%scratch" if transposes else None,
-            ),
+        product = Product(
+            *factors,
+            "%out",
+            first,
+            last,
+            shape.most_rows,
+            n_inner,
+            shape.n_columns,
+            "%bias" if shape.bias else None,
+            "%scratch" if transposes and not shape.is_packed else None,
         )
+        if shape.is_packed:
+            write_packing(f, factors[1], int(n_inner), shape.n_columns, "%scratch")
+            product = replace(product, packed="%scratch", finish=lambda kind, value: rectified(f, kind, value))
+        write_product(f, product)
         arguments = (
             "ptr %left",
             "ptr %right",
@@ -136,14 +145,22 @@ class Module:
         (right.T if shape.right_transposed else right)[:n_inner, : shape.n_columns] = B
         bias = rng.standard_normal(shape.n_columns).astype(self.dtype)
         out = np.full((rows + 2, shape.n_columns), 7.0, self.dtype)
-        scratch = np.full(n_inner * shape.n_columns + 1, 7.0, self.dtype)
+        size = n_inner * shape.n_columns
+        if shape.is_packed:
+            size = packed_size(n_inner, shape.n_columns, self.vector_bytes // out.itemsize)
+        scratch = np.full(size + 1, 7.0, self.dtype)
         arrays = [array.ctypes.data for array in (left, right, out[1:], bias, scratch)]
         function(number, *arrays, first, rows, n_inner)
         expected = A.astype(float) @ B + (bias if shape.bias else 0.0)
+        expected = np.maximum(expected, 0.0) if shape.is_packed else expected
         scale = np.abs(A).astype(float) @ np.abs(B) + np.abs(bias)
         error = np.abs(out[1 + first : 1 + rows] - expected[first:]) / scale[first:]
         assert error.max() <= TOLERANCES[self.dtype], (shape, sizes)
         assert (out[: 1 + first] == 7.0).all() and (out[1 + rows :] == 7.0).all() and scratch[-1] == 7.0, shape
+
+
+def rectified(f, kind, value):
+    return write_word(f, "maximum", kind, [value, repeated(literal(0.0), kind)], [False, True])
 
 
 def taken(shapes, step):
@@ -183,6 +200,15 @@ def shapes_of_known_rows():
     ]
 
 
+def shapes_of_packed_operands():
+    """Predictions: every number of columns, by tiles, by sums along k, and by both."""
+    return [
+        Shape(columns, None, n_inner, False, True, n_inner % 2 == 0, is_packed=True)
+        for columns, n_inner in combinations(range(1, MOST_COLUMNS + 1), (1, 5, 8, 19, 64, 130))
+        if packed_columns(n_inner, columns, 8) and packed_columns(n_inner, columns, 4)
+    ]
+
+
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.full), "float64"])
 def test_small_shapes(dtype, monkeypatch):
     """A part of the grid, unoptimised, which takes a second of compiling."""
@@ -192,6 +218,7 @@ def test_small_shapes(dtype, monkeypatch):
         *taken(shapes_given_when_called(), 10),
         *taken(shapes_of_known_sums(), 43),
         *taken(shapes_of_known_rows(), 32),
+        *taken(shapes_of_packed_operands(), 17),
     ]
     assert {shape.n_columns for shape in shapes} == set(range(1, MOST_COLUMNS + 1))
     assert {shape.n_rows for shape in shapes} == {None, *range(1, MOST_ROWS + 1)}
@@ -207,6 +234,7 @@ def test_vectors_of_a_wider_processor(monkeypatch):
         *taken(shapes_given_when_called(), 31),
         *taken(shapes_of_known_sums(), 29),
         *taken(shapes_of_known_rows(), 41),
+        *taken(shapes_of_packed_operands(), 7),
     ]
     Module("float32", shapes, 64).check()
 
@@ -219,6 +247,7 @@ def test_optimised_code(dtype):
             *taken(shapes_given_when_called(), 67),
             *taken(shapes_of_known_sums(), 409),
             *taken(shapes_of_known_rows(), 101),
+            *taken(shapes_of_packed_operands(), 79),
         ],
     ).check()
 
@@ -228,6 +257,7 @@ def test_optimised_code(dtype):
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_small_shapes_in_full(dtype, part):
     every = [*shapes_given_when_called(), *shapes_of_known_sums(), *shapes_of_known_rows()]
+    every += shapes_of_packed_operands()
     Module(dtype, every[part::8]).check()
 
 
@@ -256,3 +286,10 @@ def test_the_right_operand_is_transposed_only_where_that_pays():
             repays_transposing(LONG_INNER, 1000, 1000),
         ]
     )
+
+
+def test_columns_are_packed_where_tiles_are_faster_than_sums():
+    """Too few for a vector are summed along a long k; along a short one they share a vector with others."""
+    assert packed_columns(100, 10, 8) == 8 and packed_columns(64, 100, 8) == 100
+    assert packed_columns(64, 2, 8) == 0 and packed_columns(4, 2, 8) == 2
+    assert packed_size(64, 100, 8) == 64 * 104 and packed_size(100, 10, 8) == 800

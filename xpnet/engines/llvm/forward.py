@@ -21,7 +21,7 @@ from xpnet.engines.memory import Memory
 from xpnet.program.calls import Program
 
 CALL_SAMPLES = 1 << 14  # of a call at most, so that Ctrl-C is not kept waiting
-BLOCK_LEAST_FLOPS = 1e9  # of a product of a block of 256 samples beyond which NumPy's is faster than compiled code
+BLOCK_LEAST_FLOPS = 3e8  # of a product of a block of 256 samples beyond which NumPy's is faster than compiled code
 
 
 def forward_text(program: Program, backend: Backend) -> ProgramText | None:
