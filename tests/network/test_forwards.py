@@ -13,6 +13,7 @@ import pytest
 import xpnet
 from xpnet import Dataset, Network
 from xpnet.engines import choice
+from xpnet.engines.llvm import forward
 from xpnet.network import forwards
 
 RNG = np.random.default_rng(0)
@@ -41,7 +42,7 @@ def reference(network, X, method="predict"):
         return getattr(other, method)(X.astype(float))
 
 
-WIDE = {"layers": [20, 64, 64, 3]}  # its products are BLAS's
+WIDE = {"layers": [20, 64, 64, 3]}
 NETWORKS = [
     pytest.param({"layers": [5, 7, 3]}, id="narrow", marks=pytest.mark.full),
     pytest.param(WIDE, id="wide", marks=pytest.mark.full),
@@ -57,6 +58,12 @@ NETWORKS = [
 
 def test_predictions_are_right_at_every_number_of_samples(at_once):
     check_predictions({"layers": [5, 7, 3]}, ["predict"])
+
+
+@pytest.mark.full
+def test_predictions_by_products_of_blas_are_right(at_once, monkeypatch):
+    monkeypatch.setattr(forward, "BLOCK_LEAST_FLOPS", 6e5)
+    check_predictions(WIDE, ["predict"])
 
 
 @pytest.mark.parametrize("options", NETWORKS)

@@ -82,8 +82,7 @@ class Forward:
         self._code = code  # keeps the machine code in memory
         self._samples = np.empty((program.capacity, program.gathers[0][1].shape[0]), dtype)
         self._results = np.empty((program.capacity, code.n_outputs), dtype)
-        self._order = np.arange(1 if program.capacity == 1 else CALL_SAMPLES)
-        arrays = {"T": owned, "M": self.memory.floats, "U": self.memory.uints, "order": self._order}
+        arrays = {"T": owned, "M": self.memory.floats, "U": self.memory.uints}
         table = {name: array.ctypes.data for name, array in arrays.items()}
         table["gemm"] = 0 if code.gemm is None else code.gemm.address
         ends = [self._samples.ctypes.data, self._results.ctypes.data]

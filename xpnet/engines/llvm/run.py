@@ -19,7 +19,6 @@ from xpnet.engines.llvm.plan import Plan, make_plan
 from xpnet.engines.llvm.shards import run_shards
 from xpnet.engines.llvm.step import Library, StepPrinter
 from xpnet.engines.llvm.text import VECTOR_BYTES
-from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.llvm.waiting import wait_text
 from xpnet.engines.llvm.words import MATHEMATICS
 from xpnet.program.calls import Place, Program
@@ -127,14 +126,9 @@ def _printed(
 
 
 def _ends(program: Program) -> dict[Place, str]:
-    """Return the places of outputs, and of samples that no call overwrites, with the argument of `step` for each."""
-    written = [call.out.buffer.place for call in program.calls]
-    samples = [buffer for _, buffer in program.gathers if not any(buffer.place.overlaps(other) for other in written)]
-    outputs = [program.buffers[name] for name in program.outputs]
-    for output in outputs:
-        if any(output.overlaps(buffer) for _, buffer in program.gathers):
-            raise CannotPrint(f"{output.name} lies where the samples are")
-    return {place_of(program, buffer): f"%end{i}" for i, buffer in enumerate([*samples, *outputs])}
+    """Return the places of samples and outputs, with the argument of `step` for each; no call overwrites samples."""
+    buffers = [*(buffer for _, buffer in program.gathers), *(program.buffers[name] for name in program.outputs)]
+    return {place_of(program, buffer): f"%end{i}" for i, buffer in enumerate(buffers)}
 
 
 class _Run:
@@ -168,16 +162,13 @@ class _Run:
             numbers = f.let(f"select i1 {is_full}, ptr %numbers, ptr %last_numbers")
             self._copies.row(f, "rows_in", program.slots, t.index, into_memory=True)
             part = self._step.split(f, self._step.plan.samples, m)
-            for name, buffer in gathers:
-                if place_of(program, buffer) in self._ends:
-                    continue
+            for name, buffer in () if self._ends else gathers:
                 rows = ("0", m) if buffer.offset in self._step.plan.working.copies else part
                 self._copies.gather(f, arrays[buffer], self._scales[name], buffer, rows, done)
             passed = f"ptr %T, ptr %M, ptr %U, ptr {numbers}, i64 {m}, i64 %thread, ptr %flags, ptr %pause, ptr %gemm"
-            for buffer, array in arrays.items():
-                if place_of(program, buffer) in self._ends:
-                    behind = f.calculated("mul", done, buffer.shape[0])
-                    passed += f", ptr {f.element(self._step.real, array, behind)}"
+            for buffer, array in arrays.items() if self._ends else ():
+                behind = f.calculated("mul", done, buffer.shape[0])
+                passed += f", ptr {f.element(self._step.real, array, behind)}"
             f.do(f"call void @step({passed})")
             if program.accumulate > 1:  # where Program.has_update says so
                 following = f.calculated("add", t.index, 1)
