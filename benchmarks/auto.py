@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,11 @@ OPTIMIZERS = (xpnet.SGD, xpnet.Adam)
 class Measured:
     """A work's counts, and its seconds by both engines: of an epoch, and of what comes before the first.
 
-    n_calls, flops: of a step.  n_steps: of an epoch.  n_programs: to compile, 2 with a validation.
+    counts: of a step.  n_steps: of an epoch.  n_programs: to compile, 2 with a validation.
     """
 
     name: str
-    n_calls: int
-    flops: float
+    counts: choice.Counts
     n_steps: int
     n_programs: int
     epoch: dict[str, float]
@@ -113,10 +112,9 @@ def measure(sizes: tuple[int, ...], n: int, batch: Any, make: Any, validated: bo
     network = xpnet.Network(list(sizes), loss="squared_error", device="cpu")
     capacity = n if batch == "all" else min(batch, n)
     program = network.training_program(capacity, make(1e-3), False)
-    flops = sum(call.flops for call in program.calls)
     start = {engine: max(first[engine] - epoch[engine], 0.0) for engine in counts}
     name = f"{'-'.join(map(str, sizes))}, {n} by {batch}, {make.__name__}{', validated' if validated else ''}"
-    return Measured(name, len(program.calls), flops, -(-n // capacity), 1 + validated, epoch, start)
+    return Measured(name, choice.Counts.of(program), -(-n // capacity), 1 + validated, epoch, start)
 
 
 def _marginal(spent: Any, engine: str, n_epochs: int) -> float:
@@ -142,9 +140,12 @@ def _first_in_turn() -> Iterator[None]:
 def fitted(works: list[Measured]) -> dict[str, tuple[float, ...]]:
     """Return constants by least squares of relative errors: what a run gains, and what compiling takes."""
     gains = np.array([work.epoch["replay"] - work.epoch["compiled"] for work in works])
-    counts = [(w.n_steps * w.n_calls, w.n_steps * min(w.flops, choice.MOST_FLOPS)) for w in works]
+    counts = [
+        tuple(w.n_steps * n for n in (w.counts.calls, min(w.counts.flops, choice.MOST_FLOPS), w.counts.numbers))
+        for w in works
+    ]
     costs = np.array([work.start["compiled"] - work.start["replay"] for work in works])
-    programs = [(w.n_programs, w.n_programs * w.n_calls) for w in works]
+    programs = [(w.n_programs, w.n_programs * w.counts.calls) for w in works]
     return {
         "GAIN_SECONDS": _least(counts, gains, np.array([w.epoch["compiled"] for w in works])),
         "COMPILE_SECONDS": _least(programs, costs, costs),
@@ -163,7 +164,7 @@ def judged(works: list[Measured]) -> tuple[float, float, list[str]]:
     for work, n_epochs in product(works, LENGTHS):
         n_epochs = round(n_epochs)
         times = {engine: work.seconds(engine, n_epochs) for engine in ("replay", "compiled")}
-        repays = choice.repays(work.n_calls, work.flops, n_epochs * work.n_steps, work.n_programs)
+        repays = choice.repays(work.counts, n_epochs * work.n_steps, work.n_programs)
         found.append(
             (times["compiled" if repays else "replay"] / min(times.values()), f"{n_epochs} epochs of {work.name}")
         )
@@ -186,9 +187,12 @@ def main() -> None:
         make, validated = OPTIMIZERS[number % 2], number % 3 == 0
         works.append(work := measure(sizes, n, batch, make, validated, options.rounds))
         times = ", ".join(f"{e} {work.epoch[e] * 1e6:.0f} us after {work.start[e]:.3f} s" for e in work.epoch)
-        print(f"{work.name}: {work.n_calls} calls, {work.flops / 1e6:.2f} MFLOP; an epoch: {times}", flush=True)
+        print(
+            f"{work.name}: {work.counts.calls} calls, {work.counts.flops / 1e6:.2f} MFLOP; an epoch: {times}",
+            flush=True,
+        )
     if options.out is not None:
-        options.out.write_text(json.dumps([vars(work) for work in works], indent=1), encoding="utf-8")
+        options.out.write_text(json.dumps([asdict(work) for work in works], indent=1), encoding="utf-8")
     if not options.drawn:
         for name, values in fitted(works).items():
             print(f"{name} = ({', '.join(f'{value:.2g}' for value in values)})")

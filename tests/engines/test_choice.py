@@ -33,7 +33,7 @@ NOT_OF_THE_RUN = ("seconds", "bytes_uploaded", "engine", "threads")
 @pytest.fixture
 def cheap(monkeypatch):
     """A call saved gains 1 ms and compiling takes a second: of a Program of 20 calls, 51 steps repay it."""
-    monkeypatch.setattr(engines, "GAIN_SECONDS", (1e-3, 0.0))
+    monkeypatch.setattr(engines, "GAIN_SECONDS", (1e-3, 0.0, 0.0))
     monkeypatch.setattr(engines, "COMPILE_SECONDS", (1.0, 0.0))
 
 
@@ -86,12 +86,20 @@ def test_auto_counts_steps_and_calls(float64_cpu, cheap):
 def test_auto_counts_operations_up_to_a_limit(float64_cpu, monkeypatch):
     program = Network([6, 7, 3], backend=float64_cpu).training_program(5, SGD(), False)
     flops = sum(call.flops for call in program.calls)
-    monkeypatch.setattr(engines, "GAIN_SECONDS", (0.0, 1.0))
+    monkeypatch.setattr(engines, "GAIN_SECONDS", (0.0, 1.0, 0.0))
     monkeypatch.setattr(engines, "COMPILE_SECONDS", (10.5 * flops, 0.0))
     chosen = [choose_engine("auto", program, float64_cpu, n) for n in (10, 11)]
     assert chosen == ["replay", "compiled"]
     monkeypatch.setattr(engines, "MOST_FLOPS", flops / 2)
     chosen = [choose_engine("auto", program, float64_cpu, n) for n in (21, 22)]
+    assert chosen == ["replay", "compiled"]
+
+
+def test_auto_counts_the_numbers_of_the_samples_of_a_step(float64_cpu, monkeypatch):
+    monkeypatch.setattr(engines, "GAIN_SECONDS", (0.0, 0.0, 1.0))
+    monkeypatch.setattr(engines, "COMPILE_SECONDS", (10.5 * 5 * (6 + 3), 0.0))
+    program = Network([6, 7, 3], backend=float64_cpu).training_program(5, SGD(), False)
+    chosen = [choose_engine("auto", program, float64_cpu, n) for n in (10, 11)]
     assert chosen == ["replay", "compiled"]
 
 
@@ -106,7 +114,7 @@ def test_auto_counts_the_validation_as_a_program_to_compile(float64_cpu, monkeyp
     dataset, n_steps = labelled(15), 3
     history = trained(float64_cpu, dataset=dataset, epochs=1, engine="replay")[1]
     assert history[-1]["steps"] == n_steps
-    monkeypatch.setattr(engines, "_gain", lambda n_calls, flops: 1.0)
+    monkeypatch.setattr(engines, "_gain", lambda counts: 1.0)
     monkeypatch.setattr(engines, "COMPILE_SECONDS", (10.5, 0.0))
 
     def engine_of(epochs, **options):
@@ -117,10 +125,10 @@ def test_auto_counts_the_validation_as_a_program_to_compile(float64_cpu, monkeyp
 
 
 def test_auto_compiles_from_where_the_readme_says():
-    """784-100-200-10 at batch 32, validated: "from 123 epochs of the sample or 11 of MNIST on"."""
+    """784-100-200-10 at batch 32, validated: "from 74 epochs of the sample or 7 of MNIST on"."""
     backend = xpnet.select_backend("cpu", "float32")
     program = Network([784, 100, 200, 10], backend=backend).training_program(32, SGD(), False)
-    for n_samples, epochs in ((4500, 123), (54000, 11)):
+    for n_samples, epochs in ((4500, 74), (54000, 7)):
         steps = -(-n_samples // 32)
         chosen = [choose_engine("auto", program, backend, n * steps, 2) for n in (epochs - 1, epochs)]
         assert chosen == ["replay", "compiled"]

@@ -507,7 +507,7 @@ def test_the_engine_of_a_fit(monkeypatch):
             self.seen.append(record["engine"])
 
     monkeypatch.setattr(xpnet.engines.choice, "COMPILE_SECONDS", (1.0, 0.0))
-    monkeypatch.setattr(xpnet.engines.choice, "GAIN_SECONDS", (1e-3, 0.0))
+    monkeypatch.setattr(xpnet.engines.choice, "GAIN_SECONDS", (1e-3, 0.0, 0.0))
     models = []
     for max_iter, engine, name in ((2, "auto", "replay"), (1000, "auto", "compiled"), (1000, "replay", "replay")):
         engines = Engines()

@@ -32,9 +32,9 @@ PRECISIONS = tuple(COMPUTE_TYPES)
 
 # Gain and cost of compiling a run, from `benchmarks/auto.py` on two cores of an AMD EPYC. Elsewhere they differ, but a
 # choice by the clock would not be the same twice.
-GAIN_SECONDS = (2e-6, 3e-12)  # per recorded call of a step, and per FLOP
+GAIN_SECONDS = (1.7e-6, 6e-12, 6e-10)  # per recorded call of a step, per FLOP, and per number of its samples
 MOST_FLOPS = 1e8  # of a step up to this number: larger products go to a library on either engine
-COMPILE_SECONDS = (0.7, 0.008)  # per Program, and per recorded call
+COMPILE_SECONDS = (0.7, 0.004)  # per Program, and per recorded call
 MOST_SAMPLES = 4096  # per step: with more, NumPy sums columns in a better order and calls cost next to nothing
 
 
@@ -73,34 +73,51 @@ def _compiled(
 
 
 def _compiling_repays(program: Program, n_steps: int, n_programs: int) -> bool:
-    counts = len(program.calls), program.flops
-    return program.capacity <= MOST_SAMPLES and repays(*counts, n_steps, n_programs)
+    return program.capacity <= MOST_SAMPLES and repays(Counts.of(program), n_steps, n_programs)
 
 
-def repays(n_calls: int, flops: float, n_steps: int, n_programs: int) -> bool:
+@dataclass(frozen=True)
+class Counts:
+    """What a step's time by either engine is estimated from.
+
+    calls: recorded.  numbers: of the samples that are gathered.
+    """
+
+    calls: int
+    flops: float
+    numbers: int
+
+    @classmethod
+    def of(cls, program: Program) -> Counts:
+        """Return those of a Program."""
+        return cls(len(program.calls), program.flops, sum(buffer.size for _, buffer in program.gathers))
+
+
+def repays(counts: Counts, n_steps: int, n_programs: int) -> bool:
     """Decide by counts alone whether a run repays compiling, so that the same training is always compiled.
 
-    n_calls, flops: of a step.  n_programs: that are compiled, of about as many calls.
+    n_programs: that are compiled, of about as many calls.
     """
-    return n_steps * _gain(n_calls, flops) > n_programs * _cost(n_calls)
+    return n_steps * _gain(counts) > n_programs * _cost(counts)
 
 
 def compiling_gain(program: Program) -> float:
-    """Return the seconds that a compiled step gains, by its counts of calls and FLOPs."""
-    return _gain(len(program.calls), program.flops)
+    """Return the seconds that a compiled step gains, by its counts."""
+    return _gain(Counts.of(program))
 
 
 def compiling_cost(program: Program) -> float:
     """Return the seconds that compiling takes, by the count of calls."""
-    return _cost(len(program.calls))
+    return _cost(Counts.of(program))
 
 
-def _gain(n_calls: int, flops: float) -> float:
-    return GAIN_SECONDS[0] * n_calls + GAIN_SECONDS[1] * min(flops, MOST_FLOPS)
+def _gain(counts: Counts) -> float:
+    by_call, by_flop, by_number = GAIN_SECONDS
+    return by_call * counts.calls + by_flop * min(counts.flops, MOST_FLOPS) + by_number * counts.numbers
 
 
-def _cost(n_calls: int) -> float:
-    return COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * n_calls
+def _cost(counts: Counts) -> float:
+    return COMPILE_SECONDS[0] + COMPILE_SECONDS[1] * counts.calls
 
 
 # Engines by name. Of those that run on a device and repay their preparation, "auto" takes the last.
