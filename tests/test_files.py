@@ -21,7 +21,8 @@ from xpnet import files, plots
 from xpnet.cli import main
 from xpnet.commands import runs
 from xpnet.files import check_target, leftovers, parse_json, read_whole, remove_leftovers, write_atomically
-from xpnet.tables.files import open_array, read_table
+from xpnet.tables.arrays import open_array
+from xpnet.tables.files import read_table
 from xpnet.tables.writing import write_rows, write_table
 from xpnet.timing import grid
 from xpnet.training.callbacks import HistoryFile

@@ -24,7 +24,8 @@ from xpnet.commands.arguments import UsageError
 from xpnet.commands.config_file import apply_config
 from xpnet.commands.data import load_again
 from xpnet.datasets.idx import read_idx
-from xpnet.tables.files import open_rows, read_table
+from xpnet.tables.arrays import open_rows
+from xpnet.tables.files import read_table
 from xpnet.tables.model import read_preprocessing
 from xpnet.tables.stored import to_json
 from xpnet.timing import grid

@@ -27,8 +27,9 @@ from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.recipe.units import measured_on, metrics_for
+from xpnet.tables.arrays import open_rows
 from xpnet.tables.decisions import lines
-from xpnet.tables.files import called, each, expanded, is_images, is_table, naming, open_rows, read_table
+from xpnet.tables.files import called, each, expanded, is_images, is_table, naming, read_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.model import TableModel, check_fit, dtype_of
 from xpnet.tables.options import check_columns

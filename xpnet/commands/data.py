@@ -28,6 +28,7 @@ from xpnet.datasets.images import ImageFormat
 from xpnet.datasets.mnist import FAMILY, SAMPLE, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
 from xpnet.recipe.samples import Data, Fitted, TableSamples
+from xpnet.tables.arrays import open_array, open_rows, rows_reader
 from xpnet.tables.decisions import Decision, refuse
 from xpnet.tables.files import (
     Names,
@@ -39,10 +40,7 @@ from xpnet.tables.files import (
     is_table,
     kind_of,
     naming,
-    open_array,
-    open_rows,
     read_table,
-    rows_reader,
 )
 from xpnet.tables.formats import IMAGES, ROWS, TABLE, either, example, suffixes
 from xpnet.tables.preprocessing import Preprocessing

@@ -1,4 +1,4 @@
-"""Files of samples by their names: a table as a pandas DataFrame, plain rows (.npy) as a mapped array.
+"""Files of samples by their names: their kinds, and a table as a pandas DataFrame.
 
 A table as text is found out: separator, decimal sign and encoding. Its first line holds the names of the columns; a
 field with a separator or a line break stands in double quotes. A missing value is empty, or a word that pandas reads as
@@ -16,23 +16,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from xpnet.checks import one_line, shown
+from xpnet.checks import shown
 from xpnet.data.image_files import holds_images, is_image
-from xpnet.files import absolute, check_readable
-from xpnet.tables.formats import (
-    IMAGES,
-    READERS,
-    ROWS,
-    TABLE,
-    Reader,
-    check_installed,
-    either,
-    reader_of,
-    suffix_of,
-    suffixes,
-)
+from xpnet.files import absolute
+from xpnet.tables.formats import IMAGES, READERS, ROWS, TABLE, check_installed, either, reader_of, suffix_of, suffixes
 from xpnet.tables.layout import tidy_names
 from xpnet.tables.sources import STDIN, source_of
 from xpnet.tables.table import Reading, Table
@@ -125,12 +112,6 @@ def is_images(names: Names) -> bool:
 def is_rows(names: Names) -> bool:
     """Whether a file's name is that of plain rows."""
     return kind_of(names) == ROWS
-
-
-def rows_reader(path: Path) -> Reader:
-    """Return the reader of a file of plain rows; for an unknown suffix, the first format's."""
-    suffix = suffix_of(path)
-    return READERS[suffix if suffix is not None and is_rows(path) else suffixes(ROWS)[0]]
 
 
 def read_table(names: Names, reading: Reading = AS_FOUND, text_columns: Iterable[str] = ()) -> Table:
@@ -242,37 +223,3 @@ def _together(tables: list[Table]) -> Table:
         if len(found) == 1:
             common[field.name] = found.pop()
     return Table(frame, Reading(**common), tuple(decisions))
-
-
-def open_array(path: Path) -> np.ndarray:
-    """Return the array of real numbers in a file, mapped if its format can be; raises one line for any other file."""
-    reader = rows_reader(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; write one with {reader.saved_by.format('rows')}")
-    check_installed(reader)
-    check_readable(path)
-    save = reader.saved_by.format("X")
-    try:
-        array = reader.read(path)
-    except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
-        raise ValueError(
-            f"{path} is not a whole {reader.called} file of numbers ({one_line(error)}); write it with {save}"
-        ) from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise ValueError(f"{path} does not hold one array of real numbers; write it with {save}")
-    return array
-
-
-def open_rows(path: Path, n_features: int | None = None) -> np.ndarray:
-    """Return rows (n_samples, n_features), as many features as the network takes where that is given."""
-    rows = open_array(path)
-    n = "n_features" if n_features is None else str(n_features)
-    if rows.size == 0:
-        raise ValueError(f"{path} is {rows.shape} and so is empty; write rows (n_samples, {n}) into it")
-    if rows.ndim != 2 or (n_features is not None and rows.shape[1] != n_features):
-        needed = "it must be" if n_features is None else "the network needs"
-        raise ValueError(
-            f"{path} is {rows.shape}; {needed} rows (n_samples, {n}); "
-            "reshape it with X.reshape(len(X), -1), or transpose it"
-        )
-    return rows
