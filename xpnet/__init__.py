@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for type checkers: the tables below; each module lists its 
     from xpnet.network.normalization import *
     from xpnet.network.summary import *
     from xpnet.parallel.communicator import *
+    from xpnet.tables.arrays import *
     from xpnet.tables.model import *
     from xpnet.training import metrics as metrics
     from xpnet.training import schedules as schedules
@@ -61,6 +62,7 @@ _HOMES = {
     "network.normalization": "BatchNorm LayerNorm",
     "network.summary": "summary",
     "parallel.communicator": "communicator",
+    "tables.arrays": "load_rows",
     "training.callbacks": "Budget Callback EarlyStopping HistoryFile KeepBest ReduceOnPlateau StopAtScore",
     "training.checkpoint": "Checkpoint",
     "training.evaluation": "evaluate",

@@ -217,7 +217,7 @@ def test_a_file_of_rows_is_shuffled_too(rows, capsys, labels, kind):
 
 
 def test_rows_too_large_to_hold_are_left_in_their_file(rows, capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.commands.data.POOL_BYTES", 100)
+    monkeypatch.setattr("xpnet.tables.arrays.POOL_BYTES", 100)
     argv = ["train", "X.npy", "--labels", "classes.npy", *QUICK[:-1]]
     assert main([*argv, "--out", "run"]) == 0
     err = capsys.readouterr().err
@@ -450,7 +450,7 @@ def test_folds_that_cannot_be(table, capsys, options, parts):
 
 
 def test_folds_of_a_large_file(rows, capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.commands.data.POOL_BYTES", 100)
+    monkeypatch.setattr("xpnet.tables.arrays.POOL_BYTES", 100)
     argv = ["train", "X.npy", "--labels", "classes.npy", "--folds", "3"]
     refused(capsys, argv, "--folds 3 takes samples from anywhere", "which is large", "leave --folds out", code=2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from itertools import pairwise
 
 import mpi_cases
 import numpy as np
@@ -13,7 +14,9 @@ from refusals import refusal, says
 
 import xpnet
 from xpnet.data import feed
+from xpnet.data.parts import Rows
 from xpnet.parallel.communicator import Single, communicator
+from xpnet.tables import arrays
 from xpnet.training.memory_plan import memory_plan
 from xpnet.training.options import TrainOptions
 from xpnet.training.others import SHARED, RankFailed
@@ -229,14 +232,25 @@ def test_a_checkpoint_of_another_reduction_is_refused(tmp_path):
         train(None, reduction=None, resume=path, epochs=3)
 
 
-def test_a_mapped_file_is_read_only_where_the_samples_of_a_rank_lie(tmp_path, monkeypatch):
+CUTS = {"one file": [0, 130], "three files": [0, 37, 38, 130]}
+
+
+@pytest.mark.parametrize("files", CUTS)
+def test_mapped_files_are_read_only_where_the_samples_of_a_rank_lie(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "POOL_BYTES", 0)
     monkeypatch.setattr(feed, "BLOCK_BYTES", 20 * 36)
     monkeypatch.setattr(feed, "POOL_BYTES", 3 * 20 * 36)
     rows = np.random.default_rng(1).normal(size=(130, 6)).astype(np.float32)
-    np.save(tmp_path / "rows.npy", rows)
-    labels, read = np.arange(130) % 3, {}
+    labels, read, looked_at = np.arange(130) % 3, {}, {}
+    for start, end in pairwise(CUTS[files]):
+        np.save(tmp_path / f"X-{start:03}.npy", rows[start:end])
+        np.save(tmp_path / f"y-{start:03}.npy", labels[start:end])
+    read_rows, get = feed.Blocks._read, Rows.__getitem__
 
-    read_rows = feed.Blocks._read
+    def looked(self, chosen):
+        found = get(self, chosen)
+        looked_at[threading.get_ident()] += len(found)
+        return found
 
     def counted(self, samples, places):
         count = samples.stop - samples.start if isinstance(samples, slice) else len(samples)
@@ -244,21 +258,63 @@ def test_a_mapped_file_is_read_only_where_the_samples_of_a_rank_lie(tmp_path, mo
         read_rows(self, samples, places)
 
     monkeypatch.setattr(feed.Blocks, "_read", counted)
+    monkeypatch.setattr(Rows, "__getitem__", looked)
 
     def work(comm):
-        mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+        read[threading.get_ident()] = looked_at[threading.get_ident()] = 0
+        dataset = xpnet.load_rows(f"{tmp_path}/", communicator=comm)
+        n_looked = looked_at[threading.get_ident()]
         model = xpnet.Network([6, 7, 3], loss="softmax_cross_entropy", device="cpu", seed=3)
-        dataset = xpnet.Dataset.from_labels(mapped.T, labels)
-        optimizer = xpnet.Adam(0.02)
-        read[threading.get_ident()] = 0
-        found = train(comm, model, optimizer, dataset, epochs=3)
-        return found, read[threading.get_ident()]
+        found = train(comm, model, xpnet.Adam(0.02), dataset, epochs=3)
+        return found, read[threading.get_ident()], n_looked
 
-    alone, n_alone = work(None)
-    (first, n_first), (second, n_second) = Ranks(2).run(work)
+    alone, n_alone, _ = work(None)
+    (first, n_first, *looked_first), (second, n_second, *looked_second) = Ranks(2).run(work)
     assert first == second == alone
+    assert looked_first == looked_second == [65], "each looks for NaN in its half"
     # Process 0 measures the untrained network on all samples; steps of 20 and the last of 10 are cut in shards of 3.
     assert (n_alone, n_first, n_second) == (4 * 130, 130 + 3 * (6 * 12 + 10), 3 * 6 * 8)
+
+
+def test_of_a_pool_of_blocks_a_rank_holds_its_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "BLOCK_BYTES", 20 * 36)
+    monkeypatch.setattr(feed, "POOL_BYTES", 3 * 20 * 36)
+    np.save(tmp_path / "X.npy", np.zeros((130, 6), np.float32))
+    dataset = xpnet.Dataset.from_labels(np.load(tmp_path / "X.npy", mmap_mode="r").T, np.arange(130) % 3)
+
+    def held(comm):
+        reduction = TrainOptions(1, communicator=comm, reduction="fixed").adding
+        model, shards = noisy(dtype="float32"), reduction.shards(20)
+        plan = {
+            item.name: item.nbytes
+            for item in memory_plan(model, dataset, xpnet.Adam(), batch_size=20, reduction=reduction)
+        }
+        fed = feed.feed_of(dataset, model.backend, 20, shards).sources["X"][0]
+        assert plan["training X, to gather from"] == fed.nbytes
+        return len(fed), "record 0 X, to gather from" in plan
+
+    assert held(None) == (60, False)
+    assert Ranks(2).run(held) == [(3 * 12, True), (3 * 8, False)], "rank 0 measures on all samples besides"
+
+
+def test_what_one_rank_cannot_load_ends_the_others_too(tmp_path):
+    np.save(tmp_path / "X.npy", np.full((30, 6), np.nan, np.float32))
+    np.save(tmp_path / "y.npy", np.arange(30) % 3)
+
+    def work(comm):
+        names = (f"{tmp_path}/X.npy", f"{tmp_path}/y.npy") if comm.rank else (f"{tmp_path}/gone.npy", "y.npy")
+        return xpnet.load_rows(*names, communicator=comm)
+
+    first, second = Ranks(2).run(work)
+    assert isinstance(first, FileNotFoundError) and "gone.npy" in str(first)
+    assert isinstance(second, ValueError) and "X.npy and" in str(second) and "180 values that are NaN" in str(second)
+
+    def other(comm):
+        return xpnet.load_rows(f"{tmp_path}/{'X' if comm.rank else 'gone'}.npy", f"{tmp_path}/y.npy", communicator=comm)
+
+    np.save(tmp_path / "X.npy", np.zeros((30, 6), np.float32))
+    second = Ranks(2).run(other)[1]
+    says(second, "rank 0: there is no file", "gone.npy", "write one with np.save(path, rows)")
 
 
 def test_the_memory_plan_is_that_of_a_rank():

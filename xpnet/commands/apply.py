@@ -27,9 +27,9 @@ from xpnet.data.dataset import Dataset
 from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.network import Network
 from xpnet.recipe.units import measured_on, metrics_for
-from xpnet.tables.arrays import open_rows
+from xpnet.tables.arrays import open_all_rows
 from xpnet.tables.decisions import lines
-from xpnet.tables.files import called, each, expanded, is_images, is_table, naming, read_table
+from xpnet.tables.files import Names, called, each, expanded, is_images, is_table, naming, read_table
 from xpnet.tables.formats import ROWS, TABLE, either, example, suffixes
 from xpnet.tables.model import TableModel, check_fit, dtype_of
 from xpnet.tables.options import check_columns
@@ -91,7 +91,7 @@ def add_parsers(commands: Any) -> None:
         type=checked(expanded),
         action=Several,
         metavar=f"{example(ROWS, 'X')}|{example(TABLE, 'T')}",
-        help="INPUT: rows (n_samples, n_features), or for a run on a table one, several, a folder or - for stdin",
+        help="INPUT: rows (n_samples, n_features), or for a run on a table a table: one, several, a folder; - is stdin",
     )
     add_drop(command)
     add_reading(command)
@@ -226,7 +226,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         write_table(out, found)
         _say_written(len(found["file"]), out)
         return 0
-    results = _predictions(network, Path(arguments.input), config["data"].get("scale"), arguments.labels)
+    results = _predictions(network, arguments.input, config["data"].get("scale"), arguments.labels)
     write_rows(out, results, ["label"] if arguments.labels else [f"output_{i}" for i in range(results.shape[1])])
     _say_written(len(results), out)
     return 0
@@ -324,19 +324,19 @@ def _raw_rows(arguments: argparse.Namespace, table: Preprocessing, config: dict[
     )
 
 
-def _predictions(network: Network, path: Path, scale: float | None, as_labels: bool) -> np.ndarray:
-    """Return rows of predictions, or of one label each, for the rows of a file, read in blocks.
+def _predictions(network: Network, names: Names, scale: float | None, as_labels: bool) -> np.ndarray:
+    """Return rows of predictions, or of one label each, for the rows of files, read in blocks.
 
     scale: of the training data; uint8 rows are scaled as these were, all others taken as they are.
     """
-    rows, backend = open_rows(path, network.architecture.n_inputs), network.backend
+    rows, backend = open_all_rows(names, network.architecture.n_inputs), network.backend
 
     def ready(block: np.ndarray) -> Any:
         with np.errstate(over="ignore"):
             values = block.astype(backend.dtype)
         if not np.isfinite(values).all():
             raise ValueError(
-                f"{path} holds NaN, infinity or values too large for {backend.dtype}; "
+                f"{called(names)} holds NaN, infinity or values too large for {backend.dtype}; "
                 "remove those rows, or fill them in"
             )
         if scale is not None and rows.dtype == np.uint8:

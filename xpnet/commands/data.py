@@ -15,25 +15,26 @@ from typing import Any
 import numpy as np
 
 from xpnet.checks import check_option, shown
-from xpnet.commands.arguments import CommandParser, Several, UsageError, option
+from xpnet.commands.arguments import CommandParser, Several, UsageError, checked, option
 from xpnet.commands.image_data import FORM, add_images, check_images, read_images, read_other_images
 from xpnet.commands.reading_options import check_stray, from_kept, reading_of, to_kept
 from xpnet.commands.samples import Samples
 from xpnet.commands.split_options import add_split, check_split, other_files, split_of
 from xpnet.commands.tables import OPTIONS, add_table, check_table, find_target, fit_table, forced_texts, kept_target
-from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
-from xpnet.data.feed import POOL_BYTES
 from xpnet.datasets.images import ImageFormat
 from xpnet.datasets.mnist import FAMILY, SAMPLE, load_from, load_mnist_sample, named_directory
 from xpnet.files import absolute
+from xpnet.parallel.communicator import Communicator
 from xpnet.recipe.samples import Data, Fitted, TableSamples
-from xpnet.tables.arrays import open_array, open_rows, rows_reader
+from xpnet.tables.arrays import AS_CLASSES, read_rows, rows_reader
 from xpnet.tables.decisions import Decision, refuse
 from xpnet.tables.files import (
+    FOLDER_ENDS,
     Names,
     absolute_names,
     called,
+    check_one_kind,
     each,
     expanded,
     is_rows,
@@ -49,7 +50,6 @@ from xpnet.tables.table import Reading
 from xpnet.tables.target import Target
 
 NAMES = (SAMPLE, *FAMILY)
-AS_CLASSES = "Y.astype(np.int64)"  # what to save so that labels are classes
 _FILES = ("dataset", "labels", "weights", "validation", "test")
 
 
@@ -65,13 +65,17 @@ def add_data(command: CommandParser) -> None:
         metavar=f"NAME|{example(TABLE, 'T')}|{example(ROWS, 'X')}",
         help=f"DATA: {', '.join(NAMES)}, a table ({either(suffixes(TABLE))}, needs --target), a file of rows "
         f"(n_samples, n_features) ({either(suffixes(ROWS))}), which may be larger than memory, or {FORM}; "
-        "tables may be several with the same columns, a folder of them, or - for stdin (default: %(default)s)",
+        "tables and files of rows may be several that are alike, or a folder of them, a table - for stdin (default: "
+        "%(default)s)",
     )
     add_table(group)
     group.add_argument(
         "--labels",
+        type=checked(expanded),
+        action=Several,
         metavar=example(ROWS, "Y"),
-        help="of a file of rows: integers (n_samples,) are classes, anything else is rows of targets",
+        help="of files of rows: integers (n_samples,) are classes, anything else is rows of targets; may be left out "
+        "where a folder holds pairs such as X-1.npy and y-1.npy",
     )
     group.add_argument(
         "--weights",
@@ -91,13 +95,14 @@ def add_data(command: CommandParser) -> None:
 
 def check_data(arguments: argparse.Namespace) -> None:
     """Refuse options that do not fit each other, whatever the data hold; raises UsageError."""
+    check_one_kind(arguments.dataset)
     check_table(arguments)
     check_images(arguments)
     check_split(arguments)
     if not is_table(arguments.dataset):
         check_stray(arguments, arguments.dataset)
     name, is_file, form = called(arguments.dataset), is_rows(arguments.dataset), f"--dataset {example(ROWS, 'X')}"
-    if is_file and arguments.labels is None:
+    if is_file and arguments.labels is None and not each(arguments.dataset)[0].endswith(FOLDER_ENDS):
         raise UsageError(f"--dataset {name} is a file and needs its labels: add --labels {example(ROWS, 'Y')}")
     if not is_file and arguments.labels is not None:
         raise UsageError(f"--labels goes with {form}, {name} has its own labels; leave it out")
@@ -135,7 +140,8 @@ def weighed(arguments: argparse.Namespace, data: Data) -> Data:
     if arguments.class_weight is None:
         return data
     if not data.training.is_classification:
-        where = f"--labels {arguments.labels}" if kind_of(arguments.dataset) == ROWS else f"--target {arguments.target}"
+        labels = called(arguments.dataset if arguments.labels is None else arguments.labels)
+        where = f"--labels {labels}" if is_rows(arguments.dataset) else f"--target {arguments.target}"
         raise UsageError(
             f"--class-weight {arguments.class_weight} needs classes, and {where} "
             "holds other targets; leave it out, or give whole numbers (n_samples,)"
@@ -147,13 +153,14 @@ def load_samples(arguments: argparse.Namespace) -> Loaded:
     """Load the samples that the options name, after `check_data`, none of them held out."""
     name, kind = called(arguments.dataset), kind_of(arguments.dataset)
     data_dir = named_directory(name, arguments.data_dir) if name in FAMILY else None
+    labels = arguments.dataset if arguments.labels is None else arguments.labels  # beside the rows in their folder
     source = {
         "dataset": name if kind is None else absolute_names(arguments.dataset),
-        "labels": absolute(arguments.labels) if kind == ROWS else None,
+        "labels": absolute_names(labels) if kind == ROWS else None,
         "data_dir": None if data_dir is None else os.path.realpath(data_dir),
     }
     if arguments.weights is not None:
-        source["weights"] = arguments.weights if kind == TABLE else absolute(arguments.weights)
+        source["weights"] = arguments.weights if kind == TABLE else absolute_names(expanded(arguments.weights))
     source |= {flag: absolute(path) for flag, path in other_files(arguments).items()}
     if kind == TABLE:
         source |= {key: getattr(arguments, key) for key in OPTIONS}
@@ -162,7 +169,9 @@ def load_samples(arguments: argparse.Namespace) -> Loaded:
     if kind == IMAGES:
         return _read_images(source, arguments.image_size)
     is_whole = arguments.split is not None and kind_and_column(arguments.split)[0] != LAST
-    return _read(source, data_dir, None if arguments.split is None else is_whole)
+    return _read(
+        source, data_dir, None if arguments.split is None else is_whole, getattr(arguments, "communicator", None)
+    )
 
 
 def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing | None, dtype: str) -> Data:
@@ -172,7 +181,7 @@ def load_again(data: dict[str, Any], data_dir: str | None, table: Preprocessing 
     """
     name = data.get("dataset")
     is_of_images = data.get("images") is not None
-    if table is None and not is_of_images and not (isinstance(name, str) and is_rows(name)):
+    if table is None and not is_of_images and not (_are_texts(name) and name and is_rows(name)):
         check_option("dataset of the run", name, NAMES)
         if data_dir is not None and name == SAMPLE:
             raise UsageError(f"--data-dir is {data_dir} and the run's data, {name}, lie in the package; leave it out")
@@ -283,17 +292,20 @@ def _read_other(path: str, reading: Reading, table: Preprocessing, dtype: str, n
     return dataset
 
 
-def _read(source: dict[str, Any], data_dir: Path | None, is_whole: bool | None) -> Loaded:
-    """Read a data set or a file of rows.
+def _read(
+    source: dict[str, Any], data_dir: Path | None, is_whole: bool | None, processes: Communicator | None = None
+) -> Loaded:
+    """Read a data set or files of rows.
 
-    is_whole: whether the rows are read into memory; None: if they are no more than are held at a time anyway.
+    is_whole: as for `read_rows`.  processes: that look at the rows together, and meet afterwards.
     """
     name = source["dataset"]
     if not is_rows(name):
         training, test = load_mnist_sample() if name == SAMPLE else load_from(name, data_dir)
         return Loaded(Samples(name, training), source, test)
-    dataset, dtype = _read_files(Path(name), Path(source["labels"]), source.get("weights"), is_whole)
-    return Loaded(Samples(name, dataset, dataset.is_mapped and is_whole is None), source, labels_dtype=dtype)
+    share = (0, 1) if processes is None else (processes.rank, processes.size)
+    dataset, dtype = read_rows(name, source["labels"], source.get("weights"), is_whole, share)
+    return Loaded(Samples(called(name), dataset, dataset.is_mapped and is_whole is None), source, labels_dtype=dtype)
 
 
 def _read_images(source: dict[str, Any], side: int | None = None) -> Loaded:
@@ -326,47 +338,6 @@ def _read_rows(
     return Loaded(samples, source | to_kept(read.reading))
 
 
-def _read_files(
-    path: Path, labels_path: Path, weights_path: str | None, is_whole: bool | None
-) -> tuple[Dataset, np.dtype[Any]]:
-    """Return the samples and the type of the labels; labels and weights are read whole.
-
-    is_whole: as for `_read`; else rows that are mapped stay in their file, to be read in blocks.
-    """
-    rows, labels = open_rows(path), np.array(open_array(labels_path))
-    if isinstance(rows, np.memmap) and not rows.flags.c_contiguous:
-        raise ValueError(
-            f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
-            f"write it with {rows_reader(path).saved_by.format('np.ascontiguousarray(X)')}"
-        )
-    if is_whole or (is_whole is None and rows.nbytes <= POOL_BYTES):
-        rows = np.array(rows)
-    if labels.dtype.kind == "b":
-        raise ValueError(
-            f"{labels_path} holds bool; it must hold whole numbers for classes, or floats for targets: "
-            f"write it with {rows_reader(labels_path).saved_by.format(AS_CLASSES)}"
-        )
-    if labels.dtype.kind == "i" and labels.min(initial=0) < 0:
-        row = int(np.argmin(labels.reshape(-1)))
-        raise ValueError(
-            f"{labels_path} holds the label {labels.reshape(-1)[row]} in row {row}; classes must be whole numbers from "
-            "0; number them so, or save targets that are measured as floats"
-        )
-    weights = None if weights_path is None else np.array(open_array(Path(weights_path)))
-    try:
-        if labels.dtype.kind in "iu" and labels.size == max(labels.shape, default=0):  # (n,), or a column of them
-            return Dataset.from_labels(rows.T, labels.reshape(-1), weights=weights), labels.dtype
-        return Dataset(rows.T, labels.reshape(-1) if labels.ndim < 2 else labels.T, weights), labels.dtype
-    except NotFinite as error:
-        raise ValueError(
-            f"{path} and {labels_path}: {error.found}; all must be finite; keep the good rows of both files: "
-            "keep = np.isfinite(X).all(axis=1); X[keep], Y[keep]"
-        ) from None
-    except (ValueError, TypeError) as error:
-        names = " and ".join(str(name) for name in (path, labels_path, weights_path) if name is not None)
-        raise ValueError(f"{names}: {error}") from None
-
-
 def describe_labels(data: Data) -> str | None:
     """Return a line that says how a file of labels was read, by its type; None for other data."""
     training = data.training
@@ -376,7 +347,7 @@ def describe_labels(data: Data) -> str | None:
         return f"labels: {training.n_outputs} class{'es' * (training.n_outputs != 1)}"
     hint = ""
     if training.n_outputs == 1 and (np.floor(training.Y) == training.Y).all():
-        save = rows_reader(Path(data.source["labels"])).saved_by.format(AS_CLASSES)
+        save = rows_reader(Path(each(data.source["labels"])[0])).saved_by.format(AS_CLASSES)
         hint = f"; they are whole: if they are classes, write them with {save}"
     n = training.n_outputs
     return f"labels: {n} target{'s' * (n != 1)} a sample, numbers and not classes{hint}"
@@ -388,7 +359,9 @@ def _are_texts(names: Any) -> bool:
 
 def _moved(names: Names, folder: str) -> str | list[str]:
     """Return the names of files in another folder."""
-    paths = [str(Path(folder) / Path(name).name) for name in each(names)]
+    paths = [
+        str(Path(folder) / Path(name).name) + (os.sep if name.endswith(FOLDER_ENDS) else "") for name in each(names)
+    ]
     return paths if isinstance(names, list) else paths[0]
 
 

@@ -10,7 +10,7 @@ from xpnet.commands.samples import Samples
 from xpnet.datasets.mnist import FAMILY
 from xpnet.recipe.samples import TableSamples
 from xpnet.tables import splitting
-from xpnet.tables.files import as_folder, called, is_images, is_table
+from xpnet.tables.files import as_folder, called, is_images, is_table, kind_of
 from xpnet.tables.formats import TABLE, either, example, suffixes
 from xpnet.tables.splitting import (
     BY_COLUMN,
@@ -137,7 +137,7 @@ def split_of(arguments: argparse.Namespace, samples: Samples | TableSamples) -> 
                 f"{SHUFFLE}"
             )
         return Split(kind, n_held_out, arguments.seed, column)
-    has_order = not (samples.is_table or is_images(arguments.dataset) or arguments.labels is not None)
+    has_order = kind_of(arguments.dataset) is None
     if samples.is_large or has_order:
         return Split(LAST, n_held_out, arguments.seed)
     return usual_split(n_held_out, arguments.seed, labels)

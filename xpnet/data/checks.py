@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.checks import check_number, refuse_masked
+from xpnet.data.parts import Columns, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -49,7 +50,7 @@ def _host_array(name: str, value: Any) -> NDArray[Any]:
         ) from None
 
 
-def check_shapes(X: NDArray[Any], Y: NDArray[Any]) -> None:
+def check_shapes(X: NDArray[Any] | Columns, Y: NDArray[Any]) -> None:
     """Refuse shapes that do not fit, and say which array to transpose where rows were given."""
     if X.ndim != 2:
         raise ValueError(
@@ -78,7 +79,7 @@ def check_shapes(X: NDArray[Any], Y: NDArray[Any]) -> None:
     raise ValueError(f"{found}; a Dataset needs one column of Y for each column of X. Pass as many of each.")
 
 
-def _flattening(X: NDArray[Any], Y: NDArray[Any]) -> str:
+def _flattening(X: NDArray[Any] | Columns, Y: NDArray[Any]) -> str:
     """Return the call that makes X two-dimensional, judged by which of its axes counts the samples."""
     n_samples = Y.shape[-1] if Y.ndim else 1
     if X.ndim < 2:
@@ -124,8 +125,10 @@ def read_only(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return view
 
 
-def mapped_rows(rows: NDArray[Any]) -> NDArray[Any]:
+def mapped_rows(rows: Any) -> Any:
     """Return a read-only view of rows in a mapped file, refused where a sample is not contiguous in it."""
+    if isinstance(rows, Rows):
+        return rows
     if not rows.flags.c_contiguous:
         raise ValueError(
             f"X is a memmap whose file does not hold samples as rows: ({rows.shape[1]}, {rows.shape[0]}), C-ordered. "
@@ -151,21 +154,24 @@ class NotFinite(ValueError):
         )
 
 
-def check_finite(name: str, base: NDArray[Any], row_name: str) -> None:
+def check_finite(name: str, base: NDArray[Any] | Rows, row_name: str) -> None:
     """Refuse NaN and infinity in a base (n_samples, n), naming the first by its row and column in `name`."""
     if base.dtype.kind in "biu":
         return
-    flat = base.reshape(-1)
-    n_bad, first = 0, -1
-    for start in range(0, flat.size, PIECE):
-        finite = np.isfinite(flat[start : start + PIECE])
+    n_bad, first, found = 0, -1, None
+    start, stop, _ = (base.checked if isinstance(base, Rows) and base.checked else slice(None)).indices(len(base))
+    step = max(1, PIECE // base.shape[1])
+    for begin in range(start, stop, step):
+        piece = base[begin : min(begin + step, stop)]
+        finite = np.isfinite(piece)
         if not finite.all():
             n_bad += int(np.count_nonzero(~finite))
-            first = start + int(np.argmin(finite)) if first < 0 else first
+            if first < 0:
+                place = int(np.argmin(finite))
+                first, found = begin * base.shape[1] + place, piece.flat[place]
     if n_bad:
         sample, row = divmod(first, base.shape[1])
-        place = f"the first at {row_name} {row}, sample {sample} ({flat[first]})"
-        raise NotFinite(name, n_bad, place)
+        raise NotFinite(name, n_bad, f"the first at {row_name} {row}, sample {sample} ({found})")
 
 
 def check_range(name: str, base: NDArray[Any], dtype: np.dtype[Any]) -> None:

@@ -30,6 +30,7 @@ from xpnet.data.checks import (
     target_dtype,
 )
 from xpnet.data.classes import holds_classes, labels_of, one_hot, stratified, weights_by_class
+from xpnet.data.parts import Columns, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -74,12 +75,12 @@ class Dataset:
     def __init__(
         self, X: ArrayLike, Y: ArrayLike, weights: ArrayLike | None = None, *, scale: float | None = None
     ) -> None:
-        features, targets = real_array("X", X), real_array("Y", Y)
+        features, targets = X if isinstance(X, Columns) else real_array("X", X), real_array("Y", Y)
         check_shapes(features, targets)
         self._scale = checked_scale(scale, features.dtype)
         # A copy of a map keeps the type, and has no `_mmap`.
-        self._is_mapped = isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None
-        rows = features.T
+        self._is_mapped = isinstance(X, Columns) or (isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None)
+        rows: Any = features.T
         self._samples = mapped_rows(rows) if self._is_mapped else read_only(rows, feature_dtype(rows.dtype))
         self._targets = read_only(targets.reshape(-1, features.shape[1]).T, target_dtype(targets))
         check_finite("X", self._samples, "feature")
@@ -197,7 +198,10 @@ class Dataset:
         part = object.__new__(Dataset)
         part._scale = self._scale
         part._is_mapped = self._is_mapped and isinstance(chosen, slice) and chosen.step in (None, 1)
-        part._samples = read_only(self._samples[chosen], self._samples.dtype)
+        if isinstance(self._samples, Rows) and isinstance(chosen, slice) and part._is_mapped:
+            part._samples = self._samples.between(chosen)
+        else:
+            part._samples = read_only(self._samples[chosen], self._samples.dtype)
         part._targets = read_only(self._targets[chosen], self._targets.dtype)
         part._weights = None if self._weights is None else read_only(self._weights[chosen], self._weights.dtype)
         # A subset of classes holds classes; one of other numbers may do so by chance.

@@ -55,13 +55,17 @@ class Whole:
         """
         yield _order(self.n_samples, rng)[skip:]
 
+    def placed(self, order: np.ndarray) -> np.ndarray:
+        """Return where samples of an order lie in the sources."""
+        return order
+
 
 class Blocks:
     """A mapped data set, read in blocks: their order is shuffled, and the samples of all blocks held at a time.
 
     That is not a full shuffle: two samples meet in a batch only if their blocks are held together. A block holds a
     multiple of `batch` samples, so that an epoch has one short step at most.
-    Of several processes each reads the samples of its own shards alone.
+    Of several processes each reads and holds the samples of its own shards alone.
     sources, n_samples, bytes_uploaded: as for `Whole`.  before_loading: called with the arguments of `load`.
     """
 
@@ -69,8 +73,8 @@ class Blocks:
         self._backend, self._shards = backend, None if shards is None or shards.is_all else shards
         self.before_loading: Callable[[np.ndarray, np.ndarray], None] | None = None
         self.block, self._n_held = _blocks(dataset, backend, batch)
-        self.n_samples = dataset.n_samples
-        capacity = min(self.block * self._n_held, self.n_samples)
+        self.n_samples, self._own = dataset.n_samples, np.arange(0)
+        capacity = held_samples(dataset, backend, batch, shards)
         columns = {"X": (dataset.samples, _feature_type(dataset, backend)), "Y": (dataset.targets, backend.dtype)}
         weights = dataset.relative_weights()
         if weights is not None:
@@ -109,16 +113,25 @@ class Blocks:
 
         blocks: their numbers.  order: over their samples, side by side.
         """
-        end, own = 0, None if self._shards is None else np.sort(order[self._shards.places(len(order))])
+        end, held = 0, 0
+        if self._shards is not None:
+            self._own = np.sort(order[self._shards.places(len(order))])
         for first in (blocks * self.block).tolist():
             size = min(self.block, self.n_samples - first)
-            if own is None:
+            if self._shards is None:
                 self._read(slice(first, first + size), slice(end, end + size))
-            elif (part := own[(own >= end) & (own < end + size)]).size:
-                self._read(part - end + first, part)
+            elif (part := self._own[(self._own >= end) & (self._own < end + size)]).size:
+                self._read(part - end + first, slice(held, held + part.size))
+                held += part.size
             end += size
 
-    def _read(self, samples: Any, places: Any) -> None:
+    def placed(self, order: np.ndarray) -> np.ndarray:
+        """Return where samples of an order over the pool lie in the sources; those of other processes lie anywhere."""
+        if self._shards is None:
+            return order
+        return np.minimum(np.searchsorted(self._own, order), max(1, self._own.size) - 1)
+
+    def _read(self, samples: Any, places: slice) -> None:
         """Read samples of the file into places of the sources."""
         for name, rows in self._columns.items():
             target, block = self.sources[name][0], rows[samples]
@@ -141,12 +154,16 @@ def feed_of(dataset: Dataset, backend: Backend, batch: int, shards: Shards | Non
     return Blocks(dataset, backend, batch, shards) if dataset.is_mapped else Whole(dataset, backend)
 
 
-def held_samples(dataset: Dataset, backend: Backend, batch: int) -> int:
-    """Return how many samples an engine's sources hold at a time: all, or those of a pool of blocks."""
+def held_samples(dataset: Dataset, backend: Backend, batch: int, shards: Shards | None = None) -> int:
+    """Return how many samples an engine's sources hold at a time: all, or those of a pool of blocks.
+
+    shards: of each step; of a pool a process that computes some of them holds the samples of these, and one at least.
+    """
     if not dataset.is_mapped:
         return dataset.n_samples
     block, n_held = _blocks(dataset, backend, batch)
-    return min(block * n_held, dataset.n_samples)
+    n = min(block * n_held, dataset.n_samples)
+    return n if shards is None or shards.is_all else max(1, len(shards.places(n)))
 
 
 def rows_held(row_bytes: int) -> int:

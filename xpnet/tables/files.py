@@ -87,16 +87,38 @@ def absolute_names(names: Names) -> str | list[str]:
 def kind_of(names: Names) -> str | None:
     """Return TABLE, ROWS or IMAGES by a file's name, None for a name without a suffix that is known.
 
-    Several files, a folder, which ends in a slash, and stdin are tables, but for images, and for a folder that holds
-    images and no table.
+    Several files, a folder, which ends in a slash, and stdin are tables, but for images, for a folder that holds images
+    and no table, and for plain rows alone.
     """
     name, *more = each(names)
-    if is_image(name) or (name.endswith(FOLDER_ENDS) and not _holds_tables(name) and holds_images(name)):
+    if is_image(name) or (name.endswith(FOLDER_ENDS) and not _holds(name, TABLE) and holds_images(name)):
         return IMAGES
-    if more or name == STDIN or name.endswith(FOLDER_ENDS):
+    if more:
+        return ROWS if all(is_rows(one) for one in each(names)) else TABLE
+    if name.endswith(FOLDER_ENDS):
+        return ROWS if _holds(name, ROWS) and not _holds(name, TABLE) else TABLE
+    if name == STDIN:
         return TABLE
     reader = reader_of(name)
     return None if reader is None else reader.kind
+
+
+def check_one_kind(names: Names) -> None:
+    """Refuse tables and plain rows together, as files or in one folder, and a folder with neither."""
+    found: list[tuple[str, set[str | None]]] = [(called(names), {kind_of(name) for name in each(names)})]
+    found += [(name, {kind for kind in (TABLE, ROWS) if _holds(name, kind)}) for name in each(names)]
+    for where, kinds in found:
+        if {TABLE, ROWS} <= kinds:
+            raise ValueError(
+                f"{where}: tables ({either(suffixes(TABLE))}) and plain rows ({either(suffixes(ROWS))}) lie together; "
+                "data must be of one kind; name the files of one of them"
+            )
+    for name, kinds in found[1:]:
+        if name.endswith(FOLDER_ENDS) and not kinds and kind_of(name) == TABLE and not _has_parts(name):
+            raise ValueError(
+                f"{name} holds no data; it must hold tables ({either(suffixes(TABLE))}), plain rows "
+                f"({either(suffixes(ROWS))}) or folders of images; name another folder"
+            )
 
 
 def is_table(names: Names) -> bool:
@@ -138,22 +160,28 @@ def _paths(name: str) -> list[str]:
     """Return the file, or the tables in a folder, or the folder itself if parts of a Parquet file lie deeper in it."""
     if name == STDIN or not Path(name).is_dir():
         return [name]
-    tables = _tables_in(name)
-    if not tables and next(Path(name).rglob("*.parquet"), None) is not None:
+    tables = files_in(name, TABLE)
+    if not tables and _has_parts(name):
         return [name]
     if not tables:
         raise ValueError(f"{name} holds no table; it must hold {either(suffixes(TABLE))} files; name another folder")
     return tables
 
 
-def _tables_in(folder: str) -> list[str]:
+def files_in(folder: str, kind: str) -> list[str]:
+    """Return the files of that kind in a folder, in the order of their names, none of those that begin with . or _."""
     with os.scandir(folder) as entries:
         found = sorted(entry.path for entry in entries if not entry.name.startswith((".", "_")) and entry.is_file())
-    return [path for path in found if (reader := reader_of(path)) is not None and reader.kind == TABLE]
+    return [path for path in found if (reader := reader_of(path)) is not None and reader.kind == kind]
 
 
-def _holds_tables(name: str) -> bool:
-    return os.path.isdir(name) and bool(_tables_in(name))
+def _has_parts(folder: str) -> bool:
+    """Whether parts of a Parquet file lie in a folder, however deep."""
+    return next(Path(folder).rglob("*.parquet"), None) is not None
+
+
+def _holds(name: str, kind: str) -> bool:
+    return os.path.isdir(name) and bool(files_in(name, kind))
 
 
 def _read_one(name: str, reading: Reading, text_columns: Iterable[str]) -> Table:

@@ -249,7 +249,7 @@ class Runner:
         count = -(-len(part) // batch)
         optimizer.attach(self._network, self.engine)
         self._has_begun = True
-        rows_out = self._others.run(self.engine, part, slots_of(optimizer, count, accumulate)[0])
+        rows_out = self._others.run(self.engine, self.feed, part, slots_of(optimizer, count, accumulate)[0])
         optimizer.advance(-(-count // accumulate))
         steps = StepResults(rows_out, program.results, batch, len(part))
         self._guard.check_losses(steps.means, progress)

@@ -74,7 +74,7 @@ def _digest(dataset: Dataset) -> str:
     """Return a checksum of some samples and their targets, spread over the data."""
     chosen, total = np.linspace(0, dataset.n_samples - 1, min(_SOME_ROWS, dataset.n_samples)).astype(np.int64), 0
     for rows in (dataset.samples, dataset.targets):
-        if isinstance(rows, np.ndarray):
+        if dataset.is_mapped or isinstance(rows, np.ndarray):
             total = zlib.crc32(np.ascontiguousarray(rows[chosen]).view(np.uint8).data, total)
     return f"{total:08x}"
 
@@ -126,4 +126,4 @@ def _followed(
             if arrays is not None:
                 for array, found in zip((network.owned, engine.state, engine.keys), arrays, strict=True):
                     array[...] = network.backend.to_device(found, found.dtype)
-            engine.run(order, rows_in)
+            engine.run(feed.placed(order), rows_in)

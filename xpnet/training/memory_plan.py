@@ -22,6 +22,7 @@ from xpnet.network.programs import RecordsUpdate, evaluation_program
 from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
 from xpnet.program.grouping import partial_sums
+from xpnet.program.shards import Shards
 from xpnet.training.options import batch_of
 
 
@@ -60,7 +61,9 @@ def memory_plan(
     itemsize, owned = network.backend.dtype.itemsize, program.n_owned
     held = _data("training", dataset)
     held += [item for part in others for item in _data("other", part)]
-    held += _feed("training", network, dataset, batch * accumulate)
+    held += _feed("training", network, dataset, batch * accumulate, shards)
+    if dataset.is_mapped and shards is not None and not shards.is_all and shards.first == 0:  # which measures on all
+        held += _feed("record 0", network, dataset, batch)
     held.append(MemoryItem("theta", owned * itemsize, "device", f"{network.architecture.layout.count:,} parameters"))
     held.append(MemoryItem("last good theta", owned * itemsize, "device", "the snapshot of an epoch's beginning"))
     if early_stopping:
@@ -119,10 +122,10 @@ def _data(name: str, dataset: Dataset) -> list[MemoryItem]:
     ]
 
 
-def _feed(name: str, network: Network, dataset: Dataset, batch: int) -> list[MemoryItem]:
+def _feed(name: str, network: Network, dataset: Dataset, batch: int, shards: Shards | None = None) -> list[MemoryItem]:
     """The copies that batches are gathered from: on a GPU, of a mapped file, or where the type changes."""
     backend = network.backend
-    n_held = held_samples(dataset, backend, batch)
+    n_held = held_samples(dataset, backend, batch, shards)
     needs_copy = backend.device != "cpu" or dataset.is_mapped
     columns: list[tuple[str, int, np.dtype[Any]]] = [
         ("X", dataset.n_features, dataset.samples.dtype),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.data.feed import Feed
 from xpnet.engines.engine import Engine
 from xpnet.network.network import Network
 from xpnet.parallel.communicator import Communicator
@@ -39,14 +40,14 @@ class Others:
         self._sent: int | None = None  # a checksum of what the others have, None where they have nothing yet
         self._runs = False
 
-    def run(self, engine: Engine, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
-        """Run steps on all processes; the arguments are those of `Engine.run`."""
+    def run(self, engine: Engine, feed: Feed, order: np.ndarray, rows_in: np.ndarray) -> np.ndarray:
+        """Run steps on all processes; order and rows_in are those of `Engine.run`, the order as the feed yields it."""
         if self._communicator.size == 1:
             return engine.run(order, rows_in)
         changed = self._sent is None or (self._is_watched and self._sent != self._checksum(engine))
         self._communicator.broadcast((RUN, order, rows_in, self._arrays(engine) if changed else None))
         self._runs = True
-        rows_out = engine.run(order, rows_in)
+        rows_out = engine.run(feed.placed(order), rows_in)
         self._runs = False
         self._sent = self._checksum(engine) if self._is_watched else 0
         return rows_out

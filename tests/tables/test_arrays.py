@@ -1,0 +1,156 @@
+"""Files of plain rows: one, several or a folder of them is the same data set."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from refusals import refusal
+
+import xpnet
+from xpnet.cli import main
+from xpnet.data import feed
+from xpnet.data.parts import Rows
+from xpnet.tables import arrays
+from xpnet.tables.arrays import load_rows
+from xpnet.tables.files import check_one_kind
+
+RNG = np.random.default_rng(2)
+X, Y = RNG.normal(size=(90, 4)).astype(np.float32), RNG.integers(3, size=90)
+CUTS = {"0": slice(0, 31), "1": slice(31, 33), "2": slice(33, 90)}
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """X.npy and Y.npy, in pairs of parts too, and each alone."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pairs", "rows", "targets", "whole"):
+        os.mkdir(folder)
+    for name, rows in CUTS.items():
+        np.save(f"pairs/X-{name}.npy", X[rows])
+        np.save(f"pairs/y-{name}.npy", Y[rows])
+        np.save(f"rows/{name}.npy", X[rows])
+        np.save(f"targets/{name}.npy", Y[rows])
+    np.save("whole/X.npy", X)
+    np.save("whole/Y.npy", Y)
+
+
+FORMS = {
+    "pairs": ("pairs",),
+    "folders": ("rows/", "targets"),
+    "pattern": ("pairs/X-*.npy", "whole/Y.npy"),
+    "list": ([f"rows/{name}.npy" for name in CUTS], "pairs/y-*.npy"),
+    "whole": ("whole",),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_hold_the_same_samples(form, monkeypatch):
+    dataset = load_rows(*FORMS[form], weights="pairs/y-*.npy")
+    assert not dataset.is_mapped and dataset.X.tobytes() == X.T.tobytes()
+    assert dataset.labels.tolist() == Y.tolist() and dataset.weights.tolist() == Y.tolist()
+    monkeypatch.setattr(arrays, "POOL_BYTES", 100)
+    large = load_rows(*FORMS[form])
+    assert large.is_mapped and repr(large) == repr(load_rows("whole/X.npy", "whole/Y.npy"))
+    assert np.array_equal(np.asarray(large.X), X.T)
+    part = large.subset(slice(20, 70))
+    assert part.is_mapped and np.array_equal(np.asarray(part.X), X[20:70].T)
+    assert np.array_equal(large.subset([80, 3, -1]).X, X[[80, 3, -1]].T)
+
+
+def test_parts_train_to_the_bits_of_the_whole_file(monkeypatch):
+    monkeypatch.setattr(feed, "BLOCK_BYTES", 16 * 28)
+    monkeypatch.setattr(feed, "POOL_BYTES", 3 * 16 * 28)
+    monkeypatch.setattr(arrays, "POOL_BYTES", 0)
+    found = []
+    for form in ("pairs", "whole"):
+        network = xpnet.Network([4, 5, 3], device="cpu", seed=1)
+        dataset = load_rows(*FORMS[form])
+        options = {"epochs": 2, "batch_size": 8, "engine": "replay"}
+        history = xpnet.train(network, dataset, xpnet.SGD(0.1), validation=dataset.subset(slice(25, 90)), **options)
+        found.append((network.owned.tobytes(), history[-1]["val_loss"]))
+    assert found[0] == found[1]
+
+
+class Part(np.ndarray):
+    """Rows that note how many were read of them."""
+
+    def __array_finalize__(self, obj):
+        self.read = getattr(obj, "read", [])
+
+    def __getitem__(self, chosen):
+        found = super().__getitem__(chosen)
+        self.read.append(len(found))
+        return np.asarray(found)
+
+
+def test_rows_are_read_where_they_are_indexed():
+    parts = [X[rows].copy().view(Part) for rows in CUTS.values()]
+    for part in parts:
+        part.read = []
+    rows = Rows(parts)
+    assert (rows.shape, len(rows), rows.nbytes, rows.T.shape) == (X.shape, 90, X.nbytes, X.T.shape)
+    assert np.array_equal(rows[2:5], X[2:5]) and [part.read for part in parts] == [[3], [], []]
+    assert np.array_equal(rows[30:40], X[30:40]) and [part.read for part in parts] == [[3, 1], [2], [7]]
+    assert np.array_equal(rows[[89, 0, 32, -1]], X[[89, 0, 32, -1]])
+    assert [part.read for part in parts] == [[3, 1, 1], [2, 1], [7, 2]]
+    assert np.array_equal(rows[50:20:-7], X[50:20:-7]) and rows[5:5].shape == (0, 4)
+    assert np.array_equal(rows.between(slice(30, 60))[1:5], X[31:35])
+
+
+def test_a_folder_of_rows_is_a_data_set_of_the_command_line(capsys, tmp_path):
+    options = ["--epochs", "2", "--engine", "replay", "--quiet", "--hidden", "5"]
+    given = {"pairs": ["pairs"], "folders": ["rows", "--labels", "targets"]}
+    given["whole"] = ["whole/X.npy", "--labels", "whole/Y.npy"]
+    for name, words in given.items():
+        assert main(["train", *words, "--out", f"run-{name}", *options]) == 0
+    found = [(tmp_path / f"run-{name}" / "model.safetensors").read_bytes() for name in given]
+    assert found[0] == found[1] == found[2]
+    for name, words in {"pairs": ["pairs"], "rows": ["rows/0.npy", "rows/1.npy", "rows/2.npy"]}.items():
+        assert main(["predict", "run-whole", *words, "--out", f"{name}.csv"]) == 0
+    assert main(["predict", "run-whole", "whole/X.npy", "--out", "whole.csv"]) == 0
+    texts = [(tmp_path / f"{name}.csv").read_text() for name in ("pairs", "rows", "whole")]
+    assert texts[0] == texts[1] == texts[2]
+    assert main(["train", "--resume", "run-pairs", "--epochs", "3", "--quiet"]) == 0
+    assert main(["evaluate", "run-pairs"]) == 0 and "(9" not in capsys.readouterr().err
+
+
+def test_files_that_do_not_go_together_are_named():
+    np.save("rows/3.npy", X[:, :3])
+    with refusal(ValueError, "rows/3.npy holds float32 (n, 3)", "must be alike", "with the same columns and type"):
+        load_rows("rows", "targets")
+    np.save("rows/3.npy", X.astype(np.float64))
+    with refusal(ValueError, "3.npy holds float64 (n, 4) and rows/0.npy holds float32 (n, 4)", "alike", "same columns"):
+        load_rows("rows", "targets")
+    np.save("targets/2.npy", Y[33:80])
+    with refusal(ValueError, "rows/2.npy has 57 rows and targets/2.npy has 47", "one target for each", "both files"):
+        load_rows([f"rows/{name}.npy" for name in CUTS], "targets")
+    os.remove("pairs/y-1.npy")
+    with refusal(ValueError, "X-1.npy stands alone", "it needs y-1.npy", "write that file, or name the targets apart"):
+        load_rows("pairs")
+    os.remove("pairs/X-0.npy")
+    with refusal(ValueError, "y-0.npy stands alone", "it needs X-0.npy", "write that file"):
+        load_rows("pairs")
+    with refusal(ValueError, "rows/ holds no pair", "where no targets are named", "name them"):
+        load_rows("rows")
+    with refusal(ValueError, "whole/X.npy holds no pair", "where no targets are named", "name them"):
+        load_rows("whole/X.npy")
+    os.mkdir("empty")
+    with refusal(ValueError, "empty/ holds no rows", "it must hold .npy files", "name another folder"):
+        load_rows("rows/0.npy", "empty")
+
+
+def test_mixed_and_empty_folders_are_refused(capsys):
+    with open("pairs/t.csv", "w", encoding="utf-8") as file:
+        file.write("a\n1\n")
+    os.mkdir("empty")
+    of_one_kind = ["data must be of one kind", "name the files of one of them"]
+    with refusal(ValueError, "pairs/: tables (.csv", "plain rows (.npy) lie together", *of_one_kind):
+        check_one_kind("pairs/")
+    with refusal(ValueError, "X.npy and 1 more: tables (.csv", *of_one_kind):
+        check_one_kind(["whole/X.npy", "pairs/t.csv"])
+    with refusal(ValueError, "empty/ holds no data", "it must hold tables (.csv", "name another folder"):
+        check_one_kind("empty/")
+    assert main(["train", "pairs", "--target", "a"]) == main(["train", "empty"]) == 1
+    assert [line.partition(" ")[0] for line in capsys.readouterr().err.splitlines()] == ["xpnet:"] * 2
