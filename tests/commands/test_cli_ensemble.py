@@ -20,6 +20,7 @@ from xpnet.tables.decisions import lines
 
 CPU = xpnet.select_backend("cpu")
 TRAIN = ["train", "X.npy", "--labels", "Y.npy", "--hidden", "4", "--epochs", "2", "--ensemble", "3"]
+TRAIN += ["--optimizer", "sgd", "--dropout", "0"]
 
 
 @pytest.fixture

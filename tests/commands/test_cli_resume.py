@@ -144,7 +144,7 @@ def test_more_epochs_where_the_rate_goes_over_the_whole_run(data, capsys, more):
 
 def test_another_constant_rate_from_a_checkpoint_on(data, capsys):
     argv = ["train", *data, "--layers", "6,3", "--lr", "0.5", "--seed", "3", "--device", "cpu", "--split", "last"]
-    argv += ["--end-with", "last"]
+    argv += ["--end-with", "last", "--optimizer", "sgd", "--patience", "0"]
     assert main([*argv, "--epochs", "1", "--quiet", "--out", "run"]) == 0
     assert main(["train", "--resume", "run", "--epochs", "2", "--lr", "0.125"]) == 0
     assert "at a learning rate of 0.125" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from xpnet.cli import main
 
 N = 120
 QUICK = ["--epochs", "2", "--hidden", "4", "--quiet"]
+PLAIN = ["--optimizer", "sgd", "--dropout", "0"]
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ def test_defaults_go_by_the_kind_of_data(table, rows, capsys):
     assert main(["train", "X.npy", "--labels", "classes.npy", "--max-steps", "1", "--quiet", "--out", "b"]) == 0
     told = [{name: config(run)["options"].get(name) for name in wanted} for run in ("a", "b")]
     assert told[0] == dict(zip(wanted, ("adam", 300, 50, [64, 32], [0.1], "best"), strict=True))
-    assert told[1] == dict(zip(wanted, ("sgd", 20, 0, [100, 200], None, "best"), strict=True))
+    assert told[1] == dict(zip(wanted, ("adam", 100, 20, [100, 200], [0.1], "best"), strict=True))
     sizes = [[layer["n_out"] for layer in config(run)["spec"]["layers"] if "n_out" in layer] for run in ("a", "b")]
     assert sizes == [[64, 32, 1], [100, 200, 2]]
     assert main(["train", "t.csv", "--target", "price", "--max-steps", "1", "--ema", "0.9", "--out", "c"]) == 0
@@ -269,8 +270,8 @@ def test_hidden_sizes_stand_between_those_of_the_data(rows, table, capsys):
     assert main(["describe", "--hidden", "5", "--show", "program"]) == 0
     assert "W1 @ X" in capsys.readouterr().out
     again = ["train", "--config", "run/config.json", "--quiet", "--out"]
-    assert main([*again, "b", "--layers", "3,2"]) == 0  # in the place of --hidden
-    assert "hidden" not in config("b")["options"] and config("b")["options"]["layers"] == [3, 2]
+    assert main([*again, "b", "--layers", "3,4,2"]) == 0  # in the place of --hidden
+    assert "hidden" not in config("b")["options"] and config("b")["options"]["layers"] == [3, 4, 2]
     assert main(["train", "--config", "b/config.json", "--hidden", "7", "--quiet", "--out", "c"]) == 0
     assert "layers" not in config("c")["options"] and config("c")["options"]["hidden"] == [7]
 
@@ -392,7 +393,7 @@ def test_rows_of_other_tables_that_cannot_be_measured(table, capsys):
 
 
 def test_folds_measure_each_row_once_by_a_network_that_has_not_seen_it(rows, capsys):
-    argv = ["train", "X.npy", "--labels", "classes.npy", *QUICK, "--validation", "0", "--folds", "3", "--json"]
+    argv = ["train", "X.npy", "--labels", "classes.npy", *QUICK, *PLAIN, "--validation", "0", "--folds", "3", "--json"]
     assert main([*argv, "--out", "run"]) == 0
     found = json_lines(capsys.readouterr().out)[0]
     X, Y = np.load("X.npy").T, np.load("classes.npy")

@@ -1,4 +1,4 @@
-"""The defaults of options that depend on the data: of a table, of all other data, and of runs of before."""
+"""The defaults of options that depend on the data: of a table, of other files, of named data, and of runs of before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xpnet.recipe.defaults import (
 )
 from xpnet.tables.decisions import Decision
 from xpnet.tables.files import is_table, kind_of
-from xpnet.tables.formats import IMAGES, TABLE
+from xpnet.tables.formats import IMAGES, ROWS, TABLE
 from xpnet.training.optimizers import parameters_of
 
 OF_OTHERS: dict[str, Any] = {
@@ -30,8 +30,8 @@ OF_OTHERS: dict[str, Any] = {
     "end_with": BEST,
     "ensemble": 1,
 }
-# Of a folder of images: with Adam the validation loss falls more evenly than with SGD at its rate of 0.1.
-OF_IMAGES = OF_OTHERS | {"optimizer": "adam", "epochs": 100, "patience": 20, "dropout": [0.1]}
+# Of a folder of images and of files of rows, in any units: SGD at its rate of 0.1 diverges on many of them.
+OF_FILES = OF_OTHERS | {"optimizer": "adam", "epochs": 100, "patience": 20, "dropout": [0.1]}
 # What a config.json of before does not say, by its keys.
 OF_BEFORE: dict[str, Any] = {"split": LAST, "patience": 0, "hidden": [100, 200], "dropout": [0.0], "ensemble": 1}
 # An option that stands in the place of another one.
@@ -40,10 +40,10 @@ IN_PLACE_OF = {"layers": "hidden", "hidden": "layers"}
 
 def told(name: str) -> str:
     """Return the defaults of an option, for the help."""
-    values = [defaults[name] for defaults in (OF_TABLES, OF_IMAGES, OF_OTHERS)]
-    table, images, other = (",".join(map(str, value)) if isinstance(value, list) else value for value in values)
-    data = "a table or of images" if images == table else "a table"
-    more = "" if images in (table, other) else f", {images} of images"
+    values = [defaults[name] for defaults in (OF_TABLES, OF_FILES, OF_OTHERS)]
+    table, files, other = (",".join(map(str, value)) if isinstance(value, list) else value for value in values)
+    data = "a file or images" if files == table else "a table"
+    more = "" if files in (table, other) else f", {files} of images and rows"
     return f"(default: {table} of {data}{more}, else {'none' if other in (None, 0) else other})"
 
 
@@ -61,7 +61,7 @@ def resolve(arguments: argparse.Namespace) -> None:
     """Set the options that were left out to their defaults for these data; `defaulted` names those."""
     dataset = getattr(arguments, "dataset", None)
     kind = None if dataset is None else kind_of(dataset)
-    defaults = dict(OF_TABLES if kind == TABLE else OF_IMAGES if kind == IMAGES else OF_OTHERS)
+    defaults = dict(OF_TABLES if kind == TABLE else OF_FILES if kind in (IMAGES, ROWS) else OF_OTHERS)
     layers = getattr(arguments, "layers", None)
     if layers is not None:
         defaults["hidden"] = None
