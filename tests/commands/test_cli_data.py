@@ -249,3 +249,13 @@ def test_numbers_in_any_units_are_learnt_by_the_defaults(tmp_path, capsys):
         assert main(["train", "X.npy", "--labels", "Y.npy", "--quiet", "--out", run]) == 0
         losses = [record["val_loss"] for record in json_lines(Path(run, "history.jsonl").read_text(encoding="utf-8"))]
         assert min(losses) < 0.1 * losses[0] and np.isfinite(losses).all()
+
+
+def test_labels_of_a_run_that_predicts_numbers_are_refused(files, capsys):
+    options = files("one target")
+    assert main(["train", *options, "--epochs", "0", "--quiet", "--out", "run"]) == 0
+    capsys.readouterr()
+    for words in (["--input", options[1], "--out", "P.csv"], ["--jsonl"]):
+        argv = ["predict", "run", "--labels", *words]
+        refused(capsys, argv, "run predicts numbers", "--labels writes classes", "leave it out", code=2)
+    assert not Path("P.csv").exists()

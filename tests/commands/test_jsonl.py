@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from refusals import says
+from test_cli import refused
 
 from xpnet.cli import main
 from xpnet.commands import serving
@@ -107,8 +108,8 @@ def test_a_bad_line_has_an_answer_too(answers, monkeypatch):
         b"nonsense\n": ("the line is no JSON", "it must be a row", "write it as JSON"),
         b"\xff\n": ("the line is no JSON", "it must be a row", "write it as JSON"),
         b"\n": ("the line is no JSON", "it must be a row", "write it as JSON"),
-        b'{"a": 1}\n': ("the row is a dict", "a list of 784 numbers", "give one for each feature"),
-        b"[1, 2]\n": ("the row is 2 values", "a list of 784 numbers", "give one for each feature"),
+        b'{"a": 1}\n': ("the row is {'a': 1}", "a list of 784 numbers", "give one for each feature"),
+        b"[1, 2]\n": ("the row is a list of 2", "a list of 784 numbers", "give one for each feature"),
         json.dumps(monkey).encode() + b"\n": ("the row has 'x'", "must be finite numbers", "correct it"),
         json.dumps([float("nan"), *good[1:]]).encode() + b"\n": ("the row has nan", "must be finite", "correct it"),
         json.dumps([True, *good[1:]]).encode() + b"\n": ("the row has True", "must be finite numbers", "correct it"),
@@ -128,8 +129,22 @@ def test_a_bad_line_has_an_answer_too(answers, monkeypatch):
 
 def test_bad_rows_of_a_table(answers):
     found, _ = answers("price", [[1, 2], {"size": 100}, {"size": 100, "colour": "red"}])
-    says(found[0]["error"], "the row is a list", "it must be an object", "write it as {column: value}")
+    says(found[0]["error"], "the row is [1, 2]", "it must be an object of columns", "write it as {column: value}")
     assert "colour" in found[1]["error"] and "price" in found[2]
+    found, _ = answers("price", [{}])
+    says(found[0]["error"], "the row is {}", "it must be an object of columns", "write it as {column: value}")
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--threshold", "0.5"], ["a threshold goes with two classes", "the task is regression", "leave it out"]),
+        (["--proba"], ["price is a regression", "has no probabilities", "take its values"]),
+    ],
+)
+def test_what_no_row_could_be_answered_is_refused_before_the_first(folder, monkeypatch, capsys, options, parts):
+    monkeypatch.chdir(folder)
+    refused(capsys, ["predict", "price", "--jsonl", *options], *parts)
 
 
 @pytest.mark.full

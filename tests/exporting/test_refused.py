@@ -126,6 +126,9 @@ def test_state_dicts_that_are_refused():
         xpnet.from_torch({"0.weight": np.ones((4, 3), "f"), "0.bias": np.ones(3, "f")})
     with refusal(ValueError, "'x' among its weights", "must be arrays of numbers", "pass module.state_dict()"):
         xpnet.from_torch({"0.weight": "x"})
+    spoilt = linear() | {"0.weight": np.full((4, 3), np.nan, "f")}
+    with refusal(ValueError, "W of layer 0 holds NaN", "all weights must be finite", "train the module again"):
+        xpnet.from_torch(spoilt)
     with pytest.raises(ValueError, match=r"Dense\(5, 2\) follows a layer with 4 outputs"):
         xpnet.from_torch(linear() | {"1.weight": np.ones((2, 5), "f")})
 
@@ -152,8 +155,11 @@ def test_files_of_torch_that_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"bad\.safetensors: layer type is 'dance'"):
         xpnet.from_torch(bad)
     bad.write_bytes(content[:-4] + np.float32(np.nan).tobytes())
-    with refusal(ValueError, "bad.safetensors holds NaN", "all weights must be finite", "train the module again"):
+    with refusal(ValueError, "W of layer 0 holds NaN", "all weights must be finite", "train the module again"):
         xpnet.from_torch(bad)
+    small().save(tmp_path / "own.safetensors")
+    with refusal(ValueError, "is a network of xpnet", "must be the state_dict of a module", "xpnet.Network.load("):
+        xpnet.from_torch(tmp_path / "own.safetensors")
 
 
 def test_functions_of_your_own_go_to_no_other_library(tmp_path):

@@ -306,6 +306,8 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
                 f"{arguments.input} out, or say where they lie now with --data-dir"
             )
         check_stray(arguments, "a run on other data")
+        if getattr(arguments, "labels", False) and runs.predicts_numbers(Path(run)):
+            raise UsageError(f"{run} predicts numbers, and --labels writes classes; leave it out")
         for flag in OF_TABLES:
             if getattr(arguments, flag, None) not in (None, False):
                 raise UsageError(f"--{flag} goes with a run on a table, and {run} was not trained on one; leave it out")
@@ -315,6 +317,10 @@ def _check_table(arguments: argparse.Namespace, network: Network, table: Preproc
     if not is_input:
         check_stray(arguments, "the run's own data, which are read as they were")
     check_fit(Path(run) / runs.TABLE, network, table)
+    if getattr(arguments, "threshold", None) is not None:
+        TableModel(network, table).check_takes_threshold()
+    if getattr(arguments, "proba", False):
+        TableModel(network, table).check_has_probabilities()
 
 
 def _raw_rows(arguments: argparse.Namespace, table: Preprocessing, config: dict[str, Any]) -> Any:

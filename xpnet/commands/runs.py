@@ -20,9 +20,17 @@ from xpnet.tables.model import CONFIG as CONFIG
 from xpnet.tables.model import MODEL as MODEL
 from xpnet.tables.model import TABLE as TABLE
 from xpnet.tables.model import read_json
+from xpnet.training.records import VAL_ACCURACY, VAL_LOSS, read_history
 
 HISTORY, CHECKPOINT = "history.jsonl", "checkpoint.safetensors"
 FILES = (CONFIG, HISTORY, MODEL, CHECKPOINT, TABLE)
+
+
+def predicts_numbers(run: Path) -> bool:
+    """Whether a run's records say that its targets were no classes; False where nothing was held out to say it."""
+    path = run / HISTORY
+    record = next(iter(read_history(path)), {}) if path.is_file() else {}
+    return VAL_LOSS in record and VAL_ACCURACY not in record
 
 
 def create_run(out: str | None, dataset: str) -> Path:

@@ -93,7 +93,7 @@ def of_arrays(network: Network, scale: float | None, as_labels: bool) -> Callabl
 def _numbers(row: Any, n_inputs: int, scale: float | None, dtype: Any) -> np.ndarray:
     """Return a row as a column (n_inputs, 1) of the network's type; raises ValueError for what is none."""
     if not isinstance(row, list) or len(row) != n_inputs:
-        found = f"{len(row)} values" if isinstance(row, list) else f"a {type(row).__name__}"
+        found = f"a list of {len(row)}" if isinstance(row, list) else shown(row)
         raise ValueError(f"the row is {found}; it must be a list of {n_inputs} numbers; give one for each feature")
     types = set(map(type, row))
     values = np.array(row, np.float64) if types <= {int, float} else np.full(1, np.nan)
@@ -120,8 +120,8 @@ def of_table(model: TableModel, arguments: argparse.Namespace) -> Callable[[Any]
     with_scores = not arguments.labels and table.target.task != "regression"
 
     def answer(row: Any) -> Answer:
-        if not isinstance(row, dict):
-            raise ValueError(f"the row is a {type(row).__name__}; it must be an object; write it as {{column: value}}")
+        if not isinstance(row, dict) or not row:
+            raise ValueError(f"the row is {shown(row)}; it must be an object of columns; write it as {{column: value}}")
         frame = pandas.DataFrame([{name.strip(): value for name, value in row.items()}])
         X, noted = table.encode(frame, dtype)
         found = {} if arguments.proba else model.values(X, arguments.threshold)

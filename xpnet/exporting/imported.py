@@ -36,8 +36,15 @@ def network_of(
 
     loss: None for one with which `predict` returns what the module does.  scale: of rows of bytes that it takes.
     A bias before a BatchNorm, which xpnet has not, goes into its running mean.
-    Raises ValueError for layers that cannot follow each other.
+    Raises ValueError for layers that cannot follow each other, and for weights that are not finite.
     """
+    for number, part in enumerate(parts):
+        wrong = [name for name, array in part.arrays.items() if not np.isfinite(array).all()]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]} of layer {number} holds NaN or infinity, all weights must be finite; "
+                "train the module again"
+            )
     parts = _without_cancelled_biases(parts)
     loss, parts = _without_link(parts, loss)
     inside = next((part.layer for part in parts if isinstance(part.layer, str)), None)

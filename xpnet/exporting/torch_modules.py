@@ -380,8 +380,11 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], Architecture | None]:
             state = {name: _array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  it is no dict
     except (SafetensorError, TypeError) as error:  # TypeError: a type that NumPy has not
         raise ValueError(f"{path} is not a whole safetensors file ({one_line(error)}); save it again") from None
-    if not all(np.isfinite(array).all() for array in state.values()):
-        raise ValueError(f"{path} holds NaN or infinity, all weights must be finite; train the module again")
+    if text is None and "layers.0.W" in state:
+        raise ValueError(
+            f"{path} is a network of xpnet, and must be the state_dict of a module; "
+            f"take xpnet.Network.load({str(path)!r})"
+        )
     try:
         return state, None if text is None else Architecture.from_spec(parse_json(text))
     except ValueError as error:

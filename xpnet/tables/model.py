@@ -90,12 +90,23 @@ class TableModel:
 
     def probabilities(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """Return what `predict_proba` does, columns by name, of encoded rows X (n_features, n)."""
+        self.check_has_probabilities()
+        return self.scores(X)
+
+    def check_takes_threshold(self) -> None:
+        """Refuse a model that has not the probabilities of two classes; raises ValueError."""
+        task = self.preprocessing.target.task
+        if task != "binary":
+            raise ValueError(f"a threshold goes with two classes, and the task is {task}; leave it out")
+        self.check_has_probabilities()
+
+    def check_has_probabilities(self) -> None:
+        """Refuse a model without probabilities; raises ValueError."""
         target, loss = self.preprocessing.target, self.network.architecture.loss
         if target.task == "regression":
             raise ValueError(f"{', '.join(target.names)} is a regression, which has no probabilities; take its values")
         if loss.link is None:
             raise ValueError(f"the loss {loss.name} has outputs and no probabilities; train with a cross-entropy")
-        return self.scores(X)
 
     def scores(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """Return the probability of each class, or the outputs where the loss has no link to probabilities."""
@@ -140,9 +151,7 @@ class TableModel:
 
     def _second(self, threshold: float, X: np.ndarray) -> np.ndarray:
         """Return which rows (n,) are of the second class."""
-        target = self.preprocessing.target
-        if target.task != "binary":
-            raise ValueError(f"a threshold goes with two classes, and the task is {target.task}; leave it out")
+        self.check_takes_threshold()
         _, second = self.probabilities(X).values()
         return np.asarray(second >= threshold)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.checks import shown
 from xpnet.files import json_text, parse_json, read_whole, write_atomically
 from xpnet.rows import as_html
 from xpnet.training.metrics import METRICS
@@ -37,6 +38,15 @@ def _cell(value: Any) -> str:
 
 class History(list[Record]):
     """The records of a run, one dict an epoch; the first is the untrained network's."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        super().__init__(records)
+        wrong = next((record for record in self if not isinstance(record, Mapping)), None)
+        if wrong is not None:
+            raise TypeError(
+                f"a record is {shown(wrong)}; it must be a dict of fields, as train returns them; "
+                'give History([{"epoch": 0, "train_loss": 0.5}]), say'
+            )
 
     def column(self, name: str) -> list[Any]:
         """Return the values of one field, epoch by epoch; raises KeyError for an unknown field."""
