@@ -211,7 +211,7 @@ class ndarray:
         counts._moved("read", self._host.nbytes)
         return self._host.copy()
 
-    def set(self, array: _Any) -> None:
+    def set(self, array: _Any, stream: _Any = None) -> None:
         if not isinstance(array, _np.ndarray) or array.dtype != self.dtype:
             raise TypeError(f"only a NumPy array of {self.dtype} can be set")
         if array.shape != self.shape:
@@ -572,10 +572,33 @@ class RawKernel:
         return _np.dtype(kinds[_hostcuda.plain_type(self._code, kind)])
 
 
+class _Stream:
+    """A stream or an event: what is asked is done at once, so nothing waits; `synchronize` is counted."""
+
+    def __init__(self, *, non_blocking: bool = True, disable_timing: bool = True) -> None:
+        self.ptr = _fakecuda.STREAM
+
+    def synchronize(self) -> None:
+        counts.update(["synchronizations"])
+
+    def record(self, stream: _Any = None) -> None: ...
+
+    def wait_event(self, event: _Any) -> None: ...
+
+
+memory = {"free": 1 << 34}  # of the GPU, as far as a test says so: the fake counts none of its own
+
+
+def get_default_memory_pool() -> _Any:
+    return _Namespace(free_bytes=lambda: 0, used_bytes=lambda: 0, get_limit=lambda: 0)
+
+
 cuda = _Namespace(
-    get_current_stream=lambda: _Namespace(
-        ptr=_fakecuda.STREAM, synchronize=lambda: counts.update(["synchronizations"])
-    ),
+    get_current_stream=_Stream,
+    Stream=_Stream,
+    Event=_Stream,
+    PinnedMemory=bytearray,
+    PinnedMemoryPointer=lambda memory, offset: memory,
     **_fakecuda.bindings(counts),
     Device=_Device,
     runtime=_Namespace(
@@ -583,6 +606,7 @@ cuda = _Namespace(
         CUDA_R_64F=1,
         getDeviceCount=lambda: 2,
         getDevice=lambda: _current[0],
+        memGetInfo=lambda: (memory["free"], 1 << 34),
         getDeviceProperties=lambda device: {"name": b"Fake GPU"},
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,

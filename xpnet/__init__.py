@@ -48,7 +48,7 @@ __version__ = "0.2.0"
 # Where each public name lives. A module is imported when one of its names is first used, so that `import xpnet` takes
 # next to no time and a command loads only what it uses.
 _HOMES = {
-    "backend": "Backend BackendUnavailable select_backend",
+    "backend": "Backend BackendUnavailable DeviceFull select_backend",
     "data.dataset": "Dataset standardize",
     "exporting.export": "export",
     "exporting.keras_layers": "from_keras",

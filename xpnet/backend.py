@@ -17,7 +17,7 @@ import numpy as np
 
 from xpnet.checks import check_option
 
-__all__ = ["Backend", "BackendUnavailable", "select_backend"]
+__all__ = ["Backend", "BackendUnavailable", "DeviceFull", "select_backend"]
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64")
@@ -29,6 +29,10 @@ _INSTALL = "for a CUDA GPU install CuPy 14 or newer: `pip install 'xpnet[cuda12]
 
 class BackendUnavailable(RuntimeError):
     """The requested GPU cannot be used; the message gives the cause and the remedy."""
+
+
+class DeviceFull(MemoryError):
+    """The GPU has too little free memory for a run; the message tells what needs it."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,18 @@ class Backend:
     def is_on(self, device: str) -> bool:
         """Tell whether `device`, such as "cuda" or "cuda:1", is this backend's."""
         return device in (self.device, f"{self.device}:{self.number}")
+
+    def free_memory(self) -> int | None:
+        """Return how many bytes of the GPU's memory can be allocated; None on a CPU.
+
+        Those count that CuPy's pool holds and nobody uses, and a limit that was set on the pool.
+        """
+        if self.device == "cpu":
+            return None
+        pool = self.xp.get_default_memory_pool()
+        free = int(self.xp.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+        limit = int(pool.get_limit())
+        return min(free, max(0, limit - int(pool.used_bytes()))) if limit else free
 
     def synchronize(self) -> None:
         """Wait until the device has finished all queued work; on the CPU, return at once."""

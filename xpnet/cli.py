@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import xpnet
-from xpnet.backend import BackendUnavailable
+from xpnet.backend import BackendUnavailable, DeviceFull
 from xpnet.commands import apply, bench, describe, export, find_lr, info, plot, reporting, train
 from xpnet.commands.arguments import CommandParser, UsageError
 from xpnet.commands.config_file import apply_config
@@ -89,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(system_message(error), FAILURE)
     except MemoryError as error:
         _drop_unwritable_stdout()
+        if isinstance(error, DeviceFull):
+            return _fail(str(error), FAILURE)
         found = f" ({error})" if str(error) else ""
         return _fail(f"too little memory is free{found}; take fewer samples, smaller --layers or batches", FAILURE)
     except (ValueError, TypeError, ImportError, BackendUnavailable, TrainingDiverged, RankFailed) as error:

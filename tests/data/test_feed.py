@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import fakecupy
 import numpy as np
 import pytest
 from refusals import says
@@ -13,7 +14,7 @@ from refusals import says
 import xpnet
 from xpnet import Dataset
 from xpnet.data import feed
-from xpnet.data.feed import Blocks, Whole, feed_of
+from xpnet.data.feed import Blocks, Whole, Windows, feed_of
 
 N, N_FEATURES = 1003, 5
 
@@ -129,6 +130,30 @@ def test_a_rate_is_searched_on_a_mapped_file(float64_cpu, tmp_path, small_blocks
     found = xpnet.find_lr(network, in_file, xpnet.SGD(), lr_end=0.01, n_steps=200, batch_size=16)
     assert len(found.losses) == 200 and np.isfinite(found.losses).all()
     assert found.suggestion is None  # the labels are random, so the loss only scatters
+
+
+@pytest.mark.parametrize("skip", [0, 520])
+def test_data_beyond_a_gpu_s_memory_come_in_windows_of_the_same_order(fake_gpu, tmp_path, monkeypatch, skip):
+    monkeypatch.setattr(feed, "POOL_BYTES", 100 * 32)
+    monkeypatch.setattr(feed, "BATCH", 64)
+    _, in_memory = mapped(tmp_path, "uint8", weighted=True)
+    whole = feed_of(in_memory, fake_gpu, 8)
+    monkeypatch.setitem(fakecupy.memory, "free", N * (N_FEATURES + 16) + 99)
+    assert isinstance(feed_of(in_memory, fake_gpu, 8, beside=99), Whole)
+    windows = feed_of(in_memory, fake_gpu, 8, beside=100)
+    assert isinstance(windows, Windows)
+    for batch in (1, 64):
+        found = {name: [] for name in whole.sources}
+        for order in windows.parts(np.random.default_rng(1), skip, batch):
+            assert len(order) % batch == 0 or len(order) % 64 == (N - skip) % 64
+            for name, (rows, _) in windows.sources.items():
+                found[name].append(fake_gpu.to_host(rows)[order])
+        (order,) = whole.parts(np.random.default_rng(1), skip)
+        assert len(found["X"]) > 3
+        for name, (rows, scale) in whole.sources.items():
+            np.testing.assert_array_equal(np.concatenate(found[name]), fake_gpu.to_host(rows)[order])
+            assert windows.sources[name][1] == scale
+    assert windows.bytes_uploaded == 2 * (N - skip) * (N_FEATURES + 16)
 
 
 # What a mapped Dataset is, and refuses

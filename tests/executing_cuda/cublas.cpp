@@ -5,7 +5,7 @@
 #include <vector>
 
 extern "C" {
-void executing_push(void (*)(void*), void*);
+void executing_push(const void*, void (*)(void*), void*);
 int executing_is_device(const void*, size_t);
 void executing_complain(const char*);
 void executing_count(const char*);
@@ -78,19 +78,18 @@ static bool is_foreign(const void* matrix, int rows, int columns, int ld, size_t
 }
 
 extern "C" {
-int cublasCreate_v2(void** out) { *out = (void*)0x99; return 0; }
-int cublasDestroy_v2(void*) { return 0; }
-int cublasGetVersion_v2(void*, int* out) { *out = 130200; return 0; }
-static void* stream = nullptr;
-static int pointer_mode = 0, math_mode = 0;
-int cublasSetStream_v2(void*, void* given) { stream = given; return 0; }
-int cublasGetStream_v2(void*, void** out) { *out = stream; return 0; }
-int cublasSetPointerMode_v2(void*, int mode) { pointer_mode = mode; return 0; }
-int cublasGetPointerMode_v2(void*, int* out) { *out = pointer_mode; return 0; }
-int cublasSetMathMode(void*, int mode) { math_mode = mode; return 0; }
-int cublasGetMathMode(void*, int* out) { *out = math_mode; return 0; }
+struct Handle { void* stream = nullptr; int pointer_mode = 0, math_mode = 0; };
+int cublasCreate_v2(Handle** out) { *out = new Handle; executing_count("handles"); return 0; }
+int cublasDestroy_v2(Handle* handle) { delete handle; executing_count("destroyed_handles"); return 0; }
+int cublasGetVersion_v2(Handle*, int* out) { *out = 130200; return 0; }
+int cublasSetStream_v2(Handle* handle, void* given) { handle->stream = given; return 0; }
+int cublasGetStream_v2(Handle* handle, void** out) { *out = handle->stream; return 0; }
+int cublasSetPointerMode_v2(Handle* handle, int mode) { handle->pointer_mode = mode; return 0; }
+int cublasGetPointerMode_v2(Handle* handle, int* out) { *out = handle->pointer_mode; return 0; }
+int cublasSetMathMode(Handle* handle, int mode) { handle->math_mode = mode; return 0; }
+int cublasGetMathMode(Handle* handle, int* out) { *out = handle->math_mode; return 0; }
 
-int cublasGemmEx(void*, int ta, int tb, int m, int n, int k, const void* alpha, const void* A, int type_a, int lda,
+int cublasGemmEx(Handle* handle, int ta, int tb, int m, int n, int k, const void* alpha, const void* A, int type_a, int lda,
                  const void* B, int type_b, int ldb, const void* beta, void* C, int type_c, int ldc, int compute, int) {
   executing_count("products");
   const bool is_double = type_a == R_64F;
@@ -100,7 +99,7 @@ int cublasGemmEx(void*, int ta, int tb, int m, int n, int k, const void* alpha, 
   if (is_double ? compute != COMPUTE_64F : compute != COMPUTE_32F && compute != COMPUTE_32F_FAST_TF32) {
     return refuse(INVALID_VALUE, "a product that is computed in another type than its matrices'");
   }
-  if (pointer_mode) return refuse(INVALID_VALUE, "a product whose factors lie on the device");
+  if (handle->pointer_mode) return refuse(INVALID_VALUE, "a product whose factors lie on the device");
   const int rows_a = ta ? k : m, rows_b = tb ? n : k;
   if (m < 1 || n < 1 || k < 1 || lda < rows_a || ldb < rows_b || ldc < m) {
     return refuse(INVALID_VALUE, "a product with a leading dimension that is too small");
@@ -113,7 +112,7 @@ int cublasGemmEx(void*, int ta, int tb, int m, int n, int k, const void* alpha, 
   if (compute == COMPUTE_32F_FAST_TF32) executing_count("tf32_products");
   const double scale = is_double ? *(const double*)alpha : *(const float*)alpha;
   const double keep = is_double ? *(const double*)beta : *(const float*)beta;
-  executing_push(run, new Product{(bool)ta, (bool)tb, m, n, k, scale, keep, A, B, C, lda, ldb, ldc, compute});
+  executing_push(handle->stream, run, new Product{(bool)ta, (bool)tb, m, n, k, scale, keep, A, B, C, lda, ldb, ldc, compute});
   return 0;
 }
 }

@@ -1,8 +1,10 @@
-// NVIDIA's driver and runtime over host memory: one queue for all streams, in order.
+// NVIDIA's driver and runtime over host memory, with streams and events.
 //
-// The queue is late: nothing runs until something waits for it, so that memory of the host that is reused before its copy
-// ran shows. Pinned memory is read when a copy runs, other memory at once, as CUDA does. Fresh memory is NaN. What CUDA
-// leaves undefined, and what is no device memory, is a complaint.
+// The queue is late: nothing runs until something waits for it, and then no more than what that waits for, so that memory
+// of the host that is reused before its copy ran shows, and work that goes on before another stream has done its part.
+// What other streams may do before it is done after it, or first of all, by a switch. Pinned memory is read when a copy
+// runs, other memory at once, as CUDA does. Fresh memory is NaN. What CUDA leaves undefined, and what is no device memory,
+// is a complaint.
 #include <dlfcn.h>
 #include <xmmintrin.h>
 
@@ -16,8 +18,10 @@
 #include <memory>
 #include <mutex>
 #include <numeric>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include <driver_types.h>
 
@@ -29,7 +33,7 @@ static std::recursive_mutex mutex;
 
 // ------------------------------------------------------------------ what Python sets and asks
 static std::map<std::string, long long> settings = {{"late", 1}, {"flush_denormals", 1}, {"order", 1}, {"race", 0},
-                                                  {"multiprocessors", 132}};
+                                                  {"multiprocessors", 132}, {"others_first", 0}, {"memory", 1ll << 34}};
 static std::map<std::string, long long> counts;
 static std::string complaints;
 
@@ -49,10 +53,22 @@ void executing_complaints(char* out, size_t size) {  // and forgets them
 }
 
 // ------------------------------------------------------------------ memory and the queue
-constexpr size_t TOTAL = 1ull << 34;
 static std::map<uintptr_t, size_t> device, pinned;
-static size_t used = 0;
-static std::deque<std::function<void()>> queue;
+static long long used = 0;
+
+// A piece of work, behind those before it in its stream and what the stream was told to wait for.
+struct Work {
+  const void* stream;
+  std::function<void()> run;
+  std::vector<std::shared_ptr<Work>> after;
+  bool done = false;
+};
+typedef std::shared_ptr<Work> Turn;
+typedef const void* Stream;
+static std::deque<Turn> queue;             // of all streams, as it was asked for
+static std::map<Stream, Turn> last;        // of each stream
+static std::map<Stream, std::vector<Turn>> told;  // to wait for these before its next work
+static std::set<Stream> apart;             // streams that do not wait for the default one, nor it for them
 
 static bool within(const std::map<uintptr_t, size_t>& memory, const void* address, size_t size = 1) {
   auto found = memory.upper_bound((uintptr_t)address);
@@ -60,17 +76,56 @@ static bool within(const std::map<uintptr_t, size_t>& memory, const void* addres
   --found;
   return (uintptr_t)address + size <= found->first + found->second;
 }
-static void run_queue() {
-  while (!queue.empty()) { auto work = std::move(queue.front()); queue.pop_front(); work(); }
+static Stream named(const void* stream) { return (uintptr_t)stream <= 2 ? nullptr : stream; }  // 1 and 2: the default one
+static void run_work(Work& work) { work.done = true, work.after.clear(), work.run(), work.run = nullptr; }
+
+static bool is_free(const Work& work) {
+  for (const Turn& before : work.after) if (!before->done) return false;
+  return !work.done;
 }
-static void push(std::function<void()> work) {
-  queue.push_back(std::move(work));
+
+// Run what these pieces need; before each of them all that other streams may do, if the switch says so.
+static void run_for(const std::vector<Turn>& wanted) {
+  std::set<const Work*> needed;
+  std::set<Stream> waited;
+  for (const Turn& turn : wanted) needed.insert(turn.get()), waited.insert(turn->stream);
+  for (auto turn = queue.rbegin(); turn != queue.rend(); ++turn) {  // what is waited for was asked for before
+    if (needed.count(turn->get())) for (const Turn& before : (*turn)->after) needed.insert(before.get());
+  }
+  const std::deque<Turn> all = queue;
+  for (const Turn& turn : all) {
+    if (settings["others_first"]) {
+      for (const Turn& other : all) if (!waited.count(other->stream) && is_free(*other)) run_work(*other);
+    }
+    if (needed.count(turn.get()) && !turn->done) run_work(*turn);
+  }
+  while (!queue.empty() && queue.front()->done) queue.pop_front();
+}
+static void run_queue() { run_for({queue.begin(), queue.end()}); }
+static Turn push(const void* stream, std::function<void()> run) {
+  const Stream own = named(stream);
+  Turn turn(new Work{own, std::move(run), std::move(told[own])});
+  told[own].clear();
+  for (auto& [other, its] : last) {
+    const bool is_behind = other == own || ((!own || !other) && !apart.count(own) && !apart.count(other));
+    if (is_behind && !its->done) turn->after.push_back(its);
+  }
+  queue.push_back(turn), last[own] = turn;
   if (!settings["late"]) run_queue();
+  return turn;
 }
 static void wait() { counts["synchronizations"]++; run_queue(); }
+static void wait_for(const void* stream) {
+  counts["synchronizations"]++;
+  Turn all = push(stream, [] {});
+  run_for({all});
+}
 
 extern "C" int executing_is_device(const void* address, size_t size) { LOCK; return within(device, address, size); }
-extern "C" void executing_push(void (*work)(void*), void* given) { LOCK; push([=] { work(given); }); }
+extern "C" void executing_push(const void* stream, void (*work)(void*), void* given) {
+  LOCK;
+  push(stream, [=] { work(given); });
+}
 
 // ------------------------------------------------------------------ the race check
 extern "C" { long long executing_thread = 0, executing_interval = 0, executing_epoch = 0; }
@@ -167,16 +222,20 @@ cudaError_t cudaDeviceGetPCIBusId(char* out, int size, int) { snprintf(out, size
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp* out, int) {
   memset(out, 0, sizeof *out);
   strcpy(out->name, "executing CUDA");
-  out->major = 9, out->multiProcessorCount = 132, out->warpSize = 32, out->totalGlobalMem = TOTAL;
+  out->major = 9, out->multiProcessorCount = 132, out->warpSize = 32, out->totalGlobalMem = settings["memory"];
   out->maxThreadsPerBlock = 1024, out->sharedMemPerBlock = 49152;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() { LOCK; wait(); return cudaSuccess; }
-cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { *total = TOTAL; *free = TOTAL - used; return cudaSuccess; }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  LOCK;
+  *total = settings["memory"], *free = std::max(0ll, settings["memory"] - used);
+  return cudaSuccess;
+}
 
 cudaError_t cudaMalloc(void** out, size_t size) {
   LOCK;
-  if (used + size > TOTAL || posix_memalign(out, 512, size ? size : 1)) return cudaErrorMemoryAllocation;
+  if (used + (long long)size > settings["memory"] || posix_memalign(out, 512, size ? size : 1)) return cudaErrorMemoryAllocation;
   memset(*out, 0xFF, size);  // NaN in both float types
   device[(uintptr_t)*out] = size, used += size, counts["allocations"]++;
   return cudaSuccess;
@@ -221,7 +280,7 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes* out, const vo
 }
 
 static cudaError_t refuse(const char* what) { complain(what); return cudaErrorInvalidValue; }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, enum cudaMemcpyKind kind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, enum cudaMemcpyKind kind, cudaStream_t stream) {
   LOCK;
   const bool to_device = within(device, to, size), from_device = within(device, from, size);
   if (kind == cudaMemcpyDefault) {
@@ -231,19 +290,19 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, enum cudaMe
     counts["uploads"]++;
     if (!to_device) return refuse("an upload to what is no device memory");
     if (within(pinned, from, size)) {
-      push([=] { memcpy(to, from, size); });
+      push(stream, [=] { memcpy(to, from, size); });
     } else {
       std::shared_ptr<char[]> staged(new char[size]);
       memcpy(staged.get(), from, size);
-      push([=] { memcpy(to, staged.get(), size); });
+      push(stream, [=] { memcpy(to, staged.get(), size); });
     }
   } else if (kind == cudaMemcpyDeviceToHost) {
     counts["reads"]++;
     if (!from_device) return refuse("a read of what is no device memory");
     if (within(pinned, to, size)) {
-      push([=] { memcpy(to, from, size); });
+      push(stream, [=] { memcpy(to, from, size); });
     } else {
-      wait();
+      wait_for(stream);
       memcpy(to, from, size);
     }
   } else if (kind == cudaMemcpyDeviceToDevice) {
@@ -252,7 +311,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, enum cudaMe
     const uintptr_t a = (uintptr_t)to, b = (uintptr_t)from;
     const bool overlap = a != b && a < b + size && b < a + size;
     if (overlap) complain("a copy between ranges that overlap: undefined");
-    push([=] { overlap ? memset(to, 0xFF, size) : memmove(to, from, size); });
+    push(stream, [=] { overlap ? memset(to, 0xFF, size) : memmove(to, from, size); });
   } else {
     wait();
     memcpy(to, from, size);
@@ -265,11 +324,11 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t size, enum cudaMemcpyK
   wait();
   return status;
 }
-cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t stream) {
   LOCK;
   counts["memsets"]++;
   if (!within(device, to, size)) return refuse("a memset outside device memory");
-  push([=] { memset(to, value, size); });
+  push(stream, [=] { memset(to, value, size); });
   return cudaSuccess;
 }
 cudaError_t cudaMemset(void* to, int value, size_t size) { return cudaMemsetAsync(to, value, size, 0); }
@@ -280,31 +339,59 @@ cudaError_t cudaStreamCreate(cudaStream_t* out) {
   *out = (cudaStream_t)(handle += 16);
   return cudaSuccess;
 }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) { return cudaStreamCreate(out); }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned, int) { return cudaStreamCreate(out); }
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned flags) {
+  LOCK;
+  cudaStreamCreate(out);
+  if (flags & cudaStreamNonBlocking) apart.insert(*out);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(out, flags);
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  LOCK;
+  if (last.count(stream)) run_for({last[stream]});
+  last.erase(stream), told.erase(stream), apart.erase(stream);
+  return cudaSuccess;
+}
 cudaError_t cudaStreamGetFlags(cudaStream_t, unsigned* out) { *out = 0; return cudaSuccess; }
 cudaError_t cudaStreamGetPriority(cudaStream_t, int* out) { *out = 0; return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { LOCK; wait(); return cudaSuccess; }
-cudaError_t cudaStreamQuery(cudaStream_t) { LOCK; return queue.empty() ? cudaSuccess : cudaErrorNotReady; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { LOCK; wait_for(stream); return cudaSuccess; }
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  LOCK;
+  auto found = last.find(named(stream));
+  return found == last.end() || found->second->done ? cudaSuccess : cudaErrorNotReady;
+}
 cudaError_t cudaStreamIsCapturing(cudaStream_t, enum cudaStreamCaptureStatus* out) {
   *out = cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 
-struct Event { bool done = true; };
+struct Event { Turn turn; };  // the work before which it was recorded last
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned) { *out = (cudaEvent_t) new Event; return cudaSuccess; }
 cudaError_t cudaEventCreate(cudaEvent_t* out) { return cudaEventCreateWithFlags(out, 0); }
-cudaError_t cudaEventDestroy(cudaEvent_t event) { LOCK; run_queue(); delete (Event*)event; return cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventDestroy(cudaEvent_t event) { LOCK; delete (Event*)event; return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   LOCK;
-  ((Event*)event)->done = false;
-  push([=] { ((Event*)event)->done = true; });
+  ((Event*)event)->turn = push(stream, [] {});
   return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { LOCK; return ((Event*)event)->done ? cudaSuccess : cudaErrorNotReady; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { LOCK; wait(); return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  LOCK;
+  if (Turn turn = ((Event*)event)->turn; turn && !turn->done) told[named(stream)].push_back(turn);
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  LOCK;
+  const Turn turn = ((Event*)event)->turn;
+  return !turn || turn->done ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  LOCK;
+  counts["synchronizations"]++;
+  if (Turn turn = ((Event*)event)->turn; turn && !turn->done) run_for({turn});
+  return cudaSuccess;
+}
 cudaError_t cudaEventElapsedTime(float* out, cudaEvent_t, cudaEvent_t) { *out = 1; return cudaSuccess; }
 cudaError_t cudaProfilerStart() { return cudaSuccess; }
 cudaError_t cudaProfilerStop() { return cudaSuccess; }
@@ -361,7 +448,7 @@ static void run(const Function& function, void* packed, executing::Launch launch
 }
 constexpr int RESIDENT = 2;  // blocks on each multiprocessor
 static Status launch(void* called, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                     void** parameters, bool cooperative) {
+                     const void* stream, void** parameters, bool cooperative) {
   LOCK;
   const Function* function = (Function*)called;
   if (cooperative && (long long)gx * gy * gz > RESIDENT * settings["multiprocessors"]) {
@@ -379,19 +466,19 @@ static Status launch(void* called, unsigned gx, unsigned gy, unsigned gz, unsign
   if (foreign >= 0) {
     complain("launch of " + function->name + ": argument " + std::to_string(foreign) + " is no device memory");
   }
-  push([=] {
+  push(stream, [=] {
     if (foreign < 0) run(*function, packed, {{gx, gy, gz}, {bx, by, bz}, 1, 1, cooperative});
     function->entry->drop(packed);
   });
   return 0;
 }
 Status cuLaunchKernel(void* called, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                      unsigned, void*, void** parameters, void**) {
-  return launch(called, gx, gy, gz, bx, by, bz, parameters, false);
+                      unsigned, void* stream, void** parameters, void**) {
+  return launch(called, gx, gy, gz, bx, by, bz, stream, parameters, false);
 }
 Status cuLaunchCooperativeKernel(void* called, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                                 unsigned bz, unsigned, void*, void** parameters) {
-  return launch(called, gx, gy, gz, bx, by, bz, parameters, true);
+                                 unsigned bz, unsigned, void* stream, void** parameters) {
+  return launch(called, gx, gy, gz, bx, by, bz, stream, parameters, true);
 }
 Status cuFuncGetAttribute(int* out, int attribute, void*) { *out = attribute == 0 ? 1024 : 0; return 0; }
 Status cuFuncSetAttribute(void*, int, int) { return 0; }

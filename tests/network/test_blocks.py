@@ -9,7 +9,8 @@ from scipy import sparse
 from xpnet import Dataset, Network, select_backend
 from xpnet.data.feed import feed_of
 from xpnet.estimators.data import outputs_for_rows
-from xpnet.network.blocks import BATCH, predict_in_blocks, predicted_blocks
+from xpnet.network.blocks import predict_in_blocks, predicted_blocks
+from xpnet.program.calls import BATCH
 from xpnet.tables.model import outputs_of
 from xpnet.training.evaluation import outputs
 

@@ -245,7 +245,7 @@ def test_mapped_files_are_read_only_where_the_samples_of_a_rank_lie(files, tmp_p
     for start, end in pairwise(CUTS[files]):
         np.save(tmp_path / f"X-{start:03}.npy", rows[start:end])
         np.save(tmp_path / f"y-{start:03}.npy", labels[start:end])
-    read_rows, get = feed.Blocks._read, Rows.__getitem__
+    read_rows, get = feed.Blocks._load, Rows.__getitem__
 
     def looked(self, chosen):
         found = get(self, chosen)
@@ -257,7 +257,7 @@ def test_mapped_files_are_read_only_where_the_samples_of_a_rank_lie(files, tmp_p
         read[threading.get_ident()] += count
         read_rows(self, samples, places)
 
-    monkeypatch.setattr(feed.Blocks, "_read", counted)
+    monkeypatch.setattr(feed.Blocks, "_load", counted)
     monkeypatch.setattr(Rows, "__getitem__", looked)
 
     def work(comm):

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+import fakecupy
 import numpy as np
 import pytest
+from refusals import refusal
 
 import xpnet
 import xpnet.data.feed
@@ -140,6 +142,36 @@ def test_on_a_gpu_all_data_are_uploaded(fake_gpu, dataset):
         assert on_device[f"{part} X, to gather from"] == 6 * 100 * 4
         assert on_device[f"{part} Y, to gather from"] == 3 * 100 * 4
     assert "step mask" not in on_device
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy's."""
+
+
+class Filling(xpnet.Callback):
+    def __init__(self, error):
+        self._error = error
+
+    def on_train_begin(self, network, epochs, n_steps):
+        raise self._error
+
+
+def test_what_a_gpu_has_no_room_for_is_refused(fake_gpu, dataset, monkeypatch):
+    network = xpnet.Network([6, 3], backend=fake_gpu)
+    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), validation=dataset))
+    assert plan["cuBLAS's workspace"] == 32 << 20 and plan["CUDA's context"] == 512 << 20
+    assert plan["uploads, page-locked"] == 1024  # of 100 indices
+    monkeypatch.setitem(fakecupy.memory, "free", 1 << 20)
+    parts = "1.000 MiB are free", "most of it for cuBLAS's workspace (32.000)", "batch_size below 32"
+    with refusal(xpnet.DeviceFull, *parts):
+        xpnet.train(network, dataset, xpnet.SGD(), epochs=1)
+    monkeypatch.setitem(fakecupy.memory, "free", 1 << 40)
+    parts = "memory is full (Out of memory allocating 512 bytes)", "the run needs 32.0", "device='cpu'"
+    with refusal(xpnet.DeviceFull, *parts):
+        callbacks = [Filling(OutOfMemoryError("Out of memory allocating 512 bytes."))]
+        xpnet.train(network, dataset, xpnet.SGD(), epochs=1, callbacks=callbacks)
+    with pytest.raises(MemoryError, match="of the host"):
+        xpnet.train(network, dataset, xpnet.SGD(), epochs=1, callbacks=[Filling(MemoryError("of the host"))])
 
 
 def test_describe_plan_lists_all_and_sums_up(dataset):

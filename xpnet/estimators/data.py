@@ -13,8 +13,9 @@ from xpnet.backend import Backend
 from xpnet.data.checks import check_finite, checked_weights, feature_dtype, read_only, target_dtype
 from xpnet.data.dataset import Dataset, UploadedDataset, uploaded
 from xpnet.data.feed import rows_held
-from xpnet.network.blocks import BATCH, predicted_blocks
+from xpnet.network.blocks import predicted_blocks
 from xpnet.network.network import Network
+from xpnet.program.calls import BATCH
 
 Array = Any
 PREDICTED = 8 * BATCH  # the most rows made dense, or copied to a GPU, at a time

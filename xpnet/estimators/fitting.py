@@ -445,8 +445,8 @@ class Gradient:
             key, lambda: training_program(self._network.architecture, self._capacity, None, self._weighted)
         ) as engine:
             for order in self._feed.parts(None):
-                for start in range(0, len(order), self._capacity):
-                    part = slice(start, min(start + self._capacity, len(order)))
+                for start in range(order[0], order[-1] + 1, self._capacity):  # n, n + 1, n + 2, ...
+                    part = slice(start, min(start + self._capacity, order[-1] + 1))
                     size = part.stop - start
                     X, scale = self._feed.sources["X"]
                     assert scale is None, "estimators train on floats"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.program.calls import BATCH
 
-BATCH = 1024  # samples that a Program of inference or evaluation takes at a time
 BLOCK = 16 * BATCH  # rows that are converted, or copied to a device, at a time
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.engines.engine import Engine
-from xpnet.network.blocks import BATCH, predict_in_blocks
+from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.inputs import InputRange, scaled_rows
 from xpnet.network.parameters import Parameters
 from xpnet.network.programs import evaluation_program, inference_program, training_program
+from xpnet.program.calls import BATCH
 
 Array = Any
 _ONLY = ("output0",)  # of a Program with one output

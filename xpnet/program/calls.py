@@ -21,6 +21,7 @@ REDUCTIONS = ("sum", "max")
 WORDS = {**dict.fromkeys(BINARY + INTEGER, 2), **dict.fromkeys(UNARY, 1), **dict.fromkeys(REDUCTIONS, 1), "matmul": 2}
 
 _ALIGNMENT = 16  # elements of 4 bytes or more: at least 64 bytes, a cache line
+BATCH = 1024  # samples that a Program of inference or evaluation takes at a time
 ITEM_SIZE = 4  # bytes per element in describe(); a float64 run doubles it
 
 

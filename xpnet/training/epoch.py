@@ -55,10 +55,11 @@ class Runner:
         settings: Settings,
         callbacks: Sequence[Callback],
         others: Others | None = None,
+        beside: int = 0,
     ) -> None:
-        """others: the other processes of a training that this one leads."""
-        self.settings = settings
-        self.feed = feed_of(dataset, network.backend, settings.batch * settings.accumulate, program.shards)
+        """others: the other processes of a training that this one leads.  beside: see `feed_of`."""
+        self.settings, n_update = settings, settings.batch * settings.accumulate
+        self.feed = feed_of(dataset, network.backend, n_update, program.shards, beside=beside)
         self.engine = engine_for(program, network, self.feed, settings)
         self._others = Others(Single(), network, False) if others is None else others
         self.whole_feed = self.feed

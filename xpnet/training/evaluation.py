@@ -15,12 +15,13 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.feed import Feed, Whole, feed_of
 from xpnet.engines.choice import blas_threads, make_engine
 from xpnet.engines.engine import Engine
-from xpnet.network.blocks import BATCH, predict_in_blocks
+from xpnet.network.blocks import predict_in_blocks
 from xpnet.network.inference import warn_of_inputs
 from xpnet.network.inputs import InputRange
 from xpnet.network.losses import Loss
 from xpnet.network.network import Network
 from xpnet.network.programs import evaluation_program
+from xpnet.program.calls import BATCH
 from xpnet.training.metrics import METRICS
 
 __all__ = ["evaluate"]
@@ -80,7 +81,7 @@ class Evaluator:
         """Return what `xpnet.evaluate` returns, for the network's weights as they are now."""
         program = self.engine.program
         totals = np.zeros(len(program.results))
-        for order in self._feed.parts(None):
+        for order in self._feed.parts(None, batch=program.capacity):
             totals += self.engine.run(order, np.empty((-(-len(order) // program.capacity), 0))).sum(axis=0)
         return self.measures(totals)
 
@@ -109,10 +110,12 @@ class Validator:
         metrics: Iterable[str] = (),
         like: Engine | None = None,
         threads: int | None = None,
+        beside: int = 0,
     ) -> None:
+        """beside: see `feed_of`."""
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
         warn_of_inputs(network, lambda: input_range(dataset))
-        self._feed = feed_of(dataset, network.backend, BATCH)
+        self._feed = feed_of(dataset, network.backend, BATCH, beside=beside)
         self._evaluator = Evaluator(network, dataset, self._feed, like, threads)
 
     @property
@@ -189,9 +192,9 @@ def outputs(network: Network, dataset: Dataset, infer: Callable[[Any], Any], fee
         return scaled
 
     parts = []
-    for order in feed.parts(None):  # 0, 1, 2, ... over what the sources hold
+    for order in feed.parts(None, batch=BATCH):  # n, n + 1, n + 2, ...
         rows, scale = feed.sources["X"]
-        parts.append(predict_in_blocks(backend, infer, rows[: len(order)], ready, BATCH))
+        parts.append(predict_in_blocks(backend, infer, rows[order[0] : order[-1] + 1], ready, BATCH))
     return np.concatenate(parts, axis=-1)
 
 

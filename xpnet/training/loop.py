@@ -34,6 +34,7 @@ from xpnet.training.others import Others
 from xpnet.training.placing import run_facts
 from xpnet.training.progress import progress_of
 from xpnet.training.records import History, Moment, Record, is_last
+from xpnet.training.room import room_for
 
 __all__ = ["TrainingDiverged", "epochs", "train"]
 
@@ -156,7 +157,6 @@ def _epochs(
     others: Others | None = None,
 ) -> Generator[Record]:
     program, settings, moment = prepared
-    runner = Runner(network, optimizer, dataset, program, settings, options.callbacks, others)
 
     def record_of(epoch: int, loss: float, steps: int, seconds: float, sums: Any = None) -> Record:
         measures = {}
@@ -165,13 +165,16 @@ def _epochs(
         record = {"epoch": epoch, "train_loss": loss, **_named(measures), "steps": steps, "seconds": seconds}
         return record | {"bytes_uploaded": _bytes(senders) - before, **facts}
 
-    before, facts = 0, run_facts(network, runner.engine)
+    before = 0
     with ExitStack() as ending:
+        beside = ending.enter_context(room_for(network, dataset, optimizer, settings, options))
+        runner = Runner(network, optimizer, dataset, program, settings, options.callbacks, others, beside[0])
+        facts = run_facts(network, runner.engine)
         ending.enter_context(network.forwards.replayed())
         ending.push(runner.end)
         held_out = options.validation
         like = runner.engine, options.threads if settings.reduction is None else 1
-        validator = None if held_out is None else Validator(network, held_out, options.metrics, *like)
+        validator = None if held_out is None else Validator(network, held_out, options.metrics, *like, beside[1])
         measuring = None if validator is None else validator.engine
         runner.look_ahead(options.is_unwatched, measuring, is_validated=validator is not None)
         start = options.measures_start and moment is None
