@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import signal
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # before any test imports SciPy: some checks of scikit-learn's skip without it
@@ -20,6 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: on cores tha
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -80,6 +82,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--time-limit", type=int, metavar="SECONDS", help="fail a test that takes longer")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of `-m gpu` leave out the files without a test that takes one of its fixtures: they are most of the time."""
+    if config.option.markexpr != "gpu" or not collection_path.match("test_*.py"):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return None if re.search(r"def test_\w+\([^)]*\b(gpu|backend|driver)\b", text) else True
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what runs on a GPU: the test asks for it, or has it as its backend."""
     given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
@@ -108,7 +118,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for mark in metafunc.definition.iter_markers():
         if mark.name in ("pairwise", "in_turn"):
             factors = {**mark.kwargs, **factors}
-            rows = cases(mark.name, factors, full=metafunc.config.option.markexpr != "not full")
+            rows = cases(mark.name, factors, full=metafunc.config.option.markexpr not in ("not full", "gpu"))
             metafunc.parametrize(tuple(factors), rows, indirect=["backend"] if "backend" in factors else False)
             return
     if factors:

@@ -24,7 +24,7 @@ from xpnet.engines.replay import Replay
 
 DRIVER = executing_cuda.active()
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}  # of the vector's maximum, a step
-ORDERS = (1, -1, 1_000_003)  # of blocks and threads: as numbered, backwards, shuffled
+ORDERS = (1, 1_000_003)  # of blocks and threads: as numbered, shuffled
 
 
 def switched(**settings):
@@ -38,7 +38,7 @@ def agree(expected, found, tolerance):
         assert one.shape == other.shape and np.abs(one.astype(float) - other).max(initial=0) <= 3 * tolerance * scale
 
 
-@pytest.mark.parametrize(("batch", "dtype"), [(8, "float32"), (8, "float64"), (300, "float64")])
+@pytest.mark.parametrize(("batch", "dtype"), [(8, "float32"), (300, "float64")])
 @pytest.mark.parametrize("name", FEATURES)
 def test_every_feature_equals_the_cpu_in_every_order(name, batch, dtype, gpu):
     """Three steps, the last of another length, by threads and by teams of them.
@@ -47,7 +47,7 @@ def test_every_feature_equals_the_cpu_in_every_order(name, batch, dtype, gpu):
     """
     gpu, n = replace(gpu, dtype=np.dtype(dtype)), batch * 5 // 2 + 1
     found = []
-    for order in ORDERS if batch == 8 else ORDERS[::2]:
+    for order in ORDERS:
         with switched(order=order, race=order == 1):
             found.append(run_steps(FEATURES[name], gpu, batch, n))
     agree(run_steps(FEATURES[name], select_backend("cpu", dtype), batch, n), found[0], TOLERANCES[dtype])
@@ -55,8 +55,7 @@ def test_every_feature_equals_the_cpu_in_every_order(name, batch, dtype, gpu):
         assert [array.tobytes() for array in found[0]] == [array.tobytes() for array in other]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.in_turn(name=STRUCTURES, dtype=list(TOLERANCES))
 def test_calls_one_by_one_equal_the_cpu(name, dtype, gpu):
     pair = select_backend("cpu", dtype), replace(gpu, dtype=np.dtype(dtype))
     agree(*(run_steps(FEATURES[name], on, 8, 21, make=Replay) for on in pair), TOLERANCES[dtype])
