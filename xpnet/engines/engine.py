@@ -20,14 +20,14 @@ class EpochsRun:
     """What epochs left, a row an epoch.
 
     results (n_epochs, n_steps, n_results), float64.
-    owned, state, keys: copies at the end of each epoch; without copies one row, what the engine holds.
+    owned, state, keys: copies at the end of each epoch, on the engine's device; without copies one row, what it holds.
     measured (n_epochs, n_steps, n_results) of the measuring engine, float64; None without one.
     """
 
     results: np.ndarray
-    owned: np.ndarray
-    state: np.ndarray
-    keys: np.ndarray
+    owned: Any
+    state: Any
+    keys: Any
     measured: np.ndarray | None
 
 

@@ -133,18 +133,32 @@ class Memory:
         n_slots = self._check_rows(rows_in.shape, len(order))
         with np.errstate(over="ignore"):  # a rate beyond float32 becomes infinite, and so the loss
             rows = np.ascontiguousarray(rows_in, dtype=self.backend.dtype)
+        return self._sent(order, rows if n_slots else None)
+
+    def upload_epochs(self, orders: np.ndarray, rows_in: np.ndarray) -> tuple[Any, Any]:
+        """Check what epochs are given and move it to the device in ONE transfer; the arguments are `check_epochs`'s."""
+        self.backend.check_here()
+        return self._sent(*self.check_epochs(orders, rows_in))
+
+    def _sent(self, order: np.ndarray, rows: np.ndarray | None) -> tuple[Any, Any]:
         if self.backend.device == "cpu":
-            return order, rows if n_slots else None
-        block = np.concatenate([order.view(np.uint8), rows.reshape(-1).view(np.uint8)])  # one block, seen twice
+            return order, rows
+        rows_of = np.empty(0, self.backend.dtype) if rows is None else rows
+        block = np.concatenate(
+            [order.reshape(-1).view(np.uint8), rows_of.reshape(-1).view(np.uint8)]
+        )  # one block, seen twice
         self.bytes_uploaded += block.nbytes
         on_device = self.backend.to_device(block, np.uint8)
-        indices = on_device[: order.nbytes].view(np.int64)
-        if not n_slots:
+        indices = on_device[: order.nbytes].view(np.int64).reshape(order.shape)
+        if rows is None:
             return indices, None
         return indices, on_device[order.nbytes :].view(self.backend.dtype).reshape(rows.shape)
 
     def check_epochs(self, orders: np.ndarray, rows_in: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Check the indices and slot rows of epochs, on the CPU: orders (n_epochs, n), rows_in an epoch as `upload`."""
+        """Check the indices and slot rows of epochs.
+
+        orders (n_epochs, n), rows_in (n_epochs, n_steps, n_slots): of each epoch as those of `upload`.
+        """
         n_epochs, n = orders.shape
         self._check_rows(rows_in.shape[1:], n)
         orders = self._check_order(orders.reshape(-1)).reshape(n_epochs, n)

@@ -158,7 +158,7 @@ class Replay(Engine):
             rows_out[t] = results
 
     def epochs(self, n: int, measuring: Engine | None = None) -> ReplayedEpochs | None:
-        """See `Engine.epochs`; on a GPU, and by several processes, each epoch is run by itself."""
+        """See `Engine.epochs`; replayed on a GPU, and by several processes, each epoch is run by itself."""
         if self.memory.backend.device != "cpu" or self._shards is not None:
             return None
         return ReplayedEpochs(self, measuring)

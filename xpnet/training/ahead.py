@@ -113,11 +113,12 @@ class Totals:
     are_finite (n_epochs,): whether all losses and weights are.
     """
 
-    def __init__(self, ran: EpochsRun, names: Sequence[str], settings: Settings) -> None:
-        self.steps = StepResults(ran.results, names, settings.batch, settings.n_used)
+    def __init__(self, results: np.ndarray, weights: np.ndarray, names: Sequence[str], settings: Settings) -> None:
+        """results (n_epochs, n_steps, n_results), weights (n_epochs or 1, n): what the epochs left, on the host."""
+        self.steps = StepResults(results, names, settings.batch, settings.n_used)
         self.are_finite = np.isfinite(self.steps.means).all(axis=1)
-        if not np.isfinite(ran.owned[-1]).all():  # no update makes a weight finite again
-            self.are_finite &= np.isfinite(ran.owned).all(axis=1)
+        if not np.isfinite(weights[-1]).all():  # no update makes a weight finite again
+            self.are_finite &= np.isfinite(weights).all(axis=1)
         # From left to right, as if the steps were run in chunks.
         sums = (self.steps.losses, self.steps.weights)
         self._losses, self._weights = (np.add.accumulate(part, axis=1)[:, -1].tolist() for part in sums)

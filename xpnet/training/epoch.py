@@ -134,7 +134,7 @@ class Runner:
             self._lookahead.measured(n_epochs, seconds)
             for progress in begins[:-1]:
                 progress.seconds = seconds / n_epochs
-            totals = Totals(ran, self.engine.program.results, self.settings)
+            totals = self._totals(ran)
             if self._are_seen:
                 yield from self._looked_at(ran, totals, begins)
             elif totals.are_finite.all():
@@ -143,11 +143,15 @@ class Runner:
                 self._guard.rewind()
                 self.engine.memory.floats[...] = 0.0  # as at first: where no array lies, infinity times zero may stay
                 ran = self._run_orders(orders)
-                yield from self._looked_at(ran, Totals(ran, self.engine.program.results, self.settings), begins)
+                yield from self._looked_at(ran, self._totals(ran), begins)
             self.begin(self.progress.epoch)
         except BaseException as error:
             self._guard.go_back(error)
             raise
+
+    def _totals(self, ran: EpochsRun) -> Totals:
+        weights = self.engine.memory.backend.to_host(ran.owned)
+        return Totals(ran.results, weights, self.engine.program.results, self.settings)
 
     def _run_orders(self, orders: np.ndarray, copies: bool = True) -> EpochsRun:
         self._optimizer.attach(self._network, self.engine)

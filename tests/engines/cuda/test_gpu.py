@@ -18,7 +18,7 @@ import xpnet
 from xpnet import backend as backends
 from xpnet import select_backend
 from xpnet.engines.choice import make_engine
-from xpnet.engines.cuda.engine import Cuda
+from xpnet.engines.cuda.engine import Cuda, CudaEpochs
 from xpnet.engines.cuda.launching import compiled
 from xpnet.engines.replay import Replay
 
@@ -111,16 +111,47 @@ def test_a_large_array_is_uploaded_in_blocks_and_page_locks_nothing(transposed, 
     assert (0 if DRIVER is None else DRIVER.pinned_bytes) == before
 
 
-def test_a_training_run_waits_for_results_and_for_the_check_of_an_epoch(gpu, driver, monkeypatch):
-    """Once a run of the engine, to read its results, and once an epoch, to read the sum that is finite or not."""
+def test_a_training_run_waits_for_results_and_for_the_check_of_its_epochs(gpu, driver, monkeypatch):
+    """Once a call of the engine, to read its results, and once for the weights, which are finite or not.
+
+    Where a callback that does more than watch looks, each epoch is run by itself.
+    """
     rng = np.random.default_rng(0)
     dataset = xpnet.Dataset(rng.standard_normal((4, 64)), rng.standard_normal((2, 64)))
     network = xpnet.Network([4, 5, 2], loss="squared_error", backend=gpu, seed=0)
-    run, runs = Cuda.run, []
-    monkeypatch.setattr(Cuda, "run", lambda *given: runs.append(1) or run(*given))
+    runs = []
+    for kind in (Cuda, CudaEpochs):
+        monkeypatch.setattr(kind, "run", lambda *given, run=kind.run, kind=kind: runs.append(kind) or run(*given))
     before = driver.reads
-    xpnet.train(network, dataset, xpnet.SGD(0.01), epochs=5, batch_size=8)
-    assert len(runs) >= 5 and driver.reads - before == len(runs) + 5
+    xpnet.train(network, dataset, xpnet.SGD(0.01), epochs=20, batch_size=8)
+    n_calls = runs.count(CudaEpochs)
+    assert 1 < n_calls < 10 and driver.reads - before == 2 * len(runs) and len(runs) < 20
+    runs.clear()
+    before = driver.reads
+    for _ in xpnet.training.loop.epochs(network, dataset, xpnet.SGD(0.01), epochs=5, batch_size=8):
+        pass
+    assert CudaEpochs not in runs and len(runs) >= 5 and driver.reads - before == len(runs) + 5
+
+
+class Watching(xpnet.Callback):
+    """A callback for which each epoch's weights are put back."""
+
+    only_watches = True
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_epochs_by_one_call_are_those_of_one_after_the_other(watched, gpu):
+    """With short last steps, updates of several steps, dropout's keys and an optimizer's state."""
+    rng = np.random.default_rng(0)
+    dataset = xpnet.Dataset(rng.standard_normal((4, 61)), rng.standard_normal((2, 61)))
+    found = []
+    for is_alone in (False, True):
+        network = xpnet.Network([4, 5, 2], loss="squared_error", backend=gpu, seed=0, dropout=0.2)
+        options = {"epochs": 9, "batch_size": 8, "accumulate": 3, "is_alone": is_alone}
+        options |= {"callbacks": [Watching()]} if watched else {}
+        records = list(xpnet.training.loop.epochs(network, dataset, xpnet.Adam(0.01), **options))
+        found.append((gpu.to_host(network.owned).tobytes(), [record["train_loss"] for record in records]))
+    assert found[0] == found[1]
 
 
 def test_a_run_launches_what_is_counted_and_allocates_no_more_for_more_steps(gpu, driver):

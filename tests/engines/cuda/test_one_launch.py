@@ -64,6 +64,22 @@ def test_a_run_is_one_launch_and_a_shorter_last_step_another(gpu, driver, one_la
     assert counted == [(1, 0), (1, 0), (2, 0)]
 
 
+def test_epochs_of_full_steps_are_one_launch_together(gpu, driver, one_launch):
+    """Where nobody looks between them; else one each, and a copy of what each leaves."""
+    n_launches = []
+    for n, copies in ((64, False), (64, True), (60, False)):
+        engine = engine_of(xpnet.Network([20, 16, 10], backend=gpu, seed=0), 8)
+        orders = np.stack([np.random.default_rng(epoch).permutation(64)[:n] for epoch in range(3)])
+        before = driver.launches
+        ran = engine.epochs(n).run(orders, np.full((3, 8, 1), 0.1), copies)
+        n_launches.append(driver.launches - before)
+        alone = engine_of(xpnet.Network([20, 16, 10], backend=gpu, seed=0), 8)
+        results = np.stack([alone.run(order, np.full((8, 1), 0.1)) for order in orders])
+        np.testing.assert_array_equal(ran.results, results)
+        np.testing.assert_array_equal(gpu.to_host(ran.owned)[-1], gpu.to_host(alone.memory.owned))
+    assert n_launches == [1, 3, 6]
+
+
 def test_the_grid_is_no_larger_than_what_is_resident(gpu, driver, one_launch):
     """The executing CUDA holds two blocks on each multiprocessor, and refuses more."""
     network = xpnet.Network([40, 64, 10], backend=gpu, seed=0)

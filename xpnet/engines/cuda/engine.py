@@ -17,7 +17,7 @@ from xpnet.backend import Backend
 from xpnet.engines.cuda.chunk import Chunk, chunk_source
 from xpnet.engines.cuda.launching import Arguments, Prebound, compiled, launcher, numbers
 from xpnet.engines.cuda.text import Kernel, blocks, cuda_source, gather_workers
-from xpnet.engines.engine import Engine
+from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import BoundStep, Phases, Replay, bound_step
 from xpnet.engines.sharded import StepsOfShards
@@ -76,14 +76,22 @@ class Cuda(Engine):
         device_order, rows = self.memory.upload(order, rows_in)
         if self._shards is not None:
             return self._run_shards(self._shards, device_order, rows, len(rows_in))
-        capacity, n_samples, n_steps = program.capacity, len(device_order), len(rows_in)
-        rows_out = backend.xp.empty((n_steps, len(program.results)), dtype=backend.dtype)
+        rows_out = backend.xp.empty((len(rows_in), len(program.results)), dtype=backend.dtype)
         self._follow_queue()
-        rows = rows_out if rows is None else rows  # not read without slots
-        fixed = (device_order, rows, rows_out, *self._gathered())
+        self.take_steps(device_order, rows_out if rows is None else rows, rows_out)
+        return backend.to_host(rows_out).astype(np.float64)
+
+    def take_steps(self, order: Any, rows: Any, rows_out: Any) -> None:
+        """Launch the steps of `run`, or those of epochs that follow each other, on arrays of the device.
+
+        rows (n_steps, n_slots): anything without slots.  rows_out (n_steps, n_results): is filled.
+        """
+        program = self.program
+        capacity, n_samples, n_steps = program.capacity, len(order), len(rows_out)
+        fixed = (order, rows, rows_out, *self._gathered())
         if self._chunk is not None and self._chunk.holds_for(n_samples):
             self._chunk.run(*fixed)
-            return backend.to_host(rows_out).astype(np.float64)
+            return
         arguments = Arguments([*self._memory_arguments, np.int32(0), np.int32(0), np.int32(capacity), *fixed])
         at_m = len(self._memory_arguments)
         at_t = at_m + 1
@@ -106,7 +114,10 @@ class Cuda(Engine):
             if step.update and program.has_update(t, n_steps):
                 for call in step.update:
                     call()
-        return backend.to_host(rows_out).astype(np.float64)
+
+    def epochs(self, n: int, measuring: Engine | None = None) -> CudaEpochs | None:
+        """See `Engine.epochs`; None with a measurement after each epoch, and where several processes train."""
+        return None if measuring is not None or self._shards is not None else CudaEpochs(self)
 
     def _run_shards(self, shards: StepsOfShards, order: Any, rows: Any, n_steps: int) -> np.ndarray:
         """Run the steps of a Program that is recorded for shards."""
@@ -180,3 +191,32 @@ class Cuda(Engine):
         places = map(self._source.integer, kernel.places)
         given = numbers(program, kernel.numbers, self.memory.backend.dtype)
         return Arguments([*self._memory_arguments, np.int32(program.batch), *places, *given])
+
+
+class CudaEpochs:
+    """Runs epochs without a read between them; where all steps are full, by what runs one epoch: one launch, say."""
+
+    def __init__(self, engine: Cuda) -> None:
+        self._engine = engine
+
+    def run(self, orders: np.ndarray, rows_in: np.ndarray, copies: bool = True) -> EpochsRun:
+        """Run an epoch for each row of `orders`; see `RunsEpochs.run`.  The copies stay on the device."""
+        engine, memory = self._engine, self._engine.memory
+        program, xp, (n_epochs, n_steps) = engine.program, memory.backend.xp, rows_in.shape[:2]
+        device_orders, rows = memory.upload_epochs(orders, rows_in)
+        rows_out = xp.empty((n_epochs, n_steps, len(program.results)), dtype=memory.backend.dtype)
+        rows = rows_out if rows is None else rows  # not read without slots
+        engine._follow_queue()
+        sources = memory.owned, memory.state, memory.keys
+        kept = [xp.empty((n_epochs, array.size), array.dtype) if copies else array[None] for array in sources]
+        is_one = orders.shape[1] % program.capacity == 0 and n_steps % program.accumulate == 0 and not copies
+        at_once = n_epochs if is_one else 1
+        for first in range(0, n_epochs, at_once):
+            part = slice(first, first + at_once)
+            epochs = device_orders[part], rows[part], rows_out[part]
+            order, slots, out = (array.reshape(-1, *array.shape[2:]) for array in epochs)
+            engine.take_steps(order, slots, out)
+            for array, rows_of in zip(sources, kept, strict=True) if copies else ():
+                rows_of[first] = array
+        results = memory.backend.to_host(rows_out).astype(np.float64)
+        return EpochsRun(results, kept[0], kept[1], kept[2], None)
