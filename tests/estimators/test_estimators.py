@@ -33,7 +33,7 @@ from xpnet import MLPClassifier, MLPRegressor, from_sklearn
 from xpnet.engines.llvm import native
 from xpnet.engines.llvm.epochs import Epochs
 from xpnet.engines.llvm.step import StepPrinter
-from xpnet.engines.replay import ReplayedEpochs
+from xpnet.engines.replay import EpochsInTurn
 from xpnet.estimators import base
 from xpnet.estimators.inputs import split
 from xpnet.program.recorder import Recorder
@@ -1156,7 +1156,7 @@ def test_a_fit_takes_few_calls_of_the_engine_and_runs_few_epochs_in_vain(engine,
     """The loss gains in all epochs but the last, so that the rule ends the training soon after a call begins."""
     monkeypatch.setattr(ahead, "CALL_SECONDS", 1e9)  # on a busy machine too
     calls = []
-    for kind in (ReplayedEpochs, Epochs):
+    for kind in (EpochsInTurn, Epochs):
         run = kind.run
         monkeypatch.setattr(kind, "run", lambda *given, run=run: calls.append(len(given[1])) or run(*given))
     settings = {"hidden_layer_sizes": 5, "engine": engine, "early_stopping": early_stopping, "random_state": 0}

@@ -15,8 +15,10 @@ from refusals import refusal, says
 import xpnet
 from xpnet.data import feed
 from xpnet.data.parts import Rows
+from xpnet.engines.replay import EpochsInTurn
 from xpnet.parallel.communicator import Single, communicator
 from xpnet.tables import arrays
+from xpnet.training import ahead
 from xpnet.training.memory_plan import memory_plan
 from xpnet.training.options import TrainOptions
 from xpnet.training.others import SHARED, RankFailed
@@ -118,6 +120,35 @@ def test_rank_0_alone_measures_decides_and_calls_back():
     alone, calls = work(None)
     assert alone[1][-1]["stopped"] == "enough" and "val_loss" in alone[1][-1] and calls == 4
     assert Ranks(2).run(work) == [(alone, 4), (alone, 0)]
+
+
+@pytest.mark.parametrize("lr", [0.02, 1e30])
+@pytest.mark.parametrize("validation", [None, mpi_cases.data(n=19)])
+def test_epochs_are_run_ahead_of_their_records_on_all_ranks(lr, validation, monkeypatch):
+    monkeypatch.setattr(ahead, "CALL_SECONDS", 60)
+    counted, run = [], EpochsInTurn.run
+    monkeypatch.setattr(EpochsInTurn, "run", lambda *given: counted.append(len(given[1])) or run(*given))
+
+    def work(comm, is_alone=True, leave=None):
+        model, optimizer, found = noisy(), xpnet.SGD(lr), []
+        options = OPTIONS | {"epochs": 9, "validation": validation, "communicator": comm, "is_alone": is_alone}
+        try:
+            for record in xpnet.epochs(model, mpi_cases.data(n=52), optimizer, **options):
+                found.append(repr({**record, "seconds": 0}))  # in which NaN is NaN
+                if record["epoch"] == leave:
+                    break
+        except xpnet.TrainingDiverged as error:
+            found.append(str(error))
+        return bytes_of(model, optimizer), found
+
+    with np.errstate(all="ignore"):
+        for leave in (None, 4):
+            one_by_one = work(None, is_alone=False, leave=leave)
+            assert not counted
+            assert Ranks(2).run(lambda comm, leave=leave: work(comm, leave=leave)) == [one_by_one] * 2
+            assert max(counted) > 1
+            counted.clear()
+    assert ("lower the learning rate" in one_by_one[1][-1]) == (lr > 1)
 
 
 def test_a_generator_that_is_left_lets_the_others_go():

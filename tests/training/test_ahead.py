@@ -10,7 +10,7 @@ import xpnet
 import xpnet.training.ahead as ahead_of
 from xpnet import Adam, Callback, Dataset, EarlyStopping, Momentum, Network, TrainingDiverged
 from xpnet.engines.llvm import epochs as native_epochs
-from xpnet.engines.replay import ReplayedEpochs
+from xpnet.engines.replay import EpochsInTurn
 from xpnet.training.callbacks import Budget, ReduceOnPlateau
 from xpnet.training.checkpoint import Checkpoint
 
@@ -43,8 +43,8 @@ def calls(monkeypatch):
 @pytest.fixture
 def replayed(monkeypatch):
     """Counts the epochs of each call that replays several."""
-    counted, run = [], ReplayedEpochs.run
-    monkeypatch.setattr(ReplayedEpochs, "run", lambda *given: counted.append(len(given[1])) or run(*given))
+    counted, run = [], EpochsInTurn.run
+    monkeypatch.setattr(EpochsInTurn, "run", lambda *given: counted.append(len(given[1])) or run(*given))
     return counted
 
 

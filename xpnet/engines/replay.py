@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -157,11 +157,9 @@ class Replay(Engine):
                     call()
             rows_out[t] = results
 
-    def epochs(self, n: int, measuring: Engine | None = None) -> ReplayedEpochs | None:
-        """See `Engine.epochs`; replayed on a GPU, and by several processes, each epoch is run by itself."""
-        if self.memory.backend.device != "cpu" or self._shards is not None:
-            return None
-        return ReplayedEpochs(self, measuring)
+    def epochs(self, n: int, measuring: Engine | None = None) -> EpochsInTurn | None:
+        """See `Engine.epochs`; replayed on a GPU each epoch is run by itself."""
+        return EpochsInTurn(self, measuring) if self.memory.backend.device == "cpu" else None
 
     def execute(self, batch: int, *phases: str) -> None:
         """See `Engine.execute`."""
@@ -208,17 +206,30 @@ class Replay(Engine):
         return gather_scaled
 
 
-class ReplayedEpochs:
+class TakesSteps(Protocol):
+    """An engine that fills a row for each step; see `Replay.take_steps` and `Replay.settled`."""
+
+    memory: Memory
+
+    def take_steps(self, order: Any, rows: Any, rows_out: Any, same_slots: bool) -> None:
+        """Run the steps of an epoch."""
+
+    def settled(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Call a function as the engine needs it."""
+        ...
+
+
+class EpochsInTurn:
     """Runs epochs of an engine on the CPU, each followed by a measurement with another one, if there is one."""
 
-    def __init__(self, engine: Replay, measuring: Engine | None) -> None:
+    def __init__(self, engine: TakesSteps, measuring: Engine | None) -> None:
         self._engine, self._measuring = engine, measuring
 
     def run(self, orders: np.ndarray, rows_in: np.ndarray, copies: bool = True) -> EpochsRun:
         """Run an epoch for each row of `orders`; see `RunsEpochs.run`."""
         engine, measuring, memory, n_epochs = self._engine, self._measuring, self._engine.memory, len(orders)
         orders, rows = memory.check_epochs(orders, rows_in)
-        rows_out = np.empty((*rows_in.shape[:2], len(engine.program.results)), memory.backend.dtype)
+        rows_out = np.empty((*rows_in.shape[:2], len(memory.program.results)), memory.backend.dtype)
         same_slots = (rows_in == rows_in[:, :1]).all(axis=(1, 2)).tolist()
         sources = memory.owned, memory.state, memory.keys
         kept = [np.empty((n_epochs, array.size), array.dtype) if copies else array[None] for array in sources]

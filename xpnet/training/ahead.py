@@ -15,6 +15,7 @@ from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.training.callbacks import Callback
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings
+from xpnet.training.others import Others
 from xpnet.training.records import Progress
 
 CALL_SECONDS = 0.2  # of a call of the engine: between two looks at the clock and at Ctrl-C
@@ -42,7 +43,7 @@ class Lookahead:
     ) -> None:
         n, memory = settings.n_used, engine.memory
         may_look = is_unwatched and isinstance(feed, Whole)
-        self.engine = engine.epochs(n, measuring) if may_look else None
+        self.engine, self._steps_engine = engine.epochs(n, measuring) if may_look else None, engine
         self._callbacks, self._settings, self._n_steps = callbacks, settings, settings.n_steps
         copied = memory.owned.nbytes + memory.state.nbytes + memory.keys.nbytes
         self._most = MOST_BYTES // (copied + 8 * n + 64 * self._n_steps)
@@ -50,11 +51,14 @@ class Lookahead:
         step_seconds = CALL_RATE * len(program.calls) + program.flops / FLOPS_RATE
         self._before, self._seconds = 1, self._n_steps * step_seconds
 
-    def run(self, orders: np.ndarray, optimizer: Optimizer, copies: bool = True) -> EpochsRun:
-        """Run an epoch for each row of the orders (n_epochs, n).  copies: whether to copy what each epoch leaves."""
+    def run(self, orders: np.ndarray, optimizer: Optimizer, others: Others, copies: bool = True) -> EpochsRun:
+        """Run an epoch for each row of the orders (n_epochs, n), on other processes too.
+
+        copies: whether to copy what each epoch leaves.
+        """
         assert self.engine is not None
         slots = slots_of(optimizer, self._n_steps, self._settings.accumulate, len(orders))
-        return self.engine.run(orders, slots, copies)
+        return others.run_epochs(self._steps_engine, self.engine, orders, slots, copies)
 
     def measured(self, n_epochs: int, seconds: float) -> None:
         """Take the seconds that the last epochs lasted."""

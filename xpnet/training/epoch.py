@@ -156,7 +156,7 @@ class Runner:
     def _run_orders(self, orders: np.ndarray, copies: bool = True) -> EpochsRun:
         self._optimizer.attach(self._network, self.engine)
         self._has_begun = True
-        return self._lookahead.run(orders, self._optimizer, copies)
+        return self._lookahead.run(orders, self._optimizer, self._others, copies)
 
     def _not_looked_at(self, totals: Totals, begins: list[Progress], orders: np.ndarray) -> Iterator[EpochDone]:
         """Yield each epoch; network and optimizer are as at the end of the last one, which nobody sees before.

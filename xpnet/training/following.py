@@ -18,7 +18,7 @@ from xpnet.training.epoch import engine_for
 from xpnet.training.evaluation import input_range
 from xpnet.training.optimizers import Optimizer, Snapshot
 from xpnet.training.options import Prepared, run_fingerprint
-from xpnet.training.others import END, LOAD, RECORD, SHARED, RankFailed, cause_of, error_of
+from xpnet.training.others import END, EPOCHS, LOAD, RECORD, SHARED, RankFailed, cause_of, error_of
 from xpnet.training.records import Record
 
 _SOME_ROWS = 64  # of the data, that are compared
@@ -122,8 +122,13 @@ def _followed(
                 optimizer.lr = lr
             return None if error is None or is_left else error_of(error)
         else:
-            order, rows_in, arrays = told
+            orders, rows_in, arrays = told
+            if what == EPOCHS:
+                engine.memory.floats[...] = 0.0  # as `Runner` does where it runs epochs once more
+            else:
+                orders, rows_in = orders[None], rows_in[None]
             if arrays is not None:
                 for array, found in zip((network.owned, engine.state, engine.keys), arrays, strict=True):
                     array[...] = network.backend.to_device(found, found.dtype)
-            engine.run(feed.placed(order), rows_in)
+            for order, rows in zip(orders, rows_in, strict=True):
+                engine.run(feed.placed(order), rows)

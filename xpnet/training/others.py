@@ -7,13 +7,13 @@ time, and take from it whatever else changes: see `xpnet.training.following`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 
 from xpnet.data.feed import Feed
-from xpnet.engines.engine import Engine
+from xpnet.engines.engine import Engine, EpochsRun, RunsEpochs
 from xpnet.network.network import Network
 from xpnet.parallel.communicator import Communicator
 from xpnet.training.guard import TrainingDiverged
@@ -21,7 +21,7 @@ from xpnet.training.optimizers import Optimizer
 from xpnet.training.records import Record
 from xpnet.training.schedules import Constant
 
-RUN, LOAD, RECORD, END = "run", "load", "record", "end"  # what the others are told
+RUN, EPOCHS, LOAD, RECORD, END = "run", "epochs", "load", "record", "end"  # what the others are told
 SHARED = "Every process of the training ends with this error."  # a note on one that all have
 
 
@@ -52,12 +52,24 @@ class Others:
         self._sent = self._checksum(engine) if self._is_watched else 0
         return rows_out
 
+    def run_epochs(
+        self, engine: Engine, epochs: RunsEpochs, orders: np.ndarray, rows_in: np.ndarray, copies: bool
+    ) -> EpochsRun:
+        """Run epochs of the engine on all processes, from where this one is; the rest as for `RunsEpochs.run`."""
+        if self._communicator.size == 1:
+            return epochs.run(orders, rows_in, copies)
+        self._communicator.broadcast((EPOCHS, orders, rows_in, self._arrays(engine)))
+        self._runs = True
+        ran = epochs.run(orders, rows_in, copies)
+        self._runs, self._sent = False, None  # what comes next may be of an epoch before the last one
+        return ran
+
     def load(self, blocks: np.ndarray, order: np.ndarray) -> None:
         """Let the others read their samples of a pool of blocks; the arguments are those of `Blocks.load`."""
         if self._communicator.size > 1:
             self._communicator.broadcast((LOAD, blocks, order))
 
-    def led(self, records: Iterator[Record], optimizer: Optimizer) -> Generator[Record]:
+    def led(self, records: Generator[Record], optimizer: Optimizer) -> Generator[Record]:
         """Yield the records and tell them to the others, and at the end what all of them end with, or the error."""
         error: BaseException | None = None
         try:
@@ -65,6 +77,7 @@ class Others:
                 self._communicator.broadcast((RECORD, record))
                 yield record
         except GeneratorExit:
+            records.close()  # may run epochs once more
             raise
         except BaseException as found:
             error = found

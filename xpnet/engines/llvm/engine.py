@@ -7,8 +7,8 @@ differently.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from xpnet.engines.llvm.sharded import NativeShards
 from xpnet.engines.llvm.step import Library
 from xpnet.engines.llvm.waiting import address_of, new_flags, pause_function
 from xpnet.engines.memory import BySize, Memory
-from xpnet.engines.replay import Replay
+from xpnet.engines.replay import EpochsInTurn, Replay
 from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
 
 # Floating-point operations of a product beyond which NumPy's product on up to two threads is faster than compiled code
 # on one thread, and than compiled code on two. Both were measured on two cores of an AMD EPYC.
+_T = TypeVar("_T")
+
 LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
 
 
@@ -106,10 +108,20 @@ class Compiled(Engine):
         self._calling.run(self.native.address, self.tables(order[None], rows_in, rows_out, continues)[0])
         return rows_out[0].astype(np.float64)
 
-    def epochs(self, n: int, measuring: Engine | None = None) -> Epochs | None:
+    def take_steps(self, order: Any, rows: Any, rows_out: Any, same_slots: bool) -> None:
+        """See `Replay.take_steps`."""
+        rows_out[...] = self.run(order, np.empty((len(rows_out), 0)) if rows is None else rows)
+
+    def settled(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """See `Replay.settled`; a call of machine code settles what it needs."""
+        return function(*arguments)
+
+    def epochs(self, n: int, measuring: Engine | None = None) -> Epochs | EpochsInTurn | None:
         """See `Engine.epochs`."""
         capacity = self.program.capacity
-        if self._shards is not None or any(self._numbers_of(m) is None for m in (capacity, n % capacity or capacity)):
+        if self._shards is not None:
+            return EpochsInTurn(self, measuring)
+        if any(self._numbers_of(m) is None for m in (capacity, n % capacity or capacity)):
             return None
         return Epochs(self, measuring if isinstance(measuring, Compiled) else None, n)
 
