@@ -36,6 +36,15 @@ def file_names(folder):
     np.save(folder / "Y.npy", labels)
     np.save(folder / "big.npy", rng.random((60, 784), dtype=np.float32))
     np.save(folder / "y.npy", labels)
+    for name in ("pairs", "rows", "labels"):
+        (folder / name).mkdir()
+    for i, place in enumerate((slice(0, 30), slice(30, 60)), 1):
+        X = rng.random((30, 784), dtype=np.float32)
+        for name in (f"pairs/X-{i}", f"rows/{i}", f"rows-{i}"):
+            np.save(folder / f"{name}.npy", X)
+        for name in (f"pairs/y-{i}", f"labels/{i}"):
+            np.save(folder / f"{name}.npy", labels[place])
+    np.save(folder / "labels.npy", labels)
     rows = [f"{rng.random():.3f},{'ab'[i % 2]},{i + rng.random():.2f}" for i in range(40)]
     for name in ("data.csv", "test.csv", "kept-back.csv"):
         (folder / name).write_text("\n".join(["size,kind,price", *rows]) + "\n", encoding="utf-8")

@@ -1,23 +1,24 @@
-"""Searches of scikit-learn's over the processes of a Dask cluster; needs the extra test-mpi."""
+"""Searches of scikit-learn's over the processes of a Dask cluster; needs the extra test-searches."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
-from sklearn.datasets import make_classification
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
+from searching import GRID, X, Y, model, searches
+from sklearn.model_selection import GridSearchCV
 
 import xpnet
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]
-X, Y = make_classification(300, 8, random_state=0)
-GRID = {"hidden_layer_sizes": [(4,), (8,)], "alpha": [1e-4, 1e-2]}
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +32,10 @@ def client(tmp_path_factory):
             yield one
 
 
-def model():
-    return xpnet.MLPClassifier(max_iter=3, random_state=0, engine="replay")
-
-
-def searches():
-    """The scores of every kind of search."""
-    grid = GridSearchCV(model(), GRID, cv=2).fit(X, Y)
-    drawn = RandomizedSearchCV(model(), GRID, n_iter=2, cv=2, random_state=1).fit(X, Y)
-    crossed = cross_val_score(model(), X, Y, cv=3)
-    network = grid.best_estimator_.network_
-    return [*grid.cv_results_["mean_test_score"], *drawn.cv_results_["mean_test_score"], *crossed], network.owned
-
-
 def test_searches_find_what_they_find_alone(client):
-    alone, weights = searches()
+    alone = searches()
     with joblib.parallel_backend("dask", scatter=[X, Y]):
-        found, network = searches()
-    assert found == alone and network.tobytes() == weights.tobytes()
+        assert searches() == alone
     ran = client.run(lambda: (os.getpid(), os.environ.get("OPENBLAS_NUM_THREADS")))
     assert len({pid for pid, _ in ran.values()} - {os.getpid()}) == 2
     assert {threads for _, threads in ran.values()} == {"1"}, "two workers do not take each other's cores"
@@ -62,3 +49,45 @@ def test_data_are_sent_once(client):
         GridSearchCV(model().set_params(max_iter=1), GRID, cv=2, refit=False).fit(big, target)
         held = client.run_on_scheduler(lambda dask_scheduler: [task.nbytes for task in dask_scheduler.tasks.values()])
     assert sum(size >= big.nbytes for size in held) == 1
+
+
+PAGES = Path(__file__).parents[2]
+
+
+def block_with(page, words):
+    """The block of a page that holds these words."""
+    blocks = (PAGES / page).read_text(encoding="utf-8").split("```")[1::2]
+    (found,) = [block.partition("\n")[2] for block in blocks if words in block]
+    return found
+
+
+def test_each_worker_of_the_guide_has_a_gpu_of_its_own(tmp_path):
+    """Its commands start workers that see one GPU each, and its lines search on both."""
+    lines = block_with("ci/guide/machines.md", "CUDA_VISIBLE_DEVICES").splitlines()
+    starts = [line.split() for line in lines if line.startswith("CUDA_VISIBLE_DEVICES")]
+    assert len(starts) == 2
+    options = {"n_workers": 0, "dashboard_address": None, "local_directory": str(tmp_path)}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        workers = []
+        try:
+            for variable, *words in starts:
+                name, _, number = variable.partition("=")
+                words = [cluster.scheduler_address if word == "scheduler:8786" else word for word in words]
+                more = ["--local-directory", str(tmp_path), "--no-dashboard"]
+                start, environment = [sys.executable, "-m", *words, *more], os.environ | {name: number}
+                workers.append(subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL))
+            client.wait_for_workers(2, timeout=60)
+            seen = client.run(lambda: (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OPENBLAS_NUM_THREADS"]))
+            assert sorted(seen.values()) == [("0", "1"), ("1", "1")]
+            names = {"joblib": joblib, "GridSearchCV": GridSearchCV, "xpnet": xpnet, "X": X, "y": Y}
+            for page, words in (("ci/guide/machines.md", "import joblib"), ("README.md", "scatter=")):
+                text = block_with(page, words)
+                for call in ('Client("scheduler:8786")', "Client()"):
+                    text = text.replace(call, f"Client({cluster.scheduler_address!r})", 1)
+                exec(text, names)
+                names["client"].close()
+            assert names["search"].best_score_ > 0.5
+        finally:
+            for worker in workers:
+                worker.terminate()
+                worker.wait(30)

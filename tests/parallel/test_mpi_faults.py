@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import command, ended, environment, launch, ranks_of, started  # noqa: F401
+from launching import LIMIT, MPIEXEC, ended, environment, launch, ranks_of, started
 
 from xpnet.cli import main
 from xpnet.training.checkpoint import load_checkpoint
@@ -100,6 +103,25 @@ def test_a_full_disk_at_rank_0_ends_all_with_its_cause():
     assert done.returncode != 0 and "rank 0: [Errno 28] No space left on device" in done.stderr
 
 
+def small_disk(*words):
+    """The words of a shell that mounts a file system of 96 KiB, for itself alone, runs others, and copies the run."""
+    mount = "mount -t tmpfs -o size=96k none disk || exit 99"
+    return ["unshare", "--mount", "sh", "-c", f'{mount}; "$@"; code=$?; cp -r disk/. .; exit $code', "sh", *words]
+
+
+def test_a_file_system_that_fills_ends_all_with_its_cause(tmp_path):
+    (tmp_path / "disk").mkdir()
+    may = small_disk("true")
+    if shutil.which(may[0]) is None or subprocess.run(may, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    words = ["--out", "disk/run", "--hidden", "100", "--epochs", "100000", "--quiet", "--checkpoint-every", "1"]
+    launch = small_disk(str(MPIEXEC), "-n", "2", sys.executable, *TRAIN, *words, "--optimizer", "adam")
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=LIMIT, env=environment())
+    (line,) = lines(done.stderr)
+    assert done.returncode and "No space left on device; free some space, or name another place" in line
+    assert load_checkpoint("run/checkpoint.safetensors").history
+
+
 def killed_and_resumed(number):
     """Kill one of two ranks at a moment, and resume with some number of ranks to the end."""
     draw = random.Random(number)
@@ -126,11 +148,15 @@ def test_of_twenty_kills_each_resumes(number):
     killed_and_resumed(number)
 
 
-def test_the_commands_of_the_guide_run():
-    page = (Path(__file__).parents[2] / "ci/guide/machines.md").read_text(encoding="utf-8")
-    block = page.partition("```text\n")[2].partition("```")[0]
-    found = [line.split() for line in block.splitlines() if line.startswith("mpiexec")]
-    assert len(found) == 2
+def commands_of(page):
+    """The lines of a page's block that begin with mpiexec, as words."""
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    return [line.split() for line in text.splitlines() if line.startswith("mpiexec")]
+
+
+def test_the_commands_of_readme_and_guide_run():
+    found = commands_of("README.md")
+    assert len(found) == 2 and found == commands_of("ci/guide/machines.md")
     for epochs, (_, _, n, *words) in enumerate(found, 1):
         done = launch((int(n), "-m", *words, "--epochs", epochs))
         assert "-> together" in done.stdout and f"epoch {epochs}" in done.stdout
