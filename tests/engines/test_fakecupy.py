@@ -53,6 +53,8 @@ HELPERS = {
     "cuda",
     "RawModule",
     "RawKernel",
+    "get_default_memory_pool",
+    "memory",
     "float32",
     "float64",
     "uint8",
