@@ -25,6 +25,8 @@ import xpnet
 from xpnet.files import write_atomically
 from xpnet.timing.machine import facts
 
+from .peers.picture import draw_ratios
+
 Work = tuple[tuple[int, ...], int, int]  # sizes, samples, batch
 Train = Callable[[int], Any]  # of so many epochs
 Clock = Callable[[], float]  # in seconds
@@ -223,6 +225,12 @@ SYSTEMS: dict[str, Callable[[Work], Train]] = {
     "torch": torch,
 }
 OWN = ("compiled", "replay", "auto")
+DRAWN = {
+    "torch": "PyTorch",
+    "scikit-learn": "scikit-learn",
+    "jax an epoch": "JAX, an epoch a call",
+    "jax all epochs": "JAX, all in one call",
+}
 
 
 def measure(work: Work, names: list[str], rounds: int, seconds: float, clock: Clock) -> dict[str, list[float]]:
@@ -280,6 +288,16 @@ def table(results: dict[str, dict[str, list[float]]], flops: dict[str, float]) -
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Write the picture of what `--out` wrote to a PNG or SVG file."""
+    works = []
+    for called, times in found["microseconds"].items():
+        sizes, rest = called.rstrip(")").split(" (")
+        n_samples, batch = rest.split(", ")
+        works.append((f"{sizes}\n{int(n_samples):,} samples, batch {batch}", times))
+    draw_ratios(works, DRAWN, "compiled", "an epoch of training", f"{found['machine']['cpu']}, one thread each", path)
+
+
 def main() -> int:
     """Measure what the command line says and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.epochs")
@@ -290,7 +308,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="separated by commas")
     parser.add_argument("--out", type=Path, help="write all that was measured to this JSON file")
+    parser.add_argument("--table", type=Path, metavar="FILE.json", help="print what --out wrote, without measuring")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="with --table: draw it too")
     options = parser.parse_args()
+    if options.table is not None:
+        found = json.loads(options.table.read_text(encoding="utf-8"))
+        print(table(found["microseconds"], found["product_flops"]))
+        if options.plot is not None:
+            draw(found, options.plot)
+        return 0
     names = options.systems.split(",")
     results, flops = {}, {}
     for work in [*WORKS, *drawn(options.random, options.seed)]:

@@ -291,3 +291,20 @@ def test_mistakes_are_answered_in_a_line(arguments, said, capsys):
         code = end.code
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_picture_of_epochs_has_what_was_measured(monkeypatch, capsys):
+    file, axes = ROOT / "benchmarks/results/epochs-amd-epyc-2-cores.json", []
+    monkeypatch.setattr(plots, "save", lambda ax, path: axes.append(ax))
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import epochs
+
+    monkeypatch.setattr(sys, "argv", ["epochs", "--table", str(file), "--plot", "epochs.png"])
+    assert epochs.main() == 0
+    (ax,) = axes
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert capsys.readouterr().out.splitlines()[2].startswith("| 784-15-10 (50, 50) | ")
+    times = next(iter(results["microseconds"].values()))
+    for container, name in zip(ax.containers, epochs.DRAWN, strict=True):
+        assert container.lines[0].get_xdata()[0] == report.ratio(times[name], times["compiled"])[0]
+    assert ax.get_yticklabels()[5].get_text() == "20-64-64-1\n10,000 samples, batch 256"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,34 @@ SYSTEMS = {
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Write the picture of what `python -m benchmarks.peers` measured to a PNG or SVG file."""
-    works = list(results["works"].values())
+    works = [
+        (_label(work["name"]), {name: said.get("seconds") for name, said in work["systems"].items()})
+        for work in results["works"].values()
+    ]
+    machine = f"{results['machine']['cpu']}, {results['settings']['threads']} threads"
+    draw_ratios(works, SYSTEMS, BASE, "a training step", machine, path)
+
+
+def draw_ratios(
+    works: Sequence[tuple[str, Mapping[str, Any]]],
+    systems: Mapping[str, str],
+    base: str,
+    timed: str,
+    machine: str,
+    path: Path,
+) -> None:
+    """Write a picture of the times of systems, divided by those of one of them, to a PNG or SVG file.
+
+    works: the label of each, and by system its times, a number a round, or None.  systems: what to call those that are
+    drawn.  base: the one that divides.  timed: what was.
+    """
     ax = new_figure(height=max(5.5, 0.75 * len(works))).add_subplot()
-    for i, ((name, label), marker, colour) in enumerate(zip(SYSTEMS.items(), MARKERS, COLOURS, strict=False)):
-        points = []
-        for place, work in enumerate(works):
-            said, base = work["systems"].get(name, {}), work["systems"].get(BASE, {})
-            if "seconds" in said and "seconds" in base:
-                points.append((place + 0.13 * (i - 2), *ratio(said["seconds"], base["seconds"])))
+    for i, ((name, label), marker, colour) in enumerate(zip(systems.items(), MARKERS, COLOURS, strict=False)):
+        points = [
+            (place + 0.13 * (i - 2), *ratio(times[name], times[base]))
+            for place, (_, times) in enumerate(works)
+            if times.get(name) and times.get(base)
+        ]
         if points:
             places, middles, lowers, uppers = zip(*points, strict=True)
             spread = [
@@ -38,13 +59,12 @@ def draw(results: dict[str, Any], path: Path) -> None:
             ax.errorbar(middles, places, xerr=spread, fmt=marker, color=colour, label=label, markersize=7, capsize=2)
     ax.axvline(1.0, color="black", linewidth=1)
     ax.set_xscale("log")
-    ax.set_yticks(range(len(works)), [_label(work["name"]) for work in works])
+    ax.set_yticks(range(len(works)), [label for label, _ in works])
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     ax.xaxis.set_minor_formatter(lambda value, _: "")
-    machine = results["machine"]
-    ax.set_xlabel("time of a training step divided by xpnet's: right of the line xpnet is faster")
-    ax.set_title(f"{machine['cpu']}, {results['settings']['threads']} threads; bars: quartiles", fontsize="medium")
+    ax.set_xlabel(f"time of {timed} divided by xpnet's: right of the line xpnet is faster")
+    ax.set_title(f"{machine}; bars: quartiles", fontsize="medium")
     ax.grid(axis="x", color="#dddddd")
     legend_beside(ax)
     plots.save(ax, path)
