@@ -7,6 +7,7 @@ computed; but layout, overlap and arguments are judged by CuPy's own functions. 
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import product
@@ -306,6 +307,35 @@ def compile_text(text, architecture):
         nvrtc.destroyProgram(program)
 
 
+def resources(machine_code):
+    """What NVRTC's assembler gave each kernel: {name: (registers a thread, bytes of stack, where spills would lie)}."""
+    start, size, count, names = (
+        struct.unpack_from(form, machine_code, at)[0] for form, at in (("<Q", 40), ("<H", 58), ("<H", 60), ("<H", 62))
+    )
+    sections = [struct.unpack_from("<IIQQQQIIQQ", machine_code, start + size * i) for i in range(count)]
+
+    def text_at(table, offset):
+        first = sections[table][4] + offset
+        return machine_code[first : machine_code.index(b"\0", first)].decode()
+
+    found, notes = {}, [section for section in sections if text_at(names, section[0]) == ".nv.info"]
+    (symbols,) = [section for section in sections if section[1] == 2]
+    kernels = {
+        number: text_at(symbols[6], struct.unpack_from("<I", machine_code, symbols[4] + 24 * number)[0])
+        for number in range(symbols[5] // 24)
+    }
+    for _, _, _, _, first, length, *_ in notes:
+        at = first
+        while at < first + length:
+            form, kind, n = struct.unpack_from("<BBH", machine_code, at)
+            n = n if form == 4 else 0
+            if form == 4 and n == 8:
+                number, value = struct.unpack_from("<II", machine_code, at + 4)
+                found.setdefault(kernels[number], {})[kind] = value
+            at += 4 + n
+    return {name: (its[0x2F], its.get(0x11, 0)) for name, its in found.items() if 0x2F in its}
+
+
 @pytest.mark.parametrize(("feature", "i"), list(covering()))
 def test_generated_text_compiles_for_gpus(feature, i):
     """Each feature in both float types and for both architectures; what predicts, and a chunk, in one."""
@@ -318,12 +348,17 @@ def test_generated_text_compiles_for_gpus(feature, i):
     for number, (dtype, architecture) in enumerate(pairs):
         data = {"X": np.uint8 if feature["uint8"] else dtype, "Y": dtype, "w": dtype, "weights": dtype}
         if number == i % len(pairs):
-            assert b".text.chunk" in compile_text(chunk_source(training, dtype, data).text, architecture)
+            ((name, (registers, stack)),) = resources(
+                compile_text(chunk_source(training, dtype, data).text, architecture)
+            ).items()
+            # Of 65,536 registers: two blocks and more on a multiprocessor.  The stack is that of functions called.
+            assert name == "chunk" and registers <= 128 and stack <= 64
         for program in [training, *(others if number == i % len(pairs) else ())]:
             text = cuda_source(program, dtype, data).text
-            machine_code = compile_text(text, architecture)
-            for name in hostcuda.parameters(text):
-                assert f".text.{name}".encode() in machine_code
+            found = resources(compile_text(text, architecture))
+            assert found.keys() == set(hostcuda.parameters(text))
+            for name, (registers, stack) in found.items():  # three quarters, or half, of a multiprocessor's threads
+                assert registers <= (40 if dtype == np.float32 else 64) and stack == 0, name
 
 
 def test_an_error_shows_the_log_of_nvrtc():
@@ -346,6 +381,7 @@ def test_the_fake_gpu_has_no_name_that_cupy_lacks():
             "annotations",
             "counts",
             "Counts",
+            "memory",
             "Device",
         }
         assert names and not {name for name in names if not hasattr(theirs, name)}
