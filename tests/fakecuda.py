@@ -15,14 +15,16 @@ import numpy as np
 STREAM, HANDLE = 7, 8  # what is current; a launch that goes elsewhere is refused
 OP_N, OP_T, GEMM_DEFAULT = 0, 1, -1
 COMPUTE = {"CUBLAS_COMPUTE_32F": 68, "CUBLAS_COMPUTE_64F": 70, "CUBLAS_COMPUTE_32F_FAST_TF32": 77}
+COMPUTE |= {"CUBLAS_COMPUTE_32F_PEDANTIC": 69, "CUBLAS_COMPUTE_64F_PEDANTIC": 71}
 
 
 def bindings(counts: Any) -> dict[str, Any]:
     """The modules and functions by their names in `cupy.cuda`, whose launches are counted."""
     names = {"CUBLAS_OP_N": OP_N, "CUBLAS_OP_T": OP_T, "CUBLAS_GEMM_DEFAULT": GEMM_DEFAULT, **COMPUTE}
+    own = {"create": lambda: HANDLE + 1, "destroy": lambda handle: counts.update(["destroyed_handles"])}
     return {
         "driver": SimpleNamespace(launchKernel=_launch_kernel(counts)),
-        "cublas": SimpleNamespace(gemmEx=_gemm(counts), **names),
+        "cublas": SimpleNamespace(gemmEx=_gemm(counts), **names, **own),
         "device": SimpleNamespace(get_cublas_handle=lambda: HANDLE),
     }
 
@@ -60,9 +62,9 @@ int lda, size_t B, int Btype, int ldb, size_t beta, size_t C, int Ctype, int ldc
         handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, compute, algo = (
             arguments
         )
-        assert handle == HANDLE and Atype == Btype == Ctype and algo == GEMM_DEFAULT
+        assert handle == HANDLE + (compute in (69, 71)) and Atype == Btype == Ctype and algo == GEMM_DEFAULT
         single = Atype == 0
-        assert compute in ((68, 77) if single else (70,))
+        assert compute in ((68, 69, 77) if single else (70, 71))
         real: Any = ctypes.c_float if single else ctypes.c_double
         assert (real.from_address(alpha).value, real.from_address(beta).value) == (1, 0)
 

@@ -12,7 +12,8 @@ void executing_count(const char*);
 }
 
 enum { R_32F = 0, R_64F = 1 };                                      // of cudaDataType
-enum { COMPUTE_32F = 68, COMPUTE_32F_FAST_TF32 = 77, COMPUTE_64F = 70 };  // of cublasComputeType_t
+enum { COMPUTE_32F = 68, COMPUTE_32F_FAST_TF32 = 77, COMPUTE_64F = 70,
+       COMPUTE_32F_PEDANTIC = 69, COMPUTE_64F_PEDANTIC = 71 };  // of cublasComputeType_t
 enum { INVALID_VALUE = 7, EXECUTION_FAILED = 14 };
 
 // Columns are stored one after the other: C (m, n) = alpha op(A) op(B) + beta C, with k between them.
@@ -61,9 +62,9 @@ static std::vector<float> rounded(const void* matrix, int rows, int columns, int
 static void run(void* given) {
   const Product p = *(Product*)given;
   delete (Product*)given;
-  if (p.compute == COMPUTE_64F) {
+  if (p.compute == COMPUTE_64F || p.compute == COMPUTE_64F_PEDANTIC) {
     multiply(p, (const double*)p.A, (const double*)p.B);
-  } else if (p.compute == COMPUTE_32F) {
+  } else if (p.compute != COMPUTE_32F_FAST_TF32) {
     multiply(p, (const float*)p.A, (const float*)p.B);
   } else {
     const auto A = rounded(p.A, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.lda);
@@ -96,7 +97,8 @@ int cublasGemmEx(Handle* handle, int ta, int tb, int m, int n, int k, const void
   if (type_a != type_b || type_a != type_c || (type_a != R_32F && !is_double)) {
     return refuse(INVALID_VALUE, "a product of types that xpnet does not have");
   }
-  if (is_double ? compute != COMPUTE_64F : compute != COMPUTE_32F && compute != COMPUTE_32F_FAST_TF32) {
+  const bool is_pedantic = compute == (is_double ? COMPUTE_64F_PEDANTIC : COMPUTE_32F_PEDANTIC);
+  if (!is_pedantic && (is_double ? compute != COMPUTE_64F : compute != COMPUTE_32F && compute != COMPUTE_32F_FAST_TF32)) {
     return refuse(INVALID_VALUE, "a product that is computed in another type than its matrices'");
   }
   if (handle->pointer_mode) return refuse(INVALID_VALUE, "a product whose factors lie on the device");
@@ -110,6 +112,7 @@ int cublasGemmEx(Handle* handle, int ta, int tb, int m, int n, int k, const void
     return refuse(EXECUTION_FAILED, "a product of what is no device memory");
   }
   if (compute == COMPUTE_32F_FAST_TF32) executing_count("tf32_products");
+  if (is_pedantic) executing_count("pedantic_products");
   const double scale = is_double ? *(const double*)alpha : *(const float*)alpha;
   const double keep = is_double ? *(const double*)beta : *(const float*)beta;
   executing_push(handle->stream, run, new Product{(bool)ta, (bool)tb, m, n, k, scale, keep, A, B, C, lda, ldb, ldc, compute});

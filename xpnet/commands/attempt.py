@@ -34,7 +34,7 @@ from xpnet.training.records import Moment
 DIVERGED = "diverged_at"  # in config.json, the rate of a first attempt
 # options of its keywords
 OF_LOOP = (
-    *("epochs", "batch_size", "seed", "accumulate", "engine", "precision", "threads"),
+    *("epochs", "batch_size", "seed", "accumulate", "engine", "precision", "threads", "deterministic"),
     *("communicator", "reduction"),
 )
 

@@ -46,6 +46,12 @@ def add_loop(command: argparse.ArgumentParser) -> None:
         "mantissa, for tensor cores (default: %(default)s)",
     )
     group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU, products in full by a handle of cuBLAS of their own, so that two runs agree to the bit "
+        "whatever else it computes; on a CPU they do without it",
+    )
+    group.add_argument(
         "--threads",
         type=whole(1, MOST_THREADS),
         metavar="N",

@@ -22,7 +22,7 @@ from xpnet.engines.llvm.native import check_llvm
 from xpnet.engines.llvm.thread_choice import MANY, threads_for
 from xpnet.engines.llvm.units import CannotPrint
 from xpnet.engines.replay import Replay
-from xpnet.parallel.reduction import Reduction
+from xpnet.parallel.reduction import FAST, FIXED, Reduction
 from xpnet.program.calls import Program
 
 AUTO = "auto"
@@ -228,6 +228,18 @@ def check_precision(precision: str, engine: str, backend: Backend) -> str:
     )
 
 
+def check_deterministic(engine: str, backend: Backend, precision: str, reduction: str | None) -> None:
+    """Refuse what `deterministic` excludes.  reduction: of several processes, None for one.  Raises ValueError."""
+    on_gpu = backend.device != "cpu"
+    for name, found, is_excluded, needed in (
+        ("reduction", reduction, reduction == FAST, f"sums of one order, {FIXED!r}"),
+        ("precision", precision, precision != FULL, f"products in full, {FULL!r}"),
+        ("engine", engine, on_gpu and engine == Replay.name, f"products by a handle of their own, {AUTO!r}"),
+    ):
+        if is_excluded:
+            raise ValueError(f"deterministic is True and {name} is {found!r}; needed are {needed}: leave {name} out")
+
+
 def choose_engine(engine: str, program: Program, backend: Backend, n_steps: int, n_programs: int = 1) -> str:
     """Return the name of the engine for a run of n_steps steps.
 
@@ -269,19 +281,22 @@ def make_engine(
     threads: int | None = None,
     blas_threads: int | None = None,
     reduction: Reduction | None = None,
+    deterministic: bool = False,
 ) -> Engine:
     """Return an engine for a Program on that backend; the first arguments are those of `Memory`.
 
     engine: a name from `choose_engine`; "" for the engine without preparation, which runs single steps, measures and
     predictions.  precision: of the products, checked by `check_precision`.  threads: from `threads_of`.
     blas_threads: from the function of that name; None for as many as NumPy's products have.
-    reduction: adds the shards of a step, where the Program is recorded for them.
+    reduction: adds the shards of a step, where the Program is recorded for them.  deterministic: on a GPU, as in
+    `xpnet.train`.
     A Program that cannot be compiled is replayed, with a warning: a custom kernel may contain calls that no printer
     supports, and LLVM may refuse a text on an untried system.
     """
     row = ENGINES[engine or unprepared(backend.device)]
     given: dict[str, Any] = {"precision": None if precision == FULL else precision, "threads": threads}
     given |= {"blas_threads": blas_threads, "reduction": reduction}
+    given["deterministic"] = True if deterministic and row.name == Cuda.name else None
     options = {name: value for name, value in given.items() if value is not None}
     try:
         return row.make(program, backend, owned, data, **options)
@@ -307,8 +322,8 @@ def unprepared(device: str) -> str:
 
 
 def engine_facts(engine: Engine) -> dict[str, Any]:
-    """Return the facts about an engine for a record: its name and, where it has them, threads and precision."""
-    facts = {name: getattr(engine, name, None) for name in ("threads", "precision")}
+    """Return the facts about an engine for a record: its name and what it has of threads, precision, deterministic."""
+    facts = {name: getattr(engine, name, None) for name in ("threads", "precision", "deterministic")}
     return {"engine": engine.name} | {name: fact for name, fact in facts.items() if fact is not None}
 
 

@@ -81,6 +81,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     callbacks: Sequence[Callback] | None = None
     engine: str = "auto"
     precision: str = "fp32"
+    deterministic: bool = False
     communicator: Any = None
     reduction: str | None = None
 

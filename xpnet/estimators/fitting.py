@@ -97,6 +97,7 @@ def fit_epochs(
             callbacks=watchers,
             engine=settings.engine,
             precision=settings.precision,
+            deterministic=settings.deterministic,
             is_alone=True,
             measures_start=bool(settings.callbacks),  # who else would look at it
             communicator=settings.communicator,

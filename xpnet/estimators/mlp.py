@@ -81,6 +81,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     engine: "auto", "replay" or "compiled", what runs the steps of fit, as in `xpnet.train`, by max_iter epochs.
     partial_fit, whose calls are few steps each, and "lbfgs" are always replayed.
     precision: "fp32", or "tf32" on a CUDA GPU, of the products of fit's steps, as in `xpnet.train`.
+    deterministic: what repeats on a GPU whatever else it does, as in `xpnet.train`; not of "lbfgs" and partial_fit.
     communicator, reduction: the processes that fit together, and how they add, as in `xpnet.train`; not by "lbfgs".
     Two differences: "adaptive" acts in fit, not in partial_fit; and settings of the solver that were changed count from
     the next partial_fit on.

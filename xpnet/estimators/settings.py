@@ -60,7 +60,7 @@ def check_settings(settings: Any) -> None:
     check_option("learning_rate", settings.learning_rate, LEARNING_RATES)
     check_option("engine", settings.engine, (AUTO, *engine_names()))
     check_option("precision", settings.precision, PRECISIONS)
-    for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum"):
+    for name in ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum", "deterministic"):
         if not isinstance(found := getattr(settings, name), (bool, np.bool_)):
             raise TypeError(f"{name} is {found!r}; pass {name}=True or False")
     if not isinstance(settings.callbacks, (list, tuple, type(None))):

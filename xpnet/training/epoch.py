@@ -300,6 +300,7 @@ def engine_for(program: Program, network: Network, feed: Feed, settings: Setting
         settings.threads,
         settings.blas_threads,
         settings.reduction,
+        settings.deterministic,
     )
 
 

@@ -54,11 +54,17 @@ class Evaluator:
     """Evaluates one data set repeatedly.
 
     like: the engine of a training, whose kind measures too if it needs preparation; None for one without.
-    threads: of NumPy's products, None for as many as pay.
+    threads: of NumPy's products, None for as many as pay.  deterministic: on a GPU, as in `xpnet.train`.
     """
 
     def __init__(
-        self, network: Network, dataset: Dataset, feed: Feed, like: Engine | None = None, threads: int | None = None
+        self,
+        network: Network,
+        dataset: Dataset,
+        feed: Feed,
+        like: Engine | None = None,
+        threads: int | None = None,
+        deterministic: bool = False,
     ) -> None:
         with_accuracy = dataset.is_classification
         batch = min(BATCH, dataset.n_samples)
@@ -68,7 +74,14 @@ class Evaluator:
         name, backend = "" if like is None or together is None else like.name, network.backend
         by_blas = blas_threads(program, backend) if threads is None else threads
         self.engine = make_engine(
-            program, backend, network.owned, feed.sources, name, threads=together, blas_threads=by_blas
+            program,
+            backend,
+            network.owned,
+            feed.sources,
+            name,
+            threads=together,
+            blas_threads=by_blas,
+            deterministic=deterministic,
         )
         self._feed = feed
 
@@ -111,12 +124,13 @@ class Validator:
         like: Engine | None = None,
         threads: int | None = None,
         beside: int = 0,
+        deterministic: bool = False,
     ) -> None:
-        """beside: see `feed_of`."""
+        """beside: see `feed_of`.  deterministic: see `Evaluator`."""
         self._network, self._dataset, self._metrics = network, dataset, check_metrics(metrics)
         warn_of_inputs(network, lambda: input_range(dataset))
         self._feed = feed_of(dataset, network.backend, BATCH, beside=beside)
-        self._evaluator = Evaluator(network, dataset, self._feed, like, threads)
+        self._evaluator = Evaluator(network, dataset, self._feed, like, threads, deterministic)
 
     @property
     def bytes_uploaded(self) -> int:

@@ -60,6 +60,7 @@ def train(
     progress: bool | None = None,
     communicator: Communicator | None = None,
     reduction: str | None = None,
+    deterministic: bool = False,
 ) -> History:
     """Train the network in place and return a record an epoch, the untrained network's first.
 
@@ -84,13 +85,18 @@ def train(
     reduction: "fixed" cuts each step into 8 shards whose gradients are added in one order, so that weights and records
     are equal to the bit for 1, 2, 4 and 8 processes; "fast" takes the library's sum. None is "fixed" with a
     communicator of MPI or NCCL; else a step is computed whole.
+    deterministic: of a GPU, products by a handle of cuBLAS of their own, and so a workspace of their own, as
+    CUBLAS_COMPUTE_32F_PEDANTIC, in full: two runs agree to the bit whatever else multiplies in other streams at the
+    time, and whatever TF32 the environment or a handle allows. Refuses "tf32", "replay" on a GPU, and "fast" sums of
+    several processes. All else is so without it: kernels add without atomics, in one order. On a CPU it changes
+    nothing: a seed, an engine and a number of threads give the same bits.
     The optimizer keeps its state: training the same network again continues where it stopped, unless the weights are of
     another epoch than the last.
 
     A record holds epoch, train_loss (mean over the epoch's steps; record 0: over the data), val_loss and val_accuracy
     (where they apply), val_ and each metric, steps, seconds (of the steps alone), bytes_uploaded (to a GPU), engine,
-    threads (if compiled), precision (on a GPU), device (if chosen, and why). The last may add stopped, why a callback
-    ended the training, and chosen_epoch.
+    threads (if compiled), precision (on a GPU), deterministic (there, if asked for), device (if chosen, and why). The
+    last may add stopped, why a callback ended the training, and chosen_epoch.
     Raises ValueError or TypeError before the first step if the arguments or the checkpoint do not fit, ImportError for
     "compiled" without llvmlite, TrainingDiverged if the loss stops being finite.
     After Ctrl-C the network holds the weights reached, which may be some updates ahead of `optimizer.steps_done`.
@@ -113,6 +119,7 @@ def train(
         True,
         communicator,
         reduction,
+        deterministic=deterministic,
     )
     callbacks = (*options.callbacks, *best_of(options, keep_best), *progress_of(progress))
     with closing(_checked(network, dataset, optimizer, replace(options, callbacks=callbacks))) as records:
@@ -174,11 +181,13 @@ def _epochs(
         ending.push(runner.end)
         held_out = options.validation
         like = runner.engine, options.threads if settings.reduction is None else 1
-        validator = None if held_out is None else Validator(network, held_out, options.metrics, *like, beside[1])
+        further = beside[1], settings.deterministic
+        validator = None if held_out is None else Validator(network, held_out, options.metrics, *like, *further)
         measuring = None if validator is None else validator.engine
         runner.look_ahead(options.is_unwatched, measuring, is_validated=validator is not None)
         start = options.measures_start and moment is None
-        untrained = Evaluator(network, dataset, runner.whole_feed, None, like[1]) if start else None
+        whole = network, dataset, runner.whole_feed
+        untrained = Evaluator(*whole, None, like[1], settings.deterministic) if start else None
         senders = [] if network.backend.device == "cpu" else [runner.feed, runner.engine, untrained, validator]
         for callback in options.callbacks:  # each learns of the end, even if another one fails at it
             ending.callback(callback.on_train_end, network)

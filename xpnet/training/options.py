@@ -19,6 +19,7 @@ from xpnet.engines.choice import (
     ENGINES,
     FULL,
     blas_threads,
+    check_deterministic,
     check_precision,
     check_threads,
     choose_engine,
@@ -69,6 +70,7 @@ class TrainOptions:
     communicator: Communicator | None = None
     reduction: str | None = None
     measures_start: bool = True
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         metrics = check_metrics(self.metrics)
@@ -89,6 +91,7 @@ class TrainOptions:
             "metrics": metrics,
             "shuffle": self.shuffle if hasattr(self.shuffle, "shuffle") else bool(self.shuffle),
             "seed": check_whole("seed", self.seed, at_least=0),
+            "deterministic": bool(self.deterministic),
             "threads": None if self.threads is None else check_whole("threads", self.threads, at_least=1),
         }
         check_batch_size(self.batch_size)
@@ -150,7 +153,7 @@ class Settings:
 
     batch: samples a step.  accumulate: steps an update.  n_used: samples an epoch.  engine: the name of the engine.
     precision: of the products of the steps.  threads: of a compiled step.  blas_threads: of NumPy's products.
-    reduction: adds the shards of a step; None where it is computed whole.
+    reduction: adds the shards of a step; None where it is computed whole.  deterministic: on a GPU, see `xpnet.train`.
     """
 
     batch: int
@@ -163,6 +166,7 @@ class Settings:
     threads: int | None = None
     blas_threads: int | None = None
     reduction: Reduction | None = None
+    deterministic: bool = False
 
     @property
     def n_steps(self) -> int:
@@ -208,11 +212,22 @@ def prepare(network: Network, dataset: Dataset, optimizer: Optimizer, options: T
     n_runs = n_steps if shards is None else n_steps * shards.count
     engine = choose_engine(asked, program, network.backend, n_runs, n_programs)
     precision = check_precision(options.precision, engine, network.backend)
+    if options.deterministic:
+        check_deterministic(engine, network.backend, precision, None if reduction is None else reduction.kind)
     had: dict[str, Any] = {} if moment is None else moment.fit
     steps = n_steps if options.is_unwatched and not dataset.is_mapped else -(-n_used // batch)
     threads = _threads(options, engine, program, network.backend, steps, had)
     settings = Settings(
-        batch, options.accumulate, n_used, options.shuffle, options.seed, engine, precision, *threads, reduction
+        batch,
+        options.accumulate,
+        n_used,
+        options.shuffle,
+        options.seed,
+        engine,
+        precision,
+        *threads,
+        reduction,
+        options.deterministic and network.backend.device != "cpu",
     )
     if moment is not None:
         fingerprint = run_fingerprint(network, optimizer, dataset, settings)
@@ -337,7 +352,7 @@ def run_fingerprint(network: Network, optimizer: Optimizer, dataset: Dataset, se
         "shuffle": bool(settings.shuffle),
         "seed": settings.seed,
         "engine": settings.engine,
-        "precision": settings.precision,
+        "precision": settings.precision + ", deterministic" * settings.deterministic,
         "threads": settings.threads,
         "blas_threads": settings.blas_threads,
         "reduction": None if settings.reduction is None else settings.reduction.kind,

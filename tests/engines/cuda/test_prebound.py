@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from features import FEATURES, network_of, program_of, run_steps
+from refusals import refusal
 
 import xpnet
-from xpnet.engines.choice import make_engine
+from xpnet import select_backend
+from xpnet.engines.choice import check_deterministic, make_engine
 from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.launching import LAUNCH_PARAMETERS, PRODUCT_PARAMETERS, Prebound, takes
 
@@ -74,3 +76,35 @@ def test_every_capacity_has_its_own_places(gpu):
     for n in (1, 2, 20, 200, 300, 20, 1):
         found = gpu.to_host(network.predict(gpu.to_device(X[:, :n])))
         np.testing.assert_allclose(found, cpu.predict(X[:, :n]), rtol=1e-4, atol=1e-6)
+
+
+def test_a_deterministic_run_has_products_and_a_handle_of_its_own(backend, monkeypatch):
+    """On a GPU, so that nothing else enters into them; on a CPU a run is the same without, and does not speak of it."""
+    rng = np.random.default_rng(0)
+    dataset = xpnet.Dataset(rng.standard_normal((4, 30)), rng.standard_normal((2, 30)))
+    found, on_gpu, made = [], backend.device != "cpu", []
+    if on_gpu:
+        cublas = backend.xp.cuda.cublas
+        create = cublas.create
+        monkeypatch.setattr(cublas, "create", lambda: made.append(1) or create())
+    for deterministic in (True, True, False):
+        network = xpnet.Network([4, 5, 2], loss="squared_error", backend=backend, seed=0)
+        options = {"epochs": 2, "batch_size": 8, "validation": dataset, "deterministic": deterministic}
+        history = xpnet.train(network, dataset, xpnet.Adam(0.01), **options)
+        found.append(backend.to_host(network.owned).tobytes())
+        assert history[-1].get("deterministic") == (True if on_gpu and deterministic else None)
+    assert found[0] == found[1] == found[2]
+    assert len(made) == (6 if on_gpu else 0)  # of two runs: for the steps, the validation and record 0
+
+
+def test_what_a_deterministic_run_excludes_is_refused(backend):
+    dataset = xpnet.Dataset(np.ones((4, 30)), np.ones((2, 30)))
+    network = xpnet.Network([4, 5, 2], loss="squared_error", backend=backend, seed=0)
+    for name, value, needed in (("precision", "tf32", "products in full, 'fp32'"), ("engine", "replay", "'auto'")):
+        if backend.device != "cpu":
+            parts = "deterministic is True", f"{name} is '{value}'", needed, f"leave {name} out"
+            with refusal(ValueError, *parts):
+                xpnet.train(network, dataset, xpnet.SGD(), epochs=1, deterministic=True, **{name: value})
+    with refusal(ValueError, "reduction is 'fast'", "sums of one order, 'fixed'", "leave reduction out"):
+        check_deterministic("auto", backend, "fp32", "fast")
+    check_deterministic("replay", select_backend("cpu"), "fp32", "fixed")

@@ -32,7 +32,7 @@ class Cuda(Engine):
 
     The arguments are those of `Memory`.  precision: of products, one of COMPUTE_TYPES; "fp64" in float64.
     blas_threads: of NumPy's products; there are none.  reduction: adds the shards of a step, where the Program is
-    recorded for them.
+    recorded for them.  deterministic: see `Prebound`.
     CuPy keeps the compiled kernels on disk by their text, which Programs of other capacities share up to the length
     from which on sums are shared out. A batch size that the text does not hold for is replayed.
     """
@@ -54,6 +54,7 @@ class Cuda(Engine):
         precision: str = "fp32",
         blas_threads: int | None = None,
         reduction: Reduction | None = None,
+        deterministic: bool = False,
     ) -> None:
         self.memory = Memory(program, backend, owned, data, partial_sums(program))
         self.precision = precision if backend.dtype == np.float32 else "fp64"
@@ -65,7 +66,8 @@ class Cuda(Engine):
         self._module = compiled(backend.xp, self._source.text, self.OPTIONS)
         # Every kernel reaches every buffer through these three.
         self._memory_arguments = (owned, self.memory.floats, self.memory.uints)
-        self._launcher = launcher(self.memory, precision)
+        self.deterministic = True if deterministic else None
+        self._launcher = launcher(self.memory, precision, deterministic)
         self._queue = self._launcher.queue()
         self._shards = StepsOfShards(self.memory, reduction, self._shard_at) if program.shards else None
         self._chunk = self._made_chunk() if self._is_small(program) else None

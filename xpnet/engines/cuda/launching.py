@@ -7,6 +7,7 @@ calls what they call: CuPy's bindings of the driver and of cuBLAS. `Wrapped` is 
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ PRODUCT_PARAMETERS = "handle transa transb m n k alpha A Atype lda B Btype ldb b
 
 # How cuBLAS multiplies float32 numbers: as they are, or with 10 bits of mantissa, by tensor cores, and adds in float32.
 COMPUTE_TYPES = {"fp32": "CUBLAS_COMPUTE_32F", "tf32": "CUBLAS_COMPUTE_32F_FAST_TF32"}
+# In full in every phase, without shortcuts, whatever a handle or the environment allows.
+PEDANTIC = {"float32": "CUBLAS_COMPUTE_32F_PEDANTIC", "float64": "CUBLAS_COMPUTE_64F_PEDANTIC"}
 
 Queue = tuple[int, int]  # the stream that takes the launches, and the handle of cuBLAS that takes the products
 
@@ -58,20 +61,31 @@ def _cell(value: Any) -> Any:
 class Prebound:
     """Launches by CuPy's bindings of `cuLaunchKernel` and `cublasGemmEx`.
 
-    precision: of the products, one of COMPUTE_TYPES.
+    precision: of the products, one of COMPUTE_TYPES.  deterministic: whether they are PEDANTIC, by a handle of cuBLAS
+    of their own: its workspace is none that other products in other streams use at the same time.
     Whoever keeps a call that was made here keeps the kernel and its arguments too, as it holds their addresses alone.
     """
 
-    def __init__(self, memory: Memory, precision: str) -> None:
-        self._memory, self._cuda = memory, memory.backend.xp.cuda
+    def __init__(self, memory: Memory, precision: str, deterministic: bool = False) -> None:
+        self._memory, self._cuda, self._handles = memory, memory.backend.xp.cuda, dict[int, int]()
+        self._deterministic = deterministic
         dtype, cublas = memory.backend.dtype, self._cuda.cublas
         self._one, self._zero = np.ones(1, dtype), np.zeros(1, dtype)
         self._type = self._cuda.runtime.CUDA_R_32F if dtype == np.float32 else self._cuda.runtime.CUDA_R_64F
-        self._compute = getattr(cublas, COMPUTE_TYPES[precision] if dtype == np.float32 else "CUBLAS_COMPUTE_64F")
+        name = COMPUTE_TYPES[precision] if dtype == np.float32 else "CUBLAS_COMPUTE_64F"
+        self._compute = getattr(cublas, PEDANTIC[dtype.name] if deterministic else name)
 
     def queue(self) -> Queue:
         """Where launches go now: to the stream that is current in this thread."""
-        return self._cuda.get_current_stream().ptr, self._cuda.device.get_cublas_handle()
+        stream = self._cuda.get_current_stream().ptr
+        return stream, self._own_handle(stream) if self._deterministic else self._cuda.device.get_cublas_handle()
+
+    def _own_handle(self, stream: int) -> int:
+        """Return the handle for a stream, which is destroyed with this."""
+        if stream not in self._handles:
+            self._handles[stream] = handle = self._cuda.cublas.create()
+            weakref.finalize(self, self._cuda.cublas.destroy, handle).atexit = False
+        return self._handles[stream]
 
     def kernel(self, queue: Any, function: Any, n_blocks: int, arguments: Arguments) -> Callable[[], Any]:
         """Return the launch of a kernel."""
@@ -146,10 +160,10 @@ class Wrapped:
         return bound_call(self._memory, call)
 
 
-def launcher(memory: Memory, precision: str) -> Prebound | Wrapped:
+def launcher(memory: Memory, precision: str, deterministic: bool = False) -> Prebound | Wrapped:
     """Return what launches: by CuPy's bindings if they are there and take what `Prebound` gives.
 
-    Raises ValueError for products of a precision that `dot` cannot be asked for.
+    Raises ValueError for products that `dot` cannot be asked for.
     """
     xp = memory.backend.xp
     try:
@@ -158,11 +172,12 @@ def launcher(memory: Memory, precision: str) -> Prebound | Wrapped:
     except (AttributeError, ImportError):
         is_known = False
     if is_known:
-        return Prebound(memory, precision)
-    if precision != "fp32":
+        return Prebound(memory, precision, deterministic)
+    if precision != "fp32" or deterministic:
+        name, found = ("deterministic", True) if deterministic else ("precision", precision)
         raise ValueError(
-            f"precision is {precision!r}, which is an argument of CuPy's cublas.gemmEx, and CuPy {xp.__version__} has "
-            "another one, or none; install CuPy 14.2, or leave precision out"
+            f"{name} is {found!r}, which is an argument of CuPy's cublas.gemmEx, and CuPy {xp.__version__} has "
+            f"another one, or none; install CuPy 14.2, or leave {name} out"
         )
     return Wrapped(memory)
 
