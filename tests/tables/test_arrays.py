@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 from refusals import refusal
 
@@ -12,7 +13,7 @@ import xpnet
 from xpnet.cli import main
 from xpnet.data import feed
 from xpnet.data.parts import Rows
-from xpnet.tables import arrays
+from xpnet.tables import arrays, stored_rows
 from xpnet.tables.arrays import load_rows
 from xpnet.tables.files import check_one_kind
 
@@ -154,3 +155,62 @@ def test_mixed_and_empty_folders_are_refused(capsys):
         check_one_kind("empty/")
     assert main(["train", "pairs", "--target", "a"]) == main(["train", "empty"]) == 1
     assert [line.partition(" ")[0] for line in capsys.readouterr().err.splitlines()] == ["xpnet:"] * 2
+
+
+@pytest.fixture
+def parquet():
+    """The rows in files of Parquet with groups of 20 rows, and with the classes and weights as columns."""
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(kind=Y, weight=Y + 1.0)
+    os.mkdir("stored")
+    for name, rows in CUTS.items():
+        frame[rows].to_parquet(f"stored/{name}.parquet", index=False, row_group_size=20)
+    return frame
+
+
+def test_parquet_files_of_numbers_are_rows(parquet, monkeypatch):
+    dataset = load_rows("stored", "kind", "weight")
+    assert dataset.X.tobytes() == X.T.tobytes() and dataset.labels.tolist() == Y.tolist()
+    assert dataset.weights.tolist() == (Y + 1.0).tolist() and not dataset.is_mapped
+    monkeypatch.setattr(arrays, "POOL_BYTES", 0)
+    read, get = [], stored_rows.StoredFile.rows
+    monkeypatch.setattr(
+        stored_rows.StoredFile, "rows", lambda *given: read.append((given[0].path[-9], given[1])) or get(*given)
+    )
+    large = load_rows("stored/*.parquet", "kind", "weight")
+    assert large.is_mapped and np.array_equal(np.asarray(large.X), X.T)
+    read.clear()
+    assert np.array_equal(large.samples[18:25], X[18:25]) and read == [("0", 0), ("0", 1)]
+    read.clear()
+    part = large.subset(slice(53, 80))
+    assert read == [] and np.array_equal(part.samples[[2, 0]], X[[55, 53]]) and set(read) == {("2", 1)}
+    whole = load_rows("whole/X.npy", "whole/Y.npy", "whole/Y.npy")
+    assert repr(whole.subset(slice(None))).split(" X")[0] == repr(large).split(" X")[0]
+
+
+def test_parquet_files_that_hold_other_things_are_named(parquet):
+    with refusal(ValueError, "targets is None", "they must be names of columns", "targets='COLUMN'"):
+        load_rows("stored")
+    with refusal(ValueError, "stored/0.parquet has no column 'size'", "it has", "name one of them"):
+        load_rows("stored", "size")
+    parquet.assign(a=1).to_parquet("stored/1.parquet", index=False)
+    with refusal(ValueError, "1.parquet has int64 in column 'a'", "has float", "must be alike", "with the same types"):
+        load_rows("stored", "kind")
+    parquet.assign(a="x").to_parquet("stored/1.parquet", index=False)
+    with refusal(ValueError, "string in column 'a'", "must hold numbers", "leave the column out", "TableClassifier"):
+        load_rows("stored", "kind")
+    parquet.drop(columns="a").to_parquet("stored/1.parquet", index=False)
+    with refusal(ValueError, "1.parquet lacks 'a'", "must have the same", "leave one out"):
+        load_rows("stored", "kind")
+    parquet[:0].to_parquet("none.parquet", index=False)
+    with refusal(ValueError, "none.parquet holds no rows", "one for each sample", "or name others"):
+        load_rows("none.parquet", "kind")
+    parquet.assign(a=np.nan).to_parquet("gaps.parquet", index=False)
+    with refusal(ValueError, "gaps.parquet and its column 'kind': X holds 90 values that are NaN", "must be finite"):
+        load_rows("gaps.parquet", "kind")
+    with open("bad.parquet", "w", encoding="utf-8") as file:
+        file.write("no table")
+    with refusal(ValueError, "bad.parquet is not a Parquet file that pyarrow can read", "DataFrame.to_parquet(path)"):
+        load_rows("bad.parquet", "kind")
+    parquet.to_csv("t.csv")
+    with refusal(ValueError, "t.csv is no file of rows", "a .npy or .parquet file", "xpnet train FILE --target COLUMN"):
+        load_rows("t.csv", "kind")

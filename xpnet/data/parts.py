@@ -11,20 +11,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Piece = tuple[Any, int, int]  # a part, and where its rows begin and end
+
+
 class Rows:
     """Rows (n_samples, n_features) of several arrays, one after the other.
 
-    parts: arrays (n, n_features) of one type.
+    parts: arrays (n, n_features) of one type, or what is indexed like them.
     checked: the rows that this process looks at for NaN and infinity, None for all; other processes look at the others.
     """
 
     ndim = 2
 
-    def __init__(self, parts: Sequence[NDArray[Any]], checked: slice | None = None) -> None:
-        self._parts = list(parts)
-        self._starts = np.cumsum([0, *map(len, parts)])
-        self.dtype, self.checked = parts[0].dtype, checked
-        self.shape = (int(self._starts[-1]), int(parts[0].shape[1]))
+    def __init__(self, parts: Sequence[Any], checked: slice | None = None) -> None:
+        self._lay([(part, 0, len(part)) for part in parts])
+        self.checked = checked
+
+    def _lay(self, pieces: list[Piece]) -> None:
+        self._pieces, first = pieces, pieces[0][0]
+        self._starts = np.cumsum([0, *(end - begin for _, begin, end in pieces)])
+        self.dtype, self.checked = first.dtype, None
+        self.shape = (int(self._starts[-1]), int(first.shape[1]))
         self.size = self.shape[0] * self.shape[1]
         self.nbytes = self.size * self.dtype.itemsize
 
@@ -45,30 +52,32 @@ class Rows:
             start, stop, step = chosen.indices(len(self))
             if step != 1:
                 return self[np.arange(start, stop, step)]
-            found = self._cut(start, stop) or [self._parts[0][:0]]
+            found: list[NDArray[Any]] = [part[begin:end] for part, begin, end in self._cut(start, stop)]
             return found[0] if len(found) == 1 else np.concatenate(found)
         places = np.asarray(chosen)
         places = np.where(places < 0, places + len(self), places)
         rows = np.empty((len(places), self.shape[1]), self.dtype)
         owners = np.searchsorted(self._starts, places, "right") - 1
         for owner in np.unique(owners):
-            is_its = owners == owner
-            rows[is_its] = self._parts[owner][places[is_its] - self._starts[owner]]
+            is_its, (part, begin, _) = owners == owner, self._pieces[owner]
+            rows[is_its] = part[places[is_its] - self._starts[owner] + begin]
         return rows
 
     def between(self, chosen: slice) -> Rows:
         """Return the rows of a range, left where they lie."""
         start, stop, _ = chosen.indices(len(self))
-        return Rows(self._cut(start, stop) or [self._parts[0][:0]])
+        rows = object.__new__(Rows)
+        rows._lay(self._cut(start, stop))
+        return rows
 
-    def _cut(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """Return what a range has of each part."""
+    def _cut(self, start: int, stop: int) -> list[Piece]:
+        """Return what a range has of each part; of an empty one nothing of the first."""
         found = []
-        for part, first in zip(self._parts, self._starts.tolist(), strict=False):
-            begin, end = max(start - first, 0), min(stop - first, len(part))
+        for (part, offset, last), first in zip(self._pieces, self._starts.tolist(), strict=False):
+            begin, end = offset + max(start - first, 0), min(offset + stop - first, last)
             if begin < end:
-                found.append(part[begin:end])
-        return found
+                found.append((part, begin, end))
+        return found or [(self._pieces[0][0], 0, 0)]
 
 
 class Columns:

@@ -1,4 +1,4 @@
-"""Files of plain rows (.npy), as mapped arrays: one, several, or a folder of them is a data set."""
+"""Files of plain rows (.npy, or Parquet of numbers): one, several, or a folder of them is a data set."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.checks import one_line
+from xpnet.checks import one_line, shown
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import POOL_BYTES
 from xpnet.data.parts import Rows
 from xpnet.files import check_readable
 from xpnet.parallel.communicator import Communicator
-from xpnet.tables.files import FOLDER_ENDS, Names, called, each, expanded, files_in, is_rows
-from xpnet.tables.formats import READERS, ROWS, Reader, check_installed, either, suffix_of, suffixes
+from xpnet.tables.files import FOLDER_ENDS, Names, called, check_one_kind, each, expanded, files_in, is_rows, kind_of
+from xpnet.tables.formats import READERS, ROWS, TABLE, Reader, check_installed, either, suffix_of, suffixes
+from xpnet.tables.stored_rows import SUFFIX, stored_rows
 
 __all__ = ["load_rows"]
 
@@ -28,24 +29,21 @@ X, Y = "xy"  # how the names of rows and of their targets begin that lie in one 
 def load_rows(
     rows: Names, targets: Names | None = None, weights: Names | None = None, *, communicator: Communicator | None = None
 ) -> Dataset:
-    """Return the Dataset in files of rows (.npy), which are read in blocks while it trains if they are large.
+    """Return the Dataset in files of rows, which are read in blocks while it trains if they are large.
 
     rows: the name of a file (n_samples, n_features), of several, of a folder of them, or a pattern such as
     "X-*.npy".  Their rows follow each other in the order of the names.
     targets: the same, of integers (n_samples,), which are classes, or of anything else, rows of targets. None for a
     folder in which each file X*.npy has its file y*.npy.  weights: the same, of numbers (n_samples,).
+    Of Parquet files targets and weights are names of columns, and all other columns are features: numbers. A group of
+    rows is read at a time, and should have some MiB (row_group_size of pandas).
     communicator: the processes that load them; each looks at its part of the rows for NaN and infinity.
     Raises FileNotFoundError, and ValueError for files that are no such arrays or do not fit each other.
     """
     fault, dataset = None, None
+    share = (0, 1) if communicator is None else (communicator.rank, communicator.size)
     try:
-        names = _named(rows)
-        given = names if targets is None else _named(targets)
-        if targets is None:
-            _pairs(names)  # refuses what is no folder of them
-        held = None if weights is None else _named(weights)
-        share = (0, 1) if communicator is None else (communicator.rank, communicator.size)
-        dataset, _ = read_rows(names, given, held, share=share)
+        dataset = _loaded(_named(rows), targets, weights, share)
     except (OSError, ValueError, TypeError) as error:
         fault = error
     for rank, cause in enumerate([] if communicator is None else communicator.gather(fault and one_line(fault))):
@@ -55,6 +53,34 @@ def load_rows(
         assert fault is not None
         raise fault
     return dataset
+
+
+def _loaded(names: list[str], targets: Names | None, weights: Names | None, share: tuple[int, int]) -> Dataset:
+    check_one_kind(names)
+    if kind_of(names) == TABLE:
+        return _of_parquet(names, targets, weights, share)
+    if targets is None:
+        _pairs(names)  # refuses what is no folder of them
+    given, held = names if targets is None else _named(targets), None if weights is None else _named(weights)
+    return read_rows(names, given, held, share=share)[0]
+
+
+def _of_parquet(names: list[str], targets: Names | None, weights: Names | None, share: tuple[int, int]) -> Dataset:
+    """Return the Dataset in Parquet files, or in folders of them; targets and weights are columns."""
+    paths = [path for name in names for path in (files_in(name, TABLE) if name.endswith(FOLDER_ENDS) else [name])]
+    other = next((path for path in paths if suffix_of(path) != SUFFIX), None)
+    if other is not None or not paths:
+        raise ValueError(
+            f"{other or called(names)} is no file of rows; it must be a {either([*suffixes(ROWS), SUFFIX])} file; "
+            "train other tables by xpnet train FILE --target COLUMN, or xpnet.TableClassifier"
+        )
+    if not isinstance(targets, str) or not (weights is None or isinstance(weights, str)):
+        raise ValueError(
+            f"targets is {shown(targets)} and weights is {shown(weights)}; of {called(paths)} they must be names of "
+            "columns: targets='COLUMN'"
+        )
+    parts, Y, given = stored_rows(paths, targets, weights)
+    return _dataset(called(paths), f"its column {targets!r}", weights, _joined(parts, None, share), Y, given)
 
 
 def _named(names: Names) -> list[str]:
@@ -98,18 +124,18 @@ def read_rows(
     return _dataset(called(names), called(targets), weights, _joined(parts, is_whole, share), Y, given), Y.dtype
 
 
-def _joined(parts: list[np.ndarray], is_whole: bool | None, share: tuple[int, int]) -> Any:
+def _joined(parts: Sequence[Any], is_whole: bool | None, share: tuple[int, int]) -> Any:
     """Return the rows (n_samples, n_features) of all parts, in memory or in their files."""
     if is_whole or (is_whole is None and sum(part.nbytes for part in parts) <= POOL_BYTES):
         return _together(parts)
-    if len(parts) == 1 and share[1] == 1:
+    if len(parts) == 1 and share[1] == 1 and isinstance(parts[0], np.ndarray):
         return parts[0]
     rank, size = share
     n = sum(map(len, parts))
     return Rows(parts, None if size == 1 else slice(rank * n // size, (rank + 1) * n // size))
 
 
-def _together(arrays: list[np.ndarray]) -> np.ndarray:
+def _together(arrays: Sequence[Any]) -> np.ndarray:
     """Return arrays one after the other, in memory."""
     return np.array(arrays[0]) if len(arrays) == 1 else np.concatenate(arrays)
 

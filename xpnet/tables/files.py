@@ -149,7 +149,7 @@ def read_table(names: Names, reading: Reading = AS_FOUND, text_columns: Iterable
     if len(tables) == 1:
         return tables[0]
     for path, table in zip(paths, tables, strict=True):
-        _check_same_columns(paths[0], list(tables[0].frame), path, list(table.frame))
+        check_same_columns(paths[0], list(tables[0].frame), path, list(table.frame))
     texts = _sometimes_text([table.frame for table in tables])
     if texts:
         tables = [_read_one(path, reading, (*text_columns, *texts)) for path in paths]
@@ -203,7 +203,8 @@ def _read_one(name: str, reading: Reading, text_columns: Iterable[str]) -> Table
     return replace(table, decisions=(*table.decisions, *renamed))
 
 
-def _check_same_columns(first: str, expected: list[str], path: str, found: list[str]) -> None:
+def check_same_columns(first: str, expected: list[str], path: str, found: list[str]) -> None:
+    """Refuse other columns than those of the first file."""
     lacks = [name for name in expected if name not in found]
     more = [name for name in found if name not in expected]
     if lacks or more:
