@@ -77,7 +77,8 @@ class Forwards:
         n_samples, capacity = len(rows), key[1]
         if n_samples <= capacity:
             with self._lend(key, code) as forward:
-                return forward.few(rows)
+                if n_samples <= forward.n_few:
+                    return forward.few(rows)
         results = np.empty((n_samples, code.n_outputs), self._backend.dtype)
 
         def run(part: slice) -> None:

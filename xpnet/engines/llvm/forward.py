@@ -5,6 +5,8 @@ A `ForwardCode` is what threads can share, a `Forward` what each of them needs f
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from xpnet.engines.llvm.step import Library
 from xpnet.engines.memory import Memory
 from xpnet.program.calls import Program
 
+FEW_NUMBERS = 1 << 14  # of rows that are copied rather than read where they lie
 CALL_SAMPLES = 1 << 14  # of a call at most, so that Ctrl-C is not kept waiting
 BLOCK_LEAST_FLOPS = 3e8  # of a product of a block of 256 samples beyond which NumPy's is faster than compiled code
 
@@ -72,7 +75,7 @@ class ForwardCode:
 class Forward:
     """Runs a `ForwardCode` for one user at a time, with the weights as they are.
 
-    owned: the network's flat vector.
+    owned: the network's flat vector.  n_few: rows that `few` takes at most.
     """
 
     def __init__(self, code: ForwardCode, backend: Backend, owned: Any) -> None:
@@ -80,45 +83,53 @@ class Forward:
         self.memory = Memory(program, backend, owned, None, code.extra_floats)
         self._function, self._gemm = code.function, code.gemm if code.calls_blas else None
         self._code = code  # keeps the machine code in memory
-        self._samples = np.empty((program.capacity, program.gathers[0][1].shape[0]), dtype)
-        self._results = np.empty((program.capacity, code.n_outputs), dtype)
-        arrays = {"T": owned, "M": self.memory.floats, "U": self.memory.uints}
-        table = {name: array.ctypes.data for name, array in arrays.items()}
-        table["gemm"] = 0 if code.gemm is None else code.gemm.address
+        n_inputs = program.gathers[0][1].shape[0]
+        self.n_few = min(program.capacity, max(1, FEW_NUMBERS // n_inputs))
+        self._samples = np.empty((self.n_few, n_inputs), dtype)
+        self._results = np.empty((self.n_few, code.n_outputs), dtype)
+        table = {"T": owned, "M": self.memory.floats, "U": self.memory.uints}
+        addresses = {name: array.ctypes.data for name, array in table.items()}
+        addresses["gemm"] = 0 if code.gemm is None else code.gemm.address
         ends = [self._samples.ctypes.data, self._results.ctypes.data]
-        self._few = np.array([table.get(name, 0) for name in TABLE] + ends, np.int64)
+        self._few = np.array([addresses.get(name, 0) for name in TABLE] + ends, np.int64)
         self._many = self._few.copy()
         self._few_address, self._many_address = self._few.ctypes.data, self._many.ctypes.data
 
     def few(self, rows: np.ndarray) -> np.ndarray:
-        """Return the results (n, n_outputs) of rows (n, n_inputs), no more than the code's block."""
+        """Return the results (n, n_outputs) of `n_few` rows (n, n_inputs) at most, which it copies."""
         n = len(rows)
         self._samples[:n] = rows
         self._few[_N_SAMPLES] = n
         if self._gemm is None:
             self._function(self._few_address, 0)
         else:
-            with products_on(self._gemm, 1):  # else BLAS would share the small products of a block among its threads
+            with self._products():
                 self._function(self._few_address, 0)
         return self._results[:n].copy()
 
     def many(self, rows: np.ndarray, results: np.ndarray) -> None:
         """Write the results (n, n_outputs), C-contiguous, of any number of rows (n, n_inputs)."""
-        if self._gemm is None:
-            self._in_parts(rows, results)
-        else:
-            with products_on(self._gemm, 1):
-                self._in_parts(rows, results)
-
-    def _in_parts(self, rows: np.ndarray, results: np.ndarray) -> None:
         table = self._many
-        for start in range(0, len(rows), CALL_SAMPLES):
-            part = rows[start : start + CALL_SAMPLES]
-            if not (part.flags.c_contiguous and part.flags.aligned):
-                part = np.require(part, None, ["C", "A"])
-            table[_N_SAMPLES], table[_SAMPLES] = len(part), part.ctypes.data
-            table[_RESULTS] = results[start:].ctypes.data
-            self._function(self._many_address, 0)
+        with self._products():
+            for start in range(0, len(rows), CALL_SAMPLES):
+                part = rows[start : start + CALL_SAMPLES]
+                if not (part.flags.c_contiguous and part.flags.aligned):
+                    part = np.require(part, None, ["C", "A"])
+                table[_N_SAMPLES], table[_SAMPLES] = len(part), _address(part)
+                table[_RESULTS] = _address(results[start:])
+                self._function(self._many_address, 0)
+
+    def _products(self) -> AbstractContextManager[None]:
+        # One thread: BLAS would share the small products of a block among its threads.
+        return _NOTHING if self._gemm is None else products_on(self._gemm, 1)
 
 
+def _address(array: np.ndarray) -> int:
+    """Return where a C-contiguous array lies; `array.ctypes` takes five times as long."""
+    if not array.flags.writeable:
+        return int(array.ctypes.data)
+    return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+
+
+_NOTHING = nullcontext()
 _N_SAMPLES, _SAMPLES, _RESULTS = TABLE.index("n_samples"), len(TABLE), len(TABLE) + 1
