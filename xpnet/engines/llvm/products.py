@@ -84,26 +84,48 @@ def write_packing(f: Function, right: Factor, n_inner: int, n_columns: int, pack
     Each tile's columns lie together, row behind row, so that loads of whole vectors cross no cache lines.
     Source: Goto and van de Geijn (2008), section 4.2.
     """
-    lanes, whole = _lanes(f), n_inner // _lanes(f) * _lanes(f)
+    lanes = _lanes(f)
     for blocks, first, pieces in _panels(packed_columns(n_inner, n_columns, lanes), lanes):
         wide, before = sum(width for _, width in pieces), 0
         for start, width in pieces:
             with f.loop(0, blocks, as_is=True) as block:
                 column = f.calculated("add", f.calculated("mul", block.index, wide), start)
                 panel = f.element(f.real, packed, f.calculated("mul", block.index, wide * n_inner), n_inner * first)
-                columns = [_at(f, right, 0, f.calculated("add", column, i)) for i in range(width)]
-                if width == lanes:
-                    with f.loop(0, whole, lanes, as_is=True) as k:
-                        _turn(f, columns, panel, k.index, wide, before)
-                with f.loop(whole if width == lanes else 0, n_inner, as_is=True) as k:
-                    row = f.element(f.real, panel, f.calculated("mul", k.index, wide), before)
-                    for i, address in enumerate(columns):
-                        value = f.let(f"load {f.real}, ptr {f.element(f.real, address, k.index)}")
-                        f.do(f"store {f.real} {value}, ptr {f.element(f.real, row, i)}")
+                _write_turned(f, right, n_inner, (column, width), f.element(f.real, panel, before), wide)
             before += width
 
 
-def _turn(f: Function, columns: list[str], panel: str, k: str, wide: int, before: int) -> None:
+def _write_transposed(f: Function, right: Factor, n_inner: int, n_columns: int, scratch: str) -> None:
+    """Print the copy of a right operand (n_inner, n_columns), whose columns are contiguous, in C order."""
+    pieces = _pieces(n_columns, _lanes(f))
+    width = pieces[0][1]
+    with f.loop(0, n_columns // width * width, width, as_is=True) as j:
+        _write_turned(f, right, n_inner, (j.index, width), f.element(f.real, scratch, j.index), n_columns)
+    if n_columns % width:
+        _write_turned(f, right, n_inner, pieces[-1], f.element(f.real, scratch, pieces[-1][0]), n_columns)
+
+
+def _write_turned(
+    f: Function, right: Factor, n_inner: int, part: tuple[str | int, int], target: str, wide: int
+) -> None:
+    """Print the copy of some columns of a right operand, (first, number), to rows that lie `wide` apart.
+
+    Left to itself, LLVM unrolls these loops, for seconds.
+    """
+    column, width = part
+    columns = [_at(f, right, 0, f.calculated("add", column, i)) for i in range(width)]
+    whole = n_inner // width * width if width == _lanes(f) else 0
+    if whole:
+        with f.loop(0, whole, width, as_is=True) as k:
+            _turn(f, columns, target, k.index, wide)
+    with f.loop(whole, n_inner, as_is=True) as k:
+        row = f.element(f.real, target, f.calculated("mul", k.index, wide))
+        for i, address in enumerate(columns):
+            value = f.let(f"load {f.real}, ptr {f.element(f.real, address, k.index)}")
+            f.do(f"store {f.real} {value}, ptr {f.element(f.real, row, i)}")
+
+
+def _turn(f: Function, columns: list[str], target: str, k: str, wide: int) -> None:
     """Print the copy of as many rows as columns, a vector each: vectors of columns become vectors of rows."""
     lanes = _lanes(f)
     kind, step = _vector(f, lanes), 1
@@ -121,7 +143,7 @@ def _turn(f: Function, columns: list[str], panel: str, k: str, wide: int, before
         step *= 2
     for i, row in enumerate(rows):
         place = f.calculated("mul", f.calculated("add", k, i), wide)
-        f.do(f"store {kind} {row}, ptr {f.element(f.real, panel, place, before)}, align {f.size}")
+        f.do(f"store {kind} {row}, ptr {f.element(f.real, target, place)}, align {f.size}")
 
 
 def repays_transposing(n_inner: str | int, n_rows: int, n_columns: int) -> bool:
@@ -152,9 +174,7 @@ def write_product(f: Function, product: Product) -> None:
         _by_outer_products(f, product, Factor(right.address, right.rows, 1), product.n_columns)
     elif product.scratch is not None:
         transposed = Factor(product.scratch, product.n_columns, 1)
-        with f.loop(0, product.n_columns) as j, f.loop(0, n_inner) as k:
-            value = f.let(f"load {f.real}, ptr {_at(f, right, k.index, j.index)}")
-            f.do(f"store {f.real} {value}, ptr {_at(f, transposed, k.index, j.index)}")
+        _write_transposed(f, right, int(n_inner), product.n_columns, product.scratch)
         _by_outer_products(f, product, transposed, product.n_columns)
     elif is_known(n_inner) and int(n_inner) >= _lanes(f) and (product.left.columns, right.rows) == (1, 1):
         _by_dot_products(f, product)
