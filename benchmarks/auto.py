@@ -100,9 +100,12 @@ def measure(sizes: tuple[int, ...], n: int, batch: Any, make: Any, validated: bo
         xpnet.train(network, dataset, make(1e-3), keep_best=False, progress=False, **options)
         return time.process_time() - began
 
-    native.kept.cache_clear()
-    native._kept_code.cache_clear()
-    first = {engine: spent(engine, 1) for engine in ("replay", "compiled")}
+    firsts = []
+    for _ in range(rounds):
+        native.kept.cache_clear()
+        native._kept_code.cache_clear()
+        firsts.append({engine: spent(engine, 1) for engine in ("replay", "compiled")})
+    first = {engine: statistics.median(turn[engine] for turn in firsts) for engine in firsts[0]}
     counts = {}
     for engine in first:
         few, many = (spent(engine, k) for k in (2, 12))
