@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import json
 import os
+import subprocess
 import sys
 import types
 
@@ -13,6 +16,8 @@ from ranks import Ranks
 from refusals import refusal
 
 import xpnet
+from xpnet.cli import main
+from xpnet.commands.together import together
 from xpnet.parallel import nccl
 from xpnet.parallel.mpi import Mpi, is_started_by_mpiexec, rank_given
 from xpnet.parallel.nccl import Nccl, own_gpu
@@ -159,3 +164,41 @@ def test_cupy_without_nccl_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupyx", None)
     with refusal(ImportError, "communicator='nccl' needs CuPy with NCCL", "has none", "pip install 'xpnet[cuda13]'"):
         xpnet.communicator("nccl")
+
+
+ONE_RANK = """
+import cupy, numpy as np, xpnet
+comm = xpnet.communicator("nccl")
+array = cupy.arange(6, dtype=cupy.float32)
+comm.sum(array)
+comm.gather_parts(array, [6])
+received = cupy.empty(6, cupy.float32)
+comm.exchange(array, [6], received, [6])
+assert received.get().tolist() == [0, 1, 2, 3, 4, 5]
+X = np.random.default_rng(0).normal(size=(4, 60)).astype(np.float32)
+found = []
+for given in ({"communicator": comm}, {"reduction": "fixed"}):
+    network = xpnet.Network([4, 8, 3], device="cuda", seed=0)
+    xpnet.train(network, xpnet.Dataset.from_labels(X, np.arange(60) % 3), xpnet.Adam(), epochs=2, **given)
+    found.append(network.owned.get().tobytes())
+assert found[0] == found[1]
+"""
+
+
+def test_one_rank_with_nccl_trains_as_one_without(gpu):
+    pytest.importorskip("mpi4py", reason="the extra test-mpi is not installed")
+    if "XPNET_EXECUTING_CUDA" in os.environ or not gpu.xp.cuda.nccl.available:
+        pytest.skip("no NCCL here")
+    done = subprocess.run([sys.executable, "-c", ONE_RANK], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_may_leave_mpi_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    words = ["train", "--epochs", "0", "--quiet", "--hidden", "3", "--out", str(tmp_path / "run")]
+    refused = refusal(ImportError, "'mpi' needs mpi4py", "is not installed", "pip install 'xpnet[mpi-local]'")
+    with refused, together(argparse.Namespace(no_mpi=False, reduction=None)):
+        pass
+    assert main([*words, "--no-mpi"]) == 0
+    assert "reduction" not in json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))["options"]
