@@ -1,7 +1,8 @@
 """`python -m benchmarks.predictions`: time predictions of few and of many rows, beside other libraries, and print them.
 
 NumPy written by hand and scikit-learn are always there, ONNX Runtime and PyTorch where they are installed. xpnet's
-predictions are timed replayed and, with llvmlite, compiled: after as many as that takes.
+predictions are timed replayed and, with llvmlite, compiled: after as many as that takes. The last line of each is the
+median of the ratios of turns side by side, between which the processor's clock changes little.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from xpnet.timing.harness import Work, take_turns
 
 NETWORKS = ((64, 100, 10), (20, 64, 64, 2))
 ROWS = (1, 32, 1000, 100_000)
+OTHERS = ("scikit-learn", "ONNX Runtime", "PyTorch")
 Predict = Callable[[np.ndarray], Any]
 
 
@@ -135,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predictions", description=__doc__)
     parser.add_argument("--rows", default=",".join(map(str, ROWS)), help="numbers of rows, separated by commas")
-    parser.add_argument("--repeats", type=int, default=9, help="turns of each (default 9)")
+    parser.add_argument("--repeats", type=int, default=21, help="turns of each (default 21)")
     options = parser.parse_args(arguments)
     facts = machine.facts(xpnet.__version__)
     print(
@@ -146,10 +148,21 @@ def main(arguments: list[str] | None = None) -> int:
             rows = np.random.default_rng(n).random((n, sizes[0]), dtype=np.float32)
             works = {name: Work(partial(run, rows), lambda: None) for name, run in predictions(sizes, rows).items()}
             print(f"\n{'-'.join(map(str, sizes))}, {n:,} rows")
-            for name, seconds in take_turns(works, repeats=options.repeats, seconds=0.05).items():
+            turns = take_turns(works, repeats=options.repeats, seconds=0.02)
+            for name, seconds in turns.items():
                 lower, middle, upper = (1e6 * value for value in statistics.quantiles(seconds, n=4))
                 print(f"    {name:<28}{middle:>12,.1f}  ({lower:,.1f} to {upper:,.1f})", flush=True)
+            print(f"    {compared(turns)}", flush=True)
     return 0
+
+
+def compared(turns: dict[str, list[float]]) -> str:
+    """Return the time of the fastest other library divided by that of `Network.predict`, turn by turn."""
+    own = next(name for name in ("Network.predict, compiled", "Network.predict, replayed") if name in turns)
+    best = min(turns.keys() & set(OTHERS), key=lambda name: statistics.median(turns[name]))
+    ratios = [theirs / ours for theirs, ours in zip(turns[best], turns[own], strict=True)]
+    lower, middle, upper = statistics.quantiles(ratios, n=4)
+    return f"{best} / {own}: {middle:.2f} ({lower:.2f} to {upper:.2f})"
 
 
 if __name__ == "__main__":
