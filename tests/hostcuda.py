@@ -26,6 +26,10 @@ extern "C" {  // of <math.h>, whose reading takes half of the time
 }
 #define __global__
 #define __device__
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) double2 { double x, y; };
+struct alignas(4) uchar4 { unsigned char x, y, z, w; };
+struct alignas(2) uchar2 { unsigned char x, y; };
 struct Dimension { unsigned int x; };
 static Dimension threadIdx, blockIdx, blockDim;
 """

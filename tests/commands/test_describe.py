@@ -9,7 +9,7 @@ from test_cli import refused, refused_by_parser, surroundings  # noqa: F401  a f
 import xpnet
 from xpnet.cli import main
 from xpnet.commands.describe import SHOWN
-from xpnet.engines.cuda.text import cuda_source
+from xpnet.engines.cuda.text import Data, cuda_source
 from xpnet.engines.llvm.engine import text_for
 from xpnet.program.grouping import describe as describe_launches
 from xpnet.program.places import describe as describe_memory
@@ -41,7 +41,7 @@ def test_every_level_is_the_librarys_text(capsys, threads):
         "launches": describe_launches(program),
         "plan": compiled.plan.describe(),
         "llvm": compiled.text,
-        "cuda": cuda_source(program, backend.dtype, {"X": backend.dtype, "Y": backend.dtype}).text,
+        "cuda": cuda_source(program, backend.dtype, Data({"X": backend.dtype, "Y": backend.dtype})).text,
     }
     for name, text in expected.items():
         out = described(capsys, *OPTIONS, "--threads", threads, "--show", name)

@@ -23,6 +23,10 @@
 #define __launch_bounds__(...)
 #define __restrict__
 
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) double2 { double x, y; };
+struct alignas(4) uchar4 { unsigned char x, y, z, w; };
+struct alignas(2) uchar2 { unsigned char x, y; };
 typedef executing::Dim3 dim3;
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 

@@ -164,10 +164,17 @@ void accessed(const void* address, size_t size, bool writes) {
   const bool on_device = within(device, address, size);
   const bool is_shared = !on_device && entered->shared <= (const char*)address && (const char*)address < entered->shared_end;
   if (!on_device && !is_shared) return;
+  if (size == 16) {
+    counts[writes ? "vectors_written" : "vectors_read"]++;
+    if ((uintptr_t)address % size) complain("a vector that is not aligned, in " + launched);
+  }
   if (on_device) counts[writes ? "bytes_written" : "bytes_read"] += size;
   // What one block shares is no other's: its address with the block in the bits that no address has.
-  Access& cell = shadow[(uintptr_t)address + (is_shared ? (uintptr_t)(executing_thread / per_block + 1) << 48 : 0)];
-  writes ? write_at(cell) : read_at(cell);
+  const uintptr_t first = (uintptr_t)address + (is_shared ? (uintptr_t)(executing_thread / per_block + 1) << 48 : 0);
+  for (size_t at = 0; at < size; at += size == 16 ? 4 : size) {  // a vector of numbers: each of them, as others name it
+    Access& cell = shadow[first + at];
+    writes ? write_at(cell) : read_at(cell);
+  }
 }
 }  // namespace
 // The compiler calls these at each access that a kernel's text makes.

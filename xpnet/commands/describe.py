@@ -18,7 +18,7 @@ from xpnet.commands.loop_options import add_accumulate, add_batch_size
 from xpnet.commands.network_options import NETWORK, add_network, check_network, network_of, sizes_between
 from xpnet.commands.optimizer_options import add_optimizer, make_optimizer
 from xpnet.engines.choice import MOST_THREADS
-from xpnet.engines.cuda.text import cuda_source
+from xpnet.engines.cuda.text import Data, cuda_source
 from xpnet.engines.llvm.engine import text_for
 from xpnet.engines.llvm.native import assembly
 from xpnet.engines.llvm.thread_choice import MANY, threads_for
@@ -137,7 +137,7 @@ def _text(name: str, program: Program, backend: Backend, scales: dict[str, float
         return describe_launches(program)
     if name == "cuda":
         types = {name: backend.dtype if scale is None else np.dtype(np.uint8) for name, scale in scales.items()}
-        return cuda_source(program, backend.dtype, types).text.rstrip()
+        return cuda_source(program, backend.dtype, Data(types)).text.rstrip()
     compiled = text_for(program, backend, scales, threads or threads_for(program, backend, MANY))
     if name == "plan":
         return compiled.plan.describe()

@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 from features import FEATURES, OPTIMIZERS, OPTIONS, network_of, program_of
 
+import xpnet
 from xpnet import select_backend
 from xpnet.backend import Backend
 from xpnet.engines.cuda.chunk import chunk_source
 from xpnet.engines.cuda.engine import Cuda
 from xpnet.engines.cuda.launching import COOPERATIVE_PARAMETERS, LAUNCH_PARAMETERS, PRODUCT_PARAMETERS, Prebound, takes
-from xpnet.engines.cuda.text import cuda_source
+from xpnet.engines.cuda.text import Data, cuda_source
 from xpnet.engines.replay import Replay
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.network.losses import LOSSES
@@ -349,16 +350,41 @@ def test_generated_text_compiles_for_gpus(feature, i):
         data = {"X": np.uint8 if feature["uint8"] else dtype, "Y": dtype, "w": dtype, "weights": dtype}
         if number == i % len(pairs):
             ((name, (registers, stack)),) = resources(
-                compile_text(chunk_source(training, dtype, data).text, architecture)
+                compile_text(chunk_source(training, dtype, Data(data)).text, architecture)
             ).items()
             # Of 65,536 registers: two blocks and more on a multiprocessor.  The stack is that of functions called.
             assert name == "chunk" and registers <= 128 and stack <= 64
         for program in [training, *(others if number == i % len(pairs) else ())]:
-            text = cuda_source(program, dtype, data).text
+            text = cuda_source(program, dtype, Data(data)).text
             found = resources(compile_text(text, architecture))
             assert found.keys() == set(hostcuda.parameters(text))
             for name, (registers, stack) in found.items():  # three quarters, or half, of a multiprocessor's threads
                 assert registers <= (40 if dtype == np.float32 else 64) and stack == 0, name
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "loads", "stores"),
+    [
+        (np.float32, np.float32, r"v4.\w32", r"v4.\w32"),
+        (np.float32, np.uint8, "v4.u8", r"v4.\w32"),
+        (np.float64, np.float64, r"v\d.\w\d\d", r"v\d.\w\d\d"),
+    ],
+)
+def test_the_gather_loads_and_stores_vectors(dtype, kind, loads, stores):
+    """Of X with 8 numbers a sample, as NVRTC's text for a machine has it; Y with 3 is moved number by number."""
+    network = xpnet.Network([8, 3], backend=select_backend("cpu"))
+    program, types = network.training_program(32, xpnet.SGD(), False), {"X": kind, "Y": dtype}
+    nvrtc, found = cupy.cuda.nvrtc, []
+    for is_aligned in (True, False):
+        text = cuda_source(program, dtype, Data(types, is_aligned)).text
+        compiled = nvrtc.createProgram(text, "generated.cu", (), ())
+        nvrtc.compileProgram(compiled, ("-arch=compute_80", *hostcuda.NVRTC_OPTIONS, *QUIET))
+        gather = nvrtc.getPTX(compiled).decode().partition(".entry gather(")[2]
+        nvrtc.destroyProgram(compiled)
+        found.append(
+            [len(re.findall(rf"{word}\.global\S*\.{kind}\b", gather)) for word, kind in (("ld", loads), ("st", stores))]
+        )
+    assert found == [[1, 1], [0, 0]]
 
 
 def test_an_error_shows_the_log_of_nvrtc():

@@ -55,6 +55,22 @@ def test_every_feature_equals_the_cpu_in_every_order(name, batch, dtype, gpu):
         assert [array.tobytes() for array in found[0]] == [array.tobytes() for array in other]
 
 
+def test_samples_are_read_by_vectors_and_to_the_same_bits(gpu, driver):
+    """Of 8 numbers two vectors each; an array that begins between two vectors is read number by number."""
+    X, found, vectors = np.random.default_rng(0).standard_normal((64, 8)), [], []
+    for shift in (0, 1):
+        memory = gpu.xp.empty(64 * 8 + 1, np.float32)
+        memory[shift : shift + 512] = gpu.to_device(X).reshape(-1)
+        network = xpnet.Network([8, 5, 2], loss="squared_error", backend=gpu, seed=0)
+        data = {"X": (memory[shift : shift + 512].reshape(64, 8), None), "Y": (gpu.to_device(X[:, :2]), None)}
+        engine = make_engine(network.training_program(16, xpnet.SGD(0.1), False), gpu, network.owned, data)
+        before = driver.vectors_read
+        with driver.switched(race=1):
+            found.append(engine.run(np.arange(64), np.full((4, 1), 0.1)).tobytes())
+        vectors.append(driver.vectors_read - before)
+    assert found[0] == found[1] and vectors == [64 * 2, 0]
+
+
 @pytest.mark.in_turn(name=STRUCTURES, dtype=list(TOLERANCES))
 def test_calls_one_by_one_equal_the_cpu(name, dtype, gpu):
     pair = select_backend("cpu", dtype), replace(gpu, dtype=np.dtype(dtype))

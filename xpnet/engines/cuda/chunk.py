@@ -8,14 +8,14 @@ by tiles of TILE x TILE numbers in shared memory. The gather and the loop over s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from xpnet.engines.cuda.launching import Arguments, Prebound, numbers
-from xpnet.engines.cuda.text import BLOCK, Printer, gather_parameters, gather_text, integer_type, prelude
+from xpnet.engines.cuda.text import BLOCK, Data, Printer, gather_parameters, gather_text, integer_type, prelude
 from xpnet.engines.memory import Memory
 from xpnet.program.calls import Operand, Program
 from xpnet.program.grouping import Launch, accesses, launches, threads
@@ -98,7 +98,7 @@ class ChunkSource:
     numbers: tuple[tuple[int, int], ...]
 
 
-def chunk_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> ChunkSource:
+def chunk_source(program: Program, dtype: Any, data: Data) -> ChunkSource:
     """Print the kernel that runs the steps of a chunk; arguments as those of `cuda_source`."""
     found = launches(program)
     sizes, waits = Sizes(program, found), waits_of(program, found)
@@ -108,8 +108,8 @@ def chunk_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) ->
     varying = tuple(dict.fromkeys(number for phase in phases for number in phase.numbers))
     integer = integer_type(program)
     lines = [prelude(dtype, integer) + printer.teamwork(texts), _BARRIER, *texts]
-    lines.append(gather_text(program, data_types, is_phase=True))
-    lines.append(printer.chunk(phases, waits, varying, data_types))
+    lines.append(gather_text(program, data, dtype, is_phase=True))
+    lines.append(printer.chunk(phases, waits, varying, data))
     return ChunkSource("\n".join(lines), integer, sizes, found, waits, printer.starts, varying)
 
 
@@ -204,11 +204,9 @@ class _PhasePrinter(Printer):
             name=name, places="".join(f", const integer {place}" for place in used), **extents, **more, **tiles
         )
 
-    def chunk(
-        self, phases: Sequence[_Phase], waits: Waits, varying: Sequence[tuple[int, int]], data_types: Mapping[str, Any]
-    ) -> str:
+    def chunk(self, phases: Sequence[_Phase], waits: Waits, varying: Sequence[tuple[int, int]], data: Data) -> str:
         """Print the kernel: the steps first to end, of n_steps in all, and the results of the last one."""
-        every, gathered = self.program.accumulate, gather_parameters(self.program, data_types)
+        every, gathered = self.program.accumulate, gather_parameters(self.program, data.types)
         given = ", ".join("m_" if name == "m" else name for name in _names(gathered))
         parameters = [each for each in gathered if each != "const int t"]
         parameters += ["const int first", "const int end", "const int n_steps", "uint32* arrived"]
@@ -217,7 +215,7 @@ class _PhasePrinter(Printer):
         lines += [f"  __shared__ real shared[{max(_SHARED, BLOCK)}];", "  for (int t = first; t <= end; ++t) {"]
         lines += ["    const int m_ = t < end ? m : 0;"]
         lines += ["    if (t > first) grid_barrier(arrived);"] * waits.gather
-        lines.append(_shared_out(_gather_blocks(self.program, data_types), f"gather({given}, shared, block)"))
+        lines.append(_shared_out(_gather_blocks(self.program, data, self.dtype), f"gather({given}, shared, block)"))
         lines.append("    if (t == end) break;")
         for phase, has_wait in zip(phases, waits.launches, strict=True):
             inside = ["    grid_barrier(arrived);"] * has_wait
@@ -237,10 +235,10 @@ def _names(parameters: Sequence[str]) -> list[str]:
     return [each.split()[-1].lstrip("*") for each in parameters]
 
 
-def _gather_blocks(program: Program, data_types: Mapping[str, Any]) -> str:
+def _gather_blocks(program: Program, data: Data, dtype: Any) -> str:
     """How many blocks the gather needs at most, in C."""
-    gathers = program.gathers if data_types else ()
-    sizes = [f"((integer)m_ * {buffer.shape[0]} + {BLOCK - 1}) / {BLOCK}" for _, buffer in gathers]
+    widths = [buffer.shape[0] for _, buffer in (program.gathers if data.types else ())]
+    sizes = [f"((integer)m_ * {n // data.width(n, dtype)} + {BLOCK - 1}) / {BLOCK}" for n in widths]
     sizes += [f"{-(-len(names) // BLOCK)}" for names in (program.slots, program.results) if names]
     return " + ".join(sizes or ["0"])
 

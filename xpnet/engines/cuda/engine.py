@@ -16,7 +16,7 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.engines.cuda.chunk import Chunk, chunk_source
 from xpnet.engines.cuda.launching import Arguments, Prebound, compiled, launcher, numbers
-from xpnet.engines.cuda.text import Kernel, blocks, cuda_source, gather_workers
+from xpnet.engines.cuda.text import Data, Kernel, blocks, cuda_source, gather_workers
 from xpnet.engines.engine import Engine, EpochsRun
 from xpnet.engines.memory import BySize, Memory
 from xpnet.engines.replay import BoundStep, Phases, Replay, bound_step
@@ -61,8 +61,11 @@ class Cuda(Engine):
         self.memory.check_data()
         self._replay = Replay(program, backend, owned, data, memory=self.memory)
         self._steps = BySize[BoundStep](program.capacity)
-        self._data_types = {name: source.dtype for name, (source, _) in self.memory.data.items()}
-        self._source = cuda_source(program, backend.dtype, self._data_types)
+        sources = {name: source for name, (source, _) in self.memory.data.items()}
+        # Buffers begin at multiples of 64 bytes; arrays of a user's may begin anywhere.
+        is_aligned = all(source.data.ptr % 16 == 0 for source in sources.values())
+        self._data = Data({name: source.dtype for name, source in sources.items()}, is_aligned)
+        self._source = cuda_source(program, backend.dtype, self._data)
         self._module = compiled(backend.xp, self._source.text, self.OPTIONS)
         # Every kernel reaches every buffer through these three.
         self._memory_arguments = (owned, self.memory.floats, self.memory.uints)
@@ -102,7 +105,7 @@ class Cuda(Engine):
             if t in (0, 1, n_steps - 1, n_steps):  # no results before step 1, fewer samples in the last, then none
                 m = min(capacity, n_samples - t * capacity) if t < n_steps else 0
                 arguments.set(at_m, m)
-                n_blocks = blocks(gather_workers(program, self._data_types, m, t))
+                n_blocks = blocks(gather_workers(program, self._data, self.memory.backend.dtype, m, t))
                 gather = self._launcher.kernel(self._queue, function, n_blocks, arguments)
             if n_blocks:  # a Program may have nothing to move; CUDA refuses an empty grid
                 arguments.set(at_t, t)
@@ -141,7 +144,7 @@ class Cuda(Engine):
         if not isinstance(self._launcher, Prebound) or not self._launcher.launches_grids():
             return None
         memory = self.memory
-        source = chunk_source(self.program, memory.backend.dtype, self._data_types)
+        source = chunk_source(self.program, memory.backend.dtype, self._data)
         module = compiled(memory.backend.xp, source.text, self.OPTIONS)
         return Chunk(source, memory, self._memory_arguments, self._launcher, module)
 

@@ -48,6 +48,22 @@ static inline __device__ real of_team_{word}(real* shared, real mine, int lane, 
 
 
 @dataclass(frozen=True)
+class Data:
+    """The data that a step gathers: of which type each name's are, the text's or uint8; empty without a gather.
+
+    is_aligned: whether each begins at a multiple of 16 bytes, as a vector of numbers does.
+    """
+
+    types: Mapping[str, Any]
+    is_aligned: bool = True
+
+    def width(self, n: int, dtype: Any) -> int:
+        """Return how many numbers of a sample of n numbers a thread moves at once: those of 16 bytes, or one."""
+        at_once = 16 // np.dtype(dtype).itemsize
+        return at_once if self.is_aligned and n % at_once == 0 else 1
+
+
+@dataclass(frozen=True)
 class Kernel:
     """A printed launch.
 
@@ -77,11 +93,11 @@ class Source:
     kernels: tuple[Kernel | None, ...]
 
 
-def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> Source:
+def cuda_source(program: Program, dtype: Any, data: Data) -> Source:
     """Print a Program's gather and its launches.
 
-    dtype: np.float32 or np.float64.  data_types: of which type the gathered data of each name are, the dtype or uint8;
-    empty where the samples come by `feed`, and the gather moves only slots and results.
+    dtype: np.float32 or np.float64.  data: none where the samples come by `feed`, and the gather moves only slots and
+    results.
     A launch that is a product is printed only if its result can be a single number, which CuPy would compute through
     temporary arrays.
     """
@@ -91,7 +107,7 @@ def cuda_source(program: Program, dtype: Any, data_types: Mapping[str, Any]) -> 
     kernels = tuple(printer.kernel(f"kernel{i}", launch) for i, launch in enumerate(found, 1))  # as in describe
     printed = [kernel.text for kernel in kernels if kernel is not None]
     integer = integer_type(program)
-    texts = [prelude(dtype, integer) + printer.teamwork(printed), *printed, gather_text(program, data_types)]
+    texts = [prelude(dtype, integer) + printer.teamwork(printed), *printed, gather_text(program, data, dtype)]
     return Source("\n".join(texts), integer, sizes, found, kernels)
 
 
@@ -248,18 +264,28 @@ def _kernel_text(name: str, arguments: list[str], pieces: list[list[str]], is_ph
     return "\n".join([*lines, *body, "}", ""])
 
 
-def gather_text(program: Program, data_types: Mapping[str, Any], *, is_phase: bool = False) -> str:
+def _moved(i: int, n: int, width: int, real: str, is_bytes: bool) -> list[str]:
+    """The lines that move a number of the i-th data, or a vector of them; a row has n of these."""
+    place = f"order[(long long)t * capacity + w / {n}] * {n} + w % {n}"
+    if width == 1:
+        return [f"M[to{i} + w] = data{i}[{place}]{f' * scale{i}' if is_bytes else ''};"]
+    kind = f"{'uchar' if is_bytes else real}{width}"
+    lines = [f"const {kind} v = ((const {kind}*)data{i})[{place}];"]
+    found = f"{{{', '.join(f'v.{axis} * scale{i}' for axis in 'xyzw'[:width])}}}" if is_bytes else "v"
+    return [*lines, f"(({real}{width}*)(M + to{i}))[w] = {found};"]
+
+
+def gather_text(program: Program, data: Data, dtype: Any, *, is_phase: bool = False) -> str:
     """The kernel before a step: the last step's results out, this step's slots and samples in.
 
     order: indices of the samples of all steps.  t: the step.  With m = 0 it only takes the results out.
     to0, to1, ...: where the data go; their places depend on the capacity, those of slots and results do not.
     """
-    pieces = []
+    pieces, data_types, real = [], data.types, "float" if np.dtype(dtype) == np.float32 else "double"
     for i, (name, buffer) in enumerate(program.gathers if data_types else ()):
-        is_bytes = np.dtype(data_types[name]) == np.uint8
-        n = buffer.shape[0]
-        value = f"data{i}[order[(long long)t * capacity + w / {n}] * {n} + w % {n}]"
-        pieces.append(_piece(f"(integer)m * {n}", [f"M[to{i} + w] = {value}{f' * scale{i}' if is_bytes else ''};"]))
+        width, is_bytes = data.width(buffer.shape[0], dtype), np.dtype(data_types[name]) == np.uint8
+        n = buffer.shape[0] // width
+        pieces.append(_piece(f"(integer)m * {n}", _moved(i, n, width, real, is_bytes)))
     if program.slots:
         start, n = program.buffers[program.slots[0]].offset - program.n_owned, len(program.slots)
         pieces.append(_piece(f"m > 0 ? {n} : 0", [f"M[{start} + w] = rows_in[(long long)t * {n} + w];"]))
@@ -280,8 +306,9 @@ def gather_parameters(program: Program, data_types: Mapping[str, Any]) -> list[s
     return found
 
 
-def gather_workers(program: Program, data_types: Mapping[str, Any], m: int, t: int) -> list[int]:
+def gather_workers(program: Program, data: Data, dtype: Any, m: int, t: int) -> list[int]:
     """How many threads each part of the gather needs for a step of m samples."""
-    parts = [m * buffer.shape[0] for _, buffer in (program.gathers if data_types else ())]
+    sizes = [buffer.shape[0] for _, buffer in (program.gathers if data.types else ())]
+    parts = [m * (n // data.width(n, dtype)) for n in sizes]
     parts += [len(program.slots) if m > 0 else 0] * bool(program.slots)
     return parts + [len(program.results) if t > 0 else 0] * bool(program.results)
