@@ -14,7 +14,7 @@ from refusals import refusal, says
 
 import xpnet
 from xpnet.data import feed
-from xpnet.data.parts import Rows
+from xpnet.data.parts import JoinedRows
 from xpnet.engines.replay import EpochsInTurn
 from xpnet.parallel.communicator import Single, communicator
 from xpnet.tables import arrays
@@ -276,7 +276,7 @@ def test_mapped_files_are_read_only_where_the_samples_of_a_rank_lie(files, tmp_p
     for start, end in pairwise(CUTS[files]):
         np.save(tmp_path / f"X-{start:03}.npy", rows[start:end])
         np.save(tmp_path / f"y-{start:03}.npy", labels[start:end])
-    read_rows, get = feed.Blocks._load, Rows.__getitem__
+    read_rows, get = feed.Blocks._load, JoinedRows.__getitem__
 
     def looked(self, chosen):
         found = get(self, chosen)
@@ -289,7 +289,7 @@ def test_mapped_files_are_read_only_where_the_samples_of_a_rank_lie(files, tmp_p
         read_rows(self, samples, places)
 
     monkeypatch.setattr(feed.Blocks, "_load", counted)
-    monkeypatch.setattr(Rows, "__getitem__", looked)
+    monkeypatch.setattr(JoinedRows, "__getitem__", looked)
 
     def work(comm):
         read[threading.get_ident()] = looked_at[threading.get_ident()] = 0

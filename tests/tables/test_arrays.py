@@ -12,7 +12,7 @@ from refusals import refusal
 import xpnet
 from xpnet.cli import main
 from xpnet.data import feed
-from xpnet.data.parts import Rows
+from xpnet.data.parts import JoinedRows
 from xpnet.tables import arrays, stored_rows
 from xpnet.tables.arrays import load_rows
 from xpnet.tables.files import check_one_kind
@@ -90,7 +90,7 @@ def test_rows_are_read_where_they_are_indexed():
     parts = [X[rows].copy().view(Part) for rows in CUTS.values()]
     for part in parts:
         part.read = []
-    rows = Rows(parts)
+    rows = JoinedRows(parts)
     assert (rows.shape, len(rows), rows.nbytes, rows.T.shape) == (X.shape, 90, X.nbytes, X.T.shape)
     assert np.array_equal(rows[2:5], X[2:5]) and [part.read for part in parts] == [[3], [], []]
     assert np.array_equal(rows[30:40], X[30:40]) and [part.read for part in parts] == [[3, 1], [2], [7]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.checks import check_number, refuse_masked
-from xpnet.data.parts import Columns, Rows
+from xpnet.data.parts import Columns, JoinedRows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -127,7 +127,7 @@ def read_only(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def mapped_rows(rows: Any) -> Any:
     """Return a read-only view of rows in a mapped file, refused where a sample is not contiguous in it."""
-    if isinstance(rows, Rows):
+    if isinstance(rows, JoinedRows):
         return rows
     if not rows.flags.c_contiguous:
         raise ValueError(
@@ -154,12 +154,12 @@ class NotFinite(ValueError):
         )
 
 
-def check_finite(name: str, base: NDArray[Any] | Rows, row_name: str) -> None:
+def check_finite(name: str, base: NDArray[Any] | JoinedRows, row_name: str) -> None:
     """Refuse NaN and infinity in a base (n_samples, n), naming the first by its row and column in `name`."""
     if base.dtype.kind in "biu":
         return
     n_bad, first, found = 0, -1, None
-    start, stop, _ = (base.checked if isinstance(base, Rows) and base.checked else slice(None)).indices(len(base))
+    start, stop, _ = (base.checked if isinstance(base, JoinedRows) and base.checked else slice(None)).indices(len(base))
     step = max(1, PIECE // base.shape[1])
     for begin in range(start, stop, step):
         piece = base[begin : min(begin + step, stop)]

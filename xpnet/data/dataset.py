@@ -30,7 +30,7 @@ from xpnet.data.checks import (
     target_dtype,
 )
 from xpnet.data.classes import holds_classes, labels_of, one_hot, stratified, weights_by_class
-from xpnet.data.parts import Columns, Rows
+from xpnet.data.parts import Columns, JoinedRows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -198,7 +198,7 @@ class Dataset:
         part = object.__new__(Dataset)
         part._scale = self._scale
         part._is_mapped = self._is_mapped and isinstance(chosen, slice) and chosen.step in (None, 1)
-        if isinstance(self._samples, Rows) and isinstance(chosen, slice) and part._is_mapped:
+        if isinstance(self._samples, JoinedRows) and isinstance(chosen, slice) and part._is_mapped:
             part._samples = self._samples.between(chosen)
         else:
             part._samples = read_only(self._samples[chosen], self._samples.dtype)

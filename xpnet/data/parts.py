@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Piece = tuple[Any, int, int]  # a part, and where its rows begin and end
 
 
-class Rows:
+class JoinedRows:
     """Rows (n_samples, n_features) of several arrays, one after the other.
 
     parts: arrays (n, n_features) of one type, or what is indexed like them.
@@ -63,10 +63,10 @@ class Rows:
             rows[is_its] = part[places[is_its] - self._starts[owner] + begin]
         return rows
 
-    def between(self, chosen: slice) -> Rows:
+    def between(self, chosen: slice) -> JoinedRows:
         """Return the rows of a range, left where they lie."""
         start, stop, _ = chosen.indices(len(self))
-        rows = object.__new__(Rows)
+        rows = object.__new__(JoinedRows)
         rows._lay(self._cut(start, stop))
         return rows
 
@@ -88,7 +88,7 @@ class Columns:
 
     ndim = 2
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: JoinedRows) -> None:
         self.T, self.dtype, self.size = rows, rows.dtype, rows.size
         self.shape = rows.shape[::-1]
 

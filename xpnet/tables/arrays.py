@@ -13,7 +13,7 @@ from xpnet.checks import one_line, shown
 from xpnet.data.checks import NotFinite
 from xpnet.data.dataset import Dataset
 from xpnet.data.feed import POOL_BYTES
-from xpnet.data.parts import Rows
+from xpnet.data.parts import JoinedRows
 from xpnet.files import check_readable
 from xpnet.parallel.communicator import Communicator
 from xpnet.tables.files import FOLDER_ENDS, Names, called, check_one_kind, each, expanded, files_in, is_rows, kind_of
@@ -132,7 +132,7 @@ def _joined(parts: Sequence[Any], is_whole: bool | None, share: tuple[int, int])
         return parts[0]
     rank, size = share
     n = sum(map(len, parts))
-    return Rows(parts, None if size == 1 else slice(rank * n // size, (rank + 1) * n // size))
+    return JoinedRows(parts, None if size == 1 else slice(rank * n // size, (rank + 1) * n // size))
 
 
 def _together(arrays: Sequence[Any]) -> np.ndarray:
@@ -274,4 +274,4 @@ def open_all_rows(names: Names, n_features: int) -> Any:
     files = files_of(names)
     parts = [open_rows(Path(path), n_features) for path in files]
     _check_alike(files, parts)
-    return parts[0] if len(parts) == 1 else Rows(parts)
+    return parts[0] if len(parts) == 1 else JoinedRows(parts)
