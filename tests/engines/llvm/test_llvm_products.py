@@ -205,7 +205,7 @@ def shapes_of_packed_operands():
     return [
         Shape(columns, None, n_inner, False, True, n_inner % 2 == 0, is_packed=True)
         for columns, n_inner in combinations(range(1, MOST_COLUMNS + 1), (1, 5, 8, 19, 64, 130))
-        if packed_columns(n_inner, columns, 8) and packed_columns(n_inner, columns, 4)
+        if all(packed_columns(n_inner, columns, lanes) for lanes in (4, 8, 16))
     ]
 
 
