@@ -64,6 +64,13 @@ def cases(choose: str, factors: dict[str, Sequence[Any]], full: bool) -> list[An
     ]
 
 
+def spread(places: Sequence[int], most: int) -> Sequence[int]:
+    """Return `most` of the places, the first and the last and others evenly between; all where there are no more."""
+    if len(places) <= most:
+        return places
+    return [places[i * (len(places) - 1) // (most - 1)] for i in range(most)]
+
+
 def in_share(name: str, share: str) -> bool:
     """Whether a test belongs to a share K/N: the same on each machine, and of all tests alike."""
     match = re.fullmatch(r"(\d+)/(\d+)", share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations, product
 
 import pytest
-from chosen import cases, in_share, in_turn, pairwise
+from chosen import cases, in_share, in_turn, pairwise, spread
 
 FACTORS = {"a": "xyz", "b": [0, 1], "c": [None, {"unhashable": []}, 2.0, "last"], "d": [False, True]}
 
@@ -50,3 +50,8 @@ def test_shares_are_all_of_the_tests_and_have_none_in_common(request):
 def test_shares_that_cannot_be_are_refused(share):
     with pytest.raises(pytest.UsageError, match="needed is K/N with K from 1 to N, such as 3/8"):
         in_share("tests/a.py::b", share)
+
+
+def test_some_of_many_cases_are_spread_over_all():
+    assert list(spread(range(10, 14), 4)) == [10, 11, 12, 13] and spread(range(20), 6) == [0, 3, 7, 11, 15, 19]
+    assert spread([5, 8], 6) == [5, 8]
