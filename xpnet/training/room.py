@@ -59,4 +59,4 @@ def _most_of(planned: Planned) -> str:
 
 
 def _cure(batch: int) -> str:
-    return f"take a batch_size below {batch}, smaller layers or device='cpu': `xpnet train --plan` lists all"
+    return f"take a batch_size below {batch}, smaller layers or device='cpu' (`xpnet train --plan` lists all)"
