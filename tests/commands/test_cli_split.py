@@ -199,6 +199,7 @@ def rows():
 @pytest.mark.parametrize(("labels", "kind"), [("classes", "stratify"), ("targets", "shuffle")])
 def test_a_file_of_rows_is_shuffled_too(rows, capsys, labels, kind):
     argv = ["train", "X.npy", "--labels", f"{labels}.npy", *QUICK, "--end-with", "last"]
+    argv += ["--optimizer", "sgd", "--lr", "0.1", "--dropout", "0"]
     assert main([*argv, "--out", "run"]) == 0
     assert config()["data"]["split"] == {"kind": kind, "n_held_out": 5, "seed": 0, "column": None}
     X, Y = np.load("X.npy").T, np.load(f"{labels}.npy")
