@@ -132,6 +132,22 @@ def test_the_precision_goes_through_file_run_and_summary(capsys, monkeypatch):
     assert read_history("b/history.jsonl").column("precision") == ["tf32"] * 3
 
 
+@pytest.mark.full
+def test_deterministic_goes_through_file_run_and_records(capsys, monkeypatch):
+    """Of a GPU; on the CPU a run is what it is without, and its records do not speak of it."""
+    for out, more in (("a", []), ("b", ["--deterministic"])):
+        assert main([*write(TINY), *more, "--out", out, "--device", "cpu"]) == 0
+    assert Path("a/model.safetensors").read_bytes() == Path("b/model.safetensors").read_bytes()
+    assert options("b")["deterministic"] is True and "deterministic" not in read_history("b/history.jsonl")[-1]
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy)
+    monkeypatch.setenv("XPNET_DEVICE", "cuda")
+    assert main([*write(TINY), "--deterministic", "--out", "c"]) == 0
+    assert main(["train", "--config", "c/config.json", "--out", "d"]) == 0
+    assert read_history("d/history.jsonl").column("deterministic") == [True] * 3
+    assert ", cuda engine in fp32, deterministic -> d" in capsys.readouterr().out
+    refused(capsys, [*write(TINY), "--deterministic", "--precision", "tf32", "--out", "e"], "leave precision out")
+
+
 def test_names_of_files_may_hold_any_letter(tmp_path):
     folder = tmp_path / 'a "quote", a \\ and\na line, ü \N{SNOWMAN} \t'
     folder.mkdir()

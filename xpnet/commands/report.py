@@ -121,7 +121,7 @@ class Report(Callback):
                 **({"ensemble": ensemble} if ensemble else {}),
                 **{
                     name: self.records[-1].get(name)
-                    for name in ("engine", "threads", "precision", "stopped", "chosen_epoch")
+                    for name in ("engine", "threads", "precision", "deterministic", "stopped", "chosen_epoch")
                 },
             }
             print(json_line(line), flush=True)
@@ -189,7 +189,8 @@ def figure(value: float) -> str:
 def _engine(record: Record) -> str:
     n, precision = record.get("threads"), record.get("precision")
     told = f"{record['engine']} engine" + ("" if n is None else f" on {n} thread{'s' * (n != 1)}")
-    return told + ("" if precision is None else f" in {precision}")
+    told += "" if precision is None else f" in {precision}"
+    return told + ", deterministic" * bool(record.get("deterministic"))
 
 
 def _loss_cell(loss: float, width: int) -> str:
