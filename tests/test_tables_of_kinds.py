@@ -322,14 +322,14 @@ def test_a_new_optimizer(found):
 
 @pytest.mark.full
 def test_a_new_schedule(found):
-    course = {"type": "by-halves", "lr": 0.1, "total_steps": 3, "times": 2.0}  # of four updates one warms up
-    warm_up = "WarmUp(after=Halves(lr=0.1, total_steps=3, times=2.0), steps=1, start=0.3333333333333333)"
+    course = {"type": "by-halves", "lr": 0.001, "total_steps": 3, "times": 2.0}  # of four updates one warms up
+    warm_up = "WarmUp(after=Halves(lr=0.001, total_steps=3, times=2.0), steps=1, start=0.3333333333333333)"
     assert found["schedule"] == {
         "config": {"type": "warm-up", "after": course, "steps": 1, "start": 1 / 3},
         "read back": warm_up,
         "help": True,
         "estimator": "Halves(lr=0.001, total_steps=4, times=4.0)",
-        "public": "Halves(lr=0.1, total_steps=8, times=4.0)",
+        "public": "Halves(lr=0.001, total_steps=8, times=4.0)",
     }
 
 
