@@ -329,7 +329,7 @@ def test_a_new_schedule(found):
         "read back": warm_up,
         "help": True,
         "estimator": "Halves(lr=0.001, total_steps=4, times=4.0)",
-        "public": "Halves(lr=0.001, total_steps=8, times=4.0)",
+        "public": "Halves(lr=0.1, total_steps=8, times=4.0)",
     }
 
 
