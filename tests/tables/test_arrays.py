@@ -15,7 +15,8 @@ from xpnet.data import feed
 from xpnet.data.parts import JoinedRows
 from xpnet.tables import arrays, stored_rows
 from xpnet.tables.arrays import load_rows
-from xpnet.tables.files import check_one_kind
+from xpnet.tables.files import check_one_kind, kind_of
+from xpnet.tables.formats import IMAGES, ROWS, TABLE
 
 RNG = np.random.default_rng(2)
 X, Y = RNG.normal(size=(90, 4)).astype(np.float32), RNG.integers(3, size=90)
@@ -219,3 +220,23 @@ def test_parquet_files_that_hold_other_things_are_named(parquet):
     parquet.to_csv("t.csv")
     with refusal(ValueError, "t.csv is no file of rows", "a .npy or .parquet file", "xpnet train FILE --target COLUMN"):
         load_rows("t.csv", "kind")
+
+
+def test_notes_beside_rows_or_images_are_no_tables():
+    with open("pairs/README.txt", "w", encoding="utf-8") as file:
+        file.write("rows of flowers\n")
+    open("pairs/curve.png", "wb").close()
+    assert kind_of("pairs/") == ROWS and load_rows("pairs").n_samples == 90
+    check_one_kind("pairs/")
+    for name in ("rose", "tulip"):
+        os.makedirs(f"flowers/{name}")
+        open(f"flowers/{name}/1.png", "wb").close()
+    os.rename("pairs/README.txt", "flowers/LICENSE.TXT")
+    assert kind_of("flowers/") == IMAGES
+    check_one_kind("flowers/")
+    os.rename("flowers/LICENSE.TXT", "flowers/t.csv")
+    assert kind_of("flowers/") == TABLE
+    os.mkdir("text")
+    os.rename("flowers/t.csv", "text/t.txt")
+    os.rename("flowers/rose", "text/pictures")
+    assert kind_of("text/") == TABLE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import islice
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 
@@ -14,9 +16,16 @@ def is_image(name: str | os.PathLike[str]) -> bool:
 
 def holds_images(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder, or one in it, holds an image."""
-    if not os.path.isdir(folder):
-        return False
-    return _has_image(folder) or any(_has_image(entry.path) for entry in entries_of(folder) if entry.is_dir())
+    return os.path.isdir(folder) and (_has_image(folder) or any(_classes_in(folder)))
+
+
+def holds_classes(folder: str | os.PathLike[str]) -> bool:
+    """Whether two folders in this one hold an image."""
+    return len(list(islice(_classes_in(folder), 2))) == 2
+
+
+def _classes_in(folder: str | os.PathLike[str]) -> Iterator[str]:
+    return (entry.path for entry in entries_of(folder) if entry.is_dir() and _has_image(entry.path))
 
 
 def _has_image(folder: str | os.PathLike[str]) -> bool:

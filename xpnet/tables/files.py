@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.checks import shown
-from xpnet.data.image_files import holds_images, is_image
+from xpnet.data.image_files import holds_classes, holds_images, is_image
 from xpnet.files import absolute
 from xpnet.tables.formats import IMAGES, READERS, ROWS, TABLE, check_installed, either, reader_of, suffix_of, suffixes
 from xpnet.tables.layout import tidy_names
@@ -91,12 +91,13 @@ def kind_of(names: Names) -> str | None:
     and no table, and for plain rows alone.
     """
     name, *more = each(names)
-    if is_image(name) or (name.endswith(FOLDER_ENDS) and not _holds(name, TABLE) and holds_images(name)):
+    kinds = _kinds_in(name) if name.endswith(FOLDER_ENDS) else set[str]()
+    if is_image(name) or (IMAGES in kinds and TABLE not in kinds):
         return IMAGES
     if more:
         return ROWS if all(is_rows(one) for one in each(names)) else TABLE
     if name.endswith(FOLDER_ENDS):
-        return ROWS if _holds(name, ROWS) and not _holds(name, TABLE) else TABLE
+        return ROWS if kinds == {ROWS} else TABLE
     if name == STDIN:
         return TABLE
     reader = reader_of(name)
@@ -106,7 +107,7 @@ def kind_of(names: Names) -> str | None:
 def check_one_kind(names: Names) -> None:
     """Refuse tables and plain rows together, as files or in one folder, and a folder with neither."""
     found: list[tuple[str, set[str | None]]] = [(called(names), {kind_of(name) for name in each(names)})]
-    found += [(name, {kind for kind in (TABLE, ROWS) if _holds(name, kind)}) for name in each(names)]
+    found += [(name, set(_kinds_in(name))) for name in each(names)]
     for where, kinds in found:
         if {TABLE, ROWS} <= kinds:
             raise ValueError(
@@ -180,8 +181,16 @@ def _has_parts(folder: str) -> bool:
     return next(Path(folder).rglob("*.parquet"), None) is not None
 
 
-def _holds(name: str, kind: str) -> bool:
-    return os.path.isdir(name) and bool(files_in(name, kind))
+def _kinds_in(name: str) -> set[str]:
+    """Return the kinds of data in a folder; a .txt beside plain rows or classes of images, or a picture beside rows,
+    is a note about them.
+    """
+    if not os.path.isdir(name):
+        return set()
+    tables, rows, has_classes = files_in(name, TABLE), files_in(name, ROWS), holds_classes(name)
+    are_notes = (rows or has_classes) and all(suffix_of(path) == ".txt" for path in tables)
+    held = {TABLE: tables and not are_notes, ROWS: rows, IMAGES: has_classes or (not rows and holds_images(name))}
+    return {kind for kind, is_held in held.items() if is_held}
 
 
 def _read_one(name: str, reading: Reading, text_columns: Iterable[str]) -> Table:
