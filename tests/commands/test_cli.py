@@ -907,7 +907,10 @@ BAD_INPUT = {
     "petabytes": (header_only("{'descr': '<f8', 'fortran_order': False, 'shape': (2000000000000, 784)}\n"), WHOLE),
     "header without end": (header_only("{'descr': '<f8', 'fortran_order': False, 'shape': (((\n"), WHOLE),
     "header nested deep": (header_only("-" * 9000 + "1\n"), WHOLE),
-    "npz": (lambda path: (np.savez("X", X=np.zeros((2, 784))), os.rename("X.npz", path)), ["one array", "np.save"]),
+    "npz": (
+        lambda path: (np.savez("X", X=np.zeros((2, 784))), os.rename("X.npz", path)),
+        ["several arrays", "np.save"],
+    ),
     "too narrow": (saves(np.zeros((2, 783))), ["(2, 783)", ROWS, "reshape"]),
     "columns": (saves(np.zeros((784, 3))), ["(784, 3)", ROWS, "transpose"]),
     "images": (saves(np.zeros((2, 28, 28))), ["(2, 28, 28)", ROWS, "X.reshape(len(X), -1)"]),

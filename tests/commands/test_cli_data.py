@@ -186,8 +186,8 @@ def test_a_name_that_is_no_data_set_names_the_file_form(capsys):
         (np.zeros((4, 2)), None, ["there is no file", "Y.npy", "np.save"]),
         (np.zeros(4), np.zeros(4), ["X.npy is (4,)", "rows (n_samples, n_features)"]),
         (np.zeros((0, 2)), np.zeros(0), ["X.npy is (0, 2)", "empty", "write rows (n_samples, n_features) into it"]),
-        (np.zeros((4, 2), complex), np.zeros(4), ["X.npy does not hold one array of real numbers"]),
-        (np.zeros((4, 2)), np.zeros(3), ["Y.npy", "4 and 3 samples", "Pass as many of each"]),
+        (np.zeros((4, 2), complex), np.zeros(4), ["X.npy holds complex128", "one array of real numbers"]),
+        (np.zeros((4, 2)), np.zeros(3), ["X.npy has 4 rows and", "Y.npy has 3", "write both files again"]),
         (
             np.zeros((4, 2)),
             np.array([0, 1, -1, 2]),

@@ -240,3 +240,51 @@ def test_notes_beside_rows_or_images_are_no_tables():
     os.rename("flowers/t.csv", "text/t.txt")
     os.rename("flowers/rose", "text/pictures")
     assert kind_of("text/") == TABLE
+
+
+def test_what_is_no_rows_is_refused_with_its_cure():
+    for given, held in ((X, "ndarray"), ([], "no name"), ([X], "ndarray")):
+        with refusal(TypeError, f"given {held}", "it needs names of files or of a folder", "Dataset(X.T, Y.T)"):
+            load_rows(given, "whole/Y.npy")
+    texts, numbered = np.array(["a", "b"] * 45), "number the classes with X = np.unique("
+    np.save("whole/Y.npy", texts)
+    with refusal(ValueError, "whole/Y.npy holds <U1", "it must hold one array of real numbers", numbered):
+        load_rows("whole/X.npy", "whole/Y.npy")
+    np.save("whole/Y.npy", texts.astype(object))
+    with refusal(ValueError, "whole/Y.npy is not a whole .npy file of numbers", "Python objects", numbered):
+        load_rows("whole/X.npy", "whole/Y.npy")
+    np.save("whole/Y.npy", X + 1j)
+    with refusal(ValueError, "holds complex64", "one array of real numbers", "write it with np.save(path, X)"):
+        load_rows("whole/X.npy", "whole/Y.npy")
+    np.savez("t.npz", X=X, Y=Y)
+    os.rename("t.npz", "whole/Y.npy")
+    with refusal(ValueError, "not a whole .npy file", "it holds several arrays", "write it with np.save(path, X)"):
+        load_rows("whole/X.npy", "whole/Y.npy")
+    with open("whole/Y.npy", "w", encoding="utf-8") as file:
+        file.write("1,2,3\n")
+    with refusal(ValueError, "not a whole .npy file", "(it begins with other bytes)", "write it with np.save(path, X)"):
+        load_rows("whole/X.npy", "whole/Y.npy")
+
+
+def test_gaps_and_counts_of_targets_are_named_with_their_cure():
+    gaps = np.where(Y == 2, np.nan, Y)
+    for targets, keep in ((gaps, "np.isfinite(Y[:, None])"), (gaps[:, None], "np.isfinite(Y)")):
+        np.save("whole/Y.npy", targets)
+        with refusal(ValueError, "whole/Y.npy: Y holds", "all must be finite", f"keep = {keep}.all(axis=1); X[keep]"):
+            load_rows("whole/X.npy", "whole/Y.npy")
+    for targets in (Y[:80], X[:80], np.zeros(0, int)):
+        np.save("whole/Y.npy", targets)
+        counts = f"whole/X.npy has 90 rows and whole/Y.npy has {len(targets)}"
+        with refusal(ValueError, counts, "there must be one target for each row", "write both files again"):
+            load_rows("whole/X.npy", "whole/Y.npy")
+    np.save("whole/Y.npy", Y[None])
+    assert load_rows("whole/X.npy", "whole/Y.npy").labels.tolist() == Y.tolist()
+
+
+def test_a_name_that_stands_twice_in_a_folder_is_refused():
+    np.save("pairs/x-1.npy", X)
+    if len(os.listdir("pairs")) == 7:  # where names that differ by a capital are two files
+        with refusal(
+            ValueError, "pairs/ holds 1 name that differ", "must be there once", "remove one of them, or name"
+        ):
+            load_rows("pairs")

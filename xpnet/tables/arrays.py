@@ -23,6 +23,7 @@ from xpnet.tables.stored_rows import SUFFIX, stored_rows
 __all__ = ["load_rows"]
 
 AS_CLASSES = "Y.astype(np.int64)"  # what to save so that labels are classes
+NUMBERED = "number the classes with X = np.unique(X, return_inverse=True)[1], and write that with "  # if they are texts
 X, Y = "xy"  # how the names of rows and of their targets begin that lie in one folder, in either case
 
 
@@ -84,7 +85,14 @@ def _of_parquet(names: list[str], targets: Names | None, weights: Names | None, 
 
 
 def _named(names: Names) -> list[str]:
-    found = [expanded(os.fspath(name)) for name in each(names)]
+    given: list[Any] = each(names) if isinstance(names, (str, os.PathLike, list, tuple)) else [names]
+    if not given or not all(isinstance(name, (str, os.PathLike)) for name in given):
+        held = ", ".join(type(name).__name__ for name in given[:1]) or "no name"
+        raise TypeError(
+            f"load_rows was given {held}; it needs names of files or of a folder; of arrays with one sample a row make "
+            "Dataset(X.T, Y.T), or Dataset.from_labels(X.T, Y) for classes"
+        )
+    found = [expanded(os.fspath(name)) for name in given]
     return [name for part in found for name in each(part)]
 
 
@@ -111,17 +119,24 @@ def read_rows(
                 f"{path} is stored in Fortran order, column after column, and a row cannot be read in one go; "
                 f"write it with {rows_reader(Path(path)).saved_by.format('np.ascontiguousarray(X)')}"
             )
-    if len(files) == len(labels):
-        for path, part, other, its in zip(files, parts, target_files, labels, strict=True):
-            if len(files) > 1 and its.ndim and len(part) != len(its):
-                raise ValueError(
-                    f"{path} has {len(part)} rows and {other} has {len(its)}; there must be one target for each row; "
-                    "write both files again"
-                )
     given = None if weights is None else _together(_opened(files_of(weights)))
     Y = _together(labels)
+    if len(files) == len(labels):
+        for path, part, other, its in zip(files, parts, target_files, labels, strict=True):
+            _check_counts(path, [part], other, its)
+    _check_counts(called(names), parts, called(targets), Y)
     _check_targets(called(targets), rows_reader(Path(target_files[0])), Y)
     return _dataset(called(names), called(targets), weights, _joined(parts, is_whole, share), Y, given), Y.dtype
+
+
+def _check_counts(name: str, parts: list[np.ndarray], other: str, Y: np.ndarray) -> None:
+    """Refuse targets of another number of samples than the rows; a line of labels (1, n) is one of n."""
+    n = sum(map(len, parts))
+    if Y.ndim and len(Y) != n and not Y.size == n == max(Y.shape):
+        raise ValueError(
+            f"{name} has {n} rows and {other} has {len(Y)}; there must be one target for each row; "
+            "write both files again"
+        )
 
 
 def _joined(parts: Sequence[Any], is_whole: bool | None, share: tuple[int, int]) -> Any:
@@ -146,9 +161,10 @@ def _dataset(name: str, targets: str, weights: Names | None, rows: Any, Y: np.nd
             return Dataset.from_labels(rows.T, Y.reshape(-1), weights=given)
         return Dataset(rows.T, Y.reshape(-1) if Y.ndim < 2 else Y.T, given)
     except NotFinite as error:
+        one = error.name if error.name == "X" or Y.ndim > 1 else f"{error.name}[:, None]"
         raise ValueError(
             f"{name} and {targets}: {error.found}; all must be finite; keep the good rows of both files: "
-            "keep = np.isfinite(X).all(axis=1); X[keep], Y[keep]"
+            f"keep = np.isfinite({one}).all(axis=1); X[keep], Y[keep]"
         ) from None
     except (ValueError, TypeError) as error:
         names = [name, targets, *([] if weights is None else [called(weights)])]
@@ -195,6 +211,12 @@ def _pairs(names: Names) -> tuple[list[str], list[str]]:
             letter: {name[1:]: name for name in map(os.path.basename, found) if name[0].lower() == letter}
             for letter in (X, Y)
         }
+        twice = sum(name[0].lower() in (X, Y) for name in map(os.path.basename, found)) - len(its[X]) - len(its[Y])
+        if twice:
+            raise ValueError(
+                f"{folder} holds {twice} name{'s' * (twice > 1)} that differ from another by a capital, as X.npy and "
+                "x.npy do; each of a pair must be there once; remove one of them, or name rows and targets apart"
+            )
         for rest in sorted(its[X].keys() ^ its[Y].keys()):
             name, partner = (its[X][rest], Y) if rest in its[X] else (its[Y][rest], X.upper())
             raise ValueError(
@@ -244,13 +266,13 @@ def open_array(path: Path) -> np.ndarray:
     check_readable(path)
     save = reader.saved_by.format("X")
     try:
-        array = reader.read(path)
+        array: np.ndarray = reader.read(path)
     except Exception as error:  # a hostile header fails in many ways: SyntaxError, TokenError, MemoryError, ...
-        raise ValueError(
-            f"{path} is not a whole {reader.called} file of numbers ({one_line(error)}); write it with {save}"
-        ) from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise ValueError(f"{path} does not hold one array of real numbers; write it with {save}")
+        cure = f"{NUMBERED}{save}" if "Python objects" in str(error) else f"write it with {save}"
+        raise ValueError(f"{path} is not a whole {reader.called} file of numbers ({one_line(error)}); {cure}") from None
+    if array.dtype.kind not in "fiub":
+        cure = NUMBERED if array.dtype.kind in "US" else "write it with "
+        raise ValueError(f"{path} holds {array.dtype}; it must hold one array of real numbers; {cure}{save}")
     return array
 
 

@@ -187,6 +187,12 @@ def _without_blanks(column: Any, na_values: Sequence[str]) -> Any:
 
 def _map_npy(path: Path) -> Any:
     """Map the array, since a header may declare more than the file and the memory hold."""
+    with open(path, "rb") as file:
+        begin = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if begin.startswith(b"PK"):
+        raise ValueError("it holds several arrays, as np.savez writes them")
+    if begin and begin != np.lib.format.MAGIC_PREFIX:  # NumPy takes it for a pickle, and advises to trust it
+        raise ValueError("it begins with other bytes")
     return np.load(path, allow_pickle=False, mmap_mode="r")
 
 
