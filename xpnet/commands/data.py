@@ -27,7 +27,7 @@ from xpnet.datasets.mnist import FAMILY, SAMPLE, load_from, load_mnist_sample, n
 from xpnet.files import absolute
 from xpnet.parallel.communicator import Communicator
 from xpnet.recipe.samples import Data, Fitted, TableSamples
-from xpnet.tables.arrays import AS_CLASSES, read_rows, rows_reader
+from xpnet.tables.arrays import AS_CLASSES, AS_NUMBERS, read_rows, rows_reader
 from xpnet.tables.decisions import Decision, refuse
 from xpnet.tables.files import (
     FOLDER_ENDS,
@@ -44,6 +44,7 @@ from xpnet.tables.files import (
     read_table,
 )
 from xpnet.tables.formats import IMAGES, ROWS, TABLE, either, example, suffixes
+from xpnet.tables.magnitudes import said_of_magnitudes
 from xpnet.tables.preprocessing import Preprocessing
 from xpnet.tables.splitting import LAST, STRATIFY, Split, held_out, kind_and_column, said_of_rows
 from xpnet.tables.table import Reading
@@ -128,7 +129,9 @@ def load_data(arguments: argparse.Namespace, loaded: Loaded) -> Data:
         if arguments.strict and data.table is not None:
             with naming(samples.name):
                 refuse([*data.table.decisions, *said])
-    elif samples.is_large and not is_asked and mask.any():
+    elif loaded.labels_dtype is not None:
+        said += said_of_magnitudes(data.training)
+    if samples.is_large and not is_asked and mask.any():
         found, done = "it is large, and read in blocks", f"its last {mask.sum()} samples are held out"
         said.append(Decision(Path(samples.name).name, found, done, "--split", False))
     arguments.split = str(split)
@@ -344,7 +347,10 @@ def describe_labels(data: Data) -> str | None:
     if data.labels_dtype is None:
         return None
     if data.labels_dtype.kind in "iu" and training.is_classification:
-        return f"labels: {training.n_outputs} class{'es' * (training.n_outputs != 1)}"
+        n, n_there = training.n_outputs, len(np.unique(training.labels))
+        few = f", {n_there} of them in the rows to train on: if they are numbers to predict, write them with "
+        save = rows_reader(Path(each(data.source["labels"])[0])).saved_by.format(AS_NUMBERS)
+        return f"labels: {n} class{'es' * (n != 1)}" + f"{few}{save}" * (2 * n_there < n)
     hint = ""
     if training.n_outputs == 1 and (np.floor(training.Y) == training.Y).all():
         save = rows_reader(Path(each(data.source["labels"])[0])).saved_by.format(AS_CLASSES)

@@ -22,7 +22,7 @@ from xpnet.tables.stored_rows import SUFFIX, stored_rows
 
 __all__ = ["load_rows"]
 
-AS_CLASSES = "Y.astype(np.int64)"  # what to save so that labels are classes
+AS_CLASSES, AS_NUMBERS = "Y.astype(np.int64)", "Y.astype(float)"  # what to save so that labels are classes, or targets
 NUMBERED = "number the classes with X = np.unique(X, return_inverse=True)[1], and write that with "  # if they are texts
 X, Y = "xy"  # how the names of rows and of their targets begin that lie in one folder, in either case
 
@@ -87,7 +87,7 @@ def _of_parquet(names: list[str], targets: Names | None, weights: Names | None, 
 def _named(names: Names) -> list[str]:
     given: list[Any] = each(names) if isinstance(names, (str, os.PathLike, list, tuple)) else [names]
     if not given or not all(isinstance(name, (str, os.PathLike)) for name in given):
-        held = ", ".join(type(name).__name__ for name in given[:1]) or "no name"
+        held = next((type(name).__name__ for name in given if not isinstance(name, (str, os.PathLike))), "no name")
         raise TypeError(
             f"load_rows was given {held}; it needs names of files or of a folder; of arrays with one sample a row make "
             "Dataset(X.T, Y.T), or Dataset.from_labels(X.T, Y) for classes"
