@@ -141,7 +141,7 @@ def test_files_that_do_not_go_together_are_named():
     with refusal(ValueError, "whole/Y.npy is (90,)", "it must be rows (n_samples, n_features)", "or transpose it"):
         load_rows("whole/Y.npy", "whole/Y.npy")
     np.save("c.npy", X.astype(complex))
-    with refusal(ValueError, "c.npy does not hold", "one array of real numbers", "write it with np.save(path, X)"):
+    with refusal(ValueError, "c.npy holds complex128", "one array of real numbers", "write it with np.save(path, X)"):
         load_rows("c.npy", "whole/Y.npy")
     os.mkdir("empty")
     with refusal(ValueError, "empty/ holds no rows", "it must hold .npy files", "name another folder"):
