@@ -203,7 +203,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path):
     with refusal(TypeError, "the model is 3", "must be a Network", "call fit first"):
         xpnet.export(3, tmp_path / "model.h")
     kinds = Path(__file__).parents[1] / "written_by_49e9937/runs/kinds"
-    with refusal(ValueError, "is of a table", "raw rows .h files do not take", "xpnet.export(model.network, path)"):
+    with refusal(ValueError, "is of a table", "raw rows .h files do not take", "xpnet export RUN/model.safetensors"):
         xpnet.export(xpnet.load(kinds), tmp_path / "model.h")
     with refusal(ValueError, "scale is 2", "a TableModel has its own", "leave both out"):
         xpnet.export(xpnet.load(kinds), tmp_path / "model.h", scale=2)

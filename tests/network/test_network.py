@@ -489,6 +489,14 @@ def test_what_is_no_host_array_is_refused_by_a_network_on_the_cpu(fake_gpu, name
     says(error, f"{name} is a {'fakecupy.ndarray' if kind == 'GPU array' else 'builtins.list'}", "numpy on cpu", fix)
 
 
+def test_a_frame_of_rows_is_refused_with_the_way_to_columns():
+    pandas = pytest.importorskip("pandas")
+    network, frame = Network([2, 3], device="cpu"), pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
+    with refusal(TypeError, "X is a pandas.DataFrame", "uses numpy on cpu", "to_device(X.to_numpy().T)", "a column"):
+        network.predict(frame)
+    assert network.predict(network.backend.to_device(frame.to_numpy().T)).shape == (3, 2)
+
+
 def test_a_call_that_was_refused_leaves_the_network_as_it_was(backend):
     network, parameters = make("relu softmax", backend)
     (X, Y, _), (rows, _, _) = draw("relu softmax", backend, 7)

@@ -112,6 +112,7 @@ class Report(Callback):
                     for name, value in _metrics(measured).items()
                 },
                 TRAIN_LOSS: self.records[-1][TRAIN_LOSS],
+                VAL_LOSS: (validation or {}).get("loss"),
                 "seconds": seconds,
                 "steps_per_second": rate,
                 "backend": backend.name,

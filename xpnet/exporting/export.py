@@ -101,7 +101,8 @@ def export(
     if subject.table is not None and not form.takes_tables:
         raise ValueError(
             f"the model is of a table, whose raw rows {form.suffix} files do not take; "
-            "export it to onnx, or its network alone: xpnet.export(model.network, path)"
+            "export it to onnx, or its network alone: of a run xpnet export RUN/model.safetensors, in Python "
+            "xpnet.export(model.network, path)"
         )
     wrong = next((name for name, array in subject.arrays.items() if not np.isfinite(array).all()), None)
     if wrong is not None:

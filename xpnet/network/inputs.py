@@ -80,7 +80,9 @@ def _check_side(backend: Backend, name: str, array: Array) -> None:
     if not backend.owns(array):
         side = f"{type(array).__module__.partition('.')[0]}.{type(array).__qualname__}"
         convert = f"pass network.backend.to_device({name})"
-        if backend.device == "cpu" and hasattr(array, "get"):
+        if backend.device == "cpu" and hasattr(array, "columns"):
+            convert = f"pass network.backend.to_device({name}.to_numpy().T), one sample a column"
+        elif backend.device == "cpu" and hasattr(array, "get"):
             convert = f"pass backend.to_host({name}), with the backend that it came from"
         raise TypeError(f"{name} is a {side}, the network uses {backend.name} on {backend.device}; {convert}")
     refuse_masked(**{name: array})
