@@ -285,6 +285,9 @@ def test_a_name_that_stands_twice_in_a_folder_is_refused():
     np.save("pairs/x-1.npy", X)
     if len(os.listdir("pairs")) == 7:  # where names that differ by a capital are two files
         with refusal(
-            ValueError, "pairs/ holds 1 name that differ", "must be there once", "remove one of them, or name"
+            ValueError,
+            "pairs/ holds names that differ by a capital",
+            "must be there once",
+            "remove one of them, or name",
         ):
             load_rows("pairs")

@@ -211,11 +211,10 @@ def _pairs(names: Names) -> tuple[list[str], list[str]]:
             letter: {name[1:]: name for name in map(os.path.basename, found) if name[0].lower() == letter}
             for letter in (X, Y)
         }
-        twice = sum(name[0].lower() in (X, Y) for name in map(os.path.basename, found)) - len(its[X]) - len(its[Y])
-        if twice:
+        if sum(os.path.basename(path)[0].lower() in (X, Y) for path in found) > len(its[X]) + len(its[Y]):
             raise ValueError(
-                f"{folder} holds {twice} name{'s' * (twice > 1)} that differ from another by a capital, as X.npy and "
-                "x.npy do; each of a pair must be there once; remove one of them, or name rows and targets apart"
+                f"{folder} holds names that differ by a capital alone, as X.npy and x.npy do; each of a pair "
+                "must be there once; remove one of them, or name rows and targets apart"
             )
         for rest in sorted(its[X].keys() ^ its[Y].keys()):
             name, partner = (its[X][rest], Y) if rest in its[X] else (its[Y][rest], X.upper())
