@@ -38,7 +38,14 @@ def engine_of(network, batch, optimizer=None):
     return Cuda(program, network.backend, network.owned, data)
 
 
-@pytest.mark.parametrize(("name", "batch"), [*((name, 8) for name in STRUCTURES), *((name, 300) for name in FEW)])
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [
+        pytest.param(name, batch, marks=[pytest.mark.full] * (name not in quick))
+        for batch, quick in ((8, STRUCTURES), (300, FEW))
+        for name in FEATURES
+    ],
+)
 def test_every_structure_equals_the_launches_of_its_own_in_every_order(name, batch, gpu, one_launch, monkeypatch):
     """To the bit where no product is cuBLAS's; no block reads what another writes before both have waited."""
     n, found = batch * 5 // 2 + 1, []
