@@ -31,9 +31,8 @@ class Staging:
         self._halves = [
             {name: self._page_locked(capacity, n, dtype) for name, (n, dtype) in columns.items()} for _ in range(2)
         ]
-        self._stream = self._cuda.Stream(
-            non_blocking=True
-        )  # otherwise it waits for the default stream, and that for it
+        # A blocking one waits for the default stream, and that for it.
+        self._stream = self._cuda.Stream(non_blocking=True)
         self._copied = [self._cuda.Event(disable_timing=True) for _ in range(2)]
         self._read = self._cuda.Event(disable_timing=True)
 

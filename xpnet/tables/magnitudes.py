@@ -7,10 +7,8 @@ import numpy as np
 from xpnet.data.dataset import Dataset
 from xpnet.tables.decisions import Decision
 
-LARGE, SMALL = (
-    100.0,
-    0.01,
-)  # the largest root mean square of a column, and the least magnitude but 0, of which none is said
+LARGE = 100.0  # the root mean square of a column from which on it is said
+SMALL = 0.01  # the largest magnitude of a column, but 0, up to which it is said
 
 
 def said_of_magnitudes(training: Dataset) -> list[Decision]:
