@@ -19,8 +19,8 @@ from xpnet.recipe.defaults import MOST_ROWS
 from xpnet.tables.decisions import lines
 
 CPU = xpnet.select_backend("cpu")
-TRAIN = ["train", "X.npy", "--labels", "Y.npy", "--hidden", "4", "--epochs", "2", "--ensemble", "3"]
-TRAIN += ["--optimizer", "sgd", "--dropout", "0"]
+TRAIN = ["train", "X.npy", "--labels", "Y.npy", "--hidden", "4", "--epochs", "2"]
+TRAIN += ["--optimizer", "sgd", "--dropout", "0", "--ensemble", "3"]
 
 
 @pytest.fixture

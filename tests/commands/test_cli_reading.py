@@ -191,7 +191,7 @@ def test_bad_tables_leave_no_run(capsys):
     Path("a.csv").write_text("x,y\n1,2\n3,4\n", encoding="utf-8")
     Path("b.csv").write_text("x,z\n1,2\n3,4\n", encoding="utf-8")
     for argv, parts in (
-        (["empty"], ["empty/ holds no table"]),
+        (["empty"], ["empty/ holds no data", "it must hold tables", "name another folder"]),
         (["t.csv"], ["t.csv is a binary file of the kind .csv.gz"]),
         (["a.csv", "b.csv"], ["b.csv lacks 'y' and has in addition 'z'"]),
         (["a.csv", "none.csv"], ["there is no file", "none.csv"]),
