@@ -96,6 +96,7 @@ def instances():
         "CustomLoss": xpnet.CustomLoss("square", square),
         "Dataset": data(),
         "Dense": xpnet.Dense(3, 2),
+        "DeviceFull": xpnet.DeviceFull("the run needs more"),
         "Dropout": xpnet.Dropout(0.2),
         "EarlyStopping": xpnet.EarlyStopping(3),
         "History": xpnet.History([{"epoch": 0}]),
