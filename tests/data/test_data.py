@@ -161,7 +161,11 @@ def test_repr_names_shapes_types_and_extras():
             ["Y looks row-wise: Y is (60, 10)", "one sample is one column", "pass Y.T"],
         ),
         (np.zeros((60, 7)), np.zeros((60, 10)), ["X is (60, 7)", "Y is (60, 10)", "pass X.T and Y.T"]),
-        (np.zeros((7, 60)), np.zeros((1, 59)), ["60 and 59 samples", "one column of Y for each column of X"]),
+        (
+            np.zeros((7, 60)),
+            np.zeros((1, 59)),
+            ["60 and 59 samples", "one column of Y for each column of X", "Pass as many"],
+        ),
         (np.zeros(5), np.zeros(5), ["X is (5,)", "(n_features, n_samples)", "One sample: pass X.reshape(-1, 1)"]),
         (np.zeros((28, 28, 60)), np.zeros(60), ["X is (28, 28, 60)", "X.reshape(-1, 60)"]),
         (np.zeros((60, 28, 28)), np.zeros(60), ["X is (60, 28, 28)", "X.reshape(60, -1).T"]),

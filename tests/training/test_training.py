@@ -532,7 +532,7 @@ def test_history_column():
     assert history.column("train_loss") == [2.0, 1.0]
     with pytest.raises(KeyError, match="val_loss"):
         history.column("val_loss")
-    with refusal(TypeError, "a record is 3", "it must be a dict of fields", "give History([{"):
+    with refusal(TypeError, "a record is 3", "it must be a dict of fields", "give a list of such dicts"):
         xpnet.History([3])
 
 

@@ -44,8 +44,7 @@ class History(list[Record]):
         wrong = next((record for record in self if not isinstance(record, Mapping)), None)
         if wrong is not None:
             raise TypeError(
-                f"a record is {shown(wrong)}; it must be a dict of fields, as train returns them; "
-                'give History([{"epoch": 0, "train_loss": 0.5}]), say'
+                f"a record is {shown(wrong)}; it must be a dict of fields, as train returns; give a list of such dicts"
             )
 
     def column(self, name: str) -> list[Any]:
