@@ -446,8 +446,9 @@ class Gradient:
             key, lambda: training_program(self._network.architecture, self._capacity, None, self._weighted)
         ) as engine:
             for order in self._feed.parts(None):
-                for start in range(order[0], order[-1] + 1, self._capacity):  # n, n + 1, n + 2, ...
-                    part = slice(start, min(start + self._capacity, order[-1] + 1))
+                first, end = int(order[0]), int(order[-1]) + 1  # n, n + 1, n + 2, ...
+                for start in range(first, end, self._capacity):
+                    part = slice(start, min(start + self._capacity, end))
                     size = part.stop - start
                     X, scale = self._feed.sources["X"]
                     assert scale is None, "estimators train on floats"
