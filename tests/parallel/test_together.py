@@ -318,7 +318,7 @@ def test_of_a_pool_of_blocks_a_rank_holds_its_samples(tmp_path, monkeypatch):
         model, shards = noisy(dtype="float32"), reduction.shards(20)
         plan = {
             item.name: item.nbytes
-            for item in memory_plan(model, dataset, xpnet.Adam(), batch_size=20, reduction=reduction)
+            for item in memory_plan(model, dataset, xpnet.Adam(), batch_size=20, reduction=reduction).items
         }
         fed = feed.feed_of(dataset, model.backend, 20, shards).sources["X"][0]
         assert plan["training X, to gather from"] == fed.nbytes
@@ -351,7 +351,7 @@ def test_what_one_rank_cannot_load_ends_the_others_too(tmp_path):
 def test_the_memory_plan_is_that_of_a_rank():
     def items(comm, reduction="fixed"):
         adding = TrainOptions(1, communicator=comm, reduction=reduction).adding
-        plan = memory_plan(noisy(), mpi_cases.data(n=52), xpnet.Adam(), batch_size=40, reduction=adding)
+        plan = memory_plan(noisy(), mpi_cases.data(n=52), xpnet.Adam(), batch_size=40, reduction=adding).items
         return {item.name: item.nbytes for item in plan}
 
     whole, alone = items(None, None), items(None)

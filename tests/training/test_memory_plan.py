@@ -37,7 +37,7 @@ before = peak()
 training, validation = data(rng, 8_192), data(rng, 1_024)
 network = xpnet.Network([784, 1024, 1024, 10], backend=backend)
 optimizer = xpnet.SGD(0.01)
-plan = memory_plan(network, training, optimizer, batch_size=8192, validation=validation)
+plan = memory_plan(network, training, optimizer, batch_size=8192, validation=validation).items
 xpnet.train(network, training, optimizer, epochs=1, batch_size=8192, validation=validation)
 print(sum(item.nbytes for item in plan), peak() - before)
 """
@@ -70,7 +70,7 @@ def sizes(plan):
 def test_every_buffer_has_its_name_and_size(dataset, dtype):
     backend = xpnet.select_backend("cpu", dtype)
     network = xpnet.Network([6, 7, 3], backend=backend)
-    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), batch_size=20, others=[dataset]))
+    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), batch_size=20, others=[dataset]).items)
     n = backend.dtype.itemsize
     expected = {
         "training X": 6 * 100 * 4,
@@ -98,7 +98,7 @@ def test_every_buffer_has_its_name_and_size(dataset, dtype):
 
 def test_the_state_of_an_optimizer_and_accumulation_are_counted(dataset):
     network = xpnet.Network([6, 7, 3], backend=xpnet.select_backend("cpu"))
-    plan = sizes(memory_plan(network, dataset, xpnet.Adam(ema=0.9), batch_size=20, accumulate=3))
+    plan = sizes(memory_plan(network, dataset, xpnet.Adam(ema=0.9), batch_size=20, accumulate=3).items)
     theta = network.parameters.flat.nbytes
     assert plan["step m"] == plan["step v"] == plan["step scratch"] == plan["step accumulated"] == theta
     assert plan["step ema"] == theta + 4 and 3 * theta < plan["last good state"] < 3 * theta + 500
@@ -108,7 +108,7 @@ def test_what_a_program_holds_is_counted_once(dataset):
     """All lines of a step but the engine's own, and padding aside, are the engine's arena."""
     network = xpnet.Network([6, 70, 50, 3], backend=xpnet.select_backend("cpu"))
     program = network.training_program(64, xpnet.SGD(), True)
-    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), batch_size=64))
+    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), batch_size=64).items)
     besides = ("step mask", "step constants")
     counted = sum(nbytes for name, nbytes in plan.items() if name.startswith("step ") and name not in besides)
     arena = 4 * (program.n_floats - program.n_owned)
@@ -122,7 +122,7 @@ def test_a_mapped_file_is_held_a_pool_at_a_time(tmp_path, monkeypatch):
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     dataset = xpnet.Dataset(mapped.T, np.zeros(5000))
     network = xpnet.Network([6, 1], loss="squared_error", backend=xpnet.select_backend("cpu"))
-    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), batch_size=10))
+    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), batch_size=10).items)
     block = 100  # of 6 + 4 bytes
     assert plan["training X, to gather from"] == 4 * block * 6 and plan["order"] == 4 * block * 8
     assert plan["step X in uint8"] == 10 * 6 and "training X" not in plan
@@ -130,13 +130,13 @@ def test_a_mapped_file_is_held_a_pool_at_a_time(tmp_path, monkeypatch):
 
 def test_batch_norm_and_early_stopping_are_counted(dataset):
     network = xpnet.Network([6, 7, 3], normalization="batch", backend=xpnet.select_backend("cpu"))
-    plan = sizes(memory_plan(network, dataset, xpnet.Adam(), batch_size=20, early_stopping=True))
+    plan = sizes(memory_plan(network, dataset, xpnet.Adam(), batch_size=20, early_stopping=True).items)
     assert plan["theta"] == plan["last good theta"] == plan["best theta"] == network.owned.nbytes
-    assert "best theta" not in sizes(memory_plan(network, dataset, xpnet.Adam(), batch_size=20))
+    assert "best theta" not in sizes(memory_plan(network, dataset, xpnet.Adam(), batch_size=20).items)
 
 
 def test_on_a_gpu_all_data_are_uploaded(fake_gpu, dataset):
-    plan = memory_plan(xpnet.Network([6, 3], backend=fake_gpu), dataset, xpnet.SGD(), validation=dataset)
+    plan = memory_plan(xpnet.Network([6, 3], backend=fake_gpu), dataset, xpnet.SGD(), validation=dataset).items
     on_device = {item.name: item.nbytes for item in plan if item.place == "device"}
     for part in ("training", "validation"):
         assert on_device[f"{part} X, to gather from"] == 6 * 100 * 4
@@ -158,7 +158,7 @@ class Filling(xpnet.Callback):
 
 def test_what_a_gpu_has_no_room_for_is_refused(fake_gpu, dataset, monkeypatch):
     network = xpnet.Network([6, 3], backend=fake_gpu)
-    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), validation=dataset))
+    plan = sizes(memory_plan(network, dataset, xpnet.SGD(), validation=dataset).items)
     assert plan["cuBLAS's workspace"] == 32 << 20 and plan["CUDA's context"] == 512 << 20
     assert plan["uploads, page-locked"] == 1024  # of 100 indices
     monkeypatch.setitem(fakecupy.memory, "free", 1 << 20)
@@ -176,7 +176,7 @@ def test_what_a_gpu_has_no_room_for_is_refused(fake_gpu, dataset, monkeypatch):
 
 def test_describe_plan_lists_all_and_sums_up(dataset):
     network = xpnet.Network([6, 7, 3], backend=xpnet.select_backend("cpu"))
-    plan = memory_plan(network, dataset, xpnet.SGD(), batch_size=20)
+    plan = memory_plan(network, dataset, xpnet.SGD(), batch_size=20).items
     *lines, last = describe_plan(plan).split("\n")
     assert [line.split("  ")[0] for line in lines] == [item.name for item in plan]
     assert last.split() == ["sum", f"{sum(item.nbytes for item in plan) / 2**20:,.3f}", "MiB"]

@@ -711,7 +711,7 @@ def test_samples_of_a_step(float64_cpu, n_samples, asked, batch):
     network, n_steps = Network([6, 3], backend=float64_cpu), -(-n_samples // batch)
     assert xpnet.train(network, labelled(n_samples), SGD(), epochs=1, batch_size=asked)[-1]["steps"] == n_steps
     assert [*xpnet.epochs(network, labelled(n_samples), SGD(), epochs=1, batch_size=asked)][-1]["steps"] == n_steps
-    plans = [memory_plan(network, labelled(n_samples), SGD(), batch_size=size) for size in (asked, batch)]
+    plans = [memory_plan(network, labelled(n_samples), SGD(), batch_size=size).items for size in (asked, batch)]
     assert plans[0] == plans[1]
 
 

@@ -292,7 +292,7 @@ def _print_plan(arguments: argparse.Namespace, attempt: Attempt, data: Data) -> 
         accumulate=arguments.accumulate,
         early_stopping=arguments.end_with == BEST,
         reduction=TrainOptions(0, communicator=arguments.communicator, reduction=arguments.reduction).adding,
-    )
+    ).items
     if arguments.json:
         buffers = [{"name": item.name, "bytes": item.nbytes, "place": item.place} for item in plan]
         print(json.dumps({"plan": buffers, "sum": sum(item.nbytes for item in plan)}), flush=True)

@@ -144,9 +144,8 @@ class Memory:
         if self.backend.device == "cpu":
             return order, rows
         rows_of = np.empty(0, self.backend.dtype) if rows is None else rows
-        block = np.concatenate(
-            [order.reshape(-1).view(np.uint8), rows_of.reshape(-1).view(np.uint8)]
-        )  # one block, seen twice
+        # One block, seen twice.
+        block = np.concatenate([order.reshape(-1).view(np.uint8), rows_of.reshape(-1).view(np.uint8)])
         self.bytes_uploaded += block.nbytes
         on_device = self.backend.to_device(block, np.uint8)
         indices = on_device[: order.nbytes].view(np.int64).reshape(order.shape)

@@ -39,36 +39,6 @@ class MemoryItem:
     note: str
 
 
-def memory_plan(
-    network: Network,
-    dataset: Dataset,
-    optimizer: RecordsUpdate,
-    *,
-    batch_size: int | Literal["all"] | None = None,
-    validation: Dataset | None = None,
-    others: Iterable[Dataset] = (),
-    accumulate: int = 1,
-    early_stopping: bool = False,
-    reduction: Reduction | None = None,
-) -> list[MemoryItem]:
-    """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
-
-    others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether a callback keeps the
-    best weights.  reduction: adds the shards of a step; then all is what this process holds.
-    """
-    return device_plan(
-        network,
-        dataset,
-        optimizer,
-        batch_size=batch_size,
-        validation=validation,
-        others=others,
-        accumulate=accumulate,
-        early_stopping=early_stopping,
-        reduction=reduction,
-    ).items
-
-
 @dataclass(frozen=True)
 class Planned:
     """A memory plan, and what the choice between whole data and windows depends on.
@@ -83,7 +53,7 @@ class Planned:
     free: int | None
 
 
-def device_plan(
+def memory_plan(
     network: Network,
     dataset: Dataset,
     optimizer: RecordsUpdate,
@@ -95,7 +65,11 @@ def device_plan(
     early_stopping: bool = False,
     reduction: Reduction | None = None,
 ) -> Planned:
-    """Return the plan of `memory_plan` with what it says of the device."""
+    """Return what `train` with these arguments will hold: data, parameters, state, snapshots and batch buffers.
+
+    others: data sets that stay in memory beside it, such as a test set.  early_stopping: whether a callback keeps the
+    best weights.  reduction: adds the shards of a step; then all is what this process holds.
+    """
     batch, backend = batch_of(batch_size, dataset.n_samples), network.backend
     shards = None if reduction is None else reduction.shards(batch)
     is_alone = shards is None or shards.is_all

@@ -9,7 +9,7 @@ from xpnet.backend import DeviceFull
 from xpnet.data.dataset import Dataset
 from xpnet.network.network import Network
 from xpnet.training.callbacks import KeepBest
-from xpnet.training.memory_plan import CONTEXT, Planned, device_plan, mebibytes
+from xpnet.training.memory_plan import CONTEXT, Planned, mebibytes, memory_plan
 from xpnet.training.optimizers import Optimizer
 from xpnet.training.options import Settings, TrainOptions
 
@@ -25,7 +25,7 @@ def room_for(
     if network.backend.device == "cpu":
         yield 0, 0
         return
-    planned = device_plan(
+    planned = memory_plan(
         network,
         dataset,
         optimizer,

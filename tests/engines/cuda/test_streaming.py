@@ -10,7 +10,7 @@ import xpnet
 from xpnet.data import feed
 from xpnet.data.feed import Blocks, Whole, Windows, feed_of
 from xpnet.data.staging import Staging
-from xpnet.training.memory_plan import device_plan, memory_plan
+from xpnet.training.memory_plan import memory_plan
 
 N, N_FEATURES = 4001, 40
 
@@ -104,7 +104,7 @@ def test_what_does_not_fit_trains_to_the_same_bits(dtype, gpu, driver, small_win
     weights, losses, _ = trained(gpu, dataset, validation=validation)
     gpu.xp.get_default_memory_pool().free_all_blocks()
     network = network_on(gpu)
-    planned = device_plan(network, dataset, xpnet.SGD(1e-6), batch_size=8, validation=validation, early_stopping=True)
+    planned = memory_plan(network, dataset, xpnet.SGD(1e-6), batch_size=8, validation=validation, early_stopping=True)
     free, total = gpu.xp.cuda.runtime.memGetInfo()
     pinned = driver.pinned_bytes
     row = N_FEATURES * dataset.samples.itemsize + 3 * 4
@@ -121,12 +121,12 @@ def test_what_does_not_fit_trains_to_the_same_bits(dtype, gpu, driver, small_win
 def test_a_plan_says_which_data_are_sent_in_windows(gpu, driver, small_windows):
     network, dataset = network_on(gpu), samples()
     gpu.xp.get_default_memory_pool().free_all_blocks()
-    whole = device_plan(network, dataset, xpnet.SGD(), batch_size=8)
+    whole = memory_plan(network, dataset, xpnet.SGD(), batch_size=8)
     free, total = gpu.xp.cuda.runtime.memGetInfo()
     names = {item.name: item.nbytes for item in whole.items}
     assert names["training X, to gather from"] == N * N_FEATURES * 4 and "training, page-locked" not in names
     with driver.switched(memory=total - free + whole.needed - 1):
-        items = {item.name: item for item in memory_plan(network, dataset, xpnet.SGD(), batch_size=8)}
+        items = {item.name: item for item in memory_plan(network, dataset, xpnet.SGD(), batch_size=8).items}
         chosen = feed_of(dataset, gpu, 8, beside=whole.beside[0])
     assert isinstance(chosen, Windows) and isinstance(feed_of(dataset, gpu, 8), Whole)
     window = 1024

@@ -27,10 +27,10 @@ from xpnet.engines.replay import EpochsInTurn, Replay
 from xpnet.parallel.reduction import Reduction
 from xpnet.program.calls import Program
 
-# Floating-point operations of a product beyond which NumPy's product on up to two threads is faster than compiled code
-# on one thread, and than compiled code on two. Both were measured on two cores of an AMD EPYC.
 _T = TypeVar("_T")
 
+# Floating-point operations of a product beyond which NumPy's product on up to two threads is faster than compiled code
+# on one thread, and than compiled code on two. Both were measured on two cores of an AMD EPYC.
 LEAST_FLOPS, LEAST_FLOPS_ON_TWO = 2e7, 1e8
 
 

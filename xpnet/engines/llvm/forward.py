@@ -100,7 +100,7 @@ class Forward:
         n = len(rows)
         self._samples[:n] = rows
         self._few[_N_SAMPLES] = n
-        if self._gemm is None:
+        if self._gemm is None:  # a context that does nothing takes half a microsecond of the six of a row
             self._function(self._few_address, 0)
         else:
             with self._products():
